@@ -1,0 +1,1 @@
+"""The Starlette front: routes, payloads, problems and tokens."""

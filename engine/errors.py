@@ -1,0 +1,98 @@
+"""Every error the engine raises on purpose, under one root.
+
+``code`` is stable and is what clients match on; the HTTP status for each class is decided in ``api.problems``.
+"""
+
+from dataclasses import dataclass
+
+
+class HongbaoError(Exception):
+    """The root: a sentence for people (``str(error)``) and a stable ``code`` for programs."""
+
+    code = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One bad field: its name as the client spelt it, and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class InvalidFieldsError(HongbaoError):
+    """The request was understood, but these fields break a rule. Names every one of them."""
+
+    code = "invalid_fields"
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = problems
+
+
+class InsufficientFundsError(HongbaoError):
+    """The paying wallet holds less than the packet's total; nothing was recorded."""
+
+    code = "insufficient_funds"
+
+
+class UnknownPacketError(HongbaoError):
+    """No packet has this number."""
+
+    code = "unknown_packet"
+
+
+class NotInvitedError(HongbaoError):
+    """The packet names its recipients and this user is not one of them."""
+
+    code = "not_invited"
+
+
+class IdempotencyKeyReusedError(HongbaoError):
+    """The Idempotency-Key was used before with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInFlightError(HongbaoError):
+    """A request with the same Idempotency-Key is being worked on at this moment."""
+
+    code = "idempotency_in_flight"
+
+
+class UnavailableError(HongbaoError):
+    """The engine cannot answer now and nothing was decided: ask again after ``retry_after_s`` seconds."""
+
+    code = "unavailable"
+    retry_after_s = 1
+
+
+class OverloadedError(UnavailableError):
+    """A queue is at its bound, so the claim was refused before it reached Redis."""
+
+    code = "overloaded"
+
+
+class BusyError(UnavailableError):
+    """The lane's event backlog is at its bound: the ledger must catch up first."""
+
+    code = "busy"
+
+
+class RecoveringError(UnavailableError):
+    """The lane is fenced: Redis and the ledger disagree about its epoch, or Redis lost it."""
+
+    code = "recovering"
+    retry_after_s = 5
+
+
+class OpeningError(UnavailableError):
+    """The packet is paid for but its shares are still being loaded."""
+
+    code = "opening"
+
+
+class OperatorError(HongbaoError):
+    """Something only the operator can mend (a server, a URL, a port, a schema). The CLI prints it and exits 1."""
+
+    code = "operator"

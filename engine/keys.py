@@ -1,0 +1,46 @@
+"""The names of all Redis keys; nothing else spells one.
+
+Every key of a lane carries the lane's hash tag, so a script that touches one lane never crosses cluster slots.
+"""
+
+from engine.lanes import lane_of
+
+
+def tag(lane: int) -> str:
+    """The lane's hash tag, braces included."""
+    return f"{{hongbao:{lane:03d}}}"
+
+
+def lane(number: int) -> str:
+    """Hash: epoch, position (changes ever emitted), applied (changes the ledger has committed)."""
+    return f"{tag(number)}:lane"
+
+
+def events(number: int) -> str:
+    """Stream of the lane's changes; an entry's ID is ``<position after it>-0``."""
+    return f"{tag(number)}:events"
+
+
+def due(number: int) -> str:
+    """Sorted set: packet -> expires_at_ms, for packets the sweeper must close."""
+    return f"{tag(number)}:due"
+
+
+def packet(packet_id: str) -> str:
+    """Hash: state, count, total_fen, expires_at_ms, remaining_count, remaining_fen, luckiest_slot, ..."""
+    return f"{tag(lane_of(packet_id))}:packet:{packet_id}"
+
+
+def shares(packet_id: str) -> str:
+    """List of the shares nobody has yet, "slot:amount_fen", in the order they are given."""
+    return f"{tag(lane_of(packet_id))}:shares:{packet_id}"
+
+
+def claims(packet_id: str) -> str:
+    """Hash: user -> "slot:amount_fen:claimed_at_ms"."""
+    return f"{tag(lane_of(packet_id))}:claims:{packet_id}"
+
+
+def recipients(packet_id: str) -> str:
+    """Set of the users a packet is for; no such key when it is for anyone."""
+    return f"{tag(lane_of(packet_id))}:recipients:{packet_id}"

@@ -1,0 +1,88 @@
+"""Settings, read once from the environment (prefix ``HONGBAO_``). Nothing else but the CLI reads the environment."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.errors import OperatorError
+
+LANES_MAX = 1_000
+"""A packet number has three digits for its lane."""
+
+
+class Ack(StrEnum):
+    """What must have happened before a claim is acknowledged."""
+
+    MEMORY = "memory"
+
+
+def default_data_dir() -> Path:
+    """The user's data folder for hongbao, where the embedded servers keep their files."""
+    return Path(platformdirs.user_data_dir("hongbao", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """One frozen record; every field can be set as ``HONGBAO_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="HONGBAO_", frozen=True, extra="ignore")
+
+    # Servers. Unset: the embedded ones in data_dir are used.
+    redis_url: str | None = None
+    database_url: str | None = None
+    data_dir: Path = Field(default_factory=default_data_dir)
+    ack: Ack = Ack.MEMORY
+
+    # HTTP.
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    auth_secret: SecretStr | None = None
+    body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
+    batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
+
+    # Lanes and claiming.
+    lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 2
+    claims_per_call_max: Annotated[int, Field(ge=1, le=1_000)] = 500
+    claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
+    calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
+    backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
+    redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+
+    # Opening, sweeping, persisting.
+    shares_per_open_call_max: Annotated[int, Field(ge=1, le=7_000)] = 5_000
+    open_inline_count_max: Annotated[int, Field(ge=0)] = 5_000
+    sweep_interval_s: Annotated[float, Field(gt=0)] = 0.25
+    sweep_batch_max: Annotated[int, Field(ge=1, le=1_000)] = 200
+    publish_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    publish_age_s: Annotated[float, Field(ge=0)] = 2.0
+    persist_batch_max: Annotated[int, Field(ge=1)] = 10_000
+    settled_retention_s: Annotated[int, Field(ge=120)] = 600
+    database_pool_max: Annotated[int, Field(ge=2)] = 4
+
+    # The product's limits.
+    currency: str = "CNY"
+    share_fen_min: Annotated[int, Field(ge=1)] = 1
+    share_fen_max: Annotated[int, Field(ge=1)] = 20_000
+    count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    ttl_s_default: Annotated[int, Field(ge=1)] = 86_400
+    ttl_s_max: Annotated[int, Field(ge=1)] = 86_400
+    greeting_length_max: Annotated[int, Field(ge=0)] = 200
+    recipients_max: Annotated[int, Field(ge=1, le=5_000)] = 1_000
+    deposit_fen_max: Annotated[int, Field(ge=1)] = 10**15
+
+    @classmethod
+    def load(cls, **overrides: object) -> "Settings":
+        """Read the environment; ``overrides`` (from the command line) win.
+
+        Raises OperatorError naming the variable that cannot be used.
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {first['msg']}.") from None
