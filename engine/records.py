@@ -1,0 +1,180 @@
+"""The records use cases take and give. Frozen; amounts in fen, times in milliseconds since the epoch."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class PacketState(StrEnum):
+    """Where a packet is. ``funded -> open -> exhausted | expired | retracted``; the last three never change again."""
+
+    FUNDED = "funded"  # paid for in Postgres, not yet (fully) in Redis
+    OPEN = "open"  # its shares can be claimed
+    EXHAUSTED = "exhausted"  # every share has been claimed
+    EXPIRED = "expired"  # its time ran out with shares left; the rest goes back to the sender
+    RETRACTED = "retracted"  # its sender took it back before anyone claimed
+
+
+class Outcome(StrEnum):
+    """What the claim script answers for one claim, in order of precedence. The values are the script's letters."""
+
+    MISSING = "M"  # Redis has no such packet (unknown, still loading, or settled and dropped)
+    ALREADY = "A"  # the user has a share of it; the answer carries it again
+    RETRACTED = "R"
+    EXPIRED = "X"
+    NOT_INVITED = "N"
+    EMPTY = "E"
+    BUSY = "B"  # the lane's event backlog is at its bound
+    CLAIMED = "C"
+
+
+class ClaimResult(NamedTuple):
+    """One claim's answer. ``amount_fen`` is 0 unless the outcome is CLAIMED or ALREADY."""
+
+    outcome: Outcome
+    amount_fen: int
+
+
+class SplitKind(StrEnum):
+    """How a total becomes shares."""
+
+    LUCKY = "lucky"
+    EQUAL = "equal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a sender asks for, checked against the product's limits. ``recipients`` empty: anyone may claim."""
+
+    total_fen: int
+    count: int
+    split: SplitKind
+    min_fen: int
+    max_fen: int
+    ttl_s: int
+    greeting: str
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The answer to a sending. ``replayed``: the same Idempotency-Key and body had been answered before."""
+
+    packet_id: str
+    state: PacketState
+    total_fen: int
+    count: int
+    expires_at_ms: int
+    commitment: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luckiest:
+    """手气最佳: the largest share once all are gone; of equals, the earlier claim."""
+
+    user_id: str
+    amount_fen: int
+    slot: int
+    claimed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketView:
+    """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody."""
+
+    packet_id: str
+    sender: str
+    state: PacketState
+    split: SplitKind
+    total_fen: int
+    count: int
+    min_fen: int
+    max_fen: int
+    greeting: str
+    recipients: tuple[str, ...]
+    commitment: str
+    created_at_ms: int
+    expires_at_ms: int
+    claimed_count: int
+    claimed_fen: int
+    remaining_count: int
+    remaining_fen: int
+    luckiest: Luckiest | None
+    settled_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRow:
+    """One share somebody has."""
+
+    user_id: str
+    amount_fen: int
+    slot: int
+    claimed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsPage:
+    """Claims in slot order. ``next``: the cursor of the following page, None on the last."""
+
+    claims: list[ClaimRow]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketSummary:
+    """One line of a user's records. ``amount_fen``: what was sent, or the share that was received."""
+
+    packet_id: str
+    role: str
+    state: PacketState
+    amount_fen: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketsPage:
+    """A user's records, newest first."""
+
+    packets: list[PacketSummary]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """What a user holds, in fen. A user nobody has paid yet holds 0."""
+
+    user_id: str
+    balance_fen: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletTransfer:
+    """One movement as its wallet sees it: ``amount_fen`` is positive when money came in, negative when it left."""
+
+    transfer_id: str
+    kind: str
+    amount_fen: int
+    at_ms: int
+    packet_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransfersPage:
+    """A wallet's movements, newest first."""
+
+    transfers: list[WalletTransfer]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposit:
+    """The answer to a deposit."""
+
+    transfer_id: str
+    user_id: str
+    amount_fen: int
+    balance_fen: int
+    replayed: bool
