@@ -1,0 +1,75 @@
+"""Builds the clients of Redis and Postgres; their URLs come from the settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from engine.errors import OperatorError
+
+RETRIES_MAX = 3
+"""A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
+
+
+def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
+    """A client whose callers wait for a free connection (the default pool raises when it is out of them).
+
+    ``timeout_s`` bounds each reply and the wait for a connection. Raises OperatorError for an unusable URL.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections_max,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES_MAX),
+            # A plain Redis or Valkey refuses the command that asks for them.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            protocol=2,
+        )
+    except ValueError as error:
+        raise OperatorError(f"HONGBAO_REDIS_URL cannot be used: {error}.") from None
+    return Redis.from_pool(pool)
+
+
+async def command(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN401
+    """Send one command; the reply as the client parses it (redis-py types its replies too loosely to be of use)."""
+    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def check_redis(client: Redis) -> None:
+    """Raise OperatorError, in one sentence, when Redis does not answer."""
+    try:
+        await command(client, "PING")
+    except (RedisError, OSError) as error:
+        raise OperatorError(f"Redis does not answer: {error}") from None
+
+
+async def database_pool(url: str, *, connections_max: int) -> asyncpg.Pool:
+    """A pool on the ledger's database. Raises OperatorError, in one sentence, when it cannot be reached."""
+    with _database_errors(url):
+        return await asyncpg.create_pool(url, min_size=1, max_size=connections_max, timeout=10, command_timeout=60)
+
+
+async def database_connection(url: str) -> asyncpg.Connection:
+    """One connection of its own (for a session lock, or a short job). Raises OperatorError like the pool."""
+    with _database_errors(url):
+        return await asyncpg.connect(url, timeout=10, command_timeout=60)
+
+
+@contextmanager
+def _database_errors(url: str) -> Iterator[None]:
+    if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        raise OperatorError("HONGBAO_DATABASE_URL cannot be used: it must begin with postgresql://.")
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise OperatorError(f"Postgres does not answer: {error}") from None

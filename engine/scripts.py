@@ -1,0 +1,29 @@
+"""Loads a Lua script from ``lua/`` and calls it by its hash."""
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from engine.clients import command
+
+
+class Script:
+    """One script. ``call`` survives a server that has forgotten it (a restart, SCRIPT FLUSH)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = files("lua").joinpath(f"{name}.lua").read_bytes()
+        # Redis names scripts by their SHA-1; nothing here depends on its strength.
+        self.sha1 = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+    async def call(self, client: Redis, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
+        """Run it; raises redis.exceptions.RedisError as the client does."""
+        try:
+            reply: list[Any] = await command(client, "EVALSHA", self.sha1, len(keys), *keys, *arguments)
+        except NoScriptError:
+            reply = await command(client, "EVAL", self.source, len(keys), *keys, *arguments)
+        return reply

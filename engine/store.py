@@ -1,0 +1,251 @@
+"""Redis as the engine sees it: one typed function a script, and the reads that go with them.
+
+A script's header in ``lua/`` is its contract; ``tests/test_script_contracts.py`` holds these functions to it.
+Every function raises RecoveringError when the lane is fenced and UnavailableError when Redis does not answer.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine import keys
+from engine.clients import command
+from engine.errors import RecoveringError, UnavailableError
+from engine.lanes import lane_of
+from engine.records import ClaimResult, ClaimRow, Outcome, PacketState
+from engine.scripts import Script
+
+USERS_PER_CALL_MAX = 1_000
+"""The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
+
+
+class Opened(StrEnum):
+    """The open script's replies."""
+
+    FENCED = "FENCED"
+    LATE = "LATE"
+    EXISTS = "EXISTS"
+    OFFSET = "OFFSET"
+    MALFORMED = "MALFORMED"
+    LOADED = "LOADED"
+    OPENED = "OPENED"
+
+
+class Closed(StrEnum):
+    """The close script's replies."""
+
+    FENCED = "FENCED"
+    MISSING = "MISSING"
+    ENDED = "ENDED"
+    NOT_DUE = "NOT_DUE"
+    CLAIMED = "CLAIMED"
+    CLOSED = "CLOSED"
+
+
+class Claimed(StrEnum):
+    """The claim script's replies for the whole call; the letters of single claims are ``records.Outcome``."""
+
+    MALFORMED = "MALFORMED"
+    FENCED = "FENCED"
+    OK = "OK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Some shares of a packet on their way into Redis. ``shares`` are "slot:amount_fen" in the order of giving."""
+
+    packet_id: str
+    offset: int
+    count: int
+    total_fen: int
+    expires_at_ms: int
+    luckiest_share: str
+    recipients: Sequence[str]
+    shares: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveCounts:
+    """What Redis knows of a packet that it holds."""
+
+    state: PacketState
+    count: int
+    total_fen: int
+    remaining_count: int
+    remaining_fen: int
+    luckiest: ClaimRow | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """A lane as Redis has it. ``position``: changes ever emitted; ``applied``: those the ledger has committed."""
+
+    epoch: str
+    position: int
+    applied: int
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn what the client raises into UnavailableError: nothing was decided, the caller may ask again."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise UnavailableError(f"Redis does not answer: {error}") from error
+
+
+class Store:
+    """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it."""
+
+    def __init__(self, client: Redis, epochs: Mapping[int, str]) -> None:
+        self._client = client
+        self._epochs = epochs
+        self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
+
+    def _epoch(self, lane: int) -> str:
+        epoch = self._epochs.get(lane)
+        if epoch is None:
+            raise RecoveringError(f"Lane {lane} is not known here yet.")
+        return epoch
+
+    async def _call(self, script: Script, lane: int, names: list[str], arguments: list[str | int]) -> list[Any]:
+        all_keys = [keys.lane(lane), keys.events(lane), keys.due(lane), *names]
+        with redis_errors():
+            reply = await script.call(self._client, all_keys, [self._epoch(lane), *arguments])
+        if reply[0] == b"FENCED":
+            raise RecoveringError(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
+        if reply[0] == b"MALFORMED":
+            raise ValueError(f"{script.name}.lua refused the form of its arguments")
+        return reply
+
+    async def open(self, chunk: Chunk, *, not_after_ms: int) -> tuple[Opened, int]:
+        """Load one chunk; gives the reply and how many shares are loaded (0 where the reply does not say)."""
+        packet_id = chunk.packet_id
+        names = [keys.packet(packet_id), keys.shares(packet_id), keys.recipients(packet_id)]
+        arguments: list[str | int] = [
+            packet_id,
+            not_after_ms,
+            chunk.offset,
+            chunk.count,
+            chunk.total_fen,
+            chunk.expires_at_ms,
+            chunk.luckiest_share,
+            len(chunk.recipients),
+            *chunk.recipients,
+            *chunk.shares,
+        ]
+        reply = await self._call(self._open, lane_of(packet_id), names, arguments)
+        word = Opened(reply[0].decode())
+        return word, reply[1] if word in (Opened.OFFSET, Opened.LOADED) else 0
+
+    async def claim(self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int) -> list[ClaimResult]:
+        """Claim for ``asked`` (packet -> users, at most 1,000 in all); results in the order of iteration."""
+        names: list[str] = []
+        arguments: list[str | int] = [backlog_max]
+        for packet_id, users in asked.items():
+            names += (
+                keys.packet(packet_id),
+                keys.shares(packet_id),
+                keys.claims(packet_id),
+                keys.recipients(packet_id),
+            )
+            arguments += (packet_id, len(users), *users)
+        _, letters, values = await self._call(self._claim, lane, names, arguments)
+        return [
+            ClaimResult(Outcome(letter), int(value.split(b":")[1]) if value else 0)
+            for letter, value in zip(letters.decode(), values, strict=True)
+        ]
+
+    async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
+        """End a packet; gives the reply and, with CLOSED, how many shares and fen go back."""
+        names = [keys.packet(packet_id), keys.shares(packet_id)]
+        reply = await self._call(self._close, lane_of(packet_id), names, [packet_id, reason.value])
+        word = Closed(reply[0].decode())
+        return (word, reply[1], reply[2]) if word is Closed.CLOSED else (word, 0, 0)
+
+    async def now_ms(self) -> int:
+        """Redis's clock, the one by which packets expire."""
+        with redis_errors():
+            seconds, microseconds = await command(self._client, "TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def due(self, lane: int, now_ms: int, limit: int) -> list[str]:
+        """Open packets of a lane whose time is over, the oldest first."""
+        with redis_errors():
+            numbers = await command(
+                self._client, "ZRANGE", keys.due(lane), "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit
+            )
+        return [number.decode() for number in numbers]
+
+    async def lane_status(self, lane: int) -> LaneStatus | None:
+        """The lane's own numbers, or None when Redis has lost them."""
+        with redis_errors():
+            epoch, position, applied = await command(
+                self._client, "HMGET", keys.lane(lane), "epoch", "position", "applied"
+            )
+        if epoch is None or position is None:
+            return None
+        return LaneStatus(epoch=epoch.decode(), position=int(position), applied=int(applied or 0))
+
+    async def begin_lane(self, lane: int, epoch: str) -> None:
+        """Write a lane that has never been used; what is there already stays as it is."""
+        with redis_errors():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                for field, value in (("epoch", epoch), ("position", 0), ("applied", 0)):
+                    pipeline.hsetnx(keys.lane(lane), field, str(value))
+                await pipeline.execute()
+
+    async def states(self, packet_ids: Sequence[str]) -> list[str | None]:
+        """Each packet's state in Redis ("loading" while its shares come in), None where Redis has no such packet."""
+        with redis_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for packet_id in packet_ids:
+                    pipeline.hget(keys.packet(packet_id), "state")
+                replies = await pipeline.execute()
+        return [None if state is None else state.decode() for state in replies]
+
+    async def counts(self, packet_id: str) -> LiveCounts | None:
+        """What Redis holds of a packet, or None (unknown, loading, or settled and dropped)."""
+        names = ["state", "count", "total_fen", "remaining_count", "remaining_fen", "luckiest_user", "luckiest_value"]
+        with redis_errors():
+            state, count, total, remaining, remaining_fen, user, value = await command(
+                self._client, "HMGET", keys.packet(packet_id), *names
+            )
+        if state is None or state == b"loading":
+            return None
+        return LiveCounts(
+            state=PacketState(state.decode()),
+            count=int(count),
+            total_fen=int(total),
+            remaining_count=int(remaining),
+            remaining_fen=int(remaining_fen),
+            luckiest=None if user is None else claim_row(user, value),
+        )
+
+    async def claims(self, packet_id: str) -> list[ClaimRow]:
+        """Every claim Redis holds of a packet, in slot order. For packets small enough to be read whole."""
+        with redis_errors():
+            held = await command(self._client, "HGETALL", keys.claims(packet_id))
+        return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)
+
+    async def scan_claims(self, packet_id: str) -> AsyncIterator[ClaimRow]:
+        """Every claim of a packet of any size, in no order, without holding Redis up."""
+        with redis_errors():
+            cursor = b"0"
+            while True:
+                cursor, held = await command(self._client, "HSCAN", keys.claims(packet_id), cursor, "COUNT", 1_000)
+                for user, value in held.items():
+                    yield claim_row(user, value)
+                if not int(cursor):
+                    return
+
+
+def claim_row(user: bytes, value: bytes) -> ClaimRow:
+    """Read one entry of a claims hash, "slot:amount_fen:claimed_at_ms"."""
+    slot, amount_fen, at_ms = value.split(b":")
+    return ClaimRow(user_id=user.decode(), amount_fen=int(amount_fen), slot=int(slot), claimed_at_ms=int(at_ms))

@@ -1,0 +1,121 @@
+--[[
+claim.lua: give shares to many users, of any packets of one lane, in one call.
+
+It decides everything first, then writes the event, then the rest: no error can leave a share given and not told.
+The same user twice in one call gets one share; the second time is answered ALREADY, as any repeat is.
+
+KEYS
+  1 lane  2 events  3 due
+  then four a packet: packet, shares, claims, recipients
+ARGV
+  1 epoch        the lane's epoch as the ledger has it
+  2 backlog_max  how many changes may wait for the ledger
+  then for each packet: its number, how many users follow, the users (at most 1,000 users a call)
+
+REPLIES, in order of precedence
+  {"MALFORMED"}  too many arguments, or a packet named twice; nothing was done
+  {"FENCED"}     the lane is not of this epoch, or not there; nothing was done
+  {"OK", letters, values}
+    letters: one a claim, in the order asked; by precedence
+      M MISSING      no such packet here, or its shares are still loading
+      A ALREADY      the user has a share; the value is that share
+      R RETRACTED    the sender took the packet back
+      X EXPIRED      its time ran out with shares left, closed or not
+      N NOT_INVITED  it has recipients and the user is none of them
+      E EMPTY        every share is taken
+      B BUSY         the backlog is at its bound
+      C CLAIMED      the user has a share now; the value is that share
+    values: one a claim, "slot:amount_fen:claimed_at_ms" for A and C, nil for the others
+
+EVENTS
+  ["claims", 1, at_ms, [[packet, users, shares, exhausted], ...]]  shares as "slot:amount_fen"; a change a share given
+]]
+local lane_key, events_key, due_key = KEYS[1], KEYS[2], KEYS[3]
+local epoch, backlog_max = ARGV[1], tonumber(ARGV[2])
+
+if #ARGV > 3002 then return {'MALFORMED'} end
+local lane = redis.call('HMGET', lane_key, 'epoch', 'position', 'applied')
+if lane[1] ~= epoch then return {'FENCED'} end
+local room = backlog_max - (lane[2] - lane[3])
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local stamp = string.format(':%.0f', now_ms)
+local letters, values, decisions, event, given = {}, {}, {}, {}, 0
+
+-- Answers the claims that cannot win; returns the others' places, each user once, and who repeats whom.
+local function judge(key, packet, users, base)
+  local held = redis.call('HMGET', KEYS[key + 2], unpack(users))
+  local invited = packet[6] and redis.call('SMISMEMBER', KEYS[key + 3], unpack(users))
+  local over = packet[1] == 'retracted' and 'R'
+  if packet[1] == 'expired' or (packet[1] == 'open' and now_ms >= tonumber(packet[2])) then over = 'X' end
+  local asking, first_of, repeats = {}, {}, {}
+  for i, user in ipairs(users) do
+    values[base + i] = held[i]
+    if held[i] then letters[base + i] = 'A'
+    elseif over then letters[base + i] = over
+    elseif invited and invited[i] == 0 then letters[base + i] = 'N'
+    elseif first_of[user] then repeats[i] = first_of[user]
+    else first_of[user], asking[#asking + 1] = i, i end
+  end
+  return asking, repeats
+end
+
+-- Chooses one packet's winners; `base` claims were answered before it.
+local function decide(key, number, users, base)
+  local packet = redis.call('HMGET', KEYS[key], 'state', 'expires_at_ms', 'remaining_count', 'remaining_fen', 'luckiest_share', 'invited')
+  if not packet[1] or packet[1] == 'loading' then
+    for i = base + 1, base + #users do letters[i], values[i] = 'M', false end
+    return
+  end
+  local asking, repeats = judge(key, packet, users, base)
+  local remaining = tonumber(packet[3])
+  local wanted = math.min(#asking, remaining, room)
+  local shares = wanted > 0 and redis.call('LRANGE', KEYS[key + 1], 0, wanted - 1) or {}
+  local winners, entries, fen, luckiest = {}, {}, 0, nil
+  for k, i in ipairs(asking) do
+    local share, user = shares[k], users[i]
+    if share then
+      local value = share .. stamp
+      letters[base + i], values[base + i] = 'C', value
+      winners[k], entries[2 * k - 1], entries[2 * k] = user, user, value
+      fen = fen + string.match(share, ':(%d+)')
+      if share == packet[5] then luckiest = {user, value} end
+    else letters[base + i] = k > remaining and 'E' or 'B' end
+  end
+  for i, first in pairs(repeats) do
+    local letter = letters[base + first]
+    letters[base + i], values[base + i] = letter == 'C' and 'A' or letter, values[base + first]
+  end
+  if #winners == 0 then return end
+  room, given, remaining = room - #winners, given + #winners, remaining - #winners
+  event[#event + 1] = {number, winners, shares, remaining == 0}
+  decisions[#decisions + 1] = {key, number, #winners, entries, remaining, packet[4] - fen, luckiest}
+end
+
+-- Writes what was decided for one packet.
+local function give(key, number, taken, entries, remaining_count, remaining_fen, luckiest)
+  redis.call('LTRIM', KEYS[key + 1], taken, -1)
+  redis.call('HSET', KEYS[key + 2], unpack(entries))
+  redis.call('HSET', KEYS[key], 'remaining_count', remaining_count, 'remaining_fen', remaining_fen)
+  if luckiest then redis.call('HSET', KEYS[key], 'luckiest_user', luckiest[1], 'luckiest_value', luckiest[2]) end
+  if remaining_count == 0 then
+    redis.call('HSET', KEYS[key], 'state', 'exhausted')
+    redis.call('ZREM', due_key, number)
+  end
+end
+
+local argument, named = 3, {}
+for key = 4, #KEYS, 4 do
+  local number, count = ARGV[argument], tonumber(ARGV[argument + 1])
+  if named[number] then return {'MALFORMED'} end
+  named[number] = true
+  decide(key, number, {unpack(ARGV, argument + 2, argument + 1 + count)}, #letters)
+  argument = argument + 2 + count
+end
+if given > 0 then
+  local position = lane[2] + given
+  redis.call('XADD', events_key, string.format('%.0f-0', position), 'event', cmsgpack.pack({'claims', 1, now_ms, event}))
+  redis.call('HSET', lane_key, 'position', position)
+  for _, decision in ipairs(decisions) do give(unpack(decision, 1, 7)) end
+end
+return {'OK', table.concat(letters), values}
