@@ -1,0 +1,74 @@
+"""Every metric, declared once. Labels are few and bounded: outcomes, lanes, routes, statuses; never a user or a packet.
+
+Alone, a process shows its own values. With ``engine.metrics_directory.environment`` in its environment before this module is
+imported, it shares them through files and any process's scrape shows the sum over all of them (gauges: the latest value).
+"""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+
+
+class CountedHistogram(Histogram):
+    """A histogram that takes many observations already sorted into its buckets, for paths that must not pay for each one."""
+
+    @property
+    def bounds(self) -> Sequence[float]:
+        """The buckets' upper bounds, the last one infinite."""
+        return self._upper_bounds
+
+    def observe_counted(self, counts: Sequence[int], total: float) -> None:
+        """Add ``counts[i]`` observations to bucket ``i``; ``total`` is their sum."""
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+# Claiming: set by the batcher, once a call.
+CLAIMS = Counter("hongbao_claims", "Claims answered, by outcome.", ["outcome"])
+CLAIM_BATCH_SIZE = Histogram("hongbao_claim_batch_size", "Claims in one call of the claim script.", buckets=_SIZES)
+SCRIPT_SECONDS = Histogram(
+    "hongbao_script_seconds", "Round trip of one Redis script call, in seconds.", ["script"], buckets=_SECONDS
+)
+
+# Persisting: set by the persister, once a transaction.
+PERSISTER_LAG_EVENTS = Gauge(
+    "hongbao_persister_lag_events", "Events the ledger has not applied.", ["lane"], multiprocess_mode="mostrecent"
+)
+PERSISTER_LAG_SECONDS = Gauge(
+    "hongbao_persister_lag_seconds",
+    "Age of the oldest event the ledger has not applied; 0 when there is none.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
+BACKLOG = Gauge("hongbao_backlog", "Changes in the lane's event stream.", ["lane"], multiprocess_mode="mostrecent")
+PERSISTED_EVENTS = Counter("hongbao_persisted_events", "Events applied to the ledger.", ["lane"])
+QUARANTINED = Counter("hongbao_quarantined", "Rows set aside because they break a rule of the ledger.", ["lane"])
+
+# Processes.
+LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
+PROCESS_RESTARTS = Counter("hongbao_process_restarts", "Processes the supervisor started again.", ["process"])
+
+# HTTP: set by the front, a few times a second.
+HTTP_REQUESTS = Counter("hongbao_http_requests", "HTTP requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = CountedHistogram(
+    "hongbao_http_request_seconds",
+    "From a request's headers to its answer, in seconds.",
+    ["method", "route"],
+    buckets=_SECONDS,
+)
+
+
+def render() -> bytes:
+    """All metrics as Prometheus text: of every process when they share a directory, else of this one. Reads files: blocks."""
+    if not values.ValueClass._multiprocess:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
