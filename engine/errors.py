@@ -60,6 +60,12 @@ class IdempotencyInFlightError(HongbaoError):
     code = "idempotency_in_flight"
 
 
+class InvalidTokenError(HongbaoError):
+    """The bearer token is missing, forged, expired or not of the form ``engine.tokens`` describes."""
+
+    code = "unauthorized"
+
+
 class UnavailableError(HongbaoError):
     """The engine cannot answer now and nothing was decided: ask again after ``retry_after_s`` seconds."""
 

@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on stderr, from structlog and from libraries that use ``logging`` alike.
 
-Nothing that opens a door is written: values under names like ``authorization`` or ``secret`` are replaced, and so are the
-passwords of URLs, wherever they stand.
+Nothing that opens a door is written: values under names like ``authorization`` or ``secret`` are replaced, and so
+are the passwords of URLs, wherever they stand.
 """
 
 import logging

@@ -1,7 +1,8 @@
 """Every metric, declared once. Labels are few and bounded: outcomes, lanes, routes, statuses; never a user or a packet.
 
-Alone, a process shows its own values. With ``engine.metrics_directory.environment`` in its environment before this module is
-imported, it shares them through files and any process's scrape shows the sum over all of them (gauges: the latest value).
+Alone, a process shows its own values. With ``engine.metrics_directory.environment`` in its environment before this
+module is imported, it shares them through files, and any process's scrape shows the sum over all of them (gauges: the
+latest value).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 
 
 class CountedHistogram(Histogram):
-    """A histogram that takes many observations already sorted into its buckets, for paths that must not pay for each one."""
+    """A histogram that takes many observations at once, already sorted into its buckets."""
 
     @property
     def bounds(self) -> Sequence[float]:
@@ -66,7 +67,7 @@ HTTP_SECONDS = CountedHistogram(
 
 
 def render() -> bytes:
-    """All metrics as Prometheus text: of every process when they share a directory, else of this one. Reads files: blocks."""
+    """All metrics as Prometheus text: of every process if they share a directory, else of this one. Blocks: reads files."""
     if not values.ValueClass._multiprocess:
         return generate_latest()
     registry = CollectorRegistry()

@@ -1,7 +1,7 @@
 """Where the processes of one installation leave their metrics, so that one scrape shows them all.
 
-Apart from ``engine.metrics`` because prometheus_client decides when it is imported whether it shares its values: whoever
-starts processes makes the directory and puts ``environment(directory)`` into their environment first.
+Apart from ``engine.metrics`` because prometheus_client decides when it is imported whether it shares its values:
+whoever starts processes makes the directory and puts ``environment(directory)`` into their environment first.
 """
 
 import shutil
