@@ -1,0 +1,52 @@
+"""The private servers of a data directory, for a machine that has none: their URLs, whether they run."""
+
+import contextlib
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import data_dir, embedded_postgres, embedded_redis
+from engine.data_dir import hold
+from engine.embedded_postgres import EmbeddedPostgres
+from engine.embedded_redis import EmbeddedRedis
+
+__all__ = ["EmbeddedPostgres", "EmbeddedRedis", "Servers", "hold", "is_running", "remove", "urls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the two servers are."""
+
+    redis_url: str
+    database_url: str
+
+
+def urls(path: Path) -> Servers:
+    """The URLs of a data directory's servers, which depend on its path alone: whether they run is another question."""
+    return Servers(redis_url=embedded_redis.url(path), database_url=embedded_postgres.url(path))
+
+
+def is_running(path: Path) -> bool:
+    """Whether both servers of a data directory take connections at this moment."""
+    postgres = data_dir.postgres_socket_dir(path) / ".s.PGSQL.5432"
+    return _accepts(data_dir.redis_socket(path)) and _accepts(postgres)
+
+
+def remove(path: Path) -> None:
+    """Delete a data directory for good, with the Postgres cluster that may live elsewhere. It must not be running."""
+    with hold(path) as held:
+        link = held.path / "postgres"
+        if link.is_symlink():
+            shutil.rmtree(link.resolve().parent, ignore_errors=True)
+        for sockets in (data_dir.redis_socket(path).parent, data_dir.postgres_socket_dir(path)):
+            shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(held.path)
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+        connection.settimeout(1.0)
+        connection.connect(str(path))
+        return True
+    return False

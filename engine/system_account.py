@@ -1,0 +1,129 @@
+"""The account Postgres runs under when we are root, and what that account can reach.
+
+Postgres refuses to run as root. Fresh clones and data directories often live in folders only root may enter, and
+other people's folders are not ours to open: what the account cannot reach is put under ``STATE_DIR`` instead.
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import OperatorError
+
+ACCOUNT_NAME = "hongbao"
+STATE_DIR = Path("/var/lib/hongbao")
+"""Root's place for what the account must reach: ``postgres-<version>``, ``clusters/<random id>``, ``run/<hash>``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this machine."""
+
+    uid: int
+    gid: int
+
+
+def service_account() -> Account | None:
+    """``hongbao`` (made if need be), else ``nobody``. None when we are not root and run servers as ourselves.
+
+    Raises OperatorError when the machine has neither and none can be made.
+    """
+    if os.geteuid() != 0:
+        return None
+    _create_account()
+    for name in (ACCOUNT_NAME, "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return Account(entry.pw_uid, entry.pw_gid)
+    raise OperatorError(
+        "Postgres cannot run as root and no account for it could be made: run useradd --system hongbao, or be a user."
+    )
+
+
+def owner_of(path: Path) -> Account | None:
+    """The account a folder belongs to; None when it is root's or when we are not root."""
+    entry = path.stat()
+    return Account(entry.st_uid, entry.st_gid) if os.geteuid() == 0 and entry.st_uid != 0 else None
+
+
+def can_reach(account: Account, path: Path) -> bool:
+    """Whether the account may pass through every folder above ``path`` and read it, by mode bits and main group."""
+    resolved = path.resolve()
+    return _may(account, resolved, stat.S_IROTH) and all(
+        _may(account, above, stat.S_IXOTH) for above in resolved.parents
+    )
+
+
+def reachable_copy(root: Path, parts: tuple[str, ...], name: str) -> Path:
+    """Copy the folders ``parts`` of ``root`` to ``STATE_DIR/name``, once, readable by everyone. Returns the copy."""
+    target = STATE_DIR / name
+    if target.is_dir():
+        return target
+    make_state_dir()
+    temporary = Path(tempfile.mkdtemp(dir=STATE_DIR, prefix=f".{name}-"))
+    try:
+        for part in parts:
+            shutil.copytree(root / part, temporary / part, symlinks=True)
+        for folder, _, files in os.walk(temporary):
+            Path(folder).chmod(0o755)
+            for file in files:
+                _make_readable(Path(folder, file))
+        with contextlib.suppress(OSError):  # someone else made it meanwhile: theirs is as good
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def make_state_dir(*below: str) -> Path:
+    """Make ``STATE_DIR`` and the folders below it that anyone may pass through but only root may change."""
+    path = STATE_DIR
+    path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.chmod(0o755)
+    for part in below:
+        path = path / part
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
+    return path
+
+
+def make_private_dir(path: Path, account: Account | None) -> None:
+    """Make a folder only ``account`` (None: ourselves) may enter, or check that it is one.
+
+    Raises OperatorError when the path is taken by something else: someone may have put it there to read along.
+    """
+    uid = os.geteuid() if account is None else account.uid
+    path.mkdir(mode=0o700, exist_ok=True)
+    entry = path.lstat()
+    if entry.st_uid == os.geteuid() and account is not None:
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        entry = path.lstat()
+    if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != uid or entry.st_mode & 0o077:
+        raise OperatorError(f"The folder {path} is not private to this user: remove it and start again.")
+
+
+def _create_account() -> None:
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(ACCOUNT_NAME)
+        return
+    useradd = shutil.which("useradd", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if useradd is not None:
+        arguments = ["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT_NAME]
+        subprocess.run([useradd, *arguments], check=False, capture_output=True)  # noqa: S603  # fixed words
+
+
+def _may(account: Account, path: Path, bit_for_others: int) -> bool:
+    entry = path.stat()
+    shift = 6 if entry.st_uid == account.uid else 3 if entry.st_gid == account.gid else 0
+    return bool(entry.st_mode & (bit_for_others << shift))
+
+
+def _make_readable(path: Path) -> None:
+    if not path.is_symlink():
+        path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)

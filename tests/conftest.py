@@ -1,0 +1,180 @@
+"""Real servers for the tests: one of each kind a session, an empty Redis and a database of its own a test."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from engine import embedded
+from engine.clients import command, redis_client
+from engine.embedded import EmbeddedPostgres, EmbeddedRedis
+from engine.embedded_postgres import UNSAFE_BUT_FAST
+from engine.settings import Settings
+from tests.waiting import wait_until
+
+_TEMPLATE = "template_migrated"
+_FAST_POSTGRES = {**UNSAFE_BUT_FAST, "shared_buffers": "32MB", "max_connections": "60", "autovacuum": "off"}
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """The session's standalone server."""
+    yield from _redis(tmp_path_factory.mktemp("redis"), {})
+
+
+@pytest.fixture(scope="session")
+def cluster_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A cluster of one that owns all slots: it refuses a script whose keys are in several of them."""
+    options = {
+        "cluster-enabled": "yes",
+        "bind": "127.0.0.1",
+        "port": str(free_port()),
+        "cluster-port": str(free_port()),
+    }
+    for server in _redis(tmp_path_factory.mktemp("cluster"), options):
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(_own_all_slots(server.url))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The session's Postgres, with a migrated database that each test's own is cloned from."""
+    data_dir = tmp_path_factory.mktemp("postgres")
+    with embedded.hold(data_dir) as held:
+        server = EmbeddedPostgres(held, options=_FAST_POSTGRES)
+        server.start()
+        try:
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                runner.run(_make_template(server.url))
+            yield server
+        finally:
+            server.stop()
+    embedded.remove(data_dir)
+
+
+@pytest.fixture
+async def redis_url(redis_server: EmbeddedRedis) -> str:
+    """A standalone server without a key in it."""
+    await _flush(redis_server.url)
+    return redis_server.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty standalone server; it answers in bytes."""
+    async with redis_client(redis_url, connections_max=50, timeout_s=5.0) as client:
+        yield client
+
+
+@pytest.fixture
+async def cluster_redis_url(cluster_redis_server: EmbeddedRedis) -> str:
+    """A cluster-enabled server without a key in it."""
+    await _flush(cluster_redis_server.url)
+    return cluster_redis_server.url
+
+
+@pytest.fixture
+async def cluster_redis(cluster_redis_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty cluster-enabled server; it answers in bytes."""
+    async with redis_client(cluster_redis_url, connections_max=50, timeout_s=5.0) as client:
+        yield client
+
+
+@pytest.fixture
+async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A database without any table, dropped afterwards."""
+    async for url in _database(postgres_server.url, "template1"):
+        yield url
+
+
+@pytest.fixture
+async def database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A migrated database of the test's own, dropped afterwards."""
+    async for url in _database(postgres_server.url, _TEMPLATE):
+        yield url
+
+
+@pytest.fixture
+def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
+    """Settings for the test's servers, with bounds small enough to run into. Built without the environment."""
+    return Settings.model_validate(
+        {
+            **{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
+            "redis_url": redis_url,
+            "database_url": database_url,
+            "data_dir": tmp_path / "data",
+            "port": 0,
+            "claim_queue_max": 1_000,
+            "backlog_max": 10_000,
+            "sweep_interval_s": 0.05,
+            "publish_interval_s": 0.05,
+            "publish_age_s": 0.0,
+            "persist_batch_max": 1_000,
+        }
+    )
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def url_of(server_url: str, database: str) -> str:
+    """The server's URL with another database in it."""
+    return server_url.replace("/hongbao?", f"/{database}?")
+
+
+def _redis(data_dir: Path, options: dict[str, str]) -> Iterator[EmbeddedRedis]:
+    with embedded.hold(data_dir) as held:
+        server = EmbeddedRedis(held, options=options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    embedded.remove(data_dir)
+
+
+async def _own_all_slots(url: str) -> None:
+    async with redis_client(url, connections_max=1, timeout_s=5.0) as client:
+        await command(client, "CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+
+        async def is_whole() -> bool:
+            return b"cluster_state:ok" in await command(client, "CLUSTER", "INFO")
+
+        await wait_until(is_whole, timeout_s=10, what="the cluster of one being whole")
+
+
+async def _flush(url: str) -> None:
+    async with redis_client(url, connections_max=1, timeout_s=5.0) as client:
+        await command(client, "FLUSHALL")
+
+
+async def _make_template(url: str) -> None:
+    from engine.schema import migrate  # only the tests that need a database need it
+
+    await _execute(url, f"CREATE DATABASE {_TEMPLATE}")
+    await migrate(url_of(url, _TEMPLATE))
+
+
+async def _database(url: str, template: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    await _execute(url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield url_of(url, name)
+    await _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
