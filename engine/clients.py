@@ -12,7 +12,10 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from engine.errors import OperatorError
+from engine.errors import OperatorError, UnavailableError
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+"""A connection to the ledger, one's own or lent by a pool."""
 
 RETRIES_MAX = 3
 """A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
@@ -73,3 +76,14 @@ def _database_errors(url: str) -> Iterator[None]:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise OperatorError(f"Postgres does not answer: {error}") from None
+
+
+@contextmanager
+def ledger_errors() -> Iterator[None]:
+    """Turn what the driver raises into UnavailableError. Broken constraints stay: they are somebody's mistake."""
+    try:
+        yield
+    except asyncpg.IntegrityConstraintViolationError:
+        raise
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise UnavailableError(f"Postgres does not answer: {error}") from error

@@ -49,7 +49,8 @@ def hold(path: Path) -> Iterator[DataDir]:
     """
     data_dir = path.resolve()
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Root's can be passed through, but not listed, so that Postgres's own account gets to its cluster.
+        data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         run_dir(data_dir).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(run_dir(data_dir) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:

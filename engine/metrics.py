@@ -67,7 +67,7 @@ HTTP_SECONDS = CountedHistogram(
 
 
 def render() -> bytes:
-    """All metrics as Prometheus text: of every process if they share a directory, else of this one. Blocks: reads files."""
+    """All metrics as Prometheus text: of every process if they share a directory, else of this one. Reads files."""
     if not values.ValueClass._multiprocess:
         return generate_latest()
     registry = CollectorRegistry()

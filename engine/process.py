@@ -131,5 +131,9 @@ def _open_log(path: Path | None) -> Iterator[IO[bytes] | None]:
         return
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
         path.replace(path.with_name(path.name + ".1"))
-    with path.open("ab") as log:
+    with open(path, "ab", opener=_private) as log:  # Path.open takes no opener
         yield log
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -16,11 +16,12 @@ _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
 def migrations() -> list[tuple[int, str]]:
     """The versions this release knows and their SQL, in order."""
-    found = []
-    for file in files("engine").joinpath("sql/migrations").iterdir():
-        if matched := _FILE.fullmatch(file.name):
-            found.append((int(matched[1]), file.read_text(encoding="utf-8")))
-    return sorted(found)
+    folder = files("engine").joinpath("sql/migrations")
+    return sorted(
+        (int(matched[1]), file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if (matched := _FILE.fullmatch(file.name))
+    )
 
 
 async def migrate(database_url: str) -> list[int]:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +13,7 @@ import psutil
 from engine.errors import OperatorError
 from engine.process import Command, Process
 
-POLL_S = 0.02
+_POLL_S = 0.02
 START_TIMEOUT_S = 120.0
 
 
@@ -36,18 +38,44 @@ class Service(Protocol):
         ...
 
 
-def has_started(service: Service, process: Process) -> bool:
-    """Whether it is ready; False: not yet. Raises OperatorError when it has ended, or stays silent too long."""
-    exit_code = process.exit_code()
-    if exit_code is not None:
-        raise OperatorError(f"{service.name} did not start: {_why(process, f'it ended with exit code {exit_code}')}")
-    if service.is_ready(process.pid):
-        return True
-    if time.monotonic() - process.started_at_s > START_TIMEOUT_S:
-        raise OperatorError(
-            f"{service.name} did not start: {_why(process, f'not ready after {START_TIMEOUT_S:.0f} s')}"
-        )
-    return False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One of our own programs. ``env`` None: this process's own. ``ready``: asked until true; None: ready at once.
+
+    Ended by SIGTERM and, ``stop_timeout_s`` later, SIGKILL.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    log_path: Path | None = None
+    stop_timeout_s: float = 10.0
+    ready: Callable[[], bool] | None = None
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def command(self) -> Command:
+        """What to run."""
+        return Command(argv=self.argv, env=self.env, log_path=self.log_path, stop_timeout_s=self.stop_timeout_s)
+
+    def is_ready(self, pid: int) -> bool:
+        """Whether it says so."""
+        return self.ready is None or self.ready()
+
+
+def wait_started(service: Service, process: Process) -> None:
+    """Block until it is ready. Raises OperatorError when it ends instead, or stays silent too long."""
+    deadline_s = process.started_at_s + START_TIMEOUT_S
+    while True:
+        exit_code = process.exit_code()  # first: what answers must not be another one in its place
+        if exit_code is not None:
+            raise _not_started(service, process, f"it ended with exit code {exit_code}")
+        if service.is_ready(process.pid):
+            return
+        if time.monotonic() > deadline_s:
+            raise _not_started(service, process, f"silent for {START_TIMEOUT_S:g} s")
+        time.sleep(_POLL_S)
 
 
 def start(service: Service) -> Process:
@@ -55,8 +83,7 @@ def start(service: Service) -> Process:
     service.prepare()
     process = Process(service.command())
     try:
-        while not has_started(service, process):
-            time.sleep(POLL_S)
+        wait_started(service, process)
     except BaseException:
         process.kill()
         raise
@@ -71,11 +98,11 @@ def stop_leftovers(folder: Path, names: tuple[str, ...], timeout_s: float = 10.0
     """
     leftovers = [process for process in psutil.process_iter() if _works_in(process, folder, names)]
     for process in leftovers:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.terminate()
     _, alive = psutil.wait_procs(leftovers, timeout=timeout_s)
     for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(alive, timeout=timeout_s)
 
@@ -87,6 +114,7 @@ def _works_in(process: psutil.Process, folder: Path, names: tuple[str, ...]) -> 
         return False
 
 
-def _why(process: Process, fallback: str) -> str:
-    where = "" if process.command.log_path is None else f" (log: {process.command.log_path})"
-    return f"{process.complaint() or fallback}{where}."
+def _not_started(service: Service, process: Process, fallback: str) -> OperatorError:
+    log_path = process.command.log_path
+    where = "" if log_path is None else f" (log: {log_path})"
+    return OperatorError(f"{service.name} did not start: {process.complaint() or fallback}{where}.")

@@ -200,6 +200,11 @@ class Store:
                     pipeline.hsetnx(keys.lane(lane), field, str(value))
                 await pipeline.execute()
 
+    async def fence(self, lane: int) -> None:
+        """Take the lane's epoch away, so that every script refuses it until the lane is rebuilt."""
+        with redis_errors():
+            await command(self._client, "HSET", keys.lane(lane), "epoch", "")
+
     async def states(self, packet_ids: Sequence[str]) -> list[str | None]:
         """Each packet's state in Redis ("loading" while its shares come in), None where Redis has no such packet."""
         with redis_errors():

@@ -52,12 +52,15 @@ def owner_of(path: Path) -> Account | None:
     return Account(entry.st_uid, entry.st_gid) if os.geteuid() == 0 and entry.st_uid != 0 else None
 
 
-def can_reach(account: Account, path: Path) -> bool:
-    """Whether the account may pass through every folder above ``path`` and read it, by mode bits and main group."""
-    resolved = path.resolve()
-    return _may(account, resolved, stat.S_IROTH) and all(
-        _may(account, above, stat.S_IXOTH) for above in resolved.parents
-    )
+def can_pass(account: Account, folder: Path) -> bool:
+    """Whether the account may pass through this folder and all above it, by mode bits and main group."""
+    resolved = folder.resolve()
+    return all(_may(account, above, stat.S_IXOTH) for above in (resolved, *resolved.parents))
+
+
+def can_read(account: Account, path: Path) -> bool:
+    """Whether the account may get to a file or folder and read it."""
+    return can_pass(account, path.resolve().parent) and _may(account, path, stat.S_IROTH)
 
 
 def reachable_copy(root: Path, parts: tuple[str, ...], name: str) -> Path:
@@ -100,10 +103,9 @@ def make_private_dir(path: Path, account: Account | None) -> None:
     """
     uid = os.geteuid() if account is None else account.uid
     path.mkdir(mode=0o700, exist_ok=True)
-    entry = path.lstat()
-    if entry.st_uid == os.geteuid() and account is not None:
+    if account is not None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        entry = path.lstat()
+    entry = path.lstat()
     if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != uid or entry.st_mode & 0o077:
         raise OperatorError(f"The folder {path} is not private to this user: remove it and start again.")
 

@@ -4,7 +4,6 @@
 """
 
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -16,18 +15,13 @@ import jwt
 
 from engine.errors import InvalidTokenError, OperatorError
 from engine.settings import Settings
+from engine.users import USER_ID_RULE, is_user_id
 
 SCOPES = ("send", "claim", "act", "admin")
 SECRET_BYTES_MIN = 32
 TOKEN_BYTES_MAX = 4_096
 _ALGORITHM = "HS256"
 _CACHED_MAX = 16_384
-_USER_ID = re.compile(r"[A-Za-z0-9._:@-]{1,64}", re.ASCII)
-
-
-def is_user_id(text: str) -> bool:
-    """Whether ``text`` can name a user: 1 to 64 of A-Z a-z 0-9 . _ : @ -"""
-    return _USER_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int) -> str:
     if unknown:
         raise OperatorError(f"There is no scope {unknown[0]!r}; the scopes are {', '.join(SCOPES)}.")
     if not is_user_id(user):
-        raise OperatorError(f"{user!r} cannot be a user: 1 to 64 of A-Z a-z 0-9 . _ : @ - are.")
+        raise OperatorError(f"The user {user!r} {USER_ID_RULE}.")
     if ttl_s < 1:
         raise OperatorError("A token must hold for at least one second.")
     now = int(time.time())

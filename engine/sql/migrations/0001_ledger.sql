@@ -85,7 +85,8 @@ CREATE TABLE lanes (
     position   BIGINT NOT NULL DEFAULT 0
 );
 
--- One row a committed transaction of the persister: it joins on to the one before without a gap.
+-- One row a committed transaction of the persister, with how many changes of each kind the ledger took; it joins on to
+-- the row before without a gap. A close with nothing left to refund has no refund.
 CREATE TABLE batches (
     lane            SMALLINT NOT NULL,
     position        BIGINT NOT NULL,
@@ -96,7 +97,7 @@ CREATE TABLE batches (
     refunds         INTEGER NOT NULL,
     quarantined     INTEGER NOT NULL,
     PRIMARY KEY (lane, position),
-    CONSTRAINT moves_on CHECK (position = position_before + opened + claims + closed)
+    CONSTRAINT moves_on CHECK (position = position_before + opened + claims + closed + quarantined)
 );
 CREATE TRIGGER batches_are_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON batches
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -1,0 +1,85 @@
+"""One process's engine: its clients, its lanes, and the use cases over them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from redis.asyncio import Redis
+
+from engine import epochs, schema
+from engine.batcher import Batcher
+from engine.clients import check_redis, database_pool, ledger_errors, redis_client
+from engine.errors import OperatorError, UnavailableError
+from engine.packets import Packets
+from engine.settings import Settings
+from engine.store import Store
+from engine.stream import EventStream
+from engine.views import Views
+from engine.wallet import Wallets
+
+_OTHER_CONNECTIONS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Open with ``async with Engine.open(settings) as engine``. ``lanes``: those the ledger knows, in order."""
+
+    settings: Settings
+    redis: Redis
+    pool: asyncpg.Pool
+    store: Store
+    stream: EventStream
+    lanes: tuple[int, ...]
+    packets: Packets
+    views: Views
+    wallets: Wallets
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["Engine"]:
+        """Connect, and let go of everything at the end; claims that are under way are answered first.
+
+        Raises OperatorError when a server does not answer or the database has another schema.
+        """
+        if settings.redis_url is None or settings.database_url is None:
+            raise OperatorError(
+                "HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL are not set, and no `hongbao up` is running."
+            )
+        await schema.check(settings.database_url)
+        pool = await database_pool(settings.database_url, connections_max=settings.database_pool_max)
+        # A connection for each call that may be under way, so that a claim never waits for one.
+        connections_max = settings.lanes * settings.calls_in_flight_max + _OTHER_CONNECTIONS
+        redis = redis_client(settings.redis_url, connections_max=connections_max, timeout_s=settings.redis_timeout_s)
+        try:
+            await check_redis(redis)
+            lane_epochs: dict[int, str] = {}
+            store = Store(redis, lane_epochs)
+            lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
+            batchers = {lane: Batcher(store, lane, settings) for lane in lane_epochs}
+            try:
+                yield cls(
+                    settings=settings,
+                    redis=redis,
+                    pool=pool,
+                    store=store,
+                    stream=EventStream(redis),
+                    lanes=tuple(lane_epochs),
+                    packets=Packets(pool, store, batchers, settings),
+                    views=Views(pool, store),
+                    wallets=Wallets(pool, settings),
+                )
+            finally:
+                for batcher in batchers.values():
+                    await batcher.close()
+        finally:
+            await redis.aclose()
+            await pool.close()
+
+    async def ready(self) -> list[str]:
+        """One sentence for each thing that keeps this process from doing all of its work; none when it is ready."""
+        try:
+            with ledger_errors():
+                return await epochs.fenced(self.pool, self.store)
+        except UnavailableError as error:
+            return [str(error)]

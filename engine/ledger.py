@@ -1,0 +1,207 @@
+"""The double-entry ledger's one way in for what happened in Redis: a lane's changes, in order, exactly once.
+
+One call is one Postgres transaction: the lane's checkpoint is locked and must be where the caller believes it to be,
+the transfers go in, the balances move, the checkpoint moves. A crash before the commit leaves nothing, after it all.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from engine.errors import HongbaoError
+from engine.events import Change, Claim, Ending, Opening
+from engine.queries import load
+from engine.records import PacketState
+
+BANK, FEE, QUARANTINE = 1, 2, 3
+"""The accounts that are always there. A packet's custody has the packet's number, wallets have the ids between."""
+
+SQL = load("ledger")
+_COLUMNS = ["kind", "from_account", "to_account", "amount_fen", "at_ms", "slot", "position"]
+_WALLETS_KNOWN_MAX = 500_000
+
+
+class CheckpointMovedError(HongbaoError):
+    """Another persister has applied these changes already: read the checkpoint again."""
+
+    code = "checkpoint_moved"
+
+
+class RuleBrokenError(HongbaoError):
+    """A change does not fit what the ledger holds (an unknown packet, one that is not open)."""
+
+    code = "rule_broken"
+
+
+_RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, RuleBrokenError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What one call committed."""
+
+    position: int
+    claims: int
+    ended: list[int]
+    quarantined: int
+
+
+@dataclass(slots=True)
+class _Tally:
+    opened: int = 0
+    claims: int = 0
+    closed: int = 0
+    refunds: int = 0
+    quarantined: int = 0
+
+
+class Ledger:
+    """Writes one persister's changes. Keeps the ids of wallets it has met, up to a bound."""
+
+    def __init__(self) -> None:
+        self._wallets: dict[str, int] = {}
+
+    async def apply(
+        self, connection: asyncpg.Connection, lane: int, position_before: int, position: int, changes: Sequence[Change]
+    ) -> Applied:
+        """Apply changes (position_before, position] of a lane.
+
+        Raises CheckpointMovedError when the lane's checkpoint is not at position_before. A change that breaks a rule
+        of the ledger is set aside in quarantine and the others are applied.
+        """
+        await self._know_wallets(connection, {change.user_id for change in changes if isinstance(change, Claim)})
+        tally = _Tally()
+        async with connection.transaction():
+            if await connection.fetchval(SQL["lock_lane"], lane) != position_before:
+                raise CheckpointMovedError(f"Lane {lane} is no longer at {position_before}.")
+            await self._write_or_set_aside(connection, lane, changes, tally)
+            counts = (tally.opened, tally.claims, tally.closed, tally.refunds, tally.quarantined)
+            await connection.execute(SQL["record_batch"], lane, position, position_before, *counts)
+            await connection.execute(SQL["move_checkpoint"], lane, position)
+        ended = [change.packet for change in changes if isinstance(change, Ending)]
+        return Applied(position=position, claims=tally.claims, ended=ended, quarantined=tally.quarantined)
+
+    async def _write_or_set_aside(
+        self, connection: asyncpg.Connection, lane: int, changes: Sequence[Change], tally: _Tally
+    ) -> None:
+        """Write all; where a rule is broken, halve until the change that breaks it stands alone, and set that aside."""
+        try:
+            async with connection.transaction():
+                written = await self._write(connection, changes)
+        except _RULES_BROKEN as error:
+            if len(changes) == 1:
+                await _set_aside(connection, lane, changes[0], str(error))
+                # An exhaustion is part of the last claim's change and is not counted again.
+                tally.quarantined += not _is_exhaustion(changes[0])
+                return
+            middle = len(changes) // 2
+            await self._write_or_set_aside(connection, lane, changes[:middle], tally)
+            await self._write_or_set_aside(connection, lane, changes[middle:], tally)
+            return
+        tally.opened += written.opened
+        tally.claims += written.claims
+        tally.closed += written.closed
+        tally.refunds += written.refunds
+
+    async def _write(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> _Tally:
+        claims = [change for change in changes if isinstance(change, Claim)]
+        openings = [change.packet for change in changes if isinstance(change, Opening)]
+        endings = [change for change in changes if isinstance(change, Ending)]
+        transfers, deltas = self._claim_transfers(claims)
+        refunds = await _refund_transfers(connection, endings, deltas)
+        if transfers or refunds:
+            await connection.copy_records_to_table("transfers", records=transfers + refunds, columns=_COLUMNS)
+            moved = await connection.execute(SQL["move_balances"], list(deltas), list(deltas.values()))
+            _expect(moved, len(deltas), "it names an account the ledger does not have")
+        if openings:
+            opened = await connection.execute(SQL["open_packets"], openings)
+            _expect(opened, len(openings), "the packet is not waiting to be opened")
+        if endings:
+            await _end_packets(connection, endings)
+        closed = sum(not _is_exhaustion(change) for change in endings)
+        return _Tally(len(openings), len(claims), closed, len(refunds))
+
+    def _claim_transfers(self, claims: Sequence[Claim]) -> tuple[list[tuple[Any, ...]], dict[int, int]]:
+        """The rows of claims and what they change on each account."""
+        deltas: defaultdict[int, int] = defaultdict(int)
+        rows: list[tuple[Any, ...]] = []
+        wallets = self._wallets
+        for packet, user_id, slot, amount_fen, at_ms, position in claims:
+            wallet = wallets[user_id]
+            deltas[packet] -= amount_fen
+            deltas[wallet] += amount_fen
+            rows.append(("claim", packet, wallet, amount_fen, at_ms, slot, position))
+        return rows, deltas
+
+    async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
+        """Learn the wallet of each user, creating those that are missing (outside the transaction: they hold 0)."""
+        if len(self._wallets) + len(users) > _WALLETS_KNOWN_MAX:
+            self._wallets.clear()
+        unknown = list(users - self._wallets.keys())
+        if not unknown:
+            return
+        self._wallets.update(await _find_wallets(connection, unknown))
+        if missing := [user for user in unknown if user not in self._wallets]:
+            await connection.execute(SQL["create_wallets"], missing)
+            self._wallets.update(await _find_wallets(connection, missing))
+
+
+async def _find_wallets(connection: asyncpg.Connection, users: list[str]) -> dict[str, int]:
+    return {row["owner"]: row["account_id"] for row in await connection.fetch(SQL["wallets"], users)}
+
+
+def _is_exhaustion(change: Change) -> bool:
+    return isinstance(change, Ending) and change.state is PacketState.EXHAUSTED
+
+
+def _expect(status: str, rows: int, otherwise: str) -> None:
+    """Check how many rows a statement touched, from its status ("UPDATE 3")."""
+    if int(status.rpartition(" ")[2]) != rows:
+        raise RuleBrokenError(otherwise)
+
+
+async def _refund_transfers(
+    connection: asyncpg.Connection, endings: Sequence[Ending], deltas: dict[int, int]
+) -> list[tuple[Any, ...]]:
+    """The rows that give what remained back to the senders; adds their effect to ``deltas``."""
+    due = [ending for ending in endings if ending.remaining_fen > 0]
+    if not due:
+        return []
+    found = await connection.fetch(SQL["senders"], [ending.packet for ending in due])
+    senders = {row["packet_id"]: row["account_id"] for row in found}
+    rows = []
+    for ending in due:
+        if (sender := senders.get(ending.packet)) is None:
+            raise RuleBrokenError("the packet is not known")
+        deltas[ending.packet] -= ending.remaining_fen
+        deltas[sender] += ending.remaining_fen
+        rows.append(("refund", ending.packet, sender, ending.remaining_fen, ending.at_ms, None, ending.position))
+    return rows
+
+
+async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]) -> None:
+    packets = [ending.packet for ending in endings]
+    ended = await connection.execute(
+        SQL["end_packets"],
+        packets,
+        [ending.state.value for ending in endings],
+        [ending.remaining_count for ending in endings],
+        [ending.remaining_fen for ending in endings],
+        [ending.at_ms for ending in endings],
+    )
+    _expect(ended, len(endings), "the packet is not open")
+    await connection.execute(SQL["settle_packets"], packets)
+
+
+async def _set_aside(connection: asyncpg.Connection, lane: int, change: Change, reason: str) -> None:
+    user_id, slot, amount_fen = None, None, None
+    if isinstance(change, Claim):
+        user_id, slot, amount_fen = change.user_id, change.slot, change.amount_fen
+    elif isinstance(change, Ending):
+        amount_fen = change.remaining_fen
+    kind = type(change).__name__.lower()
+    details = (change.packet, kind, user_id, slot, amount_fen, change.at_ms, reason)
+    await connection.execute(SQL["set_aside"], lane, change.position, *details)

@@ -1,0 +1,172 @@
+"""What people do with packets: send, preview, look, claim. Redis decides claims; the ledger remembers everything."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+
+from engine import idempotency
+from engine.batcher import Batcher
+from engine.clients import Connection, ledger_errors
+from engine.errors import (
+    BusyError,
+    HongbaoError,
+    InsufficientFundsError,
+    NotInvitedError,
+    OpeningError,
+    RecoveringError,
+    UnavailableError,
+    UnknownPacketError,
+)
+from engine.lanes import lane_of, new_packet_number
+from engine.publisher import Funded, funded_from, open_packet
+from engine.queries import load
+from engine.records import ClaimResult, Outcome, PacketState, Sent, Terms
+from engine.settings import Settings
+from engine.split import commitment, new_seed, split
+from engine.store import Opened, Store
+
+SQL = load("packets")
+_NUMBER_TRIES_MAX = 5
+_ENDED = {
+    PacketState.EXHAUSTED: Outcome.EMPTY,
+    PacketState.EXPIRED: Outcome.EXPIRED,
+    PacketState.RETRACTED: Outcome.RETRACTED,
+}
+
+
+class Packets:
+    """Use cases over packets. Every method raises UnavailableError when Redis or Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, batchers: Mapping[int, Batcher], settings: Settings) -> None:
+        self._pool, self._store, self._batchers, self._settings = pool, store, batchers, settings
+
+    async def send(self, sender: str, terms: Terms, *, idempotency_key: str, request_hash: bytes) -> Sent:
+        """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
+
+        Raises InsufficientFundsError, IdempotencyInFlightError, IdempotencyKeyReusedError.
+        """
+        read_at_ms = await self._store.now_ms()
+        request = idempotency.Request(
+            principal=sender, operation="send", key=idempotency_key, request_hash=request_hash
+        )
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                answer = await idempotency.begin(connection, request)
+                replayed = answer is not None
+                if answer is None:
+                    answer = await self._pay(connection, sender, terms, read_at_ms)
+                    await idempotency.keep(connection, request, answer)
+        state = await self._open(answer["packet_id"], read_at_ms)
+        return Sent(**answer, state=state, replayed=replayed)
+
+    async def _pay(self, connection: Connection, sender: str, terms: Terms, created_at_ms: int) -> dict[str, Any]:
+        seed, expires_at_ms = new_seed(), created_at_ms + terms.ttl_s * 1000
+        split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
+        for _ in range(_NUMBER_TRIES_MAX):
+            # Which lane is no secret; which number within it is, and that comes from `secrets`.
+            packet_id = new_packet_number(random.randrange(self._settings.lanes))  # noqa: S311
+            committed = commitment(packet_id, *split_terms, seed)
+            values = (
+                *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
+                *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
+                *(created_at_ms, expires_at_ms),
+            )
+            try:
+                async with connection.transaction():
+                    paid = await connection.fetchval(SQL["send"], *values)
+            except asyncpg.UniqueViolationError:
+                continue  # somebody has this number
+            if paid is None:
+                raise InsufficientFundsError("The wallet does not hold the packet's total.")
+            return {
+                "packet_id": packet_id,
+                "total_fen": terms.total_fen,
+                "count": terms.count,
+                "expires_at_ms": expires_at_ms,
+                "commitment": committed.hex(),
+            }
+        raise UnavailableError("No free packet number was found.")
+
+    async def _open(self, packet_id: str, read_at_ms: int) -> PacketState:
+        """Open a packet unless it is too large for a request; tells how far it is."""
+        try:
+            with ledger_errors():
+                row = await self._pool.fetchrow(SQL["packet"], int(packet_id))
+            if row is None or row["state"] != PacketState.FUNDED:
+                return PacketState.OPEN
+            funded: Funded = funded_from(row)
+            if funded.count > self._settings.open_inline_count_max:
+                (state,) = await self._store.states([packet_id])
+                return PacketState.FUNDED if state in (None, "loading") else PacketState.OPEN
+            per_call = self._settings.shares_per_open_call_max
+            reply = await open_packet(self._store, funded, shares_per_call=per_call, read_at_ms=read_at_ms)
+        except UnavailableError:
+            return PacketState.FUNDED
+        return PacketState.FUNDED if reply is Opened.LATE else PacketState.OPEN
+
+    @staticmethod
+    async def preview(terms: Terms) -> list[int]:
+        """What a split by these terms may look like. Not the split a sending would get."""
+        seed = new_seed()
+        parts = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen, seed)
+        amounts: list[int] = (await asyncio.to_thread(split, *parts)).tolist()
+        return amounts
+
+    async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
+        """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED.
+
+        Raises UnknownPacketError, NotInvitedError, and UnavailableError or one of its kinds when nothing was decided.
+        """
+        return await self._decided(packet_id, user_id, await self._ask(packet_id, user_id))
+
+    async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
+        """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order."""
+        answers: list[asyncio.Future[ClaimResult] | HongbaoError] = []
+        for packet_id, user_id in claims:
+            try:
+                answers.append(self._ask(packet_id, user_id))
+            except HongbaoError as error:
+                answers.append(error)
+        results: list[ClaimResult | HongbaoError] = []
+        for (packet_id, user_id), answer in zip(claims, answers, strict=True):
+            try:
+                if isinstance(answer, HongbaoError):
+                    raise answer
+                results.append(await self._decided(packet_id, user_id, await answer))
+            except HongbaoError as error:
+                results.append(error)
+        return results
+
+    def _ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
+        batcher = self._batchers.get(lane_of(packet_id))
+        if batcher is None:
+            raise UnknownPacketError("No packet has this number.")
+        return batcher.claim(packet_id, user_id)
+
+    async def _decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
+        """Turn the outcomes that are no answer for a user into what they mean."""
+        if result.outcome is Outcome.MISSING:
+            return await self._remembered(packet_id, user_id)
+        if result.outcome is Outcome.BUSY:
+            raise BusyError("The ledger is behind; claims wait until it has caught up.")
+        if result.outcome is Outcome.NOT_INVITED:
+            raise NotInvitedError("This packet is for others.")
+        return result
+
+    async def _remembered(self, packet_id: str, user_id: str) -> ClaimResult:
+        """What the ledger knows of a claim on a packet that Redis does not hold."""
+        with ledger_errors():
+            row = await self._pool.fetchrow(SQL["claim_of"], int(packet_id), user_id)
+        if row is None:
+            raise UnknownPacketError("No packet has this number.")
+        if row["amount_fen"] is not None:
+            return ClaimResult(Outcome.ALREADY, row["amount_fen"])
+        state = PacketState(row["state"])
+        if state is PacketState.FUNDED:
+            raise OpeningError("The packet is being opened.")
+        if state is PacketState.OPEN:
+            raise RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+        return ClaimResult(_ENDED[state], 0)

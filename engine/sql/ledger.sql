@@ -1,0 +1,53 @@
+-- What the persister writes, in the order in which one transaction writes it.
+
+-- lock_lane --
+SELECT position FROM lanes WHERE lane = $1 FOR UPDATE
+
+-- wallets --
+SELECT owner, account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1::text[])
+
+-- create_wallets --
+INSERT INTO accounts (account_id, kind, owner)
+SELECT nextval('wallet_ids'), 'wallet', owner FROM unnest($1::text[]) AS owner ORDER BY owner COLLATE "C"
+ON CONFLICT (owner) WHERE kind = 'wallet' DO NOTHING
+
+-- senders --
+SELECT packet_id, account_id
+FROM packets JOIN accounts ON owner = sender AND kind = 'wallet'
+WHERE packet_id = ANY ($1::bigint[])
+
+-- move_balances --
+-- Rows are locked in the order of their ids, so that two lanes that pay the same wallets cannot wait for each other.
+WITH locked AS (
+    SELECT account_id, delta_fen
+    FROM unnest($1::bigint[], $2::bigint[]) AS change (account_id, delta_fen) JOIN accounts USING (account_id)
+    ORDER BY account_id FOR NO KEY UPDATE OF accounts
+)
+UPDATE accounts SET balance_fen = balance_fen + delta_fen FROM locked WHERE accounts.account_id = locked.account_id
+
+-- open_packets --
+UPDATE packets SET state = 'open' WHERE packet_id = ANY ($1::bigint[]) AND state = 'funded'
+
+-- end_packets --
+UPDATE packets
+SET state = ended.state::packet_state, remaining_count = ended.remaining_count, remaining_fen = ended.remaining_fen,
+    ended_at_ms = ended.at_ms
+FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[])
+    AS ended (packet_id, state, remaining_count, remaining_fen, at_ms)
+WHERE packets.packet_id = ended.packet_id AND packets.state = 'open'
+
+-- settle_packets --
+UPDATE packets SET settled_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
+FROM accounts
+WHERE packet_id = ANY ($1::bigint[]) AND account_id = packet_id AND balance_fen = 0
+
+-- set_aside --
+INSERT INTO quarantine (lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- record_batch --
+INSERT INTO batches (lane, position, position_before, opened, claims, closed, refunds, quarantined)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- move_checkpoint --
+UPDATE lanes SET position = $2 WHERE lane = $1

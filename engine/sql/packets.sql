@@ -1,0 +1,53 @@
+-- send --
+-- One statement: the wallet pays if it can, and only then is anything recorded. No row: it could not.
+WITH paid AS (
+    UPDATE accounts SET balance_fen = balance_fen - $3::bigint
+    WHERE kind = 'wallet' AND owner = $2 AND balance_fen >= $3::bigint
+    RETURNING account_id
+), custody AS (
+    INSERT INTO accounts (account_id, kind, balance_fen) SELECT $1::bigint, 'custody', $3::bigint FROM paid
+), packet AS (
+    INSERT INTO packets (packet_id, sender, total_fen, count, split, min_fen, max_fen, greeting, recipients, seed,
+        commitment, created_at_ms, expires_at_ms)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 FROM paid
+)
+INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
+SELECT 'send', account_id, $1, $3, $12 FROM paid
+RETURNING transfer_id
+
+-- packet --
+SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, seed, commitment,
+    created_at_ms, expires_at_ms, state::text, remaining_count, remaining_fen, settled_at_ms
+FROM packets WHERE packet_id = $1
+
+-- claim_of --
+-- A packet's state and, when the user has one, the amount of the user's share.
+SELECT packets.state::text,
+    (SELECT amount_fen FROM transfers
+     WHERE kind = 'claim' AND from_account = $1
+       AND to_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $2)) AS amount_fen
+FROM packets WHERE packet_id = $1
+
+-- claims --
+SELECT owner AS user_id, amount_fen, slot, at_ms AS claimed_at_ms
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2
+ORDER BY slot LIMIT $3
+
+-- luckiest --
+SELECT owner AS user_id, amount_fen, slot, at_ms AS claimed_at_ms
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = $1
+ORDER BY amount_fen DESC, slot LIMIT 1
+
+-- sent_by --
+SELECT packet_id, state::text, total_fen AS amount_fen, created_at_ms AS at_ms
+FROM packets WHERE sender = $1 AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
+ORDER BY created_at_ms DESC, packet_id DESC LIMIT $4
+
+-- received_by --
+SELECT transfer_id, packet_id, state::text, amount_fen, at_ms
+FROM transfers JOIN packets ON packet_id = from_account
+WHERE kind = 'claim' AND to_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+    AND transfer_id < $2
+ORDER BY transfer_id DESC LIMIT $3

@@ -1,0 +1,41 @@
+"""Closes packets whose time is over. Late or twice does no harm: the scripts go by the clock and close only once."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from engine import metrics
+from engine.errors import HongbaoError
+from engine.records import PacketState
+from engine.settings import Settings
+from engine.store import Closed, Store
+
+LOG = structlog.get_logger()
+
+
+async def sweep_lane(store: Store, lane: int, batch_max: int) -> int:
+    """Close up to ``batch_max`` packets of a lane that are due; gives how many this call closed."""
+    closed = 0
+    for packet_id in await store.due(lane, await store.now_ms(), batch_max):
+        reply, remaining_count, remaining_fen = await store.close(packet_id, PacketState.EXPIRED)
+        if reply is Closed.CLOSED:
+            closed += 1
+            LOG.info("expired", packet_id=packet_id, remaining_count=remaining_count, remaining_fen=remaining_fen)
+        elif reply is Closed.MISSING:
+            LOG.error("due_but_missing", packet_id=packet_id)
+    return closed
+
+
+async def sweep(store: Store, settings: Settings, lanes: Sequence[int]) -> None:
+    """Sweep all lanes again and again until cancelled; what fails is logged and tried again."""
+    while True:
+        closed = 0
+        for lane in lanes:
+            try:
+                closed = max(closed, await sweep_lane(store, lane, settings.sweep_batch_max))
+            except HongbaoError as error:
+                metrics.LOOP_ERRORS.labels("sweeper").inc()
+                LOG.error("sweeper_error", lane=lane, error=str(error), error_type=type(error).__name__)
+        if closed < settings.sweep_batch_max:
+            await asyncio.sleep(settings.sweep_interval_s)
