@@ -1,0 +1,67 @@
+"""The application: the route table on Starlette, with one engine for its life."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from itertools import groupby
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.dispatch import Front, Operation, PathApp
+from api.openapi import document
+from api.problems import answer_to
+from api.routes import ROUTES
+from engine.engine import Engine
+from engine.settings import Settings
+from engine.tokens import Verifier, load_secret
+
+DRAIN_S = 10.0
+"""How long a stopping process waits for the requests it has begun."""
+UNMATCHED = "unmatched"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The whole HTTP front. Its lifespan opens the engine, and closes it once every request has been answered.
+
+    Raises OperatorError when the signing secret cannot be used; starting raises it when a server is missing.
+    """
+    front = Front(settings, Verifier(load_secret(settings)), document(ROUTES))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with Engine.open(settings) as front.engine:
+            flusher = asyncio.create_task(front.meter.run())
+            try:
+                yield
+                await front.drained(DRAIN_S)
+            finally:
+                flusher.cancel()
+                front.meter.flush()
+
+    async def not_routed(request: Request, error: Exception) -> Response:
+        answer = answer_to(error)
+        method = request.method if request.method in _METHODS else "OTHER"
+        front.meter.note(method, UNMATCHED, answer.status, 0.0)
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        return Response(answer.body, answer.status, headers)
+
+    app = Starlette(
+        routes=[_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)],
+        exception_handlers={HTTPException: not_routed, Exception: not_routed},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.front = front
+    return app
+
+
+def _route(front: Front, path: str, rows: list[Operation]) -> Route:
+    operations = {row.method: row for row in rows}
+    if "GET" in operations:
+        operations["HEAD"] = operations["GET"]
+    return Route(path, PathApp(front, operations), methods=list(operations), name=path)

@@ -1,0 +1,98 @@
+"""Who is asking, and whether they may: bearer tokens, scopes, and backends that speak for a user.
+
+A token with ``act`` is a backend's: the header X-User-Id names the user it speaks for. Without ``act`` a token speaks
+for its own ``sub`` only.
+"""
+
+from dataclasses import dataclass
+
+from api.bodies import Headers
+from api.problems import ForbiddenError
+from engine.errors import FieldProblem, InvalidFieldsError, InvalidTokenError, UnknownPacketError
+from engine.records import PacketView
+from engine.tokens import TokenClaims, Verifier
+from engine.users import USER_ID_RULE, is_user_id
+
+USER_HEADER = "X-User-Id"
+_NAME_THE_USER = FieldProblem(USER_HEADER, "is required: a token with the scope act names the user it speaks for")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What an operation asks of its caller.
+
+    ``scopes``: one of them must be held; empty: any valid token will do. ``for_user``: a user must be named, so a
+    backend must send X-User-Id.
+    """
+
+    scopes: tuple[str, ...] = ()
+    for_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """``principal``: the token's own ``sub``. ``user_id``: whom it speaks for; None for a backend that names no one."""
+
+    principal: str
+    user_id: str | None
+    scopes: frozenset[str]
+
+    @property
+    def user(self) -> str:
+        """The user spoken for. Raises InvalidFieldsError naming the header that should have said it."""
+        if self.user_id is None:
+            raise InvalidFieldsError([_NAME_THE_USER])
+        return self.user_id
+
+    def may_read(self, user_id: str) -> None:
+        """Raise ForbiddenError unless this is ``user_id`` itself, a backend speaking for them, or an admin."""
+        if "admin" in self.scopes or self.user == user_id:
+            return
+        raise ForbiddenError("This is another user's; reading it needs the scope admin.")
+
+    def may_see(self, view: PacketView) -> None:
+        """Raise UnknownPacketError for a packet that names its recipients, unless this is one of them or its sender.
+
+        A backend speaking for no one in particular sees all, and so does an admin.
+        """
+        if not view.recipients or self.sees_all or self.user_id == view.sender or self.user_id in view.recipients:
+            return
+        raise UnknownPacketError("A packet for others.")
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether packets for named recipients are shown as well."""
+        return self.user_id is None or "admin" in self.scopes
+
+
+def caller_of(access: Access, headers: Headers, verifier: Verifier, problems: list[FieldProblem]) -> Caller:
+    """Who asks. What is wrong with X-User-Id is added to ``problems``.
+
+    Raises InvalidTokenError, or ForbiddenError naming the scope that lacks.
+    """
+    claims = verifier.verify(_bearer(headers))
+    if access.scopes and claims.scopes.isdisjoint(access.scopes):
+        raise ForbiddenError(f"This needs a token with the scope {' or '.join(access.scopes)}.")
+    user_id = _spoken_for(claims, headers.get(b"x-user-id"), problems)
+    if user_id is None and access.for_user and not problems:
+        problems.append(_NAME_THE_USER)
+    return Caller(claims.user_id, user_id, claims.scopes)
+
+
+def _bearer(headers: Headers) -> bytes:
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not token:
+        raise InvalidTokenError("The header Authorization must be: Bearer and a token.")
+    return token
+
+
+def _spoken_for(claims: TokenClaims, header: bytes | None, problems: list[FieldProblem]) -> str | None:
+    if header is None:
+        return None if "act" in claims.scopes else claims.user_id
+    if "act" not in claims.scopes:
+        raise ForbiddenError(f"The header {USER_HEADER} needs a token with the scope act.")
+    user_id = header.decode("latin-1")
+    if not is_user_id(user_id):
+        problems.append(FieldProblem(USER_HEADER, USER_ID_RULE))
+        return None
+    return user_id

@@ -1,0 +1,171 @@
+"""Reading what came with a request: headers, a bounded body, JSON, the query."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.types import Receive, Scope
+
+from api.problems import MalformedError, SlowBodyError, TooLargeError, UnsupportedMediaTypeError
+from engine.errors import FieldProblem
+
+Headers = Mapping[bytes, bytes]
+QUERY_FIELDS_MAX = 20
+READ_S_MAX = 10.0
+"""How long a body may take to arrive."""
+DISCARD_BYTES_MAX = 8 * 1_024 * 1_024
+DISCARD_S_MAX = 2.0
+"""How much of a refused body is still read, and for how long, before its connection is closed instead."""
+_ONCE = (b"authorization", b"x-user-id", b"idempotency-key", b"content-type")
+"""Headers that decide who acts and what is meant: given twice, two readers might each take another one."""
+
+
+class DisconnectedError(Exception):
+    """The client went away before its body was complete; nobody is there to be answered."""
+
+
+def headers_of(scope: Scope) -> Headers:
+    """The request's headers by lower-case name. Raises MalformedError if one that must be single is not."""
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        names = [name for name, _ in pairs]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise MalformedError(f"The header {name.decode()} is given more than once.")
+    return headers
+
+
+def has_body(headers: Headers) -> bool:
+    """Whether the headers announce a body (HTTP/1.1: by its length, or by chunks)."""
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+
+
+class Reader:
+    """The body of one request, read at most once. ``complete``: nothing of it is left to come."""
+
+    __slots__ = ("_receive", "complete")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.complete = False
+
+    async def read(self, headers: Headers, *, bytes_max: int) -> bytes:
+        """The whole body.
+
+        Raises TooLargeError as soon as it is known to pass ``bytes_max``, chunked or not, SlowBodyError when it takes
+        too long, DisconnectedError.
+        """
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 15 or int(length) > bytes_max:  # the server has seen to it that it is a number
+            raise _too_large(bytes_max)
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(READ_S_MAX):
+                while not self.complete:
+                    chunk = await self._chunk()
+                    size += len(chunk)
+                    if size > bytes_max:
+                        raise _too_large(bytes_max)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise SlowBodyError(f"The body did not arrive within {READ_S_MAX:g} s.") from None
+        return b"".join(chunks)
+
+    async def discard(self) -> bool:
+        """Read on and keep nothing, so that a refused client can hear why. Whether the end was reached in time."""
+        size = 0
+        try:
+            async with asyncio.timeout(DISCARD_S_MAX):
+                while not self.complete and size <= DISCARD_BYTES_MAX:
+                    size += len(await self._chunk())
+        except (TimeoutError, DisconnectedError):
+            return False
+        return self.complete
+
+    async def _chunk(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        self.complete = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+
+def _too_large(bytes_max: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than {bytes_max} bytes.")
+
+
+def parsed(headers: Headers, body: bytes) -> dict[str, Any]:
+    """The body as a JSON object; no body is an empty one.
+
+    Raises UnsupportedMediaTypeError if it says it is something else, MalformedError if it is not one JSON object in
+    UTF-8 whose names are all different.
+    """
+    if not body:
+        return {}
+    _check_type(headers.get(b"content-type"))
+    try:
+        value = orjson.loads(body)
+        unambiguous = _names_differ(body, value)
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(f"The body is not JSON: {error}.") from None
+    except (orjson.JSONEncodeError, RecursionError):
+        raise MalformedError("The body is nested too deeply.") from None
+    if not isinstance(value, dict):
+        raise MalformedError("The body must be a JSON object.")
+    if not unambiguous:
+        raise MalformedError("The body gives the same name twice in one object.")
+    return value
+
+
+def _check_type(content_type: bytes | None) -> None:
+    if content_type is None:
+        return
+    kind, _, parameters = content_type.decode("latin-1").lower().partition(";")
+    if kind.strip() != "application/json" or parameters.replace(" ", "").replace('"', "") not in ("", "charset=utf-8"):
+        raise UnsupportedMediaTypeError("The body must be application/json in UTF-8.")
+
+
+def _names_differ(body: bytes, value: object) -> bool:
+    """Whether no object names a member twice (the reader keeps the last one, another reader the first).
+
+    Without escapes every quote belongs to a name or a text, so a lost member shows in the number of quotes.
+    """
+    if b"\\" not in body:
+        return orjson.dumps(value).count(b'"') == body.count(b'"')
+    names_differ = True
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        nonlocal names_differ
+        names_differ = names_differ and len({name for name, _ in pairs}) == len(pairs)
+
+    json.loads(body, object_pairs_hook=note)
+    return names_differ
+
+
+def hash_of(method: str, path: str, value: dict[str, Any]) -> bytes:
+    """What makes two requests with one Idempotency-Key the same: SHA-256 over method, path and the sorted body."""
+    canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(b"\n".join((method.encode(), path.encode(), canonical))).digest()
+
+
+def query_of(scope: Scope, problems: list[FieldProblem]) -> dict[str, Any]:
+    """The query's parameters by name; one that is given twice is added to ``problems``."""
+    try:
+        pairs = parse_qsl(
+            scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
+        )
+    except ValueError:
+        raise MalformedError(f"The query has more than {QUERY_FIELDS_MAX} parameters.") from None
+    query: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in query:
+            problems.append(FieldProblem(name[:100], "is given more than once"))
+        query[name] = value
+    return query

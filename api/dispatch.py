@@ -1,0 +1,190 @@
+"""One path's way from request to answer: token, fields, body, endpoint; every error becomes a problem."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from api import bodies
+from api.answers import Answer
+from api.auth import Access, Caller, caller_of
+from api.meter import Meter
+from api.payloads import checked
+from api.problems import IdempotencyKeyRequiredError, answer_to
+from engine.engine import Engine
+from engine.errors import FieldProblem, InvalidFieldsError, UnknownPacketError
+from engine.lanes import is_packet_number
+from engine.settings import Settings
+from engine.tokens import Verifier
+from engine.users import USER_ID_RULE, is_user_id
+
+IDEMPOTENCY_KEY_MAX = 255
+
+
+@dataclass(slots=True)
+class Front:
+    """What all requests of a process share. ``engine`` is set while the application runs."""
+
+    settings: Settings
+    verifier: Verifier
+    document: bytes
+    engine: Engine = field(init=False)
+    meter: Meter = field(default_factory=Meter)
+    in_flight: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until every request has been answered, ``timeout_s`` at most. Whether they all were."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.in_flight:
+                    self.idle.clear()
+                    await self.idle.wait()
+        return self.in_flight == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that has been checked: what an endpoint needs and no more.
+
+    ``body`` and ``query`` are instances of the operation's models; ``idempotency_key`` and ``request_hash`` are empty
+    unless the operation moves money.
+    """
+
+    front: Front
+    path: Mapping[str, str]
+    caller: Caller
+    body: Any
+    query: Any
+    idempotency_key: str
+    request_hash: bytes
+
+    @property
+    def engine(self) -> Engine:
+        """The process's engine."""
+        return self.front.engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path: what it takes, whom it lets in, what it answers. The OpenAPI document says the same.
+
+    ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON. ``problems``: the statuses it
+    can fail with beyond those that follow from the rest.
+    """
+
+    method: str
+    path: str
+    endpoint: Callable[[Call], Awaitable[Answer]]
+    summary: str
+    access: Access | None
+    answer: Any
+    status: int = 200
+    body: type[BaseModel] | None = None
+    body_required: bool = True
+    large_body: bool = False
+    query: type[BaseModel] | None = None
+    moves_money: bool = False
+    problems: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The operation's name, unique among all."""
+        return self.endpoint.__name__
+
+
+class PathApp:
+    """All operations of one path as an ASGI application."""
+
+    def __init__(self, front: Front, operations: Mapping[str, Operation]) -> None:
+        self._front = front
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        started_s = perf_counter()
+        front = self._front
+        operation = self._operations[scope["method"]]
+        reader = bodies.Reader(receive)
+        front.in_flight += 1
+        try:
+            try:
+                call = await _checked(front, operation, scope, reader)
+                answer = await operation.endpoint(call)
+            except bodies.DisconnectedError:
+                return
+            except Exception as error:
+                answer = answer_to(error)
+            if not reader.complete:
+                answer = await _rid_of_body(answer, scope, reader)
+            front.meter.note(operation.method, operation.path, answer.status, perf_counter() - started_s)
+            await respond(answer, send)
+        finally:
+            front.in_flight -= 1
+            if front.in_flight == 0:
+                front.idle.set()
+
+
+async def respond(answer: Answer, send: Send) -> None:
+    """Send ``answer`` whole."""
+    length = (b"content-length", str(len(answer.body)).encode())
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _rid_of_body(answer: Answer, scope: Scope, reader: bodies.Reader) -> Answer:
+    """Read what is left of a body nobody wanted; if there is too much of it, the connection closes after the answer."""
+    if not bodies.has_body(dict(scope["headers"])) or await reader.discard():
+        return answer
+    return answer._replace(headers=(*answer.headers, (b"connection", b"close")))
+
+
+async def _checked(front: Front, operation: Operation, scope: Scope, reader: bodies.Reader) -> Call:
+    """Check all a request must have. Raises what ``api.problems`` answers; InvalidFieldsError names every bad field."""
+    path: dict[str, str] = scope["path_params"]
+    if operation.access is None:
+        return Call(front, path, _NOBODY, None, None, "", b"")
+    headers = bodies.headers_of(scope)
+    has_body = bodies.has_body(headers)
+    reader.complete = not has_body
+    problems: list[FieldProblem] = []
+    caller = caller_of(operation.access, headers, front.verifier, problems)
+    _check_path(path, problems)
+    query = operation.query and checked(operation.query, bodies.query_of(scope, problems), problems)
+    key = _idempotency_key(headers, problems) if operation.moves_money else ""
+    body, request_hash = None, b""
+    if operation.body is not None and (operation.body_required or has_body):
+        settings = front.settings
+        bytes_max = settings.batch_body_bytes_max if operation.large_body else settings.body_bytes_max
+        value = bodies.parsed(headers, await reader.read(headers, bytes_max=bytes_max))
+        body = checked(operation.body, value, problems)
+        if operation.moves_money:
+            request_hash = bodies.hash_of(operation.method, scope["path"], value)
+    if problems:
+        raise InvalidFieldsError(problems)
+    return Call(front, path, caller, body, query, key, request_hash)
+
+
+def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:
+    if not is_packet_number(path.get("packet_id", _ANY_PACKET)):
+        raise UnknownPacketError("Not a packet number.")
+    if not is_user_id(path.get("user_id", "anyone")):
+        problems.append(FieldProblem("user_id", USER_ID_RULE))
+
+
+def _idempotency_key(headers: bodies.Headers, problems: list[FieldProblem]) -> str:
+    header = headers.get(b"idempotency-key")
+    if not header:
+        raise IdempotencyKeyRequiredError("Send the header Idempotency-Key, a new one for each new request.")
+    if len(header) > IDEMPOTENCY_KEY_MAX or any(not 33 <= byte <= 126 for byte in header):
+        problems.append(FieldProblem("Idempotency-Key", f"must be 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"))
+    return header.decode("latin-1")
+
+
+_ANY_PACKET = "10" + "0" * 17
+_NOBODY = Caller("", None, frozenset())

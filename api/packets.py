@@ -1,0 +1,121 @@
+"""Packets: sending, looking, claiming."""
+
+import orjson
+
+from api.answers import Answer, as_json
+from api.dispatch import Call
+from api.payloads import ClaimItem, PacketBody
+from api.problems import detail_of
+from engine.errors import HongbaoError, NotInvitedError, UnavailableError, UnknownPacketError
+from engine.lanes import is_packet_number
+from engine.records import ClaimResult, Outcome, SplitKind, Terms
+from engine.terms import terms_from
+
+OUTCOME_WORDS = {
+    Outcome.CLAIMED: "claimed",
+    Outcome.ALREADY: "already_claimed",
+    Outcome.EMPTY: "sold_out",
+    Outcome.EXPIRED: "expired",
+    Outcome.RETRACTED: "retracted",
+}
+
+
+async def send_packet(call: Call) -> Answer:
+    """Pay for a packet and open it."""
+    sent = await call.engine.packets.send(
+        call.caller.user, _terms(call), idempotency_key=call.idempotency_key, request_hash=call.request_hash
+    )
+    answer = {
+        "packet_id": sent.packet_id,
+        "state": sent.state,
+        "total_fen": sent.total_fen,
+        "count": sent.count,
+        "expires_at_ms": sent.expires_at_ms,
+        "commitment": sent.commitment,
+    }
+    return as_json(answer, 201, *([(b"idempotency-replayed", b"true")] if sent.replayed else []))
+
+
+async def preview_packet(call: Call) -> Answer:
+    """A sample of how the terms may split; nothing is stored."""
+    terms = _terms(call)
+    amounts = await call.engine.packets.preview(terms)
+    answer = {
+        "total_fen": terms.total_fen,
+        "count": terms.count,
+        "split": terms.split,
+        "min_fen": terms.min_fen,
+        "max_fen": terms.max_fen,
+        "ttl_s": terms.ttl_s,
+        "greeting": terms.greeting,
+        "recipients": terms.recipients,
+        "amounts_fen": amounts,
+    }
+    return as_json(answer)
+
+
+async def get_packet(call: Call) -> Answer:
+    """A packet's state, terms and counts."""
+    view = await call.engine.views.packet(call.path["packet_id"])
+    call.caller.may_see(view)
+    return as_json(view)
+
+
+async def list_claims(call: Call) -> Answer:
+    """Who has which share of a packet."""
+    packet_id = call.path["packet_id"]
+    if not call.caller.sees_all:
+        call.caller.may_see(await call.engine.views.packet(packet_id))
+    return as_json(await call.engine.views.claims(packet_id, after=call.query.after, limit=call.query.limit))
+
+
+async def claim(call: Call) -> Answer:
+    """Take a share for the user. Losing is a normal answer; a repeat gives the same amount again."""
+    packet_id, user_id = call.path["packet_id"], call.caller.user
+    result = await call.engine.packets.claim(packet_id, user_id)
+    return Answer(200, orjson.dumps(_claim_answer(packet_id, user_id, result)))
+
+
+async def claim_many(call: Call) -> Answer:
+    """Claims of many users at once, for a backend; each has its own result, in order."""
+    items: list[ClaimItem] = call.body.claims
+    known = [item for item in items if is_packet_number(item.packet_id)]
+    results = iter(await call.engine.packets.claim_many([(item.packet_id, item.user_id) for item in known]))
+    answers = [_result(item, next(results) if is_packet_number(item.packet_id) else _NO_SUCH_PACKET) for item in items]
+    return Answer(200, orjson.dumps({"results": answers}))
+
+
+_NO_SUCH_PACKET = UnknownPacketError("Not a packet number.")
+
+
+def _result(item: ClaimItem, result: ClaimResult | HongbaoError) -> dict[str, object]:
+    if isinstance(result, ClaimResult):
+        return _claim_answer(item.packet_id, item.user_id, result)
+    if not isinstance(result, UnknownPacketError | NotInvitedError | UnavailableError):
+        raise result
+    return {"packet_id": item.packet_id, "user_id": item.user_id, "code": result.code, "detail": detail_of(result)}
+
+
+def _claim_answer(packet_id: str, user_id: str, result: ClaimResult) -> dict[str, object]:
+    return {
+        "outcome": OUTCOME_WORDS[result.outcome],
+        "amount_fen": result.amount_fen,
+        "packet_id": packet_id,
+        "user_id": user_id,
+    }
+
+
+def _terms(call: Call) -> Terms:
+    """The body's terms within the product's limits. Raises InvalidFieldsError with every bad field."""
+    body: PacketBody = call.body
+    return terms_from(
+        settings=call.front.settings,
+        total_fen=body.total_fen,
+        count=body.count,
+        split=SplitKind(body.split),
+        min_fen=body.min_fen,
+        max_fen=body.max_fen,
+        ttl_s=body.ttl_s,
+        greeting=body.greeting,
+        recipients=tuple(body.recipients),
+    )

@@ -1,0 +1,235 @@
+"""What clients send and get, as models: they check bodies and queries, and the OpenAPI document is made from them.
+
+Types are strict (1.0 and true are not 1) and unknown fields are refused. What a packet's terms may be is checked by
+``engine.terms``, all at once; here it is only documented. Answers that are the engine's records are not repeated here.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from engine.errors import FieldProblem
+from engine.records import PacketState
+from engine.users import USER_ID_PATTERN, USER_ID_RULE
+
+USER_ID_FORM = f"^{USER_ID_PATTERN}$"
+BATCH_CLAIMS_MAX = 1_000
+PAGE_MAX = 1_000
+PAGE_DEFAULT = 100
+FEN_MAX = 2**53 - 1
+"""The largest whole number every JSON reader keeps exactly."""
+
+_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SHOWN_MAX = 100
+_MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "int_type": f"must be a whole number no larger than {FEN_MAX}, not text, a fraction or true/false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+}
+
+
+def _number(text: object) -> object:
+    if isinstance(text, str) and not _DIGITS.fullmatch(text):
+        raise ValueError("must be a whole number")
+    return text
+
+
+UserId = Annotated[str, Field(pattern=USER_ID_FORM, description="1-64 of A-Z a-z 0-9 . _ : @ -", examples=["alice"])]
+Fen = Annotated[int, Field(ge=1, le=FEN_MAX, description="Money in fen (1/100 yuan)")]
+
+
+def _noted(description: str) -> Any:  # noqa: ANN401 -- that is what Field returns
+    return Field(description=description, json_schema_extra={"minimum": 1})
+
+
+class Payload(BaseModel):
+    """The manners of every payload: strict types, no unknown fields, never changed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class PacketBody(Payload):
+    """A packet to send or to preview."""
+
+    total_fen: Annotated[int, _noted("What all shares sum to, in fen")]
+    count: Annotated[int, _noted("How many shares")]
+    split: Annotated[Literal["lucky", "equal"], Field(description="lucky: shares differ; equal: all the same")]
+    min_fen: Annotated[int | None, _noted("The least a share may be")] = None
+    max_fen: Annotated[int | None, _noted("The most a share may be")] = None
+    ttl_s: Annotated[int | None, _noted("Seconds until the rest goes back to the sender")] = None
+    greeting: Annotated[str, Field(description="No control characters")] = ""
+    recipients: Annotated[list[str], Field(description="User ids; empty: anyone with the number may claim")] = []
+
+
+class ClaimBody(Payload):
+    """A claim needs no body; an empty object is the same as none."""
+
+
+class ClaimItem(Payload):
+    """One claim of a batch."""
+
+    packet_id: Annotated[str, Field(max_length=64)]
+    user_id: UserId
+
+
+class ClaimsBody(Payload):
+    """Many claims at once, by a backend."""
+
+    claims: Annotated[list[ClaimItem], Field(min_length=1, max_length=BATCH_CLAIMS_MAX)]
+
+
+class DepositBody(Payload):
+    """Money from outside into a wallet."""
+
+    amount_fen: Fen
+
+
+class PageQuery(BaseModel):
+    """Which part of a list. ``after`` is the ``next`` of the page before."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    limit: Annotated[int, BeforeValidator(_number), Field(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT
+    after: Annotated[str | None, Field(pattern=r"^[!-~]{1,200}$")] = None
+
+
+class RecordsQuery(PageQuery):
+    """Which of a user's records."""
+
+    role: Literal["sent", "received"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentAnswer:
+    """A packet was paid for."""
+
+    packet_id: str
+    state: PacketState
+    total_fen: int
+    count: int
+    expires_at_ms: int
+    commitment: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewAnswer:
+    """A sample split and the terms it keeps. Nothing was stored; the real split will differ."""
+
+    total_fen: int
+    count: int
+    split: str
+    min_fen: int
+    max_fen: int
+    ttl_s: int
+    greeting: str
+    recipients: list[str]
+    amounts_fen: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAnswer:
+    """How a claim ended; ``amount_fen`` is 0 unless claimed or already_claimed. Losing is a normal answer."""
+
+    outcome: Literal["claimed", "already_claimed", "sold_out", "expired", "retracted"]
+    amount_fen: int
+    packet_id: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRefusal:
+    """A claim of a batch that could not be decided: the ``code`` a single claim's problem would have."""
+
+    packet_id: str
+    user_id: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsAnswer:
+    """One result for each claim, in the same order."""
+
+    results: list[ClaimAnswer | ClaimRefusal]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepositAnswer:
+    """The deposit's transfer and the balance after it."""
+
+    transfer_id: str
+    user_id: str
+    amount_fen: int
+    balance_fen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusAnswer:
+    """A process's own word on how it is."""
+
+    status: Literal["live", "ready"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldProblemAnswer:
+    """One bad field, as the client spelt it."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """RFC 9457 problem details; ``code`` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblemAnswer] | None = None
+    reasons: list[str] | None = None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(model: type[Model], value: object, problems: list[FieldProblem]) -> Model | None:
+    """``value`` as ``model``; None, with every bad field added to ``problems``, when it is not one."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems += [
+            FieldProblem(_field(problem["loc"]), _message(problem)) for problem in error.errors(include_url=False)
+        ]
+        return None
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    name = ""
+    for part in location:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name[:_SHOWN_MAX] or "body"
+
+
+def _message(problem: Any) -> str:  # noqa: ANN401 -- pydantic's ErrorDetails, whose ctx differs by type
+    context: dict[str, Any] = problem.get("ctx", {})
+    match problem["type"]:
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
+        case "literal_error":
+            return f"must be {context['expected']}"
+        case "value_error":
+            return str(context["error"])
+        case "string_pattern_mismatch" if context["pattern"] == USER_ID_FORM:
+            return USER_ID_RULE
+        case kind:
+            return _MESSAGES.get(kind) or str(problem["msg"])

@@ -1,0 +1,189 @@
+"""Errors as RFC 9457 problem details: one table from exception to status, used for everything that goes wrong.
+
+A problem is ``{"type", "title", "status", "detail", "code"}``; ``code`` is stable and is what clients match on.
+``errors`` names each bad field. A 500 tells nothing of its cause: that is in the log.
+"""
+
+from typing import NamedTuple
+
+import structlog
+from starlette.exceptions import HTTPException
+
+from api.answers import PROBLEM, Answer, as_json
+from engine import errors
+from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError
+
+FIELDS_MAX = 1_000
+"""Bad fields named in one answer: a body of many unknown ones must not become a far larger answer."""
+_FIELDS_TOLD_MAX = 10
+
+_log = structlog.get_logger(__name__)
+
+
+class MalformedError(HongbaoError):
+    """The body (or query) cannot be read at all."""
+
+    code = "malformed"
+
+
+class IdempotencyKeyRequiredError(HongbaoError):
+    """A request that moves money came without an Idempotency-Key."""
+
+    code = "idempotency_key_required"
+
+
+class ForbiddenError(HongbaoError):
+    """The token is genuine but does not allow this."""
+
+    code = "forbidden"
+
+
+class UnknownRouteError(HongbaoError):
+    """Nothing lives at this path."""
+
+    code = "not_found"
+
+
+class WrongMethodError(HongbaoError):
+    """The path exists, the method does not. ``allowed`` lists those that do."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"This path takes {allowed}.")
+        self.allowed = allowed
+
+
+class TooLargeError(HongbaoError):
+    """The body is longer than this path takes."""
+
+    code = "too_large"
+
+
+class SlowBodyError(HongbaoError):
+    """The body did not arrive in time."""
+
+    code = "slow_body"
+
+
+class UnsupportedMediaTypeError(HongbaoError):
+    """The body says it is not JSON."""
+
+    code = "unsupported_media_type"
+
+
+class NotReadyError(HongbaoError):
+    """The process cannot serve now. ``reasons``: one sentence each."""
+
+    code = "not_ready"
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__(" ".join(reasons))
+        self.reasons = reasons
+
+
+class Kind(NamedTuple):
+    """How one class of errors is answered."""
+
+    status: int
+    title: str
+    field: str | None = None
+    """The field the error is always about, if there is one."""
+
+
+KINDS: dict[type[Exception], Kind] = {
+    MalformedError: Kind(400, "The request cannot be read", "body"),
+    IdempotencyKeyRequiredError: Kind(400, "An Idempotency-Key is required", "Idempotency-Key"),
+    errors.InvalidTokenError: Kind(401, "A valid bearer token is required"),
+    ForbiddenError: Kind(403, "The token does not allow this"),
+    errors.NotInvitedError: Kind(403, "The packet is for others"),
+    UnknownRouteError: Kind(404, "Nothing lives at this path"),
+    errors.UnknownPacketError: Kind(404, "No such packet", "packet_id"),
+    WrongMethodError: Kind(405, "The path does not take this method"),
+    SlowBodyError: Kind(408, "The body came too slowly", "body"),
+    errors.InsufficientFundsError: Kind(409, "The wallet holds too little", "total_fen"),
+    errors.IdempotencyInFlightError: Kind(409, "The first request with this key is still at work", "Idempotency-Key"),
+    TooLargeError: Kind(413, "The body is too large", "body"),
+    UnsupportedMediaTypeError: Kind(415, "The body must be JSON", "Content-Type"),
+    InvalidFieldsError: Kind(422, "Some fields are not valid"),
+    errors.IdempotencyKeyReusedError: Kind(422, "The key was used with another body", "Idempotency-Key"),
+    NotReadyError: Kind(503, "Not ready"),
+    errors.UnavailableError: Kind(503, "Not available now"),
+    errors.OverloadedError: Kind(503, "Too many claims at once"),
+    errors.BusyError: Kind(503, "The ledger must catch up first"),
+    errors.RecoveringError: Kind(503, "The lane is being recovered"),
+    errors.OpeningError: Kind(503, "The packet is still being opened"),
+}
+INTERNAL = Kind(500, "Something went wrong on our side")
+_SAME_FOR_ALL: dict[type[Exception], str] = {errors.UnknownPacketError: "No packet that you may see has this number."}
+"""Details that must not tell one case from another: a packet for others looks like one that does not exist."""
+
+
+def kind_of(error: Exception) -> Kind:
+    """How ``error`` is answered: by its class or the nearest it derives from."""
+    for parent in type(error).__mro__:
+        if parent in KINDS:
+            return KINDS[parent]
+    return INTERNAL
+
+
+def detail_of(error: Exception) -> str:
+    """The sentence a client may read."""
+    if isinstance(error, InvalidFieldsError) and len(error.problems) > _FIELDS_TOLD_MAX:
+        return f"{len(error.problems)} fields are not valid."
+    return _SAME_FOR_ALL.get(type(error), str(error) or kind_of(error).title)
+
+
+def answer_to(error: Exception) -> Answer:
+    """The response to any exception. What is not in the table is logged and told as ``internal``."""
+    if isinstance(error, HTTPException):
+        error = _from_starlette(error)
+    kind = kind_of(error)
+    if kind is INTERNAL or not isinstance(error, HongbaoError):
+        _log.error("request failed", exc_info=error)
+        return _problem(INTERNAL, HongbaoError.code, "The request could not be answered; nothing more is known.")
+    problem = _problem(kind, error.code, detail_of(error), _fields(error, kind), _extra(error))
+    return problem._replace(headers=(*problem.headers, *_headers(error)))
+
+
+def _problem(
+    kind: Kind, code: str, detail: str, fields: list[FieldProblem] | None = None, extra: dict[str, object] | None = None
+) -> Answer:
+    body: dict[str, object] = {
+        "type": f"urn:hongbao:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "code": code,
+    }
+    if fields:
+        body["errors"] = fields[:FIELDS_MAX]
+    return as_json(body | (extra or {}), kind.status)._replace(headers=PROBLEM)
+
+
+def _fields(error: HongbaoError, kind: Kind) -> list[FieldProblem]:
+    if isinstance(error, InvalidFieldsError):
+        return error.problems
+    return [FieldProblem(kind.field, detail_of(error))] if kind.field else []
+
+
+def _extra(error: HongbaoError) -> dict[str, object]:
+    return {"reasons": error.reasons} if isinstance(error, NotReadyError) else {}
+
+
+def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
+    if isinstance(error, errors.InvalidTokenError):
+        return [(b"www-authenticate", b'Bearer realm="hongbao"')]
+    if isinstance(error, ForbiddenError):
+        return [(b"www-authenticate", b'Bearer realm="hongbao", error="insufficient_scope"')]
+    if isinstance(error, WrongMethodError):
+        return [(b"allow", error.allowed.encode())]
+    if isinstance(error, errors.UnavailableError | NotReadyError):
+        return [(b"retry-after", str(getattr(error, "retry_after_s", 1)).encode())]
+    return []
+
+
+def _from_starlette(error: HTTPException) -> HongbaoError:
+    if error.status_code == 405:
+        return WrongMethodError((error.headers or {}).get("Allow", ""))
+    return UnknownRouteError("Nothing lives at this path.")

@@ -1,0 +1,34 @@
+"""The process's own state, for probes and scrapers."""
+
+import asyncio
+
+from api.answers import PLAIN, Answer, as_json
+from api.dispatch import Call
+from api.problems import NotReadyError
+from engine import metrics
+
+
+async def livez(_call: Call) -> Answer:
+    """The process answers."""
+    return as_json({"status": "live"})
+
+
+async def readyz(call: Call) -> Answer:
+    """The process can do its work: its servers answer and are what they should be."""
+    reasons = await call.engine.ready()
+    if reasons:
+        raise NotReadyError(reasons)
+    return as_json({"status": "ready"})
+
+
+async def show_metrics(call: Call) -> Answer:
+    """All processes' metrics as Prometheus text."""
+    call.front.meter.flush()
+    text = await asyncio.to_thread(metrics.render)
+    headers = ((b"content-type", metrics.CONTENT_TYPE.encode()), *PLAIN[1:])
+    return Answer(200, text, headers)
+
+
+async def show_openapi(call: Call) -> Answer:
+    """This document."""
+    return Answer(200, call.front.document)

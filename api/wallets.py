@@ -1,0 +1,44 @@
+"""Wallets and a user's records."""
+
+from api.answers import Answer, as_json
+from api.dispatch import Call
+
+
+async def get_wallet(call: Call) -> Answer:
+    """What a user holds."""
+    user_id = call.path["user_id"]
+    call.caller.may_read(user_id)
+    return as_json(await call.engine.wallets.get(user_id))
+
+
+async def list_transfers(call: Call) -> Answer:
+    """A wallet's movements, newest first."""
+    user_id = call.path["user_id"]
+    call.caller.may_read(user_id)
+    return as_json(await call.engine.wallets.transfers(user_id, after=call.query.after, limit=call.query.limit))
+
+
+async def deposit(call: Call) -> Answer:
+    """Put money from outside into a wallet."""
+    deposited = await call.engine.wallets.deposit(
+        call.path["user_id"],
+        call.body.amount_fen,
+        principal=call.caller.principal,
+        idempotency_key=call.idempotency_key,
+        request_hash=call.request_hash,
+    )
+    answer = {
+        "transfer_id": deposited.transfer_id,
+        "user_id": deposited.user_id,
+        "amount_fen": deposited.amount_fen,
+        "balance_fen": deposited.balance_fen,
+    }
+    return as_json(answer, 201, *([(b"idempotency-replayed", b"true")] if deposited.replayed else []))
+
+
+async def list_packets(call: Call) -> Answer:
+    """The packets a user sent or received, newest first."""
+    user_id = call.path["user_id"]
+    call.caller.may_read(user_id)
+    query = call.query
+    return as_json(await call.engine.views.records(user_id, role=query.role, after=query.after, limit=query.limit))
