@@ -28,7 +28,7 @@ REPLIES, in order of precedence
     values: one a claim, "slot:amount_fen:claimed_at_ms" for A and C, nil for the others
 
 EVENTS
-  ["claims", 1, at_ms, [[packet, users, shares, exhausted], ...]]  shares as "slot:amount_fen"; a change a share given
+  {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; a change a share given
 ]]
 local lane_key, events_key, due_key = KEYS[1], KEYS[2], KEYS[3]
 local epoch, backlog_max = ARGV[1], tonumber(ARGV[2])

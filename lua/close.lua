@@ -17,7 +17,7 @@ REPLIES, in order of precedence
   {"CLOSED", remaining_count, remaining_fen}  ended now; this much goes back to the sender
 
 EVENTS
-  ["closed", 1, at_ms, packet, reason, remaining_count, remaining_fen]  one change, with CLOSED
+  {"closed", 1, at_ms, packet, reason, remaining_count, remaining_fen}  one change, with CLOSED
 ]]
 local lane_key, events_key, due_key, packet_key, shares_key = unpack(KEYS)
 local epoch, packet, reason = unpack(ARGV)

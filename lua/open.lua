@@ -27,7 +27,7 @@ REPLIES, in order of precedence
   {"OPENED"}          the last chunk is in and the packet can be claimed
 
 EVENTS
-  ["opened", 1, at_ms, packet]  one change, with OPENED
+  {"opened", 1, at_ms, packet}  one change, with OPENED
 ]]
 local lane_key, events_key, due_key, packet_key, shares_key, recipients_key = unpack(KEYS)
 local epoch, packet, not_after_ms, offset, count, total_fen, expires_at_ms, luckiest_share = unpack(ARGV, 1, 8)
