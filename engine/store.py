@@ -23,6 +23,8 @@ from engine.scripts import Script
 USERS_PER_CALL_MAX = 1_000
 """The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
 
+_SHARES_PAGE = 1_000
+
 
 class Opened(StrEnum):
     """The open script's replies."""
@@ -248,6 +250,19 @@ class Store:
                     yield claim_row(user, value)
                 if not int(cursor):
                     return
+
+    async def scan_shares(self, packet_id: str) -> AsyncIterator[tuple[int, int]]:
+        """The shares nobody has yet, (slot, amount_fen), in the order they are given, without holding Redis up."""
+        start = 0
+        while True:
+            with redis_errors():
+                page = await command(self._client, "LRANGE", keys.shares(packet_id), start, start + _SHARES_PAGE - 1)
+            for share in page:
+                slot, _, amount_fen = share.partition(b":")
+                yield int(slot), int(amount_fen)
+            start += len(page)
+            if len(page) < _SHARES_PAGE:
+                return
 
 
 def claim_row(user: bytes, value: bytes) -> ClaimRow:

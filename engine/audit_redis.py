@@ -1,0 +1,168 @@
+"""The invariants between Redis and the ledger.
+
+Order of reading matters, because money may move meanwhile. A claim goes Redis -> stream -> ledger and never back; so
+what the ledger has must be in Redis when that is read afterwards, and what Redis has must be in the stream or the
+ledger when those are read after it, in that order.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+import asyncpg
+
+from engine.events import Claim, changes_of
+from engine.queries import load
+from engine.records import ClaimRow, PacketState, SplitKind
+from engine.split import split
+from engine.store import LiveCounts, Store
+from engine.stream import EventStream
+
+SQL, LANES = load("audit"), load("lanes")
+Result = tuple[int, list[str]]
+Check = Callable[[asyncpg.Pool, Store, EventStream], Awaitable[Result]]
+Given = dict[str, tuple[int, int]]
+"""Who has what of one packet: user -> (slot, amount_fen)."""
+_TRIES_MAX = 5
+
+
+class _Held(NamedTuple):
+    """What Redis holds of a packet, read while it did not change."""
+
+    counts: LiveCounts
+    given: Given
+    left: dict[int, int]  # slot -> amount_fen
+
+
+async def stream_continues_ledger(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Result:
+    """Same epoch, not behind the checkpoint, not trimmed past it, and no gap up to the lane's position."""
+    problems, examined = [], 0
+    for row in await pool.fetch(LANES["all"]):
+        lane, checkpoint = row["lane"], row["position"]
+        status = await store.lane_status(lane)
+        if status is None:
+            problems.append(f"lane {lane}: Redis has lost it")
+            continue
+        if status.epoch != row["epoch"]:
+            problems.append(f"lane {lane}: it is fenced, or Redis belongs to another ledger")
+        if status.position < checkpoint:
+            problems.append(f"lane {lane}: Redis is at change {status.position}, the ledger at {checkpoint}")
+        reached, gaps = checkpoint, []
+        async for first, last in _entries_after(stream, lane, checkpoint):
+            examined += 1
+            if first > reached:
+                gaps.append((reached, first))
+            reached = last
+        if reached < status.position:
+            gaps.append((reached, status.position))
+        # The persister may have applied and trimmed while we read: what the ledger has by now is no gap.
+        now_applied = await pool.fetchval(LANES["checkpoint"], lane)
+        problems += [
+            f"lane {lane}: changes {max(after, now_applied) + 1} to {up_to} are gone from the stream"
+            for after, up_to in gaps
+            if up_to > now_applied
+        ]
+    return examined, problems
+
+
+async def _entries_after(stream: EventStream, lane: int, position: int) -> AsyncIterator[tuple[int, int]]:
+    """Each entry after a position as (position before it, position after it)."""
+    while entries := await stream.page(lane, after=position):
+        for entry in entries:
+            yield entry.position - entry.event.changes, entry.position
+        position = entries[-1].position
+
+
+async def agrees(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Result:
+    """For each packet Redis holds: every share once, either given or left, and given in both or on its way."""
+    problems: list[str] = []
+    on_their_way: dict[int, Given] = {}
+    rows = await pool.fetch(SQL["packets"])
+    examined = 0
+    for row in rows:
+        packet_id = str(row["packet_id"])
+        in_ledger = await _ledger_given(pool, row["packet_id"])
+        held = await _read(store, packet_id)
+        if held is None:
+            # Not opened yet, or ended, settled and dropped; a packet that is open must be there.
+            if row["state"] == PacketState.OPEN and await store.counts(packet_id) is None:
+                problems.append(f"packet {packet_id}: it is open and Redis has lost it")
+            continue
+        examined += 1
+        problems += [f"packet {packet_id}: {wrong}" for wrong in _wrong_shares(row, held)]
+        problems += [
+            f"packet {packet_id}: the ledger gave {user} {amount_fen} fen, Redis has {held.given.get(user)}"
+            for user, (slot, amount_fen) in in_ledger.items()
+            if held.given.get(user) != (slot, amount_fen)
+        ]
+        ahead = {user: share for user, share in held.given.items() if user not in in_ledger}
+        if ahead:
+            on_their_way[row["packet_id"]] = ahead
+    problems += await _lost_on_the_way(pool, stream, on_their_way)
+    return examined, problems
+
+
+async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[int, Given]) -> list[str]:
+    """Shares that Redis has given and that are neither in the stream nor, by now, in the ledger."""
+    if not ahead:
+        return []
+    in_stream: defaultdict[int, Given] = defaultdict(dict)
+    for row in await pool.fetch(LANES["all"]):
+        position = 0
+        while entries := await stream.page(row["lane"], after=position):
+            position = entries[-1].position
+            for change in (change for entry in entries for change in changes_of(entry.event, entry.position)):
+                if isinstance(change, Claim):
+                    in_stream[change.packet][change.user_id] = (change.slot, change.amount_fen)
+    problems = []
+    for packet, given in ahead.items():
+        accounted = in_stream[packet] | await _ledger_given(pool, packet)
+        problems += [
+            f"packet {packet}: Redis gave {user} {amount_fen} fen, no event and no transfer says so"
+            for user, (slot, amount_fen) in given.items()
+            if accounted.get(user) != (slot, amount_fen)
+        ]
+    return problems
+
+
+async def _ledger_given(pool: asyncpg.Pool, packet: int) -> Given:
+    rows = await pool.fetch(SQL["claims_of"], packet)
+    return {row["user_id"]: (row["slot"], row["amount_fen"]) for row in rows}
+
+
+async def _read(store: Store, packet_id: str) -> _Held | None:
+    """Read a packet in pages until it did not change in between; None when Redis does not hold it or it never rests."""
+    for _ in range(_TRIES_MAX):
+        before = await store.counts(packet_id)
+        if before is None:
+            return None
+        rows: list[ClaimRow] = [row async for row in store.scan_claims(packet_id)]
+        left = {slot: amount_fen async for slot, amount_fen in store.scan_shares(packet_id)}
+        if await store.counts(packet_id) == before:
+            given = {row.user_id: (row.slot, row.amount_fen) for row in rows}
+            return _Held(before, given, left)
+    return None
+
+
+def _wrong_shares(row: asyncpg.Record, held: _Held) -> list[str]:
+    """Check given and left against the split; a closed packet has let go of its list."""
+    problems = []
+    counts, given, left = held
+    terms = (SplitKind(row["split"]), row["total_fen"], row["count"], row["min_fen"], row["max_fen"], row["seed"])
+    amounts = split(*terms).tolist()
+    seen = list(given.values()) + list(left.items())
+    for slot, amount_fen in seen:
+        if not 0 <= slot < len(amounts) or amounts[slot] != amount_fen:
+            problems.append(f"share {slot} of {amount_fen} fen in Redis is not of its split")
+    if len({slot for slot, _ in seen}) < len(seen):
+        problems.append("a share is in Redis twice")
+    if len(given) + counts.remaining_count != row["count"]:
+        problems.append(f"{row['count']} shares, but {len(given)} given and {counts.remaining_count} left in Redis")
+    given_fen = sum(amount_fen for _, amount_fen in given.values())
+    if given_fen + counts.remaining_fen != row["total_fen"]:
+        problems.append(f"total {row['total_fen']} fen, but {given_fen} given and {counts.remaining_fen} left in Redis")
+    if counts.state is PacketState.OPEN and len(left) != counts.remaining_count:
+        problems.append(f"{counts.remaining_count} shares are left, the list in Redis holds {len(left)}")
+    if counts.state is not PacketState.OPEN and left:
+        problems.append(f"it is {counts.state.value}, but the list in Redis holds {len(left)}")
+    return problems

@@ -1,0 +1,93 @@
+-- sum_of_balances --
+SELECT coalesce(sum(balance_fen), 0)::bigint FROM accounts
+
+-- wrong_balances --
+-- Every account whose balance is not what its transfers sum to, and every account that only transfers name.
+WITH movements AS (
+    SELECT to_account AS account_id, amount_fen AS fen FROM transfers
+    UNION ALL
+    SELECT from_account, -amount_fen FROM transfers
+), sums AS (
+    SELECT account_id, sum(fen)::bigint AS fen FROM movements GROUP BY account_id
+)
+SELECT account_id, kind::text, owner, balance_fen, coalesce(fen, 0) AS transfers_fen
+FROM accounts FULL JOIN sums USING (account_id)
+WHERE balance_fen IS DISTINCT FROM coalesce(fen, 0)
+ORDER BY account_id
+
+-- accounts --
+SELECT count(*) FROM accounts
+
+-- packets --
+-- Each packet with what the ledger paid into it and out of it.
+SELECT packet_id, state::text, split, total_fen, packets.count, min_fen, max_fen, seed, commitment, remaining_count,
+    remaining_fen, settled_at_ms, balance_fen AS custody_fen,
+    coalesce(sent.fen, 0)::bigint AS sent_fen,
+    coalesce(out.claims, 0) AS claims, coalesce(out.claimed_fen, 0)::bigint AS claimed_fen,
+    coalesce(out.refunds, 0) AS refunds, coalesce(out.refunded_fen, 0)::bigint AS refunded_fen
+FROM packets
+LEFT JOIN accounts ON account_id = packet_id AND kind = 'custody'
+LEFT JOIN (SELECT to_account, sum(amount_fen) AS fen FROM transfers WHERE kind = 'send' GROUP BY to_account) AS sent
+    ON sent.to_account = packet_id
+LEFT JOIN (
+    SELECT from_account,
+        count(*) FILTER (WHERE kind = 'claim') AS claims, sum(amount_fen) FILTER (WHERE kind = 'claim') AS claimed_fen,
+        count(*) FILTER (WHERE kind = 'refund') AS refunds, sum(amount_fen) FILTER (WHERE kind = 'refund') AS refunded_fen
+    FROM transfers WHERE kind IN ('claim', 'refund') GROUP BY from_account
+) AS out ON out.from_account = packet_id
+ORDER BY packet_id
+
+-- users_twice --
+SELECT from_account AS packet_id, owner, count(*) AS claims
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' GROUP BY from_account, owner HAVING count(*) > 1
+
+-- slots_twice --
+SELECT from_account AS packet_id, slot, count(*) AS claims
+FROM transfers WHERE kind = 'claim' GROUP BY from_account, slot HAVING count(*) > 1
+
+-- claims_of --
+SELECT owner AS user_id, slot, amount_fen
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = $1
+
+-- lanes --
+-- Each lane with what its batches say was applied, and what the ledger holds of it. A packet's number names its lane.
+SELECT lane, epoch, position,
+    coalesce(said.claims, 0) AS claims_said, coalesce(held.claims, 0) AS claims_held,
+    coalesce(said.refunds, 0) AS refunds_said, coalesce(held.refunds, 0) AS refunds_held,
+    coalesce(said.opened, 0) AS opened_said, coalesce(packets.opened, 0) AS opened_held,
+    coalesce(said.closed, 0) AS closed_said, coalesce(packets.closed, 0) AS closed_held
+FROM lanes
+LEFT JOIN (
+    SELECT lane, sum(claims) AS claims, sum(refunds) AS refunds, sum(opened) AS opened, sum(closed) AS closed
+    FROM batches GROUP BY lane
+) AS said USING (lane)
+LEFT JOIN (
+    SELECT (from_account / 100000000000000 % 1000)::smallint AS lane,
+        count(*) FILTER (WHERE kind = 'claim') AS claims, count(*) FILTER (WHERE kind = 'refund') AS refunds
+    FROM transfers WHERE kind IN ('claim', 'refund') GROUP BY 1
+) AS held USING (lane)
+LEFT JOIN (
+    SELECT (packet_id / 100000000000000 % 1000)::smallint AS lane,
+        count(*) FILTER (WHERE state <> 'funded') AS opened,
+        count(*) FILTER (WHERE state IN ('expired', 'retracted')) AS closed
+    FROM packets GROUP BY 1
+) AS packets USING (lane)
+ORDER BY lane
+
+-- batch_gaps --
+-- Batches that do not join on to the one before, and checkpoints that no batch leads up to.
+SELECT lane, position, position_before, previous FROM (
+    SELECT lane, position, position_before,
+        coalesce(lag(position) OVER (PARTITION BY lane ORDER BY position), 0) AS previous
+    FROM batches
+) AS joined WHERE position_before <> previous
+UNION ALL
+SELECT lanes.lane, lanes.position, lanes.position, coalesce(max(batches.position), 0)
+FROM lanes LEFT JOIN batches USING (lane)
+GROUP BY lanes.lane, lanes.position HAVING lanes.position <> coalesce(max(batches.position), 0)
+ORDER BY 1, 2
+
+-- quarantine --
+SELECT quarantine_id, lane, position, packet_id, kind, reason FROM quarantine ORDER BY quarantine_id
