@@ -35,6 +35,10 @@ class Finding:
         """Whether nothing breaks it."""
         return not self.problems
 
+    def line(self) -> str:
+        """The finding as people read it."""
+        return f"{'ok    ' if self.holds else 'FAILED'} {self.statement} ({self.examined:,} examined)"
+
 
 async def audit(pool: asyncpg.Pool, store: Store, stream: EventStream) -> list[Finding]:
     """Examine every invariant. Raises UnavailableError when Redis or Postgres does not answer."""

@@ -1,0 +1,169 @@
+"""The command ``hongbao``. With settings.py, the only place that reads the environment."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import orjson
+import typer
+import uvloop
+
+from engine import logs
+from engine.errors import HongbaoError
+from engine.settings import Settings
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    help="Hongbao, the red packet claim engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the embedded servers keep their files.", show_default=False)
+]
+PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="0: any free one. Default: 8080.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="API processes. Default: 1.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def up(port: PortOption = None, data_dir: DataDirOption = None, workers: WorkersOption = None) -> None:
+    """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
+    from engine.up import up as run_up
+
+    logs.configure("up")
+    settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
+    _run(run_up(settings, os.environ, lambda url: _print(f"ready {url}")))
+
+
+@app.command()
+def serve(port: PortOption = None, data_dir: DataDirOption = None) -> None:
+    """Run one API process. Several may share the port."""
+    from engine.server import serve as run_server
+
+    _run(run_server(_settings("serve", port=port, data_dir=data_dir)))
+
+
+@app.command()
+def persist(data_dir: DataDirOption = None) -> None:
+    """Run the persister, which carries the lanes' events into the ledger."""
+    from engine.processes import run_persister
+
+    settings = _settings("persist", data_dir=data_dir)
+    _run(_until_signalled(lambda stop: run_persister(settings, stop)))
+
+
+@app.command()
+def sweep(data_dir: DataDirOption = None) -> None:
+    """Run the sweeper, which closes packets whose time is over, and opens those that are paid for and not open."""
+    from engine.processes import run_sweeper
+
+    settings = _settings("sweep", data_dir=data_dir)
+    _run(_until_signalled(lambda stop: run_sweeper(settings, stop)))
+
+
+@app.command()
+def migrate(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Bring the database to this release's schema (`up` does so by itself)."""
+    from engine import reach, schema
+
+    logs.configure("migrate")
+    with reach.reachable(Settings.load(data_dir=data_dir)) as settings:
+        applied = _run(schema.migrate(settings.database_url or ""))
+    if as_json:
+        _print(orjson.dumps({"applied": applied}).decode())
+    else:
+        _print(f"applied {', '.join(map(str, applied))}" if applied else "nothing to apply")
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option("--user", help="Who the token speaks for.")],
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="send, claim, act, admin; may be repeated.")
+    ] = None,
+    ttl_s: Annotated[int, typer.Option("--ttl-s", min=1, help="Seconds until it expires.")] = 86_400,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a bearer token, signed with HONGBAO_AUTH_SECRET or the data directory's own secret."""
+    from engine import tokens
+
+    logs.configure("token")
+    scopes = scope if scope is not None else ["send", "claim"]
+    issued = tokens.issue(tokens.load_secret(Settings.load(data_dir=data_dir)), user, scopes, ttl_s)
+    _print(orjson.dumps({"token": issued, "user": user, "scopes": scopes}).decode() if as_json else issued)
+
+
+@app.command()
+def audit(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Examine every invariant of the books; exits 1 if one does not hold. Starts the servers if none are running."""
+    from engine import reach
+    from engine.audit import audit as run_audit
+    from engine.engine import Engine
+
+    logs.configure("audit")
+
+    async def examine(settings: Settings) -> list[Any]:
+        async with Engine.open(settings) as engine:
+            return await run_audit(engine.pool, engine.store, engine.stream)
+
+    with reach.reachable(Settings.load(data_dir=data_dir)) as settings:
+        findings = _run(examine(settings))
+    if as_json:
+        _print(orjson.dumps([{**dataclasses.asdict(f), "holds": f.holds} for f in findings]).decode())
+    else:
+        for finding in findings:
+            _print(finding.line())
+            for problem in finding.problems:
+                _print(f"       {problem}")
+            if finding.more:
+                _print(f"       ... and {finding.more} more")
+    if not all(finding.holds for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; an error made on purpose is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except HongbaoError as error:
+        print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _settings(process_name: str, **overrides: object) -> Settings:
+    """What a process of its own needs: logs, and the servers of the settings or of a running `up`."""
+    from engine import reach
+
+    logs.configure(process_name)
+    return reach.running(Settings.load(**overrides))
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    return uvloop.run(work)
+
+
+async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run ``work`` with an event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await work(stop)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

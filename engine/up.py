@@ -1,0 +1,109 @@
+"""The whole engine on one machine, under one supervisor: servers, persister, sweeper, API workers."""
+
+import asyncio
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+from engine import embedded, metrics_directory, schema, tokens
+from engine.data_dir import DataDir, run_dir
+from engine.embedded import EmbeddedPostgres, EmbeddedRedis
+from engine.errors import OperatorError
+from engine.ports import check_port_free
+from engine.reach import with_urls
+from engine.service import Worker
+from engine.settings import Settings
+from engine.supervisor import Supervisor
+
+_DRAIN_S = 30.0
+"""How long the persister may take to carry over what is left when everything stops."""
+_READY_S_MAX = 60.0
+_READY_POLL_S = 0.1
+
+
+async def up(settings: Settings, environment: Mapping[str, str], announce: Callable[[str], None]) -> None:
+    """Run everything until SIGINT or SIGTERM; ``announce`` gets the URL once it can be used.
+
+    Things stop in the reverse of the order in which they start: no claim is taken that the persister does not see, and
+    the persister carries over what is left before the servers go. Raises OperatorError when something cannot start.
+    """
+    settings = _with_port(settings)
+    check_port_free(settings.host, settings.port)
+    with embedded.hold(settings.data_dir) as held:
+        async with Supervisor(run_dir(settings.data_dir)) as supervisor:
+            settings = await _start_servers(supervisor, held, settings)
+            await schema.migrate(settings.database_url or "")
+            tokens.load_secret(settings)
+            shared = metrics_directory.directory(settings)
+            metrics_directory.prepare(shared)
+            child_environment = {**environment, **_variables(settings), **metrics_directory.environment(shared)}
+            # One first: it writes the lanes that are new, so that the others find them.
+            await supervisor.start(_worker("persist", child_environment, stop_timeout_s=_DRAIN_S))
+            await supervisor.start(_worker("sweep", child_environment))
+            names = [f"serve-{number}" for number in range(1, settings.workers + 1)]
+            await supervisor.start(*(_worker(name, child_environment, stop_timeout_s=20.0) for name in names))
+            base_url = f"http://{_in_url(settings.host)}:{settings.port}"
+            await _wait_ready(base_url)
+            announce(base_url)
+            await supervisor.wait()
+
+
+async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settings) -> Settings:
+    """Start the embedded servers that the settings do not replace; gives the settings with all URLs."""
+    redis, postgres = EmbeddedRedis(held), EmbeddedPostgres(held)
+    needed = [server for server, url in ((postgres, settings.database_url), (redis, settings.redis_url)) if url is None]
+    if needed:
+        await supervisor.start(*needed)
+    return with_urls(settings, redis.url, postgres.url)
+
+
+def _worker(name: str, environment: Mapping[str, str], *, stop_timeout_s: float = 10.0) -> Worker:
+    """One of our own processes, by its name ("serve-2" runs `hongbao serve`)."""
+    argv = (sys.executable, "-m", "engine.cli", name.partition("-")[0])
+    return Worker(name=name, argv=argv, env=environment, stop_timeout_s=stop_timeout_s)
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """What the children must be told; the rest they read from the environment as this process did."""
+    return {
+        "HONGBAO_REDIS_URL": settings.redis_url or "",
+        "HONGBAO_DATABASE_URL": settings.database_url or "",
+        "HONGBAO_DATA_DIR": str(settings.data_dir),
+        "HONGBAO_HOST": settings.host,
+        "HONGBAO_PORT": str(settings.port),
+    }
+
+
+def _with_port(settings: Settings) -> Settings:
+    """Port 0 asks for any free one; all workers must share it, so it is chosen here."""
+    if settings.port:
+        return settings
+    with socket.socket() as probe:
+        probe.bind((settings.host, 0))
+        return settings.model_copy(update={"port": probe.getsockname()[1]})
+
+
+async def _wait_ready(base_url: str) -> None:
+    deadline_s = time.monotonic() + _READY_S_MAX
+    while (reason := await asyncio.to_thread(_unready, base_url)) is not None:
+        if time.monotonic() > deadline_s:
+            raise OperatorError(f"{base_url} is not ready after {_READY_S_MAX:.0f} s: {reason}")
+        await asyncio.sleep(_READY_POLL_S)
+
+
+def _unready(base_url: str) -> str | None:
+    """Why the API is not ready, or None."""
+    try:
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=5):  # noqa: S310 - our own URL
+            return None
+    except urllib.error.HTTPError as error:
+        return error.read(2_000).decode(errors="replace")
+    except OSError as error:
+        return str(error)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
