@@ -22,7 +22,6 @@ from engine.tokens import Verifier, load_secret
 DRAIN_S = 10.0
 """How long a stopping process waits for the requests it has begun."""
 UNMATCHED = "unmatched"
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -43,10 +42,9 @@ def create_app(settings: Settings) -> Starlette:
                 flusher.cancel()
                 front.meter.flush()
 
-    async def not_routed(request: Request, error: Exception) -> Response:
+    async def not_routed(_request: Request, error: Exception) -> Response:
         answer = answer_to(error)
-        method = request.method if request.method in _METHODS else "OTHER"
-        front.meter.note(method, UNMATCHED, answer.status, 0.0)
+        front.meter.note("other", UNMATCHED, answer.status, 0.0)
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers)
 
@@ -64,4 +62,5 @@ def _route(front: Front, path: str, rows: list[Operation]) -> Route:
     operations = {row.method: row for row in rows}
     if "GET" in operations:
         operations["HEAD"] = operations["GET"]
-    return Route(path, PathApp(front, operations), methods=list(operations), name=path)
+    # Without methods: the path answers for all of them, so that another route with a wider pattern does not.
+    return Route(path, PathApp(front, path, operations), name=path)

@@ -15,7 +15,7 @@ from api.answers import Answer
 from api.auth import Access, Caller, caller_of
 from api.meter import Meter
 from api.payloads import checked
-from api.problems import IdempotencyKeyRequiredError, answer_to
+from api.problems import IdempotencyKeyRequiredError, WrongMethodError, answer_to
 from engine.engine import Engine
 from engine.errors import FieldProblem, InvalidFieldsError, UnknownPacketError
 from engine.lanes import is_packet_number
@@ -101,19 +101,22 @@ class Operation:
 class PathApp:
     """All operations of one path as an ASGI application."""
 
-    def __init__(self, front: Front, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, front: Front, path: str, operations: Mapping[str, Operation]) -> None:
         self._front = front
+        self._path = path
         self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
         started_s = perf_counter()
         front = self._front
-        operation = self._operations[scope["method"]]
+        operation = self._operations.get(scope["method"])
         reader = bodies.Reader(receive)
         front.in_flight += 1
         try:
             try:
+                if operation is None:
+                    raise WrongMethodError(", ".join(sorted(self._operations)))
                 call = await _checked(front, operation, scope, reader)
                 answer = await operation.endpoint(call)
             except bodies.DisconnectedError:
@@ -122,7 +125,8 @@ class PathApp:
                 answer = answer_to(error)
             if not reader.complete:
                 answer = await _rid_of_body(answer, scope, reader)
-            front.meter.note(operation.method, operation.path, answer.status, perf_counter() - started_s)
+            method = "other" if operation is None else operation.method
+            front.meter.note(method, self._path, answer.status, perf_counter() - started_s)
             await respond(answer, send)
         finally:
             front.in_flight -= 1

@@ -136,8 +136,8 @@ def detail_of(error: Exception) -> str:
 
 def answer_to(error: Exception) -> Answer:
     """The response to any exception. What is not in the table is logged and told as ``internal``."""
-    if isinstance(error, HTTPException):
-        error = _from_starlette(error)
+    if isinstance(error, HTTPException):  # the router's only one: every path answers for all its methods
+        error = UnknownRouteError("Nothing lives at this path.")
     kind = kind_of(error)
     if kind is INTERNAL or not isinstance(error, HongbaoError):
         _log.error("request failed", exc_info=error)
@@ -181,9 +181,3 @@ def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, errors.UnavailableError | NotReadyError):
         return [(b"retry-after", str(getattr(error, "retry_after_s", 1)).encode())]
     return []
-
-
-def _from_starlette(error: HTTPException) -> HongbaoError:
-    if error.status_code == 405:
-        return WrongMethodError((error.headers or {}).get("Allow", ""))
-    return UnknownRouteError("Nothing lives at this path.")
