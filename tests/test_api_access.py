@@ -1,0 +1,163 @@
+"""Who may do what: every endpoint against every wrong token, and whose packets and wallets are shown to whom."""
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import jwt
+import pytest
+
+from api.dispatch import Operation
+from api.routes import ROUTES
+from engine.settings import Settings
+from engine.tokens import SCOPES
+from tests.front import Client, Json, new_key, open_front
+
+GUARDED = [row for row in ROUTES if row.access is not None]
+OPEN = [row for row in ROUTES if row.access is None]
+BODIES: dict[str, Json] = {
+    "send_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
+    "preview_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
+    "claim": {},
+    "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
+    "deposit": {"amount_fen": 1},
+}
+NAMES_A_USER = ("get_wallet", "list_transfers", "list_packets")
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with open_front(settings) as client:
+        yield client
+
+
+async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str = "") -> httpx.Response:
+    """A proper request for alice's things."""
+    path = row.path.format(packet_id=packet_id or f"10000{'0' * 14}", user_id="alice")
+    query = {"role": "sent"} if row.name == "list_packets" else None
+    body = BODIES.get(row.name)
+    return await client.http.request(row.method, path, params=query, json=body, headers=new_key() | headers)
+
+
+def wrong_tokens(secret: bytes) -> dict[str, str | None]:
+    claims = {"sub": "alice", "exp": int(time.time()) + 3_600, "scope": " ".join(SCOPES)}
+
+    def signed(claims: Json, key: bytes = secret, algorithm: str = "HS256") -> str:
+        return f"Bearer {jwt.encode(claims, key, algorithm=algorithm)}"
+
+    unsigned = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    genuine = signed(claims)
+    return {
+        "no token": None,
+        "empty": "",
+        "only the scheme": "Bearer",
+        "another scheme": genuine.replace("Bearer", "Basic"),
+        "no scheme": genuine.removeprefix("Bearer "),
+        "forged": signed(claims, b"f" * 64),
+        "signed with the empty key's text": signed(claims, b"secret" * 8),
+        "another algorithm": signed(claims, secret, "HS384"),
+        "alg none": f"Bearer {unsigned}.{payload}.",
+        "changed payload": ".".join((genuine.split(".")[0], payload[:-4] + "AAAA", genuine.split(".")[2])),
+        "expired": signed(claims | {"exp": int(time.time()) - 1}),
+        "missing exp": signed({name: claims[name] for name in ("sub", "scope")}),
+        "missing sub": signed({name: claims[name] for name in ("exp", "scope")}),
+        "sub is no user": signed(claims | {"sub": "a b"}),
+    }
+
+
+@pytest.mark.parametrize("row", GUARDED, ids=lambda row: row.name)
+async def test_no_genuine_token_no_answer(client: Client, row: Operation) -> None:
+    for kind, token in wrong_tokens(client.secret).items():
+        for more in ({}, {"x-user-id": "alice"}):
+            answer = await ask(client, row, more if token is None else {**more, "authorization": token})
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), kind
+            assert answer.headers["www-authenticate"].startswith("Bearer"), kind
+
+
+@pytest.mark.parametrize("row", [row for row in GUARDED if row.access and row.access.scopes], ids=lambda row: row.name)
+async def test_a_scope_that_lacks_is_named(client: Client, row: Operation) -> None:
+    assert row.access is not None
+    for scope in set(SCOPES) - set(row.access.scopes) - {"act"}:
+        answer = await ask(client, row, client.as_user("alice", scope))
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), scope
+        assert all(needed in answer.json()["detail"] for needed in row.access.scopes)
+
+
+@pytest.mark.parametrize("row", GUARDED, ids=lambda row: row.name)
+async def test_a_user_cannot_speak_for_another(client: Client, row: Operation) -> None:
+    scopes = [scope for scope in SCOPES if scope != "act"]
+    for speaks_for in ("bob", "alice"):
+        answer = await ask(client, row, client.as_user("alice", *scopes) | {"x-user-id": speaks_for})
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert "act" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("row", GUARDED, ids=lambda row: row.name)
+async def test_a_backend_must_name_the_user_where_one_is_needed(client: Client, row: Operation) -> None:
+    answer = await ask(client, row, client.as_user("backend", "act", "send", "claim"))
+    if row.name in (*NAMES_A_USER, "send_packet", "claim"):
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_fields")
+        assert [error["field"] for error in answer.json()["errors"]] == ["X-User-Id"]
+    else:
+        assert "X-User-Id" not in answer.text
+
+
+@pytest.mark.parametrize("row", [row for row in GUARDED if row.name in NAMES_A_USER], ids=lambda row: row.name)
+async def test_a_users_money_is_shown_to_that_user_and_to_admins(client: Client, row: Operation) -> None:
+    for headers in (
+        client.as_user("alice", "claim"),
+        client.as_backend("alice"),
+        client.as_user("root", "admin"),
+        client.as_user("root", "act", "admin"),
+    ):
+        assert (await ask(client, row, headers)).status_code == 200
+    for headers in (client.as_user("mallory", "send", "claim"), client.as_backend("mallory")):
+        answer = await ask(client, row, headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+async def test_a_packet_for_others_looks_like_none(client: Client) -> None:
+    packet_id = await client.send("alice", recipients=["bob", "carol", *(f"user{number}" for number in range(8))])
+    rows = [row for row in GUARDED if row.name in ("get_packet", "list_claims")]
+    for row in rows:
+        for headers in (
+            client.as_user("alice"),
+            client.as_user("bob"),
+            client.as_backend("carol"),
+            client.as_backend(),
+            client.as_user("root", "admin"),
+        ):
+            assert (await ask(client, row, headers, packet_id)).status_code == 200
+        for headers in (client.as_user("mallory"), client.as_backend("mallory")):
+            hidden = await ask(client, row, headers, packet_id)
+            absent = await ask(client, row, headers, f"10000{'9' * 14}")
+            assert (hidden.status_code, hidden.json()) == (404, absent.json())
+            assert hidden.headers == absent.headers
+
+
+async def test_only_the_invited_may_claim(client: Client) -> None:
+    packet_id = await client.send("alice", count=2, recipients=["bob", "carol"])
+    path = f"/v1/packets/{packet_id}/claims"
+    answer = await client.http.post(path, headers=client.as_user("mallory"))
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_invited")
+    assert (await client.claim(packet_id, "bob"))["outcome"] == "claimed"
+
+
+async def test_a_backend_acts_for_the_user_it_names(client: Client) -> None:
+    await client.deposit("alice", 100)
+    headers = client.as_backend("alice") | new_key()
+    sent = await client.http.post("/v1/packets", json=BODIES["send_packet"], headers=headers)
+    path = f"/v1/packets/{sent.json()['packet_id']}/claims"
+    claimed = await client.http.post(path, headers=client.as_backend("bob"))
+    assert (claimed.json()["user_id"], claimed.json()["outcome"]) == ("bob", "claimed")
+    again = await client.http.post(path, headers=client.as_user("bob", "claim"))
+    assert again.json() == claimed.json() | {"outcome": "already_claimed"}
+
+
+@pytest.mark.parametrize("row", OPEN, ids=lambda row: row.name)
+async def test_probes_need_no_token(client: Client, row: Operation) -> None:
+    assert (await client.http.get(row.path)).status_code == 200
+    assert (await client.http.get(row.path, headers={"authorization": "Bearer nonsense"})).status_code == 200
