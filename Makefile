@@ -1,0 +1,56 @@
+# Needs Python >= 3.11 with venv, pip and make; everything else goes into .venv, and no server of the machine is used.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DATA_DIR ?=
+PORT ?= 8080
+
+.PHONY: help setup demo serve check format test bench lock clean
+
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+$(READY): pyproject.toml requirements.lock requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hongbao needs Python 3.11 or newer; set PYTHON=/path/to/one" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+setup: $(READY) ## only the environment
+
+demo: $(READY) ## a storm over real HTTP on embedded servers, persisted and audited
+	@$(BIN)/python -m loadtest.demo
+
+serve: $(READY) ## up and stay up, on PORT (8080); DATA_DIR keeps the data elsewhere
+	@exec $(BIN)/hongbao up --port $(PORT) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+check: $(READY) ## lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## write the code as `make check` wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: $(READY) ## everything CI runs but `make check`
+	@$(BIN)/python -m pytest
+
+bench: $(READY) ## what has been measured, measured again
+	@$(BIN)/python -m benchmarks.split
+	@$(BIN)/python -m benchmarks.scripts
+
+lock: ## pin what pyproject.toml allows, newest first, in the lock files
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check .
+	@.venv-lock/bin/python -m pip freeze --disable-pip-version-check --exclude hongbao > requirements.lock
+	@.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	@.venv-lock/bin/python -m pip freeze --disable-pip-version-check --exclude hongbao > requirements-dev.lock
+	@rm -r .venv-lock
+
+clean: ## remove the environment and what the tools left
+	@rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
