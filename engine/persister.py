@@ -6,7 +6,6 @@ would make a second persister harmless.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import asyncpg
@@ -84,7 +83,6 @@ class Persister:
             expected = entry.position
             changes += changes_of(entry.event, entry.position)
             if len(changes) >= self._settings.persist_batch_max or number == len(entries):
-                metrics.PERSISTER_LAG_SECONDS.labels(self._label).set(time.time() - changes[0].at_ms / 1000)
                 applied = await self._ledger.apply(connection, self._lane, position, expected, changes)
                 if applied.quarantined:
                     metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
@@ -95,17 +93,12 @@ class Persister:
         return position
 
     async def _check_lane(self, checkpoint: int) -> None:
-        """Look whether Redis still continues the ledger; sets the lag gauges by the way."""
+        """Look whether Redis still continues the ledger."""
         status = await self._store.lane_status(self._lane)
         if status is None:
             raise LaneBrokenError(f"Redis has lost lane {self._lane}; it is fenced.")
         if status.position < checkpoint:
             await self._fence(f"Redis is at change {status.position}, the ledger at {checkpoint}")
-        lag = status.position - checkpoint
-        metrics.PERSISTER_LAG_EVENTS.labels(self._label).set(lag)
-        metrics.BACKLOG.labels(self._label).set(status.position - status.applied)
-        if lag == 0:
-            metrics.PERSISTER_LAG_SECONDS.labels(self._label).set(0)
 
     async def _fence(self, reason: str) -> None:
         """Stop the lane from giving anything more: what it would give could not be carried into the ledger."""

@@ -33,11 +33,11 @@ class EventStream:
             reply = await command(self._client, "XREAD", *words)
         return _entries(reply[0][1]) if reply else []
 
-    async def page(self, lane: int, *, after: int, up_to: int | None = None) -> list[Entry]:
+    async def page(self, lane: int, *, after: int, up_to: int | None = None, entries_max: int = _PAGE) -> list[Entry]:
         """At most a page of the entries in (after, up_to] that the stream still holds, without waiting."""
         end = "+" if up_to is None else f"{up_to}-0"
         with redis_errors():
-            reply = await command(self._client, "XRANGE", keys.events(lane), f"({after}-0", end, "COUNT", _PAGE)
+            reply = await command(self._client, "XRANGE", keys.events(lane), f"({after}-0", end, "COUNT", entries_max)
         return _entries(reply)
 
     async def discard(self, lane: int, position: int, ended: Sequence[int], *, retention_ms: int) -> None:

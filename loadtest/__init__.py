@@ -1,0 +1,1 @@
+"""Load on a running engine, over real HTTP: the demo's storm, and locust."""

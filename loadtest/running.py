@@ -1,0 +1,80 @@
+"""A `hongbao up` of one's own: started on a free port, watched, stopped."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import embedded
+
+_STOP_S_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where it answers, and where its files are."""
+
+    base_url: str
+    data_dir: Path
+
+    def pid(self, name: str) -> int:
+        """The process id of one of its children ("persist", "serve-1", ...)."""
+        return int((self.data_dir / "run" / f"{name}.pid").read_text())
+
+    def log(self) -> str:
+        """What it and its children have logged."""
+        return (self.data_dir / "up.log").read_text(errors="replace")
+
+
+class NotStartedError(Exception):
+    """`hongbao up` ended instead of getting ready; the text is what it said."""
+
+
+@contextmanager
+def running(*, workers: int) -> Iterator[Running]:
+    """Run one on a fresh data directory for as long as the block; raises NotStartedError."""
+    with tempfile.TemporaryDirectory(prefix="hongbao-", ignore_cleanup_errors=True) as folder:
+        data_dir = Path(folder) / "data"
+        data_dir.mkdir(mode=0o711)
+        try:
+            with _process(data_dir, workers) as base_url:
+                yield Running(base_url, data_dir)
+        finally:
+            embedded.remove(data_dir)
+
+
+@contextmanager
+def _process(data_dir: Path, workers: int) -> Iterator[str]:
+    words = ("up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
+    with (data_dir / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "engine.cli", *words],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches us, and we stop it
+        )
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            if not line.startswith("ready "):
+                process.wait()
+                raise NotStartedError((data_dir / "up.log").read_text(errors="replace").strip())
+            yield line.split()[1]
+        finally:
+            _stop(process)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
