@@ -1,11 +1,13 @@
 """The process's own state, for probes and scrapers."""
 
 import asyncio
+import contextlib
 
 from api.answers import PLAIN, Answer, as_json
 from api.dispatch import Call
 from api.problems import NotReadyError
 from engine import metrics
+from engine.errors import UnavailableError
 
 
 async def livez(_call: Call) -> Answer:
@@ -24,6 +26,8 @@ async def readyz(call: Call) -> Answer:
 async def show_metrics(call: Call) -> Answer:
     """All processes' metrics as Prometheus text."""
     call.front.meter.flush()
+    with contextlib.suppress(UnavailableError):  # the others' values are still worth having
+        await call.engine.measure()
     text = await asyncio.to_thread(metrics.render)
     headers = ((b"content-type", metrics.CONTENT_TYPE.encode()), *PLAIN[1:])
     return Answer(200, text, headers)

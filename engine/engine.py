@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
-from engine import epochs, schema
+from engine import epochs, lag, schema
 from engine.batcher import Batcher
 from engine.clients import check_redis, database_pool, ledger_errors, redis_client
 from engine.errors import OperatorError, UnavailableError
@@ -83,3 +83,7 @@ class Engine:
                 return await epochs.fenced(self.pool, self.store)
         except UnavailableError as error:
             return [str(error)]
+
+    async def measure(self) -> None:
+        """Set the gauges that say how far the ledger is behind. Raises UnavailableError."""
+        await lag.measure(self.pool, self.store, self.stream)
