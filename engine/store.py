@@ -52,8 +52,8 @@ class Closed(StrEnum):
 class Claimed(StrEnum):
     """The claim script's replies for the whole call; the letters of single claims are ``records.Outcome``."""
 
-    MALFORMED = "MALFORMED"
     FENCED = "FENCED"
+    MALFORMED = "MALFORMED"
     OK = "OK"
 
 

@@ -13,8 +13,8 @@ ARGV
   then for each packet: its number, how many users follow, the users (at most 1,000 users a call)
 
 REPLIES, in order of precedence
-  {"MALFORMED"}  too many arguments, or a packet named twice; nothing was done
   {"FENCED"}     the lane is not of this epoch, or not there; nothing was done
+  {"MALFORMED"}  not of the form above, too many users, or a packet named twice; nothing was done
   {"OK", letters, values}
     letters: one a claim, in the order asked; by precedence
       M MISSING      no such packet here, or its shares are still loading
@@ -33,9 +33,9 @@ EVENTS
 local lane_key, events_key, due_key = KEYS[1], KEYS[2], KEYS[3]
 local epoch, backlog_max = ARGV[1], tonumber(ARGV[2])
 
-if #ARGV > 3002 then return {'MALFORMED'} end
 local lane = redis.call('HMGET', lane_key, 'epoch', 'position', 'applied')
 if lane[1] ~= epoch then return {'FENCED'} end
+if #ARGV - 2 - (#KEYS - 3) / 2 > 1000 then return {'MALFORMED'} end
 local room = backlog_max - (lane[2] - lane[3])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -80,7 +80,7 @@ local function decide(key, number, users, base)
       winners[k], entries[2 * k - 1], entries[2 * k] = user, user, value
       fen = fen + string.match(share, ':(%d+)')
       if share == packet[5] then luckiest = {user, value} end
-    else letters[base + i] = k > remaining and 'E' or 'B' end
+    else letters[base + i] = #shares == remaining and 'E' or 'B' end
   end
   for i, first in pairs(repeats) do
     local letter = letters[base + first]
@@ -107,11 +107,13 @@ end
 local argument, named = 3, {}
 for key = 4, #KEYS, 4 do
   local number, count = ARGV[argument], tonumber(ARGV[argument + 1])
-  if named[number] then return {'MALFORMED'} end
+  local last = argument + 1 + (count or 0)
+  if named[number] or not (last > argument + 1 and last <= #ARGV) then return {'MALFORMED'} end
   named[number] = true
-  decide(key, number, {unpack(ARGV, argument + 2, argument + 1 + count)}, #letters)
-  argument = argument + 2 + count
+  decide(key, number, {unpack(ARGV, argument + 2, last)}, #letters)
+  argument = last + 1
 end
+if argument <= #ARGV then return {'MALFORMED'} end
 if given > 0 then
   local position = lane[2] + given
   redis.call('XADD', events_key, string.format('%.0f-0', position), 'event', cmsgpack.pack({'claims', 1, now_ms, event}))

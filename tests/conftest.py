@@ -15,6 +15,7 @@ from engine.clients import command, redis_client
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.settings import Settings
+from tests.lane import Lane, lane_on
 from tests.waiting import wait_until
 
 _TEMPLATE = "template_migrated"
@@ -84,6 +85,20 @@ async def cluster_redis(cluster_redis_url: str) -> AsyncIterator[Redis]:
     """A client of an empty cluster-enabled server; it answers in bytes."""
     async with redis_client(cluster_redis_url, connections_max=50, timeout_s=5.0) as client:
         yield client
+
+
+@pytest.fixture(params=["redis_server", "cluster_redis_server"], ids=["standalone", "cluster"])
+def script_server(request: pytest.FixtureRequest) -> EmbeddedRedis:
+    """Each kind of server in turn: what runs on it must hold on both."""
+    server: EmbeddedRedis = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+async def lane(script_server: EmbeddedRedis) -> AsyncIterator[Lane]:
+    """A lane without a packet in it, on each kind of server in turn."""
+    async with lane_on(script_server.url) as fresh:
+        yield fresh
 
 
 @pytest.fixture

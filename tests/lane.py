@@ -1,0 +1,186 @@
+"""A lane on a real server for the tests of the scripts: opens, claims, closes, and looks at what is there."""
+
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from engine import keys
+from engine.clients import command, redis_client
+from engine.events import Claim, Event, changes_of
+from engine.lanes import new_packet_number
+from engine.records import ClaimRow, Outcome, PacketState
+from engine.scripts import Script
+from engine.split import luckiest_slot
+from engine.store import Chunk, Closed, Opened, Store
+from engine.stream import Entry, EventStream
+
+LANE = 7
+EPOCH = "epoch-of-the-test"
+BACKLOG_MAX = 1_000_000
+FAR_FUTURE_MS = 4_000_000_000_000
+LONG_AGO_MS = 1_000_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """One lane, begun, without a packet in it."""
+
+    client: Redis
+    store: Store
+    stream: EventStream
+
+    async def open(
+        self,
+        amounts: Sequence[int],
+        *,
+        recipients: Sequence[str] = (),
+        expires_at_ms: int = FAR_FUTURE_MS,
+        packet_id: str | None = None,
+    ) -> str:
+        """Open a packet of these shares in one call; gives its number."""
+        packet_id = packet_id or new_packet_number(LANE)
+        chunk = chunk_of(amounts, packet_id=packet_id, recipients=recipients, expires_at_ms=expires_at_ms)
+        reply, _ = await self.store.open(chunk, not_after_ms=FAR_FUTURE_MS)
+        assert reply is Opened.OPENED
+        return packet_id
+
+    async def claim(self, asked: Mapping[str, Sequence[str]], *, backlog_max: int = BACKLOG_MAX) -> str:
+        """Claim; gives the letters alone."""
+        results = await self.store.claim(LANE, asked, backlog_max=backlog_max)
+        return "".join(result.outcome.value for result in results)
+
+    async def close(self, packet_id: str, reason: PacketState = PacketState.EXPIRED) -> tuple[Closed, int, int]:
+        """End a packet."""
+        assert reason in (PacketState.EXPIRED, PacketState.RETRACTED)
+        return await self.store.close(packet_id, reason)
+
+    async def run_out(self, packet_id: str) -> None:
+        """Let a packet's time be over at once, as if we had waited."""
+        await command(self.client, "HSET", keys.packet(packet_id), "expires_at_ms", LONG_AGO_MS)
+        await command(self.client, "ZADD", keys.due(LANE), "XX", LONG_AGO_MS, packet_id)
+
+    async def entries(self) -> list[Entry]:
+        """Everything the stream holds."""
+        return await self.stream.page(LANE, after=0)
+
+    async def events(self) -> list[Event]:
+        """The events of everything the stream holds."""
+        return [entry.event for entry in await self.entries()]
+
+    async def position(self) -> int:
+        """How many changes the lane has emitted."""
+        status = await self.store.lane_status(LANE)
+        assert status is not None
+        return status.position
+
+    async def shares_left(self, packet_id: str) -> list[str]:
+        """The shares nobody has."""
+        return [share.decode() for share in await command(self.client, "LRANGE", keys.shares(packet_id), 0, -1)]
+
+    async def due(self) -> list[str]:
+        """The packets the sweeper will be told of one day."""
+        return [packet_id.decode() for packet_id in await command(self.client, "ZRANGE", keys.due(LANE), 0, -1)]
+
+    async def field(self, packet_id: str, name: str) -> str | None:
+        """One field of the packet's hash."""
+        value = await command(self.client, "HGET", keys.packet(packet_id), name)
+        return None if value is None else value.decode()
+
+    async def everything(self) -> dict[bytes, bytes]:
+        """Every key of the server with all that it holds: equal before and after means that nothing was done."""
+        names = await command(self.client, "KEYS", "*")
+        return {name: await command(self.client, "DUMP", name) for name in names}
+
+    async def call(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
+        """Call a script as it is, with the lane's own keys before ``names``."""
+        all_keys = [keys.lane(LANE), keys.events(LANE), keys.due(LANE), *names]
+        return await Script(script).call(self.client, all_keys, arguments)
+
+    async def assert_consistent(self, packet_id: str, amounts: Sequence[int]) -> None:
+        """Shares left, running remainder, claims and events of a live packet must tell one story."""
+        left = await self.shares_left(packet_id)
+        counts, rows = await self.store.counts(packet_id), await self.store.claims(packet_id)
+        assert counts is not None
+        if counts.state in (PacketState.OPEN, PacketState.EXHAUSTED):
+            assert (counts.remaining_count, counts.remaining_fen) == (len(left), sum(map(amount_of, left)))
+        assert [f"{row.slot}:{row.amount_fen}" for row in rows] == shares_of(amounts)[: len(rows)]
+        assert counts.remaining_count == len(amounts) - len(rows)
+        assert counts.remaining_fen == sum(amounts[len(rows) :])
+        entries = await self.entries()
+        changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
+        told = [change for change in changes if isinstance(change, Claim) and change.packet == int(packet_id)]
+        assert [ClaimRow(**row_of(change)) for change in told] == rows
+
+    async def assert_contiguous(self) -> None:
+        """Each entry's ID follows the one before it by exactly its changes; the last is the lane's position."""
+        entries = await self.entries()
+        sizes = [entry.event.changes for entry in entries]
+        assert [entry.position for entry in entries] == list(itertools.accumulate(sizes))
+        assert await self.position() == sum(sizes)
+
+
+@asynccontextmanager
+async def lane_on(url: str) -> AsyncIterator[Lane]:
+    """A fresh lane on an emptied server."""
+    async with redis_client(url, connections_max=50, timeout_s=5.0) as client:
+        await command(client, "FLUSHALL")
+        store = Store(client, {LANE: EPOCH})
+        await store.begin_lane(LANE, EPOCH)
+        yield Lane(client=client, store=store, stream=EventStream(client))
+
+
+def chunk_of(
+    amounts: Sequence[int],
+    *,
+    packet_id: str,
+    first: int = 0,
+    size: int | None = None,
+    recipients: Sequence[str] = (),
+    expires_at_ms: int = FAR_FUTURE_MS,
+) -> Chunk:
+    """``size`` of a packet's shares, from the one at ``first`` on, as a loader would send them."""
+    luckiest = luckiest_slot(amounts)
+    last = len(amounts) if size is None else first + size
+    return Chunk(
+        packet_id=packet_id,
+        offset=first,
+        count=len(amounts),
+        total_fen=sum(amounts),
+        expires_at_ms=expires_at_ms,
+        luckiest_share=f"{luckiest}:{amounts[luckiest]}",
+        recipients=recipients,
+        shares=[f"{slot}:{amount}" for slot, amount in enumerate(amounts[first:last], start=first)],
+    )
+
+
+def shares_of(amounts: Sequence[int]) -> list[str]:
+    """The shares as Redis keeps them."""
+    return [f"{slot}:{amount}" for slot, amount in enumerate(amounts)]
+
+
+def amount_of(share: str) -> int:
+    """A share's amount in fen."""
+    return int(share.split(":")[1])
+
+
+def row_of(claim: Claim) -> dict[str, object]:
+    """A change as the row it becomes, without packet and position."""
+    return {
+        "user_id": claim.user_id,
+        "amount_fen": claim.amount_fen,
+        "slot": claim.slot,
+        "claimed_at_ms": claim.at_ms,
+    }
+
+
+def users(count: int, prefix: str = "user") -> list[str]:
+    """So many users."""
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+def letters(*outcomes: Outcome) -> str:
+    """Outcomes as the script spells them."""
+    return "".join(outcome.value for outcome in outcomes)
