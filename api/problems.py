@@ -115,8 +115,13 @@ KINDS: dict[type[Exception], Kind] = {
     errors.OpeningError: Kind(503, "The packet is still being opened"),
 }
 INTERNAL = Kind(500, "Something went wrong on our side")
-_SAME_FOR_ALL: dict[type[Exception], str] = {errors.UnknownPacketError: "No packet that you may see has this number."}
-"""Details that must not tell one case from another: a packet for others looks like one that does not exist."""
+_SAME_FOR_ALL: dict[type[Exception], str] = {
+    # A packet for others looks like one that does not exist.
+    errors.UnknownPacketError: "No packet that you may see has this number.",
+    # The cause is a server's own message, which is no client's business (/readyz tells it).
+    errors.UnavailableError: "A server this depends on does not answer; nothing was decided.",
+}
+"""Details that do not depend on the case."""
 
 
 def kind_of(error: Exception) -> Kind:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import signal
+import socket
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -33,6 +35,7 @@ async def serve(settings: Settings) -> None:
 
     Several processes may share the port. Raises OperatorError when the port, the secret or a server cannot be used.
     """
+    _check_address(settings)
     app = create_app(settings)
     # The lifespan is run here and not by the server, so that a failure to start is an exception and not a log line.
     async with app.router.lifespan_context(app):
@@ -42,7 +45,7 @@ async def serve(settings: Settings) -> None:
             loop.add_signal_handler(number, server.stop)
         _spare_the_collector()
         _log.info("serving", host=settings.host, port=settings.port)
-        await _run(server, settings)
+        await _run(server)
     _log.info("stopped")
 
 
@@ -63,12 +66,22 @@ def _server(app: ASGIApp, settings: Settings) -> Server:
     return server
 
 
-async def _run(server: Server, settings: Settings) -> None:
+def _check_address(settings: Settings) -> None:
+    """Raise OperatorError unless the address can be had (granian's own error for it is a page long)."""
+    try:
+        version = ipaddress.ip_address(settings.host).version
+        with socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind((settings.host, settings.port))
+    except ValueError:
+        raise OperatorError(f"HONGBAO_HOST must be an IP address, not {settings.host!r}.") from None
+    except OSError as error:
+        raise OperatorError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from None
+
+
+async def _run(server: Server) -> None:
     try:
         await server.serve()
-    except OSError as error:
-        reason = error.strerror or error
-        raise OperatorError(f"Cannot listen on {settings.host} port {settings.port}: {reason}.") from None
     except TimeoutError:
         _log.warning("stopped before every request was answered", after_s=STOP_S_MAX)
     finally:
