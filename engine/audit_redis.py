@@ -31,7 +31,7 @@ class _Held(NamedTuple):
 
     counts: LiveCounts
     given: Given
-    left: dict[int, int]  # slot -> amount_fen
+    left: list[tuple[int, int]]  # (slot, amount_fen)
 
 
 async def stream_continues_ledger(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Result:
@@ -137,7 +137,7 @@ async def _read(store: Store, packet_id: str) -> _Held | None:
         if before is None:
             return None
         rows: list[ClaimRow] = [row async for row in store.scan_claims(packet_id)]
-        left = {slot: amount_fen async for slot, amount_fen in store.scan_shares(packet_id)}
+        left = [share async for share in store.scan_shares(packet_id)]
         if await store.counts(packet_id) == before:
             given = {row.user_id: (row.slot, row.amount_fen) for row in rows}
             return _Held(before, given, left)
@@ -150,7 +150,7 @@ def _wrong_shares(row: asyncpg.Record, held: _Held) -> list[str]:
     counts, given, left = held
     terms = (SplitKind(row["split"]), row["total_fen"], row["count"], row["min_fen"], row["max_fen"], row["seed"])
     amounts = split(*terms).tolist()
-    seen = list(given.values()) + list(left.items())
+    seen = [*given.values(), *left]
     for slot, amount_fen in seen:
         if not 0 <= slot < len(amounts) or amounts[slot] != amount_fen:
             problems.append(f"share {slot} of {amount_fen} fen in Redis is not of its split")

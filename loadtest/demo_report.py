@@ -86,9 +86,8 @@ def _audit(console: Console, findings: Sequence[dict[str, object]]) -> None:
     console.print("The audit:")
     for finding in findings:
         mark = "ok    " if finding["holds"] else "FAILED"
-        console.print(
-            f"  {mark} {finding['statement']} ({finding['examined']} examined)", markup=False, highlight=False
-        )
+        line = f"  {mark} {finding['statement']} ({finding['examined']:,} examined)"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
         problems = finding["problems"]
         assert isinstance(problems, list)
         for problem in problems:
