@@ -54,7 +54,7 @@ QUARANTINED = Counter("hongbao_quarantined", "Rows set aside because they break 
 
 # Processes.
 LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
-PROCESS_RESTARTS = Counter("hongbao_process_restarts", "Processes the supervisor started again.", ["process"])
+PROCESS_STARTS = Counter("hongbao_process_starts", "Times a process of this name has started.", ["process"])
 
 # HTTP: set by the front, a few times a second.
 HTTP_REQUESTS = Counter("hongbao_http_requests", "HTTP requests answered.", ["method", "route", "status"])

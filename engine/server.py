@@ -15,6 +15,7 @@ from granian.server.embed import Server
 from starlette.types import ASGIApp
 
 from api.app import create_app
+from engine import metrics
 from engine.errors import OperatorError
 from engine.settings import Settings
 
@@ -44,6 +45,7 @@ async def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
         _spare_the_collector()
+        metrics.PROCESS_STARTS.labels("serve").inc()
         _log.info("serving", host=settings.host, port=settings.port)
         await _run(server)
     _log.info("stopped")
