@@ -78,7 +78,7 @@ import json, sys
 import uvloop
 from engine import logs
 from engine.errors import OperatorError
-from engine.server import serve
+from api.server import serve
 from engine.settings import Settings
 logs.configure("api")
 try:
