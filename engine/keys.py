@@ -27,7 +27,7 @@ def due(number: int) -> str:
 
 
 def packet(packet_id: str) -> str:
-    """Hash: state, count, total_fen, expires_at_ms, remaining_count, remaining_fen, luckiest_slot, ..."""
+    """Hash: state, count, total_fen, expires_at_ms, remaining_count, remaining_fen, luckiest_share, ..."""
     return f"{tag(lane_of(packet_id))}:packet:{packet_id}"
 
 

@@ -42,6 +42,7 @@ class Closed(StrEnum):
     """The close script's replies."""
 
     FENCED = "FENCED"
+    MALFORMED = "MALFORMED"
     MISSING = "MISSING"
     ENDED = "ENDED"
     NOT_DUE = "NOT_DUE"
@@ -164,7 +165,7 @@ class Store:
         ]
 
     async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
-        """End a packet; gives the reply and, with CLOSED, how many shares and fen go back."""
+        """End a packet, EXPIRED or RETRACTED; gives the reply and, with CLOSED, how many shares and fen go back."""
         names = [keys.packet(packet_id), keys.shares(packet_id)]
         reply = await self._call(self._close, lane_of(packet_id), names, [packet_id, reason.value])
         word = Closed(reply[0].decode())

@@ -10,6 +10,7 @@ ARGV
 
 REPLIES, in order of precedence
   {"FENCED"}         the lane is not of this epoch, or not there
+  {"MALFORMED"}      the reason is neither
   {"MISSING"}        no such packet here, or its shares are still loading
   {"ENDED", state}   it had ended before
   {"NOT_DUE"}        "expired", but its time is not over
@@ -24,6 +25,7 @@ local epoch, packet, reason = unpack(ARGV)
 
 local lane = redis.call('HMGET', lane_key, 'epoch', 'position')
 if lane[1] ~= epoch then return {'FENCED'} end
+if reason ~= 'expired' and reason ~= 'retracted' then return {'MALFORMED'} end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, expires_at_ms, count, remaining_count, remaining_fen =

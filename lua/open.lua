@@ -22,7 +22,7 @@ REPLIES, in order of precedence
   {"LATE"}            nothing is loaded yet and not_after_ms has passed: read the ledger again
   {"EXISTS", state}   the packet was opened before
   {"OFFSET", loaded}  the chunk does not join on; go on from `loaded`
-  {"MALFORMED"}       more shares than count
+  {"MALFORMED"}       more shares than count, not of the form above, or more than 7,000 shares or recipients a call
   {"LOADED", loaded}  the chunk is in; more are to come
   {"OPENED"}          the last chunk is in and the packet can be claimed
 
@@ -31,7 +31,9 @@ EVENTS
 ]]
 local lane_key, events_key, due_key, packet_key, shares_key, recipients_key = unpack(KEYS)
 local epoch, packet, not_after_ms, offset, count, total_fen, expires_at_ms, luckiest_share = unpack(ARGV, 1, 8)
-local first_recipient, first_share = 10, 10 + ARGV[9]
+local recipients = tonumber(ARGV[9]) or -1
+local first_recipient, first_share = 10, 10 + recipients
+local shares = #ARGV - first_share + 1
 
 local lane = redis.call('HMGET', lane_key, 'epoch', 'position')
 if lane[1] ~= epoch then return {'FENCED'} end
@@ -42,8 +44,10 @@ if not known[1] and now_ms > tonumber(not_after_ms) then return {'LATE'} end
 if known[1] and known[1] ~= 'loading' then return {'EXISTS', known[1]} end
 local loaded = tonumber(known[2] or 0)
 if loaded ~= tonumber(offset) then return {'OFFSET', loaded} end
-loaded = loaded + #ARGV - first_share + 1
-if loaded > tonumber(count) then return {'MALFORMED'} end
+loaded = loaded + shares
+-- Lua's stack, onto which they are unpacked below, holds 8,000.
+local bounded = recipients >= 0 and recipients <= 7000 and shares >= 0 and shares <= 7000
+if loaded > tonumber(count) or not bounded then return {'MALFORMED'} end
 
 local complete = loaded == tonumber(count)
 if complete then
@@ -54,12 +58,12 @@ end
 if not known[1] then
   redis.call('HSET', packet_key, 'state', 'loading', 'count', count, 'total_fen', total_fen, 'expires_at_ms', expires_at_ms,
     'remaining_count', count, 'remaining_fen', total_fen, 'luckiest_share', luckiest_share)
-  if first_share > first_recipient then
+  if recipients > 0 then
     redis.call('SADD', recipients_key, unpack(ARGV, first_recipient, first_share - 1))
-    redis.call('HSET', packet_key, 'invited', first_share - first_recipient)
+    redis.call('HSET', packet_key, 'invited', recipients)
   end
 end
-if first_share <= #ARGV then redis.call('RPUSH', shares_key, unpack(ARGV, first_share, #ARGV)) end
+if shares > 0 then redis.call('RPUSH', shares_key, unpack(ARGV, first_share, #ARGV)) end
 if not complete then
   redis.call('HSET', packet_key, 'loaded', loaded)
   return {'LOADED', loaded}

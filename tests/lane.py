@@ -11,7 +11,7 @@ from engine import keys
 from engine.clients import command, redis_client
 from engine.events import Claim, Event, changes_of
 from engine.lanes import new_packet_number
-from engine.records import ClaimRow, Outcome, PacketState
+from engine.records import ClaimRow, PacketState
 from engine.scripts import Script
 from engine.split import luckiest_slot
 from engine.store import Chunk, Closed, Opened, Store
@@ -61,6 +61,10 @@ class Lane:
         """Let a packet's time be over at once, as if we had waited."""
         await command(self.client, "HSET", keys.packet(packet_id), "expires_at_ms", LONG_AGO_MS)
         await command(self.client, "ZADD", keys.due(LANE), "XX", LONG_AGO_MS, packet_id)
+
+    async def set_applied(self, position: int) -> None:
+        """As if the ledger had applied so many changes; the stream keeps them."""
+        await command(self.client, "HSET", keys.lane(LANE), "applied", position)
 
     async def entries(self) -> list[Entry]:
         """Everything the stream holds."""
@@ -112,7 +116,7 @@ class Lane:
         entries = await self.entries()
         changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
         told = [change for change in changes if isinstance(change, Claim) and change.packet == int(packet_id)]
-        assert [ClaimRow(**row_of(change)) for change in told] == rows
+        assert [row_of(change) for change in told] == rows
 
     async def assert_contiguous(self) -> None:
         """Each entry's ID follows the one before it by exactly its changes; the last is the lane's position."""
@@ -166,21 +170,11 @@ def amount_of(share: str) -> int:
     return int(share.split(":")[1])
 
 
-def row_of(claim: Claim) -> dict[str, object]:
-    """A change as the row it becomes, without packet and position."""
-    return {
-        "user_id": claim.user_id,
-        "amount_fen": claim.amount_fen,
-        "slot": claim.slot,
-        "claimed_at_ms": claim.at_ms,
-    }
+def row_of(claim: Claim) -> ClaimRow:
+    """A change as the row it becomes."""
+    return ClaimRow(user_id=claim.user_id, amount_fen=claim.amount_fen, slot=claim.slot, claimed_at_ms=claim.at_ms)
 
 
 def users(count: int, prefix: str = "user") -> list[str]:
     """So many users."""
     return [f"{prefix}{number}" for number in range(count)]
-
-
-def letters(*outcomes: Outcome) -> str:
-    """Outcomes as the script spells them."""
-    return "".join(outcome.value for outcome in outcomes)

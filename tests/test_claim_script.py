@@ -1,7 +1,7 @@
 """claim.lua on a standalone and on a cluster-enabled server."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -249,7 +249,7 @@ class TestRefused:
     async def test_a_packet_named_twice(self, lane: Lane) -> None:
         packet, other = await lane.open([5, 7]), await lane.open([1])
         before = await lane.everything()
-        arguments = [EPOCH, BACKLOG_MAX, other, 1, "ada", packet, 1, "ada", packet, 1, "ada"]
+        arguments: list[str | int] = [EPOCH, BACKLOG_MAX, other, 1, "ada", packet, 1, "ada", packet, 1, "ada"]
         assert await lane.call("claim", claim_keys(other, packet, packet), arguments) == [b"MALFORMED"]
         assert await lane.everything() == before
 
@@ -281,7 +281,7 @@ class TestRefused:
     async def test_users_that_are_not_as_many_as_counted(self, lane: Lane, arguments: Sequence[str | int]) -> None:
         packet, other = await lane.open([5, 7]), await lane.open([1])
         before = await lane.everything()
-        words = [EPOCH, BACKLOG_MAX, other, 1, "ada", packet, *arguments]
+        words: list[str | int] = [EPOCH, BACKLOG_MAX, other, 1, "ada", packet, *arguments]
         assert await lane.call("claim", claim_keys(other, packet), words) == [b"MALFORMED"]
         assert await lane.everything() == before
 
@@ -324,9 +324,8 @@ class TestErrors:
         assert await lane.everything() == before
 
     @pytest.mark.parametrize("kind", [keys.packet, keys.shares, keys.claims, keys.recipients])
-    async def test_a_key_of_the_wrong_type_gives_nothing(self, lane: Lane, kind: object) -> None:
+    async def test_a_key_of_the_wrong_type_gives_nothing(self, lane: Lane, kind: Callable[[str], str]) -> None:
         good, bad = await lane.open([5, 7]), await lane.open([9], recipients=["ada"])
-        assert callable(kind)
         await command(lane.client, "SET", kind(bad), "of the wrong type")
         before = await lane.everything()
         with pytest.raises(UnavailableError, match="WRONGTYPE"):
@@ -395,7 +394,7 @@ async def test_only_the_cluster_refuses_keys_of_two_lanes(
     """Shows that the cluster-enabled server would catch a key that is not of the lane."""
     async with lane_on(redis_url if server == "standalone" else cluster_redis_server.url) as lane:
         elsewhere = new_packet_number(LANE + 1)
-        arguments = [EPOCH, BACKLOG_MAX, elsewhere, 1, "ada"]
+        arguments: list[str | int] = [EPOCH, BACKLOG_MAX, elsewhere, 1, "ada"]
         if server == "standalone":
             assert await lane.call("claim", claim_keys(elsewhere), arguments) == [b"OK", b"M", [None]]
         else:
