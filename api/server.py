@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import signal
 import socket
+from collections.abc import Callable
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from api.app import create_app
 from engine import metrics
 from engine.errors import OperatorError
+from engine.ports import family_of
 from engine.settings import Settings
 
 STOP_S_MAX = 15
@@ -31,10 +32,11 @@ _LOGS_OF_GRANIAN = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> None:
     """Serve HTTP on ``settings.host``:``settings.port`` until SIGTERM or SIGINT; what was begun is answered first.
 
-    Several processes may share the port. Raises OperatorError when the port, the secret or a server cannot be used.
+    ``ready`` is called when nothing is left to do but listen. Several processes may share the port. Raises
+    OperatorError when the port, the secret or a server cannot be used.
     """
     _check_address(settings)
     app = create_app(settings)
@@ -47,6 +49,8 @@ async def serve(settings: Settings) -> None:
         _spare_the_collector()
         metrics.PROCESS_STARTS.labels("serve").inc()
         _log.info("serving", host=settings.host, port=settings.port)
+        if ready is not None:
+            ready()
         await _run(server)
     _log.info("stopped")
 
@@ -71,12 +75,9 @@ def _server(app: ASGIApp, settings: Settings) -> Server:
 def _check_address(settings: Settings) -> None:
     """Raise OperatorError unless the address can be had (granian's own error for it is a page long)."""
     try:
-        version = ipaddress.ip_address(settings.host).version
-        with socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET) as probe:
+        with socket.socket(family_of(settings.host)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind((settings.host, settings.port))
-    except ValueError:
-        raise OperatorError(f"HONGBAO_HOST must be an IP address, not {settings.host!r}.") from None
     except OSError as error:
         raise OperatorError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from None
 

@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import FrameType
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import typer
@@ -15,6 +16,7 @@ import uvloop
 
 from engine import logs
 from engine.errors import HongbaoError
+from engine.report import Report
 from engine.settings import Settings
 
 Result = TypeVar("Result")
@@ -31,12 +33,15 @@ DataDirOption = Annotated[
 ]
 PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="0: any free one. Default: 8080.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="API processes. Default: 1.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="Where `up` reads how it goes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def up(port: PortOption = None, data_dir: DataDirOption = None, workers: WorkersOption = None) -> None:
     """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor takes them over
+        signal.signal(number, _exit_with(0))
     from engine.up import up as run_up
 
     logs.configure("up")
@@ -45,29 +50,35 @@ def up(port: PortOption = None, data_dir: DataDirOption = None, workers: Workers
 
 
 @app.command()
-def serve(port: PortOption = None, data_dir: DataDirOption = None) -> None:
+def serve(port: PortOption = None, data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run one API process. Several may share the port."""
-    from engine.server import serve as run_server
+    from api.server import serve as run_server
 
-    _run(run_server(_settings("serve", port=port, data_dir=data_dir)))
+    report = Report(report_path)
+    with report.complaining():
+        _run(run_server(_settings("serve", port=port, data_dir=data_dir), report.ready))
 
 
 @app.command()
-def persist(data_dir: DataDirOption = None) -> None:
+def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run the persister, which carries the lanes' events into the ledger."""
     from engine.processes import run_persister
 
-    settings = _settings("persist", data_dir=data_dir)
-    _run(_until_signalled(lambda stop: run_persister(settings, stop)))
+    report = Report(report_path)
+    with report.complaining():
+        settings = _settings("persist", data_dir=data_dir)
+        _run(_until_signalled(lambda stop: run_persister(settings, stop, report.ready)))
 
 
 @app.command()
-def sweep(data_dir: DataDirOption = None) -> None:
+def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run the sweeper, which closes packets whose time is over, and opens those that are paid for and not open."""
     from engine.processes import run_sweeper
 
-    settings = _settings("sweep", data_dir=data_dir)
-    _run(_until_signalled(lambda stop: run_sweeper(settings, stop)))
+    report = Report(report_path)
+    with report.complaining():
+        settings = _settings("sweep", data_dir=data_dir)
+        _run(_until_signalled(lambda stop: run_sweeper(settings, stop, report.ready)))
 
 
 @app.command()
@@ -116,7 +127,9 @@ def audit(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
         async with Engine.open(settings) as engine:
             return await run_audit(engine.pool, engine.store, engine.stream)
 
-    with reach.reachable(Settings.load(data_dir=data_dir)) as settings:
+    loaded = Settings.load(data_dir=data_dir)
+    reach.check_has_books(loaded)
+    with reach.reachable(loaded) as settings:
         findings = _run(examine(settings))
     if as_json:
         _print(orjson.dumps([{**dataclasses.asdict(f), "holds": f.holds} for f in findings]).decode())
@@ -133,6 +146,7 @@ def audit(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
 
 def main() -> None:
     """Run the command; an error made on purpose is one sentence on stderr and exit code 1."""
+    signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # what a command started is stopped first
     try:
         app()
     except HongbaoError as error:
@@ -146,6 +160,15 @@ def _settings(process_name: str, **overrides: object) -> Settings:
 
     logs.configure(process_name)
     return reach.running(Settings.load(**overrides))
+
+
+def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
+    """A signal handler that ends the process as if the running line had asked for it."""
+
+    def handler(_number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(code)
+
+    return handler
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -11,7 +11,10 @@ from engine.data_dir import hold
 from engine.embedded_postgres import EmbeddedPostgres
 from engine.embedded_redis import EmbeddedRedis
 
-__all__ = ["EmbeddedPostgres", "EmbeddedRedis", "Servers", "hold", "is_running", "remove", "urls"]
+__all__ = ["EmbeddedPostgres", "EmbeddedRedis", "Servers", "hold", "is_running", "remove", "running", "urls"]
+
+
+_SOCKET = ".s.PGSQL.5432"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,16 @@ def urls(path: Path) -> Servers:
 
 def is_running(path: Path) -> bool:
     """Whether both servers of a data directory take connections at this moment."""
-    postgres = data_dir.postgres_socket_dir(path) / ".s.PGSQL.5432"
-    return _accepts(data_dir.redis_socket(path)) and _accepts(postgres)
+    return None not in running(path)
+
+
+def running(path: Path) -> tuple[str | None, str | None]:
+    """The URLs of a data directory's Redis and Postgres; None for one that takes no connections at this moment."""
+    redis_url, database_url = embedded_redis.url(path), embedded_postgres.url(path)
+    return (
+        redis_url if _accepts(data_dir.redis_socket(path)) else None,
+        database_url if _accepts(data_dir.postgres_socket_dir(path) / _SOCKET) else None,
+    )
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from engine import tether
+from engine import report, tether
 from engine.system_account import Account
 
 LOG_BYTES_MAX = 16 * 1024 * 1024
@@ -27,6 +27,8 @@ class Command:
     cwd: Path | None = None
     account: Account | None = None
     log_path: Path | None = None
+    report_path: Path | None = None
+    """Where one of our own programs says why it could not run (``engine.report``)."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
@@ -85,8 +87,11 @@ class Process:
         self._popen.wait()
 
     def complaint(self) -> str:
-        """The line of its log, since this start, that says best what went wrong; empty if it wrote none."""
-        return "" if self.command.log_path is None else complaint(self.command.log_path, self._log_offset)
+        """What went wrong in its own words, else the line of its log since this start that says it best; or empty."""
+        told = "" if self.command.report_path is None else report.complaint(self.command.report_path)
+        if told or self.command.log_path is None:
+            return told
+        return complaint(self.command.log_path, self._log_offset)
 
 
 def run(command: Command, *, stdin: str = "", timeout_s: float = 120.0) -> int:

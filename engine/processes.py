@@ -1,6 +1,7 @@
 """What runs beside the API: the persister, and the sweeper with the publisher. Each until it is told to stop."""
 
 import asyncio
+from collections.abc import Callable
 
 from engine.engine import Engine
 from engine.persister import persist
@@ -9,19 +10,18 @@ from engine.settings import Settings
 from engine.sweeper import sweep
 
 
-async def run_persister(settings: Settings, stop: asyncio.Event) -> None:
-    """Follow every lane; after ``stop`` apply what is left and return."""
+async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+    """Follow every lane, after calling ``ready``; after ``stop`` apply what is left and return."""
     async with Engine.open(settings) as engine:
+        if ready is not None:
+            ready()
         await persist(settings, engine.store, engine.stream, engine.lanes, stop)
 
 
-async def run_sweeper(settings: Settings, stop: asyncio.Event) -> None:
-    """Close what is due and open what is paid for, until ``stop``."""
+async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+    """Close what is due and open what is paid for, after calling ``ready``, until ``stop``."""
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(sweep(engine.store, settings, engine.lanes)),
-            group.create_task(publish(engine.pool, engine.store, settings)),
-        ]
-        await stop.wait()
-        for task in tasks:
-            task.cancel()
+        group.create_task(sweep(engine.store, settings, engine.lanes, stop))
+        group.create_task(publish(engine.pool, engine.store, settings, stop))
+        if ready is not None:
+            ready()

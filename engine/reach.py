@@ -5,15 +5,14 @@ from contextlib import ExitStack, contextmanager
 
 from engine import embedded
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
+from engine.errors import OperatorError
 from engine.settings import Settings
 
 
 def running(settings: Settings) -> Settings:
-    """Settings with the URLs of the data directory's servers where none are given, if these servers run."""
-    if embedded.is_running(settings.data_dir):
-        urls = embedded.urls(settings.data_dir)
-        return with_urls(settings, urls.redis_url, urls.database_url)
-    return settings
+    """Settings with the URLs of the data directory's servers where none are given, as far as these servers run."""
+    redis_url, database_url = embedded.running(settings.data_dir)
+    return with_urls(settings, redis_url, database_url)
 
 
 @contextmanager
@@ -35,7 +34,16 @@ def reachable(settings: Settings) -> Iterator[Settings]:
         yield with_urls(found, redis.url, postgres.url)
 
 
-def with_urls(settings: Settings, redis_url: str, database_url: str) -> Settings:
+def check_has_books(settings: Settings) -> None:
+    """Raise OperatorError when the settings name no database and the data directory holds none: nothing is made."""
+    cluster = settings.data_dir / "postgres"
+    if settings.database_url is None and not cluster.exists() and not cluster.is_symlink():
+        raise OperatorError(
+            f"There are no books in {settings.data_dir}: `hongbao up` has not run there; is --data-dir right?"
+        )
+
+
+def with_urls(settings: Settings, redis_url: str | None, database_url: str | None) -> Settings:
     """Fill in the URLs that the settings do not give."""
     return settings.model_copy(
         update={

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import psutil
 
+from engine import report
 from engine.errors import OperatorError
 from engine.process import Command, Process
 
@@ -40,8 +41,9 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One of our own programs. ``env`` None: this process's own. ``ready``: asked until true; None: ready at once.
+    """One of our own programs. ``env`` None: this process's own.
 
+    Ready when it has said so in ``report_path`` (``engine.report``) and ``ready`` is true; what is None is not asked.
     Ended by SIGTERM and, ``stop_timeout_s`` later, SIGKILL.
     """
 
@@ -50,18 +52,28 @@ class Worker:
     env: Mapping[str, str] | None = None
     log_path: Path | None = None
     stop_timeout_s: float = 10.0
+    report_path: Path | None = None
     ready: Callable[[], bool] | None = None
 
     def prepare(self) -> None:
-        """Nothing to prepare."""
+        """Forget what the last one said."""
+        if self.report_path is not None:
+            self.report_path.unlink(missing_ok=True)
 
     def command(self) -> Command:
         """What to run."""
-        return Command(argv=self.argv, env=self.env, log_path=self.log_path, stop_timeout_s=self.stop_timeout_s)
+        return Command(
+            argv=self.argv,
+            env=self.env,
+            log_path=self.log_path,
+            report_path=self.report_path,
+            stop_timeout_s=self.stop_timeout_s,
+        )
 
     def is_ready(self, pid: int) -> bool:
         """Whether it says so."""
-        return self.ready is None or self.ready()
+        said = self.report_path is None or report.is_ready(self.report_path, pid)
+        return said and (self.ready is None or self.ready())
 
 
 def wait_started(service: Service, process: Process) -> None:
@@ -117,4 +129,5 @@ def _works_in(process: psutil.Process, folder: Path, names: tuple[str, ...]) -> 
 def _not_started(service: Service, process: Process, fallback: str) -> OperatorError:
     log_path = process.command.log_path
     where = "" if log_path is None else f" (log: {log_path})"
-    return OperatorError(f"{service.name} did not start: {process.complaint() or fallback}{where}.")
+    why = (process.complaint() or fallback).rstrip(".")
+    return OperatorError(f"{service.name} did not start: {why}{where}.")

@@ -3,13 +3,15 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import OperatorError
 
+_SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -28,7 +30,7 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """One frozen record; every field can be set as ``HONGBAO_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="HONGBAO_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="HONGBAO_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     # Servers. Unset: the embedded ones in data_dir are used.
     redis_url: str | None = None
@@ -74,6 +76,19 @@ class Settings(BaseSettings):
     recipients_max: Annotated[int, Field(ge=1, le=5_000)] = 1_000
     deposit_fen_max: Annotated[int, Field(ge=1)] = 10**15
 
+    @field_validator("redis_url", "database_url")
+    @classmethod
+    def _is_url(cls, url: str | None, field: ValidationInfo) -> str | None:
+        """Found here, a wrong URL is told before anything starts. The URL itself, which may hold a password, is not."""
+        schemes = _SCHEMES[field.field_name or ""]
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in schemes:
+                raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+            for host in parts.netloc.rpartition("@")[2].split(","):
+                _check_port(host)
+        return url
+
     @classmethod
     def load(cls, **overrides: object) -> "Settings":
         """Read the environment; ``overrides`` (from the command line) win.
@@ -85,4 +100,13 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
-            raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {first['msg']}.") from None
+            why = first["msg"].removeprefix("Value error, ")
+            raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}.") from None
+
+
+def _check_port(host: str) -> None:
+    """Raise ValueError for a port that is none, in words that do not repeat the URL."""
+    try:
+        _ = urlsplit(f"//{host}").port
+    except ValueError:
+        raise ValueError("its port is not a number from 0 to 65535") from None

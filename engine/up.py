@@ -1,7 +1,6 @@
 """The whole engine on one machine, under one supervisor: servers, persister, sweeper, API workers."""
 
 import asyncio
-import socket
 import sys
 import time
 import urllib.error
@@ -12,7 +11,7 @@ from engine import embedded, metrics_directory, schema, tokens
 from engine.data_dir import DataDir, run_dir
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
-from engine.ports import check_port_free
+from engine.ports import check_port_free, free_port
 from engine.reach import with_urls
 from engine.service import Worker
 from engine.settings import Settings
@@ -33,18 +32,11 @@ async def up(settings: Settings, environment: Mapping[str, str], announce: Calla
     settings = _with_port(settings)
     check_port_free(settings.host, settings.port)
     with embedded.hold(settings.data_dir) as held:
+        tokens.load_secret(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
             settings = await _start_servers(supervisor, held, settings)
             await schema.migrate(settings.database_url or "")
-            tokens.load_secret(settings)
-            shared = metrics_directory.directory(settings)
-            metrics_directory.prepare(shared)
-            child_environment = {**environment, **_variables(settings), **metrics_directory.environment(shared)}
-            # One first: it writes the lanes that are new, so that the others find them.
-            await supervisor.start(_worker("persist", child_environment, stop_timeout_s=_DRAIN_S))
-            await supervisor.start(_worker("sweep", child_environment))
-            names = [f"serve-{number}" for number in range(1, settings.workers + 1)]
-            await supervisor.start(*(_worker(name, child_environment, stop_timeout_s=20.0) for name in names))
+            await _start_workers(supervisor, settings, environment)
             base_url = f"http://{_in_url(settings.host)}:{settings.port}"
             await _wait_ready(base_url)
             announce(base_url)
@@ -60,10 +52,24 @@ async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settin
     return with_urls(settings, redis.url, postgres.url)
 
 
-def _worker(name: str, environment: Mapping[str, str], *, stop_timeout_s: float = 10.0) -> Worker:
-    """One of our own processes, by its name ("serve-2" runs `hongbao serve`)."""
-    argv = (sys.executable, "-m", "engine.cli", name.partition("-")[0])
-    return Worker(name=name, argv=argv, env=environment, stop_timeout_s=stop_timeout_s)
+async def _start_workers(supervisor: Supervisor, settings: Settings, environment: Mapping[str, str]) -> None:
+    """Start our own processes; return when each has said that it can do its work."""
+    shared = metrics_directory.directory(settings)
+    metrics_directory.prepare(shared)
+    child_environment = {**environment, **_variables(settings), **metrics_directory.environment(shared)}
+
+    def worker(name: str, stop_timeout_s: float) -> Worker:
+        """By its name: "serve-2" runs `hongbao serve`."""
+        report_path = run_dir(settings.data_dir) / f"{name}.report"
+        argv = (sys.executable, "-m", "engine.cli", name.partition("-")[0], "--report", str(report_path))
+        return Worker(
+            name=name, argv=argv, env=child_environment, stop_timeout_s=stop_timeout_s, report_path=report_path
+        )
+
+    # One first: it writes the lanes that are new, so that the others find them; and stops last.
+    await supervisor.start(worker("persist", _DRAIN_S))
+    await supervisor.start(worker("sweep", 10.0))
+    await supervisor.start(*(worker(f"serve-{number}", 20.0) for number in range(1, settings.workers + 1)))
 
 
 def _variables(settings: Settings) -> dict[str, str]:
@@ -81,9 +87,7 @@ def _with_port(settings: Settings) -> Settings:
     """Port 0 asks for any free one; all workers must share it, so it is chosen here."""
     if settings.port:
         return settings
-    with socket.socket() as probe:
-        probe.bind((settings.host, 0))
-        return settings.model_copy(update={"port": probe.getsockname()[1]})
+    return settings.model_copy(update={"port": free_port(settings.host)})
 
 
 async def _wait_ready(base_url: str) -> None:
