@@ -17,6 +17,9 @@ from engine.errors import OperatorError, UnavailableError
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection to the ledger, one's own or lent by a pool."""
 
+DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises, an InternalClientError also when the server hangs up between two steps of one statement."""
+
 RETRIES_MAX = 3
 """A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
 
@@ -74,7 +77,7 @@ def _database_errors(url: str) -> Iterator[None]:
         raise OperatorError("HONGBAO_DATABASE_URL cannot be used: it must begin with postgresql://.")
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (*DATABASE_ERRORS, ValueError) as error:
         raise OperatorError(f"Postgres does not answer: {error}") from None
 
 
@@ -85,5 +88,5 @@ def ledger_errors() -> Iterator[None]:
         yield
     except asyncpg.IntegrityConstraintViolationError:
         raise
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise UnavailableError(f"Postgres does not answer: {error}") from error

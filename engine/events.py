@@ -114,7 +114,14 @@ def decode(payload: bytes) -> Event:
 
 
 def changes_of(event: Event, position: int) -> list[Change]:
-    """The changes of an entry whose ID says ``position``, in order."""
+    """The changes of an entry whose ID says ``position``, in order. Raises UnreadableEventError."""
+    try:
+        return _changes(event, position)
+    except ValueError as error:
+        raise UnreadableEventError(f"The event at {position} cannot be read: {error}.") from None
+
+
+def _changes(event: Event, position: int) -> list[Change]:
     if isinstance(event, OpenedEvent):
         return [Opening(int(event.packet_id), event.at_ms, position)]
     if isinstance(event, ClosedEvent):

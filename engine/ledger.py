@@ -6,7 +6,7 @@ the transfers go in, the balances move, the checkpoint moves. A crash before the
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -41,7 +41,7 @@ _RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, RuleBrokenError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What one call committed."""
+    """What one call committed. ``ended``: the packets whose end the ledger now has."""
 
     position: int
     claims: int
@@ -56,6 +56,7 @@ class _Tally:
     closed: int = 0
     refunds: int = 0
     quarantined: int = 0
+    ended: list[int] = field(default_factory=list)
 
 
 class Ledger:
@@ -81,8 +82,7 @@ class Ledger:
             counts = (tally.opened, tally.claims, tally.closed, tally.refunds, tally.quarantined)
             await connection.execute(SQL["record_batch"], lane, position, position_before, *counts)
             await connection.execute(SQL["move_checkpoint"], lane, position)
-        ended = [change.packet for change in changes if isinstance(change, Ending)]
-        return Applied(position=position, claims=tally.claims, ended=ended, quarantined=tally.quarantined)
+        return Applied(position=position, claims=tally.claims, ended=tally.ended, quarantined=tally.quarantined)
 
     async def _write_or_set_aside(
         self, connection: asyncpg.Connection, lane: int, changes: Sequence[Change], tally: _Tally
@@ -105,6 +105,7 @@ class Ledger:
         tally.claims += written.claims
         tally.closed += written.closed
         tally.refunds += written.refunds
+        tally.ended += written.ended
 
     async def _write(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> _Tally:
         claims = [change for change in changes if isinstance(change, Claim)]
@@ -121,8 +122,13 @@ class Ledger:
             _expect(opened, len(openings), "the packet is not waiting to be opened")
         if endings:
             await _end_packets(connection, endings)
-        closed = sum(not _is_exhaustion(change) for change in endings)
-        return _Tally(len(openings), len(claims), closed, len(refunds))
+        return _Tally(
+            opened=len(openings),
+            claims=len(claims),
+            closed=sum(not _is_exhaustion(ending) for ending in endings),
+            refunds=len(refunds),
+            ended=[ending.packet for ending in endings],
+        )
 
     def _claim_transfers(self, claims: Sequence[Claim]) -> tuple[list[tuple[Any, ...]], dict[int, int]]:
         """The rows of claims and what they change on each account."""

@@ -12,11 +12,12 @@ import asyncpg
 import structlog
 
 from engine import metrics
-from engine.clients import database_connection
+from engine.clients import DATABASE_ERRORS, database_connection
 from engine.epochs import SQL
 from engine.errors import HongbaoError, OperatorError
 from engine.events import Change, changes_of
-from engine.ledger import Ledger
+from engine.ledger import CheckpointMovedError, Ledger
+from engine.pause import stopped_within
 from engine.settings import Settings
 from engine.store import Store
 from engine.stream import Entry, EventStream
@@ -26,7 +27,7 @@ _LEASES = 0x68B  # the advisory locks' namespace
 _ENTRIES_PER_READ = 200
 _BLOCK_MS = 200
 _RETRY_S = 0.5
-_PASSING = (HongbaoError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_PASSING = (HongbaoError, *DATABASE_ERRORS)
 
 
 class LaneBrokenError(HongbaoError):
@@ -58,60 +59,73 @@ class Persister:
             except _PASSING as error:
                 metrics.LOOP_ERRORS.labels("persister").inc()
                 LOG.error("persister_error", lane=self._lane, error=str(error), error_type=type(error).__name__)
-            if await _stopped_within(self.stopping, _RETRY_S):
+            if await stopped_within(self.stopping, _RETRY_S):
                 return
 
     async def _follow(self, connection: asyncpg.Connection) -> None:
+        epoch: str = await connection.fetchval(SQL["epoch"], self._lane)
         position: int = await connection.fetchval(SQL["checkpoint"], self._lane)
-        await self._check_lane(position)
+        await self._check_lane(connection, epoch, position)
         await self._stream.discard_applied(self._lane, position, retention_ms=self._retention_ms)
         while True:
+            emitted = await self._check_lane(connection, epoch, position)
             block_ms = 1 if self.stopping.is_set() else _BLOCK_MS
             entries = await self._stream.read(self._lane, position, entries_max=_ENTRIES_PER_READ, block_ms=block_ms)
+            joined = _joined(position, entries)
+            position = await self._apply(connection, position, joined)
+            if len(joined) < len(entries):
+                found = entries[len(joined)].position
+                await self._fence(connection, position, f"after change {position} comes an event that ends at {found}")
+            if not entries and position < emitted:
+                await self._fence(connection, position, f"the stream holds nothing of changes {position} to {emitted}")
             if not entries and self.stopping.is_set():
                 return
-            position = await self._apply(connection, position, entries)
-            await self._check_lane(position)
 
     async def _apply(self, connection: asyncpg.Connection, position: int, entries: Sequence[Entry]) -> int:
-        """Apply entries, a bounded number of changes a transaction; gives the new position."""
+        """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""
         changes: list[Change] = []
-        expected = position
         for number, entry in enumerate(entries, start=1):
-            if entry.position - entry.event.changes != expected:
-                await self._fence(f"after change {expected} comes an event that ends at {entry.position}")
-            expected = entry.position
             changes += changes_of(entry.event, entry.position)
             if len(changes) >= self._settings.persist_batch_max or number == len(entries):
-                applied = await self._ledger.apply(connection, self._lane, position, expected, changes)
+                applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes)
                 if applied.quarantined:
                     metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
-                    LOG.error("quarantined", lane=self._lane, position=expected, changes=applied.quarantined)
-                metrics.PERSISTED_EVENTS.labels(self._label).inc(expected - position)
-                position, changes = expected, []
+                    LOG.error("quarantined", lane=self._lane, position=entry.position, changes=applied.quarantined)
+                metrics.PERSISTED_EVENTS.labels(self._label).inc(entry.position - position)
+                position, changes = entry.position, []
                 await self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
         return position
 
-    async def _check_lane(self, checkpoint: int) -> None:
-        """Look whether Redis still continues the ledger."""
+    async def _check_lane(self, connection: asyncpg.Connection, epoch: str, checkpoint: int) -> int:
+        """Look whether Redis still continues the ledger; gives its position."""
         status = await self._store.lane_status(self._lane)
         if status is None:
             raise LaneBrokenError(f"Redis has lost lane {self._lane}; it is fenced.")
+        if status.epoch != epoch:
+            # Fenced before, or the lane of another ledger, whose stream is not ours to read or to trim.
+            raise LaneBrokenError(f"Lane {self._lane} is fenced: Redis and the ledger disagree about its epoch.")
         if status.position < checkpoint:
-            await self._fence(f"Redis is at change {status.position}, the ledger at {checkpoint}")
+            await self._fence(
+                connection, checkpoint, f"Redis is at change {status.position}, the ledger at {checkpoint}"
+            )
+        return status.position
 
-    async def _fence(self, reason: str) -> None:
+    async def _fence(self, connection: asyncpg.Connection, position: int, reason: str) -> None:
         """Stop the lane from giving anything more: what it would give could not be carried into the ledger."""
+        if await connection.fetchval(SQL["checkpoint"], self._lane) != position:
+            # Another persister has applied and trimmed what is missing here: the lane is well, this one is late.
+            raise CheckpointMovedError(f"Lane {self._lane} is no longer at {position}.")
         await self._store.fence(self._lane)
         raise LaneBrokenError(f"Lane {self._lane} is fenced: {reason}.")
 
 
-async def _stopped_within(stopping: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
+def _joined(position: int, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries up to the first that does not join on to the one before it."""
+    for place, entry in enumerate(entries):
+        if entry.position - entry.event.changes != position:
+            return entries[:place]
+        position = entry.position
+    return entries
 
 
 async def persist(

@@ -12,7 +12,9 @@ import asyncpg
 import structlog
 
 from engine import metrics
+from engine.clients import DATABASE_ERRORS
 from engine.errors import HongbaoError, UnavailableError
+from engine.pause import stopped_within
 from engine.queries import load
 from engine.records import SplitKind
 from engine.settings import Settings
@@ -102,15 +104,15 @@ async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> 
                     LOG.info("opened", packet_id=funded.packet_id, count=funded.count)
 
 
-async def publish(pool: asyncpg.Pool, store: Store, settings: Settings) -> None:
-    """Publish again and again until cancelled; what fails is logged and tried again."""
-    while True:
+async def publish(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
+    """Publish again and again until ``stop`` is set; what fails is logged and tried again."""
+    while not stop.is_set():
         try:
             await publish_once(pool, store, settings)
-        except (HongbaoError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (HongbaoError, *DATABASE_ERRORS) as error:
             metrics.LOOP_ERRORS.labels("publisher").inc()
             LOG.error("publisher_error", error=str(error), error_type=type(error).__name__)
-        await asyncio.sleep(settings.publish_interval_s)
+        await stopped_within(stop, settings.publish_interval_s)
 
 
 def funded_from(row: asyncpg.Record) -> Funded:

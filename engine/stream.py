@@ -74,4 +74,4 @@ def ended_in(event: Event) -> list[int]:
 
 
 def _entries(reply: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
-    return [Entry(int(entry_id.partition(b"-")[0]), decode(fields[b"event"])) for entry_id, fields in reply]
+    return [Entry(int(entry_id.partition(b"-")[0]), decode(fields.get(b"event", b""))) for entry_id, fields in reply]

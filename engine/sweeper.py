@@ -7,6 +7,7 @@ import structlog
 
 from engine import metrics
 from engine.errors import HongbaoError
+from engine.pause import stopped_within
 from engine.records import PacketState
 from engine.settings import Settings
 from engine.store import Closed, Store
@@ -27,9 +28,9 @@ async def sweep_lane(store: Store, lane: int, batch_max: int) -> int:
     return closed
 
 
-async def sweep(store: Store, settings: Settings, lanes: Sequence[int]) -> None:
-    """Sweep all lanes again and again until cancelled; what fails is logged and tried again."""
-    while True:
+async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:
+    """Sweep all lanes again and again until ``stop`` is set; what fails is logged and tried again."""
+    while not stop.is_set():
         closed = 0
         for lane in lanes:
             try:
@@ -38,4 +39,4 @@ async def sweep(store: Store, settings: Settings, lanes: Sequence[int]) -> None:
                 metrics.LOOP_ERRORS.labels("sweeper").inc()
                 LOG.error("sweeper_error", lane=lane, error=str(error), error_type=type(error).__name__)
         if closed < settings.sweep_batch_max:
-            await asyncio.sleep(settings.sweep_interval_s)
+            await stopped_within(stop, settings.sweep_interval_s)

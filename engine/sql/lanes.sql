@@ -14,5 +14,8 @@ UPDATE lanes SET begun = TRUE WHERE lane = $1
 -- checkpoint --
 SELECT position FROM lanes WHERE lane = $1
 
+-- epoch --
+SELECT epoch FROM lanes WHERE lane = $1
+
 -- lease --
 SELECT pg_try_advisory_lock($1, $2)

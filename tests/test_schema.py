@@ -1,0 +1,112 @@
+"""Migrations, and the SQL blocks held against the schema they make."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+import engine
+from engine import queries, schema
+from engine.errors import OperatorError
+
+FOLDER = Path(engine.__file__).parent
+LATEST = schema.migrations()[-1][0]
+BLOCKS = sorted((file.stem, name) for file in FOLDER.glob("sql/*.sql") for name in queries.load(file.stem))
+
+
+@pytest.fixture
+async def empty(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the database without tables."""
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close()
+
+
+def test_migrations_are_numbered_from_one_without_a_gap() -> None:
+    assert [version for version, _ in schema.migrations()] == list(range(1, LATEST + 1))
+
+
+async def test_an_empty_database_is_migrated_and_then_there_is_nothing_to_do(empty_database_url: str) -> None:
+    assert await schema.migrate(empty_database_url) == list(range(1, LATEST + 1))
+    await schema.check(empty_database_url)
+    assert await schema.migrate(empty_database_url) == []
+
+
+async def test_two_migrations_at_once_apply_each_version_once(empty_database_url: str) -> None:
+    applied = await asyncio.gather(*(schema.migrate(empty_database_url) for _ in range(4)))
+    assert sorted(map(len, applied)) == [0, 0, 0, LATEST]
+    await schema.check(empty_database_url)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_database_url: str, empty: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [*schema.migrations(), (LATEST + 1, "CREATE TABLE half_made (); SELECT 1 / 0")]
+    monkeypatch.setattr(schema, "migrations", lambda: broken)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await schema.migrate(empty_database_url)
+    assert await empty.fetchval("SELECT to_regclass('half_made')") is None
+    assert await empty.fetchval("SELECT max(version) FROM schema_versions") == LATEST
+
+
+async def test_a_newer_database_is_refused_and_left_alone(empty_database_url: str, empty: asyncpg.Connection) -> None:
+    await schema.migrate(empty_database_url)
+    await empty.execute("INSERT INTO schema_versions VALUES ($1)", LATEST + 1)
+    sentence = f"schema is version {LATEST + 1}, newer than this release's {LATEST}: upgrade hongbao"
+    with pytest.raises(OperatorError, match=sentence):
+        await schema.migrate(empty_database_url)
+    with pytest.raises(OperatorError, match=sentence):
+        await schema.check(empty_database_url)
+
+
+async def test_check_names_the_command_for_an_empty_and_for_an_old_database(
+    empty_database_url: str, empty: asyncpg.Connection
+) -> None:
+    with pytest.raises(OperatorError, match="run `hongbao migrate`"):
+        await schema.check(empty_database_url)
+    await schema.migrate(empty_database_url)
+    await empty.execute("DELETE FROM schema_versions WHERE version = $1", LATEST)
+    with pytest.raises(OperatorError, match="run `hongbao migrate`"):
+        await schema.check(empty_database_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("mysql://localhost/x", "must begin with postgresql://"),
+        ("postgresql://127.0.0.1:1/x", "Postgres does not answer"),
+    ],
+)
+async def test_an_unreachable_database_is_an_operators_mistake(url: str, sentence: str) -> None:
+    for action in (schema.migrate, schema.check):
+        with pytest.raises(OperatorError, match=sentence):
+            await action(url)
+
+
+async def test_every_sql_block_fits_the_schema(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    wrong = {}
+    for file, name in BLOCKS:
+        try:
+            await connection.prepare(queries.load(file)[name])
+        except asyncpg.PostgresError as error:
+            wrong[f"{file}.sql: {name}"] = str(error)
+    await connection.close()
+    assert wrong == {}
+
+
+def test_every_sql_block_is_used_by_a_module_that_loads_its_file() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")]
+    for file, name in BLOCKS:
+        # A module loads one file, or takes SQL from the one that does.
+        readers = [source for source in sources if re.search(rf'load\("{file}"\)|import SQL', source)]
+        assert any(f'SQL["{name}"]' in source for source in readers), f"{file}.sql: nobody uses {name}"
+
+
+def test_every_sql_block_that_is_asked_for_is_there() -> None:
+    names = {name for _, name in BLOCKS}
+    asked = {name for path in FOLDER.glob("*.py") for name in re.findall(r'SQL\["(\w+)"\]', path.read_text("utf-8"))}
+    assert asked - names == set()
