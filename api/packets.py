@@ -18,6 +18,7 @@ OUTCOME_WORDS = {
     Outcome.EXPIRED: "expired",
     Outcome.RETRACTED: "retracted",
 }
+_OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":'.encode() for outcome, word in OUTCOME_WORDS.items()}
 
 
 async def send_packet(call: Call) -> Answer:
@@ -73,7 +74,17 @@ async def claim(call: Call) -> Answer:
     """Take a share for the user. Losing is a normal answer; a repeat gives the same amount again."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     result = await call.engine.packets.claim(packet_id, user_id)
-    return Answer(200, orjson.dumps(_claim_answer(packet_id, user_id, result)))
+    return Answer(200, claim_body(packet_id, user_id, result))
+
+
+def claim_body(packet_id: str, user_id: str, result: ClaimResult) -> bytes:
+    """One claim's answer as JSON. Nothing in it needs escaping: both ids were checked."""
+    return b'%b%d,"packet_id":"%b","user_id":"%b"}' % (
+        _OPENINGS[result.outcome],
+        result.amount_fen,
+        packet_id.encode(),
+        user_id.encode(),
+    )
 
 
 async def claim_many(call: Call) -> Answer:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
 
     # Lanes and claiming.
-    lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 2
+    lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 1
     claims_per_call_max: Annotated[int, Field(ge=1, le=1_000)] = 500
     claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2

@@ -69,6 +69,11 @@ class Verifier:
             raise InvalidTokenError("The token has expired.")
         return claims
 
+    def remembered(self, token: bytes) -> TokenClaims | None:
+        """The claims of a token that was verified before and has not expired; None says nothing about it."""
+        claims = self._cached.get(token)
+        return claims if claims is not None and claims.expires_at_s > time.time() else None
+
     def _decoded(self, token: bytes) -> TokenClaims:
         if len(token) > TOKEN_BYTES_MAX:
             raise InvalidTokenError(f"The token is longer than {TOKEN_BYTES_MAX} bytes.")

@@ -125,6 +125,7 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
             "database_url": database_url,
             "data_dir": tmp_path / "data",
             "port": 0,
+            "lanes": 2,
             "claim_queue_max": 1_000,
             "backlog_max": 10_000,
             "sweep_interval_s": 0.05,
