@@ -24,5 +24,5 @@ async def script_calls_ms(client: Redis) -> AsyncIterator[list[float]]:
         calls_ms += [entry["duration"] / 1000 for entry in entries if entry["command"].startswith(b"EVAL")]
     finally:
         for name, value in usual.items():
-            await command(client, "CONFIG", "SET", name, value or "")
+            await command(client, "CONFIG", "SET", str(name), str(value))
         await command(client, "SLOWLOG", "RESET")

@@ -1,0 +1,115 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.events import (
+    Claim,
+    ClaimsEvent,
+    ClosedEvent,
+    Ending,
+    Event,
+    OpenedEvent,
+    Opening,
+    PacketClaims,
+    UnreadableEventError,
+    changes_of,
+    decode,
+)
+from engine.records import PacketState
+
+AT_MS = 1_790_000_000_000
+NUMBER = "1000700000000000001"
+
+users = st.text(min_size=1, max_size=8)
+numbers = st.integers(10**18, 11 * 10**17).map(str)
+shares = st.tuples(st.integers(0, 10**6), st.integers(1, 10**15)).map(lambda share: f"{share[0]}:{share[1]}")
+gifts = st.lists(st.tuples(users, shares), min_size=1, max_size=4)
+packets = st.builds(
+    lambda number, given, exhausted: PacketClaims(number, [g[0] for g in given], [g[1] for g in given], exhausted),
+    numbers,
+    gifts,
+    st.booleans(),
+)
+events = st.one_of(
+    st.builds(OpenedEvent, st.just(1), st.integers(0, 2**42), numbers),
+    st.builds(
+        ClosedEvent,
+        st.just(1),
+        st.integers(0, 2**42),
+        numbers,
+        st.sampled_from(PacketState),
+        st.integers(1, 10**6),
+        st.integers(1, 10**15),
+    ),
+    st.builds(ClaimsEvent, st.just(1), st.integers(0, 2**42), st.lists(packets, min_size=1, max_size=4)),
+)
+
+
+@given(events)
+def test_what_is_written_is_read(event: Event) -> None:
+    assert decode(msgspec.msgpack.encode(event)) == event
+
+
+@given(events, st.integers(100, 2**50))
+def test_changes_end_at_the_entrys_position_and_leave_no_gap(event: Event, position: int) -> None:
+    changes = changes_of(event, position)
+    counted = [change for change in changes if not (isinstance(change, Ending) and isinstance(event, ClaimsEvent))]
+    assert [change.position for change in counted] == list(range(position - event.changes + 1, position + 1))
+
+
+def test_claims_are_told_one_by_one() -> None:
+    event = ClaimsEvent(1, AT_MS, [PacketClaims(NUMBER, ["a:b", "c"], ["0:5", "1:7"], True)])
+    assert changes_of(event, 12) == [
+        Claim(int(NUMBER), "a:b", 0, 5, AT_MS, 11),
+        Claim(int(NUMBER), "c", 1, 7, AT_MS, 12),
+        Ending(int(NUMBER), PacketState.EXHAUSTED, 0, 0, AT_MS, 12),
+    ]
+
+
+def test_an_opening_and_a_closing_are_one_change_each() -> None:
+    assert changes_of(OpenedEvent(1, AT_MS, NUMBER), 3) == [Opening(int(NUMBER), AT_MS, 3)]
+    closed = ClosedEvent(1, AT_MS, NUMBER, PacketState.RETRACTED, 2, 12)
+    assert changes_of(closed, 4) == [Ending(int(NUMBER), PacketState.RETRACTED, 2, 12, AT_MS, 4)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ["opened", 2, AT_MS, NUMBER],
+        ["opened", 0, AT_MS, NUMBER],
+        ["opened", 1, AT_MS],
+        ["opened", 1, "now", NUMBER],
+        ["opened", 1, AT_MS, int(NUMBER)],
+        ["lost", 1, AT_MS, NUMBER],
+        ["closed", 1, AT_MS, NUMBER, "bored", 1, 1],
+        ["closed", 1, AT_MS, NUMBER, "expired", 1, 1.5],
+        ["claims", 1, AT_MS, [[NUMBER, ["ada"], [5], False]]],
+        {"kind": "opened"},
+        [],
+        None,
+    ],
+)
+def test_anything_else_is_unreadable(event: object) -> None:
+    with pytest.raises(UnreadableEventError):
+        decode(msgspec.msgpack.encode(event))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x94\xa6opened", b"not msgpack"])
+def test_what_is_no_msgpack_is_unreadable(payload: bytes) -> None:
+    with pytest.raises(UnreadableEventError):
+        decode(payload)
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        PacketClaims(NUMBER, ["ada"], ["0:5", "1:7"], False),
+        PacketClaims(NUMBER, ["ada"], ["0"], False),
+        PacketClaims(NUMBER, ["ada"], ["x:5"], False),
+        PacketClaims("not a number", ["ada"], ["0:5"], False),
+    ],
+)
+def test_shares_that_make_no_sense_are_unreadable(claimed: PacketClaims) -> None:
+    with pytest.raises(UnreadableEventError):
+        changes_of(ClaimsEvent(1, AT_MS, [claimed]), 10)

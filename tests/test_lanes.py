@@ -1,0 +1,57 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import keys
+from engine.lanes import is_packet_number, lane_of, new_packet_number
+from engine.settings import LANES_MAX
+
+
+@given(st.integers(0, LANES_MAX - 1))
+def test_a_number_names_its_lane_and_fits_a_bigint(lane: int) -> None:
+    number = new_packet_number(lane)
+    assert is_packet_number(number)
+    assert len(number) == 19
+    assert number.startswith("10")
+    assert lane_of(number) == lane
+    assert int(number) < 2**63
+
+
+def test_numbers_are_not_guessable_from_one_another() -> None:
+    numbers = [new_packet_number(7) for _ in range(2_000)]
+    assert len(set(numbers)) == 2_000
+    for place in range(5, 19):
+        assert {number[place] for number in numbers} == set("0123456789"), f"digit {place} is not random"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10",
+        "100070000000000000",  # 18 digits
+        "10007000000000000000",  # 20 digits
+        "1100700000000000000",
+        "1000700000000000000\n",
+        " 000700000000000000",
+        "10007000000000000x0",
+        "10007000000000000.0",
+        "-000700000000000000",
+        "１０００７００００００００００００００",
+        "10٠٠٧00000000000000",
+    ],
+)
+def test_what_is_no_number(text: str) -> None:
+    assert not is_packet_number(text)
+
+
+@given(st.integers(0, LANES_MAX - 1))
+def test_all_keys_of_a_lane_have_its_tag_and_no_other_braces(lane: int) -> None:
+    number = new_packet_number(lane)
+    of_packet = [kind(number) for kind in (keys.packet, keys.shares, keys.claims, keys.recipients)]
+    names = [keys.lane(lane), keys.events(lane), keys.due(lane), *of_packet]
+    assert len(set(names)) == 7
+    for name in names:
+        assert name.startswith(keys.tag(lane))
+        assert name.count("{") == name.count("}") == 1
+    assert keys.tag(lane) != keys.tag((lane + 1) % LANES_MAX)
