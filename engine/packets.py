@@ -30,6 +30,8 @@ from engine.store import Opened, Store
 
 SQL = load("packets")
 _NUMBER_TRIES_MAX = 5
+FINAL = frozenset({Outcome.CLAIMED, Outcome.ALREADY, Outcome.EMPTY, Outcome.EXPIRED, Outcome.RETRACTED})
+"""The outcomes that answer a user as they are."""
 _ENDED = {
     PacketState.EXHAUSTED: Outcome.EMPTY,
     PacketState.EXPIRED: Outcome.EXPIRED,
@@ -120,14 +122,15 @@ class Packets:
 
         Raises UnknownPacketError, NotInvitedError, and UnavailableError or one of its kinds when nothing was decided.
         """
-        return await self._decided(packet_id, user_id, await self._ask(packet_id, user_id))
+        result = await self.ask(packet_id, user_id)
+        return result if result.outcome in FINAL else await self.decided(packet_id, user_id, result)
 
     async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
         """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order."""
         answers: list[asyncio.Future[ClaimResult] | HongbaoError] = []
         for packet_id, user_id in claims:
             try:
-                answers.append(self._ask(packet_id, user_id))
+                answers.append(self.ask(packet_id, user_id))
             except HongbaoError as error:
                 answers.append(error)
         results: list[ClaimResult | HongbaoError] = []
@@ -135,19 +138,20 @@ class Packets:
             try:
                 if isinstance(answer, HongbaoError):
                     raise answer
-                results.append(await self._decided(packet_id, user_id, await answer))
+                results.append(await self.decided(packet_id, user_id, await answer))
             except HongbaoError as error:
                 results.append(error)
         return results
 
-    def _ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
+    def ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
+        """The first half of ``claim``: what the script answers. What is not in FINAL goes through ``decided``."""
         batcher = self._batchers.get(lane_of(packet_id))
         if batcher is None:
             raise UnknownPacketError("No packet has this number.")
         return batcher.claim(packet_id, user_id)
 
-    async def _decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
-        """Turn the outcomes that are no answer for a user into what they mean."""
+    async def decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
+        """The second half of ``claim``: turn outcomes that are no answer for a user into what they mean."""
         if result.outcome is Outcome.MISSING:
             return await self._remembered(packet_id, user_id)
         if result.outcome is Outcome.BUSY:

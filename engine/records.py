@@ -27,6 +27,9 @@ class Outcome(StrEnum):
     BUSY = "B"  # the lane's event backlog is at its bound
     CLAIMED = "C"
 
+    # Enum's own hashes the name in Python; outcomes are looked up once a claim.
+    __hash__ = str.__hash__
+
 
 class ClaimResult(NamedTuple):
     """One claim's answer. ``amount_fen`` is 0 unless the outcome is CLAIMED or ALREADY."""

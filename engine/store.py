@@ -24,6 +24,7 @@ USERS_PER_CALL_MAX = 1_000
 """The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
 
 _SHARES_PAGE = 1_000
+_OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
 
 
 class Opened(StrEnum):
@@ -160,8 +161,8 @@ class Store:
             arguments += (packet_id, len(users), *users)
         _, letters, values = await self._call(self._claim, lane, names, arguments)
         return [
-            ClaimResult(Outcome(letter), int(value.split(b":")[1]) if value else 0)
-            for letter, value in zip(letters.decode(), values, strict=True)
+            ClaimResult(_OUTCOMES[letter], int(value.split(b":")[1]) if value else 0)
+            for letter, value in zip(letters, values, strict=True)
         ]
 
     async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
