@@ -20,6 +20,7 @@ from engine.report import Report
 from engine.settings import Settings
 
 Result = TypeVar("Result")
+_AUDIT_S_MAX = 3_600.0
 
 app = typer.Typer(
     help="Hongbao, the red packet claim engine.",
@@ -127,7 +128,8 @@ def audit(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
         async with Engine.open(settings) as engine:
             return await run_audit(engine.pool, engine.store, engine.stream)
 
-    loaded = Settings.load(data_dir=data_dir)
+    # The whole books are read: no statement is too slow here.
+    loaded = Settings.load(data_dir=data_dir, database_timeout_s=_AUDIT_S_MAX)
     reach.check_has_books(loaded)
     with reach.reachable(loaded) as settings:
         findings = _run(examine(settings))

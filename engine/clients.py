@@ -20,6 +20,7 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises, an InternalClientError also when the server hangs up between two steps of one statement."""
 
+_CONNECT_S_MAX = 10.0
 RETRIES_MAX = 3
 """A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
 
@@ -59,16 +60,42 @@ async def check_redis(client: Redis) -> None:
         raise OperatorError(f"Redis does not answer: {error}") from None
 
 
-async def database_pool(url: str, *, connections_max: int) -> asyncpg.Pool:
-    """A pool on the ledger's database. Raises OperatorError, in one sentence, when it cannot be reached."""
+class _Pool(asyncpg.Pool):
+    """Waits for a connection, and for giving it back, no longer than for a statement; asyncpg's own waits for ever."""
+
+    wait_s_max: float = 10.0
+
+    def acquire(self, *, timeout: float | None = None) -> Any:  # noqa: ANN401  # as asyncpg declares it
+        """As asyncpg's, with the bound."""
+        return super().acquire(timeout=self.wait_s_max if timeout is None else timeout)
+
+
+async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> asyncpg.Pool:
+    """A pool on the ledger's database; ``timeout_s`` bounds each statement and the wait for a connection.
+
+    Raises OperatorError, in one sentence, when it cannot be reached.
+    """
     with _database_errors(url):
-        return await asyncpg.create_pool(url, min_size=1, max_size=connections_max, timeout=10, command_timeout=60)
+        pool = _Pool(
+            url,
+            min_size=1,
+            max_size=connections_max,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            timeout=min(timeout_s, _CONNECT_S_MAX),
+            command_timeout=timeout_s,
+        )
+        pool.wait_s_max = timeout_s
+        return await pool
 
 
 async def database_connection(url: str) -> asyncpg.Connection:
     """One connection of its own (for a session lock, or a short job). Raises OperatorError like the pool."""
     with _database_errors(url):
-        return await asyncpg.connect(url, timeout=10, command_timeout=60)
+        return await asyncpg.connect(url, timeout=_CONNECT_S_MAX, command_timeout=60)
 
 
 @contextmanager

@@ -47,7 +47,9 @@ class Engine:
                 "HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL are not set, and no `hongbao up` is running."
             )
         await schema.check(settings.database_url)
-        pool = await database_pool(settings.database_url, connections_max=settings.database_pool_max)
+        pool = await database_pool(
+            settings.database_url, connections_max=settings.database_pool_max, timeout_s=settings.database_timeout_s
+        )
         # A connection for each call that may be under way, so that a claim never waits for one.
         connections_max = settings.lanes * settings.calls_in_flight_max + _OTHER_CONNECTIONS
         redis = redis_client(settings.redis_url, connections_max=connections_max, timeout_s=settings.redis_timeout_s)

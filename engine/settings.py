@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
     backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    database_timeout_s: Annotated[float, Field(gt=0)] = 10.0
 
     # Opening, sweeping, persisting.
     shares_per_open_call_max: Annotated[int, Field(ge=1, le=7_000)] = 5_000
