@@ -1,0 +1,45 @@
+"""Figures out of raw runs: medians with their spread, ratios within a round."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What several rounds gave: the median, the least, the most, and of how many rounds."""
+
+    median: float
+    least: float
+    most: float
+    rounds: int
+
+    def text(self, form: str = ",.0f") -> str:
+        """As a report shows it: the median, and the spread in brackets."""
+        if self.rounds == 1:
+            return f"{self.median:{form}}"
+        return f"{self.median:{form}} ({self.least:{form}}–{self.most:{form}})"
+
+
+def figure(values: Iterable[float]) -> Figure | None:
+    """The figure of some values; None when there are none."""
+    known = sorted(values)
+    if not known:
+        return None
+    return Figure(statistics.median(known), known[0], known[-1], len(known))
+
+
+def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Figure | None:
+    """The ratios within each round that both have a value of (round -> value)."""
+    return figure(value / theirs[number] for number, value in ours.items() if theirs.get(number))
+
+
+def by_round(runs: Iterable[Mapping[str, object]], value: Callable[[Mapping[str, object]], float]) -> dict[int, float]:
+    """Round -> value, of the runs that are not void; a round run again counts with its last run."""
+    return {int(str(run["round"])): value(run) for run in runs if run.get("void") is None}
+
+
+def percentile(sorted_values: Sequence[float], share: float) -> float:
+    """The value that ``share`` of the values (0 to 1) do not exceed. The values are sorted and at least one."""
+    place = min(len(sorted_values) - 1, max(0, -(-int(share * 1_000_000) * len(sorted_values) // 1_000_000) - 1))
+    return sorted_values[place]

@@ -1,0 +1,140 @@
+"""Which peers can be had on this machine, and getting what they need: ``python -m benchmarks.peers [--install]``."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+HERE = Path(__file__).parent
+BUILD = platformdirs.user_cache_path("hongbao", appauthor=False) / "peers"
+"""What npm and the Go compiler make; nothing of it goes into the repository."""
+GO_ENVIRONMENT = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(BUILD / "go-cache")}
+NGINX_MODULES = Path("/usr/lib/nginx/modules")
+_NGINX_REDIS = Path("/usr/share/lua/5.1/nginx/redis.lua")
+_GO_PACKAGES = ("github.com/valyala/fasthttp", "github.com/gomodule/redigo")
+_APT = (
+    *("wrk", "redis-server", "nginx-light", "libnginx-mod-http-lua", "lua-nginx-redis"),
+    *("golang-go", "golang-github-valyala-fasthttp-dev", "golang-github-gomodule-redigo-dev"),
+)
+_APT_NODE = ("nodejs", "npm")
+_INSTALL_S_MAX = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """``missing`` is empty when the peer can be run, else it says why not, in one sentence."""
+
+    peer: str
+    missing: str
+
+
+def check(peer: str) -> Availability:
+    """Whether a peer can be run; builds what has to be built first."""
+    return Availability(peer, _CHECKS[peer]())
+
+
+def install() -> list[str]:
+    """Get what the peers need: Debian's packages (as root, with apt-get) and npm's. Gives what could not be had."""
+    problems = []
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        node = () if shutil.which("npm") else _APT_NODE  # often there from elsewhere, and then not to be had twice
+        wanted = [name for name in (*_APT, *node) if not _installed(name)]
+        if wanted and (why := _run("apt-get", "install", "--yes", "--no-install-recommends", *wanted)):
+            problems.append(f"apt-get: {why}")
+    else:
+        problems.append("Debian's packages need apt-get and root: install " + ", ".join(_APT))
+    if shutil.which("npm"):
+        if why := _npm_install():
+            problems.append(f"npm: {why}")
+    else:
+        problems.append("npm is not on PATH")
+    return problems
+
+
+def go_program() -> Path:
+    """The Go peer's program, once it is built."""
+    return BUILD / "go-peer"
+
+
+def fastify_folder() -> Path:
+    """Where the Fastify peer's packages are."""
+    return BUILD / "fastify"
+
+
+def _python(*modules: str) -> str:
+    absent = [module for module in modules if importlib.util.find_spec(module) is None]
+    return f"the Python package {absent[0]} is not installed" if absent else ""
+
+
+def _fastify() -> str:
+    if shutil.which("node") is None:
+        return "node is not on PATH"
+    if not (fastify_folder() / "node_modules/fastify").exists():
+        return "npm's fastify and ioredis are not installed (--install gets them)"
+    shutil.copyfile(HERE / "fastify/server.js", fastify_folder() / "server.js")
+    return ""
+
+
+def _nginx() -> str:
+    if shutil.which("nginx") is None:
+        return "nginx is not on PATH"
+    if not (NGINX_MODULES / "ngx_http_lua_module.so").exists():
+        return "nginx has no Lua module (Debian: libnginx-mod-http-lua)"
+    return "" if _NGINX_REDIS.exists() else "there is no nginx.redis (Debian: lua-nginx-redis)"
+
+
+def _go() -> str:
+    if shutil.which("go") is None:
+        return "the Go compiler is not on PATH"
+    for package in _GO_PACKAGES:
+        if not Path(GO_ENVIRONMENT["GOPATH"], "src", package).exists():
+            return f"Debian's copy of {package} is not installed"
+    return _build_go()
+
+
+def _build_go() -> str:
+    source = HERE / "go/main.go"
+    if go_program().exists() and go_program().stat().st_mtime > source.stat().st_mtime:
+        return ""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    return _run("go", "build", "-o", str(go_program()), str(source), variables=GO_ENVIRONMENT)
+
+
+def _npm_install() -> str:
+    fastify_folder().mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(HERE / "fastify/package.json", fastify_folder() / "package.json")
+    words = ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--omit=dev")
+    return _run(*words, cwd=fastify_folder())
+
+
+def _installed(package: str) -> bool:
+    found = subprocess.run(["dpkg", "-s", package], capture_output=True, check=False)
+    return found.returncode == 0
+
+
+def _run(*words: str, cwd: Path | None = None, variables: dict[str, str] | None = None) -> str:
+    """Run to the end; gives why it failed, empty if it did not."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **(variables or {})}
+    try:
+        ended = subprocess.run(
+            words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_INSTALL_S_MAX, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = (ended.stderr or ended.stdout).strip().splitlines()
+    return "" if ended.returncode == 0 else (lines[-1] if lines else f"it ended with {ended.returncode}")
+
+
+_CHECKS: dict[str, Callable[[], str]] = {
+    "textbook": lambda: _python("uvicorn", "httptools", "uvloop"),
+    "fastify": _fastify,
+    "nginx": _nginx,
+    "go": _go,
+    "postgres": lambda: _python("uvicorn", "httptools", "uvloop", "asyncpg"),
+}
+PEERS = tuple(_CHECKS)
