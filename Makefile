@@ -5,8 +5,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 DATA_DIR ?=
 PORT ?= 8080
+URL ?= http://127.0.0.1:$(PORT)
+USERS ?= 200
+EVE_S ?= 90
+LOAD_OPTIONS ?=
 
-.PHONY: help setup demo serve check format test bench lock clean
+.PHONY: help setup demo serve check format test bench load lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -43,6 +47,9 @@ test: $(READY) ## everything CI runs but `make check`
 bench: $(READY) ## what has been measured, measured again
 	@$(BIN)/python -m benchmarks.split
 	@$(BIN)/python -m benchmarks.scripts
+
+load: $(READY) ## the festival's eve, by locust, on the server at URL (`make serve`); USERS, EVE_S, DATA_DIR, LOAD_OPTIONS
+	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(LOAD_OPTIONS)
 
 lock: ## pin what pyproject.toml allows, newest first, in the lock files
 	@$(PYTHON) -m venv .venv-lock

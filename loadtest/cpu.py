@@ -1,0 +1,27 @@
+"""CPU seconds of running processes, to tell whether the test was busy or the tested."""
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+
+def of_tree(pid: int) -> dict[int, float]:
+    """CPU seconds so far by process id, of a process and all below it; empty when it has ended."""
+    seconds = {}
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds[process.pid] = times.user + times.system
+    return seconds
+
+
+def of_installation(run_dir: Path) -> dict[int, float]:
+    """CPU seconds so far by process id, of every process of `hongbao up`; empty when none runs here."""
+    seconds: dict[int, float] = {}
+    for path in run_dir.glob("*.pid"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            seconds |= of_tree(int(path.read_text().split()[0]))
+    return seconds

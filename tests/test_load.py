@@ -1,0 +1,159 @@
+"""`make load` as an operator runs it. Locust stays out of this process: importing it patches the standard library."""
+
+import csv
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtest.running import running
+from tests.conftest import free_port
+from tests.lying_front import front
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
+BACKEND = ("--act-token", "backend", "--admin-token", "bank")
+
+
+def words(url: str, report: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "loadtest.load", "--url", url, "--report", str(report), *more]
+
+
+def load(url: str, report: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words(url, report, *more), capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
+
+
+def rows(report: Path, name: str) -> list[dict[str, str]]:
+    (folder,) = report.iterdir()
+    with (folder / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.timeout(180)
+def test_make_load_ends_with_a_report_and_a_clean_audit(tmp_path: Path) -> None:
+    report = tmp_path / "load-report"
+    with running(workers=1) as engine:
+        options = f"--processes 2 --report {report}"
+        made = subprocess.run(
+            [
+                *("make", "--no-print-directory", "--old-file=.venv/.ready", "load"),
+                *(f"BIN={Path(sys.executable).parent}", f"URL={engine.base_url}", f"DATA_DIR={engine.data_dir}"),
+                *("USERS=40", "EVE_S=6", f"LOAD_OPTIONS={options}"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=ROOT,
+        )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "FAILED" not in made.stdout
+    assert "ok     all balances sum to zero" in made.stdout
+    assert "│ claimed" in made.stdout
+    (folder,) = report.iterdir()
+    assert f"The report: {folder}/report.html" in made.stdout
+    assert "<html" in (folder / "report.html").read_text()
+    by_name = {row["Name"]: int(row["Request Count"]) for row in rows(report, "eve_stats.csv")}
+    assert {"claim, group", "claim again, group", "claim, rain", "look at the claims", "deposit"} <= set(by_name)
+    assert sum(int(row["Failure Count"]) for row in rows(report, "eve_stats.csv")) == 0
+    # Both processes' last numbers are in the report: at most a claim of each of the last four users was cut off.
+    claims = sum(count for name, count in by_name.items() if name.startswith("claim"))
+    assert claims <= sum(_counted(made.stdout).values()) <= claims + 4
+
+
+def test_two_amounts_for_one_share_end_the_run_at_once(tmp_path: Path) -> None:
+    with front("two amounts") as url:
+        ended = load(url, tmp_path / "r", *BACKEND, "--users", "10", "--eve-s", "80", "--processes", "2")
+    assert ended.returncode == 1
+    assert "CONTRADICTION" in ended.stdout
+    assert "  midnight ..." not in ended.stdout, "it went on"
+
+
+def test_being_busy_is_counted_apart_and_asked_again(tmp_path: Path) -> None:
+    with front("busy") as url:
+        ended = load(url, tmp_path / "r", *BACKEND, "--users", "10", "--eve-s", "4", "--processes", "1")
+    assert ended.returncode == 0, ended.stdout
+    by_name = {row["Name"]: row for row in rows(tmp_path / "r", "eve_stats.csv")}
+    assert int(by_name["refused: busy"]["Request Count"]) > 0
+    assert int(by_name["refused: busy"]["Failure Count"]) == 0
+    assert int(by_name["claim, rain"]["Failure Count"]) == 0
+    assert "Not audited" in ended.stdout
+
+
+def test_no_server_is_said_in_a_sentence(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    ended = load(url, tmp_path / "r", *BACKEND)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(f"load: No server answers at {url} (Connection refused)")
+    assert ended.stdout.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--url", "http://192.0.2.1", *BACKEND), "--allow-remote 192.0.2.1"),
+        (("--users", "3", *BACKEND), "at least 10 users"),
+        (("--act-token", "backend"), "--admin-token"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(tmp_path: Path, more: tuple[str, ...], sentence: str) -> None:
+    ended = load("http://127.0.0.1:1", tmp_path / "r", *more)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("load: ")
+    assert sentence in ended.stdout
+    assert ended.stdout.count("\n") == 1
+
+
+def test_locust_alone_refuses_another_machine() -> None:
+    locust = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        "loadtest/locustfile.py",
+        "--headless",
+        "--host",
+        "http://192.0.2.1",
+    ]
+    ended = subprocess.run(locust, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert ended.returncode == 1
+    assert "--allow-remote 192.0.2.1" in ended.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+async def test_stopping_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> None:
+    with front("honest") as url, started(words(url, tmp_path / "r", *BACKEND, "--processes", "2")) as process:
+        all_of_them = psutil.Process(process.pid)
+
+        def descendants() -> list[psutil.Process]:
+            found = all_of_them.children(recursive=True)
+            return found if len(found) == 3 else []  # locust's master and two workers
+
+        below = await wait_until(descendants, timeout_s=30, what="locust and its workers running")
+        process.send_signal(stop)
+        output, _ = process.communicate(timeout=40)
+        assert process.returncode == 130
+        assert "nothing is left running" in output
+        await wait_until(lambda: not any(one.is_running() for one in below), timeout_s=5, what="all having ended")
+
+
+@contextmanager
+def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _counted(output: str) -> dict[str, int]:
+    """The table of claims by outcome, which follows its title."""
+    table = output[output.index("Claims by outcome") :].split("└", maxsplit=1)[0]
+    cells = [line.strip("│").split("│") for line in table.splitlines() if line.startswith("│")]
+    return {outcome.strip(): int(count.replace(",", "")) for outcome, count in cells}
