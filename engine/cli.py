@@ -150,7 +150,7 @@ def main() -> None:
     """Run the command; an error made on purpose is one sentence on stderr and exit code 1."""
     signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # what a command started is stopped first
     try:
-        app()
+        app(prog_name="hongbao")
     except HongbaoError as error:
         print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

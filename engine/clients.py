@@ -105,7 +105,7 @@ def _database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (*DATABASE_ERRORS, ValueError) as error:
-        raise OperatorError(f"Postgres does not answer: {error}") from None
+        raise OperatorError(f"Postgres does not answer: {str(error) or 'it was silent for too long'}") from None
 
 
 @contextmanager
