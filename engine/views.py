@@ -4,7 +4,7 @@ import asyncpg
 
 from engine.clients import ledger_errors
 from engine.cursors import parse
-from engine.errors import RecoveringError, UnavailableError, UnknownPacketError
+from engine.errors import RecoveringError, UnknownPacketError
 from engine.queries import load
 from engine.records import (
     ClaimRow,
@@ -22,6 +22,8 @@ SQL = load("packets")
 READ_WHOLE_COUNT_MAX = 1_000
 """Claims of a packet up to this size are read whole from Redis; of larger ones from the ledger, a moment behind."""
 _NEWEST = 2**63 - 1
+_UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
+"""States in which Redis may know more than the ledger; of what has ended the ledger has everything."""
 
 
 class Views:
@@ -116,12 +118,9 @@ class Views:
     async def _look(self, packet_id: str) -> tuple[asyncpg.Record, LiveCounts | None]:
         """The ledger's row, and what Redis holds; None there when the row says all (not opened yet, or ended)."""
         row = await self._row(packet_id)
-        try:
-            live = await self._store.counts(packet_id)
-        except UnavailableError:
-            if row["settled_at_ms"] is None:
-                raise
-            live = None
+        if row["state"] not in _UNDER_WAY:
+            return row, None
+        live = await self._store.counts(packet_id)
         if live is None and row["state"] == PacketState.OPEN:
             # It may have ended, settled and been dropped since the row was read.
             row = await self._row(packet_id)

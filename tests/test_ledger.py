@@ -39,7 +39,8 @@ class Books:
         await self.connection.execute(wallet.SQL["create"], "alice")
         await self.connection.execute(wallet.SQL["deposit"], "alice", total_fen)
         number = int(new_packet_number(self.lane))
-        terms: tuple[Any, ...] = (number, "alice", total_fen, count, "lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1)
+        split_terms = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1)
+        terms: tuple[Any, ...] = (number, "alice", total_fen, count, *split_terms)
         assert await self.connection.fetchval(packets.SQL["send"], *terms)
         return number
 
