@@ -107,7 +107,7 @@ class Guest(FastHttpUser):
                         check(verdict)
                     except (ContradictionError, KeyError, TypeError) as error:
                         response.failure(f"contradiction: {error}")
-                        self.evening.tell("contradiction", {"sentence": f"{name}: {error!r}"})
+                        self.evening.tell("ended", {"sentence": f"CONTRADICTION, {name}: {error!r}"})
                         return None
                     response.success()
                     return verdict

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 _COMPLAINTS_MAX = 10
-_TOLD_BY_LOG = ("CONTRADICTION", "load: ", "Traceback")
+_TOLD_BY_LOG = ("ENDED", "load: ", "Traceback")
 
 
 def requests_table(report_dir: Path) -> Table:

@@ -75,7 +75,7 @@ def prepare(environment: Environment, **_: object) -> None:
     if isinstance(runner, WorkerRunner):
         return
     runner.register_message("packet_sent", _pass_on)
-    runner.register_message("contradiction", _end)
+    runner.register_message("ended", _end)
     options = _options(environment)
     try:
         Eve(options.eve_s, options.eve_users)
@@ -96,17 +96,11 @@ def begin(environment: Environment, **_: object) -> None:
     runner, options = environment.runner, _options(environment)
     assert runner is not None
     if not isinstance(runner, MasterRunner):
-        checked_url(environment.host or "", options.allow_remote)  # the master's word is not taken for it
-        evenings.begin(
-            Evening(
-                run=options.eve_run,
-                process=runner.worker_index,  # type: ignore[attr-defined]  # both kinds that are left have one
-                groups=sending.groups_of(options.eve_users),
-                identities=_identities(options),
-                board=_board,
-                tell=runner.send_message,
-            )
-        )
+        try:
+            checked_url(environment.host or "", options.allow_remote)  # the master's word is not taken for it
+            evenings.begin(_evening(runner, options))
+        except OperatorError as error:
+            runner.send_message("ended", {"sentence": f"A worker cannot take part: {error}"})
     for announcement in _seeds:
         runner.send_message("packet_announced", announcement.as_message())
 
@@ -125,6 +119,17 @@ def _stop(runner: Runner) -> None:
 
 def _options(environment: Environment) -> Any:  # noqa: ANN401  # argparse's namespace
     return environment.parsed_options
+
+
+def _evening(runner: Runner, options: Any) -> Evening:  # noqa: ANN401
+    return Evening(
+        run=options.eve_run,
+        process=runner.worker_index,  # type: ignore[attr-defined]  # all that have users have one
+        groups=sending.groups_of(options.eve_users),
+        identities=_identities(options),
+        board=_board,
+        tell=runner.send_message,
+    )
 
 
 def _identities(options: Any) -> Identities:  # noqa: ANN401
@@ -150,8 +155,8 @@ def _hear(msg: Any, **_: object) -> None:  # noqa: ANN401
 
 
 def _end(environment: Environment, msg: Any, **_: object) -> None:  # noqa: ANN401
-    """A user was told two things that cannot both be true: nothing else matters now."""
-    _log.error("CONTRADICTION %s", msg.data["sentence"])
+    """A user was told two things that cannot both be true, or a worker cannot take part: nothing else matters now."""
+    _log.error("ENDED %s", msg.data["sentence"])
     environment.process_exit_code = 1
     assert environment.runner is not None
     gevent.spawn(environment.runner.quit)

@@ -17,7 +17,7 @@ from tests.lying_front import front
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
-BACKEND = ("--act-token", "backend", "--admin-token", "bank")
+BACKEND = ("--act-token", "backends-secret-word", "--admin-token", "banks-secret-word")
 
 
 def words(url: str, report: Path, *more: str) -> list[str]:
@@ -83,6 +83,8 @@ def test_being_busy_is_counted_apart_and_asked_again(tmp_path: Path) -> None:
     assert int(by_name["refused: busy"]["Failure Count"]) == 0
     assert int(by_name["claim, rain"]["Failure Count"]) == 0
     assert "Not audited" in ended.stdout
+    (folder,) = (tmp_path / "r").iterdir()
+    assert not [path for path in folder.iterdir() if "secret-word" in path.read_text()], "a token is in the report"
 
 
 def test_no_server_is_said_in_a_sentence(tmp_path: Path) -> None:
