@@ -44,12 +44,11 @@ format: $(READY) ## write the code as `make check` wants it
 test: $(READY) ## everything CI runs but `make check`
 	@$(BIN)/python -m pytest
 
-bench: $(READY) ## what has been measured, measured again
-	@$(BIN)/python -m benchmarks.split
-	@$(BIN)/python -m benchmarks.scripts
+bench: $(READY) ## the whole benchmark report (under 25 minutes); INSTALL=1 gets wrk, redis-server and the peers first
+	@$(BIN)/python -m benchmarks $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))
 
-load: $(READY) ## the festival's eve, by locust, on the server at URL (`make serve`); USERS, EVE_S, DATA_DIR, LOAD_OPTIONS
-	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(LOAD_OPTIONS)
+bench-quick: $(READY) ## the same with fewer and shorter runs (under 4 minutes)
+	@$(BIN)/python -m benchmarks --quick $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))
 
 lock: ## pin what pyproject.toml allows, newest first, in the lock files
 	@$(PYTHON) -m venv .venv-lock

@@ -1,4 +1,4 @@
-"""After every run: were the books kept? Ours by the persister and the audit, the peers' by comparing what they wrote."""
+"""After every run: were the books kept? Ours by persister and audit, the peers' by comparing what they wrote."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -85,10 +85,15 @@ def _events(client: Redis, world_: World) -> Counter[tuple[bytes, bytes, bytes]]
     told: Counter[tuple[bytes, bytes, bytes]] = Counter()
     for lane in world_.lanes:
         after = "-"
-        while page := client.xrange(keys.events(lane), after, "+", count=10_000):
-            told.update((f[b"packet"], f[b"user"], f[b"share"]) for _, f in page)
+        while page := _entries(client, keys.events(lane), after):
+            told.update((fields[b"packet"], fields[b"user"], fields[b"share"]) for _, fields in page)
             after = "(" + page[-1][0].decode()
     return told
+
+
+def _entries(client: Redis, stream: str, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    found: Any = client.xrange(stream, after, "+", count=10_000)  # typed too loosely to be of use
+    return list(found)
 
 
 def _shares_of(stage: Stage, world_: World) -> dict[str, Counter[bytes]]:
@@ -109,7 +114,9 @@ async def _splits(database_url: str) -> dict[str, Counter[bytes]]:
         await connection.close()
     shares = {}
     for row in rows:
-        amounts = split(SplitKind(row["split"]), *(row[n] for n in ("total_fen", "count", "min_fen", "max_fen", "seed")))
+        amounts = split(
+            SplitKind(row["split"]), *(row[n] for n in ("total_fen", "count", "min_fen", "max_fen", "seed"))
+        )
         shares[str(row["packet_id"])] = Counter(b"%d:%d" % pair for pair in enumerate(amounts.tolist()))
     return shares
 
@@ -124,8 +131,9 @@ async def _compare_wallets(database_url: str) -> list[str]:
     try:
         wrong = await connection.fetchval(
             """
-            SELECT count(*) FROM (SELECT user_id, sum(amount_fen) AS fen FROM shares WHERE user_id IS NOT NULL GROUP BY 1)
-            AS given FULL JOIN wallets USING (user_id) WHERE fen IS DISTINCT FROM balance_fen
+            SELECT count(*)
+            FROM (SELECT user_id, sum(amount_fen) AS fen FROM shares WHERE user_id IS NOT NULL GROUP BY 1) AS given
+            FULL JOIN wallets USING (user_id) WHERE fen IS DISTINCT FROM balance_fen
             """
         )
     finally:

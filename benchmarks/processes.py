@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks import cpu
 from engine.process import Command, Process
 
 START_S_MAX = 30.0
@@ -26,9 +27,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def start(argv: tuple[str, ...], *, variables: Mapping[str, str], cwd: Path, log_path: Path) -> Process:
     """Start a program that dies with this one and logs to ``log_path``."""
-    return Process(
-        Command(argv=argv, env=environment(variables), cwd=cwd, log_path=log_path, stop_timeout_s=30.0)
-    )
+    return Process(Command(argv=argv, env=environment(variables), cwd=cwd, log_path=log_path, stop_timeout_s=30.0))
 
 
 def hongbao(name: str, *, variables: Mapping[str, str], cwd: Path) -> Process:
@@ -67,3 +66,14 @@ def listens(port: int) -> bool:
     with socket.socket() as connection:
         connection.settimeout(1.0)
         return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def settle(process: Process, *, quiet_s: float = 0.5, timeout_s: float = 20.0) -> None:
+    """Block until a process that has just been started uses next to no CPU any more."""
+    deadline_s, used_s = time.monotonic() + timeout_s, -1.0
+    while time.monotonic() < deadline_s:
+        time.sleep(quiet_s)
+        now_s = cpu.used_s(process.pid)
+        if used_s > 0 and now_s - used_s < 0.1 * quiet_s:
+            return
+        used_s = now_s

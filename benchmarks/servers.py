@@ -21,7 +21,7 @@ GRAB_LUA = HERE / "grab.lua"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """``name`` as raw results know it, ``title`` as the report shows it. ``argv`` writes what it needs into a folder."""
+    """``name`` as raw results know it, ``title`` as the report shows it. ``argv`` writes files where needed."""
 
     name: str
     title: str

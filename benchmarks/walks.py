@@ -1,4 +1,4 @@
-"""Who taps which packet, in which order: the same for every server, in Lua for wrk and in Python for our own clients."""
+"""Who taps which packet, in which order: the same for every server, in Lua for wrk, in Python for our clients."""
 
 import json
 from collections.abc import Sequence

@@ -30,7 +30,7 @@ _DRAIN_S_MAX = 180.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """``packets`` have ``shares`` each. ``probe`` is one more, of two shares, on which a server's answers are checked."""
+    """``packets`` have ``shares`` each. ``probe`` is one more, of two shares, to check a server's answers."""
 
     packets: tuple[str, ...]
     shares: int
@@ -67,8 +67,8 @@ async def _fill(settings: Settings, packets: int, shares: int) -> list[str]:
         sent: list[str] = []
 
         async def send() -> None:
-            for number in itertools.takewhile(lambda number: number < packets, numbers):
-                sent.append(await _send(engine, f"packet-{number}", shares))
+            while (number := next(numbers)) < packets:
+                sent.append(await _send(engine, f"packet-{number}", shares))  # as they come: order means nothing
 
         await asyncio.gather(*(send() for _ in range(_SENDERS_AT_ONCE)))
         sent.append(await _send(engine, "probe", PROBE_SHARES))

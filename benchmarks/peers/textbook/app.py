@@ -38,9 +38,7 @@ async def claim(request: Request) -> JSONResponse:
     outcome, amount_fen = await request.app.state.grab(keys=keys, args=[packet_id, user_id])
     if outcome == "missing":
         return JSONResponse({"error": "no such packet"}, status_code=404)
-    return JSONResponse(
-        {"outcome": outcome, "amount_fen": int(amount_fen), "packet_id": packet_id, "user_id": user_id}
-    )
+    return JSONResponse({"outcome": outcome, "amount_fen": int(amount_fen), "packet_id": packet_id, "user_id": user_id})
 
 
 app = Starlette(routes=[Route("/v1/packets/{packet_id}/claims", claim, methods=["POST"])], lifespan=lifespan)

@@ -1,0 +1,134 @@
+"""``python -m benchmarks``: measure, audit, and write the report. The default is the whole of it (under 25 minutes)."""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks import (
+    durable,
+    machine,
+    memory,
+    open_loop,
+    persisting,
+    pictures,
+    report,
+    splits,
+    stage,
+    storms,
+    wrk,
+)
+from benchmarks.bench import Bench
+from benchmarks.peers import availability
+from benchmarks.plan import QUICK, WHOLE, Plan
+from benchmarks.servers import OURS, SERVERS, Server
+from engine.errors import HongbaoError
+
+PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
+    "A": ("all winners", storms.all_winners),
+    "B": ("group storm", storms.group_storm),
+    "C": ("one hot packet", storms.hot_packet),
+    "D": ("requests of 500", storms.batches),
+    "OPEN": ("open loop", open_loop.open_loop),
+    "E": ("everything on", durable.everything_on),
+    "AOF": ("append-only file", durable.append_only_file),
+    "F": ("persister alone", persisting.persister_alone),
+    "MEMORY": ("memory", memory.memory),
+    "G": ("split", splits.splits),
+}
+"""In the order in which they are measured: the open loop wants to know what A found."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure; 0 if the report is written, whatever it says, 1 if nothing could be measured, 130 if stopped."""
+    options = _options(arguments)
+    console = Console()
+    plan = QUICK if options.quick else WHOLE
+    if options.rounds:
+        plan = plan.with_rounds(options.rounds)
+    if options.install:
+        for problem in availability.install():
+            console.print(f"not installed: {problem}", markup=False)
+    if not wrk.found():
+        console.print("wrk is not on PATH (--install gets it from Debian's packages as root).", markup=False)
+        return 1
+    try:
+        results = measure(plan, options.only, console)
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left running.")
+        return 130
+    except HongbaoError as error:
+        console.print(f"Nothing could be measured: {error}", markup=False)
+        return 1
+    folder = options.out or Path(__file__).parent / "results" / results["date"]
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write(folder, results, pictures.draw(folder, results))
+    console.print(report.goal_table(results), markup=False, soft_wrap=True)
+    console.print(f"The report is in {folder / report.REPORT}", markup=False, soft_wrap=True)
+    return 0
+
+
+def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
+    """Do the chosen parts; gives everything raw."""
+    started_s, now = time.monotonic(), datetime.now(UTC)
+    servers, skipped = _servers()
+    for name, why in skipped.items():
+        console.print(f"skipped: {name}: {why}", markup=False)
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress, stage.stage() as prepared:
+        task = progress.add_task("", total=len(parts))
+
+        def say(text: str) -> None:
+            progress.console.print(f"{time.monotonic() - started_s:6.0f} s  {text}", markup=False, soft_wrap=True)
+
+        bench = Bench(stage=prepared, plan=plan, servers=servers, say=say)
+        for name in parts:
+            title, play = PARTS[name]
+            progress.update(task, description=f"{name}: {title}")
+            play(bench)
+            progress.advance(task)
+    return {
+        "date": now.strftime("%Y-%m-%d"),
+        "plan": dataclasses.asdict(plan),
+        "parts": parts,
+        "machine": machine.facts(),
+        "skipped": skipped,
+        "took_s": time.monotonic() - started_s,
+        "runs": bench.runs,
+        "others": bench.others,
+    }
+
+
+def _servers() -> tuple[list[Server], dict[str, str]]:
+    """Ours and the peers that can be run here, and why the others cannot."""
+    found = [availability.check(peer) for peer in availability.PEERS]
+    runnable = [SERVERS[peer.peer] for peer in found if not peer.missing]
+    return [OURS, *runnable], {peer.peer: peer.missing for peer in found if peer.missing}
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter runs (under 4 minutes)")
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, help="how many rounds")
+    parser.add_argument("--out", type=Path, help="where the report goes (default: benchmarks/results/<date>)")
+    parser.add_argument("--install", action="store_true", help="get what the peers need first (apt-get as root, npm)")
+    return parser.parse_args(arguments)
+
+
+def _parts(text: str) -> list[str]:
+    chosen = {name.strip().upper() for name in text.split(",")}
+    if unknown := chosen - PARTS.keys():
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if name in chosen]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""How much is measured: the whole report, or a quick look. Seconds and counts, never what is measured."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void."""
+
+    name: str
+    rounds: int
+    seconds: int
+    warm_up_s: int
+    batch_seconds: int
+    durable_seconds: int
+    aof_rounds: int
+    open_loop_seconds: int
+    packets_of_100: int
+    packets_of_10: int
+    hot_shares: int
+    persisted_claims: int
+    split_rounds: int
+    scattered: bool
+
+    def with_rounds(self, rounds: int) -> "Plan":
+        """The same with another number of rounds everywhere."""
+        return replace(self, rounds=rounds, aof_rounds=min(self.aof_rounds, rounds))
+
+
+WHOLE = Plan(
+    name="whole",
+    rounds=5,
+    seconds=3,
+    warm_up_s=1,
+    batch_seconds=1,
+    durable_seconds=5,
+    aof_rounds=3,
+    open_loop_seconds=5,
+    packets_of_100=4_000,
+    packets_of_10=1_800,
+    hot_shares=1_000_000,
+    persisted_claims=400_000,
+    split_rounds=9,
+    scattered=True,
+)
+QUICK = Plan(
+    name="quick",
+    rounds=2,
+    seconds=1,
+    warm_up_s=1,
+    batch_seconds=1,
+    durable_seconds=2,
+    aof_rounds=1,
+    open_loop_seconds=2,
+    packets_of_100=4_000,
+    packets_of_10=900,
+    hot_shares=1_000_000,
+    persisted_claims=300_000,
+    split_rounds=3,
+    scattered=False,
+)

@@ -1,0 +1,83 @@
+"""Workloads A to D: claims over HTTP, closed loop, no persister until the run is over (the peers have none)."""
+
+from benchmarks.bench import Bench
+from benchmarks.runs import Trial
+from benchmarks.servers import GO, ON_REDIS, OURS, Server
+from benchmarks.walks import BatchWalk, Walk
+
+CONNECTIONS = (64, 256)
+SCATTERED = 256
+"""In the scattered variant of A every claim in flight is for another packet."""
+GROUPS_AT_ONCE = 16
+BATCH_SIZE = 500
+BATCH_CONNECTIONS = 8
+HANDS_A_PACKET = (1, 10, 100)
+
+
+def all_winners(bench: Bench) -> None:
+    """A: packets of 100, each claimed by 100 users who come together, packet after packet; every claim wins."""
+    world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
+    for connections in CONNECTIONS:
+        walk = Walk(packets=world.packets, hands=100)
+        for number, server in bench.rounds(_taking_part(bench)):
+            bench.run(world, server, _trial(bench, "A", walk, connections), number)
+    if bench.plan.scattered:
+        walk = Walk(packets=world.packets, hands=100, at_once=SCATTERED)
+        for number, server in bench.rounds(_taking_part(bench, GO.name)):
+            bench.run(world, server, _trial(bench, "A scattered", walk, 256), number)
+
+
+def group_storm(bench: Bench) -> None:
+    """B: packets of 10, 100 hands, each taps twice: of 200 answers 10 are shares, 10 repeats, 180 refusals."""
+    world = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
+    walk = Walk(packets=world.packets, hands=100, taps=2, at_once=GROUPS_AT_ONCE)
+    for number, server in bench.rounds(_taking_part(bench)):
+        done = bench.run(world, server, _trial(bench, "B", walk, 256, all_win=False), number)
+        if done["void"] is None:
+            # Each winner tapped twice, so there are as many repeats as claims (but for the packets at the edges).
+            done["repeats_per_s"] = done["claims_per_s"]
+            done["refusals_per_s"] = done["answers_per_s"] - 2 * done["claims_per_s"]
+
+
+def hot_packet(bench: Bench) -> None:
+    """C: everyone claims from one packet of a million shares."""
+    world = bench.world("hot", packets=1, shares=bench.plan.hot_shares)
+    walk = Walk(packets=world.packets, hands=bench.plan.hot_shares)
+    for number, server in bench.rounds(_taking_part(bench, GO.name)):
+        bench.run(world, server, _trial(bench, "C", walk, 256), number)
+
+
+def batches(bench: Bench) -> None:
+    """D: a backend asks for 500 claims a request, of 1, 10 or 100 hands a packet."""
+    world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
+    for number, server in bench.rounds([OURS]):
+        for hands in HANDS_A_PACKET:
+            walk = BatchWalk(packets=world.packets, hands=100, size=BATCH_SIZE, hands_each=hands)
+            trial = Trial(
+                workload=f"D {hands}",
+                walk=walk,
+                connections=BATCH_CONNECTIONS,
+                duration_s=bench.plan.batch_seconds,
+                warm_up_s=1,
+                warm_up_share=0.1,  # it may come round again: repeats warm up as well
+                notes={"hands": hands},
+            )
+            bench.run(world, server, trial, number)
+
+
+def _taking_part(bench: Bench, *only: str) -> list[Server]:
+    """The servers on Redis that can be run; ``only`` ours and those named, if any are named."""
+    chosen = [server for server in bench.servers if server in ON_REDIS]
+    return [server for server in chosen if not only or server is OURS or server.name in only]
+
+
+def _trial(bench: Bench, workload: str, walk: Walk, connections: int, *, all_win: bool = True) -> Trial:
+    plan = bench.plan
+    return Trial(
+        workload=workload,
+        walk=walk,
+        connections=connections,
+        duration_s=plan.seconds,
+        warm_up_s=plan.warm_up_s,
+        all_win=all_win,
+    )

@@ -1,0 +1,170 @@
+"""The report's sections: one for each workload that was measured."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks import goals
+from benchmarks.figures import Figure, ratio
+from benchmarks.redis_server import APPENDFSYNC
+from benchmarks.runs import Run
+from benchmarks.selection import SERVERS, Selection, cpu_us
+from benchmarks.storms import HANDS_A_PACKET
+
+STORMS = (
+    ("A", 64, "A. All winners, 64 connections"),
+    ("A", 256, "A. All winners, 256 connections"),
+    ("A scattered", 256, "A, scattered: every claim in flight is for another packet, 256 connections"),
+    ("B", 256, "B. Group storm: 10 shares, 100 hands, each taps twice; 256 connections"),
+    ("C", 256, "C. One packet of a million shares, 256 connections"),
+)
+_STORM = ("server", "answers/s", "Hongbao's ratio", "claims/s", "repeats/s", "refusals/s")
+_COSTS = ("server us", "Redis us", "wrk us", "wrk of a core")
+PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all but the first column stand right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def sections(results: Mapping[str, Any]) -> Iterator[str]:
+    """Each section that there are results for."""
+    runs, others = results["runs"], results.get("others", {})
+    for workload, connections, title in STORMS:
+        if storm := list(_storm(runs, workload, connections)):
+            yield f"## {title}\n\n" + table([*_STORM, *_COSTS], storm)
+    for title, note, head, rows in (
+        ("D. Requests of 500 claims, 8 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
+        ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
+        ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
+        ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
+        ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
+        ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
+        ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
+        ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
+    ):
+        if found := list(rows):
+            yield f"## {title}\n\n" + table(head, found) + (f"\n\n{note}" if note else "")
+
+
+def _storm(runs: Sequence[Run], workload: str, connections: int) -> Iterator[list[str]]:
+    ours = Selection(runs, workload, "hongbao", connections).by_round("answers_per_s")
+    for server, title in SERVERS.items():
+        theirs = Selection(runs, workload, server, connections)
+        if (found := theirs.figure("answers_per_s")) is None:
+            continue
+        against = None if server == "hongbao" else ratio(ours, theirs.by_round("answers_per_s"))
+        kinds = [text(theirs.figure(f"{kind}_per_s"), spread=False) for kind in ("claims", "repeats", "refusals")]
+        costs = [text(theirs.figure(cpu_us(name)), ".1f", spread=False) for name in ("server", "redis", "wrk")]
+        share = text(theirs.figure("cpu_share/wrk"), ".0%", spread=False)
+        yield [title, found.text(), text(against, ".2f"), *kinds, *costs, share]
+
+
+_BATCHES = ("hands a packet", "claims/s", "API us a claim", "Redis us a claim", "together", "cores for the peak")
+_CORES = (
+    "Cores for the peak: 760,000 claims a second (the highest published peak, 2017) times the CPU time of API and "
+    "Redis a claim. Carrying them into the ledger comes on top (F), and so does whatever stands before the API."
+)
+
+
+def _batches(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for hands in HANDS_A_PACKET:
+        chosen = Selection(runs, f"D {hands}")
+        both = chosen.figure(cpu_us("server", "redis"))
+        if both is not None:
+            apart = [text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis")]
+            cores = f"{goals.cores_for_peak(both.median):.1f}"
+            yield [str(hands), text(chosen.figure("claims_per_s")), *apart, both.text(".2f"), cores]
+
+
+_DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us a claim")
+_E = "A claim counts once it is in Postgres: claims over the time until the last of them was there."
+
+
+def _durable(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for server in ("hongbao", "postgres"):
+        chosen = Selection(runs, "E", server)
+        if (durable := chosen.figure("durable_per_s")) is not None:
+            lag = [text(chosen.figure(name), ".2f") for name in ("lag_s_max", "drained_after_s")]
+            yield [SERVERS[server], durable.text(), text(chosen.figure("answers_per_s")), *lag, _by_process(chosen)]
+
+
+_APPEND_ONLY = ("appendfsync", "claims/s", "API us a claim", "Redis us a claim")
+_APPEND_ONLY_NOTE = "Workload A, 256 connections, our server, no persister. `off`: no such file."
+
+
+def _append_only(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for setting in APPENDFSYNC:
+        chosen = Selection([run for run in runs if run.get("appendfsync") == setting], "AOF")
+        if (rate := chosen.figure("answers_per_s")) is not None:
+            yield [setting, rate.text(), *(text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis"))]
+
+
+_PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us a claim")
+_F = "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions."
+
+
+def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
+    chosen = Selection(runs, "F")
+    if (rate := chosen.figure("durable_per_s")) is not None:
+        copy, share = text(chosen.figure("copy_per_s")), text(chosen.figure("share_of_copy"), ".2f")
+        yield [rate.text(), copy, share, text(chosen.figure("transactions")), _by_process(chosen)]
+
+
+_OPEN_LOOP = ("server", "asked/s", *(f"{name} ms" for name in PERCENTILES))
+_OPEN = (
+    "Half of the rate that each reached in A; arrivals drawn beforehand (Poisson); latency runs from the moment a "
+    "request was due to its whole answer. Up to 1 ms of each is the generator's own clock."
+)
+
+
+def _open_loop(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for server, title in SERVERS.items():
+        chosen = Selection(runs, "open loop", server)
+        if (rate := chosen.figure("rate_per_s")) is not None:
+            latencies = [text(chosen.figure(f"latency_ms/{name}"), ".2f") for name in PERCENTILES]
+            yield [title, text(rate, spread=False), *latencies]
+
+
+_SPLIT = ("shares", "us a split", "shares/s")
+
+
+def _split(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for time in others.get("split", {}).get("times", []):
+        millions = f"{time['shares_per_s'] / 1e6:.2f} million"
+        yield [f"{time['shares']:,}", f"{time['us_a_split']:,.1f}", millions]
+
+
+_CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest")
+_CLAIM_MEMORY = (
+    "Redis's own word (MEMORY USAGE of the claims hash, its key and its object included), every share claimed."
+)
+
+
+def _claim_memory(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    names = ("bytes_a_claim_whole", "user_and_amount_bytes", "bytes_a_claim")
+    for claims in others.get("memory", {}).get("claims", []):
+        yield [str(claims["shares"]), *(f"{claims[name]:.1f}" for name in names)]
+
+
+_REST = ("process", "processes", "RSS MiB", "PSS MiB")
+_REST_NOTE = "Nothing was asked yet. PSS divides shared pages among those who share them."
+
+
+def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, weight in others.get("memory", {}).get("at_rest", {}).items():
+        sizes = [f"{weight[kind] / 2**20:.0f}" for kind in ("rss_bytes", "pss_bytes")]
+        yield [name, str(weight["processes"]), *sizes]
+
+
+def _by_process(chosen: Selection) -> str:
+    medians = [(name, chosen.figure(cpu_us(name))) for name in chosen.processes()]
+    return ", ".join(f"{name} {found.median:.1f}" for name, found in medians if found)
+
+
+def text(found: Figure | None, form: str = ",.0f", *, spread: bool = True) -> str:
+    """A figure in a table's cell."""
+    if found is None:
+        return "–"
+    return found.text(form) if spread else f"{found.median:{form}}"
