@@ -50,6 +50,9 @@ bench: $(READY) ## the whole benchmark report (under 25 minutes); INSTALL=1 gets
 bench-quick: $(READY) ## the same with fewer and shorter runs (under 4 minutes)
 	@$(BIN)/python -m benchmarks --quick $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))
 
+load: $(READY) ## the festival's eve, by locust, on the server at URL (`make serve`); USERS, EVE_S, DATA_DIR, LOAD_OPTIONS
+	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(LOAD_OPTIONS)
+
 lock: ## pin what pyproject.toml allows, newest first, in the lock files
 	@$(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check .
