@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from loadtest.demo import Story
+    from loadtest.story import Story
 
 _BAR_WIDTH = 40
 _SHOWN = 5
@@ -17,8 +18,9 @@ _SHOWN = 5
 def show(console: Console, story: "Story", findings: Sequence[dict[str, object]]) -> None:
     """Print the whole report."""
     console.print(_happened(story))
-    console.print(_luckiest(story))
-    _picture(console, story)
+    if any(_is_emptied_lucky(view) for view in story.views.values()):
+        console.print(_luckiest(story))
+        _picture(console, story)
     _audit(console, findings)
     for problem in story.problems:
         console.print(f"FAILED {problem}", markup=False)
@@ -52,11 +54,15 @@ def _happened(story: "Story") -> Table:
     return table
 
 
+def _is_emptied_lucky(view: dict[str, object]) -> bool:
+    return view["split"] == "lucky" and view["luckiest"] is not None
+
+
 def _luckiest(story: "Story") -> Table:
     table = Table(title="手气最佳, the luckiest")
     for column in ("packet", "shares", "total", "luckiest", "amount"):
         table.add_column(column)
-    shown = [view for view in story.views.values() if view["split"] == "lucky" and view["luckiest"]][:_SHOWN]
+    shown = [view for view in story.views.values() if _is_emptied_lucky(view)][:_SHOWN]
     for view in shown:
         luckiest = view["luckiest"]
         assert isinstance(luckiest, dict)
@@ -67,8 +73,7 @@ def _luckiest(story: "Story") -> Table:
 
 def _picture(console: Console, story: "Story") -> None:
     """One lucky packet, a bar a share, in the order of claiming."""
-    small = [view for view in story.views.values() if view["luckiest"] and view["split"] == "lucky"]
-    view = min(small, key=lambda view: abs(int(str(view["count"])) - 12))
+    view = min(filter(_is_emptied_lucky, story.views.values()), key=lambda view: abs(int(str(view["count"])) - 12))
     shares = [
         (user_id, amount_fen)
         for (packet_id, user_id), amount_fen in story.answers.amounts.items()
@@ -83,15 +88,18 @@ def _picture(console: Console, story: "Story") -> None:
 
 
 def _audit(console: Console, findings: Sequence[dict[str, object]]) -> None:
-    console.print("The audit:")
+    table = Table(title="The audit", box=None, title_justify="left", pad_edge=False)
+    table.add_column("")
+    table.add_column("invariant")
+    table.add_column("examined", justify="right")
     for finding in findings:
-        mark = "ok    " if finding["holds"] else "FAILED"
-        line = f"  {mark} {finding['statement']} ({finding['examined']:,} examined)"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        table.add_row("ok" if finding["holds"] else "FAILED", str(finding["statement"]), f"{finding['examined']:,}")
         problems = finding["problems"]
         assert isinstance(problems, list)
         for problem in problems:
-            console.print(f"         {problem}", markup=False)
+            table.add_row("", escape(f"- {problem}"))
+    console.print(table)
+    console.print()
 
 
 def _yuan(fen: int) -> str:

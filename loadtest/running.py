@@ -1,15 +1,17 @@
 """A `hongbao up` of one's own: started on a free port, watched, stopped."""
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import embedded
+from engine import embedded, tether
 
 _STOP_S_MAX = 60.0
 
@@ -44,7 +46,8 @@ def running(*, workers: int) -> Iterator[Running]:
             with _process(data_dir, workers) as base_url:
                 yield Running(base_url, data_dir)
         finally:
-            embedded.remove(data_dir)
+            with _patient():
+                embedded.remove(data_dir)
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def _process(data_dir: Path, workers: int) -> Iterator[str]:
     words = ("up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
     with (data_dir / "up.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "engine.cli", *words],
+            [*_tethered(), sys.executable, "-m", "engine.cli", *words],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
@@ -66,7 +69,13 @@ def _process(data_dir: Path, workers: int) -> Iterator[str]:
                 raise NotStartedError((data_dir / "up.log").read_text(errors="replace").strip())
             yield line.split()[1]
         finally:
-            _stop(process)
+            with _patient():
+                _stop(process)
+
+
+def _tethered() -> list[str]:
+    """Words before a command that make the kernel stop it, in order, when this process is killed."""
+    return [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGTERM)), "-", "-"]
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
@@ -78,3 +87,17 @@ def _stop(process: "subprocess.Popen[str]") -> None:
         process.wait()
     if process.stdout is not None:
         process.stdout.close()
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """What ends us has been heard: a second Ctrl-C must not keep us from stopping what we started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

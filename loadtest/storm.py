@@ -11,10 +11,12 @@ import orjson
 
 _TRIES_MAX = 20
 _RETRY_S = 0.1
+_ANSWER_S_MAX = 30.0
+_LOST = (aiohttp.ClientConnectionError, TimeoutError)
 
 
 class ContradictionError(Exception):
-    """Two answers that cannot both be true."""
+    """Two answers that cannot both be true, one that should not be, or none at all."""
 
 
 @dataclass(slots=True)
@@ -37,12 +39,17 @@ class Answers:
 
 
 class Client:
-    """The API as one caller after the other; ``tokens`` maps a user to a bearer token."""
+    """The API as one caller after the other; ``tokens`` maps a user to a bearer token.
+
+    A 503 or a lost connection decided nothing that a repeat would not tell: everything is asked again, a bounded number
+    of times. Each method raises ContradictionError when no answer comes, or one that is not a success.
+    """
 
     def __init__(self, base_url: str, tokens: dict[str, str], connections: int) -> None:
         self._base_url, self._tokens = base_url, tokens
         self._connector = aiohttp.TCPConnector(limit=connections)
-        self._session = aiohttp.ClientSession(connector=self._connector)
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_S_MAX)
+        self._session = aiohttp.ClientSession(connector=self._connector, timeout=timeout)
 
     async def __aenter__(self) -> "Client":
         """Nothing to do: connections are made when needed."""
@@ -53,46 +60,66 @@ class Client:
         await self._session.close()
 
     async def get(self, path: str, user_id: str) -> dict[str, object]:
-        """GET as a user; raises aiohttp.ClientResponseError for anything but 200."""
-        async with self._session.get(self._base_url + path, headers=self._headers(user_id)) as response:
-            response.raise_for_status()
-            answer: dict[str, object] = orjson.loads(await response.read())
-            return answer
+        """GET as a user."""
+        answer: dict[str, object] = orjson.loads(await self._ask("GET", path, self._headers(user_id)))
+        return answer
 
     async def text(self, path: str) -> str:
         """GET without a token."""
-        async with self._session.get(self._base_url + path) as response:
-            response.raise_for_status()
-            return await response.text()
+        return (await self._ask("GET", path, {})).decode()
 
     async def post(self, path: str, user_id: str, body: dict[str, object], key: str) -> dict[str, object]:
-        """POST what must happen once, with an Idempotency-Key; raises for anything but 2xx."""
+        """POST what must happen once, with an Idempotency-Key."""
         headers = {**self._headers(user_id), "Idempotency-Key": key}
-        async with self._session.post(self._base_url + path, json=body, headers=headers) as response:
-            response.raise_for_status()
-            answer: dict[str, object] = orjson.loads(await response.read())
-            return answer
+        answer: dict[str, object] = orjson.loads(await self._ask("POST", path, headers, body))
+        return answer
+
+    async def claims(self, packet_id: str, user_id: str) -> dict[str, int]:
+        """Everybody's share of a packet, in fen, from all its pages."""
+        listed: dict[str, int] = {}
+        after = ""
+        while True:
+            page = await self.get(f"/v1/packets/{packet_id}/claims?limit=1000{after}", user_id)
+            rows = page["claims"]
+            assert isinstance(rows, list)
+            listed |= {row["user_id"]: row["amount_fen"] for row in rows}
+            if page["next"] is None:
+                return listed
+            after = f"&after={page['next']}"
 
     async def claim(self, packet_id: str, user_id: str, answers: Answers) -> None:
-        """Claim until there is an answer; a 503 or a lost connection decided nothing that a repeat would not tell."""
-        url = f"{self._base_url}/v1/packets/{packet_id}/claims"
+        """Claim until there is an answer, and note it."""
+        path, headers = f"/v1/packets/{packet_id}/claims", self._headers(user_id)
+        told = orjson.loads(await self._ask("POST", path, headers, answers=answers))
+        answers.take(packet_id, user_id, told["outcome"], told["amount_fen"])
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: dict[str, object] | None = None,
+        answers: Answers | None = None,
+    ) -> bytes:
+        """The body of the first answer; how long it took and how often it was asked for is noted in ``answers``."""
         for _ in range(_TRIES_MAX):
             started_s = time.perf_counter()
             try:
-                async with self._session.post(url, headers=self._headers(user_id)) as response:
-                    body = await response.read()
-                    if response.status == 200:
-                        answers.latencies_ms.append((time.perf_counter() - started_s) * 1000)
-                        told = orjson.loads(body)
-                        answers.take(packet_id, user_id, told["outcome"], told["amount_fen"])
-                        return
-                    if response.status != 503:
-                        raise ContradictionError(f"a claim was answered {response.status}: {body!r}")
-            except aiohttp.ClientConnectionError:
+                async with self._session.request(method, self._base_url + path, headers=headers, json=body) as response:
+                    answer = await response.read()
+            except _LOST:
                 pass
-            answers.retried += 1
+            else:
+                if response.ok:
+                    if answers is not None:
+                        answers.latencies_ms.append((time.perf_counter() - started_s) * 1000)
+                    return answer
+                if response.status != 503:
+                    raise ContradictionError(f"{method} {path} was answered {response.status}: {answer.decode()}")
+            if answers is not None:
+                answers.retried += 1
             await asyncio.sleep(_RETRY_S)
-        raise ContradictionError(f"a claim on {packet_id} had no answer in {_TRIES_MAX} tries")
+        raise ContradictionError(f"{method} {path} had no answer in {_TRIES_MAX} tries")
 
     def _headers(self, user_id: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._tokens[user_id]}"}
@@ -103,7 +130,7 @@ async def storm(
 ) -> float:
     """``hands`` clients work through the taps (packet, user), each asking its next when it was answered.
 
-    Gives the seconds it took; ``tapped`` is called after each answer.
+    Gives the seconds it took; ``tapped`` is called after each answer. Raises the first ContradictionError.
     """
     waiting = iter(taps)
 
@@ -113,7 +140,13 @@ async def storm(
             tapped()
 
     started_s = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(hands):
-            group.create_task(hand())
+    contradiction: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(hands):
+                group.create_task(hand())
+    except* ContradictionError as found:
+        contradiction = found.exceptions[0]
+    if contradiction is not None:
+        raise contradiction
     return time.perf_counter() - started_s
