@@ -1,13 +1,13 @@
 """Group commit for claims: while a script call is under way, the claims that arrive wait and go together in the next.
 
-No timer and no added delay: an idle lane's claim leaves in the same turn of the event loop. The queue is bounded; past
+No timer and no added delay: an idle lane's claim leaves in the same turn of the event loop. What waits is bounded; past
 it a claim is refused before it reaches Redis.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from engine import metrics
 from engine.errors import OverloadedError, UnavailableError
@@ -16,10 +16,54 @@ from engine.settings import Settings
 from engine.store import Store
 
 
-class _Waiting(NamedTuple):
-    packet_id: str
-    user_id: str
-    answer: asyncio.Future[ClaimResult]
+class _Singles:
+    """Claims that came one by one and will leave together; each has its own answer."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}
+        self.size = 0
+        self._answers: dict[str, list[asyncio.Future[ClaimResult]]] = {}
+
+    def add(self, packet_id: str, user_id: str, answer: "asyncio.Future[ClaimResult]") -> None:
+        users = self.asked.get(packet_id)
+        if users is None:
+            self.asked[packet_id], self._answers[packet_id] = [user_id], [answer]
+        else:
+            users.append(user_id)
+            self._answers[packet_id].append(answer)
+        self.size += 1
+
+    def resolve(self, results: list[ClaimResult]) -> None:
+        result = iter(results)
+        for answers in self._answers.values():
+            # A client that went away has cancelled its future; its claim stands all the same.
+            for answer in answers:
+                if answer.done():
+                    next(result)
+                else:
+                    answer.set_result(next(result))
+
+    def fail(self, error: Exception) -> None:
+        for answers in self._answers.values():
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(error)
+
+
+class _Order:
+    """Claims that came together and leave together, with one answer for all."""
+
+    def __init__(self, asked: Mapping[str, Sequence[str]], size: int) -> None:
+        self.asked, self.size = asked, size
+        self.answer: asyncio.Future[list[ClaimResult]] = asyncio.get_running_loop().create_future()
+
+    def resolve(self, results: list[ClaimResult]) -> None:
+        if not self.answer.done():
+            self.answer.set_result(results)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Batcher:
@@ -27,8 +71,10 @@ class Batcher:
 
     def __init__(self, store: Store, lane: int, settings: Settings) -> None:
         self._store, self._lane = store, lane
-        self._queue: deque[_Waiting] = deque()
-        self._queue_max = settings.claim_queue_max
+        self._waiting: deque[_Singles | _Order] = deque()
+        self._open = _Singles()  # the last of those that wait, if it still takes claims
+        self._size = 0
+        self._size_max = settings.claim_queue_max
         self._per_call_max = settings.claims_per_call_max
         self._calls_max = settings.calls_in_flight_max
         self._backlog_max = settings.backlog_max
@@ -36,26 +82,44 @@ class Batcher:
         self._scheduled = False
         self._closed = False
 
-    def claim(self, packet_id: str, user_id: str) -> asyncio.Future[ClaimResult]:
+    def claim(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
         """Queue one claim; the future gives its answer, or what ``Store.claim`` raises.
 
-        Raises OverloadedError when the queue is full. Cancelling the future does not take the claim back.
+        Raises OverloadedError when too many wait. Cancelling the future does not take the claim back.
         """
-        if self._closed:
-            raise UnavailableError("This process is shutting down.")
-        if len(self._queue) >= self._queue_max:
-            raise OverloadedError("Too many claims are waiting.")
+        self._admit(1)
+        if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
+            self._open = _Singles()
+            self._waiting.append(self._open)
         answer: asyncio.Future[ClaimResult] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(packet_id, user_id, answer))
-        self._schedule()
+        self._open.add(packet_id, user_id, answer)
         return answer
+
+    def claim_all(self, asked: Mapping[str, Sequence[str]]) -> "asyncio.Future[list[ClaimResult]]":
+        """Queue claims (packet -> users, at most 1,000 in all) that go in one call; results in the order of iteration.
+
+        Raises OverloadedError when too many wait.
+        """
+        size = sum(map(len, asked.values()))
+        self._admit(size)
+        order = _Order(asked, size)
+        self._waiting.append(order)
+        return order.answer
 
     async def close(self) -> None:
         """Refuse new claims and wait for the answers of all that are queued."""
         self._closed = True
-        while self._calls or self._queue:
+        while self._calls or self._waiting:
             self._send()
             await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+
+    def _admit(self, size: int) -> None:
+        if self._closed:
+            raise UnavailableError("This process is shutting down.")
+        if self._size + size > self._size_max:
+            raise OverloadedError("Too many claims are waiting.")
+        self._size += size
+        self._schedule()
 
     def _schedule(self) -> None:
         # Once a turn of the loop, after every handler that is ready has queued its claim.
@@ -65,37 +129,27 @@ class Batcher:
 
     def _send(self) -> None:
         self._scheduled = False
-        while self._queue and len(self._calls) < self._calls_max:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._per_call_max))]
+        while self._waiting and len(self._calls) < self._calls_max:
+            batch = self._waiting.popleft()
+            self._size -= batch.size
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
             call.add_done_callback(self._sent)
 
     def _sent(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        if self._queue:
+        if self._waiting:
             self._schedule()
 
-    async def _call(self, batch: list[_Waiting]) -> None:
-        asked: dict[str, list[str]] = {}
-        answers: dict[str, list[asyncio.Future[ClaimResult]]] = {}
-        for packet_id, user_id, answer in batch:
-            asked.setdefault(packet_id, []).append(user_id)
-            answers.setdefault(packet_id, []).append(answer)
-        in_order = [answer for waiting in answers.values() for answer in waiting]
+    async def _call(self, batch: _Singles | _Order) -> None:
         started_s = time.perf_counter()
         try:
-            results = await self._store.claim(self._lane, asked, backlog_max=self._backlog_max)
+            results = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max)
         except Exception as error:
-            for answer in in_order:
-                if not answer.done():
-                    answer.set_exception(error)
+            batch.fail(error)  # whatever it is, everyone who waits must hear of it
             return
-        for answer, result in zip(in_order, results, strict=True):
-            # A client that went away has cancelled its future; its claim stands all the same.
-            if not answer.done():
-                answer.set_result(result)
+        batch.resolve(results)
         metrics.SCRIPT_SECONDS.labels("claim").observe(time.perf_counter() - started_s)
-        metrics.CLAIM_BATCH_SIZE.observe(len(batch))
-        for outcome, count in Counter(result.outcome for result in results).items():
+        metrics.CLAIM_BATCH_SIZE.observe(batch.size)
+        for outcome, count in Counter([result.outcome for result in results]).items():
             metrics.CLAIMS.labels(outcome.name.lower()).inc(count)

@@ -32,6 +32,7 @@ SQL = load("packets")
 _NUMBER_TRIES_MAX = 5
 FINAL = frozenset({Outcome.CLAIMED, Outcome.ALREADY, Outcome.EMPTY, Outcome.EXPIRED, Outcome.RETRACTED})
 """The outcomes that answer a user as they are."""
+_UNKNOWN = UnknownPacketError("No packet has this number.")
 _ENDED = {
     PacketState.EXHAUSTED: Outcome.EMPTY,
     PacketState.EXPIRED: Outcome.EXPIRED,
@@ -126,22 +127,48 @@ class Packets:
         return result if result.outcome in FINAL else await self.decided(packet_id, user_id, result)
 
     async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
-        """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order."""
-        answers: list[asyncio.Future[ClaimResult] | HongbaoError] = []
-        for packet_id, user_id in claims:
-            try:
-                answers.append(self.ask(packet_id, user_id))
-            except HongbaoError as error:
-                answers.append(error)
-        results: list[ClaimResult | HongbaoError] = []
-        for (packet_id, user_id), answer in zip(claims, answers, strict=True):
-            try:
-                if isinstance(answer, HongbaoError):
-                    raise answer
-                results.append(await self.decided(packet_id, user_id, await answer))
-            except HongbaoError as error:
-                results.append(error)
+        """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order.
+
+        One script call a lane, so at most 1,000 claims.
+        """
+        results: list[ClaimResult | HongbaoError] = [_UNKNOWN] * len(claims)
+        lanes: dict[int, dict[str, list[int]]] = {}
+        for place, (packet_id, _) in enumerate(claims):
+            packets = lanes.setdefault(lane_of(packet_id), {})
+            packets.setdefault(packet_id, []).append(place)
+        await asyncio.gather(*(self._claim_lane(lane, packets, claims, results) for lane, packets in lanes.items()))
         return results
+
+    async def _claim_lane(
+        self,
+        lane: int,
+        packets: Mapping[str, Sequence[int]],
+        claims: Sequence[tuple[str, str]],
+        results: list[ClaimResult | HongbaoError],
+    ) -> None:
+        """Claim what is asked of one lane (packet -> places in ``claims``) and put the answers in their places."""
+        batcher = self._batchers.get(lane)
+        if batcher is None:
+            return
+        places = [place for packet_places in packets.values() for place in packet_places]
+        try:
+            answers = await batcher.claim_all(
+                {
+                    packet_id: [claims[place][1] for place in packet_places]
+                    for packet_id, packet_places in packets.items()
+                }
+            )
+        except HongbaoError as error:
+            for place in places:
+                results[place] = error
+            return
+        for place, answer in zip(places, answers, strict=True):
+            results[place] = answer
+            if answer.outcome not in FINAL:
+                try:
+                    results[place] = await self.decided(*claims[place], answer)
+                except HongbaoError as error:
+                    results[place] = error
 
     def ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
         """The first half of ``claim``: what the script answers. What is not in FINAL goes through ``decided``."""

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+import msgspec
 
 
 class PacketState(StrEnum):
@@ -31,8 +32,11 @@ class Outcome(StrEnum):
     __hash__ = str.__hash__
 
 
-class ClaimResult(NamedTuple):
-    """One claim's answer. ``amount_fen`` is 0 unless the outcome is CLAIMED or ALREADY."""
+class ClaimResult(msgspec.Struct, frozen=True, gc=False):
+    """One claim's answer. ``amount_fen`` is 0 unless the outcome is CLAIMED or ALREADY.
+
+    A Struct, because one is made for every claim and this is the record that is made fastest.
+    """
 
     outcome: Outcome
     amount_fen: int

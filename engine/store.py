@@ -160,10 +160,8 @@ class Store:
             )
             arguments += (packet_id, len(users), *users)
         _, letters, values = await self._call(self._claim, lane, names, arguments)
-        return [
-            ClaimResult(_OUTCOMES[letter], int(value.split(b":")[1]) if value else 0)
-            for letter, value in zip(letters, values, strict=True)
-        ]
+        amounts_fen = [int(value.split(b":")[1]) if value else 0 for value in values]
+        return list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
 
     async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
         """End a packet, EXPIRED or RETRACTED; gives the reply and, with CLOSED, how many shares and fen go back."""

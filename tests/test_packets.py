@@ -11,7 +11,6 @@ from engine import keys, packets
 from engine.engine import Engine
 from engine.errors import (
     BusyError,
-    HongbaoError,
     InsufficientFundsError,
     NotInvitedError,
     OpeningError,
@@ -141,7 +140,9 @@ async def test_each_user_gets_one_share_and_the_last_ends_it(engine: Engine) -> 
     }
     by_user: dict[str, set[ClaimResult]] = {}
     for user, result in zip(users, results, strict=True):
-        by_user.setdefault(user, set()).add(result._replace(outcome=Outcome.ALREADY) if result.amount_fen else result)
+        by_user.setdefault(user, set()).add(
+            ClaimResult(Outcome.ALREADY, result.amount_fen) if result.amount_fen else result
+        )
     assert all(len(told) == 1 for told in by_user.values())
     assert sum(next(iter(told)).amount_fen for told in by_user.values()) == 1_000
 
@@ -214,8 +215,8 @@ async def test_many_claims_are_answered_in_their_order_each_for_itself(engine: E
         UnknownPacketError,
         Outcome.CLAIMED,
     ]
-    assert [answer for answer in answers if isinstance(answer, HongbaoError)] != []
-    assert answers[0] == (Outcome.CLAIMED, answers[4][1])  # type: ignore[index]
+    amounts_fen = [answer.amount_fen for answer in answers if isinstance(answer, ClaimResult)]
+    assert amounts_fen[0] == amounts_fen[1] > 0
     assert await engine.packets.claim_many([]) == []
 
 
@@ -231,8 +232,8 @@ async def test_a_claim_is_remembered_when_redis_has_dropped_the_packet(engine: E
     again = [await engine.packets.claim(packet.packet_id, "bob") for packet in (gone, ran_out)]
     assert [result.outcome for result in again] == [Outcome.ALREADY, Outcome.ALREADY]
     assert [result.amount_fen for result in again] == [result.amount_fen for result in first]
-    assert await engine.packets.claim(gone.packet_id, "eve") == (Outcome.EMPTY, 0)
-    assert await engine.packets.claim(ran_out.packet_id, "eve") == (Outcome.EXPIRED, 0)
+    assert await engine.packets.claim(gone.packet_id, "eve") == ClaimResult(Outcome.EMPTY, 0)
+    assert await engine.packets.claim(ran_out.packet_id, "eve") == ClaimResult(Outcome.EXPIRED, 0)
 
 
 async def test_an_open_packet_that_redis_has_lost_is_not_called_over(engine: Engine, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from engine.engine import Engine
 from engine.errors import UnavailableError
 from engine.lanes import lane_of
 from engine.processes import run_sweeper
-from engine.records import Outcome, PacketState
+from engine.records import ClaimResult, Outcome, PacketState
 from engine.settings import Settings
 from engine.store import Store
 from engine.sweeper import sweep, sweep_lane
@@ -76,6 +76,8 @@ async def test_several_sweepers_over_hundreds_of_packets_give_each_back_once(
             await settled(engine, *left)
             await caught_up(engine)
     assert await refunds(engine) == {packet_id: [rest] for packet_id, rest in left.items() if rest}
+    # The ledger would refuse a second refund; it must not even be asked for one.
+    assert await engine.pool.fetchval("SELECT count(*) FROM quarantine") == 0
     for sender in senders:
         assert (await engine.wallets.get(sender)).balance_fen == back[sender]
     assert await engine.pool.fetchval("SELECT sum(balance_fen) FROM accounts WHERE kind = 'custody'") == 0
@@ -88,11 +90,11 @@ async def test_a_claim_after_the_time_never_wins_though_no_sweeper_came(engine: 
     await let_time_run_out(engine, sent.packet_id)
     late = await asyncio.gather(*(engine.packets.claim(sent.packet_id, f"late{number}") for number in range(20)))
     assert set(late) == {(Outcome.EXPIRED, 0)}
-    assert await engine.packets.claim(sent.packet_id, "bob") == (Outcome.ALREADY, first.amount_fen)
+    assert await engine.packets.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
     for lane in engine.lanes:
         await sweep_lane(engine.store, lane, 10)
-    assert await engine.packets.claim(sent.packet_id, "late0") == (Outcome.EXPIRED, 0)
-    assert await engine.packets.claim(sent.packet_id, "bob") == (Outcome.ALREADY, first.amount_fen)
+    assert await engine.packets.claim(sent.packet_id, "late0") == ClaimResult(Outcome.EXPIRED, 0)
+    assert await engine.packets.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
 
 
 async def test_claims_and_the_sweeper_at_once_share_out_the_whole(engine: Engine, settings: Settings) -> None:
