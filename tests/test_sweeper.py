@@ -89,7 +89,7 @@ async def test_a_claim_after_the_time_never_wins_though_no_sweeper_came(engine: 
     first = await engine.packets.claim(sent.packet_id, "bob")
     await let_time_run_out(engine, sent.packet_id)
     late = await asyncio.gather(*(engine.packets.claim(sent.packet_id, f"late{number}") for number in range(20)))
-    assert set(late) == {(Outcome.EXPIRED, 0)}
+    assert set(late) == {ClaimResult(Outcome.EXPIRED, 0)}
     assert await engine.packets.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
     for lane in engine.lanes:
         await sweep_lane(engine.store, lane, 10)
