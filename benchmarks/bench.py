@@ -33,12 +33,11 @@ class Bench:
             self.say(f"made {packets:,} packets of {shares:,} in {time.monotonic() - started_s:.1f} s")
         return self._worlds[name]
 
-    def rounds(self, servers: Sequence[Server] | None = None) -> Iterator[tuple[int, Server]]:
+    def rounds(self, servers: Sequence[Server], rounds: int | None = None) -> Iterator[tuple[int, Server]]:
         """Each round's servers; another one begins each round, so that none is always measured after the same."""
-        chosen = self.servers if servers is None else servers
-        for number in range(1, self.plan.rounds + 1):
-            for place in range(len(chosen)):
-                yield number, chosen[(place + number - 1) % len(chosen)]
+        for number in range(1, (rounds or self.plan.rounds) + 1):
+            for place in range(len(servers)):
+                yield number, servers[(place + number - 1) % len(servers)]
 
     def run(self, world: World, server: Server, trial: Trial, number: int) -> Run:
         """Do one run and keep it."""

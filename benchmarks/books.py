@@ -1,18 +1,20 @@
 """After every run: were the books kept? Ours by persister and audit, the peers' by comparing what they wrote."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import uvloop
 from redis import Redis
 
-from benchmarks import processes, world
 from benchmarks.stage import Stage, wait
 from benchmarks.world import World
 from engine import keys
 from engine.audit import audit
 from engine.engine import Engine
+from engine.processes import run_persister
 from engine.records import SplitKind
 from engine.settings import Settings
 from engine.split import split
@@ -21,24 +23,17 @@ DRAIN_S_MAX = 180.0
 _PAGE = 500
 
 
-def drain(stage: Stage, world_: World, database: str) -> None:
-    """Let a persister carry over everything, and end it. Raises NotStartedError when it does not get there."""
-    persister = processes.hongbao("persist", variables=stage.variables(database), cwd=stage.folder)
-    try:
-        with stage.redis.client() as client:
-
-            def drained() -> bool:
-                position, applied = world.positions(client, world_.lanes)
-                return position == applied
-
-            processes.wait_until("the persister", persister, drained, DRAIN_S_MAX)
-    finally:
-        processes.stop(persister)
-
-
 def ours(stage: Stage, database: str) -> list[str]:
-    """What the engine's own audit finds; nothing must be left for the persister."""
-    return wait(_audit(stage.settings(database)))
+    """Let a persister carry over everything there is, then give what the engine's own audit finds."""
+    settings = stage.settings(database)
+    uvloop.run(_drain(settings))
+    return wait(_audit(settings))
+
+
+async def _drain(settings: Settings) -> None:
+    stop = asyncio.Event()
+    stop.set()  # it applies what there is and returns
+    await asyncio.wait_for(run_persister(settings, stop), DRAIN_S_MAX)
 
 
 async def _audit(settings: Settings) -> list[str]:

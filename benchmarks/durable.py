@@ -35,8 +35,9 @@ def everything_on(bench: Bench) -> None:
         warm_up_s=plan.warm_up_s,
         appendfsync=APPENDFSYNC_ON,
     )
+    chosen = [server for server in bench.servers if server in (OURS, POSTGRES)]
     template = wait(_tables(bench.stage, world)) if POSTGRES in bench.servers else ""
-    for number, server in bench.rounds([server for server in bench.servers if server in (OURS, POSTGRES)]):
+    for number, server in bench.rounds(chosen, plan.costly_rounds):
         about = {"workload": "E", "server": server.name, "round": number, "connections": CONNECTIONS}
         try:
             if server is OURS:

@@ -1,7 +1,7 @@
 """Figures out of raw runs: medians with their spread, ratios within a round."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -32,11 +32,6 @@ def figure(values: Iterable[float]) -> Figure | None:
 def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Figure | None:
     """The ratios within each round that both have a value of (round -> value)."""
     return figure(value / theirs[number] for number, value in ours.items() if theirs.get(number))
-
-
-def by_round(runs: Iterable[Mapping[str, object]], value: Callable[[Mapping[str, object]], float]) -> dict[int, float]:
-    """Round -> value, of the runs that are not void; a round run again counts with its last run."""
-    return {int(str(run["round"])): value(run) for run in runs if run.get("void") is None}
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:

@@ -27,7 +27,8 @@ def open_loop(bench: Bench) -> None:
     """Half of A's median at 256 connections, ours and Go, each at half of its own."""
     world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
     walk = Walk(packets=world.packets, hands=100)
-    for number, server in bench.rounds([server for server in bench.servers if server in (OURS, GO)]):
+    chosen = [server for server in bench.servers if server in (OURS, GO)]
+    for number, server in bench.rounds(chosen, bench.plan.costly_rounds):
         saturation = bench.median("A", server.name, CONNECTIONS, "answers_per_s")
         about = {"workload": "open loop", "server": server.name, "round": number, "connections": CONNECTIONS}
         try:

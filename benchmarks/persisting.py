@@ -27,7 +27,7 @@ def persister_alone(bench: Bench) -> None:
     world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
     filled = _filled(stage, world, bench.plan.persisted_claims)
     try:
-        for number in range(1, bench.plan.rounds + 1):
+        for number in range(1, bench.plan.costly_rounds + 1):
             try:
                 done = _round(stage, filled)
                 bench.keep({"workload": "F", "server": "hongbao", "round": number, "connections": 0, **done})

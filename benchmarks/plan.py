@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void."""
+    """``costly_rounds``: of the workloads whose runs take long to set up or to audit (C to F, the open loop).
+
+    ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void."""
 
     name: str
     rounds: int
+    costly_rounds: int
     seconds: int
     warm_up_s: int
     batch_seconds: int
@@ -24,12 +27,13 @@ class Plan:
 
     def with_rounds(self, rounds: int) -> "Plan":
         """The same with another number of rounds everywhere."""
-        return replace(self, rounds=rounds, aof_rounds=min(self.aof_rounds, rounds))
+        return replace(self, rounds=rounds, costly_rounds=rounds, aof_rounds=min(self.aof_rounds, rounds))
 
 
 WHOLE = Plan(
     name="whole",
     rounds=5,
+    costly_rounds=5,
     seconds=3,
     warm_up_s=1,
     batch_seconds=1,
@@ -46,6 +50,7 @@ WHOLE = Plan(
 QUICK = Plan(
     name="quick",
     rounds=2,
+    costly_rounds=1,
     seconds=1,
     warm_up_s=1,
     batch_seconds=1,

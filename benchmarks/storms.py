@@ -43,14 +43,14 @@ def hot_packet(bench: Bench) -> None:
     """C: everyone claims from one packet of a million shares."""
     world = bench.world("hot", packets=1, shares=bench.plan.hot_shares)
     walk = Walk(packets=world.packets, hands=bench.plan.hot_shares)
-    for number, server in bench.rounds(_taking_part(bench, GO.name)):
+    for number, server in bench.rounds(_taking_part(bench, GO.name), bench.plan.costly_rounds):
         bench.run(world, server, _trial(bench, "C", walk, 256), number)
 
 
 def batches(bench: Bench) -> None:
     """D: a backend asks for 500 claims a request, of 1, 10 or 100 hands a packet."""
     world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
-    for number, server in bench.rounds([OURS]):
+    for number, server in bench.rounds([OURS], bench.plan.costly_rounds):
         for hands in HANDS_A_PACKET:
             walk = BatchWalk(packets=world.packets, hands=100, size=BATCH_SIZE, hands_each=hands)
             trial = Trial(

@@ -1,0 +1,164 @@
+"""The report, from results that are made up: goals met, missed and not measured; text; pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import goals, report
+from benchmarks.__main__ import PARTS, _options
+from benchmarks.plan import QUICK, WHOLE
+
+COSTS = {"server": 3.0, "redis": 1.0, "wrk": 1.0, "other": 0.1}
+
+
+def run(workload: str, server: str, number: int, rate: float, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """One run that counts."""
+    return {
+        "workload": workload,
+        "server": server,
+        "round": number,
+        "connections": 256,
+        "void": None,
+        "answers_per_s": rate,
+        "claims_per_s": rate,
+        "durable_per_s": rate,
+        "duration_s": 1.0,
+        "cpu_us_per_answer": COSTS,
+        "cpu_share": {"wrk": 0.3, "other": 0.05},
+        **fields,
+    }
+
+
+def results(*runs: dict[str, Any], **others: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A session's results."""
+    machine = {"cpu": "a processor", "cores": 2, "memory_bytes": 2**33, "system": "a system", "python": "3.11.7"}
+    return {
+        "date": "2026-11-21",
+        "plan": {"name": "quick", "rounds": 2},
+        "machine": {**machine, "commit": "abc", "versions": {"redis-server": "7.0.15"}},
+        "skipped": {"nginx": "nginx is not on PATH"},
+        "took_s": 60.0,
+        "runs": list(runs),
+        "others": others,
+    }
+
+
+def full() -> dict[str, Any]:
+    """Something of every workload."""
+    curve = [[0.0, 1.0], [0.9, 2.0], [0.999, 4.0]]
+    latency = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "p99.9": 4.0, "max": 60.0}
+    runs = [
+        run(workload, "hongbao", n, 30_000.0 + n)
+        for workload in ("A", "B", "C", "D 1", "D 10", "D 100")
+        for n in (1, 2)
+    ]
+    runs += [run(workload, "go", n, 20_000.0) for workload in ("A", "B", "C") for n in (1, 2)]
+    runs += [run("A", "hongbao", 1, 21_000.0, connections=64), run("A", "go", 1, 22_000.0, connections=64)]
+    runs += [run("A", "textbook", 1, 5_000.0, void="wrk counted 1 read errors")]
+    runs += [run("E", "hongbao", 1, 9_000.0, lag=[[0.1, 0.0], [0.2, 0.1]], lag_s_max=0.1, drained_after_s=0.5)]
+    runs += [run("E", "postgres", 1, 1_000.0)]
+    runs += [run("AOF", "hongbao", 1, 25_000.0, appendfsync=setting) for setting in ("off", "everysec", "always")]
+    runs += [run("F", "hongbao", 1, 90_000.0, share_of_copy=0.7, copy_per_s=128_571.0, transactions=30)]
+    runs += [run("open loop", "hongbao", 1, 15_000.0, rate_per_s=15_000.0, latency_ms=latency, curve=curve)]
+    claims = {"shares": 10, "bytes_a_claim_whole": 50.0, "user_and_amount_bytes": 11.0, "bytes_a_claim": 39.0}
+    rest = {"hongbao": {"processes": 1, "rss_bytes": 2**26, "pss_bytes": 2**25}}
+    by_place = {"splits": 1, "mean_fen": [10.0, 10.0], "luckiest_share": [0.5, 0.5]}
+    by_place["percentiles_fen"] = {str(p): [float(p), float(p)] for p in (5, 25, 50, 75, 95)}
+    split = {"times": [{"shares": 10, "us_a_split": 50.0, "shares_per_s": 2e5}], "by_place": by_place}
+    return results(*runs, memory={"claims": [claims], "at_rest": rest}, split=split)
+
+
+def test_each_goal_is_met_missed_or_not_measured() -> None:
+    met = {row.goal: row.met for row in goals.rows(full())}
+    assert met == {
+        "A, 256 connections: at least 1.2 x Go": True,
+        "A, 256 connections: at least 1.3 x nginx+Lua": None,
+        "A, 256 connections: at least 1.3 x Fastify": None,
+        "A, 256 connections: at least 5 x textbook": None,  # its only run is void
+        "A, 64 connections: at least 1 x Go": False,
+        "B, 256 connections: at least 1.8 x Go": False,
+        "C: Redis at most 2.5 us a claim": True,
+        "D, 10 hands a packet: API and Redis at most 6 us a claim": True,
+        "D, 100 hands a packet: API and Redis at most 4 us a claim": True,
+        "E: durable claims at least 10 x straight on Postgres": False,
+        "F: persister at least 80,000 claims a second": True,
+        "F: persister at least 0.6 of a bare COPY": True,
+        "Open loop at half of saturation: p99 at most 5 ms": True,
+        "Open loop at half of saturation: nothing above 50 ms": False,
+        "Redis at most 48 bytes a claim beside user and amount, packets of 10": True,
+    }
+
+
+def test_nothing_above_means_in_no_round() -> None:
+    runs = [run("open loop", "hongbao", n, 1.0, latency_ms={"p99": 1.0, "max": ms}) for n, ms in enumerate((9, 9, 51))]
+    (row,) = [row for row in goals.rows(results(*runs)) if "nothing above" in row.goal]
+    assert row.met is False
+
+
+def test_the_goal_table_shows_figure_ratio_spread_and_verdict() -> None:
+    lines = report.goal_table(full()).splitlines()
+    assert lines[0] == "| goal | figure | ratio | spread | met |"
+    assert lines[2] == (
+        "| A, 256 connections: at least 1.2 x Go | 30,002 answers/s | 1.50 | 1.50–1.50, 2 rounds | yes |"
+    )
+    assert lines[3].endswith("nginx+Lua | 30,002 answers/s | – | 30,001–30,002, 2 rounds | not measured |")
+    assert "| **no** |" in lines[6]
+
+
+def test_the_report_says_what_was_skipped_and_what_was_void() -> None:
+    text = report.markdown(full(), [("cpu.png", "what it costs")])
+    assert "**Skipped: nginx+Lua**, because nginx is not on PATH." in text
+    assert "- A, round 1, textbook: wrk counted 1 read errors" in text
+    assert "![what it costs](cpu.png)" in text
+    for title in ("## A. ", "## B. ", "## C. ", "## D. ", "## E. ", "## F. ", "## G. ", "## Open loop", "## Memory"):
+        assert f"\n{title}" in text
+
+
+def test_cores_for_the_peak_follow_from_the_cost_of_a_claim() -> None:
+    assert goals.cores_for_peak(5.0) == 3.8
+    # 3 us of the API and 1 us of Redis a claim.
+    assert "| 10 | 30,002 (30,001–30,002) | 3.00 (3.00–3.00) | 1.00 (1.00–1.00) | 4.00 (4.00–4.00) | 3.0 |" in (
+        report.markdown(full())
+    )
+
+
+def test_nothing_measured_is_a_report_all_the_same() -> None:
+    text = report.markdown(results())
+    assert text.count("not measured") == 14
+    assert "## Void runs\n\nNone." in text
+
+
+def test_the_files_hold_everything(tmp_path: Path) -> None:
+    pictures = pytest.importorskip("benchmarks.pictures")
+    whole = full()
+    drawn = pictures.draw(tmp_path, whole)
+    report.write(tmp_path, whole, drawn)
+    assert json.loads((tmp_path / report.RESULTS).read_text()) == whole
+    assert (tmp_path / report.REPORT).read_text() == report.markdown(whole, drawn)
+    assert len(drawn) == 7
+    for name, _ in drawn:
+        data = (tmp_path / name).read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < 200_000
+
+
+def test_pictures_without_results_are_not_drawn(tmp_path: Path) -> None:
+    pictures = pytest.importorskip("benchmarks.pictures")
+    assert pictures.draw(tmp_path, results()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_are_chosen_by_name_in_their_own_order() -> None:
+    assert _options(["--only", "d,A"]).only == ["A", "D"]
+    assert _options([]).only == list(PARTS)
+    with pytest.raises(SystemExit):
+        _options(["--only", "Z"])
+
+
+def test_the_quick_plan_is_smaller_in_everything_that_takes_time() -> None:
+    for name in ("rounds", "costly_rounds", "seconds", "durable_seconds", "aof_rounds", "open_loop_seconds"):
+        assert getattr(QUICK, name) <= getattr(WHOLE, name)
+    assert WHOLE.rounds >= 5
+    assert WHOLE.with_rounds(1).costly_rounds == WHOLE.with_rounds(1).aof_rounds == 1

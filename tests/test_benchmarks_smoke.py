@@ -1,0 +1,110 @@
+"""Workload A for a second, by our server and by the textbook peer, with the books; and books that are wrong."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import books, runs, servers, stage, world
+from benchmarks.answers import WrongAnswerError, check
+from benchmarks.runs import Trial
+from benchmarks.servers import OURS, TEXTBOOK, Server
+from benchmarks.stage import Stage
+from benchmarks.walks import Walk
+from benchmarks.world import World
+from engine import keys
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("wrk") and shutil.which("redis-server")), reason="the benchmarks need wrk and redis-server"
+)
+PACKETS, SHARES = 200, 100
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[tuple[Stage, World]]:
+    """A stage and a small world, for all tests of this module."""
+    with stage.stage() as made:
+        yield made, world.build(made, "smoke", packets=PACKETS, shares=SHARES)
+
+
+@pytest.fixture
+def on_stage(prepared: tuple[Stage, World]) -> Iterator[tuple[Stage, World]]:
+    """Both, with Redis freshly on the world's snapshot, and stopped afterwards."""
+    made, small = prepared
+    made.redis.start(small.snapshot)
+    yield made, small
+    made.redis.stop()
+
+
+@pytest.mark.parametrize("server", [OURS, TEXTBOOK], ids=lambda server: server.name)
+def test_a_run_counts_its_claims_and_keeps_its_books(prepared: tuple[Stage, World], server: Server) -> None:
+    made, small = prepared
+    walk = Walk(packets=small.packets, hands=SHARES)
+    trial = Trial(workload="A", walk=walk, connections=4, duration_s=1, warm_up_share=0.1, all_win=False)
+    done = runs.run(made, small, server, trial, 1)
+    assert done["void"] is None
+    assert 0 < done["claims"] <= done["answers"]
+    assert done["claims"] <= PACKETS * SHARES * 0.9, "a walk that comes round again finds repeats, not shares"
+    assert done["cpu_us_per_answer"]["server"] > 0
+    assert done["cpu_us_per_answer"]["redis"] > 0
+
+
+def test_a_walk_that_runs_out_of_winners_is_void(prepared: tuple[Stage, World]) -> None:
+    made, small = prepared
+    walk = Walk(packets=small.packets[:2], hands=SHARES)
+    done = runs.run(made, small, OURS, Trial(workload="A", walk=walk, connections=4, duration_s=1), 1)
+    assert "not every claim won" in done["void"]
+
+
+def test_a_world_is_open_and_in_the_ledger(on_stage: tuple[Stage, World]) -> None:
+    made, small = on_stage
+    with made.redis.client() as client:
+        emitted, applied = world.positions(client, small.lanes)
+        assert emitted == applied == PACKETS + 1
+        assert client.llen(keys.shares(small.packets[0])) == SHARES
+        assert world.claims_held(client, small.packets) == 0
+
+
+def test_books_of_a_peer_are_clean_before_anything_happened(on_stage: tuple[Stage, World]) -> None:
+    made, small = on_stage
+    assert books.peers(made, small) == []
+
+
+def test_a_lost_share_an_invented_one_and_a_missing_event_are_found(on_stage: tuple[Stage, World]) -> None:
+    made, small = on_stage
+    lost, invented, untold, told = small.packets[:4]
+    with made.redis.client() as client:
+        client.lpop(keys.shares(lost))
+        client.rpush(keys.shares(invented), "0:1")
+        share = client.lpop(keys.shares(untold))
+        assert isinstance(share, bytes)
+        client.hset(keys.claims(untold), "somebody", share + b":1")
+        client.xadd(keys.events(int(told[2:5])), {"packet": told, "user": "nobody", "share": "0:1"})
+    assert books.peers(made, small) == [
+        f"packet {lost}: given and left are not its shares",
+        f"packet {invented}: given and left are not its shares",
+        f"packet {untold}: somebody has a share and not one event",
+        "1 events are about shares nobody has",
+    ]
+
+
+def test_a_server_that_answers_wrong_is_not_measured(on_stage: tuple[Stage, World]) -> None:
+    made, small = on_stage
+    with servers.started(made, TEXTBOOK, "") as running:
+        with pytest.raises(WrongAnswerError, match="404"):
+            check(running, "1000099999999999999", made.token)
+        check(running, small.probe, made.token)
+        with pytest.raises(WrongAnswerError, match="already_claimed"):
+            check(running, small.probe, made.token)
+
+
+def test_append_only_settings_are_those_asked_for(prepared: tuple[Stage, World]) -> None:
+    made, small = prepared
+    made.redis.start(small.snapshot, appendfsync="always")
+    try:
+        assert made.redis.info("persistence")["aof_enabled"] == 1
+        with made.redis.client() as client:
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert client.llen(keys.shares(small.packets[0])) == SHARES
+    finally:
+        made.redis.stop()

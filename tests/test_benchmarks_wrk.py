@@ -1,0 +1,124 @@
+"""wrk's output, and that the walks in Lua are the walks in Python."""
+
+import json
+
+import pytest
+from redis.asyncio import Redis
+
+from benchmarks.open_loop import problems as open_loop_problems
+from benchmarks.open_loop_client import is_whole
+from benchmarks.walks import BatchWalk, Walk, batch_lua, claim_lua
+from benchmarks.wrk import WrkFailedError, parse
+from engine.clients import command
+
+PACKETS = tuple(f"10000{number:014d}" for number in range(8))
+SUMMARY = {
+    "requests": 3_000,
+    "duration_us": 2_000_000,
+    "bytes": 1,
+    **dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0),
+    "p50_us": 1_500,
+    "p99_us": 9_000,
+    "max_us": 20_000,
+}
+
+
+def output(**changes: int) -> str:
+    """What wrk prints, with the line of the script's own in it."""
+    lines = ["Running 2s test @ http://127.0.0.1:1", "  3000 requests in 2.00s", json.dumps({**SUMMARY, **changes})]
+    return "\n".join(line.replace('{"requests": ', '{"requests":') for line in lines)
+
+
+def test_the_summary_is_read() -> None:
+    load = parse(output(), cpu_s=0.5)
+    assert (load.requests, load.per_s, load.cpu_share) == (3_000, 1_500.0, 0.25)
+    assert (load.p50_ms, load.p99_ms, load.max_ms) == (1.5, 9.0, 20.0)
+    assert load.problems() == []
+
+
+@pytest.mark.parametrize("kind", ["connect", "read", "write", "status", "timeout"])
+def test_any_error_is_a_problem(kind: str) -> None:
+    assert parse(output(**{kind: 1}), cpu_s=0.5).problems() == [f"wrk counted 1 {kind} errors"]
+
+
+def test_a_generator_that_is_the_bottleneck_is_a_problem() -> None:
+    (problem,) = parse(output(), cpu_s=1.9).problems()
+    assert problem == "wrk used 95% of a core, more than 90%"
+
+
+def test_no_answer_is_a_problem() -> None:
+    assert parse(output(requests=0), cpu_s=0.1).problems() == ["nothing was answered"]
+
+
+def test_output_without_a_summary_is_refused() -> None:
+    with pytest.raises(WrkFailedError, match="unable to connect"):
+        parse("unable to connect to 127.0.0.1:1 Connection refused", cpu_s=0.0)
+
+
+async def requests_of(redis: Redis, script: str, count: int) -> list[str]:
+    """What a wrk script asks for, found out by running it in Redis, which has no globals. The first call is a trial."""
+    local = script.replace("function done", "local function done").replace("function request", "local function request")
+    last = f"request()\nlocal made = {{}}\nfor i = 1, {count} do made[i] = request() end\nreturn made"
+    made: list[bytes] = await command(redis, "EVAL", local + last, 0)
+    return [request.decode() for request in made]
+
+
+@pytest.mark.parametrize(
+    "walk",
+    [
+        Walk(packets=PACKETS, hands=5),
+        Walk(packets=PACKETS, hands=5, taps=2, at_once=4),
+        Walk(packets=PACKETS, hands=3, at_once=8),
+        Walk(packets=PACKETS[:1], hands=60_000),
+    ],
+)
+async def test_wrk_taps_as_the_walk_says(redis: Redis, walk: Walk) -> None:
+    first, end = 3, min(walk.length, 40)
+    part = Walk(**{**{name: getattr(walk, name) for name in walk.__slots__}, "first": first, "end": end})
+    requests = await requests_of(redis, claim_lua(part, "secret"), end - first + 2)
+    wanted = [*(walk.tap(index) for index in range(first, end)), walk.tap(first), walk.tap(first + 1)]
+    for request, (packet_id, user_id) in zip(requests, wanted, strict=True):
+        head, *headers = request.split("\r\n")
+        assert head == f"POST /v1/packets/{packet_id}/claims HTTP/1.1"
+        assert f"X-User-Id: {user_id}" in headers
+        assert "Authorization: Bearer secret" in headers
+
+
+@pytest.mark.parametrize("hands_each", [1, 2, 4])
+async def test_wrk_asks_in_batches_as_the_walk_says(redis: Redis, hands_each: int) -> None:
+    walk = BatchWalk(packets=PACKETS, hands=4, size=8, hands_each=hands_each, first=0, end=4)
+    for index, request in enumerate(await requests_of(redis, batch_lua(walk, "secret"), walk.length)):
+        head, _, body = request.partition("\r\n\r\n")
+        assert json.loads(body) == json.loads(walk.body(index))
+        assert f"Content-Length: {len(body)}" in head
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+def test_every_hand_taps_every_packet_as_often_as_it_should(at_once: int) -> None:
+    walk = Walk(packets=PACKETS, hands=5, taps=2, at_once=at_once)
+    taps = [walk.tap(index) for index in range(walk.length)]
+    assert len(taps) == 8 * 5 * 2
+    assert all(taps.count(tap) == 2 for tap in taps)
+
+
+@pytest.mark.parametrize("hands_each", [1, 2, 4])
+def test_batches_ask_for_every_share_once(hands_each: int) -> None:
+    walk = BatchWalk(packets=PACKETS, hands=4, size=8, hands_each=hands_each)
+    claims = [claim for index in range(walk.length) for claim in walk.claims(index)]
+    assert len(claims) == len(set(claims)) == len(PACKETS) * 4
+    assert all(len(walk.claims(index)) == 8 for index in range(walk.length))
+
+
+def test_an_answer_is_whole_when_its_body_is() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    for whole in (answer, answer.replace(b"Content-Length", b"content-length"), chunked):
+        assert is_whole(whole)
+        assert not any(is_whole(whole[:length]) for length in range(len(whole)))
+
+
+def test_an_open_loop_counts_only_if_everything_was_answered_in_time() -> None:
+    found = {"asked": 10, "answered": 10, "failed": 0, "cpu_s": 0.5}
+    assert open_loop_problems(found, 1.0) == []
+    assert open_loop_problems({**found, "answered": 9}, 1.0) == ["10 asked, 9 answered, 0 failed"]
+    assert open_loop_problems({**found, "cpu_s": 0.95}, 1.0) == ["the generator used 95% of a core"]
