@@ -39,8 +39,8 @@ class Books:
         await self.connection.execute(wallet.SQL["create"], "alice")
         await self.connection.execute(wallet.SQL["deposit"], "alice", total_fen)
         number = int(new_packet_number(self.lane))
-        split_terms = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1)
-        terms: tuple[Any, ...] = (number, "alice", total_fen, count, *split_terms)
+        split_terms: tuple[Any, ...] = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1)
+        terms = (number, "alice", total_fen, count, *split_terms)
         assert await self.connection.fetchval(packets.SQL["send"], *terms)
         return number
 
@@ -246,7 +246,11 @@ async def test_a_breach_is_set_aside_with_its_reason_and_the_lane_goes_on(books:
     await assert_books_balance(books.connection)
 
 
-@pytest.mark.parametrize("late", [claim(THE_PACKET, "late", 4, 5), expired(THE_PACKET, 4, 90)], ids=["claim", "ending"])
+@pytest.mark.parametrize(
+    "late",
+    [claim(THE_PACKET, "late", 4, 5), expired(THE_PACKET, 4, 90), expired(THE_PACKET, 0, 0)],
+    ids=["claim", "ending", "ending with nothing left"],
+)
 async def test_what_comes_after_a_packets_end_is_set_aside(books: Books, late: Claim | Ending) -> None:
     packet = await books.packet(total_fen=100, count=5)
     await books.apply(opening(packet), claim(packet, "bob", 0, 10), expired(packet, 4, 90))
