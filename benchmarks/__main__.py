@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
+    batches,
     durable,
     machine,
     memory,
@@ -35,7 +36,7 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "A": ("all winners", storms.all_winners),
     "B": ("group storm", storms.group_storm),
     "C": ("one hot packet", storms.hot_packet),
-    "D": ("requests of 500", storms.batches),
+    "D": ("requests of 500", batches.batches),
     "OPEN": ("open loop", open_loop.open_loop),
     "E": ("everything on", durable.everything_on),
     "AOF": ("append-only file", durable.append_only_file),

@@ -102,7 +102,7 @@ def _loaded(stage: Stage, world: World, trial: Trial, base_url: str, running: di
         took_s = time.monotonic() - started_s
         cpu_s = meter.stop(wrk=load.cpu_s)
         held = settled(client, world) - held_before
-    done = counted(load, held, cpu_s, trial)
+    done = counted(load, held, cpu_s, in_flight_max=trial.connections)
     lag = seconds_behind(sampler.samples)
     return {
         **done,
@@ -155,7 +155,7 @@ def _straight_on_postgres(stage: Stage, world: World, trial: Trial, template: st
             raise BooksWrongError("; ".join(problems))
     finally:
         stage.drop_database(database)
-    done = counted(load, held, cpu_s, trial, slack=trial.connections)
+    done = counted(load, held, cpu_s, in_flight_max=2 * trial.connections)  # the warm-up's last ones too
     return {**done, "durable_per_s": done["claims_per_s"]}
 
 

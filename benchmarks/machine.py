@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -44,16 +45,22 @@ def facts() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Program or package -> version, of those that are here."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES if _has(name)}
-    found["redis-server"] = redis_server.version()
+    found["redis-server"] = _number(redis_server.version())
     for name, words in (("go", ("go", "version")), ("node", ("node", "--version")), ("nginx", ("nginx", "-v"))):
         if shutil.which(name):
-            found[name] = _first_line(*words)
+            found[name] = _number(_first_line(*words))
     for name in ("fastify", "ioredis"):
         path = fastify_folder() / "node_modules" / name / "package.json"
         if path.exists():
             found[name] = path.read_text().partition('"version": "')[2].partition('"')[0]
-    found["wrk"] = _first_line("wrk", "--version") if shutil.which("wrk") else "none"
+    found["wrk"] = _number(_first_line("wrk", "--version")) if shutil.which("wrk") else "none"
     return found
+
+
+def _number(line: str) -> str:
+    """The version in a program's own words for it."""
+    found = re.search(r"\d+(\.\d+)+", line)
+    return found[0] if found else line
 
 
 def _has(package: str) -> bool:

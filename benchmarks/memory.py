@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.runs import serving
 from benchmarks.servers import OURS, POSTGRES
 from benchmarks.stage import Stage
-from benchmarks.walks import Walk
+from benchmarks.walks import BatchWalk
 from benchmarks.world import World
 from engine import keys
 from engine.process import Process
@@ -44,15 +44,15 @@ def memory(bench: Bench) -> None:
 
 def _claims(stage: Stage, world: World) -> dict[str, Any]:
     """Claim some packets whole, over HTTP, and weigh their claims as Redis does (MEMORY USAGE, everything included)."""
-    walk = Walk(packets=world.packets, hands=world.shares)
+    walk = BatchWalk(packets=world.packets, hands=world.shares, size=world.shares, hands_each=world.shares)
     with serving(stage, world, OURS) as (server, _), stage.redis.client() as client:
         own_bytes = 0
-        for index in range(_PACKETS * world.shares):
-            packet_id, user_id = walk.tap(index)
-            headers = {"Authorization": f"Bearer {stage.token}", "X-User-Id": user_id}
-            server.post(f"/v1/packets/{packet_id}/claims", headers)
-        total = 0
+        headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
+        for index in range(_PACKETS):
+            server.post("/v1/claims", headers, walk.body(index))
+        total, record = 0, 0
         for packet_id in world.packets[:_PACKETS]:
+            record += int(client.memory_usage(keys.packet(packet_id), samples=0) or 0)
             name = keys.claims(packet_id)
             total += int(client.memory_usage(name, samples=0) or 0)
             held = client.hgetall(name)
@@ -64,6 +64,7 @@ def _claims(stage: Stage, world: World) -> dict[str, Any]:
         "bytes_a_claim_whole": total / claims,
         "user_and_amount_bytes": own_bytes / claims,
         "bytes_a_claim": (total - own_bytes) / claims,
+        "record_bytes_a_claim": record / claims,
     }
 
 

@@ -1,26 +1,20 @@
 """Latency under an open loop at half of what the server can do: intended send times, not those the server allows."""
 
 import dataclasses
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks import wrk
+from benchmarks import generators, wrk
 from benchmarks.bench import Bench
 from benchmarks.cpu import Meter
+from benchmarks.load import CPU_SHARE_MAX
 from benchmarks.runs import FAILURES, Run, serving
 from benchmarks.servers import GO, OURS, Server
-from benchmarks.stage import Stage
 from benchmarks.walks import Walk, claim_lua
 from benchmarks.world import World
 
 CONNECTIONS = 256
 SHARE_OF_SATURATION = 0.5
-CPU_SHARE_MAX = 0.9
 _WARM_UP_SHARE = 0.25
-_ROOT = Path(__file__).parent.parent
 
 
 def open_loop(bench: Bench) -> None:
@@ -46,24 +40,18 @@ def _run(bench: Bench, world: World, server: Server, walk: Walk, saturation: flo
         # The warm-up saturates it; where A was not measured, that is the saturation.
         load = wrk.run(running.base_url, warm_up, connections=CONNECTIONS, duration_s=bench.plan.warm_up_s)
         rate_per_s = (saturation or load.per_s) * SHARE_OF_SATURATION
-        orders = {
-            "port": running.port,
-            "token": stage.token,
-            "connections": CONNECTIONS,
-            "rate_per_s": rate_per_s,
-            "seconds": bench.plan.open_loop_seconds,
-            "seed": 2016,
-            "walk": dataclasses.asdict(dataclasses.replace(walk, first=middle, end=walk.length)),
-        }
+        part = dataclasses.replace(walk, first=middle, end=walk.length)
+        seconds = bench.plan.open_loop_seconds
+        orders = {"connections": CONNECTIONS, "rate_per_s": rate_per_s, "seconds": seconds, "seed": 2016}
         meter = Meter({"server": [running.process.pid], "redis": [stage.redis.pid]})
-        found = _generate(stage, orders)
+        found = generators.run(stage, running, "open_loop_client", part, **orders)
         cpu_s = meter.stop(generator=found["cpu_s"])
     return {
         **found,
         "rate_per_s": rate_per_s,
         "answers_per_s": found["per_s"],
         "cpu_us_per_answer": {name: used / max(1, found["answered"]) * 1e6 for name, used in cpu_s.items()},
-        "void": "; ".join(problems(found, bench.plan.open_loop_seconds)) or None,
+        "void": "; ".join(problems(found, seconds)) or None,
     }
 
 
@@ -75,14 +63,3 @@ def problems(found: dict[str, Any], seconds: float) -> list[str]:
     if found["cpu_s"] / seconds > CPU_SHARE_MAX:
         wrong.append(f"the generator used {found['cpu_s'] / seconds:.0%} of a core")
     return wrong
-
-
-def _generate(stage: Stage, orders: dict[str, Any]) -> dict[str, Any]:
-    path = stage.folder / "open-loop.json"
-    path.write_text(json.dumps(orders))
-    words = [sys.executable, "-m", "benchmarks.open_loop_client", str(path)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, cwd=_ROOT)
-    if ended.returncode != 0:
-        raise wrk.WrkFailedError(f"the open-loop generator failed: {ended.stderr[-500:]}")
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found

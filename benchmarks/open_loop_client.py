@@ -12,46 +12,17 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import uvloop
 
 from benchmarks.figures import percentile
+from benchmarks.http_connection import Connection, connect
 from benchmarks.walks import Walk
 
 _TICK_S = 0.001
 _PATIENCE_S = 10.0
-
-
-class Connection(asyncio.Protocol):
-    """One keep-alive connection, one request in flight."""
-
-    def __init__(self, generator: "Generator") -> None:
-        self._generator = generator
-        self._transport: asyncio.Transport | None = None
-        self._received = b""
-        self._due_s = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It can be used from now on."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def send(self, due_s: float, request: bytes) -> None:
-        """Send one request."""
-        assert self._transport is not None
-        self._due_s, self._received = due_s, b""
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of the answer; the whole answer frees the connection."""
-        self._received += data
-        if is_whole(self._received):
-            self._generator.answered(self, self._due_s, self._received.startswith(b"HTTP/1.1 200"))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """A server that hangs up is a failure."""
-        self._generator.lost += not self._generator.over
 
 
 class Generator:
@@ -67,17 +38,19 @@ class Generator:
         self._next = 0
         self._began_s = 0.0
         self._done = asyncio.Event()
-        self.latencies_ms: list[float] = []
-        self.failed, self.lost, self.over = 0, 0, False
+        self._latencies_ms: list[float] = []
+        self._failed, self._over = 0, False
 
-    def answered(self, connection: Connection, due_s: float, right: bool) -> None:
-        """Note one latency and let the connection go on."""
-        self.latencies_ms.append((time.perf_counter() - due_s) * 1000)
-        self.failed += not right
+    def _answered(self, connection: Connection, right: bool) -> None:
+        self._latencies_ms.append((time.perf_counter() - connection.due_s) * 1000)
+        self._failed += not right
         self._free.append(connection)
         self._send_due()
-        if len(self.latencies_ms) == len(self._times_s):
+        if len(self._latencies_ms) == len(self._times_s):
             self._done.set()
+
+    def _lost(self) -> None:
+        self._failed += not self._over
 
     def _send_due(self) -> None:
         now_s = time.perf_counter() - self._began_s
@@ -95,47 +68,33 @@ class Generator:
 
     async def play(self) -> dict[str, Any]:
         """Connect, send everything when it is due, wait for the last answer."""
-        loop = asyncio.get_running_loop()
-        for _ in range(self._orders["connections"]):
-            _, connection = await loop.create_connection(lambda: Connection(self), "127.0.0.1", self._orders["port"])
-            self._free.append(connection)
+        connections = await connect(self._orders["port"], self._orders["connections"], self._answered, self._lost)
+        self._free.extend(connections)
         gc.collect()
         gc.freeze()
         gc.disable()
-        self._began_s = time.perf_counter()
+        cpu_s, self._began_s = time.process_time(), time.perf_counter()
         deadline_s = self._began_s + self._times_s[-1] + _PATIENCE_S
         while not self._done.is_set() and time.perf_counter() < deadline_s:
             self._send_due()
             await asyncio.sleep(_TICK_S)
         took_s = time.perf_counter() - self._began_s
-        self.over = True
-        return self._found(took_s)
+        self._over = True
+        return self._found(took_s, time.process_time() - cpu_s)
 
-    def _found(self, took_s: float) -> dict[str, Any]:
-        latencies = sorted(self.latencies_ms)
+    def _found(self, took_s: float, cpu_s: float) -> dict[str, Any]:
+        latencies = sorted(self._latencies_ms)
         shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
         curve = [*np.linspace(0, 0.9, 19), *(1 - 10 ** -np.linspace(1, 5, 33))]
         return {
             "asked": len(self._times_s),
             "answered": len(latencies),
-            "failed": self.failed + self.lost,
+            "failed": self._failed,
             "per_s": len(latencies) / took_s,
             "latency_ms": {name: percentile(latencies, share) for name, share in shares.items()} if latencies else {},
             "curve": [(float(share), percentile(latencies, float(share))) for share in curve] if latencies else [],
-            "cpu_s": time.process_time(),
+            "cpu_s": cpu_s,
         }
-
-
-def is_whole(received: bytes) -> bool:
-    """Whether an answer is complete: its headers, and as much body as they say (or the last chunk)."""
-    head, separator, body = received.partition(b"\r\n\r\n")
-    if not separator:
-        return False
-    lower = head.lower()
-    place = lower.find(b"content-length:")
-    if place < 0:
-        return body.endswith(b"0\r\n\r\n")
-    return len(body) >= int(lower[place + 15 :].partition(b"\r\n")[0])
 
 
 async def _main(orders: dict[str, Any]) -> None:

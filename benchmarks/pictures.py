@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from benchmarks.batches import HANDS_A_PACKET
 from benchmarks.redis_server import APPENDFSYNC
 from benchmarks.runs import Run
 from benchmarks.selection import SERVERS, Selection, cpu_us
-from benchmarks.storms import CONNECTIONS, HANDS_A_PACKET
+from benchmarks.storms import CONNECTIONS
 
 COLOURS = {
     "hongbao": "#c8102e",

@@ -14,7 +14,7 @@ class Plan:
     costly_rounds: int
     seconds: int
     warm_up_s: int
-    batch_seconds: int
+    batch_requests: int
     durable_seconds: int
     aof_rounds: int
     open_loop_seconds: int
@@ -36,7 +36,7 @@ WHOLE = Plan(
     costly_rounds=5,
     seconds=3,
     warm_up_s=1,
-    batch_seconds=1,
+    batch_requests=600,
     durable_seconds=5,
     aof_rounds=3,
     open_loop_seconds=5,
@@ -53,7 +53,7 @@ QUICK = Plan(
     costly_rounds=1,
     seconds=1,
     warm_up_s=1,
-    batch_seconds=1,
+    batch_requests=300,
     durable_seconds=2,
     aof_rounds=1,
     open_loop_seconds=2,

@@ -106,8 +106,9 @@ _METHOD = """
 - Servers take turns round by round, another one first each time. Figures are medians, brackets the least and the most;
   ratios are taken within a round.
 - A: packets of 100 shares, their 100 users one after another, packet after packet. B: 16 packets at a time.
-- CPU time is the kernel's account of each process tree. wrk runs one thread; a run in which it used more than 90 % of a
-  core, or saw any error, is void. What wrk uses the servers cannot have: it is shown.
+- CPU time is the kernel's account of each process tree. wrk runs one thread (D and the open loop have generators of
+  their own, a process each); a run in which the generator used more than 90 % of a core, or saw any error, is void.
+  What it uses the servers cannot have: it is shown.
 - Claims are counted in Redis, not in the answers; in B each winner taps twice, so repeats are as many as claims and the
   rest of the answers are refusals.
 """

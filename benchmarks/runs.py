@@ -3,21 +3,22 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import Redis
 
 from benchmarks import answers, books, wrk
 from benchmarks.cpu import Meter
+from benchmarks.load import Load, LoadFailedError
 from benchmarks.processes import NotStartedError
 from benchmarks.servers import Server, Started, started
 from benchmarks.stage import Stage
-from benchmarks.walks import BatchWalk, Walk, batch_lua, claim_lua
+from benchmarks.walks import Walk, claim_lua
 from benchmarks.world import World, claims_held
 from engine.errors import HongbaoError
 
-FAILURES = (answers.WrongAnswerError, NotStartedError, wrk.WrkFailedError, HongbaoError, OSError)
+FAILURES = (answers.WrongAnswerError, NotStartedError, LoadFailedError, HongbaoError, OSError)
 """What makes a run void without stopping the others."""
 _SETTLE_S = 0.05
 Run = dict[str, Any]
@@ -29,37 +30,28 @@ class Trial:
     """What one run is to do. ``warm_up`` is the part of the walk, from its beginning, that is not measured."""
 
     workload: str
-    walk: Walk | BatchWalk
+    walk: Walk
     connections: int
     duration_s: int
     warm_up_s: int = 1
     warm_up_share: float = 0.25
     all_win: bool = True
     appendfsync: str = "off"
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def claims_each(self) -> int:
-        """How many claims one request makes."""
-        return self.walk.size if isinstance(self.walk, BatchWalk) else 1
 
     def scripts(self, token: str) -> tuple[str, str]:
         """wrk's script for the warm-up and for what is measured."""
         length = self.walk.length
         middle = int(length * self.warm_up_share)
-        return _lua(self.walk, 0, middle, token), _lua(self.walk, middle, length, token)
-
-
-def _lua(walk: Walk | BatchWalk, first: int, end: int, token: str) -> str:
-    if isinstance(walk, Walk):
-        return claim_lua(replace(walk, first=first, end=end), token)
-    return batch_lua(replace(walk, first=first, end=end), token)
+        return (
+            claim_lua(replace(self.walk, first=0, end=middle), token),
+            claim_lua(replace(self.walk, first=middle, end=length), token),
+        )
 
 
 def run(stage: Stage, world: World, server: Server, trial: Trial, number: int) -> Run:
     """Do one run; whatever fails makes it void, with the reason."""
     about = {"workload": trial.workload, "server": server.name, "round": number, "connections": trial.connections}
-    about |= {"appendfsync": trial.appendfsync, **trial.notes}
+    about |= {"appendfsync": trial.appendfsync}
     try:
         measured = _measured(stage, world, server, trial)
     except FAILURES as error:
@@ -106,7 +98,7 @@ def _measured(stage: Stage, world: World, server: Server, trial: Trial) -> Run:
         load = wrk.run(running.base_url, measured, connections=trial.connections, duration_s=trial.duration_s)
         cpu_s = meter.stop(wrk=load.cpu_s)
         held = settled(client, world) - held_before
-    return counted(load, held, cpu_s, trial)
+    return counted(load, held, cpu_s, in_flight_max=trial.connections, all_win=trial.all_win)
 
 
 def settled(client: Redis, world: World) -> int:
@@ -118,16 +110,22 @@ def settled(client: Redis, world: World) -> int:
     return held
 
 
-def counted(load: wrk.Load, held: int, cpu_s: Mapping[str, float], trial: Trial, *, slack: int = 0) -> Run:
-    """The run's figures from wrk's counts, the claims Redis gained, and the CPU time of each process.
+def counted(
+    load: Load,
+    held: int,
+    cpu_s: Mapping[str, float],
+    *,
+    in_flight_max: int,
+    all_win: bool = True,
+    claims_each: int = 1,
+) -> Run:
+    """The run's figures from the generator's counts, the claims Redis gained, and the CPU time of each process.
 
-    A request that was under way when wrk stopped has been decided and not counted: up to one a connection. ``slack``:
-    as many more, where ``held`` may also have gained those under way when the warm-up stopped.
+    ``in_flight_max``: requests that may have been decided and not counted, because wrk stopped before their answers.
     """
-    answered = load.requests * trial.claims_each
-    in_flight_max = trial.connections * trial.claims_each + slack
+    answered = load.requests * claims_each
     problems = load.problems()
-    if trial.all_win and not answered <= held <= answered + in_flight_max:
+    if all_win and not answered <= held <= answered + in_flight_max:
         problems.append(f"{answered:,} answers, but {held:,} shares given: not every claim won (the walk ran out?)")
     won = min(held, answered)
     return {

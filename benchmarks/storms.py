@@ -1,17 +1,14 @@
-"""Workloads A to D: claims over HTTP, closed loop, no persister until the run is over (the peers have none)."""
+"""Workloads A to C: claims over HTTP, closed loop, no persister until the run is over (the peers have none)."""
 
 from benchmarks.bench import Bench
 from benchmarks.runs import Trial
 from benchmarks.servers import GO, ON_REDIS, OURS, Server
-from benchmarks.walks import BatchWalk, Walk
+from benchmarks.walks import Walk
 
 CONNECTIONS = (64, 256)
 SCATTERED = 256
 """In the scattered variant of A every claim in flight is for another packet."""
 GROUPS_AT_ONCE = 16
-BATCH_SIZE = 500
-BATCH_CONNECTIONS = 8
-HANDS_A_PACKET = (1, 10, 100)
 
 
 def all_winners(bench: Bench) -> None:
@@ -45,24 +42,6 @@ def hot_packet(bench: Bench) -> None:
     walk = Walk(packets=world.packets, hands=bench.plan.hot_shares)
     for number, server in bench.rounds(_taking_part(bench, GO.name), bench.plan.costly_rounds):
         bench.run(world, server, _trial(bench, "C", walk, 256), number)
-
-
-def batches(bench: Bench) -> None:
-    """D: a backend asks for 500 claims a request, of 1, 10 or 100 hands a packet."""
-    world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
-    for number, server in bench.rounds([OURS], bench.plan.costly_rounds):
-        for hands in HANDS_A_PACKET:
-            walk = BatchWalk(packets=world.packets, hands=100, size=BATCH_SIZE, hands_each=hands)
-            trial = Trial(
-                workload=f"D {hands}",
-                walk=walk,
-                connections=BATCH_CONNECTIONS,
-                duration_s=bench.plan.batch_seconds,
-                warm_up_s=1,
-                warm_up_share=0.1,  # it may come round again: repeats warm up as well
-                notes={"hands": hands},
-            )
-            bench.run(world, server, trial, number)
 
 
 def _taking_part(bench: Bench, *only: str) -> list[Server]:

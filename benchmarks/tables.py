@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import goals
+from benchmarks.batches import HANDS_A_PACKET
 from benchmarks.figures import Figure, ratio
 from benchmarks.redis_server import APPENDFSYNC
 from benchmarks.runs import Run
 from benchmarks.selection import SERVERS, Selection, cpu_us
-from benchmarks.storms import HANDS_A_PACKET
 
 STORMS = (
     ("A", 64, "A. All winners, 64 connections"),
@@ -136,14 +136,14 @@ def _split(others: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [f"{time['shares']:,}", f"{time['us_a_split']:,.1f}", millions]
 
 
-_CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest")
+_CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest", "the packet's own record, a claim")
 _CLAIM_MEMORY = (
     "Redis's own word (MEMORY USAGE of the claims hash, its key and its object included), every share claimed."
 )
 
 
 def _claim_memory(others: Mapping[str, Any]) -> Iterator[list[str]]:
-    names = ("bytes_a_claim_whole", "user_and_amount_bytes", "bytes_a_claim")
+    names = ("bytes_a_claim_whole", "user_and_amount_bytes", "bytes_a_claim", "record_bytes_a_claim")
     for claims in others.get("memory", {}).get("claims", []):
         yield [str(claims["shares"]), *(f"{claims[name]:.1f}" for name in names)]
 
@@ -159,7 +159,7 @@ def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def _by_process(chosen: Selection) -> str:
-    medians = [(name, chosen.figure(cpu_us(name))) for name in chosen.processes()]
+    medians = [(name, chosen.figure(cpu_us(name))) for name in chosen.processes() if name != "other"]
     return ", ".join(f"{name} {found.median:.1f}" for name, found in medians if found)
 
 

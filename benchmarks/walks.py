@@ -89,14 +89,6 @@ def claim_lua(walk: Walk, token: str) -> str:
     )
 
 
-def batch_lua(walk: BatchWalk, token: str) -> str:
-    """The wrk script that walks ``walk``, many claims a request."""
-    return _LUA_HEAD.format(first=walk.first, end=walk.end, token=token, packets=" ".join(walk.packets)) + (
-        f"local side_by_side, hands, each = {walk.size // walk.hands_each}, {walk.hands}, {walk.hands_each}\n"
-        f"local population = {walk.population}\n" + _LUA_BATCH
-    )
-
-
 # wrk calls `request` once before the first connection, to see how many requests it makes; that call must not count.
 _LUA_HEAD = """
 local packets = {{}}
@@ -131,24 +123,5 @@ function request()
   local user = (place * hands + floor(within / at_once) % hands) % population
   return "POST /v1/packets/" .. packets[place + 1] .. "/claims HTTP/1.1\\r\\n" .. host
     .. format("X-User-Id: u%07d", user) .. "\\r\\nContent-Length: 0\\r\\n\\r\\n"
-end
-"""
-_LUA_BATCH = """
-local concat = table.concat
-function request()
-  local number = advance()
-  local parts = hands / each
-  local part = number % parts
-  local start = (number - part) / parts * side_by_side
-  local items = {}
-  for place = start, start + side_by_side - 1 do
-    local before = '{"packet_id":"' .. packets[place + 1] .. '","user_id":"u'
-    for hand = part * each, part * each + each - 1 do
-      items[#items + 1] = before .. format("%07d", (place * hands + hand) % population) .. '"}'
-    end
-  end
-  local body = '{"claims":[' .. concat(items, ",") .. ']}'
-  return "POST /v1/claims HTTP/1.1\\r\\n" .. host .. "Content-Type: application/json\\r\\nContent-Length: "
-    .. #body .. "\\r\\n\\r\\n" .. body
 end
 """

@@ -5,10 +5,11 @@ import json
 import pytest
 from redis.asyncio import Redis
 
+from benchmarks.http_connection import Connection, missing
+from benchmarks.load import LoadFailedError
 from benchmarks.open_loop import problems as open_loop_problems
-from benchmarks.open_loop_client import is_whole
-from benchmarks.walks import BatchWalk, Walk, batch_lua, claim_lua
-from benchmarks.wrk import WrkFailedError, parse
+from benchmarks.walks import BatchWalk, Walk, claim_lua
+from benchmarks.wrk import parse
 from engine.clients import command
 
 PACKETS = tuple(f"10000{number:014d}" for number in range(8))
@@ -38,12 +39,12 @@ def test_the_summary_is_read() -> None:
 
 @pytest.mark.parametrize("kind", ["connect", "read", "write", "status", "timeout"])
 def test_any_error_is_a_problem(kind: str) -> None:
-    assert parse(output(**{kind: 1}), cpu_s=0.5).problems() == [f"wrk counted 1 {kind} errors"]
+    assert parse(output(**{kind: 1}), cpu_s=0.5).problems() == [f"1 {kind} errors"]
 
 
 def test_a_generator_that_is_the_bottleneck_is_a_problem() -> None:
     (problem,) = parse(output(), cpu_s=1.9).problems()
-    assert problem == "wrk used 95% of a core, more than 90%"
+    assert problem == "the load generator used 95% of a core, more than 90%"
 
 
 def test_no_answer_is_a_problem() -> None:
@@ -51,7 +52,7 @@ def test_no_answer_is_a_problem() -> None:
 
 
 def test_output_without_a_summary_is_refused() -> None:
-    with pytest.raises(WrkFailedError, match="unable to connect"):
+    with pytest.raises(LoadFailedError, match="unable to connect"):
         parse("unable to connect to 127.0.0.1:1 Connection refused", cpu_s=0.0)
 
 
@@ -84,15 +85,6 @@ async def test_wrk_taps_as_the_walk_says(redis: Redis, walk: Walk) -> None:
         assert "Authorization: Bearer secret" in headers
 
 
-@pytest.mark.parametrize("hands_each", [1, 2, 4])
-async def test_wrk_asks_in_batches_as_the_walk_says(redis: Redis, hands_each: int) -> None:
-    walk = BatchWalk(packets=PACKETS, hands=4, size=8, hands_each=hands_each, first=0, end=4)
-    for index, request in enumerate(await requests_of(redis, batch_lua(walk, "secret"), walk.length)):
-        head, _, body = request.partition("\r\n\r\n")
-        assert json.loads(body) == json.loads(walk.body(index))
-        assert f"Content-Length: {len(body)}" in head
-
-
 @pytest.mark.parametrize("at_once", [1, 2, 8])
 def test_every_hand_taps_every_packet_as_often_as_it_should(at_once: int) -> None:
     walk = Walk(packets=PACKETS, hands=5, taps=2, at_once=at_once)
@@ -113,8 +105,21 @@ def test_an_answer_is_whole_when_its_body_is() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     for whole in (answer, answer.replace(b"Content-Length", b"content-length"), chunked):
-        assert is_whole(whole)
-        assert not any(is_whole(whole[:length]) for length in range(len(whole)))
+        assert missing(whole) == 0
+        assert all(missing(whole[:length]) != 0 for length in range(len(whole)))
+    assert missing(answer[:-2]) == 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_a_connection_tells_of_each_answer_once_however_it_comes(size: int) -> None:
+    right: list[bool] = []
+    connection = Connection(lambda _, was_right: right.append(was_right), lambda: None)
+    for status in (b"200 OK", b"503 Busy"):
+        whole = b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\nhello"
+        connection.begin(1.0)
+        for start in range(0, len(whole), size):
+            connection.data_received(whole[start : start + size])
+    assert right == [True, False]
 
 
 def test_an_open_loop_counts_only_if_everything_was_answered_in_time() -> None:
