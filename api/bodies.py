@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -122,6 +122,14 @@ def parsed(headers: Headers, body: bytes) -> dict[str, Any]:
     if not unambiguous:
         raise MalformedError("The body gives the same name twice in one object.")
     return value
+
+
+def plain(headers: Headers, body: bytes, read: Callable[[bytes], object | None]) -> object | None:
+    """What a quick reader makes of the body; None: it must be ``parsed``. Raises UnsupportedMediaTypeError."""
+    if not body:
+        return None
+    _check_type(headers.get(b"content-type"))
+    return read(body)
 
 
 def _check_type(content_type: bytes | None) -> None:

@@ -1,10 +1,13 @@
 """Packets: sending, looking, claiming."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from api.answers import Answer, as_json
 from api.dispatch import Call
 from api.payloads import ClaimItem, PacketBody
+from api.plain_claims import PlainClaim
 from api.problems import detail_of
 from engine.errors import HongbaoError, NotInvitedError, UnavailableError, UnknownPacketError
 from engine.lanes import is_packet_number
@@ -18,7 +21,7 @@ OUTCOME_WORDS = {
     Outcome.EXPIRED: "expired",
     Outcome.RETRACTED: "retracted",
 }
-_OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":'.encode() for outcome, word in OUTCOME_WORDS.items()}
+_OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in OUTCOME_WORDS.items()}
 
 
 async def send_packet(call: Call) -> Answer:
@@ -79,41 +82,41 @@ async def claim(call: Call) -> Answer:
 
 def claim_body(packet_id: str, user_id: str, result: ClaimResult) -> bytes:
     """One claim's answer as JSON. Nothing in it needs escaping: both ids were checked."""
-    return b'%b%d,"packet_id":"%b","user_id":"%b"}' % (
-        _OPENINGS[result.outcome],
-        result.amount_fen,
-        packet_id.encode(),
-        user_id.encode(),
-    )
+    return f'{_OPENINGS[result.outcome]}{result.amount_fen},"packet_id":"{packet_id}","user_id":"{user_id}"}}'.encode()
 
 
 async def claim_many(call: Call) -> Answer:
     """Claims of many users at once, for a backend; each has its own result, in order."""
-    items: list[ClaimItem] = call.body.claims
-    known = [item for item in items if is_packet_number(item.packet_id)]
-    results = iter(await call.engine.packets.claim_many([(item.packet_id, item.user_id) for item in known]))
-    answers = [_result(item, next(results) if is_packet_number(item.packet_id) else _NO_SUCH_PACKET) for item in items]
-    return Answer(200, orjson.dumps({"results": answers}))
+    items: list[ClaimItem] | list[PlainClaim] = call.body.claims
+    known = [(item.packet_id, item.user_id) for item in items if is_packet_number(item.packet_id)]
+    results = await call.engine.packets.claim_many(known)
+    if len(known) == len(items):
+        return _results(known, results)
+    result = iter(results)
+    return _results(
+        [(item.packet_id, item.user_id) for item in items],
+        [next(result) if is_packet_number(item.packet_id) else _NO_SUCH_PACKET for item in items],
+    )
 
 
 _NO_SUCH_PACKET = UnknownPacketError("Not a packet number.")
 
 
-def _result(item: ClaimItem, result: ClaimResult | HongbaoError) -> dict[str, object]:
-    if isinstance(result, ClaimResult):
-        return _claim_answer(item.packet_id, item.user_id, result)
-    if not isinstance(result, UnknownPacketError | NotInvitedError | UnavailableError):
-        raise result
-    return {"packet_id": item.packet_id, "user_id": item.user_id, "code": result.code, "detail": detail_of(result)}
+def _results(claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | HongbaoError]) -> Answer:
+    parts = [
+        f'{_OPENINGS[result.outcome]}{result.amount_fen},"packet_id":"{packet_id}","user_id":"{user_id}"}}'
+        if isinstance(result, ClaimResult)
+        else _refused(packet_id, user_id, result)
+        for (packet_id, user_id), result in zip(claims, results, strict=True)
+    ]
+    return Answer(200, f'{{"results":[{",".join(parts)}]}}'.encode())
 
 
-def _claim_answer(packet_id: str, user_id: str, result: ClaimResult) -> dict[str, object]:
-    return {
-        "outcome": OUTCOME_WORDS[result.outcome],
-        "amount_fen": result.amount_fen,
-        "packet_id": packet_id,
-        "user_id": user_id,
-    }
+def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:
+    if not isinstance(error, UnknownPacketError | NotInvitedError | UnavailableError):
+        raise error
+    answer = {"packet_id": packet_id, "user_id": user_id, "code": error.code, "detail": detail_of(error)}
+    return orjson.dumps(answer).decode()
 
 
 def _terms(call: Call) -> Terms:

@@ -1,6 +1,6 @@
 """The route table. The application and the OpenAPI document are both made from it."""
 
-from api import packets, status, wallets
+from api import packets, plain_claims, status, wallets
 from api.auth import Access
 from api.dispatch import Operation
 from api.payloads import (
@@ -51,6 +51,7 @@ ROUTES = (
         summary="Claim for many users at once. Results are in the order of the claims.",
         access=Access(("act",)),
         body=ClaimsBody,
+        plain_body=plain_claims.read,
         large_body=True,
         answer=ClaimsAnswer,
         problems=(503,),

@@ -6,12 +6,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from engine.connections import Connections
 from engine.errors import OperatorError, UnavailableError
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -30,21 +32,38 @@ def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
 
     ``timeout_s`` bounds each reply and the wait for a connection. Raises OperatorError for an unusable URL.
     """
-    try:
+    with _redis_url_errors():
         pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections_max,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES_MAX),
-            # A plain Redis or Valkey refuses the command that asks for them.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            protocol=2,
+            url, max_connections=connections_max, timeout=timeout_s, **_connection_options(timeout_s)
         )
+    return Redis.from_pool(pool)
+
+
+def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Connections:
+    """Kept connections for calls that come by the thousand. Raises OperatorError for an unusable URL."""
+    with _redis_url_errors():
+        pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "socket_timeout": None})
+    return Connections(pool, connections_max=connections_max, timeout_s=timeout_s)
+
+
+def _connection_options(timeout_s: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        # Not after a timeout: whoever waits has waited long enough.
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES_MAX, (RedisConnectionError,)),
+        # A plain Redis or Valkey refuses the command that asks for them.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "protocol": 2,
+    }
+
+
+@contextmanager
+def _redis_url_errors() -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise OperatorError(f"HONGBAO_REDIS_URL cannot be used: {error}.") from None
-    return Redis.from_pool(pool)
 
 
 async def command(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN401

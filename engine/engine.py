@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from engine import epochs, lag, schema
 from engine.batcher import Batcher
-from engine.clients import check_redis, database_pool, ledger_errors, redis_client
+from engine.clients import check_redis, database_pool, ledger_errors, redis_client, redis_connections
 from engine.errors import OperatorError, UnavailableError
 from engine.packets import Packets
 from engine.settings import Settings
@@ -18,7 +18,7 @@ from engine.stream import EventStream
 from engine.views import Views
 from engine.wallet import Wallets
 
-_OTHER_CONNECTIONS = 4
+_OTHER_CONNECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +50,15 @@ class Engine:
         pool = await database_pool(
             settings.database_url, connections_max=settings.database_pool_max, timeout_s=settings.database_timeout_s
         )
+        url, timeout_s = settings.redis_url, settings.redis_timeout_s
+        redis = redis_client(url, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
         # A connection for each call that may be under way, so that a claim never waits for one.
-        connections_max = settings.lanes * settings.calls_in_flight_max + _OTHER_CONNECTIONS
-        redis = redis_client(settings.redis_url, connections_max=connections_max, timeout_s=settings.redis_timeout_s)
+        calls_max = settings.lanes * settings.calls_in_flight_max
+        connections = redis_connections(url, connections_max=calls_max, timeout_s=timeout_s)
         try:
             await check_redis(redis)
             lane_epochs: dict[int, str] = {}
-            store = Store(redis, lane_epochs)
+            store = Store(redis, lane_epochs, connections)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             batchers = {lane: Batcher(store, lane, settings) for lane in lane_epochs}
             try:
@@ -75,6 +77,7 @@ class Engine:
                 for batcher in batchers.values():
                     await batcher.close()
         finally:
+            await connections.aclose()
             await redis.aclose()
             await pool.close()
 

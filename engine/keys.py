@@ -44,3 +44,14 @@ def claims(packet_id: str) -> str:
 def recipients(packet_id: str) -> str:
     """Set of the users a packet is for; no such key when it is for anyone."""
     return f"{tag(lane_of(packet_id))}:recipients:{packet_id}"
+
+
+def all_of(packet_id: str) -> tuple[str, str, str, str]:
+    """A packet's four keys in the order in which claim.lua takes them: packet, shares, claims, recipients."""
+    lane_tag = tag(lane_of(packet_id))
+    return (
+        f"{lane_tag}:packet:{packet_id}",
+        f"{lane_tag}:shares:{packet_id}",
+        f"{lane_tag}:claims:{packet_id}",
+        f"{lane_tag}:recipients:{packet_id}",
+    )

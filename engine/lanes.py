@@ -10,7 +10,8 @@ import secrets
 NUMBER_PREFIX = "10"
 NUMBER_LENGTH = 19
 _RANDOM_DIGITS = 14
-_NUMBER = re.compile(r"10\d{17}", re.ASCII)
+NUMBER_PATTERN = r"10\d{17}"
+_NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
 
 
 def new_packet_number(lane: int) -> str:

@@ -131,44 +131,44 @@ class Packets:
 
         One script call a lane, so at most 1,000 claims.
         """
+        places: dict[str, list[int]] = {}
+        lanes: dict[int, dict[str, list[str]]] = {}
+        for place, (packet_id, user_id) in enumerate(claims):
+            asked_at = places.get(packet_id)
+            if asked_at is None:
+                asked_at = places[packet_id] = []
+                users = lanes.setdefault(lane_of(packet_id), {})[packet_id] = []
+            else:
+                users = lanes[lane_of(packet_id)][packet_id]
+            asked_at.append(place)
+            users.append(user_id)
         results: list[ClaimResult | HongbaoError] = [_UNKNOWN] * len(claims)
-        lanes: dict[int, dict[str, list[int]]] = {}
-        for place, (packet_id, _) in enumerate(claims):
-            packets = lanes.setdefault(lane_of(packet_id), {})
-            packets.setdefault(packet_id, []).append(place)
-        await asyncio.gather(*(self._claim_lane(lane, packets, claims, results) for lane, packets in lanes.items()))
+        answered = await asyncio.gather(*(self._claim_lane(lane, asked) for lane, asked in lanes.items()))
+        for asked, answers in zip(lanes.values(), answered, strict=True):
+            answer = iter(answers)
+            for packet_id in asked:
+                for place in places[packet_id]:
+                    results[place] = next(answer)
         return results
 
-    async def _claim_lane(
-        self,
-        lane: int,
-        packets: Mapping[str, Sequence[int]],
-        claims: Sequence[tuple[str, str]],
-        results: list[ClaimResult | HongbaoError],
-    ) -> None:
-        """Claim what is asked of one lane (packet -> places in ``claims``) and put the answers in their places."""
+    async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> list[ClaimResult | HongbaoError]:
+        """What ``claim_many`` gives for the claims of one lane (packet -> users), in the order of iteration."""
+        size = sum(map(len, asked.values()))
         batcher = self._batchers.get(lane)
         if batcher is None:
-            return
-        places = [place for packet_places in packets.values() for place in packet_places]
+            return [_UNKNOWN] * size
         try:
-            answers = await batcher.claim_all(
-                {
-                    packet_id: [claims[place][1] for place in packet_places]
-                    for packet_id, packet_places in packets.items()
-                }
-            )
+            answers: list[ClaimResult | HongbaoError] = [*await batcher.claim_all(asked)]
         except HongbaoError as error:
-            for place in places:
-                results[place] = error
-            return
-        for place, answer in zip(places, answers, strict=True):
-            results[place] = answer
-            if answer.outcome not in FINAL:
+            return [error] * size
+        claims = ((packet_id, user_id) for packet_id, users in asked.items() for user_id in users)
+        for place, (claim, answer) in enumerate(zip(claims, answers, strict=True)):
+            if isinstance(answer, ClaimResult) and answer.outcome not in FINAL:
                 try:
-                    results[place] = await self.decided(*claims[place], answer)
+                    answers[place] = await self.decided(*claim, answer)
                 except HongbaoError as error:
-                    results[place] = error
+                    answers[place] = error
+        return answers
 
     def ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
         """The first half of ``claim``: what the script answers. What is not in FINAL goes through ``decided``."""

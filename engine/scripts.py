@@ -1,14 +1,14 @@
 """Loads a Lua script from ``lua/`` and calls it by its hash."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from engine.clients import command
+Send = Callable[..., Awaitable[Any]]
+"""Sends one command to Redis, word by word, and gives the reply."""
 
 
 class Script:
@@ -20,10 +20,10 @@ class Script:
         # Redis names scripts by their SHA-1; nothing here depends on its strength.
         self.sha1 = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
-    async def call(self, client: Redis, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
-        """Run it; raises redis.exceptions.RedisError as the client does."""
+    async def call(self, send: Send, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
+        """Run it; raises redis.exceptions.RedisError as ``send`` does."""
         try:
-            reply: list[Any] = await command(client, "EVALSHA", self.sha1, len(keys), *keys, *arguments)
+            reply: list[Any] = await send("EVALSHA", self.sha1, len(keys), *keys, *arguments)
         except NoScriptError:
-            reply = await command(client, "EVAL", self.source, len(keys), *keys, *arguments)
+            reply = await send("EVAL", self.source, len(keys), *keys, *arguments)
         return reply

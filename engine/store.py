@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -15,10 +16,11 @@ from redis.exceptions import RedisError
 
 from engine import keys
 from engine.clients import command
+from engine.connections import Connections
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import lane_of
 from engine.records import ClaimResult, ClaimRow, Outcome, PacketState
-from engine.scripts import Script
+from engine.scripts import Script, Send
 
 USERS_PER_CALL_MAX = 1_000
 """The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
@@ -104,11 +106,16 @@ def redis_errors() -> Iterator[None]:
 
 
 class Store:
-    """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it."""
+    """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it.
 
-    def __init__(self, client: Redis, epochs: Mapping[int, str]) -> None:
+    ``connections``: kept ones for claims; without them claims go by the client, as everything else does.
+    """
+
+    def __init__(self, client: Redis, epochs: Mapping[int, str], connections: Connections | None = None) -> None:
         self._client = client
         self._epochs = epochs
+        self._send: Send = partial(command, client)
+        self._send_claims: Send = self._send if connections is None else connections.call
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
 
     def _epoch(self, lane: int) -> str:
@@ -117,10 +124,12 @@ class Store:
             raise RecoveringError(f"Lane {lane} is not known here yet.")
         return epoch
 
-    async def _call(self, script: Script, lane: int, names: list[str], arguments: list[str | int]) -> list[Any]:
+    async def _call(
+        self, script: Script, lane: int, names: list[str], arguments: list[str | int], send: Send | None = None
+    ) -> list[Any]:
         all_keys = [keys.lane(lane), keys.events(lane), keys.due(lane), *names]
         with redis_errors():
-            reply = await script.call(self._client, all_keys, [self._epoch(lane), *arguments])
+            reply = await script.call(send or self._send, all_keys, [self._epoch(lane), *arguments])
         if reply[0] == b"FENCED":
             raise RecoveringError(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
         if reply[0] == b"MALFORMED":
@@ -152,14 +161,9 @@ class Store:
         names: list[str] = []
         arguments: list[str | int] = [backlog_max]
         for packet_id, users in asked.items():
-            names += (
-                keys.packet(packet_id),
-                keys.shares(packet_id),
-                keys.claims(packet_id),
-                keys.recipients(packet_id),
-            )
+            names += keys.all_of(packet_id)
             arguments += (packet_id, len(users), *users)
-        _, letters, values = await self._call(self._claim, lane, names, arguments)
+        _, letters, values = await self._call(self._claim, lane, names, arguments, self._send_claims)
         amounts_fen = [int(value.split(b":")[1]) if value else 0 for value in values]
         return list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
 

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -101,7 +102,7 @@ class Lane:
     async def call(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
         """Call a script as it is, with the lane's own keys before ``names``."""
         all_keys = [keys.lane(LANE), keys.events(LANE), keys.due(LANE), *names]
-        return await Script(script).call(self.client, all_keys, arguments)
+        return await Script(script).call(partial(command, self.client), all_keys, arguments)
 
     async def assert_consistent(self, packet_id: str, amounts: Sequence[int]) -> None:
         """Shares left, running remainder, claims and events of a live packet must tell one story."""
