@@ -2,15 +2,20 @@
 
 import argparse
 import dataclasses
+import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from benchmarks import (
     batches,
@@ -50,7 +55,8 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
 def main(arguments: list[str]) -> int:
     """Measure; 0 if the report is written, whatever it says, 1 if nothing could be measured, 130 if stopped."""
     options = _options(arguments)
-    console = Console()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    console = Console(highlight=False)
     plan = QUICK if options.quick else WHOLE
     if options.rounds:
         plan = plan.with_rounds(options.rounds)
@@ -71,14 +77,27 @@ def main(arguments: list[str]) -> int:
     folder = options.out or Path(__file__).parent / "results" / results["date"]
     folder.mkdir(parents=True, exist_ok=True)
     report.write(folder, results, pictures.draw(folder, results))
-    console.print(report.goal_table(results), markup=False, soft_wrap=True)
+    _show_goals(console, results)
     console.print(f"The report is in {folder / report.REPORT}", markup=False, soft_wrap=True)
     return 0
+
+
+def _show_goals(console: Console, results: dict[str, Any]) -> None:
+    """A table of lines and colours on a terminal, Markdown elsewhere."""
+    if not console.is_terminal:
+        console.print(report.goal_table(results), markup=False, soft_wrap=True)
+        return
+    shown = Table(*report.GOAL_HEAD)
+    for row in report.goal_rows(results):
+        colour = {"yes": "green", "**no**": "red"}.get(row[-1], "")
+        shown.add_row(*row[:-1], Text(row[-1].strip("*"), style=colour))
+    console.print(shown)
 
 
 def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
     """Do the chosen parts; gives everything raw."""
     started_s, now = time.monotonic(), datetime.now(UTC)
+    failed: dict[str, str] = {}
     servers, skipped = _servers()
     for name, why in skipped.items():
         console.print(f"skipped: {name}: {why}", markup=False)
@@ -93,7 +112,8 @@ def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
         for name in parts:
             title, play = PARTS[name]
             progress.update(task, description=f"{name}: {title}")
-            play(bench)
+            if why := _played(play, bench):
+                failed[name] = why
             progress.advance(task)
     return {
         "date": now.strftime("%Y-%m-%d"),
@@ -101,10 +121,22 @@ def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
         "parts": parts,
         "machine": machine.facts(),
         "skipped": skipped,
+        "failed": failed,
         "took_s": time.monotonic() - started_s,
         "runs": bench.runs,
         "others": bench.others,
     }
+
+
+def _played(play: Callable[[Bench], None], bench: Bench) -> str:
+    """Do one part; gives why it ended early, empty if it did not. The other parts are worth having all the same."""
+    try:
+        play(bench)
+    except Exception as error:
+        bench.stage.redis.stop()
+        bench.say(traceback.format_exc())
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _servers() -> tuple[list[Server], dict[str, str]]:

@@ -29,7 +29,8 @@ def memory(bench: Bench) -> None:
     for server in bench.servers:
         if server is POSTGRES:
             continue  # its database has to be made first, and says nothing here
-        with serving(bench.stage, bench.world("tens", packets=bench.plan.packets_of_10, shares=10), server) as (
+        world = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
+        with serving(bench.stage, world, server, audited=False) as (
             up,
             name,
         ):

@@ -24,7 +24,7 @@ _REQUEST = 500
 def persister_alone(bench: Bench) -> None:
     """Fill the streams once; then, round by round, persist them and copy the same rows bare."""
     stage = bench.stage
-    world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
+    world = bench.world("to persist", packets=-(-bench.plan.persisted_claims // 100), shares=100)
     filled = _filled(stage, world, bench.plan.persisted_claims)
     try:
         for number in range(1, bench.plan.costly_rounds + 1):

@@ -41,14 +41,21 @@ def markdown(results: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = (
     return "\n\n".join(parts) + "\n"
 
 
+GOAL_HEAD = ("goal", "figure", "ratio", "spread", "met")
+
+
 def goal_table(results: Mapping[str, Any]) -> str:
+    """The goals as Markdown."""
+    return tables.table(GOAL_HEAD, goal_rows(results))
+
+
+def goal_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Goal, figure, ratio, spread, met or not."""
     words = {True: "yes", False: "**no**", None: "not measured"}
-    rows = [
+    return [
         [row.goal, _figure(row), text(row.ratio, ".2f", spread=False), _spread(row), words[row.met]]
         for row in goals.rows(results)
     ]
-    return tables.table(["goal", "figure", "ratio", "spread", "met"], rows)
 
 
 def _figure(row: Row) -> str:
@@ -74,6 +81,8 @@ def _head(results: Mapping[str, Any]) -> str:
     )
     for name, why in results.get("skipped", {}).items():
         text += f"\n\n**Skipped: {SERVERS[name]}**, because {why}."
+    for name, why in results.get("failed", {}).items():
+        text += f"\n\n**Part {name} ended early:** {why}."
     return text
 
 

@@ -15,7 +15,7 @@ STORMS = (
     ("A", 256, "A. All winners, 256 connections"),
     ("A scattered", 256, "A, scattered: every claim in flight is for another packet, 256 connections"),
     ("B", 256, "B. Group storm: 10 shares, 100 hands, each taps twice; 256 connections"),
-    ("C", 256, "C. One packet of a million shares, 256 connections"),
+    ("C", 256, "C. One hot packet, 256 connections"),
 )
 _STORM = ("server", "answers/s", "Hongbao's ratio", "claims/s", "repeats/s", "refusals/s")
 _COSTS = ("server us", "Redis us", "wrk us", "wrk of a core")

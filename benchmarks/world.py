@@ -51,7 +51,7 @@ def build(stage: Stage, name: str, *, packets: int, shares: int) -> World:
     settings = stage.settings(database, publish_age_s=0.0)
     wait(schema.migrate(stage.database_url(database)))
     *made, probe = wait(_fill(settings, packets, shares))
-    snapshot = stage.folder / f"{name}.rdb"
+    snapshot = stage.folder / f"{name.replace(' ', '-')}.rdb"
     stage.redis.save(snapshot)
     stage.redis.stop()
     return World(packets=tuple(made), shares=shares, probe=probe, snapshot=snapshot, database=database)

@@ -1,13 +1,17 @@
 """The report, from results that are made up: goals met, missed and not measured; text; pictures."""
 
+import io
 import json
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchmarks import goals, report
-from benchmarks.__main__ import PARTS, _options
+from benchmarks.__main__ import PARTS, _options, _played, _show_goals
+from benchmarks.bench import Bench
 from benchmarks.plan import QUICK, WHOLE
 
 COSTS = {"server": 3.0, "redis": 1.0, "wrk": 1.0, "other": 0.1}
@@ -39,6 +43,7 @@ def results(*runs: dict[str, Any], **others: Any) -> dict[str, Any]:  # noqa: AN
         "plan": {"name": "quick", "rounds": 2},
         "machine": {**machine, "commit": "abc", "versions": {"redis-server": "7.0.15"}},
         "skipped": {"nginx": "nginx is not on PATH"},
+        "failed": {"MEMORY": "OSError: no space"},
         "took_s": 60.0,
         "runs": list(runs),
         "others": others,
@@ -116,6 +121,7 @@ def test_the_goal_table_shows_figure_ratio_spread_and_verdict() -> None:
 def test_the_report_says_what_was_skipped_and_what_was_void() -> None:
     text = report.markdown(full(), [("cpu.png", "what it costs")])
     assert "**Skipped: nginx+Lua**, because nginx is not on PATH." in text
+    assert "**Part MEMORY ended early:** OSError: no space." in text
     assert "- A, round 1, textbook: 1 read errors" in text
     assert "![what it costs](cpu.png)" in text
     for title in ("## A. ", "## B. ", "## C. ", "## D. ", "## E. ", "## F. ", "## G. ", "## Open loop", "## Memory"):
@@ -168,3 +174,27 @@ def test_the_quick_plan_is_smaller_in_everything_that_takes_time() -> None:
         assert getattr(QUICK, name) <= getattr(WHOLE, name)
     assert WHOLE.rounds >= 5
     assert WHOLE.with_rounds(1).costly_rounds == WHOLE.with_rounds(1).aof_rounds == 1
+
+
+def test_goals_are_a_coloured_table_on_a_terminal_and_markdown_elsewhere() -> None:
+    for terminal in (True, False):
+        console = Console(force_terminal=terminal, width=200, record=True, file=io.StringIO())
+        _show_goals(console, full())
+        text = console.export_text()
+        assert "A, 256 connections: at least 1.2 x Go" in text
+        assert ("**no**" in text) is not terminal
+        assert ("| --- |" in text) is not terminal
+
+
+def test_a_part_that_fails_does_not_take_the_others_with_it() -> None:
+    told: list[str] = []
+    stage: Any = types.SimpleNamespace(redis=types.SimpleNamespace(stop=lambda: told.append("stopped")))
+    bench = Bench(stage=stage, plan=QUICK, servers=[], say=told.append)
+
+    def fails(_: Bench) -> None:
+        raise OSError("no space")
+
+    assert _played(fails, bench) == "OSError: no space"
+    assert told[0] == "stopped"
+    assert "Traceback" in told[1]
+    assert _played(lambda _: None, bench) == ""
