@@ -24,6 +24,7 @@ from engine.tokens import Verifier, load_secret
 
 DRAIN_S = 10.0
 """How long a stopping process waits for the requests it has begun."""
+FLUSH_INTERVAL_S = 0.5
 UNMATCHED = "unmatched"
 
 
@@ -51,13 +52,13 @@ def create_app(settings: Settings) -> App:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with Engine.open(settings) as front.engine:
-            flusher = asyncio.create_task(front.meter.run())
+            flusher = asyncio.create_task(_flush(front))
             try:
                 yield
                 await front.drained(DRAIN_S)
             finally:
                 flusher.cancel()
-                front.meter.flush()
+                front.flush()
 
     async def not_routed(_request: Request, error: Exception) -> Response:
         answer = answer_to(error)
@@ -74,6 +75,12 @@ def create_app(settings: Settings) -> App:
     app.router.redirect_slashes = False
     app.state.front = front
     return app
+
+
+async def _flush(front: Front) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_INTERVAL_S)
+        front.flush()
 
 
 def _route(front: Front, path: str, rows: list[Operation]) -> Route:

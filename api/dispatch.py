@@ -38,6 +38,11 @@ class Front:
     in_flight: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def flush(self) -> None:
+        """Hand what was counted since the last time to the metrics."""
+        self.meter.flush()
+        self.engine.packets.finished.flush()
+
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every request has been answered, ``timeout_s`` at most. Whether they all were."""
         with contextlib.suppress(TimeoutError):

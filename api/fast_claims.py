@@ -14,7 +14,7 @@ from api.dispatch import Front
 from api.packets import claim_body
 from api.problems import answer_to
 from engine.lanes import is_packet_number
-from engine.packets import FINAL
+from engine.packets import GIVEN
 from engine.users import is_user_id
 
 _PREFIX, _SUFFIX = "/v1/packets/", "/claims"
@@ -68,9 +68,11 @@ class FastClaims:
         try:
             try:
                 packets = front.engine.packets
-                result = await packets.ask(packet_id, user_id)
-                if result.outcome not in FINAL:
-                    result = await packets.decided(packet_id, user_id, result)
+                result = packets.finished.answer(packet_id, user_id)
+                if result is None:
+                    result = await packets.ask(packet_id, user_id)
+                    if result.outcome not in GIVEN:
+                        result = await packets.decided(packet_id, user_id, result)
                 status, body, headers = 200, claim_body(packet_id, user_id, result), JSON
             except Exception as error:
                 status, body, headers = answer_to(error)

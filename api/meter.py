@@ -1,12 +1,9 @@
 """Counting requests without paying for each one: kept in plain lists, handed to the metrics a few times a second."""
 
-import asyncio
 from bisect import bisect_left
 from collections import defaultdict
 
 from engine.metrics import HTTP_REQUESTS, HTTP_SECONDS
-
-FLUSH_INTERVAL_S = 0.5
 
 
 class Meter:
@@ -34,9 +31,3 @@ class Meter:
         self._statuses.clear()
         self._buckets.clear()
         self._seconds.clear()
-
-    async def run(self) -> None:
-        """Flush for ever; cancel to end."""
-        while True:
-            await asyncio.sleep(FLUSH_INTERVAL_S)
-            self.flush()

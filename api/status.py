@@ -25,7 +25,7 @@ async def readyz(call: Call) -> Answer:
 
 async def show_metrics(call: Call) -> Answer:
     """All processes' metrics as Prometheus text."""
-    call.front.meter.flush()
+    call.front.flush()
     with contextlib.suppress(UnavailableError):  # the others' values are still worth having
         await call.engine.measure()
     text = await asyncio.to_thread(metrics.render)

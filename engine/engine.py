@@ -61,6 +61,7 @@ class Engine:
             store = Store(redis, lane_epochs, connections)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             batchers = {lane: Batcher(store, lane, settings) for lane in lane_epochs}
+            packets = Packets(pool, store, batchers, settings)
             try:
                 yield cls(
                     settings=settings,
@@ -69,13 +70,14 @@ class Engine:
                     store=store,
                     stream=EventStream(redis),
                     lanes=tuple(lane_epochs),
-                    packets=Packets(pool, store, batchers, settings),
+                    packets=packets,
                     views=Views(pool, store),
                     wallets=Wallets(pool, settings),
                 )
             finally:
                 for batcher in batchers.values():
                     await batcher.close()
+                await packets.finished.close()
         finally:
             await connections.aclose()
             await redis.aclose()

@@ -20,6 +20,7 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
+from engine.finished import Finished
 from engine.lanes import lane_of, new_packet_number
 from engine.publisher import Funded, funded_from, open_packet
 from engine.queries import load
@@ -30,8 +31,8 @@ from engine.store import Opened, Store
 
 SQL = load("packets")
 _NUMBER_TRIES_MAX = 5
-FINAL = frozenset({Outcome.CLAIMED, Outcome.ALREADY, Outcome.EMPTY, Outcome.EXPIRED, Outcome.RETRACTED})
-"""The outcomes that answer a user as they are."""
+GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
+"""The outcomes of a user who has a share."""
 _UNKNOWN = UnknownPacketError("No packet has this number.")
 _ENDED = {
     PacketState.EXHAUSTED: Outcome.EMPTY,
@@ -45,6 +46,7 @@ class Packets:
 
     def __init__(self, pool: asyncpg.Pool, store: Store, batchers: Mapping[int, Batcher], settings: Settings) -> None:
         self._pool, self._store, self._batchers, self._settings = pool, store, batchers, settings
+        self.finished = Finished(store)
 
     async def send(self, sender: str, terms: Terms, *, idempotency_key: str, request_hash: bytes) -> Sent:
         """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
@@ -123,8 +125,12 @@ class Packets:
 
         Raises UnknownPacketError, NotInvitedError, and UnavailableError or one of its kinds when nothing was decided.
         """
-        result = await self.ask(packet_id, user_id)
-        return result if result.outcome in FINAL else await self.decided(packet_id, user_id, result)
+        result = self.finished.answer(packet_id, user_id)
+        if result is None:
+            result = await self.ask(packet_id, user_id)
+            if result.outcome not in GIVEN:
+                result = await self.decided(packet_id, user_id, result)
+        return result
 
     async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
         """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order.
@@ -163,7 +169,7 @@ class Packets:
             return [error] * size
         claims = ((packet_id, user_id) for packet_id, users in asked.items() for user_id in users)
         for place, (claim, answer) in enumerate(zip(claims, answers, strict=True)):
-            if isinstance(answer, ClaimResult) and answer.outcome not in FINAL:
+            if isinstance(answer, ClaimResult) and answer.outcome not in GIVEN:
                 try:
                     answers[place] = await self.decided(*claim, answer)
                 except HongbaoError as error:
@@ -171,14 +177,17 @@ class Packets:
         return answers
 
     def ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
-        """The first half of ``claim``: what the script answers. What is not in FINAL goes through ``decided``."""
+        """The first half of ``claim``: what the script answers. What is not in GIVEN goes through ``decided``."""
         batcher = self._batchers.get(lane_of(packet_id))
         if batcher is None:
             raise UnknownPacketError("No packet has this number.")
         return batcher.claim(packet_id, user_id)
 
     async def decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
-        """The second half of ``claim``: turn outcomes that are no answer for a user into what they mean."""
+        """The second half of ``claim``: what it means that the user has no share."""
+        if result.outcome in _ENDED.values():
+            self.finished.learn(packet_id)
+            return result
         if result.outcome is Outcome.MISSING:
             return await self._remembered(packet_id, user_id)
         if result.outcome is Outcome.BUSY:

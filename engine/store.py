@@ -25,6 +25,8 @@ from engine.scripts import Script, Send
 USERS_PER_CALL_MAX = 1_000
 """The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
 
+READ_WHOLE_COUNT_MAX = 1_000
+"""Claims of a packet of more shares are never read in one command: it would hold Redis up."""
 _SHARES_PAGE = 1_000
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
 
@@ -84,6 +86,7 @@ class LiveCounts:
     total_fen: int
     remaining_count: int
     remaining_fen: int
+    invited: bool
     luckiest: ClaimRow | None
 
 
@@ -222,9 +225,18 @@ class Store:
 
     async def counts(self, packet_id: str) -> LiveCounts | None:
         """What Redis holds of a packet, or None (unknown, loading, or settled and dropped)."""
-        names = ["state", "count", "total_fen", "remaining_count", "remaining_fen", "luckiest_user", "luckiest_value"]
+        names = [
+            "state",
+            "count",
+            "total_fen",
+            "remaining_count",
+            "remaining_fen",
+            "invited",
+            "luckiest_user",
+            "luckiest_value",
+        ]
         with redis_errors():
-            state, count, total, remaining, remaining_fen, user, value = await command(
+            state, count, total, remaining, remaining_fen, invited, user, value = await command(
                 self._client, "HMGET", keys.packet(packet_id), *names
             )
         if state is None or state == b"loading":
@@ -235,6 +247,7 @@ class Store:
             total_fen=int(total),
             remaining_count=int(remaining),
             remaining_fen=int(remaining_fen),
+            invited=invited is not None,
             luckiest=None if user is None else claim_row(user, value),
         )
 

@@ -16,11 +16,9 @@ from engine.records import (
     PacketView,
     SplitKind,
 )
-from engine.store import LiveCounts, Store
+from engine.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
 
 SQL = load("packets")
-READ_WHOLE_COUNT_MAX = 1_000
-"""Claims of a packet up to this size are read whole from Redis; of larger ones from the ledger, a moment behind."""
 _NEWEST = 2**63 - 1
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
 """States in which Redis may know more than the ledger; of what has ended the ledger has everything."""

@@ -10,7 +10,10 @@ from uuid import uuid4
 
 import asyncpg
 
+from engine import keys
+from engine.clients import command
 from engine.engine import Engine
+from engine.lanes import lane_of
 from engine.processes import run_persister, run_sweeper
 from engine.records import PacketState, Sent, SplitKind
 from engine.settings import Settings
@@ -205,3 +208,10 @@ async def assert_settled_keys_expire(engine: Engine) -> None:
         if await is_settled(engine, packet_id):
             for name in names:
                 assert await engine.redis.pttl(name) > 0, f"{name} has no TTL though its packet is settled"
+
+
+async def let_time_run_out(engine: Engine, *packet_ids: str) -> None:
+    """Make the packets' time be over now, for the scripts and for the sweeper."""
+    for packet_id in packet_ids:
+        await command(engine.redis, "HSET", keys.packet(packet_id), "expires_at_ms", 1)
+        await command(engine.redis, "ZADD", keys.due(lane_of(packet_id)), "XX", 1, packet_id)

@@ -12,7 +12,7 @@ from engine.clients import command
 from engine.engine import Engine
 from engine.lanes import lane_of
 from engine.settings import Settings
-from tests.scenes import caught_up, claimed, persisting, send, settled, sweeping
+from tests.scenes import caught_up, claimed, let_time_run_out, persisting, send, settled, sweeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,6 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
             await settled(engine, exhausted, expired)
             await caught_up(engine)
         yield Scene(engine, exhausted, half, expired)
-
-
-async def let_time_run_out(engine: Engine, packet_id: str) -> None:
-    """Make a packet's time be over now, for the scripts and for the sweeper."""
-    await command(engine.redis, "HSET", keys.packet(packet_id), "expires_at_ms", 1)
-    await command(engine.redis, "ZADD", keys.due(lane_of(packet_id)), 1, packet_id)
 
 
 async def run(engine: Engine) -> dict[str, Finding]:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from engine import keys
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import UnavailableError
 from engine.lanes import lane_of
@@ -17,7 +15,7 @@ from engine.records import ClaimResult, Outcome, PacketState
 from engine.settings import Settings
 from engine.store import Store
 from engine.sweeper import sweep, sweep_lane
-from tests.scenes import assert_books_balance, caught_up, changed, persisting, send, settled, sweeping
+from tests.scenes import assert_books_balance, caught_up, changed, let_time_run_out, persisting, send, settled, sweeping
 from tests.waiting import wait_until
 
 
@@ -25,13 +23,6 @@ from tests.waiting import wait_until
 async def engine(settings: Settings) -> AsyncIterator[Engine]:
     async with Engine.open(settings) as engine:
         yield engine
-
-
-async def let_time_run_out(engine: Engine, *packet_ids: str) -> None:
-    """Make the packets' time be over now, for the scripts and for the sweeper."""
-    for packet_id in packet_ids:
-        await command(engine.redis, "HSET", keys.packet(packet_id), "expires_at_ms", 1)
-        await command(engine.redis, "ZADD", keys.due(lane_of(packet_id)), "XX", 1, packet_id)
 
 
 async def refunds(engine: Engine) -> dict[str, list[int]]:

@@ -1,0 +1,115 @@
+"""A process answers for ended packets as Redis would, without asking it, and only for packets that cannot change."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from engine import keys
+from engine.clients import command
+from engine.engine import Engine
+from engine.finished import Finished
+from engine.records import ClaimResult, Outcome, PacketState
+from engine.settings import Settings
+from tests.scenes import let_time_run_out, send
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[Engine]:
+    async with Engine.open(settings) as opened:
+        yield opened
+
+
+async def learnt(engine: Engine, packet_id: str) -> None:
+    """Wait until the engine's process remembers a packet."""
+
+    async def is_known() -> bool:
+        return engine.packets.finished.answer(packet_id, "nobody") is not None
+
+    await wait_until(is_known, what=f"remembering {packet_id}")
+
+
+async def forget_in_redis(engine: Engine, packet_id: str) -> None:
+    for name in (keys.packet, keys.claims, keys.shares):
+        await command(engine.redis, "DEL", name(packet_id))
+
+
+async def test_an_exhausted_packet_is_answered_without_redis(engine: Engine) -> None:
+    packet_id = (await send(engine, count=2)).packet_id
+    first = [await engine.packets.claim(packet_id, user) for user in ("ada", "bob")]
+    assert await engine.packets.claim(packet_id, "eve") == ClaimResult(Outcome.EMPTY, 0)
+    await learnt(engine, packet_id)
+    await forget_in_redis(engine, packet_id)
+    again = [await engine.packets.claim(packet_id, user) for user in ("ada", "bob", "eve")]
+    assert again == [
+        *(ClaimResult(Outcome.ALREADY, result.amount_fen) for result in first),
+        ClaimResult(Outcome.EMPTY, 0),
+    ]
+
+
+async def test_a_closed_packet_says_how_it_ended(engine: Engine) -> None:
+    packet_id = (await send(engine, count=2)).packet_id
+    won = await engine.packets.claim(packet_id, "ada")
+    await let_time_run_out(engine, packet_id)
+    await engine.store.close(packet_id, PacketState.EXPIRED)
+    assert await engine.packets.claim(packet_id, "bob") == ClaimResult(Outcome.EXPIRED, 0)
+    await learnt(engine, packet_id)
+    await forget_in_redis(engine, packet_id)
+    assert await engine.packets.claim(packet_id, "ada") == ClaimResult(Outcome.ALREADY, won.amount_fen)
+    assert await engine.packets.claim(packet_id, "bob") == ClaimResult(Outcome.EXPIRED, 0)
+
+
+async def test_what_may_still_change_or_is_not_for_all_is_not_remembered(engine: Engine) -> None:
+    over = (await send(engine, count=2)).packet_id
+    await let_time_run_out(engine, over)
+    invited = (await send(engine, count=1, recipients=["ada"])).packet_id
+    await engine.packets.claim(invited, "ada")
+    running = (await send(engine, count=2)).packet_id
+    finished = Finished(engine.store)
+    for packet_id in (over, invited, running, "1000000000000000000"):
+        finished.learn(packet_id)
+    await wait_until_idle(finished)
+    assert [finished.answer(packet_id, "ada") for packet_id in (over, invited, running)] == [None, None, None]
+
+
+async def wait_until_idle(finished: Finished) -> None:
+    async def is_idle() -> bool:
+        return not finished.loading
+
+    await wait_until(is_idle, what="reading what was asked for")
+
+
+async def test_the_oldest_is_forgotten_first_and_never_more_is_kept_than_allowed(engine: Engine) -> None:
+    finished = Finished(engine.store, claims_max=6)
+    packets = [(await send(engine, count=1)).packet_id for _ in range(5)]
+    for packet_id in packets:
+        await engine.packets.claim(packet_id, "ada")
+        finished.learn(packet_id)
+        await wait_until_idle(finished)
+    known = [finished.answer(packet_id, "ada") is not None for packet_id in packets]
+    assert known == [False, False, True, True, True]
+
+
+async def test_answers_are_counted_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+
+    class Claims:
+        def labels(self, outcome: str) -> "Claims":
+            self.outcome = outcome
+            return self
+
+        def inc(self, count: int) -> None:
+            counted[self.outcome] += count
+
+    packet_id = (await send(engine, count=1)).packet_id
+    await engine.packets.claim(packet_id, "ada")
+    await engine.packets.claim(packet_id, "bob")
+    await learnt(engine, packet_id)
+    engine.packets.finished.flush()
+    monkeypatch.setattr("engine.finished.metrics.CLAIMS", Claims())
+    for user in ("ada", "bob", "bob"):
+        await engine.packets.claim(packet_id, user)
+    engine.packets.finished.flush()
+    engine.packets.finished.flush()
+    assert counted == {"already": 1, "empty": 2}
