@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import signal
 import sys
 import time
 import traceback
@@ -66,6 +67,7 @@ def main(arguments: list[str]) -> int:
     if not wrk.found():
         console.print("wrk is not on PATH (--install gets it from Debian's packages as root).", markup=False)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that no server and no folder is left
     try:
         results = measure(plan, options.only, console)
     except KeyboardInterrupt:

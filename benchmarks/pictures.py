@@ -60,7 +60,7 @@ def _throughput(axes: Axes, results: Mapping[str, Any]) -> bool:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("connections")
     axes.set_ylabel("claims/s")
-    return shown and _legend(axes)
+    return shown and _legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _latency(axes: Axes, results: Mapping[str, Any]) -> bool:
@@ -152,8 +152,8 @@ def _places(axes: Axes, results: Mapping[str, Any]) -> bool:
     return _legend(axes)
 
 
-def _legend(axes: Axes) -> bool:
-    axes.legend(frameon=False, fontsize=8)
+def _legend(axes: Axes, **place: Any) -> bool:  # noqa: ANN401 - as matplotlib takes it
+    axes.legend(frameon=False, fontsize=8, **place)
     return True
 
 

@@ -118,6 +118,6 @@ _METHOD = """
 - CPU time is the kernel's account of each process tree. wrk runs one thread (D and the open loop have generators of
   their own, a process each); a run in which the generator used more than 90 % of a core, or saw any error, is void.
   What it uses the servers cannot have: it is shown.
-- Claims are counted in Redis, not in the answers; in B each winner taps twice, so repeats are as many as claims and the
+- Claims are counted in Redis, not in the answers; in B repeats follow from the walk (each winner taps twice), and the
   rest of the answers are refusals.
 """

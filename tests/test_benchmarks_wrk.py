@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from benchmarks.http_connection import Connection, missing
 from benchmarks.load import LoadFailedError
 from benchmarks.open_loop import problems as open_loop_problems
+from benchmarks.storms import repeats_within
 from benchmarks.walks import BatchWalk, Walk, claim_lua
 from benchmarks.wrk import parse
 from engine.clients import command
@@ -91,6 +94,22 @@ def test_every_hand_taps_every_packet_as_often_as_it_should(at_once: int) -> Non
     taps = [walk.tap(index) for index in range(walk.length)]
     assert len(taps) == 8 * 5 * 2
     assert all(taps.count(tap) == 2 for tap in taps)
+
+
+@given(st.integers(0, 159), st.integers(0, 159), st.sampled_from([1, 2, 8]), st.integers(1, 10))
+def test_repeats_are_the_second_taps_of_those_who_won(first: int, answers: int, at_once: int, shares: int) -> None:
+    walk = Walk(packets=PACKETS, hands=10, taps=2, at_once=at_once)
+    answers = min(answers, walk.length - first)
+    seen: dict[str, list[str]] = {}
+    repeats = 0
+    for index in range(first + answers):
+        packet_id, user_id = walk.tap(index)
+        winners = seen.setdefault(packet_id, [])
+        if user_id in winners:
+            repeats += index >= first
+        elif len(winners) < shares:
+            winners.append(user_id)
+    assert repeats_within(walk, first, answers, shares) == repeats
 
 
 @pytest.mark.parametrize("hands_each", [1, 2, 4])
