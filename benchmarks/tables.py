@@ -102,7 +102,10 @@ def _append_only(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 
 _PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us a claim")
-_F = "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions."
+_F = (
+    "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions, "
+    "over one connection; the persister has one a lane."
+)
 
 
 def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
