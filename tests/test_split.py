@@ -204,7 +204,7 @@ def test_equal_shares_are_all_the_same(count: int, share_fen: int, seed: bytes) 
         ((100, 10, 1, 0), {"min_fen", "max_fen"}),
         ((TOTAL_FEN_MAX + 1, 0, 0, -1), {"total_fen", "count", "min_fen", "max_fen"}),
     ],
-    ids=str,
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_unfillable_terms_name_every_bad_field(bounds: Bounds, fields: set[str]) -> None:
     for split_kind in SplitKind:
