@@ -10,6 +10,7 @@ from time import perf_counter
 from starlette.types import Scope, Send
 
 from api.answers import JSON
+from api.bodies import has_body
 from api.dispatch import Front
 from api.packets import claim_body
 from api.problems import answer_to
@@ -40,26 +41,22 @@ class FastClaims:
             return None
         return self._answer(packet_id, user_id, send)
 
-    def _user_of(self, headers: list[tuple[bytes, bytes]]) -> str | None:
+    def _user_of(self, pairs: list[tuple[bytes, bytes]]) -> str | None:
         """Whom the request speaks for, if its token was verified before and allows it and no body comes with it."""
-        token = named = None
-        for name, value in headers:
-            if name == b"authorization":
-                if token is not None or value[:_TOKEN_AT] != b"Bearer ":
-                    return None
-                token = value[_TOKEN_AT:]
-            elif name == b"x-user-id":
-                if named is not None:
-                    return None
-                named = value.decode("latin-1")
-            elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-                return None
-        claims = token and self._front.verifier.remembered(token)
-        if not claims:
+        headers = dict(pairs)
+        # A header that is given twice may be one of those that must not be.
+        if len(headers) != len(pairs) or has_body(headers):
             return None
-        if "act" in claims.scopes:
-            return named if named is not None and is_user_id(named) else None
-        return claims.user_id if named is None and "claim" in claims.scopes else None
+        authorization, named = headers.get(b"authorization", b""), headers.get(b"x-user-id")
+        if authorization[:_TOKEN_AT] != b"Bearer ":
+            return None
+        claims = self._front.verifier.remembered(authorization[_TOKEN_AT:])
+        if claims is None:
+            return None
+        if "act" not in claims.scopes:
+            return claims.user_id if named is None and "claim" in claims.scopes else None
+        user_id = named and named.decode("latin-1")
+        return user_id if user_id and is_user_id(user_id) else None
 
     async def _answer(self, packet_id: str, user_id: str, send: Send) -> None:
         started_s = perf_counter()
