@@ -66,10 +66,10 @@ async def test_it_is_ready_and_says_what_keeps_it_from_being(settings: Settings)
 
 async def test_claims_under_way_are_answered_before_it_lets_go(settings: Settings) -> None:
     async with Engine.open(changed(settings, claims_per_call_max=10)) as engine:
-        sent = await send(engine, total_fen=1_000, count=50)
+        sent, other = await send(engine, total_fen=1_000, count=50), await send(engine)
         asked = [asyncio.ensure_future(engine.packets.claim(sent.packet_id, f"user{number}")) for number in range(300)]
         await asyncio.sleep(0)  # they are queued
     results = await asyncio.gather(*asked)
     assert Counter(result.outcome for result in results) == {Outcome.CLAIMED: 50, Outcome.EMPTY: 250}
     with pytest.raises(UnavailableError, match="shutting down"):
-        await engine.packets.claim(sent.packet_id, "late")
+        await engine.packets.claim(other.packet_id, "late")
