@@ -310,3 +310,60 @@ async def test_any_request_is_answered_alike(scene: Scene) -> None:
     assert seen[False] >= 0.2 * seen.total()
     assert statuses[True] == {200, 403, 404, 503}
     assert statuses[False] >= {200, 400, 401, 403, 404, 405, 422}
+
+
+@pytest.fixture
+async def twins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[App, Front]]:
+    """Every packet has the same seed, so that two of the same terms have the same shares."""
+    monkeypatch.setattr("engine.packets.new_seed", lambda: bytes(range(32)))
+    async with open_app(settings) as opened:
+        yield opened
+
+
+async def claim_of_each(
+    opened: tuple[App, Front], packet_ids: Sequence[str], hands: Sequence[str], over_after: int
+) -> Counter[bytes]:
+    """Claim of one packet the short way and of its twin the long way; all but the number is the same. The outcomes."""
+    app, front = opened
+    secret, outcomes = load_secret(front.settings), Counter[bytes]()
+    for place, user in enumerate(hands):
+        token = authorized(issue(secret, user, ("claim",), HOUR_S).encode())
+        front.verifier.verify(token[0][1].removeprefix(b"Bearer "))
+        if place == over_after:
+            for packet_id in packet_ids:
+                await let_time_run_out(front.engine, packet_id)
+        replies = []
+        for packet_id, long in zip(packet_ids, (False, True), strict=True):
+            asked = Asked(path=f"/v1/packets/{packet_id}/claims", headers=token)
+            reply, was_short = await ask(app, asked, long=long)
+            assert reply is not None
+            assert was_short is not long
+            replies.append(reply._replace(body=reply.body.replace(packet_id.encode(), b"...")))
+        assert replies[0] == replies[1]
+        outcomes[replies[0].body.split(b'"')[3]] += 1
+    return outcomes
+
+
+async def test_a_packet_is_given_away_alike(twins: tuple[App, Front]) -> None:
+    users = st.sampled_from(["ada", "bob", "carol", "dave", "eve"])
+    seen: Counter[bytes] = Counter()
+
+    def examples(run: Run) -> None:
+        @with_settings(EXAMPLES, max_examples=60)
+        @given(
+            count=st.integers(1, 4),
+            for_others=st.booleans(),
+            hands=st.lists(users, min_size=4, max_size=12),
+            over_after=st.integers(2, 20),
+        )
+        def example(count: int, for_others: bool, hands: list[str], over_after: int) -> None:
+            recipients = ["ada", "bob", "carol", "dan"] if for_others else []
+            engine, terms = twins[1].engine, {"count": count, "total_fen": 97 * count, "recipients": recipients}
+            packet_ids = [run(send(engine, **terms)).packet_id for _ in range(2)]  # type: ignore[arg-type]
+            seen.update(run(claim_of_each(twins, packet_ids, hands, over_after)))
+
+        example()
+
+    await in_a_thread(examples)
+    assert seen.keys() >= {b"claimed", b"already_claimed", b"sold_out", b"expired"}
+    assert seen[b"claimed"] >= 60
