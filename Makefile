@@ -42,7 +42,7 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff check --fix .
 
 test: $(READY) ## everything CI runs but `make check`
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3
 
 bench: $(READY) ## the whole benchmark report (under 25 minutes); INSTALL=1 gets wrk, redis-server and the peers first
 	@$(BIN)/python -m benchmarks $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))

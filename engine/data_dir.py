@@ -75,11 +75,17 @@ def _lock(descriptor: int, data_dir: Path) -> None:
 
 
 def _plain_or(folder: Path, fallback: Path, data_dir: Path) -> Path:
-    """``folder`` when its path is short and needs no quoting in a URL, else one in ``fallback`` named by a hash."""
-    text = str(folder)
-    if len(text) <= SOCKET_DIR_BYTES_MAX and re.fullmatch(r"[A-Za-z0-9/._-]+", text, re.ASCII):
-        return folder
-    return fallback / f"hongbao-{os.geteuid()}-{_hash(data_dir)}"
+    """``folder`` when its path is short and needs no quoting in a URL, else one named by a hash in ``fallback``.
+
+    A fallback that is no better (a long TMPDIR) gives way to /tmp, which every system has.
+    """
+    name = f"hongbao-{os.geteuid()}-{_hash(data_dir)}"
+    return next(path for path in (folder, fallback / name, Path("/tmp") / name) if _is_plain(path))  # noqa: S108
+
+
+def _is_plain(path: Path) -> bool:
+    text = str(path)
+    return len(text) <= SOCKET_DIR_BYTES_MAX and re.fullmatch(r"[A-Za-z0-9/._-]+", text, re.ASCII) is not None
 
 
 def _hash(data_dir: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from engine import embedded, embedded_redis, postgres_programs, process, system_account
 from engine.clients import command, redis_client
-from engine.data_dir import DataDir
+from engine.data_dir import DataDir, redis_socket
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.errors import OperatorError
@@ -346,3 +346,11 @@ def test_as_root_programs_out_of_reach_are_copied_and_run(tmp_path: Path, monkey
             run = process.Command(argv=argv, cwd=Path("/"), env={}, account=account, log_path=tmp_path / "log")
             assert process.run(run) == 0
         assert (tmp_path / "log").read_text().count("PostgreSQL") == 2
+
+
+def test_a_long_temporary_folder_does_not_make_long_socket_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    assert len(str(redis_socket(long / "data"))) < 104
