@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from engine.events import Claim, changes_of
+from engine.events import Claims, changes_of
 from engine.queries import load
 from engine.records import ClaimRow, PacketState, SplitKind
 from engine.split import split
@@ -112,8 +112,9 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
         while entries := await stream.page(row["lane"], after=position):
             position = entries[-1].position
             for change in (change for entry in entries for change in changes_of(entry.event, entry.position)):
-                if isinstance(change, Claim):
-                    in_stream[change.packet][change.user_id] = (change.slot, change.amount_fen)
+                if isinstance(change, Claims):
+                    shares = zip(change.slots, change.amounts_fen, strict=True)
+                    in_stream[change.packet].update(zip(change.user_ids, shares, strict=True))
     problems = []
     for packet, given in ahead.items():
         accounted = in_stream[packet] | await _ledger_given(pool, packet)

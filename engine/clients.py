@@ -111,10 +111,13 @@ async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> 
         return await pool
 
 
-async def database_connection(url: str) -> asyncpg.Connection:
-    """One connection of its own (for a session lock, or a short job). Raises OperatorError like the pool."""
+async def database_connection(url: str, settings: dict[str, str] | None = None) -> asyncpg.Connection:
+    """One connection of its own (for a session lock, or a short job), with Postgres's ``settings`` for the session.
+
+    Raises OperatorError like the pool.
+    """
     with _database_errors(url):
-        return await asyncpg.connect(url, timeout=_CONNECT_S_MAX, command_timeout=60)
+        return await asyncpg.connect(url, timeout=_CONNECT_S_MAX, command_timeout=60, server_settings=settings)
 
 
 @contextmanager

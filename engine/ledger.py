@@ -5,14 +5,15 @@ the transfers go in, the balances move, the checkpoint moves. A crash before the
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import asyncpg
+import numpy as np
 
+from engine.claim_rows import COLUMNS, claim_rows, joined, summed
 from engine.errors import HongbaoError
-from engine.events import Change, Claim, Ending, Opening
+from engine.events import Change, Claims, Ending, Opening
 from engine.queries import load
 from engine.records import PacketState
 
@@ -20,8 +21,13 @@ BANK, FEE, QUARANTINE = 1, 2, 3
 """The accounts that are always there. A packet's custody has the packet's number, wallets have the ids between."""
 
 SQL = load("ledger")
-_COLUMNS = ["kind", "from_account", "to_account", "amount_fen", "at_ms", "slot", "position"]
+PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"}
+"""How a connection that calls ``apply`` wants its statements planned: by index, row after row in the order given.
+
+Left alone, Postgres joins some thousand accounts to the table by reading all of it, each time, however large it is.
+"""
 _WALLETS_KNOWN_MAX = 500_000
+_KIND_NAMES: dict[type[Change], str] = {Claims: "claim", Opening: "opening", Ending: "ending"}
 
 
 class CheckpointMovedError(HongbaoError):
@@ -73,7 +79,9 @@ class Ledger:
         Raises CheckpointMovedError when the lane's checkpoint is not at position_before. A change that breaks a rule
         of the ledger is set aside in quarantine and the others are applied.
         """
-        await self._know_wallets(connection, {change.user_id for change in changes if isinstance(change, Claim)})
+        await self._know_wallets(
+            connection, set().union(*(change.user_ids for change in changes if isinstance(change, Claims)))
+        )
         tally = _Tally()
         async with connection.transaction():
             if await connection.fetchval(SQL["lock_lane"], lane) != position_before:
@@ -92,6 +100,8 @@ class Ledger:
             async with connection.transaction():
                 written = await self._write(connection, changes)
         except _RULES_BROKEN as error:
+            if len(changes) == 1 and isinstance(changes[0], Claims) and len(changes[0].slots) > 1:
+                changes = changes[0].halves()
             if len(changes) == 1:
                 await _set_aside(connection, lane, changes[0], str(error))
                 # An exhaustion is part of the last claim's change and is not counted again.
@@ -108,15 +118,12 @@ class Ledger:
         tally.ended += written.ended
 
     async def _write(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> _Tally:
-        claims = [change for change in changes if isinstance(change, Claim)]
+        claims = [change for change in changes if isinstance(change, Claims)]
         openings = [change.packet for change in changes if isinstance(change, Opening)]
         endings = [change for change in changes if isinstance(change, Ending)]
-        transfers, deltas = self._claim_transfers(claims)
-        refunds = await _refund_transfers(connection, endings, deltas)
-        if transfers or refunds:
-            await connection.copy_records_to_table("transfers", records=transfers + refunds, columns=_COLUMNS)
-            moved = await connection.execute(SQL["move_balances"], list(deltas), list(deltas.values()))
-            _expect(moved, len(deltas), "it names an account the ledger does not have")
+        if claims:
+            await self._write_claims(connection, claims)
+        refunds = await _write_refunds(connection, [ending for ending in endings if ending.remaining_fen > 0])
         if openings:
             opened = await connection.execute(SQL["open_packets"], openings)
             _expect(opened, len(openings), "the packet is not waiting to be opened")
@@ -124,39 +131,44 @@ class Ledger:
             await _end_packets(connection, endings)
         return _Tally(
             opened=len(openings),
-            claims=len(claims),
+            claims=sum(len(change.slots) for change in claims),
             closed=sum(not _is_exhaustion(ending) for ending in endings),
-            refunds=len(refunds),
+            refunds=refunds,
             ended=[ending.packet for ending in endings],
         )
 
-    def _claim_transfers(self, claims: Sequence[Claim]) -> tuple[list[tuple[Any, ...]], dict[int, int]]:
-        """The rows of claims and what they change on each account."""
-        deltas: defaultdict[int, int] = defaultdict(int)
-        rows: list[tuple[Any, ...]] = []
+    async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:
+        """Write a transfer for each claim and move the balances."""
+        sizes = [len(change.slots) for change in claims]
         wallets = self._wallets
-        for packet, user_id, slot, amount_fen, at_ms, position in claims:
-            wallet = wallets[user_id]
-            deltas[packet] -= amount_fen
-            deltas[wallet] += amount_fen
-            rows.append(("claim", packet, wallet, amount_fen, at_ms, slot, position))
-        return rows, deltas
+        columns = {
+            "from_account": np.repeat(np.array([change.packet for change in claims], dtype=np.int64), sizes),
+            "to_account": joined([[wallets[user_id] for user_id in change.user_ids] for change in claims]),
+            "amount_fen": joined([change.amounts_fen for change in claims]),
+            "at_ms": np.repeat(np.array([change.at_ms for change in claims], dtype=np.int64), sizes),
+            "slot": joined([change.slots for change in claims]),
+            "position": joined(
+                [
+                    range(change.position - size + 1, change.position + 1)
+                    for change, size in zip(claims, sizes, strict=True)
+                ]
+            ),
+        }
+        rows = claim_rows(columns)
+        await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
+        received = summed(columns["to_account"], columns["amount_fen"])
+        given = summed(columns["from_account"], -columns["amount_fen"])
+        # Custodies have larger ids than wallets: one after the other they are in order.
+        await _move(connection, received[0] + given[0], received[1] + given[1])
 
     async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
         """Learn the wallet of each user, creating those that are missing (outside the transaction: they hold 0)."""
         if len(self._wallets) + len(users) > _WALLETS_KNOWN_MAX:
             self._wallets.clear()
-        unknown = list(users - self._wallets.keys())
-        if not unknown:
-            return
-        self._wallets.update(await _find_wallets(connection, unknown))
-        if missing := [user for user in unknown if user not in self._wallets]:
-            await connection.execute(SQL["create_wallets"], missing)
-            self._wallets.update(await _find_wallets(connection, missing))
-
-
-async def _find_wallets(connection: asyncpg.Connection, users: list[str]) -> dict[str, int]:
-    return {row["owner"]: row["account_id"] for row in await connection.fetch(SQL["wallets"], users)}
+        for sql in (SQL["wallets"], SQL["create_wallets"], SQL["wallets"]):  # the last: somebody else was faster
+            if unknown := list(users - self._wallets.keys()):
+                rows = await connection.fetch(sql, unknown)
+                self._wallets.update({row["owner"]: row["account_id"] for row in rows})
 
 
 def _is_exhaustion(change: Change) -> bool:
@@ -169,23 +181,34 @@ def _expect(status: str, rows: int, otherwise: str) -> None:
         raise RuleBrokenError(otherwise)
 
 
-async def _refund_transfers(
-    connection: asyncpg.Connection, endings: Sequence[Ending], deltas: dict[int, int]
-) -> list[tuple[Any, ...]]:
-    """The rows that give what remained back to the senders; adds their effect to ``deltas``."""
-    due = [ending for ending in endings if ending.remaining_fen > 0]
-    if not due:
-        return []
-    found = await connection.fetch(SQL["senders"], [ending.packet for ending in due])
+async def _once(rows: bytes) -> AsyncIterator[bytes]:
+    yield rows
+
+
+async def _move(connection: asyncpg.Connection, accounts: list[int], deltas_fen: list[int]) -> None:
+    """Change balances; each account is named once, in the order of their ids."""
+    moved = await connection.execute(SQL["move_balances"], accounts, deltas_fen)
+    _expect(moved, len(accounts), "it names an account the ledger does not have")
+
+
+async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> int:
+    """Give what remained back to the senders; tells how many refunds that were."""
+    if not endings:
+        return 0
+    found = await connection.fetch(SQL["senders"], [ending.packet for ending in endings])
     senders = {row["packet_id"]: row["account_id"] for row in found}
+    deltas: defaultdict[int, int] = defaultdict(int)
     rows = []
-    for ending in due:
+    for ending in endings:
         if (sender := senders.get(ending.packet)) is None:
             raise RuleBrokenError("the packet is not known")
         deltas[ending.packet] -= ending.remaining_fen
         deltas[sender] += ending.remaining_fen
         rows.append(("refund", ending.packet, sender, ending.remaining_fen, ending.at_ms, None, ending.position))
-    return rows
+    await connection.copy_records_to_table("transfers", records=rows, columns=COLUMNS)
+    accounts = sorted(deltas)
+    await _move(connection, accounts, [deltas[account] for account in accounts])
+    return len(rows)
 
 
 async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]) -> None:
@@ -204,10 +227,10 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
 
 async def _set_aside(connection: asyncpg.Connection, lane: int, change: Change, reason: str) -> None:
     user_id, slot, amount_fen = None, None, None
-    if isinstance(change, Claim):
-        user_id, slot, amount_fen = change.user_id, change.slot, change.amount_fen
+    if isinstance(change, Claims):
+        (user_id,), (slot,), (amount_fen,) = change.user_ids, change.slots, change.amounts_fen
     elif isinstance(change, Ending):
         amount_fen = change.remaining_fen
-    kind = type(change).__name__.lower()
+    kind = _KIND_NAMES[type(change)]
     details = (change.packet, kind, user_id, slot, amount_fen, change.at_ms, reason)
     await connection.execute(SQL["set_aside"], lane, change.position, *details)

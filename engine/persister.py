@@ -16,7 +16,7 @@ from engine.clients import DATABASE_ERRORS, database_connection
 from engine.epochs import SQL
 from engine.errors import HongbaoError, OperatorError
 from engine.events import Change, changes_of
-from engine.ledger import CheckpointMovedError, Ledger
+from engine.ledger import PLANNED, CheckpointMovedError, Ledger
 from engine.pause import stopped_within
 from engine.settings import Settings
 from engine.store import Store
@@ -50,7 +50,7 @@ class Persister:
         """Lease the lane and follow its stream; what fails is logged, counted and tried again."""
         while True:
             try:
-                connection = await database_connection(self._settings.database_url or "")
+                connection = await database_connection(self._settings.database_url or "", PLANNED)
                 try:
                     if await connection.fetchval(SQL["lease"], _LEASES, self._lane):
                         await self._follow(connection)
@@ -67,19 +67,34 @@ class Persister:
         position: int = await connection.fetchval(SQL["checkpoint"], self._lane)
         await self._check_lane(connection, epoch, position)
         await self._stream.discard_applied(self._lane, position, retention_ms=self._retention_ms)
-        while True:
-            emitted = await self._check_lane(connection, epoch, position)
-            block_ms = 1 if self.stopping.is_set() else _BLOCK_MS
-            entries = await self._stream.read(self._lane, position, entries_max=_ENTRIES_PER_READ, block_ms=block_ms)
-            joined = _joined(position, entries)
-            position = await self._apply(connection, position, joined)
-            if len(joined) < len(entries):
-                found = entries[len(joined)].position
-                await self._fence(connection, position, f"after change {position} comes an event that ends at {found}")
-            if not entries and position < emitted:
-                await self._fence(connection, position, f"the stream holds nothing of changes {position} to {emitted}")
-            if not entries and self.stopping.is_set():
-                return
+        reading = self._read_after(position)
+        try:
+            while True:
+                emitted = await self._check_lane(connection, epoch, position)
+                entries = await reading
+                if not entries and position < emitted:  # emitted after that read had come back, or gone
+                    entries = await self._read_after(position)
+                joined = _joined(position, entries)
+                # What comes next is read and decoded while Postgres works on these.
+                reading = self._read_after(joined[-1].position if joined else position)
+                position = await self._apply(connection, position, joined)
+                if len(joined) < len(entries):
+                    found = entries[len(joined)].position
+                    reason = f"after change {position} comes an event that ends at {found}"
+                    await self._fence(connection, position, reason)
+                if not entries and position < emitted:
+                    reason = f"the stream holds nothing of changes {position} to {emitted}"
+                    await self._fence(connection, position, reason)
+                if not entries and self.stopping.is_set():
+                    return
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _read_after(self, position: int) -> "asyncio.Task[list[Entry]]":
+        block_ms = 1 if self.stopping.is_set() else _BLOCK_MS
+        read = self._stream.read(self._lane, position, entries_max=_ENTRIES_PER_READ, block_ms=block_ms)
+        return asyncio.create_task(read)
 
     async def _apply(self, connection: asyncpg.Connection, position: int, entries: Sequence[Entry]) -> int:
         """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""

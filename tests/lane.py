@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from engine import keys
 from engine.clients import command, redis_client
-from engine.events import Claim, Event, changes_of
+from engine.events import Claims, Event, changes_of
 from engine.lanes import new_packet_number
 from engine.records import ClaimRow, PacketState
 from engine.scripts import Script
@@ -116,8 +116,8 @@ class Lane:
         assert counts.remaining_fen == sum(amounts[len(rows) :])
         entries = await self.entries()
         changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
-        told = [change for change in changes if isinstance(change, Claim) and change.packet == int(packet_id)]
-        assert [row_of(change) for change in told] == rows
+        told = [change for change in changes if isinstance(change, Claims) and change.packet == int(packet_id)]
+        assert [row for change in told for row in rows_of(change)] == rows
 
     async def assert_contiguous(self) -> None:
         """Each entry's ID follows the one before it by exactly its changes; the last is the lane's position."""
@@ -171,9 +171,12 @@ def amount_of(share: str) -> int:
     return int(share.split(":")[1])
 
 
-def row_of(claim: Claim) -> ClaimRow:
-    """A change as the row it becomes."""
-    return ClaimRow(user_id=claim.user_id, amount_fen=claim.amount_fen, slot=claim.slot, claimed_at_ms=claim.at_ms)
+def rows_of(claims: Claims) -> list[ClaimRow]:
+    """Claims as the rows they become."""
+    return [
+        ClaimRow(user_id=user_id, amount_fen=amount_fen, slot=slot, claimed_at_ms=claims.at_ms)
+        for user_id, slot, amount_fen in zip(claims.user_ids, claims.slots, claims.amounts_fen, strict=True)
+    ]
 
 
 def users(count: int, prefix: str = "user") -> list[str]:

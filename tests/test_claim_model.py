@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from engine.embedded import EmbeddedRedis
-from engine.events import Claim, Ending, Opening, changes_of
+from engine.events import Claims, Ending, Opening, changes_of
 from engine.lanes import new_packet_number
 from engine.records import ClaimResult, Outcome, PacketState
 from engine.store import Closed
-from tests.lane import LANE, LONG_AGO_MS, lane_on
+from tests.lane import LANE, LONG_AGO_MS, lane_on, rows_of
 
 USERS = ["ada", "bob", "eve", "1", "01", "a:b", "@", "-"]
 T = TypeVar("T")
@@ -195,11 +195,12 @@ class Claiming(RuleBasedStateMachine):
                     case Opening():
                         assert packet_id not in states
                         states[packet_id], claims[packet_id] = PacketState.OPEN, {}
-                    case Claim():
+                    case Claims():
                         assert states[packet_id] is PacketState.OPEN
-                        assert change.user_id not in claims[packet_id]
-                        assert change.amount_fen == self.model.packets[packet_id].amounts[change.slot]
-                        claims[packet_id][change.user_id] = change.slot
+                        for row in rows_of(change):
+                            assert row.user_id not in claims[packet_id]
+                            assert row.amount_fen == self.model.packets[packet_id].amounts[row.slot]
+                            claims[packet_id][row.user_id] = row.slot
                     case Ending():
                         assert states[packet_id] is PacketState.OPEN
                         states[packet_id], refunds[packet_id] = change.state, change.remaining_fen

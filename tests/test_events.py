@@ -1,10 +1,12 @@
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import (
-    Claim,
+    Claims,
     ClaimsEvent,
     ClosedEvent,
     Ending,
@@ -55,14 +57,27 @@ def test_what_is_written_is_read(event: Event) -> None:
 def test_changes_end_at_the_entrys_position_and_leave_no_gap(event: Event, position: int) -> None:
     changes = changes_of(event, position)
     counted = [change for change in changes if not (isinstance(change, Ending) and isinstance(event, ClaimsEvent))]
-    assert [change.position for change in counted] == list(range(position - event.changes + 1, position + 1))
+    sizes = [len(change.slots) if isinstance(change, Claims) else 1 for change in counted]
+    before = position - event.changes
+    assert [change.position for change in counted] == list(itertools.accumulate(sizes, initial=before))[1:]
 
 
-def test_claims_are_told_one_by_one() -> None:
+@given(st.lists(st.integers(1, 10**9), min_size=2, max_size=9), st.integers(100, 2**50))
+def test_halves_are_the_same_claims_at_the_same_positions(amounts_fen: list[int], position: int) -> None:
+    slots = list(range(len(amounts_fen)))
+    claims = Claims(7, [f"user{slot}" for slot in slots], slots, amounts_fen, AT_MS, position)
+    first, second = claims.halves()
+    assert [*first.slots, *second.slots] == slots
+    assert [*first.user_ids, *second.user_ids] == claims.user_ids
+    assert [*first.amounts_fen, *second.amounts_fen] == amounts_fen
+    assert (first.position, second.position) == (position - len(second.slots), position)
+    assert min(len(first.slots), len(second.slots)) >= 1
+
+
+def test_claims_of_one_packet_are_told_together() -> None:
     event = ClaimsEvent(1, AT_MS, [PacketClaims(NUMBER, ["a:b", "c"], ["0:5", "1:7"], True)])
     assert changes_of(event, 12) == [
-        Claim(int(NUMBER), "a:b", 0, 5, AT_MS, 11),
-        Claim(int(NUMBER), "c", 1, 7, AT_MS, 12),
+        Claims(int(NUMBER), ["a:b", "c"], [0, 1], [5, 7], AT_MS, 12),
         Ending(int(NUMBER), PacketState.EXHAUSTED, 0, 0, AT_MS, 12),
     ]
 

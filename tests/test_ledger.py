@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine import packets, wallet
 from engine.epochs import SQL as LANES
-from engine.events import Change, Claim, Ending, Opening
+from engine.events import Change, Claims, Ending, Opening
 from engine.lanes import new_packet_number
 from engine.ledger import Applied, CheckpointMovedError, Ledger
 from engine.records import PacketState
@@ -91,8 +91,8 @@ def opening(packet: int) -> Opening:
     return Opening(packet, AT_MS, 0)
 
 
-def claim(packet: int, user_id: str, slot: int, amount_fen: int) -> Claim:
-    return Claim(packet, user_id, slot, amount_fen, AT_MS + slot, 0)
+def claim(packet: int, user_id: str, slot: int, amount_fen: int) -> Claims:
+    return Claims(packet, [user_id], [slot], [amount_fen], AT_MS + slot, 0)
 
 
 def exhausted(packet: int) -> Ending:
@@ -238,8 +238,12 @@ async def test_a_breach_is_set_aside_with_its_reason_and_the_lane_goes_on(books:
     (aside,) = await books.quarantine()
     assert (aside["position"], aside["packet_id"], aside["kind"]) == (3, bad.packet, breach.kind)
     assert breach.reason in aside["reason"]
-    if isinstance(bad, Claim):
-        assert (aside["user_id"], aside["slot"], aside["amount_fen"]) == (bad.user_id, bad.slot, bad.amount_fen)
+    if isinstance(bad, Claims):
+        assert (aside["user_id"], aside["slot"], aside["amount_fen"]) == (
+            bad.user_ids[0],
+            bad.slots[0],
+            bad.amounts_fen[0],
+        )
     await books.apply(claim(packet, "frank", 4, 40), exhausted(packet))
     assert (await books.packet_row(packet))["state"] == "exhausted"
     assert [(batch["quarantined"], batch["position"]) for batch in await books.batches()] == [(1, 5), (0, 6)]
@@ -251,7 +255,7 @@ async def test_a_breach_is_set_aside_with_its_reason_and_the_lane_goes_on(books:
     [claim(THE_PACKET, "late", 4, 5), expired(THE_PACKET, 4, 90), expired(THE_PACKET, 0, 0)],
     ids=["claim", "ending", "ending with nothing left"],
 )
-async def test_what_comes_after_a_packets_end_is_set_aside(books: Books, late: Claim | Ending) -> None:
+async def test_what_comes_after_a_packets_end_is_set_aside(books: Books, late: Claims | Ending) -> None:
     packet = await books.packet(total_fen=100, count=5)
     await books.apply(opening(packet), claim(packet, "bob", 0, 10), expired(packet, 4, 90))
     await books.apply(late._replace(packet=packet))
@@ -274,7 +278,9 @@ async def test_many_breaches_among_many_changes_are_each_found(books: Books) -> 
     mixed = [change for slot, first in enumerate(good) for change in (first, *([bad[slot]] if slot in bad else []))]
     applied = await books.apply(opening(packet), *mixed)
     assert (applied.claims, applied.quarantined) == (300, len(bad))
-    assert sorted(aside["slot"] for aside in await books.quarantine()) == sorted(change.slot for change in bad.values())
+    assert sorted(aside["slot"] for aside in await books.quarantine()) == sorted(
+        change.slots[0] for change in bad.values()
+    )
     await assert_books_balance(books.connection)
 
 
@@ -397,3 +403,17 @@ async def test_any_batches_make_the_same_books_as_one_change_at_a_time(
         results.append(await outcome(books, numbers, prefix, position))
     assert results[0] == results[1]
     await assert_books_balance(connection)
+
+
+async def test_of_many_claims_of_one_call_only_the_one_that_breaks_a_rule_is_set_aside(books: Books) -> None:
+    packet = await books.packet(total_fen=100, count=5)
+    await books.apply(opening(packet), claim(packet, "bob", 0, 10))
+    many = Claims(packet, ["carol", "dave", "bob", "eve"], [1, 2, 3, 4], [20, 5, 30, 35], AT_MS, 6)
+    applied = await books.ledger.apply(books.connection, books.lane, 2, 6, [many])
+    assert (applied.claims, applied.quarantined) == (3, 1)
+    (aside,) = await books.quarantine()
+    assert (aside["position"], aside["user_id"], aside["slot"], aside["amount_fen"]) == (5, "bob", 3, 30)
+    assert [await books.balance(name) for name in ("bob", "carol", "dave", "eve", packet)] == [10, 20, 5, 35, 30]
+    positions = await books.connection.fetch("SELECT slot, position FROM transfers WHERE kind = 'claim' ORDER BY slot")
+    assert [tuple(row) for row in positions] == [(0, 2), (1, 3), (2, 4), (4, 6)]
+    await assert_books_balance(books.connection)

@@ -10,6 +10,7 @@ SELECT owner, account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1
 INSERT INTO accounts (account_id, kind, owner)
 SELECT nextval('wallet_ids'), 'wallet', owner FROM unnest($1::text[]) AS owner ORDER BY owner COLLATE "C"
 ON CONFLICT (owner) WHERE kind = 'wallet' DO NOTHING
+RETURNING owner, account_id
 
 -- senders --
 SELECT packet_id, account_id
@@ -17,13 +18,11 @@ FROM packets JOIN accounts ON owner = sender AND kind = 'wallet'
 WHERE packet_id = ANY ($1::bigint[])
 
 -- move_balances --
--- Rows are locked in the order of their ids, so that two lanes that pay the same wallets cannot wait for each other.
-WITH locked AS (
-    SELECT account_id, delta_fen
-    FROM unnest($1::bigint[], $2::bigint[]) AS change (account_id, delta_fen) JOIN accounts USING (account_id)
-    ORDER BY account_id FOR NO KEY UPDATE OF accounts
-)
-UPDATE accounts SET balance_fen = balance_fen + delta_fen FROM locked WHERE accounts.account_id = locked.account_id
+-- Accounts come in the order of their ids and, on the persister's connection (PLANNED), are locked in that order, so that
+-- two lanes that pay the same wallets do not wait for each other.
+UPDATE accounts SET balance_fen = balance_fen + delta_fen
+FROM unnest($1::bigint[], $2::bigint[]) AS change (account_id, delta_fen)
+WHERE accounts.account_id = change.account_id
 
 -- open_packets --
 UPDATE packets SET state = 'open' WHERE packet_id = ANY ($1::bigint[]) AND state = 'funded'
