@@ -204,7 +204,7 @@ ODD = [
     f'{{"claims":[{{"packet_id":"{UNKNOWN}\\n{UNKNOWN}","user_id":"bob\\nbob"}}]}}'.encode(),
     f'{{"claims":[{{"packet_id":"{UNKNOWN}\n","user_id":"bob"}}]}}'.encode(),
     f'{{"claims":[{{"packet_id":"{UNKNOWN}","user_id":"bob\n"}}]}}'.encode(),
-    f'{{"claims":[{{"packet_id":"1{"١" * 18}","user_id":"bob"}}]}}'.encode(),
+    f'{{"claims":[{{"packet_id":"10{"١" * 17}","user_id":"bob"}}]}}'.encode(),
     f'{{"claims":[{{"packet_id":"{UNKNOWN}0","user_id":"bob"}}]}}'.encode(),
     f'{{"claims":[{{"packet_id":"x","user_id":"bob"}},{CLAIM}]}}'.encode(),
     f'{{"claims":[{{"packet_id":{UNKNOWN},"user_id":"bob"}}]}}'.encode(),
