@@ -209,4 +209,6 @@ class Packets:
             raise OpeningError("The packet is being opened.")
         if state is PacketState.OPEN:
             raise RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+        if state is PacketState.EXHAUSTED and row["for_others"]:  # as the script would have said
+            raise NotInvitedError("This packet is for others.")
         return ClaimResult(_ENDED[state], 0)

@@ -24,7 +24,7 @@ from engine.stream import Entry, EventStream
 
 LOG = structlog.get_logger()
 _LEASES = 0x68B  # the advisory locks' namespace
-_ENTRIES_PER_READ = 200
+_ENTRIES_PER_READ = 400
 _BLOCK_MS = 200
 _RETRY_S = 0.5
 _PASSING = (HongbaoError, *DATABASE_ERRORS)

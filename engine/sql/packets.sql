@@ -21,8 +21,8 @@ SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, r
 FROM packets WHERE packet_id = $1
 
 -- claim_of --
--- A packet's state and, when the user has one, the amount of the user's share.
-SELECT packets.state::text,
+-- A packet's state, whether it is for others, and, when the user has one, the amount of the user's share.
+SELECT packets.state::text, recipients <> '{}' AND $2 <> ALL (recipients) AS for_others,
     (SELECT amount_fen FROM transfers
      WHERE kind = 'claim' AND from_account = $1
        AND to_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $2)) AS amount_fen
