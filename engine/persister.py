@@ -27,6 +27,8 @@ _LEASES = 0x68B  # the advisory locks' namespace
 _ENTRIES_PER_READ = 400
 _BLOCK_MS = 200
 _RETRY_S = 0.5
+_BEHIND_CHANGES_MIN = 2_000
+_LINGER_S = 0.05
 _PASSING = (HongbaoError, *DATABASE_ERRORS)
 
 
@@ -75,8 +77,9 @@ class Persister:
                 if not entries and position < emitted:  # emitted after that read had come back, or gone
                     entries = await self._read_after(position)
                 joined = _joined(position, entries)
-                # What comes next is read and decoded while Postgres works on these.
-                reading = self._read_after(joined[-1].position if joined else position)
+                behind = emitted - position > _BEHIND_CHANGES_MIN
+                if behind:  # what comes next is read and decoded while Postgres works on these
+                    reading = self._read_after(joined[-1].position if joined else position)
                 position = await self._apply(connection, position, joined)
                 if len(joined) < len(entries):
                     found = entries[len(joined)].position
@@ -87,6 +90,10 @@ class Persister:
                     await self._fence(connection, position, reason)
                 if not entries and self.stopping.is_set():
                     return
+                if not behind:
+                    # A transaction costs as much as some hundred claims: let a few more come before the next.
+                    await stopped_within(self.stopping, _LINGER_S if entries else 0)
+                    reading = self._read_after(position)
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
