@@ -108,7 +108,7 @@ class Persister:
         changes: list[Change] = []
         for number, entry in enumerate(entries, start=1):
             changes += changes_of(entry.event, entry.position)
-            if len(changes) >= self._settings.persist_batch_max or number == len(entries):
+            if entry.position - position >= self._settings.persist_batch_max or number == len(entries):
                 applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes)
                 if applied.quarantined:
                     metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)

@@ -404,3 +404,18 @@ async def test_the_gauges_say_how_far_the_ledger_is_behind(engine: Engine, setti
         await caught_up(engine)
     assert await gauges() == (0, 0, 0)
     assert metrics.PERSISTED_EVENTS.labels("0")._value.get() == persisted + 61
+
+
+async def test_a_transaction_carries_a_bounded_number_of_changes(engine: Engine, settings: Settings) -> None:
+    bounded = changed(settings, persist_batch_max=100)
+    sent = await send(engine, total_fen=10_000, count=1_000)
+    for first in range(0, 1_000, 50):
+        await engine.packets.claim_many([(sent.packet_id, f"user{number}") for number in range(first, first + 50)])
+    async with persisting(bounded):
+        await caught_up(engine)
+    sizes = [
+        row["changes"] for row in await engine.pool.fetch("SELECT position - position_before AS changes FROM batches")
+    ]
+    assert sum(sizes) == 1_001
+    assert len(sizes) >= 9
+    assert max(sizes) < 100 + 50
