@@ -14,6 +14,7 @@ from engine import embedded
 from engine.clients import command, redis_client
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.embedded_postgres import UNSAFE_BUT_FAST
+from engine.engine import Engine
 from engine.settings import Settings
 from tests.lane import Lane, lane_on
 from tests.waiting import wait_until
@@ -134,6 +135,13 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
             "persist_batch_max": 1_000,
         }
     )
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[Engine]:
+    """An engine on the test's servers."""
+    async with Engine.open(settings) as opened:
+        yield opened
 
 
 def free_port() -> int:

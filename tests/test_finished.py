@@ -1,7 +1,6 @@
 """A process answers for ended packets as Redis would, without asking it, and only for packets that cannot change."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,15 +9,8 @@ from engine.clients import command
 from engine.engine import Engine
 from engine.finished import Finished
 from engine.records import ClaimResult, Outcome, PacketState
-from engine.settings import Settings
 from tests.scenes import let_time_run_out, send
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as opened:
-        yield opened
 
 
 async def learnt(engine: Engine, packet_id: str) -> None:

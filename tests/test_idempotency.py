@@ -20,12 +20,6 @@ REQUEST = idempotency.Request(principal="alice", operation="send", key="key-1", 
 
 
 @pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as engine:
-        yield engine
-
-
-@pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection

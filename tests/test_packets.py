@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -36,12 +35,6 @@ from tests.scenes import (
     sweeping,
 )
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as engine:
-        yield engine
 
 
 async def send_unfunded(engine: Engine, total_fen: int = 1_000) -> Sent:

@@ -1,7 +1,6 @@
 """Opening what is paid for: once, by whomever, also after a crash in the middle."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import asyncpg
@@ -34,12 +33,6 @@ from tests.scenes import (
     sweeping,
 )
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as engine:
-        yield engine
 
 
 async def funded(engine: Engine, packet_id: str) -> Funded:

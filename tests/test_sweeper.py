@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,12 +16,6 @@ from engine.store import Store
 from engine.sweeper import sweep, sweep_lane
 from tests.scenes import assert_books_balance, caught_up, changed, let_time_run_out, persisting, send, settled, sweeping
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as engine:
-        yield engine
 
 
 async def refunds(engine: Engine) -> dict[str, list[int]]:

@@ -1,7 +1,6 @@
 """Looking at packets: the same answer from Redis while it holds them and from the ledger afterwards."""
 
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,12 +25,6 @@ from tests.scenes import (
     sweeping,
 )
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as engine:
-        yield engine
 
 
 async def claim(engine: Engine, packet_id: str, *users: str) -> None:

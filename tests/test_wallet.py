@@ -1,7 +1,6 @@
 """Wallets: balances, deposits, and movements page by page."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,12 +9,6 @@ from engine.errors import InvalidFieldsError, UnavailableError
 from engine.records import Wallet, WalletTransfer
 from engine.settings import Settings
 from tests.scenes import assert_books_balance, caught_up, changed, fund, persisting, send
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    async with Engine.open(settings) as engine:
-        yield engine
 
 
 async def all_transfers(engine: Engine, user_id: str, limit: int) -> list[WalletTransfer]:
