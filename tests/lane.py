@@ -171,6 +171,11 @@ def amount_of(share: str) -> int:
     return int(share.split(":")[1])
 
 
+def claim_keys(*packet_ids: str) -> list[str]:
+    """The keys of packets as claim.lua takes them."""
+    return [name for packet_id in packet_ids for name in keys.all_of(packet_id)]
+
+
 def rows_of(claims: Claims) -> list[ClaimRow]:
     """Claims as the rows they become."""
     return [

@@ -8,12 +8,7 @@ from engine import keys
 from engine.clients import command
 from engine.errors import RecoveringError, UnavailableError
 from engine.store import USERS_PER_CALL_MAX, Store
-from tests.lane import BACKLOG_MAX, EPOCH, LANE, Lane, users
-
-
-def claim_keys(*packet_ids: str) -> list[str]:
-    kinds = (keys.packet, keys.shares, keys.claims, keys.recipients)
-    return [kind(packet_id) for packet_id in packet_ids for kind in kinds]
+from tests.lane import BACKLOG_MAX, EPOCH, LANE, Lane, claim_keys, users
 
 
 class TestRefused:

@@ -15,13 +15,8 @@ from engine.lanes import new_packet_number
 from engine.records import ClaimRow, PacketState
 from engine.store import Store
 from engine.stream import EventStream
-from tests.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, lane_on, users
+from tests.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, claim_keys, lane_on, users
 from tests.waiting import wait_until
-
-
-def claim_keys(*packet_ids: str) -> list[str]:
-    kinds = (keys.packet, keys.shares, keys.claims, keys.recipients)
-    return [kind(packet_id) for packet_id in packet_ids for kind in kinds]
 
 
 async def test_each_user_gets_the_next_share(lane: Lane) -> None:
