@@ -12,8 +12,10 @@ from engine.batcher import Batcher
 from engine.clients import Connection, ledger_errors
 from engine.errors import (
     BusyError,
+    FieldProblem,
     HongbaoError,
     InsufficientFundsError,
+    InvalidFieldsError,
     NotInvitedError,
     OpeningError,
     RecoveringError,
@@ -112,9 +114,14 @@ class Packets:
             return PacketState.FUNDED
         return PacketState.FUNDED if reply is Opened.LATE else PacketState.OPEN
 
-    @staticmethod
-    async def preview(terms: Terms) -> list[int]:
-        """What a split by these terms may look like. Not the split a sending would get."""
+    async def preview(self, terms: Terms) -> list[int]:
+        """What a split by these terms may look like. Not the split a sending would get.
+
+        Raises InvalidFieldsError for more shares than an answer should carry.
+        """
+        if terms.count > self._settings.preview_count_max:
+            most = f"must be at most {self._settings.preview_count_max} for a preview"
+            raise InvalidFieldsError([FieldProblem("count", most)])
         seed = new_seed()
         parts = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen, seed)
         amounts: list[int] = (await asyncio.to_thread(split, *parts)).tolist()

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     share_fen_min: Annotated[int, Field(ge=1)] = 1
     share_fen_max: Annotated[int, Field(ge=1)] = 20_000
     count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    preview_count_max: Annotated[int, Field(ge=1)] = 10_000
     ttl_s_default: Annotated[int, Field(ge=1)] = 86_400
     ttl_s_max: Annotated[int, Field(ge=1)] = 86_400
     greeting_length_max: Annotated[int, Field(ge=0)] = 200

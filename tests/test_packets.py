@@ -11,6 +11,7 @@ from engine.engine import Engine
 from engine.errors import (
     BusyError,
     InsufficientFundsError,
+    InvalidFieldsError,
     NotInvitedError,
     OpeningError,
     RecoveringError,
@@ -112,6 +113,17 @@ async def test_a_number_that_is_taken_is_not_used_again(engine: Engine, monkeypa
 async def test_packets_spread_over_the_lanes(engine: Engine) -> None:
     sent = await asyncio.gather(*(send(engine) for _ in range(40)))
     assert {lane_of(packet.packet_id) for packet in sent} == set(engine.lanes)
+
+
+async def test_a_preview_carries_a_bounded_number_of_shares(engine: Engine) -> None:
+    most = engine.settings.preview_count_max
+    for count in (most, most + 1):
+        terms = terms_from(settings=engine.settings, total_fen=count, count=count, split=SplitKind.EQUAL)
+        if count == most:
+            assert await engine.packets.preview(terms) == [1] * most
+        else:
+            with pytest.raises(InvalidFieldsError, match="count: must be at most 10000 for a preview"):
+                await engine.packets.preview(terms)
 
 
 async def test_a_preview_is_a_split_and_stores_nothing(engine: Engine) -> None:
