@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 
@@ -18,6 +19,11 @@ from engine.engine import Engine
 from engine.settings import Settings
 from tests.lane import Lane, lane_on
 from tests.waiting import wait_until
+
+# The same examples in every run, so that a red run is a change's fault; `--hypothesis-profile=explore` tries new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None)
+hypothesis.settings.register_profile("explore", derandomize=False)
+hypothesis.settings.load_profile("fixed")
 
 _TEMPLATE = "template_migrated"
 _FAST_POSTGRES = {**UNSAFE_BUT_FAST, "shared_buffers": "32MB", "max_connections": "60", "autovacuum": "off"}
