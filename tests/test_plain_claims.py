@@ -99,7 +99,7 @@ written_scalars = written_strings | st.sampled_from(
     [*("null", "true", "NaN", "Infinity", "0", "-1", "1.5", "1e999", "01", "1" * 400), "[", "]", "{", "}", "//", ""]
 )
 good_spaces = st.sampled_from(["", " ", "\n", "\r\n", "\t"])
-spaces = st.integers(0, 19).flatmap(
+spaces = st.integers(0, 59).flatmap(
     lambda chance: good_spaces if chance else st.sampled_from(["\v", "\u00a0", "/**/", "\ufeff", "\0"])
 )
 
@@ -112,7 +112,7 @@ def written_object(pairs: "list[tuple[str, str]]", space: str) -> str:
 def written_claim(draw: st.DrawFn) -> str:
     """A claim of a batch, mostly as it should be, as it may be written."""
     pairs = [('"packet_id"', f'"{draw(numbers)}"'), ('"user_id"', f'"{draw(users)}"')]
-    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1, 2]))):
+    for _ in range(draw(st.sampled_from([0] * 12 + [1, 1, 2]))):
         place, change = draw(st.integers(0, 1)), draw(st.integers(0, 4))
         name, value = pairs[place % len(pairs)] if pairs else ('"user_id"', '"bob"')
         match change:
@@ -132,10 +132,10 @@ def written_claim(draw: st.DrawFn) -> str:
 @st.composite
 def written_batches(draw: st.DrawFn) -> bytes:
     """A batch as somebody may write it, well or badly."""
-    space, is_odd = draw(spaces), not draw(st.integers(0, 3))
+    space, is_odd = draw(spaces), not draw(st.integers(0, 9))
     claims = draw(st.lists(written_claim() | written_scalars if is_odd else written_claim(), max_size=4))
     pairs = [('"claims"', f"[{space}" + f"{space},{space}".join(claims) + "]")]
-    if not draw(st.integers(0, 9)):
+    if not draw(st.integers(0, 14)):
         pairs.append((draw(written_strings), draw(written_scalars | written_claim().map(lambda text: f"[{text}]"))))
     text = draw(spaces) + written_object(draw(st.permutations(pairs)), space) + draw(spaces)
     return text.encode("utf-8", "surrogatepass")
