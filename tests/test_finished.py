@@ -65,6 +65,17 @@ async def test_what_may_still_change_or_is_not_for_all_is_not_remembered(engine:
     assert [finished.answer(packet_id, "ada") for packet_id in (over, invited, running)] == [None, None, None]
 
 
+async def test_a_packet_whose_claims_are_not_all_there_any_more_is_not_remembered(engine: Engine) -> None:
+    packet_id = (await send(engine, count=2)).packet_id
+    for user in ("ada", "bob"):
+        await engine.packets.claim(packet_id, user)
+    await command(engine.redis, "HDEL", keys.claims(packet_id), "ada")
+    finished = Finished(engine.store)
+    finished.learn(packet_id)
+    await wait_until_idle(finished)
+    assert finished.answer(packet_id, "ada") is None
+
+
 async def wait_until_idle(finished: Finished) -> None:
     async def is_idle() -> bool:
         return not finished.loading
