@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from itertools import groupby
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from api.dispatch import Front, Operation, PathApp
-from api.fast_claims import FastClaims
 from api.openapi import document
 from api.problems import answer_to
 from api.routes import ROUTES
@@ -28,21 +25,7 @@ FLUSH_INTERVAL_S = 0.5
 UNMATCHED = "unmatched"
 
 
-class App(Starlette):
-    """Starlette with a short way past its middleware and router for plain claims; the route itself is in the table."""
-
-    def __init__(self, fast_claims: FastClaims, **options: Any) -> None:  # noqa: ANN401 -- Starlette's own
-        super().__init__(**options)
-        self._fast_claims = fast_claims
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
-        """Answer one request. No coroutine of its own: what it gives is awaited by the server."""
-        if scope["type"] == "http" and (answering := self._fast_claims.take(scope, send)) is not None:
-            return answering
-        return super().__call__(scope, receive, send)
-
-
-def create_app(settings: Settings) -> App:
+def create_app(settings: Settings) -> Starlette:
     """The whole HTTP front. Its lifespan opens the engine, and closes it once every request has been answered.
 
     Raises OperatorError when the signing secret cannot be used; starting raises it when a server is missing.
@@ -62,12 +45,11 @@ def create_app(settings: Settings) -> App:
 
     async def not_routed(_request: Request, error: Exception) -> Response:
         answer = answer_to(error)
-        front.meter.note("other", UNMATCHED, answer.status, 0.0)
+        front.meter.of("other", UNMATCHED).note(answer.status, 0.0)
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers)
 
-    app = App(
-        FastClaims(front),
+    app = Starlette(
         routes=[_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)],
         exception_handlers={HTTPException: not_routed, Exception: not_routed},
         lifespan=lifespan,

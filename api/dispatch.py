@@ -133,7 +133,7 @@ class PathApp:
             if not reader.complete:
                 answer = await _rid_of_body(answer, scope, reader)
             method = "other" if operation is None else operation.method
-            front.meter.note(method, self._path, answer.status, perf_counter() - started_s)
+            front.meter.of(method, self._path).note(answer.status, perf_counter() - started_s)
             await respond(answer, send)
         finally:
             front.in_flight -= 1

@@ -4,21 +4,26 @@ It makes every check the long way (``api.dispatch``) makes, on what it takes; a 
 is left to the long way, which answers it or says what is wrong with it. Both give the same answers, byte for byte.
 """
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Callable
 from time import perf_counter
 
-from starlette.types import Scope, Send
-
-from api.answers import JSON
+from api.answers import Answer
 from api.bodies import has_body
 from api.dispatch import Front
 from api.packets import claim_body
 from api.problems import answer_to
 from engine.lanes import is_packet_number
-from engine.packets import GIVEN
-from engine.users import is_user_id
+from engine.packets import Packets
+from engine.records import ClaimResult
+from engine.users import user_id_in
 
-_PREFIX, _SUFFIX = "/v1/packets/", "/claims"
+Deliver = Callable[[Answer], None]
+"""Takes the answer to one request."""
+
+LATER = b""
+"""Stands for an answer that is not known yet."""
+_PREFIX, _SUFFIX = b"/v1/packets/", b"/claims"
 _PACKET = slice(len(_PREFIX), -len(_SUFFIX))
 _ROUTE = "/v1/packets/{packet_id}/claims"
 _TOKEN_AT = len(b"Bearer ")
@@ -29,17 +34,29 @@ class FastClaims:
 
     def __init__(self, front: Front) -> None:
         self._front = front
+        self._meter = front.meter.of("POST", _ROUTE)
+        self.deciding: set[asyncio.Task[None]] = set()
 
-    def take(self, scope: Scope, send: Send) -> Awaitable[None] | None:
-        """The answering of a plain claim, or None for a request that must go the long way."""
-        path: str = scope["path"]
-        if scope["method"] != "POST" or not path.endswith(_SUFFIX) or not path.startswith(_PREFIX):
+    def take(self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], deliver: Deliver) -> bytes | None:
+        """Answer a plain claim: the body of a 200, or LATER: ``deliver`` gets the answer, once. None: the long way.
+
+        ``target`` is as it stands in the request line, ``pairs`` are the headers, their names in lower case.
+        """
+        if method != b"POST" or not target.startswith(_PREFIX) or not target.endswith(_SUFFIX):
             return None
-        packet_id = path[_PACKET]
-        user_id = self._user_of(scope["headers"])
-        if user_id is None or not is_packet_number(packet_id):
+        user_id = self._user_of(pairs)
+        if user_id is None:
             return None
-        return self._answer(packet_id, user_id, send)
+        packet_id = target[_PACKET].decode("latin-1")
+        packets = self._front.engine.packets
+        result = packets.finished.answer(packet_id, user_id)
+        if result is not None:
+            self._meter.at_once += 1
+            return claim_body(packet_id, user_id, result)
+        if not is_packet_number(packet_id):
+            return None
+        _Asked(self, packets, (packet_id, user_id), deliver).ask()
+        return LATER
 
     def _user_of(self, pairs: list[tuple[bytes, bytes]]) -> str | None:
         """Whom the request speaks for, if its token was verified before and allows it and no body comes with it."""
@@ -53,31 +70,58 @@ class FastClaims:
         claims = self._front.verifier.remembered(authorization[_TOKEN_AT:])
         if claims is None:
             return None
-        if "act" not in claims.scopes:
-            return claims.user_id if named is None and "claim" in claims.scopes else None
-        user_id = named and named.decode("latin-1")
-        return user_id if user_id and is_user_id(user_id) else None
+        if "act" in claims.scopes:
+            return user_id_in(named) if named else None
+        return claims.user_id if named is None and "claim" in claims.scopes else None
 
-    async def _answer(self, packet_id: str, user_id: str, send: Send) -> None:
-        started_s = perf_counter()
+    def begun(self) -> None:
+        """A claim is under way."""
+        self._front.in_flight += 1
+
+    def answered(self, status: int, seconds: float) -> None:
+        """It is not any more."""
         front = self._front
-        front.in_flight += 1
+        self._meter.note(status, seconds)
+        front.in_flight -= 1
+        if front.in_flight == 0:
+            front.idle.set()
+
+
+class _Asked:
+    """One claim that waits for Redis."""
+
+    __slots__ = ("_claims", "_deliver", "_packet_id", "_packets", "_started_s", "_user_id")
+
+    def __init__(self, claims: FastClaims, packets: Packets, claim: tuple[str, str], deliver: Deliver) -> None:
+        self._claims, self._packets, self._deliver = claims, packets, deliver
+        self._packet_id, self._user_id = claim
+        self._started_s = perf_counter()
+
+    def ask(self) -> None:
+        self._claims.begun()
         try:
-            try:
-                packets = front.engine.packets
-                result = packets.finished.answer(packet_id, user_id)
-                if result is None:
-                    result = await packets.ask(packet_id, user_id)
-                    if result.outcome not in GIVEN:
-                        result = await packets.decided(packet_id, user_id, result)
-                status, body, headers = 200, claim_body(packet_id, user_id, result), JSON
-            except Exception as error:
-                status, body, headers = answer_to(error)
-            front.meter.note("POST", _ROUTE, status, perf_counter() - started_s)
-            length = (b"content-length", b"%d" % len(body))
-            await send({"type": "http.response.start", "status": status, "headers": (*headers, length)})
-            await send({"type": "http.response.body", "body": body})
-        finally:
-            front.in_flight -= 1
-            if front.in_flight == 0:
-                front.idle.set()
+            self._packets.ask(self._packet_id, self._user_id, self._take)
+        except Exception as error:
+            self._answer(error)
+
+    def _take(self, result: ClaimResult | Exception) -> None:
+        if isinstance(result, Exception) or self._packets.is_final(self._packet_id, result):
+            self._answer(result)
+            return
+        task = asyncio.create_task(self._decide(result))
+        self._claims.deciding.add(task)
+        task.add_done_callback(self._claims.deciding.discard)
+
+    async def _decide(self, result: ClaimResult) -> None:
+        try:
+            self._answer(await self._packets.decided(self._packet_id, self._user_id, result))
+        except Exception as error:
+            self._answer(error)
+
+    def _answer(self, result: ClaimResult | Exception) -> None:
+        if isinstance(result, Exception):
+            answer = answer_to(result)
+        else:
+            answer = Answer(200, claim_body(self._packet_id, self._user_id, result))
+        self._claims.answered(answer.status, perf_counter() - self._started_s)
+        self._deliver(answer)

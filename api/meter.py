@@ -6,28 +6,56 @@ from collections import defaultdict
 from engine.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 
-class Meter:
-    """The requests since the last flush, by method, route and status."""
+class RouteMeter:
+    """The requests of one method and route since the last flush.
 
-    def __init__(self) -> None:
+    ``at_once``: those answered with 200 as soon as they were read, which count themselves here and not by ``note``.
+    """
+
+    def __init__(self, method: str, route: str) -> None:
+        self._method, self._route = method, route
         self._bounds = HTTP_SECONDS.bounds
-        self._statuses: defaultdict[tuple[str, str, int], int] = defaultdict(int)
-        self._buckets: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(self._bounds))
-        self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._clear()
 
-    def note(self, method: str, route: str, status: int, seconds: float) -> None:
+    def _clear(self) -> None:
+        self._statuses: defaultdict[int, int] = defaultdict(int)
+        self._buckets = [0] * len(self._bounds)
+        self._seconds = 0.0
+        self.at_once = 0
+
+    def note(self, status: int, seconds: float) -> None:
         """One request was answered after ``seconds``."""
-        key = (method, route)
-        self._statuses[method, route, status] += 1
-        self._buckets[key][bisect_left(self._bounds, seconds)] += 1
-        self._seconds[key] += seconds
+        self._statuses[status] += 1
+        self._buckets[bisect_left(self._bounds, seconds)] += 1
+        self._seconds += seconds
 
     def flush(self) -> None:
         """Hand everything to the metrics."""
-        for (method, route, status), count in self._statuses.items():
-            HTTP_REQUESTS.labels(method, route, str(status)).inc(count)
-        for key, counts in self._buckets.items():
-            HTTP_SECONDS.labels(*key).observe_counted(counts, self._seconds[key])
-        self._statuses.clear()
-        self._buckets.clear()
-        self._seconds.clear()
+        if self.at_once:
+            self._statuses[200] += self.at_once
+            self._buckets[0] += self.at_once
+        if not self._statuses:
+            return
+        for status, count in self._statuses.items():
+            HTTP_REQUESTS.labels(self._method, self._route, str(status)).inc(count)
+        HTTP_SECONDS.labels(self._method, self._route).observe_counted(self._buckets, self._seconds)
+        self._clear()
+
+
+class Meter:
+    """The requests of a process, by method and route."""
+
+    def __init__(self) -> None:
+        self._routes: dict[tuple[str, str], RouteMeter] = {}
+
+    def of(self, method: str, route: str) -> RouteMeter:
+        """Where requests of this method and route are noted."""
+        meter = self._routes.get((method, route))
+        if meter is None:
+            meter = self._routes[method, route] = RouteMeter(method, route)
+        return meter
+
+    def flush(self) -> None:
+        """Hand everything to the metrics."""
+        for meter in self._routes.values():
+            meter.flush()

@@ -60,6 +60,12 @@ class TooLargeError(HongbaoError):
     code = "too_large"
 
 
+class HeadTooLargeError(HongbaoError):
+    """The request's line and headers are too long, or too many."""
+
+    code = "head_too_large"
+
+
 class SlowBodyError(HongbaoError):
     """The body did not arrive in time."""
 
@@ -107,6 +113,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnsupportedMediaTypeError: Kind(415, "The body must be JSON", "Content-Type"),
     InvalidFieldsError: Kind(422, "Some fields are not valid"),
     errors.IdempotencyKeyReusedError: Kind(422, "The key was used with another body", "Idempotency-Key"),
+    HeadTooLargeError: Kind(431, "The request's line and headers are too large"),
     NotReadyError: Kind(503, "Not ready"),
     errors.UnavailableError: Kind(503, "Not available now"),
     errors.OverloadedError: Kind(503, "Too many claims at once"),

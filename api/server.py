@@ -1,20 +1,21 @@
-"""One API process: the application on granian's embedded server, until it is told to stop."""
+"""One API process: the application on uvicorn, until it is told to stop."""
 
-import asyncio
 import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic
+from typing import Any
 
 import structlog
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.embed import Server
-from starlette.types import ASGIApp
+import uvicorn
+from starlette.applications import Starlette
 
 from api.app import create_app
+from api.connection import IDLE_S_MAX, Connection, Outbox, Prepared
+from api.fast_claims import FastClaims
 from engine import metrics
 from engine.errors import OperatorError
 from engine.ports import family_of
@@ -23,11 +24,8 @@ from engine.settings import Settings
 STOP_S_MAX = 15
 """A process that has been told to stop ends within this time, answered or not."""
 CONNECTIONS_WAITING_MAX = 4_096
-_HEADER_READ_MS_MAX = 10_000
-_BUFFER_BYTES_MAX = 65_536
+_TICKS_A_SECOND = 10
 _GC_THRESHOLDS = (50_000, 20, 50)
-_LOGS_OF_GRANIAN = {"handlers": {}, "formatters": {}, "loggers": {"_granian": {"propagate": True}}}
-"""Its errors go where all logs go (``engine.logs``), not to a handler of its own."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,60 +36,73 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
     ``ready`` is called when nothing is left to do but listen. Several processes may share the port. Raises
     OperatorError when the port, the secret or a server cannot be used.
     """
-    _check_address(settings)
-    app = create_app(settings)
-    # The lifespan is run here and not by the server, so that a failure to start is an exception and not a log line.
-    async with app.router.lifespan_context(app):
-        server = _server(app, settings)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.stop)
-        _spare_the_collector()
-        metrics.PROCESS_STARTS.labels("serve").inc()
-        _log.info("serving", host=settings.host, port=settings.port)
-        if ready is not None:
-            ready()
-        await _run(server)
+    with _listening(settings) as listener:
+        app = create_app(settings)
+        # The lifespan is run here and not by the server, so that a failure to start is an exception, not a log line.
+        async with app.router.lifespan_context(app):
+            server = _Server(app)
+            _spare_the_collector()
+            metrics.PROCESS_STARTS.labels("serve").inc()
+            _log.info("serving", host=settings.host, port=settings.port)
+            if ready is not None:
+                ready()
+            await server.serve([listener])
+            if server.server_state.tasks:
+                _log.warning("stopped before every request was answered", after_s=STOP_S_MAX)
     _log.info("stopped")
 
 
-def _server(app: ASGIApp, settings: Settings) -> Server:
-    server = Server(
-        app,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_MS_MAX, max_buffer_size=_BUFFER_BYTES_MAX),
-        websockets=False,
-        backlog=CONNECTIONS_WAITING_MAX,
-        log_level=LogLevels.error,
-        log_dictconfig=_LOGS_OF_GRANIAN,
-    )
-    server.workers_kill_timeout = STOP_S_MAX
-    return server
+class _Server(uvicorn.Server):
+    """uvicorn with our connections; it ends by returning, whatever signal told it to."""
+
+    def __init__(self, app: Starlette) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            log_level="error",
+            server_header=False,
+            backlog=CONNECTIONS_WAITING_MAX,
+            timeout_keep_alive=IDLE_S_MAX,
+            timeout_graceful_shutdown=STOP_S_MAX,
+        )
+        super().__init__(config)
+        config.load()
+        connection: Any = partial(Connection, FastClaims(app.state.front), Prepared(self.server_state), Outbox())
+        config.http_protocol_class = connection
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signal once more at the end, which would make every stop look like a crash."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """What uvicorn does ten times a second, and once a second a look for connections that only sit there."""
+        if counter % _TICKS_A_SECOND == 0:
+            now_s = monotonic()
+            for connection in list(self.server_state.connections):
+                connection.close_if_quiet(now_s)  # type: ignore[union-attr]
+        return await super().on_tick(counter)
 
 
-def _check_address(settings: Settings) -> None:
-    """Raise OperatorError unless the address can be had (granian's own error for it is a page long)."""
-    try:
-        with socket.socket(family_of(settings.host)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            probe.bind((settings.host, settings.port))
-    except OSError as error:
-        raise OperatorError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from None
-
-
-async def _run(server: Server) -> None:
-    try:
-        await server.serve()
-    except TimeoutError:
-        _log.warning("stopped before every request was answered", after_s=STOP_S_MAX)
-    finally:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError, RuntimeError):
-                loop.remove_signal_handler(number)
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """A socket on the settings' address, which other processes may share. Raises OperatorError."""
+    with socket.socket(family_of(settings.host)) as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise OperatorError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from None
+        yield listener
 
 
 def _spare_the_collector() -> None:

@@ -7,13 +7,21 @@ it a claim is refused before it reaches Redis.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import structlog
 
 from engine import metrics
 from engine.errors import OverloadedError, UnavailableError
 from engine.records import ClaimResult
 from engine.settings import Settings
 from engine.store import Store
+
+Deliver = Callable[[ClaimResult | Exception], None]
+"""Takes one claim's answer, or what ``Store.claim`` raised."""
+
+_log = structlog.get_logger(__name__)
 
 
 class _Singles:
@@ -22,32 +30,28 @@ class _Singles:
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}
         self.size = 0
-        self._answers: dict[str, list[asyncio.Future[ClaimResult]]] = {}
+        self._deliveries: dict[str, list[Deliver]] = {}
 
-    def add(self, packet_id: str, user_id: str, answer: "asyncio.Future[ClaimResult]") -> None:
+    def add(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
         users = self.asked.get(packet_id)
         if users is None:
-            self.asked[packet_id], self._answers[packet_id] = [user_id], [answer]
+            self.asked[packet_id], self._deliveries[packet_id] = [user_id], [deliver]
         else:
             users.append(user_id)
-            self._answers[packet_id].append(answer)
+            self._deliveries[packet_id].append(deliver)
         self.size += 1
 
-    def resolve(self, results: list[ClaimResult]) -> None:
+    def resolve(self, results: Sequence[ClaimResult | Exception]) -> None:
         result = iter(results)
-        for answers in self._answers.values():
-            # A client that went away has cancelled its future; its claim stands all the same.
-            for answer in answers:
-                if answer.done():
-                    next(result)
-                else:
-                    answer.set_result(next(result))
+        for deliveries in self._deliveries.values():
+            for deliver in deliveries:
+                try:
+                    deliver(next(result))
+                except Exception:  # what is wrong with one answer must not keep the others from theirs
+                    _log.exception("an answer could not be delivered")
 
     def fail(self, error: Exception) -> None:
-        for answers in self._answers.values():
-            for answer in answers:
-                if not answer.done():
-                    answer.set_exception(error)
+        self.resolve([error] * self.size)
 
 
 class _Order:
@@ -64,6 +68,16 @@ class _Order:
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
+
+
+def _settle(answer: "asyncio.Future[ClaimResult]", result: ClaimResult | Exception) -> None:
+    # A client that went away has cancelled its future; its claim stands all the same.
+    if answer.done():
+        return
+    if isinstance(result, ClaimResult):
+        answer.set_result(result)
+    else:
+        answer.set_exception(result)
 
 
 class Batcher:
@@ -87,13 +101,20 @@ class Batcher:
 
         Raises OverloadedError when too many wait. Cancelling the future does not take the claim back.
         """
+        answer: asyncio.Future[ClaimResult] = asyncio.get_running_loop().create_future()
+        self.claim_for(packet_id, user_id, partial(_settle, answer))
+        return answer
+
+    def claim_for(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
+        """Queue one claim whose answer is handed to ``deliver``, once, without a future in between.
+
+        Raises OverloadedError when too many wait.
+        """
         self._admit(1)
         if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
             self._open = _Singles()
             self._waiting.append(self._open)
-        answer: asyncio.Future[ClaimResult] = asyncio.get_running_loop().create_future()
-        self._open.add(packet_id, user_id, answer)
-        return answer
+        self._open.add(packet_id, user_id, deliver)
 
     def claim_all(self, asked: Mapping[str, Sequence[str]]) -> "asyncio.Future[list[ClaimResult]]":
         """Queue claims (packet -> users, at most 1,000 in all) that go in one call; results in the order of iteration.

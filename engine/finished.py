@@ -41,7 +41,7 @@ class Finished:
         return len(self._loading)
 
     def answer(self, packet_id: str, user_id: str) -> ClaimResult | None:
-        """What Redis would say to this claim, or None when this process does not know."""
+        """What Redis would say to this claim, or None when this process does not know the packet, whatever it is."""
         ended = self._packets.get(packet_id)
         if ended is None:
             return None

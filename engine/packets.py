@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from engine import idempotency
-from engine.batcher import Batcher
+from engine.batcher import Batcher, Deliver
 from engine.clients import Connection, ledger_errors
 from engine.errors import (
     BusyError,
@@ -33,14 +33,14 @@ from engine.store import Opened, Store
 
 SQL = load("packets")
 _NUMBER_TRIES_MAX = 5
-GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
-"""The outcomes of a user who has a share."""
 _UNKNOWN = UnknownPacketError("No packet has this number.")
-_ENDED = {
+_OUTCOMES = {
     PacketState.EXHAUSTED: Outcome.EMPTY,
     PacketState.EXPIRED: Outcome.EXPIRED,
     PacketState.RETRACTED: Outcome.RETRACTED,
 }
+"""What those are told who come after a packet has ended."""
+_FINAL = frozenset(_OUTCOMES.values())
 
 
 class Packets:
@@ -134,8 +134,8 @@ class Packets:
         """
         result = self.finished.answer(packet_id, user_id)
         if result is None:
-            result = await self.ask(packet_id, user_id)
-            if result.outcome not in GIVEN:
+            result = await self._batcher_of(packet_id).claim(packet_id, user_id)
+            if not self.is_final(packet_id, result):
                 result = await self.decided(packet_id, user_id, result)
         return result
 
@@ -176,25 +176,38 @@ class Packets:
             return [error] * size
         claims = ((packet_id, user_id) for packet_id, users in asked.items() for user_id in users)
         for place, (claim, answer) in enumerate(zip(claims, answers, strict=True)):
-            if isinstance(answer, ClaimResult) and answer.outcome not in GIVEN:
+            if isinstance(answer, ClaimResult) and not self.is_final(claim[0], answer):
                 try:
                     answers[place] = await self.decided(*claim, answer)
                 except HongbaoError as error:
                     answers[place] = error
         return answers
 
-    def ask(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
-        """The first half of ``claim``: what the script answers. What is not in GIVEN goes through ``decided``."""
+    def ask(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
+        """The first half of ``claim``: what the script answers, handed to ``deliver`` once it is known.
+
+        What is not ``is_final`` goes through ``decided``. Raises UnknownPacketError, OverloadedError.
+        """
+        self._batcher_of(packet_id).claim_for(packet_id, user_id, deliver)
+
+    def _batcher_of(self, packet_id: str) -> Batcher:
         batcher = self._batchers.get(lane_of(packet_id))
         if batcher is None:
             raise UnknownPacketError("No packet has this number.")
-        return batcher.claim(packet_id, user_id)
+        return batcher
+
+    def is_final(self, packet_id: str, result: ClaimResult) -> bool:
+        """Whether the script's answer is all there is to say."""
+        outcome = result.outcome
+        if outcome is Outcome.CLAIMED or outcome is Outcome.ALREADY:
+            return True
+        if outcome in _FINAL:
+            self.finished.learn(packet_id)
+            return True
+        return False
 
     async def decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
-        """The second half of ``claim``: what it means that the user has no share."""
-        if result.outcome in _ENDED.values():
-            self.finished.learn(packet_id)
-            return result
+        """The second half of ``claim``: what it means that nothing was given and the packet has not ended."""
         if result.outcome is Outcome.MISSING:
             return await self._remembered(packet_id, user_id)
         if result.outcome is Outcome.BUSY:
@@ -218,4 +231,4 @@ class Packets:
             raise RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
         if state is PacketState.EXHAUSTED and row["for_others"]:  # as the script would have said
             raise NotInvitedError("This packet is for others.")
-        return ClaimResult(_ENDED[state], 0)
+        return ClaimResult(_OUTCOMES[state], 0)

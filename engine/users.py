@@ -10,3 +10,14 @@ _USER_ID = re.compile(USER_ID_PATTERN, re.ASCII)
 def is_user_id(text: str) -> bool:
     """Whether ``text`` can name a user."""
     return _USER_ID.fullmatch(text) is not None
+
+
+_USER_ID_BYTES = bytes(byte for byte in range(256) if is_user_id(chr(byte)))
+_USER_ID_LENGTH_MAX = 64
+
+
+def user_id_in(text: bytes) -> str | None:
+    """The user's id that ``text`` is, None if it is none. As ``is_user_id``, for bytes off the wire, and faster."""
+    if text.translate(None, _USER_ID_BYTES) or not 0 < len(text) <= _USER_ID_LENGTH_MAX:
+        return None
+    return text.decode("ascii")
