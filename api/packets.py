@@ -88,15 +88,13 @@ def claim_body(packet_id: str, user_id: str, result: ClaimResult) -> bytes:
 async def claim_many(call: Call) -> Answer:
     """Claims of many users at once, for a backend; each has its own result, in order."""
     items: list[ClaimItem] | list[PlainClaim] = call.body.claims
-    known = [(item.packet_id, item.user_id) for item in items if is_packet_number(item.packet_id)]
-    results = await call.engine.packets.claim_many(known)
-    if len(known) == len(items):
-        return _results(known, results)
-    result = iter(results)
-    return _results(
-        [(item.packet_id, item.user_id) for item in items],
-        [next(result) if is_packet_number(item.packet_id) else _NO_SUCH_PACKET for item in items],
-    )
+    claims = [(item.packet_id, item.user_id) for item in items]
+    packets = call.engine.packets
+    if isinstance(items[0], PlainClaim):
+        return _results(claims, await packets.claim_many(claims))
+    known = [claim for claim in claims if is_packet_number(claim[0])]
+    result = iter(await packets.claim_many(known))
+    return _results(claims, [next(result) if is_packet_number(claim[0]) else _NO_SUCH_PACKET for claim in claims])
 
 
 _NO_SUCH_PACKET = UnknownPacketError("Not a packet number.")

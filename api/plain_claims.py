@@ -4,17 +4,13 @@ What is not plain in any respect (an escape, a repeated name, an unknown field, 
 payload, which takes it or names what is wrong with it.
 """
 
-import re
-
 import msgspec
 
 from api.payloads import BATCH_CLAIMS_MAX
-from engine.lanes import NUMBER_PATTERN
-from engine.users import USER_ID_PATTERN
+from engine.lanes import is_packet_number
+from engine.users import are_user_ids
 
 _QUOTES_A_CLAIM, _QUOTES_AROUND = 8, 2
-_PACKET_IDS = re.compile(rf"(?:{NUMBER_PATTERN}\n)*", re.ASCII)
-_USER_IDS = re.compile(rf"(?:{USER_ID_PATTERN}\n)*", re.ASCII)
 
 
 class PlainClaim(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -45,6 +41,6 @@ def read(body: bytes) -> PlainClaims | None:
         return None
     if not 1 <= len(claims) <= BATCH_CLAIMS_MAX:
         return None
-    packet_ids = "".join([f"{claim.packet_id}\n" for claim in claims])
-    user_ids = "".join([f"{claim.user_id}\n" for claim in claims])
-    return batch if _PACKET_IDS.fullmatch(packet_ids) and _USER_IDS.fullmatch(user_ids) else None
+    if not all(map(is_packet_number, {claim.packet_id for claim in claims})):
+        return None
+    return batch if are_user_ids([claim.user_id for claim in claims]) else None

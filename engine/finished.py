@@ -6,6 +6,7 @@ oldest is forgotten first. A process that remembers nothing asks Redis, which sa
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 from engine import metrics
 from engine.errors import UnavailableError
@@ -48,6 +49,15 @@ class Finished:
         result = ended[0].get(user_id, ended[1])
         self._answered[result.outcome] += 1
         return result
+
+    def answers(self, packet_id: str, users: Sequence[str]) -> list[ClaimResult] | None:
+        """``answer`` for many users of one packet."""
+        ended = self._packets.get(packet_id)
+        if ended is None:
+            return None
+        results = [ended[0].get(user_id, ended[1]) for user_id in users]
+        self._answered.update([result.outcome for result in results])
+        return results
 
     def learn(self, packet_id: str) -> None:
         """Begin to remember a packet that somebody was told has ended, unless it is known or too much is under way."""

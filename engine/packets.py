@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import asyncpg
@@ -40,7 +41,12 @@ _OUTCOMES = {
     PacketState.RETRACTED: Outcome.RETRACTED,
 }
 """What those are told who come after a packet has ended."""
-_FINAL = frozenset(_OUTCOMES.values())
+_GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
+_ENDED = frozenset(_OUTCOMES.values())
+_REFUSALS: dict[Outcome, Callable[[], HongbaoError]] = {
+    Outcome.BUSY: lambda: BusyError("The ledger is behind; claims wait until it has caught up."),
+    Outcome.NOT_INVITED: lambda: NotInvitedError("This packet is for others."),
+}
 
 
 class Packets:
@@ -144,43 +150,51 @@ class Packets:
 
         One script call a lane, so at most 1,000 claims.
         """
-        places: dict[str, list[int]] = {}
-        lanes: dict[int, dict[str, list[str]]] = {}
-        for place, (packet_id, user_id) in enumerate(claims):
-            asked_at = places.get(packet_id)
-            if asked_at is None:
-                asked_at = places[packet_id] = []
-                users = lanes.setdefault(lane_of(packet_id), {})[packet_id] = []
+        users_of: dict[str, list[str]] = {}
+        for packet_id, user_id in claims:
+            users = users_of.get(packet_id)
+            if users is None:
+                users_of[packet_id] = [user_id]
             else:
-                users = lanes[lane_of(packet_id)][packet_id]
-            asked_at.append(place)
-            users.append(user_id)
-        results: list[ClaimResult | HongbaoError] = [_UNKNOWN] * len(claims)
+                users.append(user_id)
+        lanes: dict[int, dict[str, list[str]]] = {}
+        answers_of: dict[str, Iterator[ClaimResult | HongbaoError]] = {}
+        for packet_id, users in users_of.items():
+            known = self.finished.answers(packet_id, users)
+            if known is None:
+                lanes.setdefault(lane_of(packet_id), {})[packet_id] = users
+            else:
+                answers_of[packet_id] = iter(known)
         answered = await asyncio.gather(*(self._claim_lane(lane, asked) for lane, asked in lanes.items()))
         for asked, answers in zip(lanes.values(), answered, strict=True):
-            answer = iter(answers)
-            for packet_id in asked:
-                for place in places[packet_id]:
-                    results[place] = next(answer)
-        return results
+            first = 0
+            for packet_id, users in asked.items():
+                answers_of[packet_id] = iter(answers[first : first + len(users)])
+                first += len(users)
+        return [next(answers_of[packet_id]) for packet_id, _ in claims]
 
-    async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> list[ClaimResult | HongbaoError]:
+    async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> Sequence[ClaimResult | HongbaoError]:
         """What ``claim_many`` gives for the claims of one lane (packet -> users), in the order of iteration."""
         size = sum(map(len, asked.values()))
         batcher = self._batchers.get(lane)
         if batcher is None:
             return [_UNKNOWN] * size
         try:
-            answers: list[ClaimResult | HongbaoError] = [*await batcher.claim_all(asked)]
+            results = await batcher.claim_all(asked)
         except HongbaoError as error:
             return [error] * size
-        claims = ((packet_id, user_id) for packet_id, users in asked.items() for user_id in users)
-        for place, (claim, answer) in enumerate(zip(claims, answers, strict=True)):
-            if isinstance(answer, ClaimResult) and not self.is_final(claim[0], answer):
-                try:
-                    answers[place] = await self.decided(*claim, answer)
-                except HongbaoError as error:
-                    answers[place] = error
+        if _GIVEN.issuperset([result.outcome for result in results]):
+            return results
+        answers: list[ClaimResult | HongbaoError] = [*results]
+        claims = [(packet_id, user_id) for packet_id, users in asked.items() for user_id in users]
+        open_places = [
+            place for place, (packet_id, _) in enumerate(claims) if not self.is_final(packet_id, results[place])
+        ]
+        decided = await self._decided(
+            [claims[place] for place in open_places], [results[place] for place in open_places]
+        )
+        for place, answer in zip(open_places, decided, strict=True):
+            answers[place] = answer
         return answers
 
     def ask(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
@@ -199,36 +213,45 @@ class Packets:
     def is_final(self, packet_id: str, result: ClaimResult) -> bool:
         """Whether the script's answer is all there is to say."""
         outcome = result.outcome
-        if outcome is Outcome.CLAIMED or outcome is Outcome.ALREADY:
-            return True
-        if outcome in _FINAL:
+        if outcome in _ENDED:
             self.finished.learn(packet_id)
             return True
-        return False
+        return outcome in _GIVEN
 
     async def decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
         """The second half of ``claim``: what it means that nothing was given and the packet has not ended."""
-        if result.outcome is Outcome.MISSING:
-            return await self._remembered(packet_id, user_id)
-        if result.outcome is Outcome.BUSY:
-            raise BusyError("The ledger is behind; claims wait until it has caught up.")
-        if result.outcome is Outcome.NOT_INVITED:
-            raise NotInvitedError("This packet is for others.")
-        return result
+        (answer,) = await self._decided([(packet_id, user_id)], [result])
+        if isinstance(answer, HongbaoError):
+            raise answer
+        return answer
 
-    async def _remembered(self, packet_id: str, user_id: str) -> ClaimResult:
-        """What the ledger knows of a claim on a packet that Redis does not hold."""
-        with ledger_errors():
-            row = await self._pool.fetchrow(SQL["claim_of"], int(packet_id), user_id)
-        if row is None:
-            raise UnknownPacketError("No packet has this number.")
-        if row["amount_fen"] is not None:
-            return ClaimResult(Outcome.ALREADY, row["amount_fen"])
-        state = PacketState(row["state"])
-        if state is PacketState.FUNDED:
-            raise OpeningError("The packet is being opened.")
-        if state is PacketState.OPEN:
-            raise RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
-        if state is PacketState.EXHAUSTED and row["for_others"]:  # as the script would have said
-            raise NotInvitedError("This packet is for others.")
-        return ClaimResult(_OUTCOMES[state], 0)
+    async def _decided(
+        self, claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult]
+    ) -> list[ClaimResult | HongbaoError]:
+        refused = iter([_REFUSALS[result.outcome]() for result in results if result.outcome in _REFUSALS])
+        missing = [claim for claim, result in zip(claims, results, strict=True) if result.outcome is Outcome.MISSING]
+        remembered: Iterator[ClaimResult | HongbaoError] = iter(())
+        try:
+            with ledger_errors():
+                packet_ids, users = [int(packet_id) for packet_id, _ in missing], [user_id for _, user_id in missing]
+                rows = await self._pool.fetch(SQL["claims_of"], packet_ids, users) if missing else []
+            remembered = map(_remembered, rows)
+        except UnavailableError as error:
+            remembered = repeat(error)
+        return [next(remembered if result.outcome is Outcome.MISSING else refused) for result in results]
+
+
+def _remembered(row: asyncpg.Record) -> ClaimResult | HongbaoError:
+    """What the ledger knows of a claim on a packet that Redis does not hold."""
+    if row["state"] is None:
+        return UnknownPacketError("No packet has this number.")
+    if row["amount_fen"] is not None:
+        return ClaimResult(Outcome.ALREADY, row["amount_fen"])
+    state = PacketState(row["state"])
+    if state is PacketState.FUNDED:
+        return OpeningError("The packet is being opened.")
+    if state is PacketState.OPEN:
+        return RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+    if state is PacketState.EXHAUSTED and row["for_others"]:  # as the script would have said
+        return NotInvitedError("This packet is for others.")
+    return ClaimResult(_OUTCOMES[state], 0)

@@ -166,8 +166,7 @@ class Store:
         for packet_id, users in asked.items():
             names += keys.all_of(packet_id)
             arguments += (packet_id, len(users), *users)
-        _, letters, values = await self._call(self._claim, lane, names, arguments, self._send_claims)
-        amounts_fen = [int(value.split(b":")[1]) if value else 0 for value in values]
+        _, letters, amounts_fen = await self._call(self._claim, lane, names, arguments, self._send_claims)
         return list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
 
     async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:

@@ -15,17 +15,17 @@ ARGV
 REPLIES, in order of precedence
   {"FENCED"}     the lane is not of this epoch, or not there; nothing was done
   {"MALFORMED"}  not of the form above, too many users, or a packet named twice; nothing was done
-  {"OK", letters, values}
+  {"OK", letters, amounts}
     letters: one a claim, in the order asked; by precedence
       M MISSING      no such packet here, or its shares are still loading
-      A ALREADY      the user has a share; the value is that share
+      A ALREADY      the user has a share
       R RETRACTED    the sender took the packet back
       X EXPIRED      its time ran out with shares left, closed or not
       N NOT_INVITED  it has recipients and the user is none of them
       E EMPTY        every share is taken
       B BUSY         the backlog is at its bound
-      C CLAIMED      the user has a share now; the value is that share
-    values: one a claim, "slot:amount_fen:claimed_at_ms" for A and C, nil for the others
+      C CLAIMED      the user has a share now
+    amounts: one a claim, the share's amount in fen for A and C, 0 for the others
 
 EVENTS
   {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; a change a share given
@@ -40,7 +40,7 @@ local room = backlog_max - (lane[2] - lane[3])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format(':%.0f', now_ms)
-local letters, values, decisions, event, given = {}, {}, {}, {}, 0
+local letters, amounts, decisions, event, given = {}, {}, {}, {}, 0
 
 -- Answers the claims that cannot win; returns the others' places, each user once, and who repeats whom.
 local function judge(key, packet, users, base)
@@ -50,8 +50,8 @@ local function judge(key, packet, users, base)
   if packet[1] == 'expired' or (packet[1] == 'open' and now_ms >= tonumber(packet[2])) then over = 'X' end
   local asking, first_of, repeats = {}, {}, {}
   for i, user in ipairs(users) do
-    values[base + i] = held[i]
-    if held[i] then letters[base + i] = 'A'
+    amounts[base + i] = 0
+    if held[i] then letters[base + i], amounts[base + i] = 'A', tonumber(string.match(held[i], ':(%d+):'))
     elseif over then letters[base + i] = over
     elseif invited and invited[i] == 0 then letters[base + i] = 'N'
     elseif first_of[user] then repeats[i] = first_of[user]
@@ -64,7 +64,7 @@ end
 local function decide(key, number, users, base)
   local packet = redis.call('HMGET', KEYS[key], 'state', 'expires_at_ms', 'remaining_count', 'remaining_fen', 'luckiest_share', 'invited')
   if not packet[1] or packet[1] == 'loading' then
-    for i = base + 1, base + #users do letters[i], values[i] = 'M', false end
+    for i = base + 1, base + #users do letters[i], amounts[i] = 'M', 0 end
     return
   end
   local asking, repeats = judge(key, packet, users, base)
@@ -75,16 +75,16 @@ local function decide(key, number, users, base)
   for k, i in ipairs(asking) do
     local share, user = shares[k], users[i]
     if share then
-      local value = share .. stamp
-      letters[base + i], values[base + i] = 'C', value
+      local value, amount = share .. stamp, tonumber(string.match(share, ':(%d+)'))
+      letters[base + i], amounts[base + i] = 'C', amount
       winners[k], entries[2 * k - 1], entries[2 * k] = user, user, value
-      fen = fen + string.match(share, ':(%d+)')
+      fen = fen + amount
       if share == packet[5] then luckiest = {user, value} end
     else letters[base + i] = #shares == remaining and 'E' or 'B' end
   end
   for i, first in pairs(repeats) do
     local letter = letters[base + first]
-    letters[base + i], values[base + i] = letter == 'C' and 'A' or letter, values[base + first]
+    letters[base + i], amounts[base + i] = letter == 'C' and 'A' or letter, amounts[base + first]
   end
   if #winners == 0 then return end
   room, given, remaining = room - #winners, given + #winners, remaining - #winners
@@ -96,12 +96,13 @@ end
 local function give(key, number, taken, entries, remaining_count, remaining_fen, luckiest)
   redis.call('LTRIM', KEYS[key + 1], taken, -1)
   redis.call('HSET', KEYS[key + 2], unpack(entries))
-  redis.call('HSET', KEYS[key], 'remaining_count', remaining_count, 'remaining_fen', remaining_fen)
-  if luckiest then redis.call('HSET', KEYS[key], 'luckiest_user', luckiest[1], 'luckiest_value', luckiest[2]) end
+  local fields = {'remaining_count', remaining_count, 'remaining_fen', remaining_fen}
+  if luckiest then fields[5], fields[6], fields[7], fields[8] = 'luckiest_user', luckiest[1], 'luckiest_value', luckiest[2] end
   if remaining_count == 0 then
-    redis.call('HSET', KEYS[key], 'state', 'exhausted')
+    fields[#fields + 1], fields[#fields + 2] = 'state', 'exhausted'
     redis.call('ZREM', due_key, number)
   end
+  redis.call('HSET', KEYS[key], unpack(fields))
 end
 
 local argument, named = 3, {}
@@ -120,4 +121,4 @@ if given > 0 then
   redis.call('HSET', lane_key, 'position', position)
   for _, decision in ipairs(decisions) do give(unpack(decision, 1, 7)) end
 end
-return {'OK', table.concat(letters), values}
+return {'OK', table.concat(letters), amounts}

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine import metrics
-from engine.batcher import Batcher
+from engine.batcher import PACE_BELOW, Batcher
 from engine.clients import redis_client
 from engine.errors import OverloadedError, RecoveringError, UnavailableError
 from engine.records import ClaimResult, Outcome
@@ -214,3 +214,37 @@ async def test_answers_are_counted_by_outcome(lane: Lane, store: WatchedStore) -
     await asyncio.gather(*(batcher.claim(packet, user) for user in ("ada", "ada", "bob", "eve")))
     more = {outcome: count - before.get(outcome, 0) for outcome, count in counted().items()}
     assert {outcome: count for outcome, count in more.items() if count} == {"claimed": 1, "already": 1, "empty": 2}
+
+
+async def test_few_claims_soon_after_a_call_wait_and_go_together(
+    lane: Lane, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.batcher.PACE_S", 3_600.0)
+    packet, batcher = await lane.open([1] * 100), batcher_of(store)
+    assert (await batcher.claim(packet, "first")).outcome is Outcome.CLAIMED
+    answers = []
+    for user in users(PACE_BELOW - 1):
+        answers.append(batcher.claim(packet, user))
+        await asyncio.sleep(0)  # each in a turn of the loop of its own
+    assert store.sizes == [1]
+    answers.append(batcher.claim(packet, "last"))
+    assert {answer.outcome for answer in await asyncio.gather(*answers)} == {Outcome.CLAIMED}
+    assert store.sizes == [1, PACE_BELOW]
+
+
+async def test_few_claims_wait_no_longer_than_the_pace(lane: Lane, store: WatchedStore) -> None:
+    packet, batcher = await lane.open([1] * 100), batcher_of(store)
+    for user in users(20):
+        assert (await batcher.claim(packet, user)).outcome is Outcome.CLAIMED
+    assert store.sizes == [1] * 20
+
+
+async def test_closing_sends_what_waits_for_its_turn(
+    lane: Lane, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.batcher.PACE_S", 3_600.0)
+    packet, batcher = await lane.open([1] * 100), batcher_of(store)
+    await batcher.claim(packet, "first")
+    waiting = batcher.claim(packet, "second")
+    await batcher.close()
+    assert (await waiting).outcome is Outcome.CLAIMED

@@ -20,13 +20,15 @@ SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, r
     created_at_ms, expires_at_ms, state::text, remaining_count, remaining_fen, settled_at_ms
 FROM packets WHERE packet_id = $1
 
--- claim_of --
--- A packet's state, whether it is for others, and, when the user has one, the amount of the user's share.
-SELECT packets.state::text, recipients <> '{}' AND $2 <> ALL (recipients) AS for_others,
-    (SELECT amount_fen FROM transfers
-     WHERE kind = 'claim' AND from_account = $1
-       AND to_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $2)) AS amount_fen
-FROM packets WHERE packet_id = $1
+-- claims_of --
+-- For each packet and user, in the order asked: the packet's state (null: unknown), whether it is for others, and the
+-- amount of the user's share (null: none).
+SELECT packets.state::text, recipients <> '{}' AND user_id <> ALL (recipients) AS for_others, amount_fen
+FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked (packet_id, user_id, place)
+LEFT JOIN packets USING (packet_id)
+LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
+LEFT JOIN transfers ON transfers.kind = 'claim' AND from_account = packet_id AND to_account = account_id
+ORDER BY place
 
 -- claims --
 SELECT owner AS user_id, amount_fen, slot, at_ms AS claimed_at_ms
