@@ -1,4 +1,4 @@
-"""Raw requests to the application, as a server hands them over, by the way it chooses itself or always the long one."""
+"""Raw requests as a connection hands them over: to the short way, or to the application, which is the long way."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -10,8 +10,10 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope
 
-from api.app import App, create_app
+from api.answers import Answer
+from api.app import create_app
 from api.dispatch import Front
+from api.fast_claims import LATER, FastClaims
 from engine.settings import Settings
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -27,6 +29,11 @@ class Asked:
     query: bytes = b""
     headers: Headers = ()
     chunks: tuple[bytes | None, ...] = (b"",)
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as it stands in the request line."""
+        return quote(self.path).encode()
 
 
 class Reply(NamedTuple):
@@ -53,16 +60,43 @@ async def in_a_thread(examples: Callable[[Run], None]) -> None:
     await asyncio.to_thread(examples, run)
 
 
+class Opened(NamedTuple):
+    """The application in this process, the short way beside it, and what their requests share."""
+
+    app: Starlette
+    fast_claims: FastClaims
+    front: Front
+
+
 @asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[tuple[App, Front]]:
-    """The application in this process, and what its requests share."""
+async def open_app(settings: Settings) -> AsyncIterator[Opened]:
+    """The application and its short way, until the end of the block."""
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        yield app, app.state.front
+        yield Opened(app, FastClaims(app.state.front), app.state.front)
 
 
-async def ask(app: App, asked: Asked, *, long: bool = False) -> tuple[Reply | None, bool]:
+async def ask(opened: Opened, asked: Asked, *, long: bool = False) -> tuple[Reply | None, bool]:
     """The reply, None if there was none, and whether it came by the short way. ``long``: never that way."""
+    reply = None if long else await ask_short(opened.fast_claims, asked)
+    return (await ask_long(opened.app, asked), False) if reply is None else (reply, True)
+
+
+async def ask_short(fast_claims: FastClaims, asked: Asked) -> Reply | None:
+    """The reply by the short way, None if it does not take the request."""
+    answers: asyncio.Queue[Answer] = asyncio.Queue()
+    target = asked.raw_path + (b"?" + asked.query if asked.query else b"")
+    taken = fast_claims.take(asked.method.encode(), target, list(asked.headers), answers.put_nowait)
+    if taken is None:
+        return None
+    answer = await answers.get() if taken is LATER else Answer(200, taken)
+    await asyncio.sleep(0)  # so that a second one would be here too
+    assert answers.empty()
+    return Reply(answer.status, (*answer.headers, (b"content-length", b"%d" % len(answer.body))), answer.body)
+
+
+async def ask_long(app: Starlette, asked: Asked) -> Reply | None:
+    """The application's reply, None if there was none."""
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -70,7 +104,7 @@ async def ask(app: App, asked: Asked, *, long: bool = False) -> tuple[Reply | No
         "scheme": "http",
         "method": asked.method,
         "path": asked.path,
-        "raw_path": quote(asked.path).encode(),
+        "raw_path": asked.raw_path,
         "root_path": "",
         "query_string": asked.query,
         "headers": list(asked.headers),
@@ -82,10 +116,8 @@ async def ask(app: App, asked: Asked, *, long: bool = False) -> tuple[Reply | No
     async def send(message: Message) -> None:
         sent.append(message)
 
-    receive = _receiver(asked.chunks)
-    await (Starlette.__call__(app, scope, receive, send) if long else app(scope, receive, send))
-    # Starlette says in the scope of every request that reaches it which application has it.
-    return _reply(sent), "app" not in scope
+    await app(scope, _receiver(asked.chunks), send)
+    return _reply(sent)
 
 
 def _receiver(chunks: Sequence[bytes | None]) -> Receive:

@@ -13,8 +13,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from api.app import App
-from api.dispatch import Front
 from engine import keys
 from engine.clients import command
 from engine.engine import Engine
@@ -23,7 +21,7 @@ from engine.lanes import lane_of, new_packet_number
 from engine.records import PacketState, SplitKind
 from engine.settings import Settings
 from engine.tokens import issue, load_secret
-from tests.both_ways import Asked, Headers, Reply, Run, ask, in_a_thread, open_app
+from tests.both_ways import Asked, Headers, Opened, Reply, Run, ask, in_a_thread, open_app
 from tests.scenes import caught_up, pay_only, persisting, send
 
 T = TypeVar("T")
@@ -76,8 +74,7 @@ class Clock:
 class Scene:
     """The application, a packet in each of ``STATES``, and tokens, all but "unseen" known to the verifier."""
 
-    app: App
-    front: Front
+    opened: Opened
     clock: Clock
     packets: dict[str, str]
     tokens: dict[str, bytes]
@@ -88,10 +85,10 @@ class Scene:
         was_short: dict[bool, bool] = {}
         for long in (long_first, not long_first):
             self.see_tokens()
-            replies[long], was_short[long] = await ask(self.app, asked, long=long)
+            replies[long], was_short[long] = await ask(self.opened, asked, long=long)
         assert replies[False] == replies[True]
         assert not was_short[True]
-        assert self.front.in_flight == 0
+        assert self.opened.front.in_flight == 0
         return replies[False], was_short[False]
 
     def see_tokens(self) -> None:
@@ -100,7 +97,7 @@ class Scene:
         for name, token in self.tokens.items():
             if name != "unseen":
                 with suppress(InvalidTokenError):
-                    self.front.verifier.verify(token)
+                    self.opened.front.verifier.verify(token)
         self.clock.ahead_s = 1.5 * HOUR_S
 
 
@@ -146,11 +143,11 @@ async def packets_in_every_state(engine: Engine, settings: Settings) -> dict[str
 
 @pytest.fixture
 async def scene(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    async with open_app(settings) as (app, front):
-        packets = await packets_in_every_state(front.engine, settings)
+    async with open_app(settings) as opened:
+        packets = await packets_in_every_state(opened.front.engine, settings)
         assert set(packets) == set(STATES)
         monkeypatch.setattr("engine.tokens.time", clock := Clock())
-        yield Scene(app=app, front=front, clock=clock, packets=packets, tokens=tokens_by(load_secret(settings)))
+        yield Scene(opened=opened, clock=clock, packets=packets, tokens=tokens_by(load_secret(settings)))
 
 
 def tokens_by(secret: bytes) -> dict[str, bytes]:
@@ -224,6 +221,7 @@ USERS: tuple[tuple[bytes, ...], ...] = (
     *((b"",), (b"a b",), (b"bob\n",), (b"b" * 65,), (b"\xff",), (b"\xe6\x81\xad",), (b"bob",) * 2, (b"bob", b"alice")),
     *((b"", b"bob"), (b"bob", b""), (b"alice,bob",), (b" bob",)),
 )
+QUERIES = (b"x=1", b"packet_id=1&packet_id=2", b"%zz", b"a&" * 30, b"/claims", b"x=/claims", b"/v1/packets/1/claims")
 Body = tuple[Headers, tuple[bytes | None, ...]]
 BODIES: tuple[Body, ...] = (
     (((b"content-length", b"2"),), (b"{}",)),
@@ -274,6 +272,7 @@ def requests(draw: st.DrawFn, packets: dict[str, str], tokens: dict[str, bytes])
     path, path_is_plain = draw(part(["/v1/packets/{}/claims"], *PATHS))
     method, method_is_plain = draw(part(["POST"], "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "post", "CLAIM"))
     body, body_is_plain = draw(part([((), (b"",)), (((b"content-length", b"0"),), (b"",))], *BODIES))
+    query, query_is_plain = draw(part([b""], *QUERIES))
     extra, names_differ = draw(part([True], False))
     more = draw(st.lists(st.tuples(names, values), max_size=4, unique_by=(lambda header: header[0]) if extra else None))
     headers = [(b"authorization", form.replace(b"%b", tokens[name])) for form in forms]
@@ -281,12 +280,12 @@ def requests(draw: st.DrawFn, packets: dict[str, str], tokens: dict[str, bytes])
     asked = Asked(
         method=method,
         path=path.format(number.format(draw(st.sampled_from(sorted(packets.values()))))),
-        query=draw(st.sampled_from([b"", b"", b"x=1", b"packet_id=1&packet_id=2", b"%zz", b"a&" * 30])),
+        query=query,
         headers=tuple(draw(st.permutations(headers))),
         chunks=body[1],
     )
     parts = (token_is_plain, users_are_plain, forms_are_plain, number_is_plain, path_is_plain, method_is_plain)
-    return asked, all((*parts, body_is_plain, names_differ))
+    return asked, all((*parts, query_is_plain, body_is_plain, names_differ))
 
 
 async def test_any_request_is_answered_alike(scene: Scene) -> None:
@@ -300,6 +299,7 @@ async def test_any_request_is_answered_alike(scene: Scene) -> None:
             asked, is_plain = request
             reply, was_short = run(scene.ask_both(asked, long_first=long_first))
             assert was_short or not is_plain
+            assert not (was_short and asked.query)
             seen[was_short] += 1
             statuses[was_short].add(reply and reply.status)
 
@@ -313,7 +313,7 @@ async def test_any_request_is_answered_alike(scene: Scene) -> None:
 
 
 @pytest.fixture
-async def twins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[App, Front]]:
+async def twins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
     """Every packet has the same seed, so that two of the same terms have the same shares."""
     monkeypatch.setattr("engine.packets.new_seed", lambda: bytes(range(32)))
     async with open_app(settings) as opened:
@@ -321,10 +321,10 @@ async def twins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 async def claim_of_each(
-    opened: tuple[App, Front], packet_ids: Sequence[str], hands: Sequence[str], over_after: int
+    opened: Opened, packet_ids: Sequence[str], hands: Sequence[str], over_after: int
 ) -> Counter[bytes]:
     """Claim of one packet the short way and of its twin the long way; all but the number is the same. The outcomes."""
-    app, front = opened
+    front = opened.front
     secret, outcomes = load_secret(front.settings), Counter[bytes]()
     for place, user in enumerate(hands):
         token = authorized(issue(secret, user, ("claim",), HOUR_S).encode())
@@ -335,7 +335,7 @@ async def claim_of_each(
         replies = []
         for packet_id, long in zip(packet_ids, (False, True), strict=True):
             asked = Asked(path=f"/v1/packets/{packet_id}/claims", headers=token)
-            reply, was_short = await ask(app, asked, long=long)
+            reply, was_short = await ask(opened, asked, long=long)
             assert reply is not None
             assert was_short is not long
             replies.append(reply._replace(body=reply.body.replace(packet_id.encode(), b"...")))
@@ -344,7 +344,7 @@ async def claim_of_each(
     return outcomes
 
 
-async def test_a_packet_is_given_away_alike(twins: tuple[App, Front]) -> None:
+async def test_a_packet_is_given_away_alike(twins: Opened) -> None:
     users = st.sampled_from(["ada", "bob", "carol", "dave", "eve"])
     seen: Counter[bytes] = Counter()
 
@@ -358,7 +358,7 @@ async def test_a_packet_is_given_away_alike(twins: tuple[App, Front]) -> None:
         )
         def example(count: int, for_others: bool, hands: list[str], over_after: int) -> None:
             recipients = ["ada", "bob", "carol", "dan"] if for_others else []
-            engine, terms = twins[1].engine, {"count": count, "total_fen": 97 * count, "recipients": recipients}
+            engine, terms = twins.front.engine, {"count": count, "total_fen": 97 * count, "recipients": recipients}
             packet_ids = [run(send(engine, **terms)).packet_id for _ in range(2)]  # type: ignore[arg-type]
             seen.update(run(claim_of_each(twins, packet_ids, hands, over_after)))
 

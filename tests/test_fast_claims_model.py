@@ -13,8 +13,6 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from api.app import App
-from api.dispatch import Front
 from engine import keys
 from engine.audit import audit
 from engine.clients import command
@@ -27,7 +25,7 @@ from engine.split import split
 from engine.store import Closed
 from engine.sweeper import sweep_lane
 from engine.tokens import issue, load_secret
-from tests.both_ways import Asked, Headers, Run, ask, in_a_thread, open_app
+from tests.both_ways import Asked, Headers, Opened, Run, ask, in_a_thread, open_app
 from tests.scenes import changed, is_settled, send
 
 T = TypeVar("T")
@@ -112,25 +110,25 @@ class Model:
 class World:
     """Two API processes' applications on the same servers, each with a memory of its own."""
 
-    apps: Sequence[App]
+    apps: Sequence[Opened]
     engine: Engine
     tokens: dict[str, bytes]
 
     @classmethod
     async def open(cls, settings: Settings, stack: AsyncExitStack) -> "World":
-        opened: list[tuple[App, Front]] = [await stack.enter_async_context(open_app(settings)) for _ in range(2)]
+        opened = [await stack.enter_async_context(open_app(settings)) for _ in range(2)]
         secret = load_secret(settings)
         tokens = {user: issue(secret, user, ("claim",), 3_600).encode() for user in USERS}
         tokens["backend"] = issue(secret, "backend", ("act",), 3_600).encode()
-        for _, front in opened:
+        for app in opened:
             for token in tokens.values():
-                front.verifier.verify(token)
-        return cls(apps=[app for app, _ in opened], engine=opened[0][1].engine, tokens=tokens)
+                app.front.verifier.verify(token)
+        return cls(apps=opened, engine=opened[0].front.engine, tokens=tokens)
 
     def headers(self, user: str) -> Headers:
         return ((b"authorization", b"Bearer " + self.tokens[user]),)
 
-    async def claim(self, app: App, claim: Claim, *, long: bool) -> Answer:
+    async def claim(self, app: Opened, claim: Claim, *, long: bool) -> Answer:
         """One claim by one of its two ways."""
         packet_id, user = claim
         asked = Asked(path=f"/v1/packets/{packet_id}/claims", headers=self.headers(user))
@@ -144,12 +142,12 @@ class World:
         assert (answer.pop("packet_id"), answer.pop("user_id")) == claim
         return _told(answer)
 
-    async def claim_together(self, app: App, claims: Sequence[Claim], *, longs: Sequence[bool]) -> list[Answer]:
+    async def claim_together(self, app: Opened, claims: Sequence[Claim], *, longs: Sequence[bool]) -> list[Answer]:
         """Several requests at the same time."""
         asking = (self.claim(app, claim, long=long) for claim, long in zip(claims, longs, strict=True))
         return await asyncio.gather(*asking)
 
-    async def claim_in_batch(self, app: App, claims: Sequence[Claim]) -> list[Answer]:
+    async def claim_in_batch(self, app: Opened, claims: Sequence[Claim]) -> list[Answer]:
         """One POST /v1/claims."""
         body = orjson.dumps({"claims": [{"packet_id": packet, "user_id": user} for packet, user in claims]})
         length = ((b"content-length", b"%d" % len(body)),)

@@ -14,7 +14,6 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from api import bodies, plain_claims
-from api.app import App
 from api.payloads import BATCH_CLAIMS_MAX, ClaimsBody, checked
 from api.routes import ROUTES
 from benchmarks.walks import BatchWalk
@@ -23,7 +22,7 @@ from engine.lanes import is_packet_number
 from engine.records import SplitKind
 from engine.settings import Settings
 from engine.tokens import issue, load_secret
-from tests.both_ways import Asked, Headers, Run, ask, in_a_thread, open_app
+from tests.both_ways import Asked, Headers, Opened, Run, ask, in_a_thread, open_app
 from tests.scenes import send
 
 EXAMPLES = with_settings(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -221,19 +220,19 @@ def test_what_is_odd_is_left_to_the_model(body: bytes) -> None:
 
 
 @pytest.fixture
-async def apps(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[App, App]]:
+async def apps(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Opened, Opened]]:
     """The application, and one on the same servers that has no quick reader."""
     rows = tuple(replace(row, plain_body=None) for row in ROUTES)
     async with AsyncExitStack() as stack:
-        app, _ = await stack.enter_async_context(open_app(settings))
+        app = await stack.enter_async_context(open_app(settings))
         monkeypatch.setattr("api.app.ROUTES", rows)
-        other, _ = await stack.enter_async_context(open_app(settings))
+        other = await stack.enter_async_context(open_app(settings))
         yield app, other
 
 
-async def test_an_answer_does_not_depend_on_the_reader(apps: tuple[App, App], settings: Settings) -> None:
+async def test_an_answer_does_not_depend_on_the_reader(apps: tuple[Opened, Opened], settings: Settings) -> None:
     """The packets are sold out, so that a batch is answered the second time as the first."""
-    engine = apps[0].state.front.engine
+    engine = apps[0].front.engine
     packets = [(await send(engine, count=2, total_fen=200)).packet_id for _ in range(3)]
     for packet_id in packets:
         for user in ("bob", "a:b"):
@@ -273,9 +272,9 @@ def authorization(settings: Settings) -> Headers:
     return ((b"authorization", f"Bearer {token}".encode()),)
 
 
-async def test_a_batch_is_given_out_alike(apps: tuple[App, App], settings: Settings) -> None:
+async def test_a_batch_is_given_out_alike(apps: tuple[Opened, Opened], settings: Settings) -> None:
     """Of two packets with the same shares, one by each reader."""
-    engine, authorized = apps[0].state.front.engine, authorization(settings)
+    engine, authorized = apps[0].front.engine, authorization(settings)
     chance, replies = random.Random(1), []
     packets = [(await send(engine, count=6, total_fen=600, split=SplitKind.EQUAL)).packet_id for _ in range(2)]
     for _ in range(3):
