@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from engine import metrics
-from engine.batcher import PACE_BELOW, Batcher
+from engine.batcher import PACE_BELOW, Batcher, Deliver
 from engine.clients import redis_client
 from engine.errors import OverloadedError, RecoveringError, UnavailableError
 from engine.records import ClaimResult, Outcome
@@ -181,6 +182,43 @@ async def test_closing_answers_all_and_then_refuses(lane: Lane, store: WatchedSt
     assert [answer.result().outcome for answer in answers] == [Outcome.CLAIMED] * 50
     assert store.in_flight_max == 2
     await batcher.close()
+
+
+async def test_each_answer_is_delivered_once_whatever_becomes_of_the_others(lane: Lane, store: WatchedStore) -> None:
+    """As to connections, some of which are gone."""
+    packet, batcher = await lane.open([5, 7, 9]), batcher_of(store)
+    delivered: list[tuple[str, ClaimResult | Exception]] = []
+
+    def deliver_to(user: str) -> Deliver:
+        def deliver(answer: ClaimResult | Exception) -> None:
+            delivered.append((user, answer))
+            if user in ("bob", "eve"):
+                raise ConnectionError(user)
+
+        return deliver
+
+    hands = ["ada", "bob", "ada", "eve", "dan"]
+    with capture_logs() as logs:
+        for user in hands:
+            batcher.claim_for(packet, user, deliver_to(user))
+        assert delivered == []  # never before it has returned
+        await batcher.close()
+    given = {"ada": (Outcome.CLAIMED, 5), "bob": (Outcome.CLAIMED, 7), "eve": (Outcome.CLAIMED, 9)}
+    expected = [(user, ClaimResult(*given.get(user, (Outcome.EMPTY, 0)))) for user in hands]
+    expected[2] = ("ada", ClaimResult(Outcome.ALREADY, 5))
+    assert delivered == expected
+    assert [log["log_level"] for log in logs] == ["error"] * 2
+
+
+async def test_a_failure_is_delivered_to_all_and_a_refusal_to_none(lane: Lane) -> None:
+    packet, batcher = await lane.open([5]), batcher_of(Store(lane.client, {LANE: "another"}), queue_max=3)
+    delivered: list[ClaimResult | Exception] = []
+    for user in users(3):
+        batcher.claim_for(packet, user, delivered.append)
+    with pytest.raises(OverloadedError):
+        batcher.claim_for(packet, "too late", delivered.append)
+    await batcher.close()
+    assert [type(answer) for answer in delivered] == [RecoveringError] * 3
 
 
 async def test_closing_an_idle_one_returns_at_once(store: WatchedStore) -> None:

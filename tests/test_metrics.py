@@ -63,8 +63,8 @@ def test_the_meter_sorts_requests_and_hands_each_over_once() -> None:
     meter = Meter()
     route = "/test-of-the-meter"
     for seconds in (0.0004, 0.0005, 0.003, 99.0):
-        meter.note("GET", route, 200, seconds)
-    meter.note("GET", route, 404, 0.003)
+        meter.of("GET", route).note(200, seconds)
+    meter.of("GET", route).note(404, 0.003)
     meter.flush()
     meter.flush()
     samples = samples_of(metrics.render())
@@ -74,6 +74,34 @@ def test_the_meter_sorts_requests_and_hands_each_over_once() -> None:
     assert value(samples, "hongbao_http_request_seconds_bucket", method="GET", route=route, le="0.005") == 4
     assert value(samples, "hongbao_http_request_seconds_count", method="GET", route=route) == 5
     assert value(samples, "hongbao_http_request_seconds_sum", method="GET", route=route) == pytest.approx(99.0069)
+
+
+def test_requests_answered_at_once_are_counted_with_the_others() -> None:
+    meter = Meter()
+    routes = {
+        route: meter.of("POST", route) for route in ("/test-of-at-once", "/test-of-only-at-once", "/test-of-none")
+    }
+    routes["/test-of-at-once"].note(200, 0.003)
+    routes["/test-of-at-once"].note(404, 0.003)
+    for _ in range(2):  # handed over each time, and once
+        for route in ("/test-of-at-once", "/test-of-only-at-once"):
+            routes[route].at_once += 3
+        meter.flush()
+        meter.flush()
+    assert meter.of("POST", "/test-of-at-once") is routes["/test-of-at-once"]
+    samples = samples_of(metrics.render())
+
+    def counted(name: str, route: str, **labels: str) -> float:
+        return value(samples, f"hongbao_http_{name}", method="POST", route=route, **labels)
+
+    for route, noted in (("/test-of-at-once", 1), ("/test-of-only-at-once", 0)):
+        assert counted("requests_total", route, status="200") == 6 + noted
+        assert counted("requests_total", route, status="404") == noted
+        assert counted("request_seconds_bucket", route, le="0.0005") == 6
+        assert counted("request_seconds_bucket", route, le="0.005") == 6 + 2 * noted
+        assert counted("request_seconds_count", route) == 6 + 2 * noted
+        assert counted("request_seconds_sum", route) == pytest.approx(0.006 * noted)
+    assert b"/test-of-none" not in metrics.render()
 
 
 async def test_a_scrape_shows_claims_and_requests(client: Client) -> None:
