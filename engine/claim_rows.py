@@ -6,6 +6,7 @@ value in network order, a trailer).
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,4 +46,4 @@ def summed(accounts: NDArray[np.int64], amounts_fen: NDArray[np.int64]) -> tuple
 
 def joined(parts: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     """The numbers of all parts, one after the other."""
-    return np.array([number for part in parts for number in part], dtype=np.int64)
+    return np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=sum(map(len, parts)))

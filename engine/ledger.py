@@ -7,6 +7,7 @@ the transfers go in, the balances move, the checkpoint moves. A crash before the
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import asyncpg
 import numpy as np
@@ -79,9 +80,8 @@ class Ledger:
         Raises CheckpointMovedError when the lane's checkpoint is not at position_before. A change that breaks a rule
         of the ledger is set aside in quarantine and the others are applied.
         """
-        await self._know_wallets(
-            connection, set().union(*(change.user_ids for change in changes if isinstance(change, Claims)))
-        )
+        user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
+        await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
         tally = _Tally()
         async with connection.transaction():
             if await connection.fetchval(SQL["lock_lane"], lane) != position_before:
@@ -140,19 +140,17 @@ class Ledger:
     async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:
         """Write a transfer for each claim and move the balances."""
         sizes = [len(change.slots) for change in claims]
-        wallets = self._wallets
+        users = chain.from_iterable([change.user_ids for change in claims])
+        last = np.cumsum(sizes)
         columns = {
             "from_account": np.repeat(np.array([change.packet for change in claims], dtype=np.int64), sizes),
-            "to_account": joined([[wallets[user_id] for user_id in change.user_ids] for change in claims]),
+            "to_account": np.fromiter(map(self._wallets.__getitem__, users), dtype=np.int64, count=last[-1]),
             "amount_fen": joined([change.amounts_fen for change in claims]),
             "at_ms": np.repeat(np.array([change.at_ms for change in claims], dtype=np.int64), sizes),
             "slot": joined([change.slots for change in claims]),
-            "position": joined(
-                [
-                    range(change.position - size + 1, change.position + 1)
-                    for change, size in zip(claims, sizes, strict=True)
-                ]
-            ),
+            # A change's claims have the positions up to its own.
+            "position": np.arange(1, last[-1] + 1)
+            + np.repeat(np.array([change.position for change in claims], dtype=np.int64) - last, sizes),
         }
         rows = claim_rows(columns)
         await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
@@ -165,10 +163,12 @@ class Ledger:
         """Learn the wallet of each user, creating those that are missing (outside the transaction: they hold 0)."""
         if len(self._wallets) + len(users) > _WALLETS_KNOWN_MAX:
             self._wallets.clear()
+        unknown = users.difference(self._wallets)
         for sql in (SQL["wallets"], SQL["create_wallets"], SQL["wallets"]):  # the last: somebody else was faster
-            if unknown := list(users - self._wallets.keys()):
-                rows = await connection.fetch(sql, unknown)
+            if unknown:
+                rows = await connection.fetch(sql, list(unknown))
                 self._wallets.update({row["owner"]: row["account_id"] for row in rows})
+                unknown.difference_update(self._wallets)
 
 
 def _is_exhaustion(change: Change) -> bool:
@@ -187,8 +187,12 @@ async def _once(rows: bytes) -> AsyncIterator[bytes]:
 
 async def _move(connection: asyncpg.Connection, accounts: list[int], deltas_fen: list[int]) -> None:
     """Change balances; each account is named once, in the order of their ids."""
-    moved = await connection.execute(SQL["move_balances"], accounts, deltas_fen)
+    moved = await connection.execute(SQL["move_balances"], _array_text(accounts), _array_text(deltas_fen))
     _expect(moved, len(accounts), "it names an account the ledger does not have")
+
+
+def _array_text(numbers: Sequence[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> int:

@@ -16,7 +16,7 @@ from engine.clients import DATABASE_ERRORS, database_connection
 from engine.epochs import SQL
 from engine.errors import HongbaoError, OperatorError
 from engine.events import Change, changes_of
-from engine.ledger import PLANNED, CheckpointMovedError, Ledger
+from engine.ledger import PLANNED, Applied, CheckpointMovedError, Ledger
 from engine.pause import stopped_within
 from engine.settings import Settings
 from engine.store import Store
@@ -106,17 +106,30 @@ class Persister:
     async def _apply(self, connection: asyncpg.Connection, position: int, entries: Sequence[Entry]) -> int:
         """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""
         changes: list[Change] = []
-        for number, entry in enumerate(entries, start=1):
-            changes += changes_of(entry.event, entry.position)
-            if entry.position - position >= self._settings.persist_batch_max or number == len(entries):
+        discarding: asyncio.Task[None] | None = None
+        try:
+            for number, entry in enumerate(entries, start=1):
+                changes += changes_of(entry.event, entry.position)
+                if entry.position - position < self._settings.persist_batch_max and number < len(entries):
+                    continue
                 applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes)
-                if applied.quarantined:
-                    metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
-                    LOG.error("quarantined", lane=self._lane, position=entry.position, changes=applied.quarantined)
-                metrics.PERSISTED_EVENTS.labels(self._label).inc(entry.position - position)
+                self._note(applied, entry.position - position)
                 position, changes = entry.position, []
-                await self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
+                if discarding is not None:
+                    await discarding
+                # Redis lets go of them while Postgres works on the next.
+                discard = self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
+                discarding = asyncio.create_task(discard)
+        finally:
+            if discarding is not None:
+                await discarding
         return position
+
+    def _note(self, applied: Applied, changes: int) -> None:
+        metrics.PERSISTED_EVENTS.labels(self._label).inc(changes)
+        if applied.quarantined:
+            metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
+            LOG.error("quarantined", lane=self._lane, position=applied.position, changes=applied.quarantined)
 
     async def _check_lane(self, connection: asyncpg.Connection, epoch: str, checkpoint: int) -> int:
         """Look whether Redis still continues the ledger; gives its position."""

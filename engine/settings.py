@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     sweep_batch_max: Annotated[int, Field(ge=1, le=1_000)] = 200
     publish_interval_s: Annotated[float, Field(gt=0)] = 1.0
     publish_age_s: Annotated[float, Field(ge=0)] = 2.0
-    persist_batch_max: Annotated[int, Field(ge=1)] = 20_000
+    persist_batch_max: Annotated[int, Field(ge=1)] = 100_000
     settled_retention_s: Annotated[int, Field(ge=120)] = 600
     database_pool_max: Annotated[int, Field(ge=2)] = 4
 

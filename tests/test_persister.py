@@ -371,7 +371,7 @@ async def test_an_entry_that_cannot_be_read_stops_its_lane_and_no_other(
         await engine.redis.hset(keys.lane(0), "position", int(entry_id[0]))
         with capture_logs() as logs:
             async with persisting(two_lanes):
-                sent = [await send(engine, count=2) for _ in range(8)]
+                sent = [await send(engine, count=2) for _ in range(32)]
                 whole = [packet.packet_id for packet in sent if packet.packet_id[2:5] == "001"]
                 assert whole
                 for packet_id in whole:
