@@ -26,6 +26,7 @@ from benchmarks import (
     open_loop,
     persisting,
     pictures,
+    profiles,
     report,
     splits,
     stage,
@@ -49,6 +50,7 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "F": ("persister alone", persisting.persister_alone),
     "MEMORY": ("memory", memory.memory),
     "G": ("split", splits.splits),
+    "PROFILE": ("profiles", profiles.profiles),
 }
 """In the order in which they are measured: the open loop wants to know what A found."""
 

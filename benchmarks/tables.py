@@ -43,6 +43,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
         ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
         ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
+        ("Where the time goes, 256 connections", _PROFILE_NOTE, _PROFILE, _profiles(others)),
     ):
         if found := list(rows):
             yield f"## {title}\n\n" + table(head, found) + (f"\n\n{note}" if note else "")
@@ -159,6 +160,20 @@ def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
     for name, weight in others.get("memory", {}).get("at_rest", {}).items():
         sizes = [f"{weight[kind] / 2**20:.0f}" for kind in ("rss_bytes", "pss_bytes")]
         yield [name, str(weight["processes"]), *sizes]
+
+
+_PROFILE = ("process", "by library", "largest symbols")
+_PROFILE_NOTE = (
+    "Samples of the processor's clock by perf while the workload runs, of our server and of its Redis. What a library does "
+    "not name counts together."
+)
+
+
+def _profiles(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for found in others.get("profiles", {}).get("of", []):
+        libraries = "<br>".join(f"{name} {share:.0%}" for name, share in found["libraries"].items())
+        symbols = "<br>".join(f"{symbol} {share:.1%}" for _, symbol, share in found["symbols"])
+        yield [f"{found['workload']}: {found['process']}", libraries, symbols]
 
 
 def _by_process(chosen: Selection) -> str:
