@@ -1,4 +1,4 @@
-"""Where the time goes: ``perf`` on our server and on its Redis while they work. Sampling costs: only shares are told."""
+"""Where the time goes: ``perf`` on our server and its Redis while they work. It slows them: only shares are told."""
 
 import shutil
 import subprocess

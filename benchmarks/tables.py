@@ -164,8 +164,8 @@ def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
 
 _PROFILE = ("process", "by library", "largest symbols")
 _PROFILE_NOTE = (
-    "Samples of the processor's clock by perf while the workload runs, of our server and of its Redis. What a library does "
-    "not name counts together."
+    "Samples of the processor's clock by perf while the workload runs, of our server and of its Redis. What a library "
+    "does not name counts together."
 )
 
 
