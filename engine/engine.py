@@ -19,6 +19,7 @@ from engine.views import Views
 from engine.wallet import Wallets
 
 _OTHER_CONNECTIONS = 8
+_READING_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +53,8 @@ class Engine:
         )
         url, timeout_s = settings.redis_url, settings.redis_timeout_s
         redis = redis_client(url, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
-        # A connection for each call that may be under way, so that a claim never waits for one.
-        calls_max = settings.lanes * settings.calls_in_flight_max
+        # A connection for each call that may be under way, so that a claim never waits for one, and some to read by.
+        calls_max = settings.lanes * settings.calls_in_flight_max + _READING_CONNECTIONS
         connections = redis_connections(url, connections_max=calls_max, timeout_s=timeout_s)
         try:
             await check_redis(redis)

@@ -111,14 +111,15 @@ def redis_errors() -> Iterator[None]:
 class Store:
     """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it.
 
-    ``connections``: kept ones for claims; without them claims go by the client, as everything else does.
+    ``connections``: kept ones, for claims and for reading packets that have ended; without them these go by the client,
+    as everything else does.
     """
 
     def __init__(self, client: Redis, epochs: Mapping[int, str], connections: Connections | None = None) -> None:
         self._client = client
         self._epochs = epochs
         self._send: Send = partial(command, client)
-        self._send_claims: Send = self._send if connections is None else connections.call
+        self._send_kept: Send = self._send if connections is None else connections.call
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
 
     def _epoch(self, lane: int) -> str:
@@ -166,7 +167,7 @@ class Store:
         for packet_id, users in asked.items():
             names += keys.all_of(packet_id)
             arguments += (packet_id, len(users), *users)
-        _, letters, amounts_fen = await self._call(self._claim, lane, names, arguments, self._send_claims)
+        _, letters, amounts_fen = await self._call(self._claim, lane, names, arguments, self._send_kept)
         return list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
 
     async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
@@ -235,8 +236,8 @@ class Store:
             "luckiest_value",
         ]
         with redis_errors():
-            state, count, total, remaining, remaining_fen, invited, user, value = await command(
-                self._client, "HMGET", keys.packet(packet_id), *names
+            state, count, total, remaining, remaining_fen, invited, user, value = await self._send_kept(
+                "HMGET", keys.packet(packet_id), *names
             )
         if state is None or state == b"loading":
             return None
@@ -253,7 +254,9 @@ class Store:
     async def claims(self, packet_id: str) -> list[ClaimRow]:
         """Every claim Redis holds of a packet, in slot order. For packets small enough to be read whole."""
         with redis_errors():
-            held = await command(self._client, "HGETALL", keys.claims(packet_id))
+            held = await self._send_kept("HGETALL", keys.claims(packet_id))
+        if not isinstance(held, dict):  # a kept connection gives the reply as it came: names and values in turn
+            held = dict(zip(held[::2], held[1::2], strict=True))
         return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)
 
     async def scan_claims(self, packet_id: str) -> AsyncIterator[ClaimRow]:
