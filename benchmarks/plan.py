@@ -24,6 +24,7 @@ class Plan:
     persisted_claims: int
     split_rounds: int
     scattered: bool
+    profiled: bool
 
     def with_rounds(self, rounds: int) -> "Plan":
         """The same with another number of rounds everywhere."""
@@ -46,6 +47,7 @@ WHOLE = Plan(
     persisted_claims=400_000,
     split_rounds=9,
     scattered=True,
+    profiled=True,
 )
 QUICK = Plan(
     name="quick",
@@ -55,7 +57,7 @@ QUICK = Plan(
     warm_up_s=1,
     batch_requests=300,
     durable_seconds=2,
-    aof_rounds=1,
+    aof_rounds=0,
     open_loop_seconds=2,
     packets_of_100=1_600,
     packets_of_10=900,
@@ -63,4 +65,5 @@ QUICK = Plan(
     persisted_claims=200_000,
     split_rounds=3,
     scattered=False,
+    profiled=False,
 )

@@ -23,6 +23,8 @@ _BEGIN_S = 0.5  # of warming up, not recorded
 
 def profiles(bench: Bench) -> None:
     """Of the workloads with a claim a request: A, B and C."""
+    if not bench.plan.profiled:
+        return
     if shutil.which("perf") is None:
         bench.others["profiles"] = {"missing": "perf is not on PATH"}
         return
