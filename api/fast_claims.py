@@ -113,10 +113,12 @@ class _Asked:
         task.add_done_callback(self._claims.deciding.discard)
 
     async def _decide(self, result: ClaimResult) -> None:
+        decided: ClaimResult | Exception
         try:
-            self._answer(await self._packets.decided(self._packet_id, self._user_id, result))
+            decided = await self._packets.decided(self._packet_id, self._user_id, result)
         except Exception as error:
-            self._answer(error)
+            decided = error
+        self._answer(decided)
 
     def _answer(self, result: ClaimResult | Exception) -> None:
         if isinstance(result, Exception):

@@ -1,5 +1,6 @@
 """Whatever a request for a claim looks like, its short way and its long way give the same answer, byte for byte."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
+from api.answers import Answer
+from api.fast_claims import LATER
 from engine import keys
 from engine.clients import command
 from engine.engine import Engine
@@ -23,6 +26,7 @@ from engine.settings import Settings
 from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Reply, Run, ask, in_a_thread, open_app
 from tests.scenes import caught_up, pay_only, persisting, send
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -177,6 +181,27 @@ async def test_each_state_is_answered_the_short_way(scene: Scene) -> None:
                     assert answer.get("outcome", answer.get("code")) == expected, state
                     if "outcome" in answer:
                         assert answer["amount_fen"] == (100 if expected == "already_claimed" else 0)
+
+
+async def test_an_answer_that_cannot_be_delivered_is_not_given_twice(scene: Scene) -> None:
+    """Whether Redis or the ledger has the last word."""
+    front = scene.opened.front
+    for state in ("sold out", "unknown", "for others", "dropped"):
+        delivered: list[int] = []
+
+        def deliver(answer: Answer, delivered: list[int] = delivered) -> None:
+            delivered.append(answer.status)
+            raise ConnectionError
+
+        scene.see_tokens()
+        target = f"/v1/packets/{scene.packets[state]}/claims".encode()
+        taken = scene.opened.fast_claims.take(b"POST", target, [*authorized(scene.tokens["bob"])], deliver)
+        assert taken is LATER, state
+        tasks = set(scene.opened.fast_claims.deciding)
+        await wait_until(lambda: front.in_flight == 0, what="the answer")
+        tasks |= scene.opened.fast_claims.deciding
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (len(delivered), front.in_flight) == (1, 0), state
 
 
 def authorized(token: bytes) -> Headers:
