@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -47,7 +48,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
             if ready is not None:
                 ready()
             await server.serve([listener])
-            if server.server_state.tasks:
+            if app.state.front.in_flight:
                 _log.warning("stopped before every request was answered", after_s=STOP_S_MAX)
     _log.info("stopped")
 
@@ -82,6 +83,10 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's own takes a second SIGINT for leave to go at once; nothing is gained by that here."""
+        self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """What uvicorn does ten times a second, and once a second a look for connections that only sit there."""

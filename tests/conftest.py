@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,6 +27,12 @@ hypothesis.settings.load_profile("fixed")
 
 _TEMPLATE = "template_migrated"
 _FAST_POSTGRES = {**UNSAFE_BUT_FAST, "shared_buffers": "32MB", "max_connections": "60", "autovacuum": "off"}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A module's own loop, if it has one: transports differ in what they do once they are closed."""
+    module = item.getparent(pytest.Module)
+    return {"loop": getattr(module and module.obj, "LOOP_FACTORY", asyncio.new_event_loop)}
 
 
 @pytest.fixture(scope="session")

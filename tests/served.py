@@ -1,0 +1,157 @@
+"""The server in this process, on a real socket, with packets to claim, and Redis held up for as long as it takes."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from api.app import create_app
+from api.connection import Connection
+from api.dispatch import Front
+from api.fast_claims import Deliver
+from api.server import _Server
+from engine.clients import command, redis_client
+from engine.settings import Settings
+from engine.tokens import issue, load_secret
+from tests.both_ways import Reply
+from tests.scenes import send
+from tests.waiting import wait_until
+from tests.wire import Wire, request, says_close
+
+
+class Watched(Connection):
+    """The server's end of a connection, which tells what arrived, which claims went the short way, and what queued."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # those of ``Connection``
+        super().__init__(*arguments, **options)
+        self.arrived = self.queued_max = 0
+        self.were_taken: list[bool] = []
+        self._watched, self._take = self._take, self._take_and_tell
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.arrived += len(data)
+        self.queued_max = max(self.queued_max, len(self.pipeline))
+
+    def _take_and_tell(
+        self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], deliver: Deliver
+    ) -> bytes | None:
+        taken = self._watched(method, target, pairs, deliver)
+        self.were_taken.append(taken is not None)
+        return taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A server in this process. ``task`` ends when it has stopped."""
+
+    port: int
+    front: Front
+    server: _Server
+    task: asyncio.Task[None]
+    secret: bytes
+
+    def authorized(self, user: str, *scopes: str) -> str:
+        """The header of a user's token, which the server has seen."""
+        token = issue(self.secret, user, scopes or ("claim",), 3_600).encode()
+        self.front.verifier.verify(token)
+        return f"authorization: Bearer {token.decode()}"
+
+    def connections(self) -> set[Watched]:
+        """The server's ends of all connections there are."""
+        return {connection for connection in self.server.server_state.connections if isinstance(connection, Watched)}
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Wire[Watched]]:
+        """A new connection."""
+        before = self.connections()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            (there,) = await wait_until(lambda: self.connections() - before, what="the server taking a connection")
+            yield Wire(reader, writer, there)
+        finally:
+            writer.close()
+
+    async def ask(self, *pieces: bytes) -> list[Reply]:
+        """Send these packets on a new connection; every answer until the server closes it, or has no more to give."""
+        async with self.connected() as wire:
+            await wire.send(*pieces, _LAST)
+            replies = await wire.rest()
+        return replies[:-1] if _is_last(replies[-1]) else replies
+
+    async def ask_one(self, *pieces: bytes) -> Reply:
+        """The one answer to what is sent in these packets."""
+        (reply,) = await self.ask(*pieces)
+        return reply
+
+
+@asynccontextmanager
+async def serving_here(settings: Settings) -> AsyncIterator[Served]:
+    """The server in this process, on a free port; it is stopped in the end if it was not before."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = _Server(app)
+        made: Any = server.config.http_protocol_class
+        server.config.http_protocol_class = partial(Watched, *made.args)  # type: ignore[assignment]
+        port = listener.getsockname()[1]
+        task = asyncio.create_task(server.serve([listener]))
+        await wait_until(lambda: server.started, what="the server listening")
+        yield Served(port=port, front=app.state.front, server=server, task=task, secret=load_secret(settings))
+        server.should_exit = True
+        await task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A server, and packets in states that do not change. The process remembers the one that is sold out."""
+
+    served: Served
+    sold_out: str
+    open: str
+    for_others: str
+    bob: str
+    backend: str
+
+
+@asynccontextmanager
+async def open_world(settings: Settings) -> AsyncIterator[World]:
+    """The server and its packets, until the end of the block."""
+    async with serving_here(settings) as served:
+        engine = served.front.engine
+        packets = {
+            "sold_out": (await send(engine, count=1, total_fen=100)).packet_id,
+            "open": (await send(engine, count=500, total_fen=50_000)).packet_id,
+            "for_others": (await send(engine, count=1, total_fen=100, recipients=["carol", "dave"])).packet_id,
+        }
+        for user, packet_id in (("bob", packets["sold_out"]), ("eve", packets["sold_out"]), ("bob", packets["open"])):
+            await engine.packets.claim(packet_id, user)
+        await wait_until(lambda: engine.packets.finished.answer(packets["sold_out"], "eve"), what="it being remembered")
+        yield World(served=served, bob=served.authorized("bob"), backend=served.authorized("backend", "act"), **packets)
+
+
+@asynccontextmanager
+async def redis_held(settings: Settings) -> AsyncIterator[None]:
+    """Redis answers nobody who wants to write, until the end of the block."""
+    async with redis_client(str(settings.redis_url), connections_max=1, timeout_s=5.0) as client:
+        await command(client, "CLIENT", "PAUSE", 60_000, "WRITE")
+        try:
+            yield
+        finally:
+            await command(client, "CLIENT", "UNPAUSE")
+
+
+def _is_last(reply: Reply) -> bool:
+    return says_close(reply) and reply.body.endswith(b'"code":"not_found"}')
+
+
+def with_small_buffers(wire: Wire[Watched]) -> None:
+    """Have the system hold little between client and server."""
+    for transport, option in ((wire.writer, socket.SO_RCVBUF), (wire.there.transport, socket.SO_SNDBUF)):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 4_096)
+
+
+_LAST = request("/no/such/path", "connection: close")
