@@ -16,7 +16,6 @@ from benchmarks import redis_server
 from benchmarks.peers.availability import fastify_folder
 
 _PACKAGES = (
-    "granian",
     "uvloop",
     "hiredis",
     "redis",
