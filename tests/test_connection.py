@@ -77,10 +77,12 @@ def stable_requests(world: World) -> dict[str, bytes]:
 
 def last_requests(world: World) -> dict[str, bytes]:
     """Requests that are the last of their connection."""
+    target = f"/v1/packets/{world.sold_out}/claims"
     return {
         "close": claim(world.sold_out, world.bob, "connection: close"),
         "close by the long way": claim(world.sold_out, world.bob, "connection: close", query="?x=1"),
-        "HTTP/1.0": request(f"/v1/packets/{world.sold_out}/claims", world.bob, version="1.0"),
+        "HTTP/1.0": request(target, world.bob, version="1.0"),
+        "HTTP/1.0, kept alive": request(target, world.bob, "connection: keep-alive", version="1.0"),
         **GARBAGE,
     }
 
@@ -109,7 +111,8 @@ async def test_each_request_alone_is_answered_as_it_should_be(world: World) -> N
         assert answers[name] == answers["batch"], name
     assert answers["expected body"] == [Reply(100, (), b""), *answers["batch"]]
     assert answers["upgrade"] == answers["alive"]
-    assert answers["close"] == answers["close by the long way"] == answers["HTTP/1.0"]
+    for name in ("close by the long way", "HTTP/1.0", "HTTP/1.0, kept alive"):
+        assert answers[name] == answers["close"], name
     for name, (*_, reply) in answers.items():
         assert says_close(reply) == (name in last_requests(world)), name
         if reply.status == 400:
@@ -143,6 +146,18 @@ async def test_an_answer_to_head_has_no_body(world: World) -> None:
         head = await wire.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert (await wire.answer()).body.startswith(b'{"outcome":"already_claimed"')
+
+
+@pytest.mark.parametrize("chunk_size", [100, 1_000, 150_000])
+async def test_a_long_body_in_chunks_is_not_taken_for_a_long_head(world: World, chunk_size: int) -> None:
+    requests, answers = stable_requests(world), await answers_to_each(world)
+    body = requests["batch"].partition(b"\r\n\r\n")[2] + b" " * 150_000
+    chunks = in_chunks(*(body[place : place + chunk_size] for place in range(0, len(body), chunk_size)))
+    data = request("/v1/claims", world.backend, "transfer-encoding: chunked") + chunks
+    pieces = [data[place : place + 5_003] for place in range(0, len(data), 5_003)]
+    async with world.served.connected() as wire:
+        assert await wire.ask(*pieces) == answers["batch"][0]
+        assert await wire.ask(requests["remembered"]) == answers["remembered"][0]
 
 
 @pytest.mark.parametrize("pieces", ["together", "one by one", "byte by byte"])
@@ -195,7 +210,7 @@ async def test_any_requests_in_any_packets_are_answered_as_one_by_one(world: Wor
     def examples(run: Run) -> None:
         @with_settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
         @given(
-            names=st.lists(st.sampled_from(sorted(stable)) | st.sampled_from(["remembered", "repeated"]), max_size=8),
+            names=st.lists(st.sampled_from([*sorted(stable), "remembered", "repeated"]), max_size=8),
             end=st.sampled_from([None, *sorted(last)]),
             cuts=st.lists(st.floats(0, 0.999), max_size=6),
             is_bytewise=st.integers(0, 9).map(lambda number: number == 9),

@@ -68,6 +68,10 @@ def claim_with_head(world: World, size: int, query: str) -> bytes:
     return claim(world.sold_out, world.bob, f"x-filler: {'a' * (size - others)}", query=query)
 
 
+def batch_for(world: World) -> bytes:
+    return orjson.dumps({"claims": [{"packet_id": world.sold_out, "user_id": "bob"}]})
+
+
 def pieces_of(data: bytes, size: int) -> list[bytes]:
     return [data[place : place + size] for place in range(0, len(data), size)]
 
@@ -162,9 +166,13 @@ async def test_a_head_must_come_in_time(world: World, clock: Clock) -> None:
         assert (await slow.ask(data)).status == 200
 
 
-@WAYS
-async def test_a_connection_that_asks_nothing_is_closed(world: World, clock: Clock, query: str) -> None:
-    data = claim(world.sold_out, world.bob, query=query)
+@pytest.mark.parametrize("kind", ["short", "long", "chunks"])
+async def test_a_connection_that_asks_nothing_is_closed(world: World, clock: Clock, kind: str) -> None:
+    data = {
+        "short": claim(world.sold_out, world.bob),
+        "long": claim(world.sold_out, world.bob, query="?x=1"),
+        "chunks": request("/v1/claims", world.backend, "transfer-encoding: chunked") + in_chunks(batch_for(world)),
+    }[kind]
     async with world.served.connected() as silent, world.served.connected() as asking:
         assert (await asking.ask(data)).status == 200
         await pass_time(world, clock, IDLE_S_MAX - 1)
@@ -212,6 +220,22 @@ async def test_a_client_that_does_not_read_is_not_read_from(
     assert not there.flow.read_paused
 
 
+async def test_answers_that_are_not_taken_are_not_piled_up(world: World) -> None:
+    """Nor if each claim is answered before the next one comes."""
+    data = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        with_small_buffers(wire)
+        there, asked = wire.there, 0
+        while not there.flow.read_paused and asked < 5_000:
+            await wire.send(data)
+            asked += 1
+        assert there.flow.read_paused
+        assert there.transport.get_write_buffer_size() < READ_BYTES_MAX
+        assert all(there.were_taken[:100])
+        replies = [await wire.answer() for _ in range(asked)]
+        assert replies == [replies[0]] * asked
+
+
 @WAYS
 async def test_a_client_that_never_reads_is_dropped(
     world: World, clock: Clock, caplog: pytest.LogCaptureFixture, query: str
@@ -232,7 +256,7 @@ async def test_a_client_that_never_reads_is_dropped(
 @pytest.mark.parametrize("kind", ["claim", "no body", "body", "chunks"])
 async def test_what_is_read_before_it_can_be_answered_is_bounded(world: World, kind: str) -> None:
     """However fast a client sends."""
-    batch = orjson.dumps({"claims": [{"packet_id": world.sold_out, "user_id": "bob"}]})
+    batch = batch_for(world)
     data = {
         "claim": claim(world.sold_out, world.bob),
         "no body": claim(world.sold_out, world.bob, query="?x=1"),
