@@ -195,6 +195,16 @@ async def test_any_split_of_two_requests_is_read_alike(world: World) -> None:
                 assert [await wire.answer() for _ in names] == [answers[name][0] for name in names], place
 
 
+async def test_what_ends_a_connection_waits_for_the_answers_to_what_came_before(world: World) -> None:
+    stable, last, answers = stable_requests(world), last_requests(world), await answers_to_each(world)
+    for end in last:
+        for before in (["remembered"], ["repeated"], ["batch"], ["repeated", "remembered", "by the long way"]):
+            requests = [(stable | last)[name] for name in (*before, end)]
+            expected = [reply for name in (*before, end) for reply in answers[name]]
+            assert await world.served.ask(b"".join(requests)) == expected, (before, end)
+            assert await world.served.ask(*requests) == expected, (before, end)
+
+
 async def test_any_requests_in_any_packets_are_answered_as_one_by_one(world: World) -> None:
     stable, last, answers = stable_requests(world), last_requests(world), await answers_to_each(world)
     seen: Counter[str] = Counter()
@@ -222,5 +232,6 @@ async def test_any_requests_in_any_packets_are_answered_as_one_by_one(world: Wor
         example()
 
     await in_a_thread(examples)
-    assert seen.keys() == stable.keys() | last.keys()
+    assert seen.keys() >= stable.keys()
+    assert len(seen.keys() & last.keys()) > len(last) / 2
     assert await asyncio.wait_for(world.served.front.drained(1), timeout=2)
