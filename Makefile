@@ -9,8 +9,12 @@ URL ?= http://127.0.0.1:$(PORT)
 USERS ?= 200
 EVE_S ?= 90
 LOAD_OPTIONS ?=
+KILLS ?= 25
+ACK ?= memory
+CHAOS_OPTIONS ?=
+SEED ?= 1
 
-.PHONY: help setup demo serve check format test bench load lock clean
+.PHONY: help setup demo serve check format test bench load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -52,6 +56,9 @@ bench-quick: $(READY) ## the same with fewer and shorter runs (under 4 minutes)
 
 load: $(READY) ## the festival's eve, by locust, on the server at URL (`make serve`); USERS, EVE_S, DATA_DIR, LOAD_OPTIONS
 	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(LOAD_OPTIONS)
+
+chaos: $(READY) ## faults from a SEED (1), 25 KILLS (or 1000), then every answer held against the books; ACK, CHAOS_OPTIONS
+	@exec $(BIN)/python -m loadtest.chaos --seed $(SEED) --kills $(KILLS) --ack $(ACK) $(CHAOS_OPTIONS)
 
 lock: ## pin what pyproject.toml allows, newest first, in the lock files
 	@$(PYTHON) -m venv .venv-lock

@@ -22,9 +22,20 @@ _DRAIN_S = 30.0
 _READY_S_MAX = 60.0
 _READY_POLL_S = 0.1
 
+Route = Callable[[str, Settings], Settings]
+"""What one of our processes is told of the servers: its name and everyone's settings -> its own."""
 
-async def up(settings: Settings, environment: Mapping[str, str], announce: Callable[[str], None]) -> None:
+
+def _straight(_name: str, settings: Settings) -> Settings:
+    return settings
+
+
+async def up(
+    settings: Settings, environment: Mapping[str, str], announce: Callable[[str], None], route: Route = _straight
+) -> None:
     """Run everything until SIGINT or SIGTERM; ``announce`` gets the URL once it can be used.
+
+    ``route`` may lead single processes to the servers by another way, one that can be cut.
 
     Things stop in the reverse of the order in which they start: no claim is taken that the persister does not see, and
     the persister carries over what is left before the servers go. Raises OperatorError when something cannot start.
@@ -36,7 +47,7 @@ async def up(settings: Settings, environment: Mapping[str, str], announce: Calla
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
             settings = await _start_servers(supervisor, held, settings)
             await schema.migrate(settings.database_url or "")
-            await _start_workers(supervisor, settings, environment)
+            await _start_workers(supervisor, settings, environment, route)
             base_url = f"http://{_in_url(settings.host)}:{settings.port}"
             await _wait_ready(base_url)
             announce(base_url)
@@ -52,19 +63,20 @@ async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settin
     return with_urls(settings, redis.url, postgres.url)
 
 
-async def _start_workers(supervisor: Supervisor, settings: Settings, environment: Mapping[str, str]) -> None:
+async def _start_workers(
+    supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], route: Route
+) -> None:
     """Start our own processes; return when each has said that it can do its work."""
     shared = metrics_directory.directory(settings)
     metrics_directory.prepare(shared)
-    child_environment = {**environment, **_variables(settings), **metrics_directory.environment(shared)}
+    child_environment = {**environment, **metrics_directory.environment(shared)}
 
     def worker(name: str, stop_timeout_s: float) -> Worker:
         """By its name: "serve-2" runs `hongbao serve`."""
         report_path = run_dir(settings.data_dir) / f"{name}.report"
         argv = (sys.executable, "-m", "engine.cli", name.partition("-")[0], "--report", str(report_path))
-        return Worker(
-            name=name, argv=argv, env=child_environment, stop_timeout_s=stop_timeout_s, report_path=report_path
-        )
+        env = {**child_environment, **_variables(route(name, settings))}
+        return Worker(name=name, argv=argv, env=env, stop_timeout_s=stop_timeout_s, report_path=report_path)
 
     # One first: it writes the lanes that are new, so that the others find them; and stops last.
     await supervisor.start(worker("persist", _DRAIN_S))

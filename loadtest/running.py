@@ -1,4 +1,4 @@
-"""A `hongbao up` of one's own: started on a free port, watched, stopped."""
+"""A `hongbao up` of one's own, or a program like it: started on a free port, watched, stopped."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,35 +39,55 @@ class NotStartedError(Exception):
 @contextmanager
 def running(*, workers: int) -> Iterator[Running]:
     """Run one on a fresh data directory for as long as the block; raises NotStartedError."""
+    with fresh_data_dir() as data_dir:
+        words = ("-m", "engine.cli", "up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
+        with started((sys.executable, *words), data_dir / "up.log") as process:
+            yield Running(process.base_url, data_dir)
+
+
+@contextmanager
+def fresh_data_dir() -> Iterator[Path]:
+    """A data directory that is gone after the block, with everything in it; nothing may run on it by then."""
     with tempfile.TemporaryDirectory(prefix="hongbao-", ignore_cleanup_errors=True) as folder:
         data_dir = Path(folder) / "data"
         data_dir.mkdir(mode=0o711)
         try:
-            with _process(data_dir, workers) as base_url:
-                yield Running(base_url, data_dir)
+            yield data_dir
         finally:
             with _patient():
                 embedded.remove(data_dir)
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A program that has printed ``ready`` and its URL."""
+
+    base_url: str
+    pid: int
+
+
 @contextmanager
-def _process(data_dir: Path, workers: int) -> Iterator[str]:
-    words = ("up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
-    with (data_dir / "up.log").open("wb") as log:
+def started(argv: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """Run `hongbao up`, or a program that says ``ready`` as it does, for as long as the block.
+
+    ``environment`` None: this process's own. Raises NotStartedError. Enter it in the main thread.
+    """
+    with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*_tethered(), sys.executable, "-m", "engine.cli", *words],
+            [*_tethered(), *argv],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
             text=True,
+            env=environment,
             start_new_session=True,  # Ctrl-C reaches us, and we stop it
         )
         try:
             line = process.stdout.readline() if process.stdout is not None else ""
             if not line.startswith("ready "):
                 process.wait()
-                raise NotStartedError((data_dir / "up.log").read_text(errors="replace").strip())
-            yield line.split()[1]
+                raise NotStartedError(log_path.read_text(errors="replace").strip())
+            yield Started(line.split()[1], process.pid)
         finally:
             with _patient():
                 _stop(process)

@@ -1,0 +1,56 @@
+"""`make chaos`: ``python -m loadtest.chaos --seed N --kills N [--ack MODE] [--lose-redis] [--no-full-disk]``."""
+
+import argparse
+import signal
+import sys
+from types import FrameType
+
+from rich.console import Console
+
+from loadtest.chaos.plan import KILLS, KILLS_MAX, MODES, Plan
+from loadtest.chaos.run import run
+from loadtest.running import NotStartedError
+
+
+def main(words: list[str]) -> int:
+    """Play what the words say; gives the exit code."""
+    plan = _plan(words)
+    console = Console()
+    try:
+        return run(console, plan)
+    except NotStartedError as error:
+        console.print(f"The engine did not start: {error}", markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left running.")
+        return 128 + signal.SIGINT
+
+
+def _plan(words: list[str]) -> Plan:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.chaos", description="Faults from a seed; then the books.")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same faults")
+    parser.add_argument("--kills", type=_kills, default=KILLS, help="how many processes are killed (default: 25)")
+    parser.add_argument("--ack", choices=MODES, default=MODES[0], help="when claims are acknowledged")
+    parser.add_argument("--lose-redis", action="store_true", help="also empty Redis, and set it back to an older copy")
+    parser.add_argument("--no-full-disk", dest="full_disk", action="store_false", help="never fill up a disk")
+    given = parser.parse_args(words)
+    return Plan(
+        seed=given.seed, kills=given.kills, ack=given.ack, lose_redis=given.lose_redis, full_disk=given.full_disk
+    )
+
+
+def _kills(text: str) -> int:
+    kills = int(text)
+    if not 0 <= kills <= KILLS_MAX:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {KILLS_MAX}")
+    return kills
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM as an exception, so that what was started is stopped."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,164 @@
+"""One client for all guests: asks over real HTTP, and keeps each request with its answer in the history."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from engine import tokens
+from loadtest.chaos.history import Claim, Deposit, History, Listed, Look, Send
+
+ANSWER_S_MAX = 8.0
+"""A client that has heard nothing for so long gives up."""
+_TOKEN_TTL_S = 86_400
+_LOST = (aiohttp.ClientError, TimeoutError, OSError)
+_LISTED_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``status`` 0: none came, and ``code`` is the name of the reason. ``body`` is empty unless it was an object."""
+
+    asked_s: float
+    answered_s: float
+    status: int
+    code: str
+    body: Mapping[str, Any]
+
+    def told(self) -> dict[str, Any]:
+        """The part that every record has."""
+        return {"asked_s": self.asked_s, "answered_s": self.answered_s, "status": self.status, "code": self.code}
+
+
+class Client:
+    """The API at ``base_url``, for any user. No method raises for what the engine answers, or does not."""
+
+    def __init__(self, base_url: str, secret: bytes, history: History, *, connections: int) -> None:
+        self._base_url, self._secret, self._history = base_url, secret, history
+        self._connections = connections
+        self._headers: dict[str, dict[str, str]] = {}
+        self._backend = self._bearer("backend", "act")
+        self._admin = self._bearer("admin", "admin")
+
+    async def __aenter__(self) -> Self:
+        """Be ready to ask."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections), timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX)
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the history has no room for more."""
+        return self._history.is_full
+
+    async def claim(self, packet_id: str, user_id: str) -> Claim:
+        """Claim a share."""
+        answer = await self._ask("POST", f"/v1/packets/{packet_id}/claims", self._of(user_id))
+        claim = Claim(packet_id=packet_id, user_id=user_id, **_outcome(answer.body), **answer.told())
+        self._history.add(claim)
+        return claim
+
+    async def claim_many(self, claims: list[tuple[str, str]]) -> list[Claim]:
+        """Claim for many (packet, user) at once, as a backend does."""
+        body = {"claims": [{"packet_id": packet_id, "user_id": user_id} for packet_id, user_id in claims]}
+        answer = await self._ask("POST", "/v1/claims", self._backend, body)
+        results = answer.body.get("results", []) if answer.status == 200 else [{}] * len(claims)
+        made = []
+        for (packet_id, user_id), result in zip(claims, results, strict=True):
+            told = answer.told()
+            if "code" in result:  # this one was refused, with the status it would have alone
+                told |= {"status": _STATUS_OF.get(result["code"], 500), "code": result["code"]}
+            made.append(Claim(packet_id=packet_id, user_id=user_id, **_outcome(result), **told))
+            self._history.add(made[-1])
+        return made
+
+    async def send(self, sender: str, key: str, terms: Mapping[str, Any]) -> Send:
+        """Send a packet; with the same key it is the same packet."""
+        answer = await self._ask("POST", "/v1/packets", {**self._of(sender), "Idempotency-Key": key}, terms)
+        send = Send(
+            sender=sender,
+            key=key,
+            total_fen=terms["total_fen"],
+            count=terms["count"],
+            recipients=tuple(terms.get("recipients", ())),
+            packet_id=str(answer.body.get("packet_id", "")),
+            **answer.told(),
+        )
+        self._history.add(send)
+        return send
+
+    async def deposit(self, user_id: str, key: str, amount_fen: int) -> Deposit:
+        """Put money into a wallet, once a key."""
+        headers = {**self._admin, "Idempotency-Key": key}
+        answer = await self._ask("POST", f"/v1/wallets/{user_id}/deposits", headers, {"amount_fen": amount_fen})
+        deposit = Deposit(user_id=user_id, key=key, amount_fen=amount_fen, **answer.told())
+        self._history.add(deposit)
+        return deposit
+
+    async def look(self, packet_id: str) -> Look:
+        """Look at a packet."""
+        answer = await self._ask("GET", f"/v1/packets/{packet_id}", self._admin)
+        names = ("state", "claimed_count", "claimed_fen", "remaining_count", "remaining_fen")
+        shown = {name: answer.body[name] for name in names} if answer.status == 200 else {}
+        look = Look(packet_id=packet_id, **shown, **answer.told())
+        self._history.add(look)
+        return look
+
+    async def list_claims(self, packet_id: str) -> Listed:
+        """Look who has which share; of a packet of up to 1,000."""
+        answer = await self._ask("GET", f"/v1/packets/{packet_id}/claims?limit={_LISTED_MAX}", self._admin)
+        rows = answer.body["claims"] if answer.status == 200 else []
+        claims = tuple((row["user_id"], row["amount_fen"]) for row in rows)
+        listed = Listed(packet_id=packet_id, claims=claims, **answer.told())
+        self._history.add(listed)
+        return listed
+
+    async def is_ready(self) -> bool:
+        """Whether a process says that it can do its work, over a connection of its own: any of them may answer."""
+        answer = await self._ask("GET", "/readyz", {"Connection": "close"})
+        return answer.status == 200
+
+    async def _ask(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Answer:
+        asked_s = self._history.now_s()
+        try:
+            async with self._session.request(method, self._base_url + path, headers=headers, json=body) as response:
+                raw, status = await response.read(), response.status
+        except _LOST as error:
+            return Answer(asked_s, self._history.now_s(), 0, type(error).__name__, {})
+        answered_s = self._history.now_s()
+        try:
+            told = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            told = None
+        if not isinstance(told, dict):
+            return Answer(asked_s, answered_s, status or 0, "unreadable", {})
+        code = "" if status < 400 else str(told.get("code", "without a code"))
+        return Answer(asked_s, answered_s, status, code, told)
+
+    def _of(self, user_id: str) -> dict[str, str]:
+        headers = self._headers.get(user_id)
+        if headers is None:
+            headers = self._headers[user_id] = self._bearer(user_id, "send", "claim")
+        return headers
+
+    def _bearer(self, user_id: str, *scopes: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {tokens.issue(self._secret, user_id, scopes, _TOKEN_TTL_S)}"}
+
+
+_STATUS_OF = {"not_invited": 403, "unknown_packet": 404} | dict.fromkeys(
+    ("unavailable", "overloaded", "busy", "recovering", "opening", "not_acknowledged"), 503
+)
+
+
+def _outcome(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"outcome": body["outcome"], "amount_fen": body["amount_fen"]} if "outcome" in body else {}

@@ -1,0 +1,102 @@
+"""What the ledger says at the end, read from Postgres itself, past all of the engine."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import asyncpg
+
+_PACKETS = """
+SELECT packet_id, sender, state::text, total_fen, count, recipients, expires_at_ms, settled_at_ms, balance_fen,
+    coalesce((SELECT sum(amount_fen) FROM transfers WHERE kind = 'refund' AND from_account = packet_id), 0)::bigint
+        AS refunded_fen
+FROM packets JOIN accounts ON account_id = packet_id
+"""
+_CLAIMS = """
+SELECT from_account, owner, slot, amount_fen FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim'
+"""
+_DEPOSITS = """
+SELECT owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account WHERE transfers.kind = 'deposit'
+"""
+_SUM = "SELECT sum(balance_fen)::bigint FROM accounts"
+_UNSETTLED = """
+SELECT count(*) FROM packets
+WHERE state = 'funded' OR (state = 'open' AND expires_at_ms < $1) OR (ended_at_ms IS NOT NULL AND settled_at_ms IS NULL)
+"""
+
+
+class Share(NamedTuple):
+    """A claim in the ledger."""
+
+    packet_id: str
+    user_id: str
+    slot: int
+    amount_fen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """A packet in the ledger. ``custody_fen``: what it still holds."""
+
+    sender: str
+    state: str
+    total_fen: int
+    count: int
+    recipients: frozenset[str] = frozenset()
+    custody_fen: int = 0
+    refunded_fen: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """All of it. ``deposits``: the amounts that came into each wallet; ``sum_fen``: of all balances."""
+
+    packets: dict[str, Packet] = field(default_factory=dict)
+    claims: list[Share] = field(default_factory=list)
+    deposits: dict[str, Counter[int]] = field(default_factory=dict)
+    sum_fen: int = 0
+
+    def senders(self) -> Counter[str]:
+        """How many packets each has sent."""
+        return Counter(packet.sender for packet in self.packets.values())
+
+
+async def read(database_url: str) -> Books:
+    """Read them in one snapshot."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            packets = {
+                str(row["packet_id"]): Packet(
+                    sender=row["sender"],
+                    state=row["state"],
+                    total_fen=row["total_fen"],
+                    count=row["count"],
+                    recipients=frozenset(row["recipients"]),
+                    custody_fen=row["balance_fen"],
+                    refunded_fen=row["refunded_fen"],
+                )
+                for row in await connection.fetch(_PACKETS)
+            }
+            claims = [
+                Share(str(row["from_account"]), row["owner"], row["slot"], row["amount_fen"])
+                for row in await connection.fetch(_CLAIMS)
+            ]
+            deposits: defaultdict[str, Counter[int]] = defaultdict(Counter)
+            for row in await connection.fetch(_DEPOSITS):
+                deposits[row["owner"]][row["amount_fen"]] += 1
+            return Books(
+                packets=packets, claims=claims, deposits=dict(deposits), sum_fen=await connection.fetchval(_SUM)
+            )
+    finally:
+        await connection.close()
+
+
+async def unsettled(database_url: str, before_ms: int) -> int:
+    """How many packets are not open yet, not closed though their time was over ``before_ms``, or not settled."""
+    connection = await asyncpg.connect(database_url, timeout=5, command_timeout=10)
+    try:
+        return int(await connection.fetchval(_UNSETTLED, before_ms))
+    finally:
+        await connection.close()

@@ -1,0 +1,163 @@
+"""Holds a history and the books against each other. Pure: it reads nothing but what it is given."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from loadtest.chaos.books import Books
+from loadtest.chaos.findings import REFUSED, Findings, check_status, shown
+from loadtest.chaos.history import HELD, Asked, Claim, Deposit, Listed, Look, Record, Send
+from loadtest.chaos.ledger_rules import check_books
+from loadtest.chaos.payments import Payments
+from loadtest.chaos.promise import Promise
+
+_OUTCOMES = (*HELD, "sold_out", "expired", "retracted")
+_Pair = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Telling:
+    """When somebody was told an amount, the first time and the last: (asked_s, answered_s)."""
+
+    first: tuple[float, float]
+    last: tuple[float, float]
+
+
+def check(records: Iterable[Record], books: Books, ack: str) -> Findings:
+    """Check everything; ``records`` is gone through twice, ``ack`` is the mode claims were acknowledged in."""
+    findings = Findings()
+    answers = _Answers(findings, books, Promise(ack, records))
+    payments = Payments(findings, books)
+    for record in records:
+        match record:
+            case Claim():
+                answers.claim(record)
+            case Listed():
+                answers.listed(record)
+            case Look():
+                answers.look(record)
+            case Send():
+                payments.send(record)
+            case Deposit():
+                payments.deposit(record)
+    answers.compare()
+    payments.compare()
+    check_books(findings, books)
+    return findings
+
+
+class _Answers:
+    """What was told of shares, in the order of telling."""
+
+    def __init__(self, findings: Findings, books: Books, promise: Promise) -> None:
+        self._findings, self._books, self._promise = findings, books, promise
+        self._told: defaultdict[_Pair, dict[int, _Telling]] = defaultdict(dict)
+        self._asked: set[_Pair] = set()
+        self._claimed: dict[_Pair, Claim] = {}
+        self._ended: dict[str, Claim] = {}
+
+    def claim(self, claim: Claim) -> None:
+        """One answer to one claim."""
+        pair = (claim.packet_id, claim.user_id)
+        self._asked.add(pair)
+        if not self._is_expected(claim):
+            self._findings.add(f"{_about(claim)}: the answer was {shown(claim)}")
+        elif claim.outcome in HELD:
+            self._held(claim)
+        elif claim.status == 200:
+            self._lost_grab(claim)
+
+    def listed(self, listed: Listed) -> None:
+        """A packet's list of claims is as good as an answer to each of its users."""
+        check_status(self._findings, listed, 200, f"The claims of packet {listed.packet_id}")
+        if len({user_id for user_id, _ in listed.claims}) < len(listed.claims):
+            self._findings.add(f"The claims of packet {listed.packet_id} name a user twice")
+        for user_id, amount_fen in listed.claims:
+            self._tell((listed.packet_id, user_id), amount_fen, listed)
+
+    def look(self, look: Look) -> None:
+        """What is claimed and what is left must be the whole."""
+        check_status(self._findings, look, 200, f"Packet {look.packet_id}")
+        packet = self._books.packets.get(look.packet_id)
+        if look.status != 200 or packet is None:
+            return
+        whole = (look.claimed_count + look.remaining_count, look.claimed_fen + look.remaining_fen)
+        if whole != (packet.count, packet.total_fen):
+            self._findings.add(
+                f"Packet {look.packet_id} of {packet.total_fen} fen in {packet.count} was shown as {shown(look)}"
+            )
+
+    def compare(self) -> None:
+        """Hold all that was told against the ledger, and the ledger against all that was asked."""
+        ledger = {(share.packet_id, share.user_id): share.amount_fen for share in self._books.claims}
+        self._findings.acknowledged = len(self._told)
+        for pair, tellings in self._told.items():
+            for amount_fen, telling in tellings.items():
+                if ledger.get(pair) != amount_fen:
+                    self._missing(pair, amount_fen, telling, ledger.get(pair))
+        for packet_id, user_id in ledger.keys() - self._asked:
+            self._findings.add(f"{user_id} never asked for a share of packet {packet_id} and has one")
+
+    def _is_expected(self, claim: Claim) -> bool:
+        packet = self._books.packets.get(claim.packet_id)
+        is_stranger = packet is not None and bool(packet.recipients) and claim.user_id not in packet.recipients
+        if claim.status == 200:
+            is_share = claim.amount_fen > 0 if claim.outcome in HELD else claim.amount_fen == 0
+            return claim.outcome in _OUTCOMES and is_share and not (is_stranger and claim.outcome in HELD)
+        return claim.status in REFUSED or (is_stranger and (claim.status, claim.code) == (403, "not_invited"))
+
+    def _held(self, claim: Claim) -> None:
+        pair = (claim.packet_id, claim.user_id)
+        if claim.outcome == "claimed":
+            first = self._claimed.setdefault(pair, claim)
+            if first is not claim and not self._may_undo(first):
+                self._findings.add(f"{_about(claim)}: it was answered claimed twice")
+            ended = self._ended.get(claim.packet_id)
+            if ended is not None and claim.asked_s > ended.answered_s and not self._may_undo(ended):
+                self._findings.add(
+                    f"{_about(claim)}: it got a share at {claim.answered_s:.3f} s, "
+                    f"though {ended.user_id} had been told {ended.outcome} at {ended.answered_s:.3f} s"
+                )
+        self._tell(pair, claim.amount_fen, claim)
+
+    def _lost_grab(self, claim: Claim) -> None:
+        self._ended.setdefault(claim.packet_id, claim)
+        for amount_fen, telling in self._told.get((claim.packet_id, claim.user_id), {}).items():
+            if claim.asked_s > telling.first[1] and not self._promise.may_undo(*telling.first):
+                self._findings.add(
+                    f"{_about(claim)}: told {amount_fen} fen at {telling.first[1]:.3f} s, "
+                    f"then {claim.outcome} at {claim.answered_s:.3f} s"
+                )
+
+    def _tell(self, pair: _Pair, amount_fen: int, asked: Asked) -> None:
+        when = (asked.asked_s, asked.answered_s)
+        tellings = self._told[pair]
+        if amount_fen in tellings:
+            tellings[amount_fen].last = when
+            return
+        for other_fen, telling in tellings.items():
+            if not self._promise.may_undo(*telling.first):
+                self._findings.add(
+                    f"{pair[1]} and packet {pair[0]}: told {other_fen} fen at {telling.first[1]:.3f} s, "
+                    f"then {amount_fen} at {asked.answered_s:.3f} s"
+                )
+        tellings[amount_fen] = _Telling(when, when)
+
+    def _missing(self, pair: _Pair, amount_fen: int, telling: _Telling, has_fen: int | None) -> None:
+        packet_id, user_id = pair
+        has = "nothing" if has_fen is None else f"{has_fen} fen"
+        sentence = (
+            f"{user_id} was told {amount_fen} fen of packet {packet_id} at {telling.first[1]:.3f} s "
+            f"(last at {telling.last[1]:.3f} s), the ledger gave {has}"
+        )
+        if self._promise.may_undo(*telling.first) and self._promise.may_undo(*telling.last):
+            self._findings.lost.append(sentence)
+        else:
+            self._findings.add(sentence)
+
+    def _may_undo(self, asked: Asked) -> bool:
+        return self._promise.may_undo(asked.asked_s, asked.answered_s)
+
+
+def _about(claim: Claim) -> str:
+    return f"{claim.user_id} and packet {claim.packet_id}"

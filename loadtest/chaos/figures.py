@@ -1,0 +1,52 @@
+"""What a history comes to in numbers."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from loadtest.chaos.findings import REFUSED
+from loadtest.chaos.history import Asked, Carried, Claim, Fault, Record
+from loadtest.chaos.schedule import Kind
+
+
+@dataclass(slots=True)
+class Figures:
+    """``outage_s``: the longest time without a claim that was answered, from its beginning at ``outage_from_s``."""
+
+    requests: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    outage_s: float = 0.0
+    outage_from_s: float = 0.0
+    lasted_s: float = 0.0
+
+
+def figures(records: Iterable[Record]) -> Figures:
+    """Count. Claims that were asked for together count each."""
+    found = Figures()
+    answered_s: float | None = None
+    began_s: float | None = None
+    for record in records:
+        if isinstance(record, Carried):
+            continue
+        if isinstance(record, Fault):
+            counter, name = (found.kills, record.target) if record.kind == Kind.KILL else (found.others, record.kind)
+            counter[name] += 1
+            continue
+        found.requests += 1
+        began_s = record.asked_s if began_s is None else began_s
+        found.lasted_s = record.answered_s - began_s
+        if record.status in REFUSED:
+            found.refusals[_refusal(record)] += 1
+        if isinstance(record, Claim) and record.status == 200:
+            found.outcomes[record.outcome] += 1
+            if answered_s is not None and record.answered_s - answered_s > found.outage_s:
+                found.outage_s, found.outage_from_s = record.answered_s - answered_s, answered_s
+            answered_s = record.answered_s
+    return found
+
+
+def _refusal(asked: Asked) -> str:
+    return f"{asked.status} {asked.code}" if asked.status else f"no answer ({asked.code})"

@@ -1,0 +1,160 @@
+"""Starts an engine of its own over a network that can be cut, plays a plan on it, and judges."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from engine import data_dir as data_dirs
+from loadtest.chaos import disk, report, schedule
+from loadtest.chaos.asking import Client
+from loadtest.chaos.breaker import Breaker
+from loadtest.chaos.checker import check
+from loadtest.chaos.disk import SmallDisk
+from loadtest.chaos.figures import figures
+from loadtest.chaos.findings import Findings
+from loadtest.chaos.guests import Guests
+from loadtest.chaos.history import History, Recorded
+from loadtest.chaos.plan import Plan
+from loadtest.chaos.processes import Family
+from loadtest.chaos.proxy import Network
+from loadtest.chaos.schedule import LINKS, Fault
+from loadtest.chaos.story import Ending, Stage
+from loadtest.chaos.watch import Watch
+from loadtest.running import NotStartedError, fresh_data_dir, started
+from loadtest.steps import Steps
+
+WORKERS = 2
+LANES = 2
+OPEN_INLINE_COUNT_MAX = 1_000
+_CONNECTIONS = 64
+Meddle = Callable[[Path, Path], None]
+"""Called with the data directory and the history's path before the judgement, for tests of it."""
+
+
+def run(console: Console, plan: Plan, meddle: Meddle | None = None) -> int:
+    """Play a plan; gives the exit code. Raises NotStartedError."""
+    started_s = time.monotonic()
+    faults = _schedule(console, plan)
+    kept = Path(tempfile.mkdtemp(prefix="hongbao-chaos-"))
+    is_kept = True
+    try:
+        ending = _play(console, plan, faults, kept, meddle)
+        records = Recorded(kept / "history.jsonl")
+        findings = check(records, ending.books, plan.ack) if ending.books is not None else Findings()
+        problems = ending.problems + findings.problems + _broken(ending)
+        took_s = time.monotonic() - started_s
+        report.show(console, plan, figures(records), findings=findings, ending=ending, took_s=took_s)
+        if problems:
+            report.show_failure(console, plan, problems, more=findings.more, faults=faults, kept=kept)
+        is_kept = bool(problems)
+        return int(is_kept)
+    except (KeyboardInterrupt, SystemExit, NotStartedError):
+        is_kept = False
+        raise
+    finally:
+        if not is_kept:
+            shutil.rmtree(kept, ignore_errors=True)
+
+
+def _schedule(console: Console, plan: Plan) -> list[Fault]:
+    reason = disk.why_not() if plan.full_disk else None
+    if reason is not None:
+        console.print(f"The disk is never full in this run: {reason}.", markup=False, highlight=False)
+    full_disk = plan.full_disk and reason is None
+    return schedule.make(plan.seed, plan.kills, full_disk=full_disk, lose_redis=plan.lose_redis)
+
+
+def _play(console: Console, plan: Plan, faults: Sequence[Fault], kept: Path, meddle: Meddle | None) -> Ending:
+    (kept / "schedule.txt").write_text("".join(f"{fault.line()}\n" for fault in faults))
+    is_small = any(fault.kind is schedule.Kind.FULL_DISK for fault in faults)
+    with ExitStack() as stack:
+        data_dir = stack.enter_context(fresh_data_dir())
+        network = stack.enter_context(Network(_upstreams(data_dir)))
+        history = stack.enter_context(History(kept / "history.jsonl"))
+        small_disk = SmallDisk(data_dir.resolve() / "redis") if is_small else None
+        secret = secrets.token_hex(32)
+        argv = [sys.executable, "-m", "loadtest.chaos.host", str(data_dir), str(WORKERS)]
+        argv.append(orjson.dumps(network.ports).decode())
+        argv = argv if small_disk is None else small_disk.command(argv)
+        process = stack.enter_context(started(argv, data_dir / "up.log", _environment(plan, secret)))
+        redis = data_dir / "redis" if small_disk is None else small_disk.seen(process.pid)
+        stack.enter_context(_kept((data_dir / "up.log", data_dir / "postgres.log", redis / "redis.log"), kept))
+        console.print(f"Ready on {process.base_url}.", markup=False, highlight=False)
+        family = Family(data_dirs.run_dir(data_dir), process.pid)
+
+        async def story() -> Ending:
+            async with Client(process.base_url, secret.encode(), history, connections=_CONNECTIONS) as client:
+                with Steps(console) as steps:
+                    breaker = Breaker(
+                        data_dir=data_dir.resolve(),
+                        family=family,
+                        network=network,
+                        history=history,
+                        supervisor_pid=process.pid,
+                        copy=data_dir / "copy",
+                        disk=small_disk,
+                    )
+                    stage = Stage(
+                        client=client,
+                        guests=Guests(client, plan.seed),
+                        breaker=breaker,
+                        watch=Watch(data_dir, history, LANES),
+                        history=history,
+                        steps=steps,
+                        environment=_environment(plan, secret),
+                    )
+                    return await stage.play(faults)
+
+        ending = asyncio.run(story())
+        if meddle is not None:
+            meddle(data_dir, history.path)
+        return ending
+
+
+def _upstreams(data_dir: Path) -> dict[str, Path]:
+    sockets = {
+        "redis": data_dirs.redis_socket(data_dir),
+        "postgres": data_dirs.postgres_socket_dir(data_dir) / ".s.PGSQL.5432",
+    }
+    return {link: sockets[link.partition("/")[2]] for link in LINKS}
+
+
+def _environment(plan: Plan, secret: str) -> dict[str, str]:
+    """The engine's: nothing of the operator's settings, so that no server but its own is ever touched."""
+    ours = {
+        "ACK": plan.ack,
+        "AUTH_SECRET": secret,
+        "LANES": str(LANES),
+        "OPEN_INLINE_COUNT_MAX": str(OPEN_INLINE_COUNT_MAX),
+        "REDIS_TIMEOUT_S": "2",
+        "DATABASE_TIMEOUT_S": "3",
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HONGBAO_")}
+    return inherited | {f"HONGBAO_{name}": value for name, value in ours.items()}
+
+
+def _broken(ending: Ending) -> list[str]:
+    """What the audit says is broken."""
+    return [f"audit: {finding['statement']}: {finding['problems']}" for finding in ending.audit if not finding["holds"]]
+
+
+@contextmanager
+def _kept(paths: Sequence[Path], kept: Path) -> Iterator[None]:
+    """Copy files after the block, before their folders go."""
+    try:
+        yield
+    finally:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                shutil.copy(path, kept / path.name)

@@ -1,0 +1,97 @@
+"""The faults of a run, in order, made from a seed alone: the same seed gives the same faults, whatever happens."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+Word = TypeVar("Word", bound=str)
+
+PROCESSES = ("serve-1", "serve-2", "persist", "sweep")
+"""Ours. The publisher runs in the sweeper's process."""
+SERVERS = ("redis", "postgres")
+LINKS = tuple(f"{process}/{server}" for process in PROCESSES for server in SERVERS)
+
+
+class Kind(StrEnum):
+    """What is done to a target for ``lasts_s`` seconds."""
+
+    KILL = "kill"  # SIGKILL of a process; of Postgres: of all its processes
+    STOP = "stop"  # SIGSTOP, and SIGCONT afterwards
+    REFUSE = "refuse"  # connections of a link are reset, new ones as well
+    RESET = "reset"  # connections of a link are reset, once
+    SILENCE = "silence"  # a link lets nothing through; afterwards it all arrives
+    MUTE = "mute"  # requests arrive over a link, answers are lost; afterwards its connections are reset
+    DELAY = "delay"  # whatever passes over a link is late
+    FULL_DISK = "full disk"  # the disk of Redis's log has no room
+    EMPTY = "empty"  # FLUSHALL
+    REWIND = "rewind"  # Redis is killed and comes back with an older copy of its files
+
+
+CUTS = (Kind.REFUSE, Kind.RESET, Kind.SILENCE, Kind.MUTE, Kind.DELAY)
+LOSSES = (Kind.EMPTY, Kind.REWIND)
+_OTHERS = (Kind.STOP, Kind.STOP, *CUTS)
+"""What is drawn from beside kills."""
+_KILLS_A_LOSS = 8
+_KILLS_A_FULL_DISK = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """``after_s`` seconds after the one before has begun, ``kind`` happens to ``target``."""
+
+    after_s: float
+    kind: Kind
+    target: str
+    lasts_s: float = 0.0
+
+    def line(self) -> str:
+        """As it is told and kept."""
+        lasting = f" for {self.lasts_s:.2f} s" if self.lasts_s else ""
+        return f"+{self.after_s:.2f} s  {self.kind} {self.target}{lasting}"
+
+
+def make(seed: int, kills: int, *, full_disk: bool = False, lose_redis: bool = False) -> list[Fault]:
+    """``kills`` kills, with stops and cuts between them.
+
+    ``full_disk`` and ``lose_redis`` add faults of those kinds and leave the others as they are.
+    """
+    chance = random.Random(seed)
+    faults: list[Fault] = []
+    targets, others, links = _rounds(chance, PROCESSES + SERVERS), _rounds(chance, _OTHERS), _rounds(chance, LINKS)
+    stopped = _rounds(chance, PROCESSES + SERVERS)
+    for _ in range(kills):
+        faults.append(Fault(after_s=_gap_s(chance), kind=Kind.KILL, target=next(targets)))
+        if chance.random() < 0.7:
+            kind = next(others)
+            target = next(stopped) if kind is Kind.STOP else next(links)
+            lasts_s = 0.0 if kind is Kind.RESET else round(chance.uniform(0.2, 3.0), 2)
+            faults.append(Fault(after_s=_gap_s(chance), kind=kind, target=target, lasts_s=lasts_s))
+    rare = random.Random(seed + 1)
+    if full_disk:
+        _scatter(rare, faults, 1 + kills // _KILLS_A_FULL_DISK, (Kind.FULL_DISK,))
+    if lose_redis:
+        _scatter(rare, faults, 1 + kills // _KILLS_A_LOSS, LOSSES)
+    return faults
+
+
+def _gap_s(chance: random.Random) -> float:
+    """Now and then none: two things happen at once."""
+    return 0.0 if chance.random() < 0.15 else round(chance.uniform(0.2, 1.8), 2)
+
+
+def _rounds(chance: random.Random, words: Sequence[Word]) -> Iterator[Word]:
+    """Each once in a shuffled order, then again: none is left out for long."""
+    while True:
+        yield from chance.sample(words, len(words))
+
+
+def _scatter(chance: random.Random, faults: list[Fault], number: int, kinds: Sequence[Kind]) -> None:
+    """Put faults of these kinds, in turn, between the others: past the first, so that there is something to lose."""
+    kind_of = _rounds(chance, kinds)
+    for _ in range(number):
+        kind = next(kind_of)
+        lasts_s = round(chance.uniform(1.0, 3.0), 2) if kind is Kind.FULL_DISK else 0.0
+        fault = Fault(after_s=round(chance.uniform(0.5, 1.5), 2), kind=kind, target="redis", lasts_s=lasts_s)
+        faults.insert(chance.randint(min(1, len(faults)), len(faults)), fault)

@@ -1,0 +1,196 @@
+"""One run: the feast, the faults, the quiet afterwards, and the questions asked again at the end."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import orjson
+
+from engine import embedded
+from engine.clients import DATABASE_ERRORS
+from loadtest.chaos import books
+from loadtest.chaos.asking import ANSWER_S_MAX, Client
+from loadtest.chaos.books import Books
+from loadtest.chaos.breaker import Breaker, NotBackError
+from loadtest.chaos.findings import REFUSED
+from loadtest.chaos.guests import Guests
+from loadtest.chaos.history import HELD, Claim, History, Recorded
+from loadtest.chaos.schedule import Fault
+from loadtest.chaos.watch import Watch
+from loadtest.steps import Steps
+
+BACK_S_MAX = 60.0
+"""How long the engine may take to be whole again when nothing is done to it any more."""
+SETTLED_S_MAX = 60.0
+_FEAST_S = 1.0
+"""How long the guests are alone before the first fault, and after the last."""
+_READY_IN_A_ROW = 8
+"""Any worker may answer: so many in a row, and all have."""
+_AGAIN_BATCH = 500
+_AGAIN_TRIES_MAX = 20
+_POLL_S = 0.1
+_AUDIT_S_MAX = 120
+
+
+@dataclass(slots=True)
+class Ending:
+    """How it ended. ``problems``: what did not come back, or was not settled; ``recoveries_s``: after lost data."""
+
+    problems: list[str] = field(default_factory=list)
+    books: Books | None = None
+    audit: list[dict[str, object]] = field(default_factory=list)
+    behind_max: int = 0
+    back_s: float = 0.0
+    recoveries_s: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """Everything a run needs, on a running engine."""
+
+    client: Client
+    guests: Guests
+    breaker: Breaker
+    watch: Watch
+    history: History
+    steps: Steps
+    environment: Mapping[str, str]
+    ending: Ending = field(default_factory=Ending)
+
+    async def play(self, faults: Sequence[Fault]) -> Ending:
+        """Play it all."""
+        try:
+            async with _running(self.watch.run()), self._feasting():
+                await asyncio.sleep(_FEAST_S)
+                with self.steps.step("faults", len(faults)) as step:
+                    await self.breaker.play(faults, lambda _: step.advance(), self.back)
+                    await self.breaker.heal()
+                await self._come_back()
+                await asyncio.sleep(_FEAST_S)
+            await self._ask_again()
+            await self._settle()
+            self.ending.books = await books.read(self._database_url)
+            self._audit()
+        except NotBackError as error:
+            self.ending.problems.append(str(error))
+        except DATABASE_ERRORS as error:
+            self.ending.problems.append(f"the books could not be read: {error}")
+        finally:
+            self.breaker.undo()
+        self.ending.behind_max = self.watch.behind_max
+        return self.ending
+
+    async def back(self) -> None:
+        """Wait until every lane serves again after it has lost its data."""
+        started_s = time.monotonic()
+        await self._wait_ready()
+        self.ending.recoveries_s.append(time.monotonic() - started_s)
+
+    @property
+    def _database_url(self) -> str:
+        return embedded.urls(self.watch.data_dir).database_url
+
+    @asynccontextmanager
+    async def _feasting(self) -> AsyncIterator[None]:
+        """Guests for as long as the block; each may wait for its last answer."""
+        feast = asyncio.create_task(self.guests.run())
+        ended = asyncio.create_task(self.guests.first_sent.wait())
+        try:
+            await asyncio.wait((feast, ended), return_when=asyncio.FIRST_COMPLETED, timeout=BACK_S_MAX)
+            yield
+            self.guests.stopping.set()
+            self.guests.first_sent.set()
+            await asyncio.wait_for(feast, 4 * ANSWER_S_MAX)
+        finally:
+            for task in (feast, ended):
+                task.cancel()
+            await asyncio.gather(feast, ended, return_exceptions=True)
+
+    async def _come_back(self) -> None:
+        started_s = time.monotonic()
+        with self.steps.step("processes back", 1) as step:
+            await self._wait_ready()
+            step.advance()
+        self.ending.back_s = time.monotonic() - started_s
+
+    async def _wait_ready(self) -> None:
+        """Every process runs and says so. Raises NotBackError naming those that do not."""
+        deadline_s = time.monotonic() + BACK_S_MAX
+        ready, away = 0, list[str]()
+        while time.monotonic() < deadline_s:
+            away = await asyncio.to_thread(self.breaker.family.away)
+            ready = ready + 1 if not away and await self.client.is_ready() else 0
+            if ready == _READY_IN_A_ROW:
+                return
+            await asyncio.sleep(0 if ready else _POLL_S)
+        what = f"not back: {', '.join(away)}" if away else "/readyz does not say ready"
+        raise NotBackError(f"After {BACK_S_MAX:.0f} s without a fault: {what}.")
+
+    async def _ask_again(self) -> None:
+        """Everyone who was told an amount asks once more."""
+        self.history.flush()
+        told = sorted(
+            {
+                (record.packet_id, record.user_id)
+                for record in Recorded(self.history.path)
+                if isinstance(record, Claim) and record.outcome in HELD
+            }
+        )
+        with self.steps.step("everyone asks again", len(told)) as step:
+            for first in range(0, len(told), _AGAIN_BATCH):
+                asking = told[first : first + _AGAIN_BATCH]
+                for _ in range(_AGAIN_TRIES_MAX):
+                    answered = await self.client.claim_many(asking)
+                    asking = [(claim.packet_id, claim.user_id) for claim in answered if claim.status in REFUSED]
+                    if not asking:
+                        break
+                    await asyncio.sleep(_POLL_S)
+                else:
+                    self.ending.problems.append(f"{len(asking)} repeats were not answered")
+                step.show(min(first + _AGAIN_BATCH, len(told)), len(told))
+
+    async def _settle(self) -> None:
+        """Wait until the ledger has everything and every packet whose time is over has ended."""
+        deadline_s, before_ms = time.monotonic() + SETTLED_S_MAX, int(time.time() * 1000)
+        waiting: int | None = None
+        with self.steps.step("settling packets that have ended", 1) as step:
+            while time.monotonic() < deadline_s:
+                await self.watch.look()
+                with contextlib.suppress(*DATABASE_ERRORS, asyncpg.PostgresError):
+                    waiting = await books.unsettled(self._database_url, before_ms)
+                if self.watch.behind == 0 and waiting == 0:
+                    step.advance()
+                    return
+                await asyncio.sleep(_POLL_S)
+        self.ending.problems.append(
+            f"after {SETTLED_S_MAX:.0f} s {waiting} packets were not settled and the ledger was "
+            f"{self.watch.behind} changes behind"
+        )
+
+    def _audit(self) -> None:
+        """What `hongbao audit` finds; that it cannot run is a problem."""
+        words = [sys.executable, "-m", "engine.cli", "audit", "--json", "--data-dir", str(self.watch.data_dir)]
+        audited = subprocess.run(
+            words, env=self.environment, capture_output=True, text=True, timeout=_AUDIT_S_MAX, check=False
+        )
+        try:
+            self.ending.audit = orjson.loads(audited.stdout)
+        except orjson.JSONDecodeError:
+            self.ending.problems.append(f"the audit did not run: {audited.stderr.strip()}")
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Something beside the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

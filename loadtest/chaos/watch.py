@@ -1,0 +1,67 @@
+"""Watches, past all that is cut, how far the ledger is behind Redis, and when it had everything."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine import embedded, keys
+from engine.clients import DATABASE_ERRORS, command
+from loadtest.chaos.history import Carried, History
+
+_EACH_S = 0.4
+_ANSWER_S_MAX = 3.0
+_AWAY = (RedisError, OSError, TimeoutError, *DATABASE_ERRORS)
+
+
+@dataclass(slots=True)
+class Watch:
+    """``behind_max``: changes the ledger was behind at most, all lanes together; ``behind``: at the last look."""
+
+    data_dir: Path
+    history: History
+    lanes: int
+    behind: int | None = None
+    behind_max: int = 0
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_EACH_S)
+
+    async def look(self) -> None:
+        """One look; ``behind`` is None when a server does not answer or a lane is lost or fenced."""
+        now_s = self.history.now_s()
+        try:
+            async with asyncio.timeout(_ANSWER_S_MAX):
+                self.behind = await self._behind()
+        except _AWAY:
+            self.behind = None
+        if self.behind is not None:
+            self.behind_max = max(self.behind_max, self.behind)
+            if self.behind == 0:
+                self.history.add(Carried(at_s=now_s))
+
+    async def _behind(self) -> int | None:
+        """Redis first: what it had given by then, the ledger must have when it is read afterwards."""
+        servers = embedded.urls(self.data_dir)
+        given: dict[int, tuple[str, int]] = {}
+        async with Redis.from_url(servers.redis_url, decode_responses=True) as client:
+            for lane in range(self.lanes):
+                epoch, position = await command(client, "HMGET", keys.lane(lane), "epoch", "position")
+                if not epoch or position is None:
+                    return None
+                given[lane] = (epoch, int(position))
+        connection = await asyncpg.connect(servers.database_url)
+        try:
+            rows = await connection.fetch("SELECT lane, epoch, position FROM lanes")
+        finally:
+            await connection.close()
+        carried: dict[int, tuple[str, int]] = {row["lane"]: (row["epoch"], row["position"]) for row in rows}
+        if any(carried.get(lane, ("", 0))[0] != epoch for lane, (epoch, _) in given.items()):
+            return None
+        return sum(max(0, position - carried[lane][1]) for lane, (_, position) in given.items())
