@@ -1,8 +1,8 @@
 """Builds the clients of Redis and Postgres; their URLs come from the settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -36,14 +36,35 @@ def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
         pool = BlockingConnectionPool.from_url(
             url, max_connections=connections_max, timeout=timeout_s, **_connection_options(timeout_s)
         )
-    return Redis.from_pool(pool)
+    return Redis.from_pool(_noticing(pool))
 
 
 def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Connections:
     """Kept connections for calls that come by the thousand. Raises OperatorError for an unusable URL."""
     with _redis_url_errors():
         pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "socket_timeout": None})
-    return Connections(pool, connections_max=connections_max, timeout_s=timeout_s)
+    return Connections(_noticing(pool), connections_max=connections_max, timeout_s=timeout_s)
+
+
+class _NoticesClosing:
+    """A connection whose server hung up a moment ago: uvloop says so with a RuntimeError, which nobody expects."""
+
+    async def send_packed_command(self, command: str | bytes | Iterable[bytes], check_health: bool = True) -> None:
+        """As redis-py's, which has disconnected by the time it raises."""
+        try:
+            await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
+        except RuntimeError as error:
+            raise RedisConnectionError(f"The connection was closed: {error}") from error
+
+
+Pool = TypeVar("Pool", bound=ConnectionPool)
+
+
+def _noticing(pool: Pool) -> Pool:
+    """The same pool, whose connections raise redis-py's own error when they were closed."""
+    of_scheme = pool.connection_class
+    pool.connection_class = type(of_scheme.__name__, (_NoticesClosing, of_scheme), {})
+    return pool
 
 
 def _connection_options(timeout_s: float) -> dict[str, Any]:
