@@ -5,14 +5,15 @@ money that is just moving is seen in at least one of the two, so a busy system r
 """
 
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 
-from engine import audit_ledger, audit_redis
-from engine.clients import ledger_errors
+from engine import audit_anchor, audit_chain, audit_ledger, audit_redis, audit_transfers
+from engine.audit_anchor import Head
+from engine.clients import Connection, ledger_errors
 from engine.store import Store
 from engine.stream import EventStream
 
@@ -22,13 +23,17 @@ PROBLEMS_MAX = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One invariant: what it says, how much was examined, and what breaks it (empty: it holds)."""
+    """One invariant: what it says, how much was examined, and what breaks it (empty: it holds).
+
+    ``heads``, of ``chains_unbroken`` alone: where the chains end, for an operator to keep elsewhere (`audit --anchor`).
+    """
 
     invariant: str
     statement: str
     examined: int
     problems: tuple[str, ...]
     more: int
+    heads: tuple[Head, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -40,8 +45,13 @@ class Finding:
         return f"{'ok    ' if self.holds else 'FAILED'} {self.statement} ({self.examined:,} examined)"
 
 
-async def audit(pool: asyncpg.Pool, store: Store, stream: EventStream) -> list[Finding]:
-    """Examine every invariant. Raises UnavailableError when Redis or Postgres does not answer."""
+async def audit(
+    pool: asyncpg.Pool, store: Store, stream: EventStream, anchor: Sequence[Head] | None = None
+) -> list[Finding]:
+    """Examine every invariant. Raises UnavailableError when Redis or Postgres does not answer.
+
+    ``anchor``: heads that an earlier audit printed; each must still be in its chain.
+    """
     findings = []
     with ledger_errors():
         async with _snapshot(pool) as connection:
@@ -49,6 +59,7 @@ async def audit(pool: asyncpg.Pool, store: Store, stream: EventStream) -> list[F
             for name, statement, check in _LEDGER_CHECKS:
                 examined, problems = await check(connection, packets)
                 findings.append(_finding(name, statement, examined, problems))
+            findings += await chains(pool, connection, anchor)
         for name, statement, redis_check in _REDIS_CHECKS:
             examined, problems = await redis_check(pool, store, stream)
             findings.append(_finding(name, statement, examined, problems))
@@ -63,12 +74,40 @@ _LEDGER_CHECKS: list[tuple[str, str, audit_ledger.Check]] = [
     ("no_slot_twice", "no share was given twice", audit_ledger.no_slot_twice),
     ("shares_as_split", "each claim is the share its packet's seed gives that slot", audit_ledger.shares_as_split),
     ("events_applied", "every event up to the checkpoint is in the ledger", audit_ledger.events_applied),
-    ("nothing_quarantined", "no change was set aside", audit_ledger.nothing_quarantined),
+    ("nothing_quarantined", "no change that was set aside waits", audit_ledger.nothing_quarantined),
 ]
 _REDIS_CHECKS: list[tuple[str, str, audit_redis.Check]] = [
     ("stream_continues_ledger", "each stream goes on where the ledger is", audit_redis.stream_continues_ledger),
     ("redis_agrees", "Redis and the ledger have given the same shares and hold the same rest", audit_redis.agrees),
 ]
+
+
+async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[Head] | None) -> list[Finding]:
+    """Walk along the hash chains in the snapshot of ``connection``, and compare them with an anchor if there is one.
+
+    ``connection``: in a transaction of its own (repeatable read). Raises asyncpg's errors.
+    """
+    async with _same_snapshot(pool, connection) as copying:
+        examined, problems = await audit_chain.lanes_unbroken(connection, copying)
+    heads = tuple(await audit_anchor.heads(connection))
+    statement = f"each batch's hash is that of its rows and its past{await audit_chain.begins(connection)}"
+    findings = [_finding("chains_unbroken", statement, examined, problems, heads)]
+    examined, problems = await audit_transfers.transfers_unbroken(connection)
+    statement = "each deposit's, send's and write-off's hash is its own"
+    findings.append(_finding("transfers_unbroken", statement, examined, problems))
+    if anchor is not None:
+        problems = await audit_anchor.contradictions(connection, anchor)
+        findings.append(_finding("anchor_holds", "the chains go on from the anchor", len(anchor), problems))
+    return findings
+
+
+@asynccontextmanager
+async def _same_snapshot(pool: asyncpg.Pool, connection: Connection) -> AsyncIterator[Connection]:
+    """A second connection that sees what the first one sees."""
+    snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+    async with _snapshot(pool) as second:
+        await second.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        yield second
 
 
 @asynccontextmanager
@@ -77,9 +116,10 @@ async def _snapshot(pool: asyncpg.Pool) -> AsyncIterator["asyncpg.pool.PoolConne
         yield connection
 
 
-def _finding(name: str, statement: str, examined: int, problems: Iterable[str]) -> Finding:
+def _finding(
+    name: str, statement: str, examined: int, problems: Iterable[str], heads: tuple[Head, ...] = ()
+) -> Finding:
     remaining = iter(problems)
     told = tuple(itertools.islice(remaining, PROBLEMS_MAX))
-    return Finding(
-        invariant=name, statement=statement, examined=examined, problems=told, more=sum(1 for _ in remaining)
-    )
+    more = sum(1 for _ in remaining)
+    return Finding(invariant=name, statement=statement, examined=examined, problems=told, more=more, heads=heads)

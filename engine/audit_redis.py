@@ -90,10 +90,11 @@ async def agrees(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Resul
             continue
         examined += 1
         problems += [f"packet {packet_id}: {wrong}" for wrong in _wrong_shares(row, held)]
+        aside = await _quarantined(pool, row["packet_id"])
         problems += [
             f"packet {packet_id}: the ledger gave {user} {amount_fen} fen, Redis has {held.given.get(user)}"
             for user, (slot, amount_fen) in in_ledger.items()
-            if held.given.get(user) != (slot, amount_fen)
+            if held.given.get(user) not in ((slot, amount_fen), aside.get(user, ()))
         ]
         ahead = {user: share for user, share in held.given.items() if user not in in_ledger}
         if ahead:
@@ -117,7 +118,7 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
                     in_stream[change.packet].update(zip(change.user_ids, shares, strict=True))
     problems = []
     for packet, given in ahead.items():
-        accounted = in_stream[packet] | await _ledger_given(pool, packet)
+        accounted = in_stream[packet] | await _quarantined(pool, packet) | await _ledger_given(pool, packet)
         problems += [
             f"packet {packet}: Redis gave {user} {amount_fen} fen, no event and no transfer says so"
             for user, (slot, amount_fen) in given.items()
@@ -128,6 +129,12 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
 
 async def _ledger_given(pool: asyncpg.Pool, packet: int) -> Given:
     rows = await pool.fetch(SQL["claims_of"], packet)
+    return {row["user_id"]: (row["slot"], row["amount_fen"]) for row in rows}
+
+
+async def _quarantined(pool: asyncpg.Pool, packet: int) -> Given:
+    """Shares that the ledger could not take; `nothing_quarantined` tells of those that wait."""
+    rows = await pool.fetch(SQL["quarantined_claims"], packet)
     return {row["user_id"]: (row["slot"], row["amount_fen"]) for row in rows}
 
 

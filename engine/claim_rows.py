@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 COLUMNS = ("kind", "from_account", "to_account", "amount_fen", "at_ms", "slot", "position")
 _KIND = b"claim"
+HEADER_BYTES, TRAILER_BYTES = 19, 2
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _WIDTHS = {"from_account": 8, "to_account": 8, "amount_fen": 8, "at_ms": 8, "slot": 4, "position": 8}
-_ROW = np.dtype(
+ROW = np.dtype(
     [("fields", ">i2"), ("kind_length", ">i4"), ("kind", f"S{len(_KIND)}")]
     + [field for name, width in _WIDTHS.items() for field in ((f"{name}_length", ">i4"), (name, f">i{width}"))]
 )
-_EMPTY_ROW = np.zeros(1, dtype=_ROW)
+"""One row: ``fields``, ``kind`` and each of the other columns by name, and their lengths."""
+_EMPTY_ROW = np.zeros(1, dtype=ROW)
 _EMPTY_ROW["fields"] = len(COLUMNS)
 _EMPTY_ROW["kind_length"] = len(_KIND)
 _EMPTY_ROW["kind"] = _KIND
@@ -34,6 +36,11 @@ def claim_rows(columns: dict[str, NDArray[np.int64]]) -> bytes:
     for name, values in columns.items():
         rows[name] = values
     return b"".join((_HEADER, rows.tobytes(), _TRAILER))
+
+
+def body(copied: bytes) -> memoryview:
+    """The rows alone of what ``claim_rows`` gave."""
+    return memoryview(copied)[HEADER_BYTES:-TRAILER_BYTES]
 
 
 def summed(accounts: NDArray[np.int64], amounts_fen: NDArray[np.int64]) -> tuple[list[int], list[int]]:

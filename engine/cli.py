@@ -1,26 +1,24 @@
 """The command ``hongbao``. With settings.py, the only place that reads the environment."""
 
 import asyncio
-import dataclasses
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
-import uvloop
 
-from engine import logs
+from engine import cli_audit, cli_doctor, cli_quarantine, cli_recover, logs
+from engine.cli_common import DataDirOption, JsonOption
+from engine.cli_common import run as _run
+from engine.cli_common import show as _print
 from engine.errors import HongbaoError
 from engine.report import Report
 from engine.settings import Settings
-
-Result = TypeVar("Result")
-_AUDIT_S_MAX = 3_600.0
 
 app = typer.Typer(
     help="Hongbao, the red packet claim engine.",
@@ -29,13 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the embedded servers keep their files.", show_default=False)
-]
 PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="0: any free one. Default: 8080.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="API processes. Default: 1.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="Where `up` reads how it goes.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -103,47 +97,41 @@ def token(
         list[str] | None, typer.Option("--scope", help="send, claim, act, admin; may be repeated.")
     ] = None,
     ttl_s: Annotated[int, typer.Option("--ttl-s", min=1, help="Seconds until it expires.")] = 86_400,
+    key_id: Annotated[str | None, typer.Option("--key-id", help="Which secret. Default: the one that signs.")] = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a bearer token, signed with HONGBAO_AUTH_SECRET or the data directory's own secret."""
+    """Print a bearer token, signed with a secret of the environment or else of the data directory."""
     from engine import tokens
 
     logs.configure("token")
     scopes = scope if scope is not None else ["send", "claim"]
-    issued = tokens.issue(tokens.load_secret(Settings.load(data_dir=data_dir)), user, scopes, ttl_s)
+    issued = tokens.issue_by(Settings.load(data_dir=data_dir), user, scopes, ttl_s, key_id)
     _print(orjson.dumps({"token": issued, "user": user, "scopes": scopes}).decode() if as_json else issued)
 
 
 @app.command()
-def audit(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Examine every invariant of the books; exits 1 if one does not hold. Starts the servers if none are running."""
-    from engine import reach
-    from engine.audit import audit as run_audit
-    from engine.engine import Engine
+def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Make a new secret for tokens in the data directory, and tell which are in force. Restart the API afterwards."""
+    from engine import keyring
 
-    logs.configure("audit")
-
-    async def examine(settings: Settings) -> list[Any]:
-        async with Engine.open(settings) as engine:
-            return await run_audit(engine.pool, engine.store, engine.stream)
-
-    # The whole books are read: no statement is too slow here.
-    loaded = Settings.load(data_dir=data_dir, database_timeout_s=_AUDIT_S_MAX)
-    reach.check_has_books(loaded)
-    with reach.reachable(loaded) as settings:
-        findings = _run(examine(settings))
+    logs.configure("rotate-secret")
+    settings = Settings.load(data_dir=data_dir)
+    keyring.add(settings)
+    in_force = [secret.key_id for secret in keyring.load(settings).secrets]
     if as_json:
-        _print(orjson.dumps([{**dataclasses.asdict(f), "holds": f.holds} for f in findings]).decode())
-    else:
-        for finding in findings:
-            _print(finding.line())
-            for problem in finding.problems:
-                _print(f"       {problem}")
-            if finding.more:
-                _print(f"       ... and {finding.more} more")
-    if not all(finding.holds for finding in findings):
-        raise typer.Exit(1)
+        _print(orjson.dumps({"signs": in_force[0], "in_force": in_force}).decode())
+        return
+    _print(f"signs     {in_force[0]}")
+    for key_id in in_force[1:]:
+        _print(f"verifies  {key_id or '(tokens without a key id)'}")
+    _print("Restart the API processes before you issue tokens: they read the secrets when they start.")
+
+
+app.command()(cli_audit.audit)
+app.command()(cli_doctor.doctor)
+app.command()(cli_recover.recover)
+app.add_typer(cli_quarantine.app, name="quarantine")
 
 
 def main() -> None:
@@ -173,10 +161,6 @@ def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
     return handler
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    return uvloop.run(work)
-
-
 async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Run ``work`` with an event that SIGINT and SIGTERM set."""
     stop = asyncio.Event()
@@ -184,10 +168,6 @@ async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, N
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await work(stop)
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ the transfers go in, the balances move, the checkpoint moves. A crash before the
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import asyncpg
 import numpy as np
 
+from engine import batches
+from engine.batches import Tally
+from engine.chain import Refund
 from engine.claim_rows import COLUMNS, claim_rows, joined, summed
 from engine.errors import HongbaoError
 from engine.events import Change, Claims, Ending, Opening
@@ -43,27 +46,18 @@ class RuleBrokenError(HongbaoError):
     code = "rule_broken"
 
 
-_RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, RuleBrokenError)
+RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, RuleBrokenError)
+"""What a change raises that the ledger cannot take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What one call committed. ``ended``: the packets whose end the ledger now has."""
+    """What one call committed. ``ended``: the packets whose end the ledger now has; ``quarantined``: rows set aside."""
 
     position: int
     claims: int
     ended: list[int]
     quarantined: int
-
-
-@dataclass(slots=True)
-class _Tally:
-    opened: int = 0
-    claims: int = 0
-    closed: int = 0
-    refunds: int = 0
-    quarantined: int = 0
-    ended: list[int] = field(default_factory=list)
 
 
 class Ledger:
@@ -73,37 +67,54 @@ class Ledger:
         self._wallets: dict[str, int] = {}
 
     async def apply(
-        self, connection: asyncpg.Connection, lane: int, position_before: int, position: int, changes: Sequence[Change]
+        self,
+        connection: asyncpg.Connection,
+        lane: int,
+        position_before: int,
+        position: int,
+        changes: Sequence[Change],
+        *,
+        word: str | None = None,
     ) -> Applied:
-        """Apply changes (position_before, position] of a lane.
+        """Apply changes (position_before, position] of a lane, read while it had this word (``engine.gate``).
 
-        Raises CheckpointMovedError when the lane's checkpoint is not at position_before. A change that breaks a rule
-        of the ledger is set aside in quarantine and the others are applied.
+        Raises CheckpointMovedError when the lane's checkpoint is not at position_before, or its word another. A change
+        that breaks a rule of the ledger is set aside in quarantine and the others are applied.
         """
         user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
         await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
-        tally = _Tally()
+        tally = Tally()
         async with connection.transaction():
-            if await connection.fetchval(SQL["lock_lane"], lane) != position_before:
+            locked = await connection.fetchrow(SQL["lock_lane"], lane, word)
+            if locked is None or locked["position"] != position_before:
                 raise CheckpointMovedError(f"Lane {lane} is no longer at {position_before}.")
             await self._write_or_set_aside(connection, lane, changes, tally)
-            counts = (tally.opened, tally.claims, tally.closed, tally.refunds, tally.quarantined)
-            await connection.execute(SQL["record_batch"], lane, position, position_before, *counts)
-            await connection.execute(SQL["move_checkpoint"], lane, position)
-        return Applied(position=position, claims=tally.claims, ended=tally.ended, quarantined=tally.quarantined)
+            where = {"position_before": position_before, "position": position}
+            await batches.record(connection, lane, tally, **where, previous=locked["hash"])
+        return Applied(position=position, claims=tally.claims, ended=tally.ended, quarantined=len(tally.asides))
+
+    async def apply_again(self, connection: asyncpg.Connection, change: Change) -> Tally:
+        """Apply a change that was set aside before, inside the caller's transaction; the lane is long past it.
+
+        Raises RuleBrokenError, or what Postgres raises for a broken constraint, and has then written nothing.
+        """
+        if isinstance(change, Claims):
+            await self._know_wallets(connection, set(change.user_ids))
+        async with connection.transaction():
+            return await self._write(connection, [change])
 
     async def _write_or_set_aside(
-        self, connection: asyncpg.Connection, lane: int, changes: Sequence[Change], tally: _Tally
+        self, connection: asyncpg.Connection, lane: int, changes: Sequence[Change], tally: Tally
     ) -> None:
         """Write all; where a rule is broken, halve until the change that breaks it stands alone, and set that aside."""
         try:
             async with connection.transaction():
                 written = await self._write(connection, changes)
-        except _RULES_BROKEN as error:
+        except RULES_BROKEN as error:
             if len(changes) == 1 and isinstance(changes[0], Claims) and len(changes[0].slots) > 1:
                 changes = changes[0].halves()
             if len(changes) == 1:
-                await _set_aside(connection, lane, changes[0], str(error))
+                tally.asides.append(await _set_aside(connection, lane, changes[0], str(error)))
                 # An exhaustion is part of the last claim's change and is not counted again.
                 tally.quarantined += not _is_exhaustion(changes[0])
                 return
@@ -111,34 +122,30 @@ class Ledger:
             await self._write_or_set_aside(connection, lane, changes[:middle], tally)
             await self._write_or_set_aside(connection, lane, changes[middle:], tally)
             return
-        tally.opened += written.opened
-        tally.claims += written.claims
-        tally.closed += written.closed
-        tally.refunds += written.refunds
-        tally.ended += written.ended
+        tally.add(written)
 
-    async def _write(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> _Tally:
+    async def _write(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> Tally:
         claims = [change for change in changes if isinstance(change, Claims)]
         openings = [change.packet for change in changes if isinstance(change, Opening)]
         endings = [change for change in changes if isinstance(change, Ending)]
-        if claims:
-            await self._write_claims(connection, claims)
+        claim_rows = [await self._write_claims(connection, claims)] if claims else []
         refunds = await _write_refunds(connection, [ending for ending in endings if ending.remaining_fen > 0])
         if openings:
             opened = await connection.execute(SQL["open_packets"], openings)
             _expect(opened, len(openings), "the packet is not waiting to be opened")
         if endings:
             await _end_packets(connection, endings)
-        return _Tally(
+        return Tally(
             opened=len(openings),
             claims=sum(len(change.slots) for change in claims),
             closed=sum(not _is_exhaustion(ending) for ending in endings),
-            refunds=refunds,
             ended=[ending.packet for ending in endings],
+            claim_rows=claim_rows,
+            refunds=refunds,
         )
 
-    async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:
-        """Write a transfer for each claim and move the balances."""
+    async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> bytes:
+        """Write a transfer for each claim and move the balances; gives the rows as they were copied."""
         sizes = [len(change.slots) for change in claims]
         users = chain.from_iterable([change.user_ids for change in claims])
         last = np.cumsum(sizes)
@@ -158,6 +165,7 @@ class Ledger:
         given = summed(columns["from_account"], -columns["amount_fen"])
         # Custodies have larger ids than wallets: one after the other they are in order.
         await _move(connection, received[0] + given[0], received[1] + given[1])
+        return rows
 
     async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
         """Learn the wallet of each user, creating those that are missing (outside the transaction: they hold 0)."""
@@ -195,24 +203,25 @@ def _array_text(numbers: Sequence[int]) -> str:
     return f"{{{','.join(map(str, numbers))}}}"
 
 
-async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> int:
-    """Give what remained back to the senders; tells how many refunds that were."""
+async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> list[Refund]:
+    """Give what remained back to the senders."""
     if not endings:
-        return 0
+        return []
     found = await connection.fetch(SQL["senders"], [ending.packet for ending in endings])
     senders = {row["packet_id"]: row["account_id"] for row in found}
     deltas: defaultdict[int, int] = defaultdict(int)
-    rows = []
+    refunds = []
     for ending in endings:
         if (sender := senders.get(ending.packet)) is None:
             raise RuleBrokenError("the packet is not known")
         deltas[ending.packet] -= ending.remaining_fen
         deltas[sender] += ending.remaining_fen
-        rows.append(("refund", ending.packet, sender, ending.remaining_fen, ending.at_ms, None, ending.position))
+        refunds.append(Refund(ending.packet, sender, ending.remaining_fen, ending.at_ms, ending.position))
+    rows = [("refund", *refund[:4], None, refund.position) for refund in refunds]
     await connection.copy_records_to_table("transfers", records=rows, columns=COLUMNS)
     accounts = sorted(deltas)
     await _move(connection, accounts, [deltas[account] for account in accounts])
-    return len(rows)
+    return refunds
 
 
 async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]) -> None:
@@ -229,12 +238,16 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
     await connection.execute(SQL["settle_packets"], packets)
 
 
-async def _set_aside(connection: asyncpg.Connection, lane: int, change: Change, reason: str) -> None:
-    user_id, slot, amount_fen = None, None, None
+async def _set_aside(
+    connection: asyncpg.Connection, lane: int, change: Change, reason: str
+) -> tuple[int | str | None, ...]:
+    """Put a change into quarantine; gives the row's values, in the order of ``chain.ASIDE_COLUMNS``."""
+    user_id, slot, amount_fen, state, remaining_count = None, None, None, None, None
     if isinstance(change, Claims):
         (user_id,), (slot,), (amount_fen,) = change.user_ids, change.slots, change.amounts_fen
     elif isinstance(change, Ending):
-        amount_fen = change.remaining_fen
-    kind = _KIND_NAMES[type(change)]
-    details = (change.packet, kind, user_id, slot, amount_fen, change.at_ms, reason)
-    await connection.execute(SQL["set_aside"], lane, change.position, *details)
+        amount_fen, state, remaining_count = change.remaining_fen, change.state.value, change.remaining_count
+    what = (change.packet, _KIND_NAMES[type(change)], user_id, slot, amount_fen, change.at_ms)
+    row = (change.position, *what, reason, state, remaining_count)
+    await connection.execute(SQL["set_aside"], lane, *row)
+    return row

@@ -5,9 +5,10 @@ module is imported, it shares them through files, and any process's scrape shows
 latest value).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values, write_to_textfile
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,6 +39,15 @@ SCRIPT_SECONDS = Histogram(
     "hongbao_script_seconds", "Round trip of one Redis script call, in seconds.", ["script"], buckets=_SECONDS
 )
 
+# Acknowledging: set by the batcher, once a call and mode; nothing in memory mode.
+ACK_SECONDS = Histogram(
+    "hongbao_ack_seconds",
+    "How long acknowledgements waited after Redis had decided, in seconds, by ack mode.",
+    ["ack"],
+    buckets=_SECONDS,
+)
+UNCONFIRMED = Counter("hongbao_unconfirmed", "Claims that stand but were not confirmed in time, by ack mode.", ["ack"])
+
 # Persisting: set by the persister, once a transaction.
 PERSISTER_LAG_EVENTS = Gauge(
     "hongbao_persister_lag_events", "Events the ledger has not applied.", ["lane"], multiprocess_mode="mostrecent"
@@ -50,7 +60,20 @@ PERSISTER_LAG_SECONDS = Gauge(
 )
 BACKLOG = Gauge("hongbao_backlog", "Changes in the lane's event stream.", ["lane"], multiprocess_mode="mostrecent")
 PERSISTED_EVENTS = Counter("hongbao_persisted_events", "Events applied to the ledger.", ["lane"])
+LANE_FENCED = Gauge(
+    "hongbao_lane_fenced",
+    "1 while a lane gives nothing: Redis has lost it, holds it in another state than the ledger, or was restarted.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
+QUARANTINE_OPEN = Gauge(
+    "hongbao_quarantine_open",
+    "Rows in quarantine that are neither retried nor written off.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
 QUARANTINED = Counter("hongbao_quarantined", "Rows set aside because they break a rule of the ledger.", ["lane"])
+RECOVERIES = Counter("hongbao_recoveries", "Times a lane was rebuilt from the ledger.", ["lane"])
 
 # Processes.
 LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
@@ -64,6 +87,24 @@ HTTP_SECONDS = CountedHistogram(
     ["method", "route"],
     buckets=_SECONDS,
 )
+
+REFUSALS = Counter("hongbao_refusals", "Requests and connections refused at a bound, by which bound.", ["reason"])
+
+
+def write_audit(path: Path, problems: Mapping[str, int], finished_at_s: float) -> None:
+    """Leave what an audit found (invariant -> how many problems) for the node exporter's textfile collector, whole.
+
+    Raises OSError.
+    """
+    registry = CollectorRegistry()
+    found = Gauge(
+        "hongbao_audit_problems", "What breaks each invariant of the books.", ["invariant"], registry=registry
+    )
+    for invariant, number in problems.items():
+        found.labels(invariant).set(number)
+    finished = Gauge("hongbao_audit_finished_timestamp_seconds", "When the last audit ended.", registry=registry)
+    finished.set(finished_at_s)
+    write_to_textfile(str(path), registry)
 
 
 def render() -> bytes:

@@ -24,7 +24,10 @@ SELECT packet_id, state::text, split, total_fen, packets.count, min_fen, max_fen
     remaining_fen, settled_at_ms, balance_fen AS custody_fen,
     coalesce(sent.fen, 0)::bigint AS sent_fen,
     coalesce(out.claims, 0) AS claims, coalesce(out.claimed_fen, 0)::bigint AS claimed_fen,
-    coalesce(out.refunds, 0) AS refunds, coalesce(out.refunded_fen, 0)::bigint AS refunded_fen
+    coalesce(out.refunds, 0) AS refunds, coalesce(out.refunded_fen, 0)::bigint AS refunded_fen,
+    coalesce(out.written_off_fen, 0)::bigint AS written_off_fen,
+    coalesce(aside.claims_written_off, 0) AS claims_written_off, coalesce(aside.open, 0) AS quarantined,
+    coalesce(aside.rest_written_off_fen, 0)::bigint AS rest_written_off_fen
 FROM packets
 LEFT JOIN accounts ON account_id = packet_id AND kind = 'custody'
 LEFT JOIN (SELECT to_account, sum(amount_fen) AS fen FROM transfers WHERE kind = 'send' GROUP BY to_account) AS sent
@@ -32,9 +35,16 @@ LEFT JOIN (SELECT to_account, sum(amount_fen) AS fen FROM transfers WHERE kind =
 LEFT JOIN (
     SELECT from_account,
         count(*) FILTER (WHERE kind = 'claim') AS claims, sum(amount_fen) FILTER (WHERE kind = 'claim') AS claimed_fen,
-        count(*) FILTER (WHERE kind = 'refund') AS refunds, sum(amount_fen) FILTER (WHERE kind = 'refund') AS refunded_fen
-    FROM transfers WHERE kind IN ('claim', 'refund') GROUP BY from_account
+        count(*) FILTER (WHERE kind = 'refund') AS refunds, sum(amount_fen) FILTER (WHERE kind = 'refund') AS refunded_fen,
+        sum(amount_fen) FILTER (WHERE kind = 'write_off') AS written_off_fen
+    FROM transfers WHERE kind IN ('claim', 'refund', 'write_off') GROUP BY from_account
 ) AS out ON out.from_account = packet_id
+LEFT JOIN (
+    SELECT packet_id, count(*) FILTER (WHERE resolution IS NULL) AS open,
+        count(*) FILTER (WHERE kind = 'claim' AND resolution = 'written_off') AS claims_written_off,
+        sum(moved_fen) FILTER (WHERE kind = 'ending' AND resolution = 'written_off') AS rest_written_off_fen
+    FROM quarantine GROUP BY packet_id
+) AS aside USING (packet_id)
 ORDER BY packet_id
 
 -- users_twice --
@@ -52,13 +62,20 @@ FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim' AND from_account = $1
 
 -- lanes --
--- Each lane with what its batches say was applied, and what the ledger holds of it. A packet's number names its lane.
+-- Each lane with what its batches and later resolutions of what they set aside say was applied, and what the ledger
+-- holds of it. A packet's number names its lane.
 SELECT lane, epoch, position,
-    coalesce(said.claims, 0) AS claims_said, coalesce(held.claims, 0) AS claims_held,
-    coalesce(said.refunds, 0) AS refunds_said, coalesce(held.refunds, 0) AS refunds_held,
-    coalesce(said.opened, 0) AS opened_said, coalesce(packets.opened, 0) AS opened_held,
-    coalesce(said.closed, 0) AS closed_said, coalesce(packets.closed, 0) AS closed_held
+    coalesce(said.claims, 0) + coalesce(later.claims, 0) AS claims_said, coalesce(held.claims, 0) AS claims_held,
+    coalesce(said.refunds, 0) + coalesce(later.refunds, 0) AS refunds_said, coalesce(held.refunds, 0) AS refunds_held,
+    coalesce(said.opened, 0) + coalesce(later.opened, 0) AS opened_said, coalesce(packets.opened, 0) AS opened_held,
+    coalesce(said.closed, 0) + coalesce(later.closed, 0) AS closed_said, coalesce(packets.closed, 0) AS closed_held
 FROM lanes
+LEFT JOIN (
+    SELECT lane, count(*) FILTER (WHERE kind = 'claim') AS claims, count(*) FILTER (WHERE kind = 'opening') AS opened,
+        count(*) FILTER (WHERE kind = 'ending' AND amount_fen > 0 AND resolution = 'retried') AS refunds,
+        count(*) FILTER (WHERE kind = 'ending' AND state <> 'exhausted') AS closed
+    FROM quarantine WHERE took_effect GROUP BY lane
+) AS later USING (lane)
 LEFT JOIN (
     SELECT lane, sum(claims) AS claims, sum(refunds) AS refunds, sum(opened) AS opened, sum(closed) AS closed
     FROM batches GROUP BY lane
@@ -90,4 +107,10 @@ GROUP BY lanes.lane, lanes.position HAVING lanes.position <> coalesce(max(batche
 ORDER BY 1, 2
 
 -- quarantine --
-SELECT quarantine_id, lane, position, packet_id, kind, reason FROM quarantine ORDER BY quarantine_id
+SELECT quarantine_id, lane, position, packet_id, kind, reason FROM quarantine
+WHERE resolution IS NULL ORDER BY quarantine_id
+
+-- quarantined_claims --
+-- Claims of a packet that were set aside and are not transfers: Redis gave them, and they are accounted for here.
+SELECT user_id, slot, amount_fen FROM quarantine
+WHERE packet_id = $1 AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried'

@@ -1,7 +1,7 @@
 -- What the persister writes, in the order in which one transaction writes it.
 
 -- lock_lane --
-SELECT position FROM lanes WHERE lane = $1 FOR UPDATE
+SELECT position, hash FROM lanes WHERE lane = $1 AND ($2::text IS NULL OR epoch || '@' || run_id = $2) FOR UPDATE
 
 -- wallets --
 SELECT owner, account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1::text[])
@@ -42,12 +42,14 @@ FROM accounts
 WHERE packet_id = ANY ($1::bigint[]) AND account_id = packet_id AND balance_fen = 0
 
 -- set_aside --
-INSERT INTO quarantine (lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO quarantine (lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, state, remaining_count)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- record_batch --
-INSERT INTO batches (lane, position, position_before, opened, claims, closed, refunds, quarantined)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO batches (lane, position, position_before, opened, claims, closed, refunds, quarantined, hash)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- move_checkpoint --
-UPDATE lanes SET position = $2 WHERE lane = $1
+-- The notice goes out with the commit, to those who wait for it before they acknowledge claims.
+WITH moved AS (UPDATE lanes SET position = $2, hash = $3 WHERE lane = $1 RETURNING lane, position, epoch, run_id)
+SELECT pg_notify('hongbao_applied', lane || ':' || position || ':' || epoch || '@' || run_id) FROM moved

@@ -1,22 +1,27 @@
 -- send --
 -- One statement: the wallet pays if it can, and only then is anything recorded. No row: it could not.
+-- The wallet's row carries the head of the chain over what it paid (engine/chain.py), so its lock is the chain's order.
 WITH paid AS (
-    UPDATE accounts SET balance_fen = balance_fen - $3::bigint
+    UPDATE accounts SET balance_fen = balance_fen - $3::bigint,
+        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'send', account_id, $1::bigint, $3::bigint, $12::bigint), 'UTF8'))
     WHERE kind = 'wallet' AND owner = $2 AND balance_fen >= $3::bigint
-    RETURNING account_id
+    RETURNING account_id, hash
 ), custody AS (
     INSERT INTO accounts (account_id, kind, balance_fen) SELECT $1::bigint, 'custody', $3::bigint FROM paid
 ), packet AS (
     INSERT INTO packets (packet_id, sender, total_fen, count, split, min_fen, max_fen, greeting, recipients, seed,
-        commitment, created_at_ms, expires_at_ms)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 FROM paid
+        commitment, created_at_ms, expires_at_ms, ack)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM paid
+), transfer AS (
+    INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
+    SELECT 'send', account_id, $1, $3, $12 FROM paid
+    RETURNING transfer_id
 )
-INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
-SELECT 'send', account_id, $1, $3, $12 FROM paid
+INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM transfer, paid
 RETURNING transfer_id
 
 -- packet --
-SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, seed, commitment,
+SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, ack, seed, commitment,
     created_at_ms, expires_at_ms, state::text, remaining_count, remaining_fen, settled_at_ms
 FROM packets WHERE packet_id = $1
 

@@ -6,15 +6,23 @@ INSERT INTO accounts (account_id, kind, owner) VALUES (nextval('wallet_ids'), 'w
 ON CONFLICT (owner) WHERE kind = 'wallet' DO NOTHING
 
 -- deposit --
-WITH wallet AS (
+-- The transfer's number is taken after the bank's row is locked, so numbers are in the order of the bank's chain.
+WITH clock AS (
+    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms
+), wallet AS (
     UPDATE accounts SET balance_fen = balance_fen + $2::bigint WHERE kind = 'wallet' AND owner = $1
     RETURNING account_id, balance_fen
 ), bank AS (
-    UPDATE accounts SET balance_fen = balance_fen - $2::bigint WHERE account_id = 1
+    UPDATE accounts SET balance_fen = accounts.balance_fen - $2::bigint,
+        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'deposit', 1, wallet.account_id, $2::bigint, at_ms), 'UTF8'))
+    FROM wallet, clock WHERE accounts.account_id = 1
+    RETURNING hash
 ), transfer AS (
     INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
-    SELECT 'deposit', 1, account_id, $2, floor(extract(epoch FROM clock_timestamp()) * 1000) FROM wallet
+    SELECT 'deposit', 1, account_id, $2, at_ms FROM wallet, clock, bank
     RETURNING transfer_id
+), chained AS (
+    INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM transfer, bank
 )
 SELECT transfer_id, balance_fen FROM transfer, wallet
 

@@ -1,0 +1,18 @@
+-- settings --
+SELECT name, setting FROM pg_settings WHERE name IN (
+    'server_version', 'server_version_num', 'fsync', 'synchronous_commit', 'full_page_writes', 'wal_level',
+    'max_connections', 'superuser_reserved_connections'
+)
+
+-- state --
+SELECT pg_is_in_recovery() AS is_replica, pg_database_size(current_database()) AS size_bytes,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections
+
+-- now_ms --
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+
+-- has_schema --
+SELECT to_regclass('schema_versions') IS NOT NULL
+
+-- version --
+SELECT coalesce(max(version), 0) FROM schema_versions

@@ -1,0 +1,51 @@
+-- open_by_lane --
+SELECT lane, count(*) AS open FROM quarantine WHERE resolution IS NULL GROUP BY lane
+
+-- page --
+SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+FROM quarantine
+WHERE quarantine_id > $1 AND ($2 OR resolution IS NULL)
+ORDER BY quarantine_id LIMIT $3
+
+-- lock --
+-- The row, and what the ledger has of its packet (nulls: it does not know it).
+SELECT quarantine_id, lane, position, quarantine.packet_id, quarantine.kind, user_id, slot, amount_fen, at_ms,
+    quarantine.state, quarantine.remaining_count, resolution, packets.state::text AS packet_state
+FROM quarantine LEFT JOIN packets USING (packet_id)
+WHERE quarantine_id = $1 FOR UPDATE OF quarantine
+
+-- custody --
+SELECT balance_fen FROM accounts WHERE account_id = $1 AND kind = 'custody' FOR UPDATE
+
+-- other_open --
+-- Of those that are about money.
+SELECT count(*) FROM quarantine
+WHERE packet_id = $1 AND resolution IS NULL AND kind <> 'opening' AND quarantine_id <> $2
+
+-- write_off --
+-- Out of the custody into the quarantine account, chained like every transfer that no batch writes (engine/chain.py).
+WITH custody AS (
+    UPDATE accounts SET balance_fen = balance_fen - $2::bigint,
+        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'write_off', $1::bigint, 3, $2::bigint, $3::bigint), 'UTF8'))
+    WHERE account_id = $1 RETURNING hash
+), quarantine_account AS (
+    UPDATE accounts SET balance_fen = accounts.balance_fen + $2::bigint FROM custody WHERE account_id = 3
+), transfer AS (
+    INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms, position)
+    SELECT 'write_off', $1, 3, $2, $3, $4 FROM custody RETURNING transfer_id
+)
+INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM transfer, custody
+
+-- resolve --
+UPDATE quarantine
+SET resolution = $2, resolved_at_ms = $3, resolved_by = $4, resolution_reason = $5, moved_fen = $6, took_effect = $7
+WHERE quarantine_id = $1
+
+-- settle --
+UPDATE packets SET settled_at_ms = $2
+FROM accounts
+WHERE packet_id = $1 AND ended_at_ms IS NOT NULL AND settled_at_ms IS NULL AND account_id = packet_id AND balance_fen = 0
+
+-- now_ms --
+SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
