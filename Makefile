@@ -9,12 +9,13 @@ URL ?= http://127.0.0.1:$(PORT)
 USERS ?= 200
 EVE_S ?= 90
 LOAD_OPTIONS ?=
+INPUTS ?= 200000
 KILLS ?= 25
 ACK ?= memory
 CHAOS_OPTIONS ?=
 SEED ?= 1
 
-.PHONY: help setup demo serve check format test bench load chaos lock clean
+.PHONY: help setup demo serve check format test fuzz bench load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -47,6 +48,9 @@ format: $(READY) ## write the code as `make check` wants it
 
 test: $(READY) ## everything CI runs but `make check`
 	@$(BIN)/python -m pytest -n 3
+
+fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
+	@$(BIN)/python -m pytest -s tests/test_api_fuzz.py tests/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
 
 bench: $(READY) ## the whole benchmark report (under 25 minutes); INSTALL=1 gets wrk, redis-server and the peers first
 	@$(BIN)/python -m benchmarks $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))

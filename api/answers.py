@@ -6,7 +6,13 @@ import orjson
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_ALWAYS: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_ALWAYS: Headers = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    # Should a browser ever take an answer for a page: nothing in it runs, loads or is framed.
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
 JSON: Headers = ((b"content-type", b"application/json"), *_ALWAYS)
 PROBLEM: Headers = ((b"content-type", b"application/problem+json"), *_ALWAYS)
 PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"), *_ALWAYS)

@@ -15,9 +15,10 @@ from api.dispatch import Front, Operation, PathApp
 from api.openapi import document
 from api.problems import answer_to
 from api.routes import ROUTES
+from engine import keyring
 from engine.engine import Engine
 from engine.settings import Settings
-from engine.tokens import Verifier, load_secret
+from engine.tokens import Verifier
 
 DRAIN_S = 10.0
 """How long a stopping process waits for the requests it has begun."""
@@ -28,9 +29,10 @@ UNMATCHED = "unmatched"
 def create_app(settings: Settings) -> Starlette:
     """The whole HTTP front. Its lifespan opens the engine, and closes it once every request has been answered.
 
-    Raises OperatorError when the signing secret cannot be used; starting raises it when a server is missing.
+    Raises OperatorError when the tokens' secrets cannot be used; starting raises it when a server is missing.
     """
-    front = Front(settings, Verifier(load_secret(settings)), document(ROUTES))
+    verifier = Verifier(keyring.load(settings), leeway_s=settings.token_leeway_s, ttl_s_max=settings.token_ttl_s_max)
+    front = Front(settings, verifier, document(ROUTES))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -1,7 +1,8 @@
 """Who is asking, and whether they may: bearer tokens, scopes, and backends that speak for a user.
 
 A token with ``act`` is a backend's: the header X-User-Id names the user it speaks for. Without ``act`` a token speaks
-for its own ``sub`` only.
+for its own ``sub`` only. ``act`` sees what the user it names sees, and what is everybody's when it names no one;
+``admin`` sees everything and moves nothing but deposits. docs/access.md has the whole table.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Caller:
     def may_see(self, view: PacketView) -> None:
         """Raise UnknownPacketError for a packet that names its recipients, unless this is one of them or its sender.
 
-        A backend speaking for no one in particular sees all, and so does an admin.
+        An admin sees all.
         """
         if not view.recipients or self.sees_all or self.user_id == view.sender or self.user_id in view.recipients:
             return
@@ -62,7 +63,7 @@ class Caller:
     @property
     def sees_all(self) -> bool:
         """Whether packets for named recipients are shown as well."""
-        return self.user_id is None or "admin" in self.scopes
+        return "admin" in self.scopes
 
 
 def caller_of(access: Access, headers: Headers, verifier: Verifier, problems: list[FieldProblem]) -> Caller:

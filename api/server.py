@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import ipaddress
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
@@ -17,7 +19,7 @@ from starlette.applications import Starlette
 from api.app import create_app
 from api.connection import IDLE_S_MAX, Connection, Outbox, Prepared
 from api.fast_claims import FastClaims
-from engine import metrics
+from engine import metrics, tls
 from engine.errors import OperatorError
 from engine.ports import family_of
 from engine.settings import Settings
@@ -25,6 +27,8 @@ from engine.settings import Settings
 STOP_S_MAX = 15
 """A process that has been told to stop ends within this time, answered or not."""
 CONNECTIONS_WAITING_MAX = 4_096
+HSTS = ("strict-transport-security", "max-age=31536000")
+"""On every answer over TLS: whoever was here once does not come without it for a year."""
 _TICKS_A_SECOND = 10
 _GC_THRESHOLDS = (50_000, 20, 50)
 
@@ -35,13 +39,18 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
     """Serve HTTP on ``settings.host``:``settings.port`` until SIGTERM or SIGINT; what was begun is answered first.
 
     ``ready`` is called when nothing is left to do but listen. Several processes may share the port. Raises
-    OperatorError when the port, the secret or a server cannot be used.
+    OperatorError when the port, the secrets, the certificate or a server cannot be used.
     """
+    context = tls.server_context(settings)
     with _listening(settings) as listener:
+        if context is None and not ipaddress.ip_address(settings.host).is_loopback:
+            _log.warning(
+                "serving without TLS where others may listen in: only behind a proxy that has it", host=settings.host
+            )
         app = create_app(settings)
         # The lifespan is run here and not by the server, so that a failure to start is an exception, not a log line.
         async with app.router.lifespan_context(app):
-            server = _Server(app)
+            server = _Server(app, context)
             _spare_the_collector()
             metrics.PROCESS_STARTS.labels("serve").inc()
             _log.info("serving", host=settings.host, port=settings.port)
@@ -56,7 +65,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
 class _Server(uvicorn.Server):
     """uvicorn with our connections; it ends by returning, whatever signal told it to."""
 
-    def __init__(self, app: Starlette) -> None:
+    def __init__(self, app: Starlette, context: ssl.SSLContext | None = None) -> None:
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -68,9 +77,11 @@ class _Server(uvicorn.Server):
             backlog=CONNECTIONS_WAITING_MAX,
             timeout_keep_alive=IDLE_S_MAX,
             timeout_graceful_shutdown=STOP_S_MAX,
+            headers=[] if context is None else [HSTS],
         )
         super().__init__(config)
         config.load()
+        config.ssl = context
         connection: Any = partial(Connection, FastClaims(app.state.front), Prepared(self.server_state), Outbox())
         config.http_protocol_class = connection
 

@@ -92,6 +92,7 @@ def migrate(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None
 
 @app.command()
 def token(
+    *,
     user: Annotated[str, typer.Option("--user", help="Who the token speaks for.")],
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="send, claim, act, admin; may be repeated.")

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     auth_secret: SecretStr | None = None
+    auth_secrets: SecretStr | None = None
+    token_leeway_s: Annotated[int, Field(ge=0, le=300)] = 30
+    token_ttl_s_max: Annotated[int, Field(ge=60)] = 2_592_000
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
 

@@ -1,24 +1,23 @@
-"""Bearer tokens: JWTs signed with HS256, and the secret they are signed with.
+"""Bearer tokens: JWTs signed with HS256 (``engine.keyring`` has the secrets).
 
-``sub`` is the user, ``exp`` is required, ``scope`` is a space-separated list of ``SCOPES``; others in it are ignored.
+``sub`` is the user, ``exp`` is required, ``nbf`` is honoured, ``scope`` is a space-separated list of ``SCOPES``; others
+in it are ignored. The header's ``kid`` names the secret. Signatures are compared in constant time (by PyJWT).
 """
 
-import os
-import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import Any
 
 import jwt
 
+from engine import keyring
 from engine.errors import InvalidTokenError, OperatorError
+from engine.keyring import Keyring
 from engine.settings import Settings
 from engine.users import USER_ID_RULE, is_user_id
 
 SCOPES = ("send", "claim", "act", "admin")
-SECRET_BYTES_MIN = 32
 TOKEN_BYTES_MAX = 4_096
 _ALGORITHM = "HS256"
 _CACHED_MAX = 16_384
@@ -26,15 +25,18 @@ _CACHED_MAX = 16_384
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a genuine token says. ``expires_at_s``: seconds since the epoch."""
+    """What a genuine token says. ``expires_at_s``: its ``exp`` and the leeway, in seconds since the epoch."""
 
     user_id: str
     scopes: frozenset[str]
     expires_at_s: float
 
 
-def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int) -> str:
-    """A token for ``user`` that holds for ``ttl_s`` seconds. Raises OperatorError for what cannot be a token."""
+def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int, *, key_id: str | None = None) -> str:
+    """A token for ``user`` that holds for ``ttl_s`` seconds. Raises OperatorError for what cannot be a token.
+
+    ``key_id``: that of the secret, if it has one.
+    """
     wanted = list(dict.fromkeys(scopes))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown:
@@ -45,14 +47,44 @@ def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int) -> str:
         raise OperatorError("A token must hold for at least one second.")
     now = int(time.time())
     claims = {"sub": user, "iat": now, "exp": now + ttl_s, "scope": " ".join(wanted)}
-    return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+    headers = None if key_id is None else {"kid": key_id}
+    return jwt.encode(claims, secret, algorithm=_ALGORITHM, headers=headers)
+
+
+def issue_by(settings: Settings, user: str, scopes: Iterable[str], ttl_s: int, key_id: str | None = None) -> str:
+    """A token as ``issue`` makes it that the settings' servers accept, signed with the secret of this key id.
+
+    ``key_id`` None: the one that signs. Raises OperatorError also for a lifetime that they would refuse.
+    """
+    if ttl_s > settings.token_ttl_s_max:
+        raise OperatorError(
+            f"A token may hold for at most {settings.token_ttl_s_max} seconds (HONGBAO_TOKEN_TTL_S_MAX)."
+        )
+    secret = keyring.load(settings).named(key_id)
+    return issue(secret.value, user, scopes, ttl_s, key_id=secret.key_id)
+
+
+def load_secret(settings: Settings) -> bytes:
+    """The secret of tokens that name no key. Raises OperatorError as ``keyring.load`` does."""
+    return keyring.load(settings).unnamed
 
 
 class Verifier:
-    """Tells genuine tokens from others. Remembers the last ones it has seen, so that a repeat costs a lookup."""
+    """Tells genuine tokens from others. Remembers the last ones it has seen, so that a repeat costs a lookup.
 
-    def __init__(self, secret: bytes, *, cached_max: int = _CACHED_MAX) -> None:
-        self._secret = secret
+    The lookup tells nothing by its time: it compares hashes whose key is this process's own, and bytes only when those
+    are equal.
+
+    ``leeway_s``: how far this machine's clock and the issuer's may differ, for ``exp`` and ``nbf``. ``ttl_s_max``: the
+    longest a token may hold, by its ``iat`` if it has one and from now on in any case; None: for ever.
+    """
+
+    def __init__(
+        self, keys: Keyring, *, leeway_s: int = 0, ttl_s_max: int | None = None, cached_max: int = _CACHED_MAX
+    ) -> None:
+        self._keys = keys
+        self._leeway_s = leeway_s
+        self._ttl_s_max = ttl_s_max
         self._cached_max = cached_max
         self._cached: dict[bytes, TokenClaims] = {}
 
@@ -78,12 +110,11 @@ class Verifier:
         if len(token) > TOKEN_BYTES_MAX:
             raise InvalidTokenError(f"The token is longer than {TOKEN_BYTES_MAX} bytes.")
         try:
-            payload = jwt.decode(
-                token, self._secret, algorithms=[_ALGORITHM], options={"require": ["exp", "sub"], "verify_iat": False}
-            )
-            expires_at_s = float(payload["exp"])
+            payload = self._payload(token)
         except jwt.ExpiredSignatureError:
             raise InvalidTokenError("The token has expired.") from None
+        except jwt.ImmatureSignatureError:
+            raise InvalidTokenError("The token is not valid yet.") from None
         except jwt.MissingRequiredClaimError as error:
             raise InvalidTokenError(f"The token lacks the claim {error.claim}.") from None
         # Not only PyJWT's own: a header nested deeply, or an infinite exp, fails below it.
@@ -92,39 +123,28 @@ class Verifier:
         user_id, scope = payload["sub"], payload.get("scope", "")
         if not isinstance(user_id, str) or not is_user_id(user_id) or not isinstance(scope, str):
             raise InvalidTokenError("The token's sub must be a user id and its scope a string.")
-        return TokenClaims(user_id, frozenset(scope.split()).intersection(SCOPES), expires_at_s)
+        self._check_lifetime(payload)
+        scopes = frozenset(scope.split()).intersection(SCOPES)
+        return TokenClaims(user_id, scopes, float(payload["exp"]) + self._leeway_s)
 
+    def _payload(self, token: bytes) -> dict[str, Any]:
+        secret = self._keys.verifying(jwt.get_unverified_header(token).get("kid"))
+        if secret is None:
+            raise InvalidTokenError("The token names a key that is not in force.")
+        payload: dict[str, Any] = jwt.decode(
+            token,
+            secret,
+            algorithms=[_ALGORITHM],
+            options={"require": ["exp", "sub"], "verify_iat": False},
+            leeway=self._leeway_s,
+        )
+        return payload
 
-def load_secret(settings: Settings) -> bytes:
-    """The signing secret: HONGBAO_AUTH_SECRET, else the one in the data directory, made there on first use.
-
-    Raises OperatorError when it is too short, or cannot be read or made.
-    """
-    if settings.auth_secret is not None:
-        return _long_enough(settings.auth_secret.get_secret_value().encode(), "HONGBAO_AUTH_SECRET")
-    path = settings.data_dir / "auth-secret"
-    try:
-        if not path.exists():
-            _make_secret(path)
-        return _long_enough(path.read_bytes().strip(), f"The secret in {path}")
-    except OSError as error:
-        raise OperatorError(f"The secret {path} cannot be read or made: {error.strerror or error}.") from None
-
-
-def _long_enough(secret: bytes, name: str) -> bytes:
-    if len(secret) < SECRET_BYTES_MIN:
-        raise OperatorError(f"{name} has {len(secret)} bytes; it needs at least {SECRET_BYTES_MIN}.")
-    return secret
-
-
-def _make_secret(path: Path) -> None:
-    """Write a secret whole (mode 0600) and give it its name only if no one has: the first of several starts wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as file:  # made with mode 0600
-        file.write(secrets.token_hex(SECRET_BYTES_MIN).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            return
+    def _check_lifetime(self, payload: dict[str, Any]) -> None:
+        expires_at_s, issued_at_s = payload["exp"], payload.get("iat", 0)
+        # PyJWT takes text that looks like a number; RFC 7519 does not.
+        if not isinstance(expires_at_s, int | float) or not isinstance(issued_at_s, int | float):
+            raise InvalidTokenError("The token's exp and iat must be numbers.")
+        began_at_s = time.time() if "iat" not in payload else min(issued_at_s, time.time())
+        if self._ttl_s_max is not None and expires_at_s - began_at_s > self._ttl_s_max + self._leeway_s:
+            raise InvalidTokenError(f"The token holds for longer than {self._ttl_s_max} seconds.")

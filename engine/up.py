@@ -1,13 +1,14 @@
 """The whole engine on one machine, under one supervisor: servers, persister, sweeper, API workers."""
 
 import asyncio
+import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 
-from engine import embedded, metrics_directory, schema, tokens
+from engine import embedded, keyring, metrics_directory, schema, tls
 from engine.data_dir import DataDir, run_dir
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
@@ -43,13 +44,15 @@ async def up(
     settings = _with_port(settings)
     check_port_free(settings.host, settings.port)
     with embedded.hold(settings.data_dir) as held:
-        tokens.load_secret(settings)
+        keyring.load(settings)
+        tls.server_context(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
             settings = await _start_servers(supervisor, held, settings)
             await schema.migrate(settings.database_url or "")
             await _start_workers(supervisor, settings, environment, route)
-            base_url = f"http://{_in_url(settings.host)}:{settings.port}"
-            await _wait_ready(base_url)
+            scheme = "https" if tls.is_on(settings) else "http"
+            base_url = f"{scheme}://{_in_url(settings.host)}:{settings.port}"
+            await _wait_ready(base_url, tls.client_context(settings))
             announce(base_url)
             await supervisor.wait()
 
@@ -102,18 +105,18 @@ def _with_port(settings: Settings) -> Settings:
     return settings.model_copy(update={"port": free_port(settings.host)})
 
 
-async def _wait_ready(base_url: str) -> None:
+async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
     deadline_s = time.monotonic() + _READY_S_MAX
-    while (reason := await asyncio.to_thread(_unready, base_url)) is not None:
+    while (reason := await asyncio.to_thread(_unready, base_url, context)) is not None:
         if time.monotonic() > deadline_s:
             raise OperatorError(f"{base_url} is not ready after {_READY_S_MAX:.0f} s: {reason}")
         await asyncio.sleep(_READY_POLL_S)
 
 
-def _unready(base_url: str) -> str | None:
+def _unready(base_url: str, context: ssl.SSLContext | None) -> str | None:
     """Why the API is not ready, or None."""
     try:
-        with urllib.request.urlopen(f"{base_url}/readyz", timeout=5):  # noqa: S310 - our own URL
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=5, context=context):  # noqa: S310 - our own URL
             return None
     except urllib.error.HTTPError as error:
         return error.read(2_000).decode(errors="replace")

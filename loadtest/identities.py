@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import tokens
+from engine import keyring, tokens
 from engine.errors import OperatorError
 from engine.settings import Settings
 
@@ -61,7 +61,7 @@ class Identities:
 def _secret(data_dir: Path | None) -> bytes:
     """The secret of a local installation. It is never made here: a new one would sign tokens nobody accepts."""
     settings = Settings.load(data_dir=data_dir)
-    if settings.auth_secret is None and not (settings.data_dir / "auth-secret").exists():
+    if not keyring.is_given(settings):
         raise OperatorError(
             f"No tokens can be made: {settings.data_dir} holds no installation and HONGBAO_AUTH_SECRET is not set. "
             "Name the folder of one with --data-dir, or give a backend's token with --act-token."

@@ -29,6 +29,13 @@ _TEMPLATE = "template_migrated"
 _FAST_POSTGRES = {**UNSAFE_BUT_FAST, "shared_buffers": "32MB", "max_connections": "60", "autovacuum": "off"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of what can be tried without end is tried."""
+    parser.addoption("--fuzz-inputs", default="20000", help="changed bodies in test_api_fuzz.py")
+    parser.addoption("--fuzz-seed", default="1", help="which ones")
+    parser.addoption("--schema-examples", default="12", help="examples an operation in test_api_schema.py")
+
+
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A module's own loop, if it has one: transports differ in what they do once they are closed."""
     module = item.getparent(pytest.Module)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import OperatorError
+from engine.keyring import sole
 from engine.tokens import Verifier
 from loadtest.board import Announcement, Board
 from loadtest.identities import Given, Identities
@@ -54,10 +55,11 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_tokens_of_an_installation_are_made_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HONGBAO_AUTH_SECRET", raising=False)
     (tmp_path / "auth-secret").write_text(SECRET)
+    (tmp_path / "auth-secret").chmod(0o600)
     identities = Identities(Given(data_dir=tmp_path))
     user, admin = identities.of("alice"), identities.of_admin()
     assert admin is not None
-    verifier = Verifier(SECRET.encode())
+    verifier = Verifier(sole(SECRET.encode()))
     assert verifier.verify(user["Authorization"].removeprefix("Bearer ").encode()).user_id == "alice"
     assert "admin" in verifier.verify(admin["Authorization"].removeprefix("Bearer ").encode()).scopes
 

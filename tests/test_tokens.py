@@ -1,27 +1,26 @@
-"""Bearer tokens: what is genuine, what is refused, and the secret's file."""
+"""Bearer tokens: what is genuine, what is refused."""
 
 import base64
 import json
 import math
-import stat
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
 from engine.errors import InvalidTokenError, OperatorError
-from engine.settings import Settings
-from engine.tokens import SCOPES, TOKEN_BYTES_MAX, TokenClaims, Verifier, issue, load_secret
+from engine.keyring import Keyring, Secret, sole
+from engine.tokens import SCOPES, TOKEN_BYTES_MAX, TokenClaims, Verifier, issue
 
 SECRET = b"s" * 64
 OTHER_SECRET = b"o" * 64
+KEYS = sole(SECRET)
+DAY_S = 86_400
 
 
-def signed(claims: dict[str, Any], *, secret: bytes = SECRET, algorithm: str = "HS256") -> bytes:
-    return jwt.encode(claims, secret, algorithm=algorithm).encode()
+def signed(claims: dict[str, Any], *, secret: bytes = SECRET, algorithm: str = "HS256", **headers: object) -> bytes:
+    return jwt.encode(claims, secret, algorithm=algorithm, headers=headers).encode()
 
 
 def good(**changes: object) -> dict[str, Any]:
@@ -35,14 +34,14 @@ def part(value: object) -> bytes:
 
 def test_an_issued_token_says_what_it_was_issued_for() -> None:
     before_s = time.time()
-    claims = Verifier(SECRET).verify(issue(SECRET, "a.b_c:d@e-1", SCOPES, 60).encode())
+    claims = Verifier(KEYS).verify(issue(SECRET, "a.b_c:d@e-1", SCOPES, 60).encode())
     assert claims.user_id == "a.b_c:d@e-1"
     assert claims.scopes == frozenset(SCOPES)
     assert before_s + 58 < claims.expires_at_s < before_s + 62
 
 
 def test_a_token_without_scope_has_none_and_scopes_of_others_are_ignored() -> None:
-    verifier = Verifier(SECRET)
+    verifier = Verifier(KEYS)
     assert verifier.verify(signed(good(scope=None))).scopes == frozenset()
     assert verifier.verify(signed(good(scope="openid claim  profile"))).scopes == {"claim"}
 
@@ -61,6 +60,14 @@ def test_a_token_without_scope_has_none_and_scopes_of_others_are_ignored() -> No
         pytest.param(signed(good(exp=math.inf)), id="exp is infinite"),
         pytest.param(signed(good(exp=math.nan)), id="exp is not a number"),
         pytest.param(signed(good(exp=[])), id="exp is a list"),
+        pytest.param(signed(good(exp=str(int(time.time()) + 3_600))), id="exp is a number in quotes"),
+        pytest.param(signed(good(iat="now")), id="iat is text"),
+        pytest.param(signed(good(nbf="now")), id="nbf is text"),
+        pytest.param(signed(good(nbf=math.inf)), id="nbf is infinite"),
+        pytest.param(signed(good(), kid="other"), id="unknown kid"),
+        pytest.param(signed(good(), kid=""), id="empty kid"),
+        pytest.param(part({"alg": "HS256", "kid": ["a"]}) + b"." + part(good()) + b".", id="kid is a list"),
+        pytest.param(signed(good(), crit=["mystery"], mystery=1), id="a critical header nobody knows"),
         pytest.param(signed(good(nbf=time.time() + 3_000)), id="not yet"),
         pytest.param(signed(good(aud="others")), id="for others"),
         pytest.param(signed(good(sub="")), id="empty sub"),
@@ -80,12 +87,12 @@ def test_a_token_without_scope_has_none_and_scopes_of_others_are_ignored() -> No
 )
 def test_what_is_not_a_genuine_token_is_refused(token: bytes) -> None:
     with pytest.raises(InvalidTokenError) as refused:
-        Verifier(SECRET).verify(token)
+        Verifier(KEYS).verify(token)
     assert SECRET.decode() not in str(refused.value)
 
 
 def test_a_remembered_token_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    verifier = Verifier(SECRET)
+    verifier = Verifier(KEYS)
     token = issue(SECRET, "alice", ["claim"], 60).encode()
     verifier.verify(token)
     now_s = time.time()
@@ -95,7 +102,7 @@ def test_a_remembered_token_still_expires(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_memory_of_tokens_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    verifier = Verifier(SECRET, cached_max=2)
+    verifier = Verifier(KEYS, cached_max=2)
     tokens = [issue(SECRET, f"user{number}", [], 60).encode() for number in range(3)]
     for token in tokens:
         verifier.verify(token)
@@ -112,6 +119,80 @@ def test_the_memory_of_tokens_is_bounded_and_forgets_the_oldest(monkeypatch: pyt
     assert decoded == [tokens[0]]
 
 
+@pytest.mark.parametrize(("leeway_s", "over_s", "holds"), [(0, 1, False), (30, 28, True), (30, 31, False)])
+def test_clocks_may_differ_by_the_leeway(leeway_s: int, over_s: int, holds: bool) -> None:
+    verifier = Verifier(KEYS, leeway_s=leeway_s)
+    now_s = time.time()
+    for token in (signed(good(exp=now_s - over_s)), signed(good(nbf=now_s + over_s))):
+        for _ in ("first", "remembered"):
+            if holds:
+                assert verifier.verify(token).user_id == "alice"
+                assert verifier.remembered(token) is not None
+            else:
+                assert verifier.remembered(token) is None
+                with pytest.raises(InvalidTokenError, match=r"expired|not valid yet"):
+                    verifier.verify(token)
+
+
+def test_a_remembered_token_is_over_when_the_leeway_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier, token = Verifier(KEYS, leeway_s=30), issue(SECRET, "alice", ["claim"], 60).encode()
+    verifier.verify(token)
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 85)
+    assert verifier.remembered(token) is not None
+    monkeypatch.setattr(time, "time", lambda: now_s + 91)
+    assert verifier.remembered(token) is None
+    with pytest.raises(InvalidTokenError, match="expired"):
+        verifier.verify(token)
+
+
+@pytest.mark.parametrize(
+    ("claims", "holds"),
+    [
+        ({"exp": DAY_S}, True),
+        ({"exp": DAY_S, "iat": 0}, True),
+        ({"exp": DAY_S + 100}, False),
+        ({"exp": DAY_S, "iat": 100}, True),
+        ({"exp": DAY_S + 100, "iat": 100}, False),
+        ({"exp": 100, "iat": 100 - DAY_S}, True),
+        ({"exp": 100, "iat": -DAY_S}, False),
+        ({"exp": 100, "iat": -math.inf}, False),
+    ],
+)
+def test_no_token_holds_longer_than_the_longest(claims: dict[str, float], holds: bool) -> None:
+    now_s = time.time()
+    token = signed(good(**{name: now_s + ahead_s for name, ahead_s in claims.items()}))
+    verifier = Verifier(KEYS, ttl_s_max=DAY_S)
+    if holds:
+        assert verifier.verify(token).user_id == "alice"
+    else:
+        with pytest.raises(InvalidTokenError, match=f"longer than {DAY_S} seconds"):
+            verifier.verify(token)
+    assert Verifier(KEYS).verify(token).user_id == "alice"
+
+
+def test_each_secret_in_force_verifies_the_tokens_that_name_it() -> None:
+    new, old = Secret("new", b"n" * 32), Secret("old", b"o" * 32)
+    verifier = Verifier(Keyring([new, old]))
+    for secret in (new, old):
+        token = issue(secret.value, "alice", ["claim"], 60, key_id=secret.key_id).encode()
+        assert verifier.verify(token).user_id == "alice"
+    crossed = [(new.value, "old"), (old.value, "new"), (old.value, None), (new.value, "none"), (new.value, "New")]
+    for value, key_id in crossed:
+        with pytest.raises(InvalidTokenError):
+            verifier.verify(issue(value, "alice", ["claim"], 60, key_id=key_id).encode())
+    assert verifier.verify(issue(new.value, "alice", [], 60).encode()).user_id == "alice"
+    with pytest.raises(InvalidTokenError, match="key that is not in force"):
+        Verifier(Keyring([new])).verify(issue(old.value, "alice", [], 60, key_id="old").encode())
+
+
+def test_a_token_without_a_key_id_is_the_unnamed_secrets_while_there_is_one() -> None:
+    verifier = Verifier(Keyring([Secret("new", b"n" * 32), Secret(None, b"u" * 32)]))
+    assert verifier.verify(issue(b"u" * 32, "alice", [], 60).encode()).user_id == "alice"
+    with pytest.raises(InvalidTokenError):
+        verifier.verify(issue(b"n" * 32, "alice", [], 60).encode())
+
+
 @pytest.mark.parametrize(
     ("user", "scopes", "ttl_s", "named"),
     [("a b", ["claim"], 60, "a b"), ("alice", ["claim", "root"], 60, "root"), ("alice", ["claim"], 0, "second")],
@@ -119,44 +200,3 @@ def test_the_memory_of_tokens_is_bounded_and_forgets_the_oldest(monkeypatch: pyt
 def test_what_cannot_be_a_token_is_not_issued(user: str, scopes: list[str], ttl_s: int, named: str) -> None:
     with pytest.raises(OperatorError, match=named):
         issue(SECRET, user, scopes, ttl_s)
-
-
-def made_settings(data_dir: Path, secret: str | None = None) -> Settings:
-    return Settings.model_validate({"data_dir": data_dir, "auth_secret": secret})
-
-
-def test_the_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    settings = made_settings(tmp_path / "new" / "data")
-    secret = load_secret(settings)
-    path = settings.data_dir / "auth-secret"
-    assert load_secret(settings) == secret
-    assert len(secret) == 64
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [file.name for file in settings.data_dir.iterdir()] == ["auth-secret"]
-
-
-def test_many_first_starts_at_once_agree_on_one_secret(tmp_path: Path) -> None:
-    settings = made_settings(tmp_path)
-    with ThreadPoolExecutor(16) as pool:
-        secrets = set(pool.map(lambda _: load_secret(settings), range(64)))
-    assert len(secrets) == 1
-
-
-def test_the_environments_secret_comes_first(tmp_path: Path) -> None:
-    assert load_secret(made_settings(tmp_path, "e" * 32)) == b"e" * 32
-    assert not (tmp_path / "auth-secret").exists()
-
-
-def test_a_short_secret_is_refused_without_being_told(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match=r"HONGBAO_AUTH_SECRET has 31 bytes") as refused:
-        load_secret(made_settings(tmp_path, "q" * 31))
-    assert "qq" not in str(refused.value)
-    (tmp_path / "auth-secret").write_text("short\n")
-    with pytest.raises(OperatorError, match=r"auth-secret has 5 bytes"):
-        load_secret(made_settings(tmp_path))
-
-
-def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OperatorError, match=r"auth-secret cannot be read or made: "):
-        load_secret(made_settings(tmp_path / "file"))

@@ -1,0 +1,72 @@
+"""TLS: the context the API serves with, and the one its own supervisor asks it with."""
+
+import ssl
+import stat
+from pathlib import Path
+
+from engine.errors import OperatorError
+from engine.settings import Settings
+
+_PROTOCOLS = ["http/1.1"]
+
+
+def is_on(settings: Settings) -> bool:
+    """Whether the API itself speaks TLS."""
+    return settings.tls_certificate is not None
+
+
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """What to serve with; None: without TLS. TLS 1.2 at least.
+
+    Raises OperatorError when certificate and key cannot be read, do not fit, or the key may be read by everybody.
+    """
+    certificate, key = _files(settings)
+    if certificate is None or key is None:
+        return None
+    _check_readable("HONGBAO_TLS_CERTIFICATE", certificate)
+    _check_readable("HONGBAO_TLS_KEY", key)
+    if stat.S_IMODE(key.stat().st_mode) & stat.S_IRWXO:
+        raise OperatorError(f"Everybody can get at HONGBAO_TLS_KEY {key}: chmod 600 it.")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(_PROTOCOLS)
+    try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise OperatorError(_why(certificate, key, error)) from None
+    return context
+
+
+def client_context(settings: Settings) -> ssl.SSLContext | None:
+    """For asking this very server, whatever name it was reached by: trusts its own certificate and no other."""
+    if not is_on(settings):
+        return None
+    context = ssl.create_default_context(cafile=settings.tls_certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever has signed it
+    return context
+
+
+def _files(settings: Settings) -> tuple[Path | None, Path | None]:
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if (certificate is None) != (key is None):
+        lacking = "HONGBAO_TLS_CERTIFICATE" if certificate is None else "HONGBAO_TLS_KEY"
+        raise OperatorError(f"TLS needs a certificate and its key: set {lacking} as well.")
+    return certificate, key
+
+
+def _check_readable(name: str, path: Path) -> None:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{name} {path} cannot be read: {error.strerror}.") from None
+
+
+def _why(certificate: Path, key: Path, error: Exception) -> str:
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return f"HONGBAO_TLS_KEY {key} is not the key of HONGBAO_TLS_CERTIFICATE {certificate}."
+    return (
+        f"HONGBAO_TLS_CERTIFICATE {certificate} and HONGBAO_TLS_KEY {key} cannot be used: the one must be a "
+        "certificate in PEM, with its chain, the other its key in PEM, without a password."
+    )
