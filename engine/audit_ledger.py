@@ -148,7 +148,7 @@ async def nothing_quarantined(connection: Connection, _packets: Sequence[asyncpg
     rows = await connection.fetch(SQL["quarantine"])
     problems = [
         f"row {row['quarantine_id']}, lane {row['lane']}, change {row['position']}: {row['kind']} of packet "
-        f"{row['packet_id']}: {row['reason']}"
+        f"{row['packet_id']}: {'; '.join(row['reason'].splitlines())}"
         for row in rows
     ]
     return len(rows), problems

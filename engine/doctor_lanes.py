@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 from engine import lag
 from engine.diagnosis import Line, ok, problem, warning
 from engine.epochs import SQL as LANES
+from engine.fencing import REBUILDING
 from engine.settings import Settings
 from engine.store import LaneStatus, Store
 from engine.stream import EventStream
@@ -39,6 +40,8 @@ async def _lane(
     advice = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
     if status is None:
         return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", advice)
+    if status.epoch.startswith(REBUILDING):
+        return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
     if status.epoch != row["epoch"]:
         return problem(name, "fenced: Redis and the ledger disagree about its epoch", advice)
     if status.position < checkpoint:

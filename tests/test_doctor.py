@@ -152,6 +152,8 @@ async def test_lanes_that_do_not_serve(engine: Engine, settings: Settings) -> No
     assert found["lane 1"].found == "fenced: Redis and the ledger disagree about its epoch"
     assert {found["lane 0"].level, found["lane 1"].level} == {Level.PROBLEM}
     assert "redis-lost.md" in found["lane 0"].advice
+    await command(engine.redis, "HSET", keys.lane(1), "epoch", "rebuilding x@y")
+    assert (await look(settings))["lane 1"].found == "it is being rebuilt from the ledger"
 
 
 async def test_a_lane_that_is_behind_the_ledger(engine: Engine, settings: Settings) -> None:

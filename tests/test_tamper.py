@@ -94,7 +94,8 @@ TAMPERINGS: list[tuple[str, str, str]] = [
     (
         "two recipients",
         "DROP INDEX claim_once_per_user; "
-        "UPDATE transfers AS one SET to_account = other.to_account FROM transfers AS other WHERE one.position IN (3, 4) "
+        "UPDATE transfers AS one SET to_account = other.to_account FROM transfers AS other "
+        "WHERE one.position IN (3, 4) "
         "AND other.position = 7 - one.position AND one.kind = 'claim' AND other.kind = 'claim'",
         f"{BATCH} 3 to 6: {CHANGED}",
     ),
