@@ -163,7 +163,8 @@ def test_an_answer_that_cannot_be_true_is_found(lie: Record, problem: str) -> No
 @pytest.mark.parametrize(
     ("books", "problem"),
     [
-        (without("ann"), f"ann was told 100 fen of packet {P} at 3.010 s (last at 4.200 s), the ledger gave nothing"),
+        (without("ann"), f"ann was told 100 fen of packet {P} at 3.010 s (last at 3.110 s), the ledger gave nothing"),
+        (without("ann"), f"ann was listed with 100 fen of packet {P} at 4.200 s, the ledger gave 0"),
         (replace(BOOKS, claims=[Share(P, "ann", 0, 99), *BOOKS.claims[1:]]), "the ledger gave 99 fen"),
         (with_claims(Share(Q, "bob", 1, 90)), f"bob has 2 shares of packet {Q}"),
         (with_claims(Share(Q, "ann", 0, 90)), f"Share 0 of packet {Q} was given 2 times"),
@@ -262,6 +263,33 @@ def test_another_amount_after_a_covered_loss_is_one_loss(open_to_all: Books) -> 
     uncovered = judged(LATE, killed(60.0), again, books=books, ack="fsync", first=plain(BEFORE)).problems
     assert [problem for problem in uncovered if "told 55 fen at 59.010 s, then 110 at 70.010 s" in problem]
     assert [problem for problem in uncovered if "it was answered claimed twice" in problem]
+
+
+@pytest.mark.parametrize(
+    ("ack", "kind", "is_allowed"),
+    [
+        ("memory", "kill", True),
+        ("fsync", "kill", False),
+        ("ledger", "kill", True),
+        ("memory", "empty", True),
+        ("fsync", "empty", True),
+        ("ledger", "empty", True),
+    ],
+)
+def test_a_packet_that_ended_by_claims_nobody_was_told_of_may_give_again(
+    ack: str, kind: str, is_allowed: bool, open_to_all: Books
+) -> None:
+    over = claim(59.0, "eve", "sold_out", packet_id=Q)
+    listed = Listed(asked_s=59.0, answered_s=59.1, status=200, packet_id=Q, claims=(("cid", 110),))
+    later = claim(70.0, "dan", "claimed", 110, packet_id=Q)
+    packets = {**open_to_all.packets, Q: replace(open_to_all.packets[Q], state="exhausted", custody_fen=0)}
+    books = replace(open_to_all, packets=packets, claims=[*BOOKS.claims, Share(Q, "dan", 1, 110)])
+    told = (over, listed, killed(60.0, kind=kind), later)
+    problems = judged(*told, books=books, ack=ack, first=plain(BEFORE)).problems
+    assert bool(problems) != is_allowed
+    if problems:
+        assert [problem for problem in problems if "though eve had been told sold_out at 59.010 s" in problem]
+        assert [problem for problem in problems if "cid was listed with 110 fen" in problem]
 
 
 def test_problems_are_counted_when_they_are_too_many_to_tell() -> None:

@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 
 from engine import tokens
+from engine.errors import NotInvitedError, UnavailableError, UnknownPacketError
 from loadtest.chaos.history import Claim, Deposit, History, Listed, Look, Send
 
 ANSWER_S_MAX = 8.0
@@ -155,9 +156,9 @@ class Client:
         return {"Authorization": f"Bearer {tokens.issue(self._secret, user_id, scopes, _TOKEN_TTL_S)}"}
 
 
-_STATUS_OF = {"not_invited": 403, "unknown_packet": 404} | dict.fromkeys(
-    ("unavailable", "overloaded", "busy", "recovering", "opening", "not_acknowledged"), 503
-)
+_UNAVAILABLE: tuple[type[UnavailableError], ...] = (UnavailableError, *UnavailableError.__subclasses__())
+_STATUS_OF = {NotInvitedError.code: 403, UnknownPacketError.code: 404} | {error.code: 503 for error in _UNAVAILABLE}
+"""With which status a refusal among many is answered when it is the only one."""
 
 
 def _outcome(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,16 +56,20 @@ class Breaker:
     ) -> None:
         """One after the other; what lasts goes on while the next begins. Raises NotBackError.
 
-        ``back`` waits until the engine serves again; it is called after each loss of Redis's data.
+        ``back`` waits until the engine serves again; it is called after each loss of Redis's data, which is over then.
         """
         keeps_copies = any(fault.kind is Kind.REWIND for fault in faults)
         for number, fault in enumerate(faults):
             await asyncio.sleep(fault.after_s)
             if keeps_copies and number % _COPY_EACH == 0:
                 await asyncio.to_thread(self._take_copy)
-            await self._do(fault)
             if fault.kind in LOSSES:
+                began_s = self.history.now_s()
+                await self._lose(fault)
                 await back()
+                self._note(fault, began_s, undoes=True)
+            else:
+                await self._do(fault)
             told(fault)
 
     async def heal(self) -> None:
@@ -93,8 +97,6 @@ class Breaker:
                 self._meanwhile(self._stop(fault, await self._found(fault.target)))
             case Kind.FULL_DISK:
                 await self._fill(fault)
-            case kind if kind in LOSSES:
-                await self._lose(fault)
             case kind if kind in CUTS:
                 self._meanwhile(self._cut(fault))
 
@@ -146,7 +148,6 @@ class Breaker:
 
     async def _lose(self, fault: Fault) -> None:
         found = await self._found("redis")
-        began_s = self.history.now_s()
         if fault.kind is Kind.REWIND and self.copy.exists():
             send(found, signal.SIGKILL)
             # At once, before the supervisor starts the next one. The folder itself may be a disk of its own.
@@ -155,7 +156,6 @@ class Breaker:
             shutil.copytree(self.copy, self._log_folder(), dirs_exist_ok=True)
         else:
             await _until(self._flush, _FOUND_S_MAX, "Redis did not take FLUSHALL")
-        self._note(fault, began_s, undoes=True)
 
     async def _flush(self) -> bool:
         with contextlib.suppress(RedisError, OSError):

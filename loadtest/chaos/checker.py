@@ -55,6 +55,7 @@ class _Answers:
         self._asked: set[_Pair] = set()
         self._claimed: dict[_Pair, Claim] = {}
         self._ended: dict[str, Claim] = {}
+        self._listed: dict[tuple[str, str, int], Listed] = {}
 
     def claim(self, claim: Claim) -> None:
         """One answer to one claim."""
@@ -68,12 +69,15 @@ class _Answers:
             self._lost_grab(claim)
 
     def listed(self, listed: Listed) -> None:
-        """A packet's list of claims is as good as an answer to each of its users."""
+        """A packet's list of claims acknowledges nothing, but what it shows must have been given."""
         check_status(self._findings, listed, 200, f"The claims of packet {listed.packet_id}")
         if len({user_id for user_id, _ in listed.claims}) < len(listed.claims):
             self._findings.add(f"The claims of packet {listed.packet_id} name a user twice")
         for user_id, amount_fen in listed.claims:
-            self._tell((listed.packet_id, user_id), amount_fen, listed)
+            self._listed[listed.packet_id, user_id, amount_fen] = listed
+            told = self._told.get((listed.packet_id, user_id), {})
+            if amount_fen not in told:
+                self._check_one_amount((listed.packet_id, user_id), amount_fen, listed)
 
     def look(self, look: Look) -> None:
         """What is claimed and what is left must be the whole."""
@@ -95,6 +99,13 @@ class _Answers:
             for amount_fen, telling in tellings.items():
                 if ledger.get(pair) != amount_fen:
                     self._missing(pair, amount_fen, telling, ledger.get(pair))
+        for (packet_id, user_id, amount_fen), listed in self._listed.items():
+            is_given = ledger.get((packet_id, user_id)) == amount_fen
+            if not is_given and not self._promise.may_reopen(listed.asked_s, listed.answered_s):
+                self._findings.add(
+                    f"{user_id} was listed with {amount_fen} fen of packet {packet_id} at {listed.answered_s:.3f} s, "
+                    f"the ledger gave {ledger.get((packet_id, user_id), 0)}"
+                )
         for packet_id, user_id in ledger.keys() - self._asked:
             self._findings.add(f"{user_id} never asked for a share of packet {packet_id} and has one")
 
@@ -110,15 +121,20 @@ class _Answers:
         pair = (claim.packet_id, claim.user_id)
         if claim.outcome == "claimed":
             first = self._claimed.setdefault(pair, claim)
-            if first is not claim and not self._may_undo(first):
+            if first is not claim and not self._promise.may_undo(first.asked_s, first.answered_s):
                 self._findings.add(f"{_about(claim)}: it was answered claimed twice")
-            ended = self._ended.get(claim.packet_id)
-            if ended is not None and claim.asked_s > ended.answered_s and not self._may_undo(ended):
-                self._findings.add(
-                    f"{_about(claim)}: it got a share at {claim.answered_s:.3f} s, "
-                    f"though {ended.user_id} had been told {ended.outcome} at {ended.answered_s:.3f} s"
-                )
+            self._check_not_over(claim)
         self._tell(pair, claim.amount_fen, claim)
+
+    def _check_not_over(self, claim: Claim) -> None:
+        ended = self._ended.get(claim.packet_id)
+        if ended is None or claim.asked_s <= ended.answered_s:
+            return
+        if not self._promise.may_reopen(ended.asked_s, ended.answered_s):
+            self._findings.add(
+                f"{_about(claim)}: it got a share at {claim.answered_s:.3f} s, "
+                f"though {ended.user_id} had been told {ended.outcome} at {ended.answered_s:.3f} s"
+            )
 
     def _lost_grab(self, claim: Claim) -> None:
         self._ended.setdefault(claim.packet_id, claim)
@@ -135,13 +151,16 @@ class _Answers:
         if amount_fen in tellings:
             tellings[amount_fen].last = when
             return
-        for other_fen, telling in tellings.items():
+        self._check_one_amount(pair, amount_fen, asked)
+        tellings[amount_fen] = _Telling(when, when)
+
+    def _check_one_amount(self, pair: _Pair, amount_fen: int, asked: Asked) -> None:
+        for other_fen, telling in self._told.get(pair, {}).items():
             if not self._promise.may_undo(*telling.first):
                 self._findings.add(
                     f"{pair[1]} and packet {pair[0]}: told {other_fen} fen at {telling.first[1]:.3f} s, "
                     f"then {amount_fen} at {asked.answered_s:.3f} s"
                 )
-        tellings[amount_fen] = _Telling(when, when)
 
     def _missing(self, pair: _Pair, amount_fen: int, telling: _Telling, has_fen: int | None) -> None:
         packet_id, user_id = pair
@@ -154,9 +173,6 @@ class _Answers:
             self._findings.lost.append(sentence)
         else:
             self._findings.add(sentence)
-
-    def _may_undo(self, asked: Asked) -> bool:
-        return self._promise.may_undo(asked.asked_s, asked.answered_s)
 
 
 def _about(claim: Claim) -> str:

@@ -9,8 +9,9 @@ from loadtest.chaos.schedule import LOSSES, Kind
 FSYNC_S_MAX = 3.0
 """With ``appendfsync everysec`` Redis forces its log to disk each second, and puts off even writing it by up to two
 more while that takes long. What it answered meanwhile may be gone when it is killed."""
-_DURABLE = "ledger"
-_SYNCED = ("fsync", "replica", "ledger")
+FORGOTTEN_S_MAX = 2.0
+"""A process that remembers what had been given goes on saying so this long after a lane was rebuilt."""
+_DURABLE, _SYNCED = "ledger", "fsync"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Promise:
 
     def __init__(self, ack: str, records: Iterable[Record]) -> None:
         self._windows: list[_Window] = []
+        self._reopening: list[_Window] = []
         carried_s = 0.0
         for record in records:
             if isinstance(record, Carried):
@@ -34,11 +36,29 @@ class Promise:
                 self._add(ack, record, carried_s)
 
     def may_undo(self, asked_s: float, answered_s: float) -> bool:
-        """Whether what was answered in this time may be taken back."""
-        return any(asked_s <= window.until_s and answered_s >= window.from_s for window in self._windows)
+        """Whether a share that was told in this time may be taken back."""
+        return _is_in(self._windows, asked_s, answered_s)
+
+    def may_reopen(self, asked_s: float, answered_s: float) -> bool:
+        """Whether a packet of which somebody was told in this time that it is over may give again.
+
+        It may have ended by claims that nobody was told of and that are lost, in every mode.
+        """
+        return _is_in(self._reopening, asked_s, answered_s)
 
     def _add(self, ack: str, fault: Fault, carried_s: float) -> None:
-        if fault.kind in LOSSES and ack != _DURABLE:  # all that the ledger had not yet
-            self._windows.append(_Window(min(carried_s, fault.began_s), fault.ended_s))
-        elif fault.kind == Kind.KILL and ack not in _SYNCED:
-            self._windows.append(_Window(fault.began_s - FSYNC_S_MAX, fault.ended_s))
+        if fault.kind in LOSSES:  # all that the ledger had not yet
+            window = _Window(min(carried_s, fault.began_s), fault.ended_s + FORGOTTEN_S_MAX)
+            self._reopening.append(window)
+            if ack != _DURABLE:
+                self._windows.append(window)
+        elif fault.kind == Kind.KILL:
+            window = _Window(fault.began_s - FSYNC_S_MAX, fault.ended_s)
+            if ack != _SYNCED:
+                self._reopening.append(window)
+            if ack not in (_SYNCED, _DURABLE):
+                self._windows.append(window)
+
+
+def _is_in(windows: Iterable[_Window], asked_s: float, answered_s: float) -> bool:
+    return any(asked_s <= window.until_s and answered_s >= window.from_s for window in windows)
