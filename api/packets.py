@@ -11,7 +11,7 @@ from api.plain_claims import PlainClaim
 from api.problems import detail_of
 from engine.errors import HongbaoError, NotInvitedError, UnavailableError, UnknownPacketError
 from engine.lanes import is_packet_number
-from engine.records import ClaimResult, Outcome, SplitKind, Terms
+from engine.records import Ack, ClaimResult, Outcome, SplitKind, Terms
 from engine.terms import terms_from
 
 OUTCOME_WORDS = {
@@ -130,4 +130,5 @@ def _terms(call: Call) -> Terms:
         ttl_s=body.ttl_s,
         greeting=body.greeting,
         recipients=tuple(body.recipients),
+        ack=None if body.ack is None else Ack(body.ack),
     )

@@ -66,6 +66,13 @@ class PacketBody(Payload):
     ttl_s: Annotated[int | None, _noted("Seconds until the rest goes back to the sender")] = None
     greeting: Annotated[str, Field(description="No control characters")] = ""
     recipients: Annotated[list[str], Field(description="User ids; empty: anyone with the number may claim")] = []
+    ack: Annotated[
+        Literal["memory", "fsync", "replica", "ledger"] | None,
+        Field(
+            description="What must have happened before a claim is acknowledged, if it is to be more than the server's "
+            "setting: on the disk of Redis, on its replicas, committed in the ledger"
+        ),
+    ] = None
 
 
 class ClaimBody(Payload):

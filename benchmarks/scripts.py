@@ -74,6 +74,7 @@ def chunk(packet_id: str, count: int, first: int, size: int) -> Chunk:
         total_fen=count * 100,
         expires_at_ms=FAR_FUTURE_MS,
         luckiest_share="0:100",
+        ack=None,
         recipients=(),
         shares=[f"{slot}:100" for slot in range(first, first + size)],
     )
@@ -98,8 +99,8 @@ async def claim_cpu_us(client: Redis, per_call: int, hands: int) -> float:
         call: dict[str, list[str]] = {}
         for packet_id, user_id in asked[start : start + per_call]:
             call.setdefault(packet_id, []).append(user_id)
-        results = await store.claim(LANE, call, backlog_max=BACKLOG_MAX)
-        if any(result.outcome != "C" for result in results):
+        reply = await store.claim(LANE, call, backlog_max=BACKLOG_MAX)
+        if any(result.outcome != "C" for result in reply.results):
             raise RuntimeError("a claim did not win")
     return (await cpu_us(client) - started_us) / claims
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+_CANCEL_AGAIN_S = 0.1
+
 
 async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     """Wait until ``stop`` is set, at most ``seconds``; whether it was."""
@@ -11,3 +13,10 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task until it has ended: a library may take one cancellation for a time-out of its own, and go on."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +33,30 @@ class Outcome(StrEnum):
     __hash__ = str.__hash__
 
 
+class Ack(StrEnum):
+    """What must have happened before a claim is acknowledged, the weakest first."""
+
+    MEMORY = "memory"  # Redis has decided
+    FSYNC = "fsync"  # and its append-only file is on the disk
+    REPLICA = "replica"  # and its replicas have it
+    LEDGER = "ledger"  # and it is committed in the ledger
+
+    # As for outcomes.
+    __hash__ = str.__hash__
+
+    def is_weaker_than(self, other: "Ack") -> bool:
+        """Whether it promises less."""
+        return _STRENGTHS[self] < _STRENGTHS[other]
+
+
+_STRENGTHS = {ack: strength for strength, ack in enumerate(Ack)}
+
+
+def strongest(setting: Ack, asked: Ack | None) -> Ack:
+    """What holds for a packet: the server's setting, or what its sender asked for if that promises more."""
+    return asked if asked is not None and setting.is_weaker_than(asked) else setting
+
+
 class ClaimResult(msgspec.Struct, frozen=True, gc=False):
     """One claim's answer. ``amount_fen`` is 0 unless the outcome is CLAIMED or ALREADY.
 
@@ -40,6 +65,19 @@ class ClaimResult(msgspec.Struct, frozen=True, gc=False):
 
     outcome: Outcome
     amount_fen: int
+
+
+class ClaimReply(NamedTuple):
+    """One call of the claim script: a result a claim, in the order asked.
+
+    ``position``: how many changes the lane had emitted after the call, under which ``word``. ``acks``: for each packet
+    the first letter of what its sender asked for, "-" for nothing; None when no packet of the call has anything.
+    """
+
+    results: list[ClaimResult]
+    position: int
+    word: str
+    acks: str | None
 
 
 class SplitKind(StrEnum):
@@ -51,7 +89,10 @@ class SplitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a sender asks for, checked against the product's limits. ``recipients`` empty: anyone may claim."""
+    """What a sender asks for, checked against the product's limits. ``recipients`` empty: anyone may claim.
+
+    ``ack`` None: claims are acknowledged as the server's setting says.
+    """
 
     total_fen: int
     count: int
@@ -61,6 +102,7 @@ class Terms:
     ttl_s: int
     greeting: str
     recipients: tuple[str, ...]
+    ack: Ack | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +130,10 @@ class Luckiest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketView:
-    """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody."""
+    """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody.
+
+    ``ack``: what holds for its claims now, which is never less than the server's setting.
+    """
 
     packet_id: str
     sender: str
@@ -100,6 +145,7 @@ class PacketView:
     max_fen: int
     greeting: str
     recipients: tuple[str, ...]
+    ack: Ack
     commitment: str
     created_at_ms: int
     expires_at_ms: int

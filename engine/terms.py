@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from engine import split as splitting
 from engine.errors import FieldProblem, InvalidFieldsError
-from engine.records import SplitKind, Terms
+from engine.records import Ack, SplitKind, Terms
 from engine.settings import Settings
 from engine.users import USER_ID_RULE, is_user_id
 
@@ -21,6 +21,7 @@ def terms_from(
     ttl_s: int | None = None,
     greeting: str = "",
     recipients: Sequence[str] = (),
+    ack: Ack | None = None,
 ) -> Terms:
     """Checked terms, with the defaults filled in. Raises InvalidFieldsError naming every bad field."""
     terms = Terms(
@@ -32,6 +33,7 @@ def terms_from(
         ttl_s=settings.ttl_s_default if ttl_s is None else ttl_s,
         greeting=greeting,
         recipients=tuple(recipients),
+        ack=ack,
     )
     problems = _limit_problems(terms, settings) + _recipient_problems(terms, settings)
     try:
@@ -58,6 +60,10 @@ def _limit_problems(terms: Terms, settings: Settings) -> list[FieldProblem]:
         problems.append(FieldProblem("greeting", f"must have at most {settings.greeting_length_max} characters"))
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in terms.greeting):
         problems.append(FieldProblem("greeting", "must not have control characters or lone surrogates"))
+    if terms.ack is not None and terms.ack.is_weaker_than(settings.ack):
+        problems.append(
+            FieldProblem("ack", f"must be at least as strong as {settings.ack}, which holds for all packets")
+        )
     return problems
 
 

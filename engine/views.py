@@ -7,6 +7,7 @@ from engine.cursors import parse
 from engine.errors import RecoveringError, UnknownPacketError
 from engine.queries import load
 from engine.records import (
+    Ack,
     ClaimRow,
     ClaimsPage,
     Luckiest,
@@ -15,6 +16,7 @@ from engine.records import (
     PacketSummary,
     PacketView,
     SplitKind,
+    strongest,
 )
 from engine.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
 
@@ -25,10 +27,13 @@ _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
 
 
 class Views:
-    """Reads. Every method raises UnavailableError when what it needs does not answer."""
+    """Reads. Every method raises UnavailableError when what it needs does not answer.
 
-    def __init__(self, pool: asyncpg.Pool, store: Store) -> None:
-        self._pool, self._store = pool, store
+    ``ack``: the server's setting.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, ack: Ack = Ack.MEMORY) -> None:
+        self._pool, self._store, self._ack = pool, store, ack
 
     async def packet(self, packet_id: str) -> PacketView:
         """A packet's terms and where it is. Raises UnknownPacketError, RecoveringError."""
@@ -57,6 +62,7 @@ class Views:
             max_fen=row["max_fen"],
             greeting=row["greeting"],
             recipients=tuple(row["recipients"]),
+            ack=strongest(self._ack, None if row["ack"] is None else Ack(row["ack"])),
             commitment=row["commitment"].hex(),
             created_at_ms=row["created_at_ms"],
             expires_at_ms=row["expires_at_ms"],

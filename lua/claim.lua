@@ -15,7 +15,7 @@ ARGV
 REPLIES, in order of precedence
   {"FENCED"}     the lane is not of this epoch, or not there; nothing was done
   {"MALFORMED"}  not of the form above, too many users, or a packet named twice; nothing was done
-  {"OK", letters, amounts}
+  {"OK", letters, amounts, position, acks}
     letters: one a claim, in the order asked; by precedence
       M MISSING      no such packet here, or its shares are still loading
       A ALREADY      the user has a share
@@ -26,6 +26,8 @@ REPLIES, in order of precedence
       B BUSY         the backlog is at its bound
       C CLAIMED      the user has a share now
     amounts: one a claim, the share's amount in fen for A and C, 0 for the others
+    position: how many changes the lane has emitted, those of this call included: with them all of A and C are recorded
+    acks: one a packet, the first letter of the ack its sender asked for, or -; not there when none asked for any
 
 EVENTS
   {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; a change a share given
@@ -40,7 +42,7 @@ local room = backlog_max - (lane[2] - lane[3])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format(':%.0f', now_ms)
-local letters, amounts, decisions, event, given = {}, {}, {}, {}, 0
+local letters, amounts, acks, decisions, event, given = {}, {}, {}, {}, {}, 0
 
 -- Answers the claims that cannot win; returns the others' places, each user once, and who repeats whom.
 local function judge(key, packet, users, base)
@@ -62,16 +64,16 @@ end
 
 -- Chooses one packet's winners; `base` claims were answered before it.
 local function decide(key, number, users, base)
-  local packet = redis.call('HMGET', KEYS[key], 'state', 'expires_at_ms', 'remaining_count', 'remaining_fen', 'luckiest_share', 'invited')
+  local packet = redis.call('HMGET', KEYS[key], 'state', 'expires_at_ms', 'remaining_count', 'remaining_fen', 'luckiest_share', 'invited', 'ack')
   if not packet[1] or packet[1] == 'loading' then
     for i = base + 1, base + #users do letters[i], amounts[i] = 'M', 0 end
     return
   end
+  if packet[7] then acks[key / 4] = string.sub(packet[7], 1, 1) end
   local asking, repeats = judge(key, packet, users, base)
-  local remaining = tonumber(packet[3])
+  local remaining, winners, entries, fen, luckiest = tonumber(packet[3]), {}, {}, 0, nil
   local wanted = math.min(#asking, remaining, room)
   local shares = wanted > 0 and redis.call('LRANGE', KEYS[key + 1], 0, wanted - 1) or {}
-  local winners, entries, fen, luckiest = {}, {}, 0, nil
   for k, i in ipairs(asking) do
     local share, user = shares[k], users[i]
     if share then
@@ -115,10 +117,11 @@ for key = 4, #KEYS, 4 do
   argument = last + 1
 end
 if argument <= #ARGV then return {'MALFORMED'} end
+local position = lane[2] + given
 if given > 0 then
-  local position = lane[2] + given
   redis.call('XADD', events_key, string.format('%.0f-0', position), 'event', cmsgpack.pack({'claims', 1, now_ms, event}))
   redis.call('HSET', lane_key, 'position', position)
   for _, decision in ipairs(decisions) do give(unpack(decision, 1, 7)) end
 end
-return {'OK', table.concat(letters), amounts}
+for place = 1, next(acks) and #KEYS / 4 or 0 do acks[place] = acks[place] or '-' end
+return {'OK', table.concat(letters), amounts, position, next(acks) and table.concat(acks)}

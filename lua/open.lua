@@ -14,7 +14,8 @@ ARGV
   6 total_fen
   7 expires_at_ms
   8 luckiest_share  the share that will be 手气最佳, "slot:amount_fen"
-  9 recipients      how many recipients follow (0: anyone may claim); the same in every chunk
+  9 ack             what its sender wants to have happened before a claim is acknowledged; empty: what the setting says
+  10 recipients     how many recipients follow (0: anyone may claim); the same in every chunk
   then the recipients, then the chunk's shares, "slot:amount_fen", in the order they are to be given
 
 REPLIES, in order of precedence
@@ -30,9 +31,9 @@ EVENTS
   {"opened", 1, at_ms, packet}  one change, with OPENED
 ]]
 local lane_key, events_key, due_key, packet_key, shares_key, recipients_key = unpack(KEYS)
-local epoch, packet, not_after_ms, offset, count, total_fen, expires_at_ms, luckiest_share = unpack(ARGV, 1, 8)
-local recipients = tonumber(ARGV[9]) or -1
-local first_recipient, first_share = 10, 10 + recipients
+local epoch, packet, not_after_ms, offset, count, total_fen, expires_at_ms, luckiest_share, ack = unpack(ARGV, 1, 9)
+local recipients = tonumber(ARGV[10]) or -1
+local first_recipient, first_share = 11, 11 + recipients
 local shares = #ARGV - first_share + 1
 
 local lane = redis.call('HMGET', lane_key, 'epoch', 'position')
@@ -58,6 +59,7 @@ end
 if not known[1] then
   redis.call('HSET', packet_key, 'state', 'loading', 'count', count, 'total_fen', total_fen, 'expires_at_ms', expires_at_ms,
     'remaining_count', count, 'remaining_fen', total_fen, 'luckiest_share', luckiest_share)
+  if ack ~= '' then redis.call('HSET', packet_key, 'ack', ack) end
   if recipients > 0 then
     redis.call('SADD', recipients_key, unpack(ARGV, first_recipient, first_share - 1))
     redis.call('HSET', packet_key, 'invited', recipients)

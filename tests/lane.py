@@ -12,7 +12,7 @@ from engine import keys
 from engine.clients import command, redis_client
 from engine.events import Claims, Event, changes_of
 from engine.lanes import new_packet_number
-from engine.records import ClaimRow, PacketState
+from engine.records import Ack, ClaimRow, PacketState
 from engine.scripts import Script
 from engine.split import luckiest_slot
 from engine.store import Chunk, Closed, Opened, Store
@@ -40,18 +40,19 @@ class Lane:
         recipients: Sequence[str] = (),
         expires_at_ms: int = FAR_FUTURE_MS,
         packet_id: str | None = None,
+        ack: Ack | None = None,
     ) -> str:
         """Open a packet of these shares in one call; gives its number."""
         packet_id = packet_id or new_packet_number(LANE)
-        chunk = chunk_of(amounts, packet_id=packet_id, recipients=recipients, expires_at_ms=expires_at_ms)
+        chunk = chunk_of(amounts, packet_id=packet_id, recipients=recipients, expires_at_ms=expires_at_ms, ack=ack)
         reply, _ = await self.store.open(chunk, not_after_ms=FAR_FUTURE_MS)
         assert reply is Opened.OPENED
         return packet_id
 
     async def claim(self, asked: Mapping[str, Sequence[str]], *, backlog_max: int = BACKLOG_MAX) -> str:
         """Claim; gives the letters alone."""
-        results = await self.store.claim(LANE, asked, backlog_max=backlog_max)
-        return "".join(result.outcome.value for result in results)
+        reply = await self.store.claim(LANE, asked, backlog_max=backlog_max)
+        return "".join(result.outcome.value for result in reply.results)
 
     async def close(self, packet_id: str, reason: PacketState = PacketState.EXPIRED) -> tuple[Closed, int, int]:
         """End a packet."""
@@ -145,6 +146,7 @@ def chunk_of(
     size: int | None = None,
     recipients: Sequence[str] = (),
     expires_at_ms: int = FAR_FUTURE_MS,
+    ack: Ack | None = None,
 ) -> Chunk:
     """``size`` of a packet's shares, from the one at ``first`` on, as a loader would send them."""
     luckiest = luckiest_slot(amounts)
@@ -156,6 +158,7 @@ def chunk_of(
         total_fen=sum(amounts),
         expires_at_ms=expires_at_ms,
         luckiest_share=f"{luckiest}:{amounts[luckiest]}",
+        ack=ack,
         recipients=recipients,
         shares=[f"{slot}:{amount}" for slot, amount in enumerate(amounts[first:last], start=first)],
     )

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 from engine import metrics
 from engine.batcher import PACE_BELOW, Batcher, Deliver
 from engine.clients import redis_client
+from engine.connections import Lent
 from engine.errors import OverloadedError, RecoveringError, UnavailableError
-from engine.records import ClaimResult, Outcome
+from engine.records import ClaimReply, ClaimResult, Outcome
 from engine.settings import Settings
 from engine.store import Store
 from tests.lane import EPOCH, LANE, Lane, lane_on, users
@@ -28,13 +29,15 @@ class WatchedStore(Store):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def claim(self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int) -> list[ClaimResult]:
+    async def claim(
+        self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int, lent: Lent | None = None
+    ) -> ClaimReply:
         self.calls.append({packet: list(hands) for packet, hands in asked.items()})
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight, self.in_flight_max)
         try:
             await self.gate.wait()
-            return await super().claim(lane, asked, backlog_max=backlog_max)
+            return await super().claim(lane, asked, backlog_max=backlog_max, lent=lent)
         finally:
             self.in_flight -= 1
 

@@ -136,10 +136,12 @@ class Claiming(RuleBasedStateMachine):
     def claim(self, asked: list[tuple[str, list[str]]], room: int | None) -> None:
         waiting = self.model.position - self.model.applied
         backlog_max = 1_000 if room is None else waiting + room
-        answers = self.run(lambda: self.lane.store.claim(LANE, dict(asked), backlog_max=backlog_max))
+        reply = self.run(lambda: self.lane.store.claim(LANE, dict(asked), backlog_max=backlog_max))
+        answers = reply.results
         assert answers == [
             self.model.claim(packet_id, user, backlog_max) for packet_id, hands in asked for user in hands
         ]
+        assert (reply.position, reply.acks) == (self.model.position, None)
         type(self).operations += len(answers)
         self.outcomes.update(answer.outcome for answer in answers)
 

@@ -12,7 +12,7 @@ from engine.embedded import EmbeddedRedis
 from engine.errors import UnavailableError
 from engine.events import ClaimsEvent
 from engine.lanes import new_packet_number
-from engine.records import ClaimRow, PacketState
+from engine.records import Ack, ClaimRow, PacketState
 from engine.store import Store
 from engine.stream import EventStream
 from tests.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, claim_keys, lane_on, users
@@ -37,15 +37,16 @@ async def test_a_repeat_is_given_the_same_share_and_changes_nothing(lane: Lane) 
     first = await lane.store.claim(LANE, {packet: ["ada"]}, backlog_max=BACKLOG_MAX)
     before = await lane.everything()
     again = await lane.store.claim(LANE, {packet: ["ada", "ada"]}, backlog_max=BACKLOG_MAX)
-    assert [result.outcome.value for result in again] == ["A", "A"]
-    assert {result.amount_fen for result in (*first, *again)} == {5}
+    assert [result.outcome.value for result in again.results] == ["A", "A"]
+    assert {result.amount_fen for result in (*first.results, *again.results)} == {5}
+    assert (first.position, again.position) == (2, 2)
     assert await lane.everything() == before
 
 
 async def test_one_user_twice_in_a_call_gets_one_share(lane: Lane) -> None:
     packet, other = await lane.open([5, 7, 9]), await lane.open([1])
     asked = {packet: ["ada", "bob", "ada", "ada"], other: ["bob", "bob", "ada", "ada"]}
-    results = await lane.store.claim(LANE, asked, backlog_max=BACKLOG_MAX)
+    results = (await lane.store.claim(LANE, asked, backlog_max=BACKLOG_MAX)).results
     assert "".join(result.outcome.value for result in results) == "CCAACAEE"
     assert [result.amount_fen for result in results] == [5, 7, 5, 5, 1, 1, 0, 0]
     await lane.assert_consistent(packet, [5, 7, 9])
@@ -56,7 +57,7 @@ async def test_many_packets_are_answered_in_the_order_asked(lane: Lane) -> None:
     amounts = [[place + 1] * 3 for place in range(100)]
     packets = [await lane.open(shares) for shares in amounts]
     asked = {packet: users(4, f"{place}-") for place, packet in enumerate(packets)}
-    results = await lane.store.claim(LANE, asked, backlog_max=BACKLOG_MAX)
+    results = (await lane.store.claim(LANE, asked, backlog_max=BACKLOG_MAX)).results
     assert "".join(result.outcome.value for result in results) == "CCCE" * 100
     assert [result.amount_fen for result in results] == [
         amount for place in range(100) for amount in (place + 1, place + 1, place + 1, 0)
@@ -288,7 +289,7 @@ async def test_only_the_cluster_refuses_keys_of_two_lanes(
         elsewhere = new_packet_number(LANE + 1)
         arguments: list[str | int] = [EPOCH, BACKLOG_MAX, elsewhere, 1, "ada"]
         if server == "standalone":
-            assert await lane.call("claim", claim_keys(elsewhere), arguments) == [b"OK", b"M", [0]]
+            assert await lane.call("claim", claim_keys(elsewhere), arguments) == [b"OK", b"M", [0], 0]
         else:
             with pytest.raises(ResponseError, match="same slot"):
                 await lane.call("claim", claim_keys(elsewhere), arguments)
@@ -336,8 +337,27 @@ async def test_many_clients_at_once_give_each_share_once(script_server: Embedded
                     for place, store in enumerate(stores)
                 )
             )
-        outcomes = "".join(result.outcome.value for answer in answers for result in answer)
-        assert outcomes.count("C") == 300
-        assert sorted(result.amount_fen for answer in answers for result in answer if result.outcome == "C") == amounts
+        results = [result for answer in answers for result in answer.results]
+        assert sum(result.outcome == "C" for result in results) == 300
+        assert sorted(result.amount_fen for result in results if result.outcome == "C") == amounts
         assert len(await EventStream(lane.client).page(LANE, after=0)) >= 16
         await lane.assert_consistent(packet, amounts)
+
+
+async def test_the_position_is_that_after_the_call(lane: Lane) -> None:
+    packet, other = await lane.open([5, 7, 9]), await lane.open([1])
+    asked = [{packet: ["ada", "bob"], other: ["ada"]}, {packet: ["ada"], other: ["eve"]}, {packet: ["eve"]}]
+    replies = [await lane.store.claim(LANE, call, backlog_max=BACKLOG_MAX) for call in asked]
+    assert [reply.position for reply in replies] == [5, 5, 6]
+    assert await lane.position() == 6
+
+
+async def test_a_call_tells_what_its_packets_senders_want_to_have_happened(lane: Lane) -> None:
+    plain, unknown = await lane.open([1]), new_packet_number(LANE)
+    wanting = {ack: await lane.open([1], ack=ack) for ack in Ack}
+    all_of_them = [plain, *wanting.values(), unknown]
+    told = [
+        (await lane.store.claim(LANE, {packet: ["ada", "bob"] for packet in asked}, backlog_max=BACKLOG_MAX)).acks
+        for asked in ([plain, unknown], [unknown], all_of_them, all_of_them[::-1], [plain, wanting[Ack.LEDGER]])
+    ]
+    assert told == [None, None, "-mfrl-", "-lrfm-", "-l"]

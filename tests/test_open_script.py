@@ -16,7 +16,7 @@ from engine.embedded import EmbeddedRedis
 from engine.errors import RecoveringError, UnavailableError
 from engine.events import OpenedEvent
 from engine.lanes import new_packet_number
-from engine.records import PacketState
+from engine.records import Ack, PacketState
 from engine.settings import Settings
 from engine.store import Opened
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, lane_on, shares_of, users
@@ -184,6 +184,7 @@ class TestPrecedence:
             30,
             FAR_FUTURE_MS,
             "0:10",
+            "",
             0,
             "0:10",
             "1:10",
@@ -206,6 +207,7 @@ class TestPrecedence:
             30,
             FAR_FUTURE_MS,
             "0:10",
+            "",
             0,
             "0:10",
             "1:10",
@@ -254,7 +256,7 @@ class TestBounds:
     @pytest.mark.parametrize("recipients", [-1, 2, "x"])
     async def test_recipients_that_are_not_as_many_as_counted(self, lane: Lane, recipients: str | int) -> None:
         packet = new_packet_number(LANE)
-        words: list[str | int] = [EPOCH, packet, FAR_FUTURE_MS, 0, 1, 10, FAR_FUTURE_MS, "0:10", recipients, "ada"]
+        words: list[str | int] = [EPOCH, packet, FAR_FUTURE_MS, 0, 1, 10, FAR_FUTURE_MS, "0:10", "", recipients, "ada"]
         names = [keys.packet(packet), keys.shares(packet), keys.recipients(packet)]
         before = await lane.everything()
         assert await lane.call("open", names, words) == [b"MALFORMED"]
@@ -301,7 +303,7 @@ async def test_a_flushed_script_is_loaded_again(lane: Lane) -> None:
 async def test_only_the_cluster_refuses_keys_of_two_lanes(lane: Lane, request: pytest.FixtureRequest) -> None:
     packet, elsewhere = new_packet_number(LANE), new_packet_number(LANE + 1)
     names = [keys.packet(packet), keys.shares(elsewhere), keys.recipients(packet)]
-    words: list[str | int] = [EPOCH, packet, FAR_FUTURE_MS, 0, 1, 10, FAR_FUTURE_MS, "0:10", 0, "0:10"]
+    words: list[str | int] = [EPOCH, packet, FAR_FUTURE_MS, 0, 1, 10, FAR_FUTURE_MS, "0:10", "", 0, "0:10"]
     if request.node.callspec.id == "cluster":
         with pytest.raises(ResponseError, match="same slot"):
             await lane.call("open", names, words)
@@ -328,3 +330,12 @@ async def test_a_million_shares_do_not_hold_the_server(lane: Lane) -> None:
     async with script_calls_ms(lane.client) as closing_ms:
         assert (await lane.close(packet, PacketState.RETRACTED))[1:] == (count, count * 100)
     assert min(closing_ms) < 20
+
+
+@pytest.mark.parametrize("ack", [None, *Ack])
+async def test_what_the_sender_wants_to_have_happened_is_kept(lane: Lane, ack: Ack | None) -> None:
+    packet = await lane.open(AMOUNTS, ack=ack)
+    assert await lane.field(packet, "ack") == ack
+    counts = await lane.store.counts(packet)
+    assert counts is not None
+    assert counts.ack is ack

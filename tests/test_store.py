@@ -9,7 +9,7 @@ from engine import keys
 from engine.clients import command, redis_client
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import new_packet_number
-from engine.records import ClaimResult, ClaimRow, Outcome, PacketState
+from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
 from engine.store import LaneStatus, Store, claim_row
 from tests.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
@@ -17,7 +17,8 @@ from tests.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lan
 async def test_results_come_in_the_order_asked_with_their_amounts(lane: Lane) -> None:
     first, second = await lane.open([5]), await lane.open([7, 9])
     asked = {second: ["ada", "bob"], new_packet_number(LANE): ["ada"], first: ["bob", "ada"]}
-    assert await lane.store.claim(LANE, asked, backlog_max=BACKLOG_MAX) == [
+    reply = await lane.store.claim(LANE, asked, backlog_max=BACKLOG_MAX)
+    assert reply.results == [
         ClaimResult(Outcome.CLAIMED, 7),
         ClaimResult(Outcome.CLAIMED, 9),
         ClaimResult(Outcome.MISSING, 0),
@@ -28,7 +29,7 @@ async def test_results_come_in_the_order_asked_with_their_amounts(lane: Lane) ->
 
 async def test_asking_for_nothing_gets_nothing(lane: Lane) -> None:
     before = await lane.everything()
-    assert await lane.store.claim(LANE, {}, backlog_max=BACKLOG_MAX) == []
+    assert await lane.store.claim(LANE, {}, backlog_max=BACKLOG_MAX) == ClaimReply([], 0, EPOCH, None)
     assert await lane.everything() == before
 
 
@@ -159,4 +160,4 @@ async def test_redis_that_does_not_answer_is_unavailable(name: str, tmp_path: Pa
 
 
 def test_every_call_is_among_those() -> None:
-    assert set(CALLS) == {name for name in vars(Store) if not name.startswith("_")}
+    assert set(CALLS) == {name for name in vars(Store) if not name.startswith("_")} - {"lend"}  # which asks nothing yet

@@ -3,12 +3,12 @@ from typing import Any
 import pytest
 
 from engine.errors import InvalidFieldsError
-from engine.records import SplitKind
+from engine.records import Ack, SplitKind
 from engine.settings import Settings
 from engine.terms import terms_from
 from engine.users import is_user_id
 
-SETTINGS = Settings.model_construct(count_max=1_000, recipients_max=5, greeting_length_max=10)
+SETTINGS = Settings.model_construct(count_max=1_000, recipients_max=5, greeting_length_max=10, ack=Ack.FSYNC)
 
 
 def bad_fields(**changes: Any) -> list[str]:  # noqa: ANN401
@@ -56,6 +56,8 @@ def test_what_is_given_is_kept() -> None:
         {"recipients": ["a", "b"], "count": 2},
         {"recipients": ["a", "b", "c"], "count": 2},
         {"recipients": list("abcde"), "count": 5},
+        {"ack": Ack.FSYNC},
+        {"ack": Ack.LEDGER},
     ],
 )
 def test_the_limits_themselves_are_allowed(changes: dict[str, Any]) -> None:
@@ -87,6 +89,7 @@ def test_the_limits_themselves_are_allowed(changes: dict[str, Any]) -> None:
         ({"recipients": ["a", "a"], "count": 1}, ["recipients"]),
         ({"recipients": ["a", "b c", ""], "count": 1}, ["recipients[1]", "recipients[2]"]),
         ({"recipients": ["a"], "count": 2}, ["count"]),
+        ({"ack": Ack.MEMORY}, ["ack"]),
     ],
 )
 def test_a_bad_field_is_named(changes: dict[str, Any], fields: list[str]) -> None:

@@ -1,0 +1,11 @@
+-- checkpoints --
+SELECT lane, position, epoch || '@' || run_id AS word FROM lanes
+
+-- is_awaited --
+-- A packet's number names its lane.
+SELECT EXISTS (
+    SELECT FROM packets
+    WHERE ack = 'ledger' AND state IN ('funded', 'open')
+        AND packet_id >= 1000000000000000000 + $1::bigint * 100000000000000
+        AND packet_id < 1000000000000000000 + ($1::bigint + 1) * 100000000000000
+)
