@@ -9,17 +9,19 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import jwt
 import orjson
 import pytest
 
 from engine import embedded
+from engine.keyring import load, sole
 from engine.settings import Settings
 from engine.tokens import Verifier, load_secret
 from tests.commands import Up, hongbao, kept, sentence, upped
 from tests.conftest import free_port
 from tests.waiting import wait_until
 
-COMMANDS = ["up", "serve", "persist", "sweep", "migrate", "token", "audit"]
+COMMANDS = ["up", "serve", "persist", "sweep", "migrate", "token", "rotate-secret", "audit", "doctor"]
 
 
 @pytest.fixture
@@ -172,7 +174,7 @@ def test_a_token_speaks_for_its_user_with_its_scopes(tmp_path: Path) -> None:
     words = ("token", "--user", "bob", "--data-dir", tmp_path / "data")
     plain, several = hongbao(*words), hongbao(*words, "--scope", "admin", "--scope", "act", "--ttl-s", "60", "--json")
     assert (plain.returncode, plain.stderr, plain.stdout.count("\n")) == (0, "", 1)
-    verifier = Verifier(secret_of(tmp_path / "data"))
+    verifier = Verifier(sole(secret_of(tmp_path / "data")))
     claims = verifier.verify(plain.stdout.strip().encode())
     assert (claims.user_id, set(claims.scopes)) == ("bob", {"send", "claim"})
     printed = orjson.loads(several.stdout)
@@ -192,6 +194,40 @@ def test_a_token_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_token_made_before_the_first_start_and_one_made_later_both_open(
+    assert sentence(hongbao(*words, "--user", "bob", "--ttl-s", "2592001")).startswith("A token may hold for at most")
+    assert sentence(hongbao(*words, "--user", "bob", "--key-id", "new")).startswith("No secret has the key id 'new'")
+
+
+def test_a_new_secret_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    words = ("token", "--user", "bob", "--data-dir", data_dir)
+    tokens = [hongbao(*words).stdout.strip()]
+    told = hongbao("rotate-secret", "--data-dir", data_dir)
+    assert (told.returncode, told.stderr) == (0, "")
+    first = told.stdout.split()[1]
+    tokens.append(hongbao(*words).stdout.strip())
+    printed = orjson.loads(hongbao("rotate-secret", "--data-dir", data_dir, "--json").stdout)
+    assert printed["in_force"] == [printed["signs"], first, None]
+    assert printed["signs"] > first
+    tokens += [hongbao(*words).stdout.strip(), hongbao(*words, "--key-id", first).stdout.strip()]
+    keys = load(Settings(data_dir=data_dir, auth_secret=None))
+    assert [Verifier(keys).verify(token.encode()).user_id for token in tokens] == ["bob"] * 4
+    assert [jwt.get_unverified_header(token).get("kid") for token in tokens] == [None, first, printed["signs"], first]
+    for secret in keys.secrets:
+        assert secret.value.decode() not in told.stdout
+    given = hongbao("rotate-secret", "--data-dir", data_dir, HONGBAO_AUTH_SECRET="e" * 32)
+    assert "HONGBAO_AUTH_SECRETS" in sentence(given)
+    assert len(load(Settings(data_dir=data_dir, auth_secret=None)).secrets) == 3
+
+
+def test_secrets_that_cannot_be_used_are_not_told(tmp_path: Path) -> None:
+    words = ("token", "--user", "bob", "--data-dir", tmp_path)
+    for variables in ({"HONGBAO_AUTH_SECRETS": "hush" * 10}, {"HONGBAO_AUTH_SECRET": "hush"}):
+        assert "hush" not in sentence(hongbao(*words, **variables))
+    (tmp_path / "auth-secret").write_text("hush" * 10)
+    said = sentence(hongbao(*words))
+    assert "chmod 600" in said
+    assert "hush" not in said
     tmp_path: Path, servers: dict[str, str]
 ) -> None:
     words = ("token", "--user", "bob", "--data-dir", tmp_path / "data")
