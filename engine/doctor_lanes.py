@@ -13,6 +13,7 @@ from engine.stream import EventStream
 
 _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
 _AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
+_REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
 
 
 async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
@@ -37,21 +38,27 @@ async def _lane(
     name, checkpoint = f"lane {row['lane']}", row["position"]
     if not row["begun"]:
         return ok(name, "not used yet")
-    advice = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
     if status is None:
-        return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", advice)
-    if status.epoch.startswith(REBUILDING):
-        return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
-    if status.epoch != row["epoch"]:
-        return problem(name, "fenced: Redis and the ledger disagree about its epoch", advice)
-    if status.position < checkpoint:
-        return problem(name, f"Redis is at {status.position}, behind the ledger at {checkpoint}", advice)
-    if not status.is_verified:
-        found = "Redis was restarted, and nobody has compared the lane with the ledger since"
-        return problem(name, found, "Start `hongbao persist`: it compares, and lets the lane serve again.")
+        return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", _REBUILD)
+    if (fenced := _fenced(name, row, status)) is not None:
+        return fenced
     waiting = await stream.page(row["lane"], after=checkpoint, entries_max=1)
     age_s = max(0, await store.now_ms() - waiting[0].event.at_ms) / 1_000 if waiting else 0.0
     return _progress(name, checkpoint, status, age_s, settings)
+
+
+def _fenced(name: str, row: asyncpg.Record, status: LaneStatus) -> Line | None:
+    """Why a lane that Redis has does not serve; None when it does."""
+    if status.epoch.startswith(REBUILDING):
+        return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
+    if status.epoch != row["epoch"]:
+        return problem(name, "fenced: Redis and the ledger disagree about its epoch", _REBUILD)
+    if status.position < row["position"]:
+        return problem(name, f"Redis is at {status.position}, behind the ledger at {row['position']}", _REBUILD)
+    if not status.is_verified:
+        found = "Redis was restarted, and nobody has compared the lane with the ledger since"
+        return problem(name, found, "Start `hongbao persist`: it compares, and lets the lane serve again.")
+    return None
 
 
 def _progress(name: str, checkpoint: int, status: LaneStatus, age_s: float, settings: Settings) -> Line:

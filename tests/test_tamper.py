@@ -1,6 +1,7 @@
 """Whatever is changed, removed or added in what the ledger has written, the hash chains tell of it."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from engine.errors import OperatorError
 from engine.events import Claims
 from engine.ledger import Ledger
 from tests.books import AT_MS, Books, claim, exhausted, expired, opening
+from tests.commands import hongbao, sentence
 
 UNCHECKED = "SET session_replication_role = replica"  # a superuser's way past the triggers
 
@@ -273,6 +275,7 @@ async def test_every_value_that_was_written_is_in_a_chain(scene: Scene) -> None:
                 )
             except asyncpg.IntegrityConstraintViolationError:
                 continue  # found out at once
+            assert changed is not None
             tried += 1
             if not await scene.problems():
                 unnoticed.append((table, column, place[column]))
@@ -345,6 +348,39 @@ def test_another_file_is_no_anchor(tmp_path: Path, text: bytes, told: str) -> No
         audit_anchor.read(tmp_path / "anchor")
     with pytest.raises(OperatorError, match="cannot be read: No such file"):
         audit_anchor.read(tmp_path / "none")
+
+
+async def test_the_command_compares_with_what_it_printed_before(
+    books: Books, redis_url: str, database_url: str, tmp_path: Path
+) -> None:
+    servers = {"HONGBAO_REDIS_URL": redis_url, "HONGBAO_DATABASE_URL": database_url}
+
+    async def audit(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+        return await asyncio.to_thread(hongbao, "audit", "--data-dir", tmp_path, *words, **servers)
+
+    packet = await books.packet()
+    await books.apply(opening(packet), claim(packet, "bob", 0, 5))
+    kept = await audit("--json", "--textfile", tmp_path / "audit.prom")
+    (tmp_path / "anchor").write_text(kept.stdout)
+    metrics = (tmp_path / "audit.prom").read_text()
+    assert 'hongbao_audit_problems{invariant="chains_unbroken"} 0.0' in metrics
+    assert "hongbao_audit_finished_timestamp_seconds" in metrics
+    found = {finding["invariant"]: finding for finding in orjson.loads(kept.stdout)}
+    assert [head["position"] for head in found["chains_unbroken"]["heads"]] == [2, 1]
+    assert "anchor_holds" not in found
+    assert (
+        "ok     the chains go on from the anchor (2 examined)" in (await audit("--anchor", tmp_path / "anchor")).stdout
+    )
+    await books.connection.execute(f"{UNCHECKED}; UPDATE batches SET hash = sha256('x')")
+    done = await audit("--anchor", tmp_path / "anchor")
+    assert done.returncode == 1
+    assert "lane 0, the batch up to change 2: it has another hash than in the anchor" in done.stdout
+    said = sentence(await audit("--anchor", tmp_path / "none"))
+    assert said == f"The anchor {tmp_path / 'none'} cannot be read: No such file or directory."
+    refused = await audit("--json", "--textfile", tmp_path / "no" / "folder")
+    assert refused.stderr.startswith(
+        f"hongbao: The metrics cannot be written to {tmp_path / 'no' / 'folder'}: No such file"
+    )
 
 
 async def test_many_rows_come_in_many_chunks(books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
