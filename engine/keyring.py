@@ -16,9 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import jwt
+
 from engine.errors import OperatorError
 from engine.settings import Settings
 
+ALGORITHM = "HS256"
 SECRET_BYTES_MIN = 32
 SECRETS_MAX = 16
 """How many may be in force at once: a keyring that grows for ever has secrets in it that nobody guards."""
@@ -117,7 +120,7 @@ def _from_environment(settings: Settings) -> list[Secret]:
     found = [] if settings.auth_secrets is None else _pairs(settings.auth_secrets.get_secret_value())
     if settings.auth_secret is not None:
         value = settings.auth_secret.get_secret_value().encode()
-        found.append(Secret(None, _long_enough(value, "HONGBAO_AUTH_SECRET")))
+        found.append(Secret(None, _checked(value, "HONGBAO_AUTH_SECRET")))
     return found
 
 
@@ -133,7 +136,7 @@ def _pairs(text: str) -> list[Secret]:
             raise OperatorError(f"{name} has no proper key id: it {KEY_ID_RULE}.")
         if key_id in found:
             raise OperatorError(f"{name} has the key id of another pair.")
-        found[key_id] = Secret(key_id, _long_enough(value.encode(), name))
+        found[key_id] = Secret(key_id, _checked(value.encode(), name))
     return list(found.values())
 
 
@@ -175,12 +178,16 @@ def _read(path: Path, key_id: str | None) -> Secret:
         value = file.read(_FILE_BYTES_MAX).strip()
     if mode not in _MODES:
         raise OperatorError(f"The secret {path} has mode {mode:04o}, but only 0600 or 0400 will do: chmod 600 it.")
-    return Secret(key_id, _long_enough(value, f"The secret in {path}"))
+    return Secret(key_id, _checked(value, f"The secret in {path}"))
 
 
-def _long_enough(secret: bytes, name: str) -> bytes:
+def _checked(secret: bytes, name: str) -> bytes:
     if len(secret) < SECRET_BYTES_MIN:
         raise OperatorError(f"{name} has {len(secret)} bytes; it needs at least {SECRET_BYTES_MIN}.")
+    try:
+        jwt.encode({}, secret, algorithm=ALGORITHM)
+    except jwt.InvalidKeyError:  # half of a pair of keys is public, and PyJWT refuses either half
+        raise OperatorError(f"{name} is a key or a certificate of another kind; it must be a random text.") from None
     return secret
 
 

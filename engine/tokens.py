@@ -13,13 +13,12 @@ import jwt
 
 from engine import keyring
 from engine.errors import InvalidTokenError, OperatorError
-from engine.keyring import Keyring
+from engine.keyring import ALGORITHM, Keyring
 from engine.settings import Settings
 from engine.users import USER_ID_RULE, is_user_id
 
 SCOPES = ("send", "claim", "act", "admin")
 TOKEN_BYTES_MAX = 4_096
-_ALGORITHM = "HS256"
 _CACHED_MAX = 16_384
 
 
@@ -48,7 +47,7 @@ def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int, *, key_id
     now = int(time.time())
     claims = {"sub": user, "iat": now, "exp": now + ttl_s, "scope": " ".join(wanted)}
     headers = None if key_id is None else {"kid": key_id}
-    return jwt.encode(claims, secret, algorithm=_ALGORITHM, headers=headers)
+    return jwt.encode(claims, secret, algorithm=ALGORITHM, headers=headers)
 
 
 def issue_by(settings: Settings, user: str, scopes: Iterable[str], ttl_s: int, key_id: str | None = None) -> str:
@@ -134,7 +133,7 @@ class Verifier:
         payload: dict[str, Any] = jwt.decode(
             token,
             secret,
-            algorithms=[_ALGORITHM],
+            algorithms=[ALGORITHM],
             options={"require": ["exp", "sub"], "verify_iat": False},
             leeway=self._leeway_s,
         )

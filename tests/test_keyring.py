@@ -139,6 +139,15 @@ def test_a_short_secret_is_refused_without_being_told(tmp_path: Path) -> None:
         load_secret(made_settings(tmp_path))
 
 
+@pytest.mark.parametrize("half", ["public", "private"])
+def test_half_of_a_pair_of_keys_is_no_secret(tmp_path: Path, half: str) -> None:
+    pem = f"-----BEGIN {half.upper()} KEY-----\n{'q' * 64}\n-----END {half.upper()} KEY-----\n"
+    put(tmp_path / "auth-secret", pem)
+    with pytest.raises(OperatorError, match="must be a random text") as refused:
+        keyring.load(made_settings(tmp_path))
+    assert "qq" not in str(refused.value)
+
+
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match=r"auth-secret cannot be read or made: "):
