@@ -1,17 +1,42 @@
-"""A few kept connections for the calls that come by the thousand.
+"""A few kept connections for the calls that come by the thousand, each of which knows the server it talks to.
 
 redis-py's client takes about 100 us of Python a call to lend a connection, to pack a long command word by word and to
 guard each step with a timer. A connection that is kept, packed for in C and guarded once does the same in a fraction.
+
+Redis gives itself another run id with each start. A connection asks for it once, when it is made, so that a call can
+say which server it was meant for: one that was restarted, or another in its place, is never taken for the one before.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_Words = Sequence[str | bytes | int]
+_INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
+
+
+def word_of(epoch: str, run_id: str) -> str:
+    """A lane's word, by which it serves: its epoch, and the run id of the Redis process whose data was verified."""
+    return f"{epoch}@{run_id}"
+
+
+WAITS_MAX = 16
+"""So many connections beyond those for calls may wait for a disk or a replica; if more want to, calls wait for them."""
+
+
+class _Kept:
+    """A connection, and the run id of the server at its other end while it is connected."""
+
+    __slots__ = ("connection", "run_id")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.run_id = ""
 
 
 class Connections:
@@ -24,38 +49,135 @@ class Connections:
     def __init__(self, pool: ConnectionPool, *, connections_max: int, timeout_s: float) -> None:
         self._new_connection: Callable[[], Connection] = pool.make_connection
         self._timeout_s = timeout_s
-        self._idle: list[Connection] = []
+        self._idle: list[_Kept] = []
         self._turns = asyncio.Semaphore(connections_max)
+        self._waits = asyncio.Semaphore(WAITS_MAX)
 
-    async def call(self, *words: str | bytes | int) -> Any:  # noqa: ANN401 -- whatever the command replies
-        """Send one command; its reply as it came. Raises redis.exceptions.RedisError."""
-        packed = pack_command(words)  # type: ignore[arg-type]  # its stub says a tuple of one
+    async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
+        """Send one command; its reply as it came. Raises redis.exceptions.RedisError.
+
+        ``epoch_at``: which of the words is an epoch; it leaves as the lane's word for the server that gets it.
+        """
         try:
             async with asyncio.timeout(self._timeout_s), self._turns:
-                connection = self._idle.pop() if self._idle else self._new_connection()
+                kept = self._idle.pop() if self._idle else _Kept(self._new_connection())
                 try:
-                    return await _answer(connection, packed)
+                    return await _answer(kept, words, epoch_at)
                 finally:
-                    self._idle.append(connection)
+                    self._idle.append(kept)
         except TimeoutError:
             raise RedisTimeoutError(f"no answer within {self._timeout_s:g} s") from None
+
+    def lend(self) -> "Lent":
+        """A connection for calls that must be said to one server, one after the other."""
+        return Lent(self)
 
     async def aclose(self) -> None:
         """Close every connection; no call may be under way."""
         while self._idle:
-            await self._idle.pop().disconnect()
+            await self._idle.pop().connection.disconnect()
 
 
-async def _answer(connection: Connection, packed: bytes) -> Any:  # noqa: ANN401 -- whatever the command replies
+class Lent:
+    """One connection for several calls, so that all of them are said to the same server. ``give_back`` ends it."""
+
+    __slots__ = ("_connections", "_has_turn", "_kept")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._kept: _Kept | None = None
+        self._has_turn = False
+
+    async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
+        """As ``Connections.call``; the first one takes a connection and its turn."""
+        connections = self._connections
+        try:
+            async with asyncio.timeout(connections._timeout_s):
+                if self._kept is None:
+                    await connections._turns.acquire()
+                    self._has_turn = True
+                    self._kept = connections._idle.pop() if connections._idle else _Kept(connections._new_connection())
+                return await _answer(self._kept, words, epoch_at)
+        except TimeoutError:
+            raise RedisTimeoutError(f"no answer within {connections._timeout_s:g} s") from None
+
+    async def wait(self, *words: str | int, timeout_s: float) -> Any:  # noqa: ANN401 -- any reply
+        """Send one more command to the server that answered the last call, and leave the turn to others meanwhile.
+
+        Never sent again, nor to another server: raises redis.exceptions.RedisError when the connection was lost since.
+        """
+        kept = self._kept
+        try:
+            async with asyncio.timeout(timeout_s), self._connections._waits:
+                self._give_turn_back()
+                if kept is None or not kept.connection.is_connected:
+                    raise RedisConnectionError("the connection was lost")
+                try:
+                    return await _ask(kept, words, None)
+                except (RedisConnectionError, asyncio.CancelledError):
+                    await kept.connection.disconnect(nowait=True)
+                    raise
+        except TimeoutError:
+            raise RedisTimeoutError(f"no answer within {timeout_s:g} s") from None
+
+    @property
+    def run_id(self) -> str:
+        """Of the server that answered the last call."""
+        return "" if self._kept is None else self._kept.run_id
+
+    def give_back(self) -> None:
+        """Others may have the connection."""
+        self._give_turn_back()
+        if self._kept is not None:
+            self._connections._idle.append(self._kept)
+            self._kept = None
+
+    def _give_turn_back(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._connections._turns.release()
+
+
+async def _answer(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa: ANN401 -- any reply
     try:
         try:
-            await connection.send_packed_command(packed, check_health=False)
-            return await connection.read_response()
+            return await _ask(kept, words, epoch_at)
         except RedisConnectionError:
-            await connection.disconnect(nowait=True)
-            await connection.send_packed_command(packed, check_health=False)
-            return await connection.read_response()
+            await kept.connection.disconnect(nowait=True)
+            return await _ask(kept, words, epoch_at)
     except (RedisConnectionError, asyncio.CancelledError):
         # A reply may still be on its way to whoever would use the connection next.
-        await connection.disconnect(nowait=True)
+        await kept.connection.disconnect(nowait=True)
         raise
+
+
+async def _ask(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa: ANN401 -- any reply
+    connection = kept.connection
+    if not connection.is_connected:
+        await _connect(kept)
+    if epoch_at is not None:  # after connecting: the word is for this server and no other
+        words = [*words]
+        words[epoch_at] = word_of(str(words[epoch_at]), kept.run_id)
+    packed = pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says a tuple of one
+    await connection.send_packed_command(packed, check_health=False)
+    return await connection.read_response()
+
+
+async def _connect(kept: _Kept) -> None:
+    await kept.connection.connect()  # type: ignore[no-untyped-call]
+    try:
+        await kept.connection.send_packed_command(_INFO, check_health=False)
+        kept.run_id = run_id_in(await kept.connection.read_response())
+    except BaseException:
+        # Connected without a run id, it would go on with that of the server before.
+        await kept.connection.disconnect(nowait=True)
+        raise
+
+
+def run_id_in(info: bytes) -> str:
+    """The run id in the reply to INFO. Raises redis.exceptions.ConnectionError if it has none."""
+    _, found, rest = info.partition(b"\r\nrun_id:")
+    run_id = rest.partition(b"\r\n")[0].decode()
+    if not found or not run_id:
+        raise RedisConnectionError("The server does not tell its run id.")
+    return run_id

@@ -1,5 +1,6 @@
 """One process's engine: its clients, its lanes, and the use cases over them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,10 +9,13 @@ import asyncpg
 from redis.asyncio import Redis
 
 from engine import epochs, lag, schema
+from engine.acks import Acks
 from engine.batcher import Batcher
+from engine.checkpoints import Checkpoints
 from engine.clients import check_redis, database_pool, ledger_errors, redis_client, redis_connections
 from engine.errors import OperatorError, UnavailableError
 from engine.packets import Packets
+from engine.pause import end
 from engine.settings import Settings
 from engine.store import Store
 from engine.stream import EventStream
@@ -32,6 +36,7 @@ class Engine:
     store: Store
     stream: EventStream
     lanes: tuple[int, ...]
+    acks: Acks
     packets: Packets
     views: Views
     wallets: Wallets
@@ -56,13 +61,20 @@ class Engine:
         # A connection for each call that may be under way, so that a claim never waits for one, and some to read by.
         calls_max = settings.lanes * settings.calls_in_flight_max + _READING_CONNECTIONS
         connections = redis_connections(url, connections_max=calls_max, timeout_s=timeout_s)
+        changing = redis_connections(url, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
         try:
             await check_redis(redis)
             lane_epochs: dict[int, str] = {}
-            store = Store(redis, lane_epochs, connections)
+            store = Store(redis, lane_epochs, connections, changing)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
-            batchers = {lane: Batcher(store, lane, settings) for lane in lane_epochs}
-            packets = Packets(pool, store, batchers, settings)
+            full_lanes: set[int] = set()
+            checkpoints = Checkpoints(settings.database_url)
+            acks = Acks(settings, redis, checkpoints)
+            batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in lane_epochs}
+            packets = Packets(pool, store, batchers, settings, full_lanes, acks=acks)
+            watch = epochs.Watch(pool, store, lane_epochs, packets.finished.forget)
+            store.on_fenced = watch.wake
+            watching = asyncio.create_task(watch.run())
             try:
                 yield cls(
                     settings=settings,
@@ -71,16 +83,20 @@ class Engine:
                     store=store,
                     stream=EventStream(redis),
                     lanes=tuple(lane_epochs),
+                    acks=acks,
                     packets=packets,
-                    views=Views(pool, store),
+                    views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
                 )
             finally:
                 for batcher in batchers.values():
                     await batcher.close()
                 await packets.finished.close()
+                await end(watching)
+                await checkpoints.close()
         finally:
             await connections.aclose()
+            await changing.aclose()
             await redis.aclose()
             await pool.close()
 
@@ -88,7 +104,7 @@ class Engine:
         """One sentence for each thing that keeps this process from doing all of its work; none when it is ready."""
         try:
             with ledger_errors():
-                return await epochs.fenced(self.pool, self.store)
+                return await epochs.fenced(self.pool, self.store) + await self.acks.reasons()
         except UnavailableError as error:
             return [str(error)]
 

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from engine import metrics
+from engine.acks import Acks
 from engine.errors import UnavailableError
-from engine.records import ClaimResult, Outcome, PacketState
-from engine.store import READ_WHOLE_COUNT_MAX, Store
+from engine.lanes import lane_of
+from engine.records import Ack, ClaimResult, Outcome, PacketState, strongest
+from engine.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
 
 CLAIMS_MAX = 500_000
 """How many claims are remembered in all; a packet counts as one more than it has claims."""
@@ -28,13 +30,14 @@ _Ended = tuple[dict[str, ClaimResult], ClaimResult]
 class Finished:
     """One process's memory of ended packets."""
 
-    def __init__(self, store: Store, *, claims_max: int = CLAIMS_MAX) -> None:
-        self._store = store
+    def __init__(self, store: Store, acks: Acks | None = None, *, claims_max: int = CLAIMS_MAX) -> None:
+        self._store, self._acks = store, acks
         self._claims_max = claims_max
         self._packets: dict[str, _Ended] = {}
         self._size = 0
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._answered: Counter[Outcome] = Counter()
+        self._forgotten = 0
 
     @property
     def loading(self) -> int:
@@ -49,6 +52,10 @@ class Finished:
         result = ended[0].get(user_id, ended[1])
         self._answered[result.outcome] += 1
         return result
+
+    def knows(self, packet_id: str) -> bool:
+        """Whether claims on the packet are answered here."""
+        return packet_id in self._packets
 
     def answers(self, packet_id: str, users: Sequence[str]) -> list[ClaimResult] | None:
         """``answer`` for many users of one packet."""
@@ -65,6 +72,12 @@ class Finished:
             return
         self._loading[packet_id] = asyncio.create_task(self._load(packet_id))
 
+    def forget(self, lane: int) -> None:
+        """Remember nothing of a lane whose data in Redis may be other than it was."""
+        self._forgotten += 1  # and nothing that is being read at this moment
+        for packet_id in [packet_id for packet_id in self._packets if lane_of(packet_id) == lane]:
+            self._size -= len(self._packets.pop(packet_id)[0]) + 1
+
     async def close(self) -> None:
         """Let go of what is being read."""
         for task in list(self._loading.values()):
@@ -78,19 +91,32 @@ class Finished:
         self._answered.clear()
 
     async def _load(self, packet_id: str) -> None:
+        forgotten = self._forgotten
         try:
             counts = await self._store.counts(packet_id)
             # Of one that is over but not closed, the sweeper has yet to make sure that nothing more is given.
             if counts is None or counts.state not in _LOST or counts.invited or counts.count > READ_WHOLE_COUNT_MAX:
                 return
             rows = await self._store.claims(packet_id)
+            if not await self._is_confirmed(packet_id, counts):
+                return
         except UnavailableError:
             return
         finally:
             del self._loading[packet_id]
+        if forgotten != self._forgotten:
+            return
         if len(rows) == counts.count - counts.remaining_count:  # else its keys ran out in between
             given = {row.user_id: ClaimResult(Outcome.ALREADY, row.amount_fen) for row in rows}
             self._remember(packet_id, (given, _LOST[counts.state]))
+
+    async def _is_confirmed(self, packet_id: str, counts: LiveCounts) -> bool:
+        """Whether what was read may be told: beyond memory, once the ledger has it, which is the strongest there is."""
+        if self._acks is None or strongest(self._acks.setting, counts.ack) is Ack.MEMORY:
+            return True
+        lane = lane_of(packet_id)
+        status = await self._store.lane_status(lane)
+        return status is not None and await self._acks.in_ledger(lane, status.word, status.position)
 
     def _remember(self, packet_id: str, ended: _Ended) -> None:
         self._packets[packet_id] = ended

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import repeat
 from typing import Any
 
 import asyncpg
 
 from engine import idempotency
+from engine.acks import Acks
 from engine.batcher import Batcher, Deliver
 from engine.clients import Connection, ledger_errors
 from engine.errors import (
@@ -50,18 +51,35 @@ _REFUSALS: dict[Outcome, Callable[[], HongbaoError]] = {
 
 
 class Packets:
-    """Use cases over packets. Every method raises UnavailableError when Redis or Postgres does not answer."""
+    """Use cases over packets. Every method raises UnavailableError when Redis or Postgres does not answer.
 
-    def __init__(self, pool: asyncpg.Pool, store: Store, batchers: Mapping[int, Batcher], settings: Settings) -> None:
+    ``full_lanes``: those whose batcher refuses claims at this moment.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        store: Store,
+        batchers: Mapping[int, Batcher],
+        settings: Settings,
+        full_lanes: Set[int] = frozenset(),
+        *,
+        acks: Acks | None = None,
+    ) -> None:
         self._pool, self._store, self._batchers, self._settings = pool, store, batchers, settings
-        self.finished = Finished(store)
+        self.full_lanes = full_lanes
+        self._acks = acks
+        self.finished = Finished(store, acks)
 
     async def send(self, sender: str, terms: Terms, *, idempotency_key: str, request_hash: bytes) -> Sent:
         """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
 
-        Raises InsufficientFundsError, IdempotencyInFlightError, IdempotencyKeyReusedError.
+        Raises InsufficientFundsError, IdempotencyInFlightError, IdempotencyKeyReusedError, and InvalidFieldsError for
+        an ack that Redis is not set for.
         """
-        read_at_ms = await self._store.now_ms()
+        if self._acks is not None:
+            await self._acks.admit(terms.ack)
+        read_at_ms, epochs = await self._store.now_ms(), dict(self._store.epochs)
         request = idempotency.Request(
             principal=sender, operation="send", key=idempotency_key, request_hash=request_hash
         )
@@ -72,7 +90,7 @@ class Packets:
                 if answer is None:
                     answer = await self._pay(connection, sender, terms, read_at_ms)
                     await idempotency.keep(connection, request, answer)
-        state = await self._open(answer["packet_id"], read_at_ms)
+        state = await self._open(answer["packet_id"], read_at_ms, epochs)
         return Sent(**answer, state=state, replayed=replayed)
 
     async def _pay(self, connection: Connection, sender: str, terms: Terms, created_at_ms: int) -> dict[str, Any]:
@@ -85,7 +103,7 @@ class Packets:
             values = (
                 *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
                 *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
-                *(created_at_ms, expires_at_ms),
+                *(created_at_ms, expires_at_ms, terms.ack),
             )
             try:
                 async with connection.transaction():
@@ -103,8 +121,11 @@ class Packets:
             }
         raise UnavailableError("No free packet number was found.")
 
-    async def _open(self, packet_id: str, read_at_ms: int) -> PacketState:
-        """Open a packet unless it is too large for a request; tells how far it is."""
+    async def _open(self, packet_id: str, read_at_ms: int, epochs: Mapping[int, str]) -> PacketState:
+        """Open a packet unless it is too large for a request; tells how far it is.
+
+        ``read_at_ms``, ``epochs``: Redis's clock, and the lanes' epochs, before the ledger is read.
+        """
         try:
             with ledger_errors():
                 row = await self._pool.fetchrow(SQL["packet"], int(packet_id))
@@ -115,7 +136,13 @@ class Packets:
                 (state,) = await self._store.states([packet_id])
                 return PacketState.FUNDED if state in (None, "loading") else PacketState.OPEN
             per_call = self._settings.shares_per_open_call_max
-            reply = await open_packet(self._store, funded, shares_per_call=per_call, read_at_ms=read_at_ms)
+            reply = await open_packet(
+                self._store,
+                funded,
+                shares_per_call=per_call,
+                read_at_ms=read_at_ms,
+                epoch=epochs.get(lane_of(packet_id)),
+            )
         except UnavailableError:
             return PacketState.FUNDED
         return PacketState.FUNDED if reply is Opened.LATE else PacketState.OPEN
@@ -136,7 +163,8 @@ class Packets:
     async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
         """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED.
 
-        Raises UnknownPacketError, NotInvitedError, and UnavailableError or one of its kinds when nothing was decided.
+        Raises UnknownPacketError, NotInvitedError, UnconfirmedError when the claim stands and is not yet as safe as it
+        was asked to be, and UnavailableError or another of its kinds when nothing was decided.
         """
         result = self.finished.answer(packet_id, user_id)
         if result is None:
@@ -180,20 +208,20 @@ class Packets:
         if batcher is None:
             return [_UNKNOWN] * size
         try:
-            results = await batcher.claim_all(asked)
+            answers = [*await batcher.claim_all(asked)]
         except HongbaoError as error:
             return [error] * size
-        if _GIVEN.issuperset([result.outcome for result in results]):
-            return results
-        answers: list[ClaimResult | HongbaoError] = [*results]
-        claims = [(packet_id, user_id) for packet_id, users in asked.items() for user_id in users]
-        open_places = [
-            place for place, (packet_id, _) in enumerate(claims) if not self.is_final(packet_id, results[place])
+        lost = [
+            (place, answer)
+            for place, answer in enumerate(answers)
+            if isinstance(answer, ClaimResult) and answer.outcome not in _GIVEN
         ]
-        decided = await self._decided(
-            [claims[place] for place in open_places], [results[place] for place in open_places]
-        )
-        for place, answer in zip(open_places, decided, strict=True):
+        if not lost:
+            return answers
+        claims = [(packet_id, user_id) for packet_id, users in asked.items() for user_id in users]
+        undecided = [(place, result) for place, result in lost if not self.is_final(claims[place][0], result)]
+        decided = await self._decided([claims[place] for place, _ in undecided], [result for _, result in undecided])
+        for (place, _), answer in zip(undecided, decided, strict=True):
             answers[place] = answer
         return answers
 

@@ -7,35 +7,36 @@ would make a second persister harmless.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import asyncpg
 import structlog
 
 from engine import metrics
+from engine.checkpoints import is_awaited
 from engine.clients import DATABASE_ERRORS, database_connection
 from engine.epochs import SQL
-from engine.errors import HongbaoError, OperatorError
+from engine.errors import HongbaoError, OperatorError, UnavailableError
 from engine.events import Change, changes_of
+from engine.fencing import LaneChangedError
+from engine.gate import LEASES, LaneBrokenError, LaneDoubtfulError, verify
 from engine.ledger import PLANNED, Applied, CheckpointMovedError, Ledger
 from engine.pause import stopped_within
+from engine.records import Ack
+from engine.recovery import Recovery
 from engine.settings import Settings
 from engine.store import Store
-from engine.stream import Entry, EventStream
+from engine.stream import Entry, EventStream, joined
 
 LOG = structlog.get_logger()
-_LEASES = 0x68B  # the advisory locks' namespace
 _ENTRIES_PER_READ = 400
 _BLOCK_MS = 200
 _RETRY_S = 0.5
+_LOOK_S = 0.1
+"""A Redis that does not answer is asked so soon again: when it is back, its lanes wait to be compared."""
 _BEHIND_CHANGES_MIN = 2_000
 _LINGER_S = 0.05
 _PASSING = (HongbaoError, *DATABASE_ERRORS)
-
-
-class LaneBrokenError(HongbaoError):
-    """The lane's stream does not continue the ledger: Redis lost events or was set back."""
-
-    code = "lane_broken"
 
 
 class Persister:
@@ -46,6 +47,8 @@ class Persister:
         self._ledger = Ledger()
         self._retention_ms = settings.settled_retention_s * 1000
         self._label = str(lane)
+        self._is_away = False
+        self._seen: int | None = None  # the furthest position of Redis that was seen
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -54,35 +57,64 @@ class Persister:
             try:
                 connection = await database_connection(self._settings.database_url or "", PLANNED)
                 try:
-                    if await connection.fetchval(SQL["lease"], _LEASES, self._lane):
-                        await self._follow(connection)
+                    if await connection.fetchval(SQL["lease"], LEASES, self._lane):
+                        await self._hold(connection)
                 finally:
                     await connection.close(timeout=5)
             except _PASSING as error:
-                metrics.LOOP_ERRORS.labels("persister").inc()
-                LOG.error("persister_error", lane=self._lane, error=str(error), error_type=type(error).__name__)
+                self._complain(error)
             if await stopped_within(self.stopping, _RETRY_S):
                 return
 
+    async def _hold(self, connection: asyncpg.Connection) -> None:
+        """Follow the lane as long as the lease is ours, also when Redis goes away and when it has to be rebuilt."""
+        while True:
+            try:
+                return await self._follow(connection)
+            except LaneChangedError:
+                pass
+            except UnavailableError as error:
+                if self.stopping.is_set():
+                    raise
+                if not self._is_away:
+                    self._complain(error)
+                self._is_away = True
+            except LaneBrokenError as error:
+                if self.stopping.is_set() or not self._settings.recover_automatically:
+                    raise
+                await self._recover(connection, error)
+            await stopped_within(self.stopping, _LOOK_S)
+
+    def _complain(self, error: Exception) -> None:
+        metrics.LOOP_ERRORS.labels("persister").inc()
+        LOG.error("persister_error", lane=self._lane, error=str(error), error_type=type(error).__name__)
+
+    async def _recover(self, connection: asyncpg.Connection, error: LaneBrokenError) -> None:
+        if isinstance(error, LaneDoubtfulError):
+            raise error
+        self._complain(error)
+        recovery = Recovery(connection, self._store, self._stream, self._lane, seen=self._seen)
+        recovered = await recovery.run(str(error))
+        self._seen = None
+        LOG.warning("lane_recovered", **asdict(recovered))
+
     async def _follow(self, connection: asyncpg.Connection) -> None:
-        epoch: str = await connection.fetchval(SQL["epoch"], self._lane)
-        position: int = await connection.fetchval(SQL["checkpoint"], self._lane)
-        await self._check_lane(connection, epoch, position)
+        position, word = await verify(connection, self._store, self._stream, self._lane)
         await self._stream.discard_applied(self._lane, position, retention_ms=self._retention_ms)
         reading = self._read_after(position)
         try:
             while True:
-                emitted = await self._check_lane(connection, epoch, position)
+                emitted = await self._check_lane(connection, word, position)
                 entries = await reading
                 if not entries and position < emitted:  # emitted after that read had come back, or gone
                     entries = await self._read_after(position)
-                joined = _joined(position, entries)
+                joining = joined(position, entries)
                 behind = emitted - position > _BEHIND_CHANGES_MIN
                 if behind:  # what comes next is read and decoded while Postgres works on these
-                    reading = self._read_after(joined[-1].position if joined else position)
-                position = await self._apply(connection, position, joined)
-                if len(joined) < len(entries):
-                    found = entries[len(joined)].position
+                    reading = self._read_after(joining[-1].position if joining else position)
+                position = await self._apply(connection, word, position, joining)
+                if len(joining) < len(entries):
+                    found = entries[len(joining)].position
                     reason = f"after change {position} comes an event that ends at {found}"
                     await self._fence(connection, position, reason)
                 if not entries and position < emitted:
@@ -91,8 +123,10 @@ class Persister:
                 if not entries and self.stopping.is_set():
                     return
                 if not behind:
-                    # A transaction costs as much as some hundred claims: let a few more come before the next.
-                    await stopped_within(self.stopping, _LINGER_S if entries else 0)
+                    # A transaction costs as much as some hundred claims: let a few more come before the next, unless
+                    # somebody is not answered before it.
+                    linger_s = _LINGER_S if entries and not await self._is_awaited(connection) else 0
+                    await stopped_within(self.stopping, linger_s)
                     reading = self._read_after(position)
         finally:
             reading.cancel()
@@ -103,7 +137,7 @@ class Persister:
         read = self._stream.read(self._lane, position, entries_max=_ENTRIES_PER_READ, block_ms=block_ms)
         return asyncio.create_task(read)
 
-    async def _apply(self, connection: asyncpg.Connection, position: int, entries: Sequence[Entry]) -> int:
+    async def _apply(self, connection: asyncpg.Connection, word: str, position: int, entries: Sequence[Entry]) -> int:
         """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""
         changes: list[Change] = []
         discarding: asyncio.Task[None] | None = None
@@ -112,7 +146,7 @@ class Persister:
                 changes += changes_of(entry.event, entry.position)
                 if entry.position - position < self._settings.persist_batch_max and number < len(entries):
                     continue
-                applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes)
+                applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes, word=word)
                 self._note(applied, entry.position - position)
                 position, changes = entry.position, []
                 if discarding is not None:
@@ -125,24 +159,29 @@ class Persister:
                 await discarding
         return position
 
+    async def _is_awaited(self, connection: asyncpg.Connection) -> bool:
+        return self._settings.ack is Ack.LEDGER or await is_awaited(connection, self._lane)
+
     def _note(self, applied: Applied, changes: int) -> None:
         metrics.PERSISTED_EVENTS.labels(self._label).inc(changes)
         if applied.quarantined:
             metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
             LOG.error("quarantined", lane=self._lane, position=applied.position, changes=applied.quarantined)
 
-    async def _check_lane(self, connection: asyncpg.Connection, epoch: str, checkpoint: int) -> int:
+    async def _check_lane(self, connection: asyncpg.Connection, word: str, checkpoint: int) -> int:
         """Look whether Redis still continues the ledger; gives its position."""
         status = await self._store.lane_status(self._lane)
-        if status is None:
-            raise LaneBrokenError(f"Redis has lost lane {self._lane}; it is fenced.")
-        if status.epoch != epoch:
-            # Fenced before, or the lane of another ledger, whose stream is not ours to read or to trim.
-            raise LaneBrokenError(f"Lane {self._lane} is fenced: Redis and the ledger disagree about its epoch.")
+        self._is_away = False
+        if status is None or status.word != word or not status.is_verified:
+            raise LaneChangedError(f"Lane {self._lane} is not as it was verified.")
         if status.position < checkpoint:
             await self._fence(
                 connection, checkpoint, f"Redis is at change {status.position}, the ledger at {checkpoint}"
             )
+        if self._seen is not None and status.position < self._seen:
+            # Redis was restarted without its last moments, which the ledger did not have yet.
+            LOG.error("changes_lost", lane=self._lane, changes=self._seen - status.position, position=status.position)
+        self._seen = status.position
         return status.position
 
     async def _fence(self, connection: asyncpg.Connection, position: int, reason: str) -> None:
@@ -152,15 +191,6 @@ class Persister:
             raise CheckpointMovedError(f"Lane {self._lane} is no longer at {position}.")
         await self._store.fence(self._lane)
         raise LaneBrokenError(f"Lane {self._lane} is fenced: {reason}.")
-
-
-def _joined(position: int, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The entries up to the first that does not join on to the one before it."""
-    for place, entry in enumerate(entries):
-        if entry.position - entry.event.changes != position:
-            return entries[:place]
-        position = entry.position
-    return entries
 
 
 async def persist(

@@ -14,9 +14,10 @@ import structlog
 from engine import metrics
 from engine.clients import DATABASE_ERRORS
 from engine.errors import HongbaoError, UnavailableError
+from engine.lanes import lane_of
 from engine.pause import stopped_within
 from engine.queries import load
-from engine.records import SplitKind
+from engine.records import Ack, SplitKind
 from engine.settings import Settings
 from engine.split import luckiest_slot, split
 from engine.store import Chunk, Opened, Store
@@ -45,11 +46,17 @@ class Funded:
     max_fen: int
     seed: bytes
     recipients: Sequence[str]
+    ack: Ack | None
     expires_at_ms: int
 
 
-async def open_packet(store: Store, funded: Funded, *, shares_per_call: int, read_at_ms: int) -> Opened:
+async def open_packet(
+    store: Store, funded: Funded, *, shares_per_call: int, read_at_ms: int, epoch: str | None = None
+) -> Opened:
     """Load a packet's shares; ``read_at_ms`` is Redis's clock before the ledger said that it is funded.
+
+    ``epoch`` is the lane's, by what this process knew before that. A lane that was rebuilt since refuses: the packet
+    may have been opened, claimed and ended meanwhile, and a rebuilt lane does not hold those that have ended.
 
     Gives OPENED, EXISTS (somebody else had opened it) or LATE (read the ledger again).
     """
@@ -69,10 +76,11 @@ async def open_packet(store: Store, funded: Funded, *, shares_per_call: int, rea
             total_fen=funded.total_fen,
             expires_at_ms=funded.expires_at_ms,
             luckiest_share=f"{luckiest}:{amounts[luckiest]}",
+            ack=funded.ack,
             recipients=funded.recipients,
             shares=[f"{slot}:{amount_fen}" for slot, amount_fen in enumerate(part, start=offset)],
         )
-        reply, loaded = await store.open(chunk, not_after_ms=read_at_ms + LEDGER_READING_MS_MAX)
+        reply, loaded = await store.open(chunk, not_after_ms=read_at_ms + LEDGER_READING_MS_MAX, epoch=epoch)
         if reply not in (Opened.LOADED, Opened.OFFSET):
             return reply
         offset = loaded
@@ -82,7 +90,7 @@ async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> 
     """Open every packet that has been funded for a while and is not in Redis; gives how many were opened."""
     opened, after = 0, 0
     while True:
-        read_at_ms = await store.now_ms()
+        read_at_ms, epochs = await store.now_ms(), dict(store.epochs)
         rows = await pool.fetch(SQL["funded"], after, settings.publish_age_s, settings.open_inline_count_max, _PAGE)
         if not rows:
             return opened
@@ -94,7 +102,11 @@ async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> 
             if state in (None, "loading"):
                 try:
                     reply = await open_packet(
-                        store, funded, shares_per_call=settings.shares_per_open_call_max, read_at_ms=read_at_ms
+                        store,
+                        funded,
+                        shares_per_call=settings.shares_per_open_call_max,
+                        read_at_ms=read_at_ms,
+                        epoch=epochs.get(lane_of(funded.packet_id)),
                     )
                 except UnavailableError as error:
                     LOG.warning("not_opened", packet_id=funded.packet_id, error=str(error))
@@ -126,5 +138,6 @@ def funded_from(row: asyncpg.Record) -> Funded:
         max_fen=row["max_fen"],
         seed=row["seed"],
         recipients=row["recipients"],
+        ack=None if row["ack"] is None else Ack(row["ack"]),
         expires_at_ms=row["expires_at_ms"],
     )

@@ -1,6 +1,6 @@
 """Settings, read once from the environment (prefix ``HONGBAO_``). Nothing else but the CLI reads the environment."""
 
-from enum import StrEnum
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,16 +10,11 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import OperatorError
+from engine.records import Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
-
-
-class Ack(StrEnum):
-    """What must have happened before a claim is acknowledged."""
-
-    MEMORY = "memory"
 
 
 def default_data_dir() -> Path:
@@ -36,7 +31,11 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     database_url: str | None = None
     data_dir: Path = Field(default_factory=default_data_dir)
+
+    # When a claim is acknowledged (`engine.acks`); a packet's sender may ask for more.
     ack: Ack = Ack.MEMORY
+    ack_replicas: Annotated[int, Field(ge=1, le=16)] = 1
+    ack_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
 
     # HTTP.
     host: str = "127.0.0.1"
@@ -50,6 +49,22 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
+
+    # What one API process takes on at a time, and how it stops.
+    connections_max: Annotated[int, Field(ge=1)] = 10_000
+    requests_in_flight_max: Annotated[int, Field(ge=1)] = 1_000
+    claims_in_flight_max: Annotated[int, Field(ge=1)] = 10_000
+    claim_wait_ms_max: Annotated[int, Field(ge=1)] = 40
+    drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
+
+    # Rate limits, a process: so many in a window of rate_window_s. 0: none.
+    rate_window_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    claims_per_user_max: Annotated[int, Field(ge=0)] = 0
+    claims_per_address_max: Annotated[int, Field(ge=0)] = 0
+    requests_per_user_max: Annotated[int, Field(ge=0)] = 0
+    requests_per_address_max: Annotated[int, Field(ge=0)] = 0
+    trusted_proxies: str = ""
+    address_header: str = "x-forwarded-for"
 
     # Lanes and claiming.
     lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 1
@@ -69,6 +84,8 @@ class Settings(BaseSettings):
     publish_age_s: Annotated[float, Field(ge=0)] = 2.0
     persist_batch_max: Annotated[int, Field(ge=1)] = 100_000
     settled_retention_s: Annotated[int, Field(ge=120)] = 600
+    # Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up`, and not by itself.
+    recover_automatically: bool | None = None
     database_pool_max: Annotated[int, Field(ge=2)] = 4
 
     # The product's limits.
@@ -96,6 +113,12 @@ class Settings(BaseSettings):
                 _check_port(host)
         return url
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        networks_of(text)
+        return text
+
     @classmethod
     def load(cls, **overrides: object) -> "Settings":
         """Read the environment; ``overrides`` (from the command line) win.
@@ -109,6 +132,11 @@ class Settings(BaseSettings):
             name = ".".join(str(part) for part in first["loc"])
             why = first["msg"].removeprefix("Value error, ")
             raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}.") from None
+
+
+def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Addresses and networks with commas between them. Raises ValueError."""
+    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def _check_port(host: str) -> None:

@@ -4,9 +4,9 @@ A script's header in ``lua/`` is its contract; ``tests/test_script_contracts.py`
 Every function raises RecoveringError when the lane is fenced and UnavailableError when Redis does not answer.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 
 from engine import keys
 from engine.clients import command
-from engine.connections import Connections
+from engine.connections import Connections, Lent, word_of
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import lane_of
-from engine.records import ClaimResult, ClaimRow, Outcome, PacketState
+from engine.records import Ack, ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
 from engine.scripts import Script, Send
 
 USERS_PER_CALL_MAX = 1_000
@@ -73,6 +73,7 @@ class Chunk:
     total_fen: int
     expires_at_ms: int
     luckiest_share: str
+    ack: Ack | None
     recipients: Sequence[str]
     shares: Sequence[str]
 
@@ -87,16 +88,29 @@ class LiveCounts:
     remaining_count: int
     remaining_fen: int
     invited: bool
+    ack: Ack | None
     luckiest: ClaimRow | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStatus:
-    """A lane as Redis has it. ``position``: changes ever emitted; ``applied``: those the ledger has committed."""
+    """A lane as Redis has it. ``position``: changes ever emitted; ``applied``: those the ledger has committed.
+
+    ``word`` is what stands there: the epoch and the run id of the server whose data was verified (None in a word that
+    has none). ``server`` is the run id of the server that gave this answer.
+    """
 
     epoch: str
     position: int
     applied: int
+    run_id: str | None = field(default=None, compare=False)
+    word: str = field(default="", compare=False)
+    server: str = field(default="", compare=False)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the server that answered is the one whose data was verified."""
+        return self.run_id is None or self.run_id == self.server
 
 
 @contextmanager
@@ -111,37 +125,62 @@ def redis_errors() -> Iterator[None]:
 class Store:
     """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it.
 
-    ``connections``: kept ones, for claims and for reading packets that have ended; without them these go by the client,
-    as everything else does.
+    ``connections``: kept ones, for claims and for reading packets that have ended; ``changing``: kept ones for the
+    other scripts. Scripts go by these alone: a connection that knows its server makes the epoch into the lane's word.
+    Without them everything goes by the client, and ``epochs`` has the lanes' words as they are.
     """
 
-    def __init__(self, client: Redis, epochs: Mapping[int, str], connections: Connections | None = None) -> None:
-        self._client = client
-        self._epochs = epochs
+    def __init__(
+        self,
+        client: Redis,
+        epochs: Mapping[int, str],
+        connections: Connections | None = None,
+        changing: Connections | None = None,
+    ) -> None:
+        self.client = self._client = client
+        self.on_fenced: Callable[[int], None] = _nobody_listens
+        """Told of each lane that refused."""
+        self.epochs = epochs
         self._send: Send = partial(command, client)
         self._send_kept: Send = self._send if connections is None else connections.call
+        self._claiming, self._changing = connections, changing or connections
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
 
     def _epoch(self, lane: int) -> str:
-        epoch = self._epochs.get(lane)
+        epoch = self.epochs.get(lane)
         if epoch is None:
             raise RecoveringError(f"Lane {lane} is not known here yet.")
         return epoch
 
     async def _call(
-        self, script: Script, lane: int, names: list[str], arguments: list[str | int], send: Send | None = None
+        self,
+        script: Script,
+        lane: int,
+        names: list[str],
+        arguments: list[str | int],
+        kept: Connections | Lent | None,
+        *,
+        epoch: str | None = None,
     ) -> list[Any]:
         all_keys = [keys.lane(lane), keys.events(lane), keys.due(lane), *names]
+        # EVALSHA, its hash, how many keys, the keys, and then the epoch.
+        send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys))
         with redis_errors():
-            reply = await script.call(send or self._send, all_keys, [self._epoch(lane), *arguments])
+            reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
         if reply[0] == b"FENCED":
-            raise RecoveringError(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
+            self.on_fenced(lane)
+            raise RecoveringError(
+                f"Lane {lane} is fenced until its data in Redis is found to be, or made, the ledger's."
+            )
         if reply[0] == b"MALFORMED":
             raise ValueError(f"{script.name}.lua refused the form of its arguments")
         return reply
 
-    async def open(self, chunk: Chunk, *, not_after_ms: int) -> tuple[Opened, int]:
-        """Load one chunk; gives the reply and how many shares are loaded (0 where the reply does not say)."""
+    async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
+        """Load one chunk; gives the reply and how many shares are loaded (0 where the reply does not say).
+
+        ``epoch``: the lane's before the ledger was read, if it matters that the lane was not rebuilt since.
+        """
         packet_id = chunk.packet_id
         names = [keys.packet(packet_id), keys.shares(packet_id), keys.recipients(packet_id)]
         arguments: list[str | int] = [
@@ -152,28 +191,42 @@ class Store:
             chunk.total_fen,
             chunk.expires_at_ms,
             chunk.luckiest_share,
+            chunk.ack or "",
             len(chunk.recipients),
             *chunk.recipients,
             *chunk.shares,
         ]
-        reply = await self._call(self._open, lane_of(packet_id), names, arguments)
+        reply = await self._call(self._open, lane_of(packet_id), names, arguments, self._changing, epoch=epoch)
         word = Opened(reply[0].decode())
         return word, reply[1] if word in (Opened.OFFSET, Opened.LOADED) else 0
 
-    async def claim(self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int) -> list[ClaimResult]:
-        """Claim for ``asked`` (packet -> users, at most 1,000 in all); results in the order of iteration."""
+    def lend(self) -> Lent | None:
+        """A kept connection for a claim whose acknowledgement may have to wait on it; None without kept ones."""
+        return None if self._claiming is None else self._claiming.lend()
+
+    async def claim(
+        self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int, lent: Lent | None = None
+    ) -> ClaimReply:
+        """Claim for ``asked`` (packet -> users, at most 1,000 in all); results in the order of iteration.
+
+        ``lent``: the connection by which it goes.
+        """
         names: list[str] = []
         arguments: list[str | int] = [backlog_max]
         for packet_id, users in asked.items():
             names += keys.all_of(packet_id)
             arguments += (packet_id, len(users), *users)
-        _, letters, amounts_fen = await self._call(self._claim, lane, names, arguments, self._send_kept)
-        return list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
+        epoch = self._epoch(lane)
+        reply = await self._call(self._claim, lane, names, arguments, lent or self._claiming)
+        _, letters, amounts_fen, position, *acks = reply
+        results = list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
+        word = epoch if lent is None else word_of(epoch, lent.run_id)
+        return ClaimReply(results, position, word, acks[0].decode() if acks else None)
 
     async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
         """End a packet, EXPIRED or RETRACTED; gives the reply and, with CLOSED, how many shares and fen go back."""
         names = [keys.packet(packet_id), keys.shares(packet_id)]
-        reply = await self._call(self._close, lane_of(packet_id), names, [packet_id, reason.value])
+        reply = await self._call(self._close, lane_of(packet_id), names, [packet_id, reason.value], self._changing)
         word = Closed(reply[0].decode())
         return (word, reply[1], reply[2]) if word is Closed.CLOSED else (word, 0, 0)
 
@@ -194,20 +247,30 @@ class Store:
     async def lane_status(self, lane: int) -> LaneStatus | None:
         """The lane's own numbers, or None when Redis has lost them."""
         with redis_errors():
-            epoch, position, applied = await command(
-                self._client, "HMGET", keys.lane(lane), "epoch", "position", "applied"
-            )
-        if epoch is None or position is None:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                # The server's name first: what is read after it, or written for it, is of that server or a later one.
+                pipeline.info("server")
+                pipeline.hmget(keys.lane(lane), ["epoch", "position", "applied"])
+                server, (word, position, applied) = await pipeline.execute()
+        if word is None or position is None:
             return None
-        return LaneStatus(epoch=epoch.decode(), position=int(position), applied=int(applied or 0))
+        epoch, has_run_id, run_id = word.decode().partition("@")
+        return LaneStatus(
+            epoch=epoch,
+            position=int(position),
+            applied=int(applied or 0),
+            run_id=run_id if has_run_id else None,
+            word=word.decode(),
+            server=server["run_id"],
+        )
 
     async def begin_lane(self, lane: int, epoch: str) -> None:
         """Write a lane that has never been used; what is there already stays as it is."""
+        send = self._send if self._changing is None else partial(self._changing.call, epoch_at=3)
         with redis_errors():
-            async with self._client.pipeline(transaction=True) as pipeline:
-                for field, value in (("epoch", epoch), ("position", 0), ("applied", 0)):
-                    pipeline.hsetnx(keys.lane(lane), field, str(value))
-                await pipeline.execute()
+            for name in ("position", "applied"):
+                await self._send("HSETNX", keys.lane(lane), name, 0)
+            await send("HSETNX", keys.lane(lane), "epoch", epoch)  # last: from now on it serves
 
     async def fence(self, lane: int) -> None:
         """Take the lane's epoch away, so that every script refuses it until the lane is rebuilt."""
@@ -232,11 +295,12 @@ class Store:
             "remaining_count",
             "remaining_fen",
             "invited",
+            "ack",
             "luckiest_user",
             "luckiest_value",
         ]
         with redis_errors():
-            state, count, total, remaining, remaining_fen, invited, user, value = await self._send_kept(
+            state, count, total, remaining, remaining_fen, invited, ack, user, value = await self._send_kept(
                 "HMGET", keys.packet(packet_id), *names
             )
         if state is None or state == b"loading":
@@ -248,6 +312,7 @@ class Store:
             remaining_count=int(remaining),
             remaining_fen=int(remaining_fen),
             invited=invited is not None,
+            ack=None if ack is None else Ack(ack.decode()),
             luckiest=None if user is None else claim_row(user, value),
         )
 
@@ -282,6 +347,10 @@ class Store:
             start += len(page)
             if len(page) < _SHARES_PAGE:
                 return
+
+
+def _nobody_listens(_lane: int) -> None:
+    pass
 
 
 def claim_row(user: bytes, value: bytes) -> ClaimRow:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from engine import keys
 from engine.clients import command
@@ -25,9 +26,12 @@ class EventStream:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._untold: dict[int, int] = {}
 
     async def read(self, lane: int, after: int, *, entries_max: int, block_ms: int) -> list[Entry]:
         """Entries after a position, waiting up to ``block_ms`` for the first. Raises UnreadableEventError."""
+        if lane in self._untold:
+            await self.discard(lane, self._untold[lane], [], retention_ms=0)
         words = ("COUNT", entries_max, "BLOCK", block_ms, "STREAMS", keys.events(lane), f"{after}-0")
         with redis_errors():
             reply = await command(self._client, "XREAD", *words)
@@ -40,18 +44,42 @@ class EventStream:
             reply = await command(self._client, "XRANGE", keys.events(lane), f"({after}-0", end, "COUNT", entries_max)
         return _entries(reply)
 
+    async def joins_up_to(self, lane: int, position: int) -> int:
+        """The position up to which the stream holds everything after ``position``. Raises UnreadableEventError."""
+        while joined_on := joined(position, await self.page(lane, after=position)):
+            position = joined_on[-1].position
+        return position
+
     async def discard(self, lane: int, position: int, ended: Sequence[int], *, retention_ms: int) -> None:
         """Let go of what is applied: entries up to ``position``, and after a while the packets that have ended.
 
         Until the ledger has a packet's end its keys stay, so that nobody takes it for one that was never opened.
         """
         with redis_errors():
-            async with self._client.pipeline(transaction=True) as pipeline:
+            # Not one transaction: a Redis that is out of memory refuses what may grow, and so all of a transaction with
+            # an HSET in it, but lets go of things. While ``applied`` is behind, claims stop sooner.
+            async with self._client.pipeline(transaction=False) as pipeline:
                 for packet in ended:
                     for name in (keys.packet, keys.claims, keys.recipients):
                         pipeline.pexpire(name(str(packet)), retention_ms)
                 pipeline.xtrim(keys.events(lane), minid=f"{position + 1}-0", approximate=False)
                 pipeline.hset(keys.lane(lane), "applied", str(position))
+                replies = await pipeline.execute(raise_on_error=False)
+            self._untold.pop(lane, None)
+            if isinstance(replies[-1], OutOfMemoryError):
+                self._untold[lane] = position  # and is told with the next reading
+                replies.pop()
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+
+    async def forget(self, packets: Sequence[int], *, retention_ms: int) -> None:
+        """Let go, after a while, of packets whose end the ledger has got otherwise than from the stream."""
+        with redis_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for packet in packets:
+                    for name in (keys.packet, keys.claims, keys.recipients):
+                        pipeline.pexpire(name(str(packet)), retention_ms)
                 await pipeline.execute()
 
     async def discard_applied(self, lane: int, checkpoint: int, *, retention_ms: int) -> None:
@@ -62,6 +90,15 @@ class EventStream:
             ended = [packet for entry in entries for packet in ended_in(entry.event)]
             await self.discard(lane, after, ended, retention_ms=retention_ms)
         await self.discard(lane, checkpoint, [], retention_ms=retention_ms)
+
+
+def joined(position: int, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries up to the first that does not join on to the one before it; the first to ``position``."""
+    for place, entry in enumerate(entries):
+        if entry.position - entry.event.changes != position:
+            return entries[:place]
+        position = entry.position
+    return entries
 
 
 def ended_in(event: Event) -> list[int]:

@@ -14,6 +14,7 @@ from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
 from engine.ports import check_port_free, free_port
 from engine.reach import with_urls
+from engine.records import Ack
 from engine.service import Worker
 from engine.settings import Settings
 from engine.supervisor import Supervisor
@@ -59,7 +60,9 @@ async def up(
 
 async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settings) -> Settings:
     """Start the embedded servers that the settings do not replace; gives the settings with all URLs."""
-    redis, postgres = EmbeddedRedis(held), EmbeddedPostgres(held)
+    # By itself once a second, its log is on the disk too late for an acknowledgement to wait for it.
+    appendfsync = "always" if settings.ack is Ack.FSYNC else "everysec"
+    redis, postgres = EmbeddedRedis(held, appendfsync=appendfsync), EmbeddedPostgres(held)
     needed = [server for server, url in ((postgres, settings.database_url), (redis, settings.redis_url)) if url is None]
     if needed:
         await supervisor.start(*needed)
@@ -84,7 +87,9 @@ async def _start_workers(
     # One first: it writes the lanes that are new, so that the others find them; and stops last.
     await supervisor.start(worker("persist", _DRAIN_S))
     await supervisor.start(worker("sweep", 10.0))
-    await supervisor.start(*(worker(f"serve-{number}", 20.0) for number in range(1, settings.workers + 1)))
+    await supervisor.start(
+        *(worker(f"serve-{number}", 20.0 + settings.drain_delay_s) for number in range(1, settings.workers + 1))
+    )
 
 
 def _variables(settings: Settings) -> dict[str, str]:
@@ -93,6 +98,7 @@ def _variables(settings: Settings) -> dict[str, str]:
         "HONGBAO_REDIS_URL": settings.redis_url or "",
         "HONGBAO_DATABASE_URL": settings.database_url or "",
         "HONGBAO_DATA_DIR": str(settings.data_dir),
+        "HONGBAO_RECOVER_AUTOMATICALLY": "false" if settings.recover_automatically is False else "true",
         "HONGBAO_HOST": settings.host,
         "HONGBAO_PORT": str(settings.port),
     }
@@ -108,6 +114,8 @@ def _with_port(settings: Settings) -> Settings:
 async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
     deadline_s = time.monotonic() + _READY_S_MAX
     while (reason := await asyncio.to_thread(_unready, base_url, context)) is not None:
+        if "being rebuilt" in reason:  # of a large lane that may take a while, and it is under way
+            deadline_s = time.monotonic() + _READY_S_MAX
         if time.monotonic() > deadline_s:
             raise OperatorError(f"{base_url} is not ready after {_READY_S_MAX:.0f} s: {reason}")
         await asyncio.sleep(_READY_POLL_S)

@@ -9,10 +9,13 @@ from redis.asyncio import Redis
 
 from engine import epochs, keys
 from engine.clients import command, database_pool
+from engine.connections import word_of
 from engine.errors import RecoveringError
+from engine.fencing import REBUILDING, run_id
 from engine.lanes import new_packet_number
 from engine.records import Outcome
 from engine.store import LaneStatus, Store
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -73,8 +76,65 @@ async def test_a_lane_of_another_epoch_is_named_and_refuses(pool: asyncpg.Pool, 
     knowing = Store(redis, begun)
     with pytest.raises(RecoveringError):
         await knowing.claim(1, {new_packet_number(1): ["bob"]}, backlog_max=10)
-    (other_lane,) = await knowing.claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)
+    (other_lane,) = (await knowing.claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)).results
     assert other_lane.outcome is Outcome.MISSING
+
+
+async def test_a_lane_that_is_being_rebuilt_or_was_not_verified_on_this_server_is_named(
+    pool: asyncpg.Pool, store: Store, redis: Redis
+) -> None:
+    begun = await epochs.begin(pool, store, 2)
+    await command(redis, "HSET", keys.lane(0), "epoch", REBUILDING + begun[0])
+    await command(redis, "HSET", keys.lane(1), "epoch", word_of(begun[1], "another-server"))
+    assert await epochs.fenced(pool, store) == [
+        "Lane 0 is fenced: it is being rebuilt from the ledger.",
+        "Lane 1 is fenced: Redis was restarted and is not compared with the ledger yet.",
+    ]
+    await command(redis, "HSET", keys.lane(1), "epoch", word_of(begun[1], await run_id(redis)))
+    assert len(await epochs.fenced(pool, store)) == 1
+
+
+class TestWatch:
+    """What a process learns of lanes that change under it."""
+
+    @pytest.fixture
+    async def watched(self, pool: asyncpg.Pool, store: Store) -> AsyncIterator[tuple[dict[int, str], list[int]]]:
+        """The epochs a process knows, and the lanes it was told to forget, after the first look."""
+        known, forgotten = await epochs.begin(pool, store, 2), list[int]()
+        watch = epochs.Watch(pool, store, known, forgotten.append)
+        store.on_fenced = watch.wake
+        task = asyncio.create_task(watch.run())
+        await wait_until(lambda: sorted(forgotten) == [0, 1], what="the first look")
+        forgotten.clear()
+        yield known, forgotten
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_new_epoch_is_learnt_and_its_lane_forgotten(
+        self, pool: asyncpg.Pool, redis: Redis, watched: tuple[dict[int, str], list[int]]
+    ) -> None:
+        known, forgotten = watched
+        await pool.execute("UPDATE lanes SET epoch = 'new' WHERE lane = 1")
+        await command(redis, "HSET", keys.lane(1), "epoch", REBUILDING + "new")
+        await wait_until(lambda: known[1] == "new", what="learning the epoch")
+        assert forgotten == []  # the lane gives nothing yet that could contradict what is remembered
+        await command(redis, "HSET", keys.lane(1), "epoch", "new@server")
+        await wait_until(lambda: forgotten == [1], what="forgetting the lane")
+
+    async def test_a_lane_that_refuses_is_looked_at_soon(
+        self, pool: asyncpg.Pool, store: Store, watched: tuple[dict[int, str], list[int]]
+    ) -> None:
+        known, _ = watched
+        await pool.execute("UPDATE lanes SET epoch = 'new' WHERE lane = 1")
+        store.on_fenced(1)
+        await wait_until(lambda: known[1] == "new", what="learning the epoch")
+
+    async def test_another_server_makes_it_forget(
+        self, redis: Redis, watched: tuple[dict[int, str], list[int]]
+    ) -> None:
+        known, forgotten = watched
+        await command(redis, "HSET", keys.lane(0), "epoch", word_of(known[0], "another-server"))
+        await wait_until(lambda: forgotten == [0], what="forgetting the lane")
 
 
 async def test_a_lane_that_was_set_back_is_named(pool: asyncpg.Pool, store: Store) -> None:

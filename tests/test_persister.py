@@ -197,10 +197,10 @@ async def test_it_outlives_what_the_driver_calls_an_error_of_its_own(
     """asyncpg raises it when the server hangs up between two steps of one statement."""
     apply, failures = Ledger.apply, [asyncpg.InternalClientError("cannot switch to state 11")]
 
-    async def apply_later(*arguments: Any) -> Applied:  # noqa: ANN401  # those of Ledger.apply
+    async def apply_later(*arguments: Any, **named: Any) -> Applied:  # noqa: ANN401  # those of Ledger.apply
         if failures:
             raise failures.pop()
-        return await apply(*arguments)
+        return await apply(*arguments, **named)
 
     monkeypatch.setattr(Ledger, "apply", apply_later)
     sent = await send(engine, count=5)

@@ -62,15 +62,15 @@ class DyingStore(Store):
     """Loads so many chunks and then fails, as a process that crashes in the middle."""
 
     def __init__(self, engine: Engine, chunks: int) -> None:
-        super().__init__(engine.redis, engine.store._epochs)
+        super().__init__(engine.redis, engine.store.epochs, engine.store._claiming)
         self._chunks = chunks
 
-    async def open(self, chunk: Chunk, *, not_after_ms: int) -> tuple[Opened, int]:
+    async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
         """Open, or die."""
         if self._chunks == 0:
             raise UnavailableError("died")
         self._chunks -= 1
-        return await super().open(chunk, not_after_ms=not_after_ms)
+        return await super().open(chunk, not_after_ms=not_after_ms, epoch=epoch)
 
 
 async def test_what_is_paid_for_and_not_open_is_opened_once(engine: Engine, settings: Settings) -> None:

@@ -14,8 +14,18 @@ UPDATE lanes SET begun = TRUE WHERE lane = $1
 -- checkpoint --
 SELECT position FROM lanes WHERE lane = $1
 
--- epoch --
-SELECT epoch FROM lanes WHERE lane = $1
-
 -- lease --
 SELECT pg_try_advisory_lock($1, $2)
+
+-- lane --
+SELECT epoch, run_id, position FROM lanes WHERE lane = $1
+
+-- note_run_id --
+UPDATE lanes SET run_id = $4 WHERE lane = $1 AND epoch = $2 AND position = $3
+
+-- had_epoch --
+SELECT EXISTS (SELECT FROM lanes WHERE lane = $1 AND epoch = $2)
+    OR EXISTS (SELECT FROM recoveries WHERE lane = $1 AND epoch_before = $2)
+
+-- wait_for_lease --
+SELECT pg_advisory_lock($1, $2)

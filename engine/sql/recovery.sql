@@ -1,0 +1,36 @@
+-- Rebuilding a lane of Redis from the ledger.
+
+-- lock --
+SELECT epoch, position FROM lanes WHERE lane = $1 FOR UPDATE
+
+-- begin --
+INSERT INTO recoveries (lane, epoch_before, epoch, position, reason, changes_lost, started_at_ms)
+VALUES ($1, $2, $3, $4, $5, $6, floor(extract(epoch FROM clock_timestamp()) * 1000))
+RETURNING recovery_id
+
+-- new_epoch --
+UPDATE lanes SET epoch = $2, run_id = $3 WHERE lane = $1
+
+-- end --
+UPDATE recoveries
+SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000), packets = $2, claims = $3, shares_left = $4
+WHERE recovery_id = $1
+
+-- open_packets --
+SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, expires_at_ms, ack
+FROM packets WHERE state = 'open' AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
+
+-- claims --
+-- Who has which share of these packets. Claims in quarantine count as given, whatever became of them: somebody was told
+-- that they have the share, and it must not be given to another.
+SELECT from_account AS packet_id, slot, owner AS user_id, amount_fen, at_ms, FALSE AS set_aside
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = ANY ($1::bigint[])
+UNION ALL
+SELECT packet_id, slot, user_id, amount_fen, at_ms, TRUE
+FROM quarantine
+WHERE kind = 'claim' AND packet_id = ANY ($1::bigint[]) AND slot IS NOT NULL AND NOT EXISTS (
+    SELECT FROM transfers
+    WHERE transfers.kind = 'claim' AND from_account = quarantine.packet_id AND transfers.slot = quarantine.slot
+)
+ORDER BY packet_id, slot
