@@ -17,6 +17,7 @@ from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.engine import Engine
 from engine.settings import Settings
+from tests.books import Books
 from tests.lane import Lane, lane_on
 from tests.waiting import wait_until
 
@@ -133,6 +134,17 @@ async def database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A migrated database of the test's own, dropped afterwards."""
     async for url in _database(postgres_server.url, _TEMPLATE):
         yield url
+
+
+@pytest.fixture
+async def books(database_url: str) -> AsyncIterator[Books]:
+    """The first of two lanes of a ledger by itself."""
+    from engine.epochs import SQL
+
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(SQL["add_lanes"], [0, 1], ["epoch-0", "epoch-1"])
+    yield Books(connection=connection)
+    await connection.close()
 
 
 @pytest.fixture

@@ -92,7 +92,10 @@ def test_a_wrong_command_line_exits_with_2(words: list[str]) -> None:
 MISTAKES = [
     ({"HONGBAO_LANES": "abc"}, "HONGBAO_LANES cannot be used"),
     ({"HONGBAO_LANES": "0"}, "HONGBAO_LANES cannot be used"),
-    ({"HONGBAO_ACK": "whatever"}, "HONGBAO_ACK cannot be used: Input should be 'memory'"),
+    (
+        {"HONGBAO_ACK": "whatever"},
+        "HONGBAO_ACK cannot be used: Input should be 'memory', 'fsync', 'replica' or 'ledger'",
+    ),
     ({"HONGBAO_REDIS_URL": "http://127.0.0.1"}, "HONGBAO_REDIS_URL cannot be used: it must begin with redis://"),
     ({"HONGBAO_REDIS_URL": "nonsense"}, "HONGBAO_REDIS_URL cannot be used: it must begin with redis://"),
     ({"HONGBAO_REDIS_URL": "redis://u:hidden@h:x/0"}, "HONGBAO_REDIS_URL cannot be used: its port"),
@@ -191,9 +194,6 @@ def test_a_token_that_cannot_be(tmp_path: Path) -> None:
     said = sentence(hongbao(*words, "--user", "bob", "--scope", "claim", "--scope", "root"))
     assert said == "There is no scope 'root'; the scopes are send, claim, act, admin."
     assert hongbao(*words, "--user", "bob", "--ttl-s", "0").returncode == 2
-
-
-def test_a_token_made_before_the_first_start_and_one_made_later_both_open(
     assert sentence(hongbao(*words, "--user", "bob", "--ttl-s", "2592001")).startswith("A token may hold for at most")
     assert sentence(hongbao(*words, "--user", "bob", "--key-id", "new")).startswith("No secret has the key id 'new'")
 
@@ -228,6 +228,9 @@ def test_secrets_that_cannot_be_used_are_not_told(tmp_path: Path) -> None:
     said = sentence(hongbao(*words))
     assert "chmod 600" in said
     assert "hush" not in said
+
+
+def test_a_token_made_before_the_first_start_and_one_made_later_both_open(
     tmp_path: Path, servers: dict[str, str]
 ) -> None:
     words = ("token", "--user", "bob", "--data-dir", tmp_path / "data")
