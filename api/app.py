@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.dispatch import Front, Operation, PathApp
+from api.limits import Limits
 from api.openapi import document
 from api.problems import answer_to
 from api.routes import ROUTES
@@ -32,11 +33,12 @@ def create_app(settings: Settings) -> Starlette:
     Raises OperatorError when the tokens' secrets cannot be used; starting raises it when a server is missing.
     """
     verifier = Verifier(keyring.load(settings), leeway_s=settings.token_leeway_s, ttl_s_max=settings.token_ttl_s_max)
-    front = Front(settings, verifier, document(ROUTES))
+    front = Front(settings, verifier, document(ROUTES), Limits(settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with Engine.open(settings) as front.engine:
+            await front.engine.acks.check()
             flusher = asyncio.create_task(_flush(front))
             try:
                 yield

@@ -1,23 +1,30 @@
 """Group commit for claims: while a script call is under way, the claims that arrive wait and go together in the next.
 
 An idle lane's claim leaves in the same turn of the event loop; a busy lane is asked once a millisecond, or sooner for
-many. What waits is bounded; past it a claim is refused before it reaches Redis.
+many. What waits is bounded, in number and in time: while the oldest has waited too long, a claim is refused before it
+reaches Redis, so that those that are taken are answered soon, however many ask.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from typing import NoReturn
 
 import structlog
 
 from engine import metrics
-from engine.errors import OverloadedError, UnavailableError
-from engine.records import ClaimResult
+from engine.acks import Acks
+from engine.connections import Lent
+from engine.errors import HongbaoError, OverloadedError, UnavailableError
+from engine.records import Ack, ClaimReply, ClaimResult
 from engine.settings import Settings
 from engine.store import Store
 
+Answer = ClaimResult | HongbaoError
+"""One claim's answer, or that it is not confirmed."""
 Deliver = Callable[[ClaimResult | Exception], None]
 """Takes one claim's answer, or what ``Store.claim`` raised."""
 
@@ -35,6 +42,7 @@ class _Singles:
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}
         self.size = 0
+        self.since_s = time.monotonic()
         self._deliveries: dict[str, list[Deliver]] = {}
 
     def add(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
@@ -46,17 +54,28 @@ class _Singles:
             self._deliveries[packet_id].append(deliver)
         self.size += 1
 
-    def resolve(self, results: Sequence[ClaimResult | Exception]) -> None:
-        result = iter(results)
-        for deliveries in self._deliveries.values():
-            for deliver in deliveries:
-                try:
-                    deliver(next(result))
-                except Exception:  # what is wrong with one answer must not keep the others from theirs
-                    _log.exception("an answer could not be delivered")
+    def resolve(self, answers: Sequence[ClaimResult | Exception]) -> None:
+        """Give everyone an answer."""
+        _deliver(zip(self._in_order(), answers, strict=True))
+
+    def resolve_some(self, answers: Mapping[int, Answer]) -> None:
+        """Give some their answers, by the places of their claims; the others' are to come."""
+        deliveries = list(self._in_order())
+        _deliver((deliveries[place], answer) for place, answer in answers.items())
+
+    def _in_order(self) -> Iterable[Deliver]:
+        return chain.from_iterable(self._deliveries.values())
 
     def fail(self, error: Exception) -> None:
         self.resolve([error] * self.size)
+
+
+def _deliver(answers: Iterable[tuple[Deliver, ClaimResult | Exception]]) -> None:
+    for deliver, answer in answers:
+        try:
+            deliver(answer)
+        except Exception:  # what is wrong with one answer must not keep the others from theirs
+            _log.exception("an answer could not be delivered")
 
 
 class _Order:
@@ -64,11 +83,19 @@ class _Order:
 
     def __init__(self, asked: Mapping[str, Sequence[str]], size: int) -> None:
         self.asked, self.size = asked, size
-        self.answer: asyncio.Future[list[ClaimResult]] = asyncio.get_running_loop().create_future()
+        self.since_s = time.monotonic()
+        self.answer: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
+        self._answers: dict[int, Answer] = {}
 
-    def resolve(self, results: list[ClaimResult]) -> None:
+    def resolve(self, answers: Sequence[Answer]) -> None:
         if not self.answer.done():
-            self.answer.set_result(results)
+            self.answer.set_result(answers)
+
+    def resolve_some(self, answers: Mapping[int, Answer]) -> None:
+        """As ``_Singles``; the one answer is given when all are there."""
+        self._answers.update(answers)
+        if len(self._answers) == self.size:
+            self.resolve([self._answers[place] for place in range(self.size)])
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
@@ -86,18 +113,33 @@ def _settle(answer: "asyncio.Future[ClaimResult]", result: ClaimResult | Excepti
 
 
 class Batcher:
-    """One lane's, in one process."""
+    """One lane's, in one process. While it refuses claims its lane is in ``full_lanes``.
 
-    def __init__(self, store: Store, lane: int, settings: Settings) -> None:
-        self._store, self._lane = store, lane
+    ``acks``: what answers wait for beyond the script's; without it for nothing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lane: int,
+        settings: Settings,
+        full_lanes: set[int] | None = None,
+        acks: Acks | None = None,
+    ) -> None:
+        self._store, self._lane, self._acks = store, lane, acks
         self._waiting: deque[_Singles | _Order] = deque()
         self._open = _Singles()  # the last of those that wait, if it still takes claims
         self._size = 0
         self._size_max = settings.claim_queue_max
+        self._wait_s_max = settings.claim_wait_ms_max / 1000
+        self._full_lanes = set() if full_lanes is None else full_lanes
         self._per_call_max = settings.claims_per_call_max
         self._calls_max = settings.calls_in_flight_max
         self._backlog_max = settings.backlog_max
         self._calls: set[asyncio.Task[None]] = set()
+        self._confirming: set[asyncio.Task[None]] = set()
+        self.unconfirmed = 0
+        """Claims that are decided and wait to be confirmed."""
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._last_call_s = 0.0
@@ -117,18 +159,22 @@ class Batcher:
 
         Raises OverloadedError when too many wait.
         """
-        self._admit(1)
         if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
+            self._check_wait()
+            self._admit(1)
             self._open = _Singles()
             self._waiting.append(self._open)
+        else:
+            self._admit(1)
         self._open.add(packet_id, user_id, deliver)
 
-    def claim_all(self, asked: Mapping[str, Sequence[str]]) -> "asyncio.Future[list[ClaimResult]]":
-        """Queue claims (packet -> users, at most 1,000 in all) that go in one call; results in the order of iteration.
+    def claim_all(self, asked: Mapping[str, Sequence[str]]) -> "asyncio.Future[Sequence[Answer]]":
+        """Queue claims (packet -> users, at most 1,000 in all) that go in one call; answers in the order of iteration.
 
         Raises OverloadedError when too many wait.
         """
         size = sum(map(len, asked.values()))
+        self._check_wait()
         self._admit(size)
         order = _Order(asked, size)
         self._waiting.append(order)
@@ -140,14 +186,28 @@ class Batcher:
         while self._calls or self._waiting:
             self._send()
             await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*self._confirming)
 
     def _admit(self, size: int) -> None:
         if self._closed:
             raise UnavailableError("This process is shutting down.")
-        if self._size + size > self._size_max:
-            raise OverloadedError("Too many claims are waiting.")
+        if self._size + self.unconfirmed + size > self._size_max:
+            self._refuse()
         self._size += size
         self._schedule()
+
+    def _check_wait(self) -> None:
+        """Once a batch, not once a claim: what joins a batch that is waiting already is bounded by its size."""
+        if self._is_late():
+            self._refuse()
+
+    def _is_late(self) -> bool:
+        return bool(self._waiting) and time.monotonic() - self._waiting[0].since_s > self._wait_s_max
+
+    def _refuse(self) -> NoReturn:
+        if self._waiting:  # which will leave, and then it is looked at again
+            self._full_lanes.add(self._lane)
+        raise OverloadedError("Too many claims are waiting, or for too long.")
 
     def _schedule(self) -> None:
         if self._scheduled or len(self._calls) >= self._calls_max:
@@ -174,6 +234,8 @@ class Batcher:
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
             call.add_done_callback(self._sent)
+        if self._lane in self._full_lanes and self._size < self._size_max and not self._is_late():
+            self._full_lanes.discard(self._lane)
 
     def _sent(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -182,13 +244,53 @@ class Batcher:
 
     async def _call(self, batch: _Singles | _Order) -> None:
         started_s = time.perf_counter()
+        acks, lent = self._acks, self._store.lend()
         try:
-            results = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max)
+            reply = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max, lent=lent)
+            waiting = {} if acks is None else acks.waiting(batch.asked, reply)
         except Exception as error:
+            _give_back(lent)
             batch.fail(error)  # whatever it is, everyone who waits must hear of it
             return
-        batch.resolve(results)
+        results = reply.results
+        if acks is not None and waiting:
+            self._confirm(acks, batch, reply, waiting, lent)
+        else:
+            _give_back(lent)
+            batch.resolve(results)
         metrics.SCRIPT_SECONDS.labels("claim").observe(time.perf_counter() - started_s)
         metrics.CLAIM_BATCH_SIZE.observe(batch.size)
         for outcome, count in Counter([result.outcome for result in results]).items():
             metrics.CLAIMS.labels(outcome.name.lower()).inc(count)
+
+    def _confirm(
+        self,
+        acks: Acks,
+        batch: _Singles | _Order,
+        reply: ClaimReply,
+        waiting: dict[Ack, list[int]],
+        lent: Lent | None,
+    ) -> None:
+        """Answer those that wait for nothing, and see to the others while the next calls go on."""
+        later = frozenset(chain.from_iterable(waiting.values()))
+        batch.resolve_some({place: result for place, result in enumerate(reply.results) if place not in later})
+        self.unconfirmed += len(later)
+
+        def tell(places: Sequence[int], failed: HongbaoError | None) -> None:
+            self.unconfirmed -= len(places)
+            batch.resolve_some({place: failed or reply.results[place] for place in places})
+
+        async def confirm() -> None:
+            try:
+                await acks.confirm(self._lane, reply, waiting, lent, tell)
+            finally:
+                _give_back(lent)
+
+        task = asyncio.create_task(confirm())
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+
+
+def _give_back(lent: Lent | None) -> None:
+    if lent is not None:
+        lent.give_back()

@@ -98,6 +98,12 @@ class OpeningError(UnavailableError):
     code = "opening"
 
 
+class UnconfirmedError(UnavailableError):
+    """The claim was decided and stands, but it is not yet as safe as it was asked to be: ask again for the answer."""
+
+    code = "unconfirmed"
+
+
 class OperatorError(HongbaoError):
     """Something only the operator can mend (a server, a URL, a port, a schema). The CLI prints it and exits 1."""
 
