@@ -1,24 +1,31 @@
 """One HTTP/1.1 connection: uvicorn's own, with a short way for plain claims and bounds on what is not yet a request.
 
 A plain claim (``api.fast_claims``) is answered from the parser's callbacks: no scope, no task, no ASGI messages. All
-else is uvicorn's, and so is a plain claim that comes while the one before it is not answered.
+else is uvicorn's, and so is a plain claim that comes while the one before it is not answered. What is over a bound
+(``api.limits``) is refused from the parser's callbacks too.
 """
 
 import asyncio
-from collections.abc import Callable, Sized
+import fcntl
+import struct
+import termios
 from time import monotonic
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.answers import JSON, Answer
-from api.fast_claims import LATER, FastClaims
+from api.answers import Answer
+from api.bodies import has_body
+from api.dispatch import refusing
+from api.fast_claims import LATER, REFUSED, FastClaims
+from api.limits import CLAIMS_WAITING, CONNECTIONS, OVERLOADED, TOO_SOON, Limits
+from api.prepared import Outbox, Prepared, whole
 from api.problems import HeadTooLargeError, MalformedError, answer_to
+from api.stand_ins import Deaf, Flow, Plain, Refusal
 from engine.errors import HongbaoError
 
 HEADERS_MAX = 100
@@ -30,81 +37,10 @@ HEAD_S_MAX = 10
 """How long they may take to arrive."""
 IDLE_S_MAX = 75
 """How long a connection is kept without a request."""
-
-
-class Outbox:
-    """Answers that are known as soon as they are asked for, written together once all that has arrived is read.
-
-    Written one by one, each would wake the client for one answer; that costs the writer more than all the rest.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Connection, bytes]] = []
-
-    def put(self, connection: "Connection", body: bytes) -> None:
-        """Have the body of a 200 written in this turn of the loop."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._waiting.append((connection, body))
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for connection, body in waiting:
-            connection.write_body(body)
-
-
-class Prepared:
-    """The bytes before a claim's answer, the same for a whole second, whose date they carry."""
-
-    def __init__(self, state: ServerState) -> None:
-        self._state = state
-        self._defaults: list[tuple[bytes, bytes]] | None = None
-        self._head = b""
-
-    @property
-    def head(self) -> bytes:
-        """Status line and headers of a 200 up to the number in content-length."""
-        if self._state.default_headers is not self._defaults:
-            self._defaults = self._state.default_headers
-            self._head = _head(200, [*self._defaults, *JSON])
-        return self._head
-
-
-class _Plain:
-    """A plain claim in the place of uvicorn's cycle: as long as it is not complete, later requests queue."""
-
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
-
-    def __init__(self) -> None:
-        self.message_event = asyncio.Event()  # uvicorn sets it when the client is gone; nobody waits
-        self.keep_alive, self.response_complete, self.disconnected = True, True, False
-
-
-class _Refusal(_Plain):
-    """What is not a request, in the place of uvicorn's cycle: it is refused after the answers to what came before."""
-
-    __slots__ = ("_refuse",)
-
-    def __init__(self, refuse: Callable[[], None]) -> None:
-        super().__init__()
-        self.response_complete, self._refuse = False, refuse
-
-    async def run_asgi(self, _app: object) -> None:
-        """Its turn has come."""
-        self._refuse()
-
-
-class _Flow(FlowControl):
-    """Reads no further while requests wait that have been read; uvicorn's own would, once for each it answers."""
-
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        """Read on, if there is nothing left to begin."""
-        if not self._pipeline:
-            super().resume_reading()
+TURNED_AWAY_S = 1.0
+"""So long a connection that was one too many may take to read that it was."""
+LAST_S, LAST_TRIES_MAX = 0.1, 20
+"""When the process stops, a connection that is not owed an answer has so long to ask, or, if it is asking, to end."""
 
 
 class Connection(HttpToolsProtocol):
@@ -115,6 +51,7 @@ class Connection(HttpToolsProtocol):
         fast_claims: FastClaims,
         prepared: Prepared,
         outbox: Outbox,
+        limits: Limits,
         *,
         config: Config,
         server_state: ServerState,
@@ -123,7 +60,10 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._take, self._prepared, self._outbox = fast_claims.take, prepared, outbox
-        self._plain = _Plain()
+        self._limits = limits
+        self._gate = None if limits.by_address is None else limits.answer_by_address
+        self._is_held = self._asked_too_soon = self._is_stopping = False
+        self._plain = Plain()
         self._begun: RequestResponseCycle | None = None
         self._is_without_cycle = False
         # In the lines before a body, or in those that may come after it.
@@ -134,7 +74,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client is there."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = Flow(transport, self.pipeline)
+        if len(self.connections) > self._limits.connections_max:
+            self._turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone. uvicorn tells only the last of its requests, and the first may be the one under way."""
@@ -201,10 +143,22 @@ class Connection(HttpToolsProtocol):
             self._is_without_cycle = True  # it is about to be read again
             return
         cycle = self.cycle
+        refusal = None if self._gate is None else self._refusal_by_address()
         # Only if no answer is owed before this one, and the client takes what it is sent.
-        if (cycle is None or cycle.response_complete) and not self.flow.write_paused and self._is_taken():
+        is_next = (cycle is None or cycle.response_complete) and not self.flow.write_paused
+        if is_next and refusal is None and self._is_taken():
             self._is_without_cycle = True
             return
+        if refusal is None:
+            refusal = self._limits.answer_when_full(len(self.tasks), self.url)
+        if is_next and refusal is not None and self._can_refuse_at_once():
+            self._is_without_cycle = True
+            self._refuse_at_once(refusal)
+            return
+        self._begin_cycle(self.app if refusal is None else refusing(refusal))
+
+    def _begin_cycle(self, app: Any) -> None:  # noqa: ANN401 - an ASGI application, by Starlette's types or by uvicorn's
+        """Have uvicorn make a task of the request, or queue it."""
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -212,7 +166,11 @@ class Connection(HttpToolsProtocol):
         self.expect_100_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in headers
         )
+        before, self.app = self.app, app  # which is the only place where uvicorn looks for it
         super().on_headers_complete()
+        self.app = before
+        if self._is_stopping:
+            self.cycle.keep_alive = False
         self.headers = []  # lines that come after the body are not the request's headers
 
     def on_chunk_header(self) -> None:
@@ -248,7 +206,7 @@ class Connection(HttpToolsProtocol):
             else:
                 is_owing = False
         if is_owing:
-            refusal: Any = _Refusal(self._refuse)
+            refusal: Any = Refusal(self._refuse)
             self.cycle = refusal
             self.pipeline.appendleft((refusal, self.app))
         else:
@@ -260,6 +218,37 @@ class Connection(HttpToolsProtocol):
         s_max = HEAD_S_MAX if self._is_in_lines and not is_owing else IDLE_S_MAX
         if now_s - self._quiet_since_s > s_max and (self.flow.write_paused or not is_owing):
             self.transport.abort()
+
+    def read_on(self, *, is_overloaded: bool) -> bool:
+        """Its turn to be read again has come; False if it is gone. What was asked before this was asked too soon."""
+        self._is_held = False
+        if self.transport.is_closing():
+            return False
+        self._asked_too_soon = is_overloaded and _unread(self.transport) > 0
+        self.flow.resume_reading()
+        return True
+
+    def shutdown(self) -> None:
+        """The process stops: what was asked is answered, what is being asked too, each connection's last as its last.
+
+        A client that keeps asking so learns from an answer that it must go elsewhere, not from a closed connection.
+        """
+        self._is_stopping = True
+        self._take = _take_nothing  # type: ignore[assignment]
+        if self._is_owing():
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LAST_S, self._close_if_silent, LAST_TRIES_MAX)
+
+    def _close_if_silent(self, tries_left: int) -> None:
+        if self.transport.is_closing() or self._is_owing():
+            return
+        is_asking = self._is_in_lines or self.flow.read_paused or _unread(self.transport) > 0
+        if is_asking and tries_left:
+            self.flow.resume_reading()
+            self.loop.call_later(LAST_S, self._close_if_silent, tries_left - 1)
+        else:
+            self.transport.close()
 
     def write_body(self, body: bytes) -> None:
         """Write the answer to a plain claim that has one."""
@@ -274,19 +263,83 @@ class Connection(HttpToolsProtocol):
     def _is_too_large(self) -> bool:
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > HEAD_BYTES_MAX
 
+    def _turn_away(self) -> None:
+        """One too many: it is told so, and has a moment to read it; what it sends in the meantime is thrown away."""
+        self._limits.refused[CONNECTIONS] += 1
+        self.connections.discard(self)
+        self.parser = Deaf()  # type: ignore[assignment]
+        if self._limits.turned_away >= self._limits.turned_away_max:
+            self.loop.call_soon(self.transport.abort)  # not while it is being made
+            return
+        self._limits.turned_away += 1
+        self.transport.write(whole(OVERLOADED, self.server_state.default_headers, is_last=True))
+        self.loop.call_soon(self._say_no_more)  # not now: uvloop would end what it has not begun to write
+        self.loop.call_later(TURNED_AWAY_S, self._end_turned_away)
+
+    def _say_no_more(self) -> None:
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _end_turned_away(self) -> None:
+        self._limits.turned_away -= 1
+        self.transport.abort()
+
+    def _refusal_by_address(self) -> Answer | None:
+        peer = self.client[0] if self.client else ""
+        return self._limits.answer_by_address(peer, self.parser.get_method(), self.url, self.headers)
+
+    def _can_refuse_at_once(self) -> bool:
+        """Whether nothing has to be read or closed after the refusal."""
+        parser = self.parser
+        is_kept = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not self._is_stopping
+        return is_kept and not has_body(dict(self.headers))
+
+    def _refuse_at_once(self, answer: Answer) -> None:
+        """Without a task; and the connection is not read again before its turn comes."""
+        if answer is OVERLOADED:
+            self.transport.write(self._prepared.overloaded)
+        else:
+            self.transport.write(self._bytes_of(answer))
+        self._quiet_since_s = monotonic()
+        self._hold()
+
+    def _hold(self) -> None:
+        if not self._is_held and not self._is_stopping:
+            self._is_held = True
+            self.flow.pause_reading()
+            self._limits.room.hold(self)
+
     def _is_taken(self) -> bool:
         parser = self.parser
         if not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return False
+        if self._asked_too_soon and self._is_refused_again():
+            return True
         # Before it is known, for it may be answered before `take` returns.
         before, self.cycle = self.cycle, self._plain  # type: ignore[assignment]
         self._plain.response_complete = False
         taken = self._take(parser.get_method(), self.url, self.headers, self._deliver)
-        if taken is None:
+        if taken is LATER:
+            return True
+        if taken is None or taken is REFUSED:
             self.cycle, self._plain.response_complete = before, True
+            return taken is REFUSED and self._is_refused_at_once()
+        self._outbox.put(self, taken)
+        return True
+
+    def _is_refused_at_once(self) -> bool:
+        self._limits.room.note_overload()
+        if not self._can_refuse_at_once():
+            return False  # the long way refuses it too
+        self._refuse_at_once(OVERLOADED)
+        return True
+
+    def _is_refused_again(self) -> bool:
+        self._asked_too_soon = False
+        if self._limits.is_probe(self.url) or not self._can_refuse_at_once():
             return False
-        if taken is not LATER:
-            self._outbox.put(self, taken)
+        self._limits.refused[TOO_SOON] += 1
+        self._refuse_at_once(OVERLOADED)
         return True
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -298,6 +351,10 @@ class Connection(HttpToolsProtocol):
             self.write_body(answer.body)
         else:
             self._write(self._bytes_of(answer))
+            if answer.body == OVERLOADED.body and not self._plain.disconnected:  # the first to find out that it is
+                self._limits.refused[CLAIMS_WAITING] += 1
+                self._limits.room.note_overload()
+                self._hold()
 
     def _write(self, answer: bytes) -> None:
         plain = self._plain
@@ -317,14 +374,20 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _bytes_of(self, answer: Answer) -> bytes:
-        head = _head(answer.status, [*self.server_state.default_headers, *answer.headers])
-        close = b"" if self._plain.keep_alive else b"connection: close\r\n"
-        return b"%b%d\r\n%b\r\n%b" % (head, len(answer.body), close, answer.body)
+        return whole(answer, self.server_state.default_headers, is_last=not self._plain.keep_alive)
 
 
-def _head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join([STATUS_LINE[status], *lines, b"content-length: "])
+def _take_nothing(*_arguments: object) -> None:
+    """In the place of ``FastClaims.take`` when every answer is its connection's last."""
+
+
+def _unread(transport: asyncio.Transport) -> int:
+    """How many bytes the system holds that were not read."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return 0
+    count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0]
+    return count
 
 
 # Told, never raised: an exception that is kept and raised again keeps what raised it.

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api import bodies
 from api.answers import Answer
 from api.auth import Access, Caller, caller_of
+from api.limits import Limits
 from api.meter import Meter
 from api.payloads import checked
 from api.problems import IdempotencyKeyRequiredError, WrongMethodError, answer_to
@@ -33,14 +34,17 @@ class Front:
     settings: Settings
     verifier: Verifier
     document: bytes
+    limits: Limits
     engine: Engine = field(init=False)
     meter: Meter = field(default_factory=Meter)
     in_flight: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    is_stopping: bool = False
 
     def flush(self) -> None:
         """Hand what was counted since the last time to the metrics."""
         self.meter.flush()
+        self.limits.flush()
         self.engine.packets.finished.flush()
 
     async def drained(self, timeout_s: float) -> bool:
@@ -97,6 +101,7 @@ class Operation:
     large_body: bool = False
     query: type[BaseModel] | None = None
     moves_money: bool = False
+    is_claim: bool = False
     problems: tuple[int, ...] = ()
 
     @property
@@ -148,6 +153,16 @@ async def respond(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
+def refusing(answer: Answer) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """An application that gives ``answer`` without a look at the request, once its body is out of the way."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(bodies.DisconnectedError):
+            await respond(await _rid_of_body(answer, scope, bodies.Reader(receive)), send)
+
+    return refuse
+
+
 async def _rid_of_body(answer: Answer, scope: Scope, reader: bodies.Reader) -> Answer:
     """Read what is left of a body nobody wanted; if there is too much of it, the connection closes after the answer."""
     if not bodies.has_body(dict(scope["headers"])) or await reader.discard():
@@ -165,6 +180,8 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
     reader.complete = not has_body
     problems: list[FieldProblem] = []
     caller = caller_of(operation.access, headers, front.verifier, problems)
+    if front.limits.users is not None and caller.user_id is not None:
+        front.limits.check_user(caller.user_id, is_claim=operation.is_claim)
     _check_path(path, problems)
     query = operation.query and checked(operation.query, bodies.query_of(scope, problems), problems)
     key = _idempotency_key(headers, problems) if operation.moves_money else ""

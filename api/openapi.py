@@ -19,6 +19,10 @@ _PATH_SCHEMAS = {
     "user_id": {"type": "string", "pattern": USER_ID_FORM, "description": "A user"},
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before asking again"}}
+_RATE = {
+    "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit that was met, its quota and window"},
+    "RateLimit": {"schema": {"type": "string"}, "description": "What is left of it, and seconds until there is more"},
+}
 
 
 def document(routes: Iterable[Operation]) -> bytes:
@@ -49,7 +53,7 @@ def statuses(row: Operation) -> list[int]:
     """Every status ``row`` can answer with, its success first."""
     failures = set(row.problems) | {500}
     if row.access is not None:
-        failures |= {400, 401}
+        failures |= {400, 401, 429, 503}
         # X-User-Id from a token without act is forbidden; a malformed one is named.
         failures |= {403, 422}
     if row.body is not None:
@@ -96,8 +100,8 @@ def _answer(row: Operation, status: int, references: dict[Any, Any]) -> dict[str
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if status != row.status:
         described["content"] = {"application/problem+json": {"schema": references[Problem]}}
-        if status == 503:
-            described["headers"] = _RETRY_AFTER
+        if status in (429, 503):
+            described["headers"] = _RETRY_AFTER if status == 503 else _RETRY_AFTER | _RATE
     elif row.answer is None:
         described["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:

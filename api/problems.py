@@ -78,6 +78,16 @@ class UnsupportedMediaTypeError(HongbaoError):
     code = "unsupported_media_type"
 
 
+class RateLimitedError(HongbaoError):
+    """The caller has spent its quota of ``policy``: ``quota`` in ``window_s``; ask again in ``retry_after_s``."""
+
+    code = "rate_limited"
+
+    def __init__(self, policy: str, quota: int, window_s: int, retry_after_s: int) -> None:
+        super().__init__(f"The limit {policy} is {quota} in {window_s} s; this one was not looked at.")
+        self.policy, self.quota, self.window_s, self.retry_after_s = policy, quota, window_s, retry_after_s
+
+
 class NotReadyError(HongbaoError):
     """The process cannot serve now. ``reasons``: one sentence each."""
 
@@ -114,12 +124,14 @@ KINDS: dict[type[Exception], Kind] = {
     InvalidFieldsError: Kind(422, "Some fields are not valid"),
     errors.IdempotencyKeyReusedError: Kind(422, "The key was used with another body", "Idempotency-Key"),
     HeadTooLargeError: Kind(431, "The request's line and headers are too large"),
+    RateLimitedError: Kind(429, "Too many requests"),
     NotReadyError: Kind(503, "Not ready"),
     errors.UnavailableError: Kind(503, "Not available now"),
-    errors.OverloadedError: Kind(503, "Too many claims at once"),
+    errors.OverloadedError: Kind(503, "Too much at once"),
     errors.BusyError: Kind(503, "The ledger must catch up first"),
     errors.RecoveringError: Kind(503, "The lane is being recovered"),
     errors.OpeningError: Kind(503, "The packet is still being opened"),
+    errors.UnconfirmedError: Kind(503, "The claim is not confirmed yet"),
 }
 INTERNAL = Kind(500, "Something went wrong on our side")
 _SAME_FOR_ALL: dict[type[Exception], str] = {
@@ -127,6 +139,8 @@ _SAME_FOR_ALL: dict[type[Exception], str] = {
     errors.UnknownPacketError: "No packet that you may see has this number.",
     # The cause is a server's own message, which is no client's business (/readyz tells it).
     errors.UnavailableError: "A server this depends on does not answer; nothing was decided.",
+    # Told by whichever bound is met first.
+    errors.OverloadedError: "This process has as much to do as it can answer in time; nothing was decided.",
 }
 """Details that do not depend on the case."""
 
@@ -190,6 +204,13 @@ def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
         return [(b"www-authenticate", b'Bearer realm="hongbao", error="insufficient_scope"')]
     if isinstance(error, WrongMethodError):
         return [(b"allow", error.allowed.encode())]
+    if isinstance(error, RateLimitedError):
+        # draft-ietf-httpapi-ratelimit-headers
+        return [
+            (b"retry-after", b"%d" % error.retry_after_s),
+            (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (error.policy.encode(), error.quota, error.window_s)),
+            (b"ratelimit", b'"%b";r=0;t=%d' % (error.policy.encode(), error.retry_after_s)),
+        ]
     if isinstance(error, errors.UnavailableError | NotReadyError):
         return [(b"retry-after", str(getattr(error, "retry_after_s", 1)).encode())]
     return []

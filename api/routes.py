@@ -31,6 +31,7 @@ ROUTES = (
         access=Access(("claim", "act"), for_user=True),
         body=ClaimBody,
         body_required=False,
+        is_claim=True,
         answer=ClaimAnswer,
         problems=(403, 404, 503),
     ),

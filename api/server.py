@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import ipaddress
+import resource
 import signal
 import socket
 import ssl
@@ -17,8 +18,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from api.app import create_app
-from api.connection import IDLE_S_MAX, Connection, Outbox, Prepared
+from api.connection import IDLE_S_MAX, Connection
+from api.dispatch import Front
 from api.fast_claims import FastClaims
+from api.limits import Limits
+from api.prepared import Outbox, Prepared
 from engine import metrics, tls
 from engine.errors import OperatorError
 from engine.ports import family_of
@@ -48,6 +52,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
                 "serving without TLS where others may listen in: only behind a proxy that has it", host=settings.host
             )
         app = create_app(settings)
+        _fit_descriptors(app.state.front.limits)
         # The lifespan is run here and not by the server, so that a failure to start is an exception, not a log line.
         async with app.router.lifespan_context(app):
             server = _Server(app, context)
@@ -82,7 +87,9 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         config.load()
         config.ssl = context
-        connection: Any = partial(Connection, FastClaims(app.state.front), Prepared(self.server_state), Outbox())
+        front: Front = app.state.front
+        self._front, self._told_to_stop_s = front, 0.0
+        connection: Any = partial(Connection, FastClaims(front), Prepared(self.server_state), Outbox(), front.limits)
         config.http_protocol_class = connection
 
     @contextlib.contextmanager
@@ -96,11 +103,17 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's own takes a second SIGINT for leave to go at once; nothing is gained by that here."""
-        self.should_exit = True
+        """Stop, once those who ask /readyz have had ``drain_delay_s`` to send their requests elsewhere.
+
+        uvicorn's own takes a second SIGINT for leave to go at once; nothing is gained by that here.
+        """
+        self.should_exit = self._front.is_stopping or not self._front.settings.drain_delay_s
+        self._front.is_stopping, self._told_to_stop_s = True, monotonic()
 
     async def on_tick(self, counter: int) -> bool:
         """What uvicorn does ten times a second, and once a second a look for connections that only sit there."""
+        if self._front.is_stopping and monotonic() - self._told_to_stop_s >= self._front.settings.drain_delay_s:
+            self.should_exit = True
         if counter % _TICKS_A_SECOND == 0:
             now_s = monotonic()
             for connection in list(self.server_state.connections):
@@ -119,6 +132,18 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         except OSError as error:
             raise OperatorError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from None
         yield listener
+
+
+def _fit_descriptors(limits: Limits) -> None:
+    """Raise the system's bound on open files as far as needed and allowed; take fewer connections if it is too low."""
+    wanted = limits.descriptors_for(limits.connections_max)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        limits.fit(soft)
+        if soft < wanted:
+            _log.warning("open files are few", files=soft, connections_max=limits.connections_max)
 
 
 def _spare_the_collector() -> None:

@@ -17,6 +17,8 @@ async def livez(_call: Call) -> Answer:
 
 async def readyz(call: Call) -> Answer:
     """The process can do its work: its servers answer and are what they should be."""
+    if call.front.is_stopping:
+        raise NotReadyError(["This process is stopping."])
     reasons = await call.engine.ready()
     if reasons:
         raise NotReadyError(reasons)

@@ -13,7 +13,8 @@ from starlette.types import Message, Receive, Scope
 from api.answers import Answer
 from api.app import create_app
 from api.dispatch import Front
-from api.fast_claims import LATER, FastClaims
+from api.fast_claims import LATER, REFUSED, FastClaims
+from api.limits import OVERLOADED
 from engine.settings import Settings
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -89,7 +90,7 @@ async def ask_short(fast_claims: FastClaims, asked: Asked) -> Reply | None:
     taken = fast_claims.take(asked.method.encode(), target, list(asked.headers), answers.put_nowait)
     if taken is None:
         return None
-    answer = await answers.get() if taken is LATER else Answer(200, taken)
+    answer = OVERLOADED if taken is REFUSED else await answers.get() if taken is LATER else Answer(200, taken)
     await asyncio.sleep(0)  # so that a second one would be here too
     assert answers.empty()
     return Reply(answer.status, (*answer.headers, (b"content-length", b"%d" % len(answer.body))), answer.body)

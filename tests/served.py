@@ -100,9 +100,11 @@ async def serving_here(settings: Settings) -> AsyncIterator[Served]:
         port = listener.getsockname()[1]
         task = asyncio.create_task(server.serve([listener]))
         await wait_until(lambda: server.started, what="the server listening")
-        yield Served(port=port, front=app.state.front, server=server, task=task, secret=load_secret(settings))
-        server.should_exit = True
-        await task
+        try:
+            yield Served(port=port, front=app.state.front, server=server, task=task, secret=load_secret(settings))
+        finally:
+            server.should_exit = True
+            await task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,12 @@
 """A real server process on a socket: crowds, large bodies, stopping, failing to start."""
 
 import asyncio
+import itertools
 import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import orjson
 import pytest
@@ -145,6 +147,83 @@ async def test_a_process_told_to_stop_answers_what_it_began(server: Server, numb
     assert "Traceback" not in errors
     assert '"event":"stopped"' in errors
     writer.close()
+
+
+@dataclass
+class Crowd:
+    """Clients who claim over kept connections, each as fast as it is answered, until an answer says it is the last."""
+
+    port: int
+    head: str
+    answered: int = 0
+    told_to_go: int = 0
+    cut_off: int = 0
+
+    async def run(self, count: int) -> None:
+        """All clients, to their end."""
+        await asyncio.gather(*(self._client(number) for number in range(count)))
+
+    async def _client(self, client: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for number in itertools.count():
+                writer.write(f"{self.head}x-user-id: user-{client}-{number}\r\n\r\n".encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                assert head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")), head
+                self.answered += 1
+                if b"connection: close" in head:
+                    self.told_to_go += 1
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.cut_off += 1
+        finally:
+            writer.close()
+
+
+async def test_a_stop_under_load_cuts_nobody_off(server: Server) -> None:
+    client, process = server
+    packet_id = await client.send("alice", total_fen=100_000, count=5_000)
+    token = client.as_backend()["authorization"]
+    head = f"POST /v1/packets/{packet_id}/claims HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\n"
+    crowd = Crowd(client.http.base_url.port or 0, head)
+    task = asyncio.create_task(crowd.run(200))
+    await wait_until(lambda: crowd.answered > 1_000, timeout_s=20, what="a thousand answers")
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(task, timeout=20)
+    assert (crowd.cut_off, crowd.told_to_go) == (0, 200)
+    assert await asyncio.wait_for(process.wait(), timeout=10) == 0
+    assert "Traceback" not in await errors_of(process)
+
+
+async def test_a_stop_is_told_before_it_begins(settings: Settings) -> None:
+    """So that a balancer that asks /readyz sends requests elsewhere while they can still be answered here."""
+    async with serving(settings.model_copy(update={"drain_delay_s": 1.0})) as (client, process):
+        packet_id = await client.send("alice", total_fen=100, count=1)
+        process.send_signal(signal.SIGTERM)
+
+        async def says_so() -> bool:
+            answer = await client.http.get("/readyz")
+            return answer.status_code == 503 and "stopping" in answer.json()["detail"]
+
+        await wait_until(says_so, what="/readyz saying that it stops")
+        assert (await client.claim(packet_id, "bob"))["outcome"] == "claimed"
+        assert (await client.http.get("/livez")).status_code == 200
+        assert process.returncode is None
+        assert await asyncio.wait_for(process.wait(), timeout=10) == 0
+
+
+async def test_a_second_signal_does_not_wait_for_the_delay(settings: Settings) -> None:
+    async with serving(settings.model_copy(update={"drain_delay_s": 300.0})) as (client, process):
+        process.send_signal(signal.SIGTERM)
+
+        async def says_so() -> bool:
+            return (await client.http.get("/readyz")).status_code == 503
+
+        await wait_until(says_so, what="/readyz saying that it stops")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), timeout=10) == 0
 
 
 async def test_connections_without_a_request_do_not_hold_a_stop(server: Server) -> None:

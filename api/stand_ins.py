@@ -1,0 +1,50 @@
+"""What a connection puts in the place of uvicorn's own parts."""
+
+import asyncio
+from collections.abc import Callable, Sized
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class Plain:
+    """A plain claim in the place of uvicorn's cycle: as long as it is not complete, later requests queue."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()  # uvicorn sets it when the client is gone; nobody waits
+        self.keep_alive, self.response_complete, self.disconnected = True, True, False
+
+
+class Refusal(Plain):
+    """What is not a request, in the place of uvicorn's cycle: it is refused after the answers to what came before."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, refuse: Callable[[], None]) -> None:
+        super().__init__()
+        self.response_complete, self._refuse = False, refuse
+
+    async def run_asgi(self, _app: object) -> None:
+        """Its turn has come."""
+        self._refuse()
+
+
+class Flow(FlowControl):
+    """Reads no further while requests wait that have been read; uvicorn's own would, once for each it answers."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        """Read on, if there is nothing left to begin."""
+        if not self._pipeline:
+            super().resume_reading()
+
+
+class Deaf:
+    """In the place of the parser of a connection that was turned away."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Nothing."""
