@@ -53,6 +53,8 @@ def test_seeds_differ_and_each_target_has_its_turn() -> None:
 
 def test_a_fault_is_told_in_a_line() -> None:
     assert Fault(after_s=1.5, kind=Kind.KILL, target="redis").line() == "+1.50 s  kill redis"
+    patient = Fault(after_s=1.5, kind=Kind.KILL, target="redis", patience_s=5.0)
+    assert patient.line() == "+1.50 s  kill redis at work"
     cut = Fault(after_s=0.0, kind=Kind.MUTE, target="persist/postgres", lasts_s=2.25)
     assert cut.line() == "+0.00 s  mute persist/postgres for 2.25 s"
 

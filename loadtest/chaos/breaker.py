@@ -28,7 +28,7 @@ _LOG = "appendonlydir"
 """Redis's log, a folder in its data folder."""
 _FOUND_S_MAX = 30.0
 _WRITES_S_MAX = 20.0
-_POLL_S = 0.02
+_POLL_S = 0.05
 _COPY_EACH = 5
 """An older copy of Redis's files is taken before every so many faults."""
 
@@ -89,6 +89,7 @@ class Breaker:
     async def _do(self, fault: Fault) -> None:
         match fault.kind:
             case Kind.KILL:
+                await self._let_start(fault)
                 found = await self._found(fault.target)
                 began_s = self.history.now_s()
                 send(found, signal.SIGKILL)
@@ -103,6 +104,13 @@ class Breaker:
     def _meanwhile(self, work: Coroutine[None, None, None]) -> None:
         self._under_way = {task for task in self._under_way if not task.done() or task.exception()}
         self._under_way.add(asyncio.create_task(work))
+
+    async def _let_start(self, fault: Fault) -> None:
+        async def is_ready() -> bool:
+            return await asyncio.to_thread(self.family.is_ready, fault.target)
+
+        with contextlib.suppress(NotBackError):  # then it is killed as it starts
+            await _until(is_ready, fault.patience_s, "")
 
     async def _found(self, name: str) -> list[psutil.Process]:
         async def find() -> list[psutil.Process]:

@@ -24,15 +24,16 @@ class Family:
                 return [process, *process.children(recursive=True)]
         return []
 
+    def is_ready(self, name: str) -> bool:
+        """Whether it runs and can do its work."""
+        if name in SERVERS:
+            return dict(zip(SERVERS, embedded.running(self._run_dir.parent), strict=True))[name] is not None
+        found = self.find(name)
+        return bool(found) and report.is_ready(self._run_dir / f"{name}.report", found[0].pid)
+
     def away(self) -> list[str]:
-        """The names of those that do not run, or have not said that they can work."""
-        data_dir = self._run_dir.parent
-        names = [name for name, url in zip(SERVERS, embedded.running(data_dir), strict=True) if url is None]
-        for name in PROCESSES:
-            found = self.find(name)
-            if not found or not report.is_ready(self._run_dir / f"{name}.report", found[0].pid):
-                names.append(name)
-        return names
+        """The names of those that are not ready."""
+        return [name for name in SERVERS + PROCESSES if not self.is_ready(name)]
 
 
 def send(processes: list[psutil.Process], number: signal.Signals) -> None:

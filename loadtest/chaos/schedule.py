@@ -33,23 +33,29 @@ CUTS = (Kind.REFUSE, Kind.RESET, Kind.SILENCE, Kind.MUTE, Kind.DELAY)
 LOSSES = (Kind.EMPTY, Kind.REWIND)
 _OTHERS = (Kind.STOP, Kind.STOP, *CUTS)
 """What is drawn from beside kills."""
+PATIENCE_S = 8.0
 _KILLS_A_LOSS = 8
 _KILLS_A_FULL_DISK = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """``after_s`` seconds after the one before has begun, ``kind`` happens to ``target``."""
+    """``after_s`` seconds after the one before has begun, ``kind`` happens to ``target``.
+
+    A kill waits up to ``patience_s`` for its target to be at work; without patience it may be still starting.
+    """
 
     after_s: float
     kind: Kind
     target: str
     lasts_s: float = 0.0
+    patience_s: float = 0.0
 
     def line(self) -> str:
         """As it is told and kept."""
         lasting = f" for {self.lasts_s:.2f} s" if self.lasts_s else ""
-        return f"+{self.after_s:.2f} s  {self.kind} {self.target}{lasting}"
+        patient = " at work" if self.patience_s else ""
+        return f"+{self.after_s:.2f} s  {self.kind} {self.target}{lasting}{patient}"
 
 
 def make(seed: int, kills: int, *, full_disk: bool = False, lose_redis: bool = False) -> list[Fault]:
@@ -62,7 +68,8 @@ def make(seed: int, kills: int, *, full_disk: bool = False, lose_redis: bool = F
     targets, others, links = _rounds(chance, PROCESSES + SERVERS), _rounds(chance, _OTHERS), _rounds(chance, LINKS)
     stopped = _rounds(chance, PROCESSES + SERVERS)
     for _ in range(kills):
-        faults.append(Fault(after_s=_gap_s(chance), kind=Kind.KILL, target=next(targets)))
+        patience_s = 0.0 if chance.random() < 0.2 else PATIENCE_S
+        faults.append(Fault(after_s=_gap_s(chance), kind=Kind.KILL, target=next(targets), patience_s=patience_s))
         if chance.random() < 0.7:
             kind = next(others)
             target = next(stopped) if kind is Kind.STOP else next(links)
