@@ -56,14 +56,15 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
         # The lifespan is run here and not by the server, so that a failure to start is an exception, not a log line.
         async with app.router.lifespan_context(app):
             server = _Server(app, context)
-            _spare_the_collector()
-            metrics.PROCESS_STARTS.labels("serve").inc()
-            _log.info("serving", host=settings.host, port=settings.port)
-            if ready is not None:
-                ready()
-            await server.serve([listener])
-            if app.state.front.in_flight:
-                _log.warning("stopped before every request was answered", after_s=STOP_S_MAX)
+            with server.capture_signals():  # before anybody is told that it serves
+                _spare_the_collector()
+                metrics.PROCESS_STARTS.labels("serve").inc()
+                _log.info("serving", host=settings.host, port=settings.port)
+                if ready is not None:
+                    ready()
+                await server.serve([listener])
+                if app.state.front.in_flight:
+                    _log.warning("stopped before every request was answered", after_s=STOP_S_MAX)
     _log.info("stopped")
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 from collections.abc import AsyncIterator
+from functools import partial
 
 import orjson
 import pytest
@@ -164,6 +165,20 @@ async def test_a_stop_does_not_wait_for_ever(settings: Settings, monkeypatch: py
     warnings = [log["event"] for log in logs if log["log_level"] == "warning"]
     assert warnings == ["stopped before every request was answered"]
     assert logs[-1]["event"] == "stopped"
+
+
+async def test_who_is_told_to_stop_as_soon_as_it_serves_stops(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.server._spare_the_collector", lambda: None)
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("nobody was there to be told"))
+    try:
+        ready = partial(signal.raise_signal, signal.SIGTERM)
+        await asyncio.wait_for(serve(changed(settings, port=free_port()), ready), timeout=10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == []
 
 
 async def test_impatience_takes_no_answer_away(world: World, settings: Settings) -> None:
