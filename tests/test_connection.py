@@ -56,6 +56,8 @@ def stable_requests(world: World) -> dict[str, bytes]:
         "by the long way": claim(world.sold_out, world.bob, query="?x=1"),
         "no token": claim(world.sold_out),
         "nothing to expect": claim(world.sold_out, world.bob, "expect: 100-continue"),
+        "in capitals": claim(world.sold_out, world.bob.replace("authorization", "AUTHORIZATION")),
+        "in capitals, long": claim(world.sold_out, world.bob.replace("a", "A", 1), query="?x=1"),
         "empty body": claim(world.sold_out, world.bob, "content-length: 0"),
         "body for nobody": request(f"/v1/packets/{world.sold_out}/claims", world.bob, body=b"{}"),
         "absolute": request(f"http://x/v1/packets/{world.sold_out}/claims", world.bob),
@@ -105,7 +107,8 @@ async def test_each_request_alone_is_answered_as_it_should_be(world: World) -> N
         "wrong method": (405,),
         "expected body": (100, 200),
     }
-    for name in ("empty body", "nothing to expect", "absolute", "body for nobody", "by the long way", "upgraded claim"):
+    alike = ("in capitals", "in capitals, long", "empty body", "nothing to expect", "absolute", "body for nobody")
+    for name in (*alike, "by the long way", "upgraded claim"):
         assert answers[name] == answers["remembered"], name
     for name in ("chunks", "trailers", "upgrade with a body", "upgrade with chunks"):
         assert answers[name] == answers["batch"], name

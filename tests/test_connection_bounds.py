@@ -130,6 +130,19 @@ async def test_what_comes_before_a_head_that_is_too_large_is_answered_first(worl
             assert_too_large(last)
 
 
+@WAYS
+async def test_what_comes_after_no_request_is_not_read(world: World, settings: Settings, query: str) -> None:
+    """While what came before it waits for its answer."""
+    async with world.served.connected() as wire:
+        async with redis_held(settings):
+            data = claim(world.open, world.bob, query=query) + b"\0"
+            await wire.send(data)
+            await wire.send(*[b"more"] * 10)
+            assert wire.there.arrived == len(data)
+            assert wire.there.queued_max == 1
+        await wait_until(lambda: not world.served.connections(), what="the connection being closed")
+
+
 async def test_a_refused_connection_is_let_go(world: World) -> None:
     refused: WeakSet[Watched] = WeakSet()
     for data, status in ((claim_with_head(world, HEAD_BYTES_MAX + 1, ""), 431), (b"\0\r\n\r\n", 400)):
@@ -182,6 +195,19 @@ async def test_a_connection_that_asks_nothing_is_closed(world: World, clock: Clo
         assert (await asking.ask(data)).status == 200
         await pass_time(world, clock, IDLE_S_MAX + 1)
         assert await asking.is_closed()
+
+
+async def test_an_answer_before_does_not_hurry_the_next(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn has a timer of its own, which begins with an answer by the long way."""
+    monkeypatch.setattr("api.server.IDLE_S_MAX", 0.2)
+    async with open_world(settings) as world, world.served.connected() as wire:
+        await wire.ask(claim(world.open, world.bob, query="?x=1"))
+        async with redis_held(settings):
+            await wire.send(claim(world.open, world.bob))
+            answering = asyncio.create_task(wire.answer())
+            answered, _ = await asyncio.wait({answering}, timeout=0.5)
+            assert not answered
+        assert (await answering).status == 200
 
 
 @WAYS
