@@ -4,7 +4,7 @@ A row that was changed shows in its batch, which is as close as a hash can tell;
 its position, because a lane's positions have no gaps. ``engine.chain`` says what each hash is taken of.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audit_streams import SQL, ClaimRows, Rows, lanes_of
+from engine.audit_streams import SQL, ClaimRows, Rows
 from engine.chain import ASIDE_COLUMNS, Counts, Refund, batch_hash, rows_digest
 from engine.clients import Connection
 from engine.records import PacketState
@@ -50,24 +50,34 @@ class _Walk:
     examined: int = 0
     problems: list[str] = field(default_factory=list)
 
-    async def take(self, lane: int, position: int, after: int) -> _Held:
-        """What belongs to the batch (after, position] of a lane. What comes before it belongs to none, and is told."""
+    async def take(self, lane: int, position: int) -> _Held:
+        """What the ledger holds of a lane after what was taken last, up to a position."""
         claims = await self.claims.take(lane, position)
-        refunds, asides = await self.refunds.take(lane, position), await self.asides.take(lane, position)
-        self.examined += len(claims) + len(refunds) + len(asides)
-        inside = (lanes_of(claims) == lane) & (claims["position"] > after)
-        self._strays("claim", [(int(row["from_account"]), int(row["position"])) for row in claims[~inside]])
-        belongs = {id(row) for row in (*refunds, *asides) if row["lane"] == lane and row["position"] > after}
-        self._strays("refund", [(r["from_account"], r["position"]) for r in refunds if id(r) not in belongs])
-        self._strays("row in quarantine", [(r["packet_id"], r["position"]) for r in asides if id(r) not in belongs])
-        return _Held(
-            claims if inside.all() else claims[inside],
-            [row for row in refunds if id(row) in belongs],
-            [row for row in asides if id(row) in belongs],
-        )
+        held = _Held(claims, await self.refunds.take(lane, position), await self.asides.take(lane, position))
+        self.examined += sum(map(len, held))
+        return held
 
-    def _strays(self, what: str, rows: Sequence[tuple[int, int]]) -> None:
-        self.problems += [f"packet {packet}: a {what} at change {position} is of no batch" for packet, position in rows]
+    async def skip(self, lane: int, position: int) -> None:
+        """Tell of whatever comes up to here: no batch has it."""
+        count = 0
+        async for part in self.claims.parts(lane, position):
+            for row in part[: max(0, _NAMED_MAX - count)]:
+                self._tell_stray("claim", int(row["from_account"]), int(row["position"]))
+            count += len(part)
+        for what, rows, column in (
+            ("refund", self.refunds, "from_account"),
+            ("row in quarantine", self.asides, "packet_id"),
+        ):
+            async for row in rows.up_to(lane, position):
+                count += 1
+                if count <= _NAMED_MAX:
+                    self._tell_stray(what, row[column], row["position"])
+        self.examined += count
+        if count > _NAMED_MAX:
+            self.problems.append(f"{count - _NAMED_MAX} more rows there are of no batch")
+
+    def _tell_stray(self, what: str, packet: int, position: int) -> None:
+        self.problems.append(f"packet {packet}: a {what} at change {position} is of no batch")
 
 
 async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[int, list[str]]:
@@ -80,10 +90,12 @@ async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[i
             lane: _Lane(lane, position=row["chained_from"], stored=None) for lane, row in lanes.items()
         }
         async for batch in connection.cursor(SQL["batches"], prefetch=1_000):
-            await _check_batch(walk, at[batch["lane"]], batch)
-        await walk.take(*_END, after=0)
-    for lane, row in lanes.items():
-        walk.problems += _wrong_head(at[lane], row)
+            await _check_batch(walk, at.setdefault(batch["lane"], _Lane(batch["lane"])), batch)
+        await walk.skip(*_END)
+    for lane, reached in at.items():
+        walk.problems += (
+            _wrong_head(reached, lanes[lane]) if lane in lanes else [f"lane {lane}: only its batches are there"]
+        )
     for row in await connection.fetch(SQL["strays"]):
         walk.problems.append(
             f"transfer {row['transfer_id']}: a {row['kind']} out of {row['from_account']} is of no batch"
@@ -103,7 +115,8 @@ async def _check_batch(walk: _Walk, at: _Lane, batch: asyncpg.Record) -> None:
     lane, position, before, *rest = batch[:8]
     counts, stored = Counts(*rest), batch["hash"]
     name = f"lane {lane}, batch of changes {before + 1} to {position}"
-    held = await walk.take(lane, position, before)
+    await walk.skip(lane, before)
+    held = await walk.take(lane, position)
     walk.examined += 1
     held = _without_retried(held, name, walk.problems)
     aside = [[row[column] for column in ASIDE_COLUMNS] for row in held.asides]

@@ -44,15 +44,20 @@ class ClaimRows:
 
     async def take(self, lane: int, position: int) -> NDArray[np.void]:
         """The next rows (``claim_rows.ROW``), up to a position of a lane; those of lanes before it as well."""
+        parts = [part async for part in self.parts(lane, position)]
+        # Into rows of the same form: numpy would otherwise make the numbers the machine's own.
+        return np.concatenate(parts, out=np.empty(sum(map(len, parts)), dtype=ROW))
+
+    async def parts(self, lane: int, position: int) -> AsyncIterator[NDArray[np.void]]:
+        """The same, one part after the other; at least one, which may be empty."""
         key = (lane << _POSITION_BITS) + position
-        parts = []
         while True:
             cut = int(np.searchsorted(self._keys, key, side="right"))
-            parts.append(self._waiting[:cut])
+            part = self._waiting[:cut]
             self._waiting, self._keys = self._waiting[cut:], self._keys[cut:]
+            yield part
             if len(self._waiting) or not await self._fetch():
-                # Into rows of the same form: numpy would otherwise make the numbers the machine's own.
-                return np.concatenate(parts, out=np.empty(sum(map(len, parts)), dtype=ROW))
+                return
 
     async def _copy(self) -> None:
         try:
@@ -107,10 +112,12 @@ class Rows:
 
     async def take(self, lane: int, position: int) -> list[asyncpg.Record]:
         """The next rows up to a position of a lane; those of lanes before it as well."""
-        taken = []
+        return [row async for row in self.up_to(lane, position)]
+
+    async def up_to(self, lane: int, position: int) -> AsyncIterator[asyncpg.Record]:
+        """The same, one after the other."""
         if not self._begun:
             self._begun, self._next = True, await anext(self._rows, None)
         while self._next is not None and (self._next["lane"], self._next["position"]) <= (lane, position):
-            taken.append(self._next)
-            self._next = await anext(self._rows, None)
-        return taken
+            row, self._next = self._next, await anext(self._rows, None)
+            yield row

@@ -5,8 +5,8 @@ SELECT lane, position, chained_from, hash FROM lanes ORDER BY lane
 
 -- batches --
 SELECT lane, batches.position, position_before, opened, claims, closed, refunds, quarantined, batches.hash
-FROM batches JOIN lanes USING (lane)
-WHERE batches.position > chained_from
+FROM batches LEFT JOIN lanes USING (lane)
+WHERE batches.position > chained_from OR chained_from IS NULL
 ORDER BY lane, batches.position
 
 -- claims --
@@ -25,16 +25,23 @@ ORDER BY lane, transfers.position, transfer_id
 -- asides --
 SELECT lane, quarantine.position, packet_id, quarantine.kind, user_id, slot, amount_fen, at_ms, reason, state,
     remaining_count, resolution, account_id
-FROM quarantine JOIN lanes USING (lane) LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
-WHERE quarantine.position > chained_from
+FROM quarantine
+LEFT JOIN lanes USING (lane)
+LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
+WHERE quarantine.position > chained_from OR coalesce(chained_from, 0) = 0
 ORDER BY lane, quarantine.position, quarantine_id
 
 -- strays --
--- Claims and refunds that could be of no batch: of no lane, or of no position.
+-- Claims and refunds that can be of no batch: of no lane, of no position, or of one from before the chain began though
+-- written since (but for what was set aside before and retried since).
 SELECT transfer_id, transfers.kind::text, from_account
 FROM transfers LEFT JOIN lanes ON lane = from_account / 100000000000000 % 1000
 WHERE transfers.kind IN ('claim', 'refund') AND transfer_id > (SELECT transfer_id FROM chained_after)
-    AND (lane IS NULL OR transfers.position IS NULL)
+    AND (lane IS NULL OR transfers.position IS NULL OR transfers.position <= chained_from)
+    AND NOT EXISTS (
+        SELECT FROM quarantine
+        WHERE packet_id = from_account AND quarantine.position = transfers.position AND resolution = 'retried'
+    )
 ORDER BY transfer_id
 
 -- batch_hash --
