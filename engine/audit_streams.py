@@ -14,6 +14,7 @@ from engine.queries import load
 SQL = load("chain")
 _CHUNK_BYTES = 1_000_000
 _CHUNKS_MAX = 8
+_COPY_S_MAX = 3_600.0
 _POSITION_BITS = 52
 
 
@@ -61,7 +62,10 @@ class ClaimRows:
 
     async def _copy(self) -> None:
         try:
-            await self._connection.copy_from_query(SQL["claims"], output=self._put, format="binary")
+            # One statement for all of it, however long the ledger is.
+            await self._connection.copy_from_query(
+                SQL["claims"], output=self._put, format="binary", timeout=_COPY_S_MAX
+            )
             await self._hand_over()
             await self._chunks.put(None)
         except Exception as error:  # raised where the rows are taken
