@@ -19,11 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks import (
+    acks,
     batches,
     durable,
     machine,
     memory,
     open_loop,
+    overload,
     persisting,
     pictures,
     profiles,
@@ -45,8 +47,10 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "C": ("one hot packet", storms.hot_packet),
     "D": ("requests of 500", batches.batches),
     "OPEN": ("open loop", open_loop.open_loop),
+    "OVERLOAD": ("overload", overload.overload),
     "E": ("everything on", durable.everything_on),
     "AOF": ("append-only file", durable.append_only_file),
+    "ACK": ("ack modes", acks.ack_modes),
     "F": ("persister alone", persisting.persister_alone),
     "MEMORY": ("memory", memory.memory),
     "G": ("split", splits.splits),

@@ -30,6 +30,11 @@ def ours(stage: Stage, database: str) -> list[str]:
     return wait(_audit(settings))
 
 
+def compare(stage: Stage, database: str) -> None:
+    """Let a persister compare a Redis that has just been started with the ledger: no lane serves before that."""
+    uvloop.run(_drain(stage.settings(database)))
+
+
 async def _drain(settings: Settings) -> None:
     stop = asyncio.Event()
     stop.set()  # it applies what there is and returns

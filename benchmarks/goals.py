@@ -25,6 +25,11 @@ LATENCIES = (
     ("Open loop at half of saturation: nothing above 50 ms", "max", 50.0),
 )
 BYTES_A_CLAIM = 48.0
+OVERLOAD_CONNECTIONS = 2_560
+OVERLOADS = (
+    ("Overload, ten times the connections: goodput at least 0.9 of the peak", "goodput", 0.9),
+    ("Overload, ten times the connections: p99 of what is accepted at most 100 ms", "latency_ms/p99", 100.0),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,14 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
     """Every goal, in the order of the workloads."""
     runs: list[Run] = results["runs"]
     memory = results.get("others", {}).get("memory", {})
-    return [*_against_peers(runs), *_costs(runs), *_durable(runs), *_latencies(runs), *_bytes(memory)]
+    return [
+        *_against_peers(runs),
+        *_costs(runs),
+        *_durable(runs),
+        *_latencies(runs),
+        *_overloads(runs),
+        *_bytes(memory),
+    ]
 
 
 def _against_peers(runs: Sequence[Run]) -> Iterator[Row]:
@@ -86,6 +98,14 @@ def _latencies(runs: Sequence[Run]) -> Iterator[Row]:
         # "Nothing above" is about every round, not the middle one.
         met = None if found is None else (found.most if name == "max" else found.median) <= most
         yield Row(goal=goal, figure=found, unit="ms", met=met, form=".2f")
+
+
+def _overloads(runs: Sequence[Run]) -> Iterator[Row]:
+    chosen = Selection(runs, "overload", "hongbao", OVERLOAD_CONNECTIONS)
+    for goal, name, bound in OVERLOADS:
+        found, is_share = chosen.figure(name), name == "goodput"
+        met = _least(found, bound) if is_share else _most(found, bound)
+        yield Row(goal=goal, figure=found, unit="of the peak" if is_share else "ms", met=met, form=".2f")
 
 
 def _bytes(memory: Mapping[str, Any]) -> Iterator[Row]:

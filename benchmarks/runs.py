@@ -74,6 +74,8 @@ def serving(
     stage.redis.start(world.snapshot, appendfsync=appendfsync)
     database = stage.create_database(world.database) if server.on_ledger else ""
     try:
+        if database:
+            books.compare(stage, database)
         with started(stage, server, database) as running:
             answers.check(running, world.probe, stage.token)
             yield running, database

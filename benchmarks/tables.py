@@ -6,9 +6,11 @@ from typing import Any
 from benchmarks import goals
 from benchmarks.batches import HANDS_A_PACKET
 from benchmarks.figures import Figure, ratio
+from benchmarks.overload import CROWDS
 from benchmarks.redis_server import APPENDFSYNC
 from benchmarks.runs import Run
 from benchmarks.selection import SERVERS, Selection, cpu_us
+from engine.records import Ack
 
 STORMS = (
     ("A", 64, "A. All winners, 64 connections"),
@@ -38,8 +40,10 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("D. Requests of 500 claims, 8 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
         ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
+        ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
         ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
         ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
+        ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
         ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
         ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
         ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
@@ -102,6 +106,22 @@ def _append_only(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [setting, rate.text(), *(text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis"))]
 
 
+_ACKS = ("ack", "claims/s", "p50 ms", "p99 ms", *(f"{name} us a claim" for name in ("API", "Redis", "persister")))
+_ACKS_NOTE = (
+    "Workload A, 64 connections, every claim a winner; persister and append-only file on (`always` for fsync, else "
+    "`everysec`), one replica for replica. Latencies are those of a closed loop, by wrk."
+)
+
+
+def _acks(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for ack in Ack:
+        chosen = Selection([run for run in runs if run.get("ack") == ack], "ack")
+        if (rate := chosen.figure("answers_per_s")) is not None:
+            latencies = (text(chosen.figure(f"closed_loop_ms/{name}"), ".1f") for name in ("p50", "p99"))
+            costs = (text(chosen.figure(cpu_us(name)), ".1f") for name in ("server", "redis", "persist"))
+            yield [ack, rate.text(), *latencies, *costs]
+
+
 _PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us a claim")
 _F = (
     "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions, "
@@ -129,6 +149,28 @@ def _open_loop(runs: Sequence[Run]) -> Iterator[list[str]]:
         if (rate := chosen.figure("rate_per_s")) is not None:
             latencies = [text(chosen.figure(f"latency_ms/{name}"), ".2f") for name in PERCENTILES]
             yield [title, text(rate, spread=False), *latencies]
+
+
+_OVERLOAD = (
+    *("connections", "peak/s", "accepted/s", "of the peak", "refused/s"),
+    *("accepted p50 ms", "accepted p99 ms", "refused p50 ms", "refused p99 ms"),
+)
+_OVERLOAD_NOTE = (
+    "wrk asks again on every connection the moment it is answered, whatever the answer. Latencies are those of 600 "
+    "more connections among them, 400 requests a second at times drawn beforehand, that keep to Retry-After."
+)
+
+
+def _overload(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for connections in CROWDS:
+        chosen = Selection(runs, "overload", "hongbao", connections)
+        if (accepted := chosen.figure("answers_per_s")) is not None:
+            latencies = [
+                text(chosen.figure(name), ".1f")
+                for name in ("latency_ms/p50", "latency_ms/p99", "refused_ms/p50", "refused_ms/p99")
+            ]
+            rates = [text(chosen.figure("peak_per_s")), accepted.text(), text(chosen.figure("goodput"), ".2f")]
+            yield [f"{connections:,}", *rates, text(chosen.figure("refused_per_s")), *latencies]
 
 
 _SPLIT = ("shares", "us a split", "shares/s")

@@ -1,8 +1,8 @@
 """Group commit for claims: while a script call is under way, the claims that arrive wait and go together in the next.
 
 An idle lane's claim leaves in the same turn of the event loop; a busy lane is asked once a millisecond, or sooner for
-many. What waits is bounded, in number and in time: while the oldest has waited too long, a claim is refused before it
-reaches Redis, so that those that are taken are answered soon, however many ask.
+many. What waits is bounded, in number and in time: while those before it are expected to take too long, a claim is
+refused before it reaches Redis, so that those that are taken are answered soon, however many ask.
 """
 
 import asyncio
@@ -16,10 +16,9 @@ from typing import NoReturn
 import structlog
 
 from engine import metrics
-from engine.acks import Acks
-from engine.connections import Lent
+from engine.acks import Acks, Decided
 from engine.errors import HongbaoError, OverloadedError, UnavailableError
-from engine.records import Ack, ClaimReply, ClaimResult
+from engine.records import Ack, ClaimResult
 from engine.settings import Settings
 from engine.store import Store
 
@@ -33,6 +32,14 @@ PACE_BELOW = 32
 """Fewer claims than this wait until so long after the call before, so that at half load calls are few and full: a call
 costs as much as thirty claims. A claim that comes alone does not wait."""
 
+CLAIM_S_FIRST = 0.00003
+"""What a claim is taken to cost before any was measured."""
+_MEASURED_MIN, _WEIGHT, _GROWTH_MAX = 32, 0.2, 4.0
+"""Calls of fewer claims say little of what one costs. One call counts so much, and as no more than so many times what
+was known: a moment's stop is no slow Redis."""
+_AHEAD_MIN = 128
+"""So many claims may always be ahead of one."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -42,7 +49,7 @@ class _Singles:
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}
         self.size = 0
-        self.since_s = time.monotonic()
+        self.sent_s = 0.0
         self._deliveries: dict[str, list[Deliver]] = {}
 
     def add(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
@@ -83,7 +90,7 @@ class _Order:
 
     def __init__(self, asked: Mapping[str, Sequence[str]], size: int) -> None:
         self.asked, self.size = asked, size
-        self.since_s = time.monotonic()
+        self.sent_s = 0.0
         self.answer: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
         self._answers: dict[int, Answer] = {}
 
@@ -132,6 +139,9 @@ class Batcher:
         self._size = 0
         self._size_max = settings.claim_queue_max
         self._wait_s_max = settings.claim_wait_ms_max / 1000
+        self._under_way = 0
+        self._claim_s, self._done_s = CLAIM_S_FIRST, 0.0
+        self._ahead_max = self._bound_of_wait()
         self._full_lanes = set() if full_lanes is None else full_lanes
         self._per_call_max = settings.claims_per_call_max
         self._calls_max = settings.calls_in_flight_max
@@ -160,7 +170,6 @@ class Batcher:
         Raises OverloadedError when too many wait.
         """
         if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
-            self._check_wait()
             self._admit(1)
             self._open = _Singles()
             self._waiting.append(self._open)
@@ -174,7 +183,6 @@ class Batcher:
         Raises OverloadedError when too many wait.
         """
         size = sum(map(len, asked.values()))
-        self._check_wait()
         self._admit(size)
         order = _Order(asked, size)
         self._waiting.append(order)
@@ -191,23 +199,29 @@ class Batcher:
     def _admit(self, size: int) -> None:
         if self._closed:
             raise UnavailableError("This process is shutting down.")
-        if self._size + self.unconfirmed + size > self._size_max:
+        # What is ahead of it, not the claims themselves: a large order is taken whenever a single claim is.
+        if self._size + self._under_way >= self._ahead_max or self._size + self.unconfirmed + size > self._size_max:
             self._refuse()
         self._size += size
         self._schedule()
 
-    def _check_wait(self) -> None:
-        """Once a batch, not once a claim: what joins a batch that is waiting already is bounded by its size."""
-        if self._is_late():
-            self._refuse()
-
-    def _is_late(self) -> bool:
-        return bool(self._waiting) and time.monotonic() - self._waiting[0].since_s > self._wait_s_max
-
     def _refuse(self) -> NoReturn:
-        if self._waiting:  # which will leave, and then it is looked at again
+        if self._calls:  # which will end, and then it is looked at again
             self._full_lanes.add(self._lane)
-        raise OverloadedError("Too many claims are waiting, or for too long.")
+        raise OverloadedError("Too many claims are waiting.")
+
+    def _bound_of_wait(self) -> int:
+        """How many claims may be ahead of one that is taken, at what they cost now."""
+        return max(_AHEAD_MIN, int(self._wait_s_max / self._claim_s))
+
+    def _measure(self, batch: _Singles | _Order) -> None:
+        """Learn from a call that has come back what a claim costs, everything between two calls included."""
+        now_s = time.monotonic()
+        if batch.size >= _MEASURED_MIN:
+            claim_s = (now_s - max(self._done_s, batch.sent_s)) / batch.size
+            self._claim_s += _WEIGHT * (min(claim_s, _GROWTH_MAX * self._claim_s) - self._claim_s)
+            self._ahead_max = self._bound_of_wait()
+        self._done_s = now_s
 
     def _schedule(self) -> None:
         if self._scheduled or len(self._calls) >= self._calls_max:
@@ -230,15 +244,19 @@ class Batcher:
         while self._waiting and len(self._calls) < self._calls_max:
             batch = self._waiting.popleft()
             self._size -= batch.size
+            self._under_way += batch.size
+            batch.sent_s = time.monotonic()
             self._last_call_s = asyncio.get_running_loop().time()
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
-            call.add_done_callback(self._sent)
-        if self._lane in self._full_lanes and self._size < self._size_max and not self._is_late():
-            self._full_lanes.discard(self._lane)
+            call.add_done_callback(partial(self._sent, batch))
 
-    def _sent(self, call: asyncio.Task[None]) -> None:
+    def _sent(self, batch: _Singles | _Order, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
+        self._under_way -= batch.size
+        self._measure(batch)
+        if self._size + self._under_way < self._ahead_max:
+            self._full_lanes.discard(self._lane)
         if self._waiting:
             self._schedule()
 
@@ -249,48 +267,33 @@ class Batcher:
             reply = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max, lent=lent)
             waiting = {} if acks is None else acks.waiting(batch.asked, reply)
         except Exception as error:
-            _give_back(lent)
+            if lent is not None:
+                lent.give_back()
             batch.fail(error)  # whatever it is, everyone who waits must hear of it
             return
         results = reply.results
+        decided = Decided(self._lane, reply, lent)
         if acks is not None and waiting:
-            self._confirm(acks, batch, reply, waiting, lent)
+            self._confirm(acks, batch, decided, waiting)
         else:
-            _give_back(lent)
+            decided.give_back()
             batch.resolve(results)
         metrics.SCRIPT_SECONDS.labels("claim").observe(time.perf_counter() - started_s)
         metrics.CLAIM_BATCH_SIZE.observe(batch.size)
         for outcome, count in Counter([result.outcome for result in results]).items():
             metrics.CLAIMS.labels(outcome.name.lower()).inc(count)
 
-    def _confirm(
-        self,
-        acks: Acks,
-        batch: _Singles | _Order,
-        reply: ClaimReply,
-        waiting: dict[Ack, list[int]],
-        lent: Lent | None,
-    ) -> None:
+    def _confirm(self, acks: Acks, batch: _Singles | _Order, decided: Decided, waiting: dict[Ack, list[int]]) -> None:
         """Answer those that wait for nothing, and see to the others while the next calls go on."""
+        results = decided.reply.results
         later = frozenset(chain.from_iterable(waiting.values()))
-        batch.resolve_some({place: result for place, result in enumerate(reply.results) if place not in later})
+        batch.resolve_some({place: result for place, result in enumerate(results) if place not in later})
         self.unconfirmed += len(later)
 
         def tell(places: Sequence[int], failed: HongbaoError | None) -> None:
             self.unconfirmed -= len(places)
-            batch.resolve_some({place: failed or reply.results[place] for place in places})
+            batch.resolve_some({place: failed or results[place] for place in places})
 
-        async def confirm() -> None:
-            try:
-                await acks.confirm(self._lane, reply, waiting, lent, tell)
-            finally:
-                _give_back(lent)
-
-        task = asyncio.create_task(confirm())
+        task = asyncio.create_task(acks.confirm(decided, waiting, tell))
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
-
-
-def _give_back(lent: Lent | None) -> None:
-    if lent is not None:
-        lent.give_back()

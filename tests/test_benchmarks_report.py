@@ -65,8 +65,13 @@ def full() -> dict[str, Any]:
     runs += [run("E", "hongbao", 1, 9_000.0, lag=[[0.1, 0.0], [0.2, 0.1]], lag_s_max=0.1, drained_after_s=0.5)]
     runs += [run("E", "postgres", 1, 1_000.0)]
     runs += [run("AOF", "hongbao", 1, 25_000.0, appendfsync=setting) for setting in ("off", "everysec", "always")]
+    runs += [run("ack", "hongbao", 1, 20_000.0, connections=64, ack=ack) for ack in ("memory", "fsync", "ledger")]
     runs += [run("F", "hongbao", 1, 90_000.0, share_of_copy=0.7, copy_per_s=128_571.0, transactions=30)]
     runs += [run("open loop", "hongbao", 1, 15_000.0, rate_per_s=15_000.0, latency_ms=latency, curve=curve)]
+    crowd = {"goodput": 0.95, "peak_per_s": 30_000.0, "refused_per_s": 4_000.0, "refused_ms": {"p50": 1.0, "p99": 2.0}}
+    runs += [
+        run("overload", "hongbao", 1, 28_500.0, connections=2_560, latency_ms={"p50": 40.0, "p99": 101.0}, **crowd)
+    ]
     claims = {
         "shares": 10,
         "bytes_a_claim_whole": 50.0,
@@ -98,6 +103,8 @@ def test_each_goal_is_met_missed_or_not_measured() -> None:
         "F: persister at least 0.6 of a bare COPY": True,
         "Open loop at half of saturation: p99 at most 5 ms": True,
         "Open loop at half of saturation: nothing above 50 ms": False,
+        "Overload, ten times the connections: goodput at least 0.9 of the peak": True,
+        "Overload, ten times the connections: p99 of what is accepted at most 100 ms": False,
         "Redis at most 48 bytes a claim beside user and amount, packets of 10": True,
     }
 
@@ -124,7 +131,18 @@ def test_the_report_says_what_was_skipped_and_what_was_void() -> None:
     assert "**Part MEMORY ended early:** OSError: no space." in text
     assert "- A, round 1, textbook: 1 read errors" in text
     assert "![what it costs](cpu.png)" in text
-    for title in ("## A. ", "## B. ", "## C. ", "## D. ", "## E. ", "## F. ", "## G. ", "## Open loop", "## Memory"):
+    for title in (
+        "## A. ",
+        "## B. ",
+        "## C. ",
+        "## D. ",
+        "## E. ",
+        "## F. ",
+        "## G. ",
+        "## Open loop",
+        "## Overload",
+        "## Memory",
+    ):
         assert f"\n{title}" in text
 
 
@@ -138,7 +156,7 @@ def test_cores_for_the_peak_follow_from_the_cost_of_a_claim() -> None:
 
 def test_nothing_measured_is_a_report_all_the_same() -> None:
     text = report.markdown(results())
-    assert text.count("not measured") == 15
+    assert text.count("not measured") == 17
     assert "## Void runs\n\nNone." in text
 
 

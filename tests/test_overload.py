@@ -30,8 +30,8 @@ def assert_overloaded(reply: Reply, *, is_last: bool = False) -> None:
 
 @pytest.fixture
 async def narrow(settings: Settings) -> AsyncIterator[World]:
-    """A server that sends claims one by one, one at a time, and takes none while one has waited for a millisecond."""
-    one = {"claims_per_call_max": 1, "calls_in_flight_max": 1, "claim_wait_ms_max": 1}
+    """A server that sends claims one by one, and has room for one beside the one that is under way."""
+    one = {"claims_per_call_max": 1, "calls_in_flight_max": 1, "claim_queue_max": 1}
     async with open_world(changed(settings, **one)) as opened:
         yield opened
 
@@ -55,7 +55,6 @@ async def full_lane(world: World, settings: Settings, data: bytes) -> AsyncItera
             for number, wire in enumerate(wires[:2]):
                 await wire.send(data)
                 await wait_until(lambda number=number: world.served.front.in_flight == number + 1)  # type: ignore[misc]
-            await asyncio.sleep(0.005)  # as long as the second may wait, and longer
             assert_overloaded(await wires[2].ask(data))
             assert full_lanes
             yield
