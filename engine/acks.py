@@ -7,8 +7,9 @@ it can be no other server that says so. A repeat waits as the first time did: no
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -42,6 +43,19 @@ _UNCONFIRMED = {
 }
 
 
+class Decided(NamedTuple):
+    """A call of the claim script that Redis has answered, and by which connection (None: by none of its own)."""
+
+    lane: int
+    reply: ClaimReply
+    lent: Lent | None
+
+    def give_back(self) -> None:
+        """Others may have the connection."""
+        if self.lent is not None:
+            self.lent.give_back()
+
+
 class Acks:
     """One process's rules and waiting."""
 
@@ -71,12 +85,14 @@ class Acks:
         return []
 
     async def admit(self, ack: Ack | None) -> None:
-        """Raise InvalidFieldsError for a packet that asks for what this Redis cannot do."""
+        """Raise InvalidFieldsError for a packet that asks for more than the setting, and for what Redis cannot do."""
         if ack is Ack.FSYNC and self._fsync_by is None:
             try:
                 self._fsync_by = await fsync_by(self._redis)
             except OperatorError:
                 raise InvalidFieldsError([FieldProblem("ack", "cannot be fsync: Redis is not set for it")]) from None
+        if ack is Ack.REPLICA and ack is not self.setting and await connected_replicas(self._redis) < self._replicas:
+            raise InvalidFieldsError([FieldProblem("ack", "cannot be replica: Redis has too few of them")])
 
     def waiting(self, asked: Mapping[str, Sequence[str]], reply: ClaimReply) -> dict[Ack, list[int]]:
         """The places of the claims that are not to be acknowledged yet, by what they wait for.
@@ -95,17 +111,16 @@ class Acks:
             first += len(users)
         return waiting
 
-    async def confirm(
-        self, lane: int, reply: ClaimReply, waiting: Mapping[Ack, Sequence[int]], lent: Lent | None, tell: Tell
-    ) -> None:
-        """Wait for all that ``waiting`` names; ``tell`` hears of each kind when it is over, once."""
-        jobs = []
+    async def confirm(self, decided: Decided, waiting: Mapping[Ack, Sequence[int]], tell: Tell) -> None:
+        """Wait for all that ``waiting`` names; ``tell`` hears of each kind when it is over, once.
+
+        The connection is given back as soon as Redis has no more to say.
+        """
+        jobs = [self._by_redis(decided, waiting, tell)]
         if Ack.LEDGER in waiting:
-            jobs.append(
-                self._bounded(Ack.LEDGER, waiting, self._checkpoints.reached(lane, reply.word, reply.position), tell)
-            )
-        if Ack.FSYNC in waiting or Ack.REPLICA in waiting:
-            jobs.append(self._by_redis(lane, reply, waiting, lent, tell))
+            reply = decided.reply
+            reached = self._checkpoints.reached(decided.lane, reply.word, reply.position)
+            jobs.append(self._bounded(Ack.LEDGER, waiting, reached, tell))
         await asyncio.gather(*jobs)
 
     async def in_ledger(self, lane: int, word: str, position: int) -> bool:
@@ -117,14 +132,14 @@ class Acks:
             return False
         return True
 
-    async def _by_redis(
-        self, lane: int, reply: ClaimReply, waiting: Mapping[Ack, Sequence[int]], lent: Lent | None, tell: Tell
-    ) -> None:
+    async def _by_redis(self, decided: Decided, waiting: Mapping[Ack, Sequence[int]], tell: Tell) -> None:
         """Ask Redis, on one connection, for one thing after the other."""
-        is_written = any(result.outcome is Outcome.CLAIMED for result in reply.results)
-        for ack, ask in ((Ack.FSYNC, self._on_disk), (Ack.REPLICA, self._on_replicas)):
-            if ack in waiting:
-                await self._bounded(ack, waiting, ask(lane, lent, is_written=is_written), tell)
+        try:
+            for ack, ask in ((Ack.FSYNC, self._on_disk), (Ack.REPLICA, self._on_replicas)):
+                if ack in waiting:
+                    await self._bounded(ack, waiting, ask(decided), tell)
+        finally:
+            decided.give_back()
 
     async def _bounded(self, ack: Ack, waiting: Mapping[Ack, Sequence[int]], work: Awaitable[None], tell: Tell) -> None:
         """Wait for ``work`` as long as the settings allow, and tell how it went."""
@@ -143,27 +158,29 @@ class Acks:
             metrics.UNCONFIRMED.labels(ack.value).inc(len(waiting[ack]))
         tell(waiting[ack], failed)
 
-    async def _on_disk(self, lane: int, lent: Lent | None, *, is_written: bool) -> None:
+    async def _on_disk(self, decided: Decided) -> None:
         if self._fsync_by is None:
             self._fsync_by = await fsync_by(self._redis)
         if self._fsync_by is FsyncBy.WAITAOF:
             try:
-                on_disk, _ = await self._ask(lane, lent, "WAITAOF", 1, 0, is_written=is_written)
+                on_disk, _ = await self._ask(Ack.FSYNC, decided, "WAITAOF", 1, 0)
             except ResponseError:  # another server than it was, or set otherwise
                 self._fsync_by = None
                 raise
             if on_disk < 1:
                 raise UnconfirmedError(_UNCONFIRMED[Ack.FSYNC])
 
-    async def _on_replicas(self, lane: int, lent: Lent | None, *, is_written: bool) -> None:
-        if await self._ask(lane, lent, "WAIT", self._replicas, is_written=is_written) < self._replicas:
+    async def _on_replicas(self, decided: Decided) -> None:
+        if await self._ask(Ack.REPLICA, decided, "WAIT", self._replicas) < self._replicas:
             raise UnconfirmedError(_UNCONFIRMED[Ack.REPLICA])
 
-    async def _ask(self, lane: int, lent: Lent | None, *words: str | int, is_written: bool) -> Any:  # noqa: ANN401
+    async def _ask(self, ack: Ack, decided: Decided, *words: str | int) -> Any:  # noqa: ANN401 -- any reply
         """What the server says, within the settings' time, of all that is written in it by now."""
-        if lent is None:
+        if decided.lent is None:
             raise UnavailableError("A claim without a connection of its own cannot be confirmed.")
-        if not is_written:
+        # What the operator wants may slow everybody down; what a sender wants beyond that may not.
+        wait = partial(decided.lent.wait, is_patient=ack is self.setting)
+        if all(result.outcome is not Outcome.CLAIMED for result in decided.reply.results):
             # It speaks of what came by this connection, and a repeat was written by another. This is written, too.
-            await lent.wait("HINCRBY", keys.lane(lane), "position", 0, timeout_s=self._timeout_s)
-        return await lent.wait(*words, int(self._timeout_s * 1000), timeout_s=self._timeout_s + _SAID_S)
+            await wait("HINCRBY", keys.lane(decided.lane), "position", 0, timeout_s=self._timeout_s)
+        return await wait(*words, int(self._timeout_s * 1000), timeout_s=self._timeout_s + _SAID_S)

@@ -26,7 +26,7 @@ def word_of(epoch: str, run_id: str) -> str:
 
 
 WAITS_MAX = 16
-"""So many connections beyond those for calls may wait for a disk or a replica; if more want to, calls wait for them."""
+"""So many connections beyond those for calls may wait for a disk or a replica."""
 
 
 class _Kept:
@@ -101,14 +101,17 @@ class Lent:
         except TimeoutError:
             raise RedisTimeoutError(f"no answer within {connections._timeout_s:g} s") from None
 
-    async def wait(self, *words: str | int, timeout_s: float) -> Any:  # noqa: ANN401 -- any reply
+    async def wait(self, *words: str | int, timeout_s: float, is_patient: bool) -> Any:  # noqa: ANN401 -- any reply
         """Send one more command to the server that answered the last call, and leave the turn to others meanwhile.
 
         Never sent again, nor to another server: raises redis.exceptions.RedisError when the connection was lost since.
+        While WAITS_MAX wait, it keeps its turn until one of them is done, or, if not ``is_patient``, raises.
         """
-        kept = self._kept
+        kept, waits = self._kept, self._connections._waits
+        if waits.locked() and not is_patient:
+            raise RedisConnectionError("too many wait")
         try:
-            async with asyncio.timeout(timeout_s), self._connections._waits:
+            async with asyncio.timeout(timeout_s), waits:
                 self._give_turn_back()
                 if kept is None or not kept.connection.is_connected:
                     raise RedisConnectionError("the connection was lost")

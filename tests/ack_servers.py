@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from engine import embedded_redis
 from engine.clients import command, redis_client
+from engine.durability import connected_replicas
 from engine.process import Command, Process
 from tests.conftest import free_port
 from tests.waiting import wait_until
@@ -98,6 +99,16 @@ def own_redis(program: Path, folder: Path, **options: str) -> Iterator[OwnRedis]
         yield server
     finally:
         server.kill()
+
+
+async def in_step(server: OwnRedis) -> None:
+    """Wait until the server's one replica has all that the server has."""
+
+    async def has_replica() -> bool:
+        async with server.client() as client:
+            return await connected_replicas(client) == 1
+
+    await wait_until(has_replica, timeout_s=10, what="the replica being in step")
 
 
 async def skip_if_it_has_waitaof(server: OwnRedis) -> None:

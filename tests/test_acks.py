@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from engine.acks import Acks
 from engine.batcher import Batcher
@@ -16,7 +17,7 @@ from engine.finished import Finished
 from engine.records import Ack, ClaimResult, Outcome, SplitKind, strongest
 from engine.settings import Settings
 from engine.terms import terms_from
-from tests.ack_servers import own_redis, valkey
+from tests.ack_servers import in_step, own_redis, valkey
 from tests.front import Client, new_key, open_front
 from tests.scenes import caught_up, changed, persisting, send
 from tests.waiting import wait_until
@@ -67,8 +68,14 @@ class TestWhichModeHolds:
 
     @pytest.mark.parametrize("setting", Ack)
     async def test_over_http(self, settings: Settings, setting: Ack, tmp_path: Path) -> None:
-        with own_redis(valkey(), tmp_path / "redis", appendfsync="always") as server:
+        options = {"appendfsync": "always", "repl_diskless_sync_delay": "0"}
+        with (
+            own_redis(valkey(), tmp_path / "redis", **options) as server,
+            own_redis(valkey(), tmp_path / "replica", replicaof=f"127.0.0.1 {server.port}") as replica,
+        ):
             await server.start()
+            await replica.start()
+            await in_step(server)
             await self.over_http(changed(settings, redis_url=server.url, ack=setting), setting)
 
     async def over_http(self, settings: Settings, setting: Ack) -> None:
@@ -124,10 +131,11 @@ class TestLedger:
     async def test_without_a_persister_it_is_unconfirmed_and_told_later(self, ledger_settings: Settings) -> None:
         settings = changed(ledger_settings, ack_timeout_s=SOON_S)
         async with Engine.open(settings) as engine:
-            packet_id = (await send(engine)).packet_id
+            packet_id, before = (await send(engine)).packet_id, unconfirmed_claims()
             for _ in range(2):  # a repeat is told no sooner
                 with pytest.raises(UnconfirmedError):
                     await engine.packets.claim(packet_id, "bob")
+            assert unconfirmed_claims() - before == 2
             assert await in_ledger(engine, packet_id, "bob") is None
             async with persisting(settings):
                 await caught_up(engine)
@@ -193,6 +201,8 @@ class TestLedger:
 
 
 class TestOverride:
+    """A packet's own wish, where the setting is memory; nothing carries claims into the ledger unless it says so."""
+
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         return changed(settings, lanes=1, ack_timeout_s=SOON_S)
@@ -217,13 +227,24 @@ class TestOverride:
             assert [result.outcome for result in map(as_result, await engine.packets.claim_many(claims))] == ["A"] * 4
 
     async def test_calls_go_on_while_others_wait(self, engine: Engine) -> None:
-        strong, plain = (await send(engine, ack=Ack.LEDGER, count=100)).packet_id, (await send(engine)).packet_id
-        waiting = [asyncio.create_task(engine.packets.claim(strong, f"user{number}")) for number in range(20)]
-        for number in range(5):
-            result = await asyncio.wait_for(engine.packets.claim(plain, f"user{number}"), SOON_S / 3)
-            assert result.outcome is Outcome.CLAIMED
-        assert not any(task.done() for task in waiting)
-        await asyncio.gather(*waiting, return_exceptions=True)
+        """More of them than there are connections to Redis."""
+        settings = changed(engine.settings, ack_timeout_s=30)
+        async with Engine.open(settings) as patient:
+            strong, plain = (await send(patient, ack=Ack.LEDGER, count=100)).packet_id, (await send(patient)).packet_id
+            waiting = []
+            for number in range(30):
+                waiting.append(asyncio.create_task(patient.packets.claim(strong, f"user{number}")))
+
+                async def is_decided(number: int = number) -> bool:
+                    return len(await patient.store.claims(strong)) == number + 1
+
+                await wait_until(is_decided, what="the claim being decided")
+            for number in range(5):
+                result = await asyncio.wait_for(patient.packets.claim(plain, f"user{number}"), 5)
+                assert result.outcome is Outcome.CLAIMED
+            assert not any(task.done() for task in waiting)
+            async with persisting(settings):
+                assert {result.outcome for result in await asyncio.gather(*waiting)} == {Outcome.CLAIMED}
 
     async def test_what_waits_is_bounded(self, engine: Engine) -> None:
         strong = (await send(engine, ack=Ack.LEDGER, count=20)).packet_id
@@ -257,6 +278,11 @@ class TestOverride:
             await caught_up(engine)
             assert await wait_until(learn, what="its being remembered") == ClaimResult(Outcome.ALREADY, 1_000)
         await finished.close()
+
+
+def unconfirmed_claims() -> float:
+    """As the metrics count them."""
+    return REGISTRY.get_sample_value("hongbao_unconfirmed_total", {"ack": "ledger"}) or 0.0
 
 
 def as_result(answer: object) -> ClaimResult:

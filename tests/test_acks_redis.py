@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.durability import FsyncBy, connected_replicas, fsync_by
+from engine.acks import Decided
+from engine.connections import WAITS_MAX
+from engine.durability import FsyncBy, fsync_by
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError, OperatorError, UnconfirmedError
 from engine.records import Ack, ClaimResult, Outcome
 from engine.settings import Settings
-from tests.ack_servers import OwnRedis, own_redis, redis_without_waitaof, skip_if_it_has_waitaof, valkey
+from tests.ack_servers import OwnRedis, in_step, own_redis, redis_without_waitaof, skip_if_it_has_waitaof, valkey
 from tests.commands import hongbao, sentence
 from tests.scenes import changed, persisting, send
 from tests.waiting import wait_until
@@ -44,12 +46,7 @@ async def replica(server: OwnRedis, tmp_path: Path) -> AsyncIterator[OwnRedis]:
     """A replica of ``server`` that is in step with it."""
     with own_redis(valkey(), tmp_path / "second", replicaof=f"127.0.0.1 {server.port}") as started:
         await started.start()
-
-        async def in_step() -> bool:
-            async with server.client() as client:
-                return await connected_replicas(client) == 1
-
-        await wait_until(in_step, timeout_s=10, what="the replica being in step")
+        await in_step(server)
         yield started
 
 
@@ -122,8 +119,8 @@ class TestFsync:
             await server.start()
             told: list[object] = []
             waiting = engine.acks.waiting({packet_id: ["ada"]}, reply)
-            await engine.acks.confirm(0, reply, waiting, lent, lambda _places, failed: told.append(failed))
-            lent.give_back()
+            decided = Decided(0, reply, lent)
+            await engine.acks.confirm(decided, waiting, lambda _places, failed: told.append(failed))
             assert [type(failed) for failed in told] == [UnconfirmedError]
 
     async def test_without_an_append_only_file_it_does_not_start(
@@ -221,6 +218,30 @@ class TestReplica:
             held = {row.user_id: row.amount_fen for row in await engine.store.claims(packet_id)}
             assert (await confirmed(engine, packet_id, "bob")) == ClaimResult(Outcome.ALREADY, held["bob"])
 
+    async def test_a_packet_that_asks_for_it_does_not_keep_others_waiting(
+        self, settings: Settings, server: OwnRedis, replica: OwnRedis
+    ) -> None:
+        async with Engine.open(on(settings, server, Ack.MEMORY, timeout_s=30)) as engine:
+            strong = (await send(engine, count=50, ack=Ack.REPLICA)).packet_id
+            plain = (await send(engine)).packet_id
+            replica.signal(signal.SIGSTOP)
+            waiting = [await in_a_call_of_its_own(engine, strong, number) for number in range(WAITS_MAX + 5)]
+            for number in range(10):
+                result = await asyncio.wait_for(engine.packets.claim(plain, f"user{number}"), 1)
+                assert result.outcome is Outcome.CLAIMED
+            refused = [task for task in waiting if task.done()]
+            assert [type(task.exception()) for task in refused] == [UnconfirmedError] * 5
+            replica.signal(signal.SIGCONT)
+            told = await asyncio.gather(*(task for task in waiting if task not in refused))
+            assert {result.outcome for result in told} == {Outcome.CLAIMED}
+
+    async def test_a_packet_cannot_ask_for_it_where_there_are_too_few(
+        self, settings: Settings, server: OwnRedis
+    ) -> None:
+        async with Engine.open(on(settings, server, Ack.MEMORY)) as engine:
+            with pytest.raises(InvalidFieldsError, match="ack: cannot be replica"):
+                await send(engine, ack=Ack.REPLICA)
+
     async def test_too_few_replicas_are_told_and_not_a_reason_not_to_start(
         self, settings: Settings, server: OwnRedis
     ) -> None:
@@ -231,6 +252,17 @@ class TestReplica:
             packet_id = (await send(engine)).packet_id
             with pytest.raises(UnconfirmedError):
                 await engine.packets.claim(packet_id, "ada")
+
+
+async def in_a_call_of_its_own(engine: Engine, packet_id: str, number: int) -> asyncio.Task[ClaimResult]:
+    """A claim that is decided when this returns."""
+    task = asyncio.create_task(engine.packets.claim(packet_id, f"user{number}"))
+
+    async def is_decided() -> bool:
+        return len(await engine.store.claims(packet_id)) == number + 1
+
+    await wait_until(is_decided, what="the claim being decided")
+    return task
 
 
 async def confirmed(engine: Engine, packet_id: str, user_id: str) -> ClaimResult:
