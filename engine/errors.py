@@ -86,7 +86,7 @@ class BusyError(UnavailableError):
 
 
 class RecoveringError(UnavailableError):
-    """The lane is fenced: Redis and the ledger disagree about its epoch, or Redis lost it."""
+    """The lane gives nothing: Redis lost it, or was restarted and has not been compared with the ledger yet."""
 
     code = "recovering"
     retry_after_s = 5

@@ -29,7 +29,7 @@ from engine.queries import load
 from engine.rebuild import LaneWriter, Rebuilt, rebuild_packets
 from engine.settings import Settings
 from engine.store import LaneStatus, Store
-from engine.stream import Entry, EventStream, joined
+from engine.stream import EventStream, joined
 
 LOG = structlog.get_logger()
 SQL = load("recovery")
@@ -59,11 +59,13 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
     """
     connection = await database_connection(settings.database_url or "", PLANNED)
     try:
-        if await _is_in_order(connection, store, lane):
+        if not force and await _is_in_order(connection, store, lane):
             return None  # its persister, which has the lease, need not be disturbed
         await gate.wait_for_lease(connection, lane)
         try:
-            await gate.verify(connection, store, stream, lane)
+            position, _ = await gate.verify(connection, store, stream, lane)
+            if force:
+                await stream.joins_up_to(lane, position)
         except gate.LaneDoubtfulError as error:
             if not force:
                 raise OperatorError(f"{error} If Redis is to be made as the ledger is, say --force.") from None
@@ -140,21 +142,23 @@ class Recovery:
 
     async def _carry_over(self, position: int, word: str) -> int:
         """Apply what the stream has after the checkpoint, as far as it joins on; gives the new checkpoint."""
-        ledger = Ledger()
-        try:
-            while entries := joined(position, await self._page(position)):
+        ledger, at_once = Ledger(), _ENTRIES_PER_TRANSACTION
+        while True:
+            try:
+                entries = joined(position, await self._stream.page(self._lane, after=position, entries_max=at_once))
                 changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
-                after = entries[-1].position
-                await ledger.apply(self._connection, self._lane, position, after, changes, word=word)
-                position = after
-        except UnreadableEventError:
-            if not self._force:
-                raise
-            LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
-        return position
-
-    async def _page(self, position: int) -> list[Entry]:
-        return await self._stream.page(self._lane, after=position, entries_max=_ENTRIES_PER_TRANSACTION)
+            except UnreadableEventError:
+                if at_once > 1:  # one by one, up to the one that it is
+                    at_once = 1
+                    continue
+                if not self._force:
+                    raise
+                LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
+                return position
+            if not entries:
+                return position
+            await ledger.apply(self._connection, self._lane, position, entries[-1].position, changes, word=word)
+            position = entries[-1].position
 
     def _changes_lost(self, status: LaneStatus | None, epoch: str, position: int) -> int | None:
         known = [] if self._seen is None else [self._seen]

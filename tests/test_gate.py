@@ -186,6 +186,9 @@ async def test_a_redis_that_lost_only_what_the_ledger_lacks_serves_again_and_say
                     await claims(engine, sent.packet_id, 3, 2)  # the persister sees them, and cannot carry them over
                     await wait_until(lambda: [log for log in logs if "stands still" in str(log)], what="seeing them")
                     snapshotted.restart_set_back()
+                    # What it has in its hands of the server before cannot be committed once it has verified this one.
+                    lost = "changes_lost"
+                    await wait_until(lambda: [log for log in logs if log["event"] == lost], 20, what="noticing")
                 result = await served(engine, sent.packet_id, "user8", timeout_s=10)
                 await caught_up(engine)
         assert result.outcome is Outcome.CLAIMED

@@ -219,6 +219,25 @@ async def test_what_the_stream_still_has_is_carried_over_first(engine: Engine, s
     await assert_in_order(engine)
 
 
+async def test_an_event_that_cannot_be_read_is_given_up_only_if_the_operator_says_so(
+    engine: Engine, settings: Settings
+) -> None:
+    sent = await send(engine, count=10)
+    await claim(engine, sent.packet_id, *named(3))
+    await command(engine.redis, "XADD", keys.events(0), "5-0", "event", b"of a later release")
+    await engine.redis.hset(keys.lane(0), "position", 5)
+    with capture_logs() as logs:
+        async with persisting(changed(settings, recover_automatically=True)):
+            await wait_until(lambda: logs, what="the alarm")
+    assert {log["error_type"] for log in logs} == {"UnreadableEventError"}
+    assert await mend(settings, engine.store, engine.stream, 0, force=False) is None  # by its word it is in order
+    recovered = await mended(engine, force=True)
+    assert (recovered.packets, recovered.claims, recovered.changes_lost) == (1, 3, 1)
+    await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
+    await persisted(engine, settings)
+    await assert_in_order(engine)
+
+
 async def test_a_share_in_quarantine_is_not_given_to_another(engine: Engine, settings: Settings) -> None:
     sent = await send(engine, count=3)
     await claim(engine, sent.packet_id, "bob")
