@@ -37,8 +37,6 @@ CLAIM_S_FIRST = 0.00003
 _MEASURED_MIN, _WEIGHT, _GROWTH_MAX = 32, 0.2, 4.0
 """Calls of fewer claims say little of what one costs. One call counts so much, and as no more than so many times what
 was known: a moment's stop is no slow Redis."""
-_AHEAD_MIN = 128
-"""So many claims may always be ahead of one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -141,9 +139,9 @@ class Batcher:
         self._wait_s_max = settings.claim_wait_ms_max / 1000
         self._under_way = 0
         self._claim_s, self._done_s = CLAIM_S_FIRST, 0.0
-        self._ahead_max = self._bound_of_wait()
         self._full_lanes = set() if full_lanes is None else full_lanes
         self._per_call_max = settings.claims_per_call_max
+        self._ahead_max = self._bound_of_wait()
         self._calls_max = settings.calls_in_flight_max
         self._backlog_max = settings.backlog_max
         self._calls: set[asyncio.Task[None]] = set()
@@ -211,8 +209,8 @@ class Batcher:
         raise OverloadedError("Too many claims are waiting.")
 
     def _bound_of_wait(self) -> int:
-        """How many claims may be ahead of one that is taken, at what they cost now."""
-        return max(_AHEAD_MIN, int(self._wait_s_max / self._claim_s))
+        """How many claims may be ahead of one that is taken, at what they cost now; always as many as a call takes."""
+        return max(self._per_call_max, int(self._wait_s_max / self._claim_s))
 
     def _measure(self, batch: _Singles | _Order) -> None:
         """Learn from a call that has come back what a claim costs, everything between two calls included."""
