@@ -54,7 +54,7 @@ class _Walk:
         """What the ledger holds of a lane after what was taken last, up to a position."""
         claims = await self.claims.take(lane, position)
         held = _Held(claims, await self.refunds.take(lane, position), await self.asides.take(lane, position))
-        self.examined += sum(map(len, held))
+        self.examined += len(held.claims) + len(held.refunds) + len(held.asides)
         return held
 
     async def skip(self, lane: int, position: int) -> None:
