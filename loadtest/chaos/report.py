@@ -16,9 +16,11 @@ from loadtest.chaos.story import Ending
 _TOLD_MAX = 20
 
 
-def show(console: Console, plan: Plan, figures: Figures, *, findings: Findings, ending: Ending, took_s: float) -> None:
-    """The short report."""
-    rows = list(_rows(plan, figures, findings, ending, took_s))
+def show(
+    console: Console, plan: Plan, figures: Figures, *, findings: Findings, ending: Ending, wrong: int, took_s: float
+) -> None:
+    """The short report. ``wrong``: how many things are, in all."""
+    rows = [*_rows(plan, figures, findings, ending), ("wrong", f"{wrong:,}"), ("took", f"{took_s:.0f} s")]
     if not console.is_terminal:
         for name, value in rows:
             _line(console, f"{name}: {value}")
@@ -44,7 +46,7 @@ def show_failure(
     _line(console, f"History, schedule and logs are in {kept}")
 
 
-def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending, took_s: float) -> Iterator[tuple[str, str]]:
+def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending) -> Iterator[tuple[str, str]]:
     yield "seed, kills, acknowledged in", f"{plan.seed}, {plan.kills}, {plan.ack}"
     yield "killed (SIGKILL)", _counted(figures.kills)
     yield "other faults", _counted(figures.others)
@@ -53,7 +55,6 @@ def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending, took
     yield "refused, asked again", _counted(figures.refusals)
     yield "acknowledged claims checked", f"{findings.acknowledged:,}"
     yield "lost, within the mode's promise", f"{len(findings.lost):,}"
-    yield "wrong", f"{len(findings.problems) + findings.more:,}"
     if ending.books is not None:
         yield "ledger", f"{len(ending.books.packets):,} packets, {len(ending.books.claims):,} claims"
     yield "ledger behind at most", f"{ending.behind_max:,} changes"
@@ -63,7 +64,6 @@ def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending, took
     yield "whole again after the last fault", f"{ending.back_s:.1f} s"
     held = sum(bool(finding["holds"]) for finding in ending.audit)
     yield "audit", f"{held} of {len(ending.audit)} invariants hold"
-    yield "took", f"{took_s:.0f} s"
 
 
 def _counted(counter: Counter[str]) -> str:

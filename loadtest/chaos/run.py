@@ -54,7 +54,8 @@ def run(console: Console, plan: Plan, meddle: Meddle | None = None) -> int:
         findings = check(records, ending.books, plan.ack) if ending.books is not None else Findings()
         problems = ending.problems + findings.problems + _broken(ending)
         took_s = time.monotonic() - started_s
-        report.show(console, plan, figures(records), findings=findings, ending=ending, took_s=took_s)
+        wrong = len(problems) + findings.more
+        report.show(console, plan, figures(records), findings=findings, ending=ending, wrong=wrong, took_s=took_s)
         if problems:
             report.show_failure(console, plan, problems, more=findings.more, faults=faults, kept=kept)
         is_kept = bool(problems)

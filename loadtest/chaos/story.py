@@ -64,7 +64,7 @@ class Stage:
     ending: Ending = field(default_factory=Ending)
 
     async def play(self, faults: Sequence[Fault]) -> Ending:
-        """Play it all."""
+        """Play it all. The books are read also when not everything came back."""
         try:
             async with _running(self.watch.run()), self._feasting():
                 await asyncio.sleep(_FEAST_S)
@@ -75,16 +75,21 @@ class Stage:
                 await asyncio.sleep(_FEAST_S)
             await self._ask_again()
             await self._settle()
-            self.ending.books = await books.read(self._database_url)
-            self._audit()
         except NotBackError as error:
             self.ending.problems.append(str(error))
-        except DATABASE_ERRORS as error:
-            self.ending.problems.append(f"the books could not be read: {error}")
         finally:
             self.breaker.undo()
+        await self._read_books()
         self.ending.behind_max = self.watch.behind_max
         return self.ending
+
+    async def _read_books(self) -> None:
+        try:
+            self.ending.books = await books.read(self._database_url)
+        except DATABASE_ERRORS as error:
+            self.ending.problems.append(f"the books could not be read: {error}")
+        else:
+            self._audit()
 
     async def back(self) -> None:
         """Wait until every lane serves again after it has lost its data."""
