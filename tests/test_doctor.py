@@ -40,9 +40,7 @@ def levels(found: dict[str, Line], level: Level) -> set[str]:
     return {name for name, line in found.items() if line.level is level}
 
 
-async def test_an_engine_in_good_condition(
-    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_engine_in_good_condition(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.doctor_redis._PING_MS_MAX", 1_000.0)  # a machine that runs tests answers when it can
     async with persisting(settings):
         found = await look(settings)
