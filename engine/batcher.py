@@ -251,7 +251,6 @@ class Batcher:
 
     def _sent(self, batch: _Singles | _Order, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        self._under_way -= batch.size
         self._measure(batch)
         if self._size + self._under_way < self._ahead_max:
             self._full_lanes.discard(self._lane)
@@ -262,7 +261,11 @@ class Batcher:
         started_s = time.perf_counter()
         acks, lent = self._acks, self._store.lend()
         try:
-            reply = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max, lent=lent)
+            try:
+                reply = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max, lent=lent)
+            finally:
+                # Before anybody hears his answer: who asks again at once must not find his last claim ahead of him.
+                self._under_way -= batch.size
             waiting = {} if acks is None else acks.waiting(batch.asked, reply)
         except Exception as error:
             if lent is not None:
