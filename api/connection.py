@@ -22,10 +22,12 @@ from api.answers import Answer
 from api.bodies import has_body
 from api.dispatch import refusing
 from api.fast_claims import LATER, REFUSED, FastClaims
-from api.limits import CLAIMS_WAITING, CONNECTIONS, OVERLOADED, TOO_SOON, Limits
+from api.forms import Form
+from api.limits import CLAIMS_WAITING, OVERLOADED, TOO_SOON, Limits
 from api.prepared import Outbox, Prepared, whole
 from api.problems import HeadTooLargeError, MalformedError, answer_to
-from api.stand_ins import Deaf, Flow, Plain, Refusal
+from api.stand_ins import Flow, Plain, Refusal
+from api.turning_away import Deaf, turn_away
 from engine.errors import HongbaoError
 
 HEADERS_MAX = 100
@@ -37,8 +39,8 @@ HEAD_S_MAX = 10
 """How long they may take to arrive."""
 IDLE_S_MAX = 75
 """How long a connection is kept without a request."""
-TURNED_AWAY_S = 1.0
-"""So long a connection that was one too many may take to read that it was."""
+FORMS_MAX = 8
+"""So often a connection may change how its claims are written before it is parsed for good."""
 LAST_S, LAST_TRIES_MAX = 0.1, 20
 """When the process stops, a connection that is not owed an answer has so long to ask, or, if it is asking, to end."""
 
@@ -59,8 +61,9 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._take, self._prepared, self._outbox = fast_claims.take, prepared, outbox
-        self._limits = limits
+        self._claims, self._take, self._prepared, self._outbox = fast_claims, fast_claims.take, prepared, outbox
+        self._form: Form | None = None
+        self._forms_left, self._limits = FORMS_MAX, limits
         self._gate = None if limits.by_address is None else limits.answer_by_address
         self._is_held = self._asked_too_soon = self._is_stopping = False
         self._plain = Plain()
@@ -68,15 +71,17 @@ class Connection(HttpToolsProtocol):
         self._is_without_cycle = False
         # In the lines before a body, or in those that may come after it.
         self._is_in_lines, self._bytes_of_lines, self._may_be_too_large = False, 0, False
-        self._quiet_since_s = monotonic()
-        self._problem = _NOT_HTTP
+        self._is_between = True  # whole requests, as far as the parser knows
+        self._quiet_since_s, self._problem = monotonic(), _NOT_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client is there."""
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
         if len(self.connections) > self._limits.connections_max:
-            self._turn_away()
+            self.connections.discard(self)
+            self.parser = Deaf()  # type: ignore[assignment]
+            turn_away(transport, self._limits, self.server_state.default_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone. uvicorn tells only the last of its requests, and the first may be the one under way."""
@@ -90,7 +95,9 @@ class Connection(HttpToolsProtocol):
         """Feed the parser, which calls the methods below."""
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        began_before = self._is_in_lines
+        if self._form is not None and self._is_between and self._is_known(self._form, data):
+            return
+        was_between, began_before = self._is_between, self._is_in_lines
         if began_before:
             self._bytes_of_lines += len(data)
         self._may_be_too_large = began_before or len(data) > HEAD_BYTES_MAX
@@ -107,6 +114,9 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("")
         elif self._is_in_lines and not began_before:
             self._quiet_since_s = monotonic()
+        if was_between and self._is_between and self._forms_left and isinstance(self.cycle, Plain):
+            self._forms_left -= 1
+            self._form = self._claims.form_of(data)
 
     def _read_without_upgrade(self, rest: memoryview) -> None:
         """Read an offer to speak something else, which ends what the parser takes, as if it had not been made."""
@@ -124,7 +134,7 @@ class Connection(HttpToolsProtocol):
         """A request's first byte is there. What uvicorn makes of it can wait until it is known that it is needed."""
         self.url = b""
         self.headers = []
-        self._is_in_lines = True
+        self._is_in_lines, self._is_between = True, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line."""
@@ -184,6 +194,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body, if any, has ended."""
+        self._is_between = True
         if self._is_without_cycle:
             self._is_without_cycle = False
         else:
@@ -196,7 +207,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not a request, in the form of every other refusal, and close; what came before goes first."""
+        """Refuse what is not a request, as everything is refused, and close; what came before goes first."""
         self.flow.pause_reading()
         cycle = self.cycle
         is_owing = self._is_owing()
@@ -234,7 +245,7 @@ class Connection(HttpToolsProtocol):
         A client that keeps asking so learns from an answer that it must go elsewhere, not from a closed connection.
         """
         self._is_stopping = True
-        self._take = _take_nothing  # type: ignore[assignment]
+        self._take, self._form, self._forms_left = _take_nothing, None, 0  # type: ignore[assignment]
         if self._is_owing():
             self.cycle.keep_alive = False
         else:
@@ -263,35 +274,13 @@ class Connection(HttpToolsProtocol):
     def _is_too_large(self) -> bool:
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > HEAD_BYTES_MAX
 
-    def _turn_away(self) -> None:
-        """One too many: it is told so, and has a moment to read it; what it sends in the meantime is thrown away."""
-        self._limits.refused[CONNECTIONS] += 1
-        self.connections.discard(self)
-        self.parser = Deaf()  # type: ignore[assignment]
-        if self._limits.turned_away >= self._limits.turned_away_max:
-            self.loop.call_soon(self.transport.abort)  # not while it is being made
-            return
-        self._limits.turned_away += 1
-        self.transport.write(whole(OVERLOADED, self.server_state.default_headers, is_last=True))
-        self.loop.call_soon(self._say_no_more)  # not now: uvloop would end what it has not begun to write
-        self.loop.call_later(TURNED_AWAY_S, self._end_turned_away)
-
-    def _say_no_more(self) -> None:
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
-
-    def _end_turned_away(self) -> None:
-        self._limits.turned_away -= 1
-        self.transport.abort()
-
     def _refusal_by_address(self) -> Answer | None:
         peer = self.client[0] if self.client else ""
         return self._limits.answer_by_address(peer, self.parser.get_method(), self.url, self.headers)
 
     def _can_refuse_at_once(self) -> bool:
         """Whether nothing has to be read or closed after the refusal."""
-        parser = self.parser
-        is_kept = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not self._is_stopping
+        is_kept = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self._is_stopping
         return is_kept and not has_body(dict(self.headers))
 
     def _refuse_at_once(self, answer: Answer) -> None:
@@ -309,18 +298,32 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self._limits.room.hold(self)
 
+    def _is_known(self, form: Form, data: bytes) -> bool:
+        """Whether ``data`` was a plain claim in the form of one before it, and was seen to."""
+        before = self.cycle
+        is_owing = before is not None and not before.response_complete
+        if is_owing or self.flow.write_paused or self._asked_too_soon or self._gate is not None:
+            return False
+        # Before it is known, for it may be answered before `take_known` returns.
+        self.cycle = self._plain  # type: ignore[assignment]
+        self._plain.response_complete = False
+        taken = self._claims.take_known(form, data, self)
+        return taken is LATER or self._is_seen_to(taken, before)
+
     def _is_taken(self) -> bool:
+        """Whether what the parser has read is a plain claim, and was seen to."""
         parser = self.parser
         if not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return False
         if self._asked_too_soon and self._is_refused_again():
             return True
-        # Before it is known, for it may be answered before `take` returns.
         before, self.cycle = self.cycle, self._plain  # type: ignore[assignment]
         self._plain.response_complete = False
-        taken = self._take(parser.get_method(), self.url, self.headers, self._deliver)
-        if taken is LATER:
-            return True
+        taken = self._take(parser.get_method(), self.url, self.headers, self)
+        return taken is LATER or self._is_seen_to(taken, before)
+
+    def _is_seen_to(self, taken: bytes | None, before: RequestResponseCycle) -> bool:
+        """Whether what is not LATER is an answer; it is given then, and else is another's to find."""
         if taken is None or taken is REFUSED:
             self.cycle, self._plain.response_complete = before, True
             return taken is REFUSED and self._is_refused_at_once()
@@ -346,7 +349,8 @@ class Connection(HttpToolsProtocol):
         self._begun = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _deliver(self, answer: Answer) -> None:
+    def write_answer(self, answer: Answer) -> None:
+        """Write the answer to a plain claim."""
         if answer.status == 200:
             self.write_body(answer.body)
         else:

@@ -5,31 +5,38 @@ is left to the long way, which answers it or says what is wrong with it. Both gi
 """
 
 import asyncio
-from collections.abc import Callable
 from time import perf_counter
+from typing import Protocol
 
 from api.answers import Answer
 from api.bodies import has_body
 from api.dispatch import Front
+from api.forms import PREFIX, SUFFIX, Form, form_of, headers_in, packet_in, speaker, token_in
 from api.limits import CLAIMS, CLAIMS_WAITING, OVERLOADED
 from api.packets import claim_body
 from api.problems import RateLimitedError, answer_to
 from engine.lanes import is_packet_number, lane_of
 from engine.packets import Packets
-from engine.records import ClaimResult
-from engine.users import user_id_in
-
-Deliver = Callable[[Answer], None]
-"""Takes the answer to one request."""
+from engine.records import ClaimResult, Outcome
 
 LATER = b""
 """Stands for an answer that is not known yet."""
 REFUSED = b"refused"
 """Stands for ``api.limits.OVERLOADED``."""
-_PREFIX, _SUFFIX = b"/v1/packets/", b"/claims"
-_PACKET = slice(len(_PREFIX), -len(_SUFFIX))
+_PACKET = slice(len(PREFIX), -len(SUFFIX))
 _ROUTE = "/v1/packets/{packet_id}/claims"
-_TOKEN_AT = len(b"Bearer ")
+
+
+class Asker(Protocol):
+    """Whoever waits for the answer to one request; it gets one, once."""
+
+    def write_body(self, body: bytes) -> None:
+        """The body of a 200."""
+        ...
+
+    def write_answer(self, answer: Answer) -> None:
+        """Any answer."""
+        ...
 
 
 class FastClaims:
@@ -41,28 +48,45 @@ class FastClaims:
         self._limits, self._has_user_limits = front.limits, front.limits.users is not None
         self.deciding: set[asyncio.Task[None]] = set()
 
-    def take(  # noqa: PLR0911 - one an outcome; calls would cost
-        self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], deliver: Deliver
-    ) -> bytes | None:
-        """Answer a plain claim: the body of a 200, or LATER: ``deliver`` gets the answer, once. None: the long way.
+    def take(self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], asker: Asker) -> bytes | None:
+        """Answer a plain claim: the body of a 200, or LATER: ``asker`` gets the answer, once. None: the long way.
 
         REFUSED: there are too many, and this one was hardly looked at.
 
         ``target`` is as it stands in the request line, ``pairs`` are the headers, their names in lower case.
         """
-        if method != b"POST" or not target.startswith(_PREFIX) or not target.endswith(_SUFFIX):
-            return None
-        packets = self._front.engine.packets
-        if packets.full_lanes and self._is_refused(packets, target):
-            return REFUSED
-        user_id = self._user_of(pairs)
-        if user_id is None:
+        if method != b"POST" or not target.startswith(PREFIX) or not target.endswith(SUFFIX):
             return None
         packet_id = target[_PACKET].decode("latin-1")
+        full_lanes = self._front.engine.packets.full_lanes
+        if full_lanes and self._is_refused(packet_id):
+            return REFUSED
+        user_id = self._user_of(pairs)
+        return None if user_id is None else self._claim(packet_id, user_id, asker)
+
+    def take_known(self, form: Form, data: bytes, asker: Asker) -> bytes | None:
+        """As ``take``, for a request that is whole and alone and not parsed. None also if it is not of this form."""
+        user_id = form.user_of(data)
+        if user_id is None or not form.claims.is_in_force():
+            return None
+        packet_id = packet_in(data)
+        if self._front.engine.packets.full_lanes and self._is_refused(packet_id):
+            return REFUSED
+        return self._claim(packet_id, user_id, asker)
+
+    def form_of(self, data: bytes) -> Form | None:
+        """How a plain claim that is whole and alone is written, if others like it may be taken unparsed."""
+        headers = headers_in(data)
+        token = None if headers is None else token_in(headers)
+        claims = None if token is None else self._front.verifier.remembered(token)
+        return None if headers is None or claims is None else form_of(data, headers, claims)
+
+    def _claim(self, packet_id: str, user_id: str, asker: Asker) -> bytes | None:
+        packets = self._front.engine.packets
         if self._has_user_limits:
             if not is_packet_number(packet_id):
                 return None
-            if self._is_limited(user_id, deliver):
+            if self._is_limited(user_id, asker):
                 return LATER
         result = packets.finished.answer(packet_id, user_id)
         if result is not None:
@@ -72,12 +96,17 @@ class FastClaims:
             return None
         if self._front.in_flight >= self._limits.claims_max:
             return self._refused(CLAIMS)
-        _Asked(self, packets, (packet_id, user_id), deliver).ask()
+        self._front.in_flight += 1
+        asked = _Asked(self, packets, packet_id, user_id, asker)
+        try:
+            packets.ask(packet_id, user_id, asked.take)
+        except Exception as error:
+            asked.answer(error)
         return LATER
 
-    def _is_refused(self, packets: Packets, target: bytes) -> bool:
+    def _is_refused(self, packet_id: str) -> bool:
         """Whether the packet's lane is full and the claim needs it."""
-        packet_id = target[_PACKET].decode("latin-1")
+        packets = self._front.engine.packets
         if not is_packet_number(packet_id) or lane_of(packet_id) not in packets.full_lanes:
             return False
         if packets.finished.knows(packet_id):
@@ -90,14 +119,14 @@ class FastClaims:
         self._meter.note(OVERLOADED.status, 0.0)
         return REFUSED
 
-    def _is_limited(self, user_id: str, deliver: Deliver) -> bool:
-        """Whether the user has claimed too often; ``deliver`` has then got the answer."""
+    def _is_limited(self, user_id: str, asker: Asker) -> bool:
+        """Whether the user has claimed too often; ``asker`` has then got the answer."""
         try:
             self._limits.check_user(user_id, is_claim=True)
         except RateLimitedError as error:
             answer = answer_to(error)
             self._meter.note(answer.status, 0.0)
-            deliver(answer)
+            asker.write_answer(answer)
             return True
         return False
 
@@ -107,22 +136,12 @@ class FastClaims:
         # A header that is given twice may be one of those that must not be.
         if len(headers) != len(pairs) or has_body(headers):
             return None
-        authorization, named = headers.get(b"authorization", b""), headers.get(b"x-user-id")
-        if authorization[:_TOKEN_AT] != b"Bearer ":
-            return None
-        claims = self._front.verifier.remembered(authorization[_TOKEN_AT:])
-        if claims is None:
-            return None
-        if "act" in claims.scopes:
-            return user_id_in(named) if named else None
-        return claims.user_id if named is None and "claim" in claims.scopes else None
-
-    def begun(self) -> None:
-        """A claim is under way."""
-        self._front.in_flight += 1
+        token = token_in(headers)
+        claims = None if token is None else self._front.verifier.remembered(token)
+        return None if claims is None else speaker(headers, claims)
 
     def answered(self, status: int, seconds: float) -> None:
-        """It is not any more."""
+        """A claim that was under way is not any more."""
         front = self._front
         self._meter.note(status, seconds)
         front.in_flight -= 1
@@ -133,27 +152,25 @@ class FastClaims:
 class _Asked:
     """One claim that waits for Redis."""
 
-    __slots__ = ("_claims", "_deliver", "_packet_id", "_packets", "_started_s", "_user_id")
+    __slots__ = ("_asker", "_claims", "_packet_id", "_packets", "_started_s", "_user_id")
 
-    def __init__(self, claims: FastClaims, packets: Packets, claim: tuple[str, str], deliver: Deliver) -> None:
-        self._claims, self._packets, self._deliver = claims, packets, deliver
-        self._packet_id, self._user_id = claim
+    def __init__(self, claims: FastClaims, packets: Packets, packet_id: str, user_id: str, asker: Asker) -> None:
+        self._claims, self._packets, self._asker = claims, packets, asker
+        self._packet_id, self._user_id = packet_id, user_id
         self._started_s = perf_counter()
 
-    def ask(self) -> None:
-        self._claims.begun()
-        try:
-            self._packets.ask(self._packet_id, self._user_id, self._take)
-        except Exception as error:
-            self._answer(error)
-
-    def _take(self, result: ClaimResult | Exception) -> None:
-        if isinstance(result, Exception) or self._packets.is_final(self._packet_id, result):
-            self._answer(result)
-            return
-        task = asyncio.create_task(self._decide(result))
-        self._claims.deciding.add(task)
-        task.add_done_callback(self._claims.deciding.discard)
+    def take(self, result: ClaimResult | Exception) -> None:
+        """What the script says."""
+        # A share, at once: all the rest costs calls that a winner need not wait for.
+        if result.__class__ is ClaimResult and result.outcome is Outcome.CLAIMED:
+            self._claims.answered(200, perf_counter() - self._started_s)
+            self._asker.write_body(claim_body(self._packet_id, self._user_id, result))
+        elif isinstance(result, Exception) or self._packets.is_final(self._packet_id, result):
+            self.answer(result)
+        else:
+            task = asyncio.create_task(self._decide(result))
+            self._claims.deciding.add(task)
+            task.add_done_callback(self._claims.deciding.discard)
 
     async def _decide(self, result: ClaimResult) -> None:
         decided: ClaimResult | Exception
@@ -161,12 +178,13 @@ class _Asked:
             decided = await self._packets.decided(self._packet_id, self._user_id, result)
         except Exception as error:
             decided = error
-        self._answer(decided)
+        self.answer(decided)
 
-    def _answer(self, result: ClaimResult | Exception) -> None:
+    def answer(self, result: ClaimResult | Exception) -> None:
+        """What is to be said."""
         if isinstance(result, Exception):
             answer = answer_to(result)
         else:
             answer = Answer(200, claim_body(self._packet_id, self._user_id, result))
         self._claims.answered(answer.status, perf_counter() - self._started_s)
-        self._deliver(answer)
+        self._asker.write_answer(answer)

@@ -41,10 +41,3 @@ class Flow(FlowControl):
         """Read on, if there is nothing left to begin."""
         if not self._pipeline:
             super().resume_reading()
-
-
-class Deaf:
-    """In the place of the parser of a connection that was turned away."""
-
-    def feed_data(self, data: bytes) -> None:
-        """Nothing."""

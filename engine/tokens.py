@@ -30,6 +30,10 @@ class TokenClaims:
     scopes: frozenset[str]
     expires_at_s: float
 
+    def is_in_force(self) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at_s > time.time()
+
 
 def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int, *, key_id: str | None = None) -> str:
     """A token for ``user`` that holds for ``ttl_s`` seconds. Raises OperatorError for what cannot be a token.
@@ -95,7 +99,7 @@ class Verifier:
             if len(self._cached) >= self._cached_max:
                 del self._cached[next(iter(self._cached))]
             self._cached[token] = claims
-        if claims.expires_at_s <= time.time():
+        if not claims.is_in_force():
             self._cached.pop(token, None)
             raise InvalidTokenError("The token has expired.")
         return claims
@@ -103,7 +107,7 @@ class Verifier:
     def remembered(self, token: bytes) -> TokenClaims | None:
         """The claims of a token that was verified before and has not expired; None says nothing about it."""
         claims = self._cached.get(token)
-        return claims if claims is not None and claims.expires_at_s > time.time() else None
+        return claims if claims is not None and claims.is_in_force() else None
 
     def _decoded(self, token: bytes) -> TokenClaims:
         if len(token) > TOKEN_BYTES_MAX:

@@ -45,6 +45,21 @@ class Reply(NamedTuple):
     body: bytes
 
 
+class Answers:
+    """Who asks, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Answer] = asyncio.Queue()
+
+    def write_body(self, body: bytes) -> None:
+        """The body of a 200."""
+        self.write_answer(Answer(200, body))
+
+    def write_answer(self, answer: Answer) -> None:
+        """Any answer."""
+        self.queue.put_nowait(answer)
+
+
 class Run(Protocol):
     """Runs a coroutine on the loop of the test, from the thread of its examples."""
 
@@ -85,14 +100,14 @@ async def ask(opened: Opened, asked: Asked, *, long: bool = False) -> tuple[Repl
 
 async def ask_short(fast_claims: FastClaims, asked: Asked) -> Reply | None:
     """The reply by the short way, None if it does not take the request."""
-    answers: asyncio.Queue[Answer] = asyncio.Queue()
+    answers = Answers()
     target = asked.raw_path + (b"?" + asked.query if asked.query else b"")
-    taken = fast_claims.take(asked.method.encode(), target, list(asked.headers), answers.put_nowait)
+    taken = fast_claims.take(asked.method.encode(), target, list(asked.headers), answers)
     if taken is None:
         return None
-    answer = OVERLOADED if taken is REFUSED else await answers.get() if taken is LATER else Answer(200, taken)
+    answer = OVERLOADED if taken is REFUSED else await answers.queue.get() if taken is LATER else Answer(200, taken)
     await asyncio.sleep(0)  # so that a second one would be here too
-    assert answers.empty()
+    assert answers.queue.empty()
     return Reply(answer.status, (*answer.headers, (b"content-length", b"%d" % len(answer.body))), answer.body)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from api.app import create_app
 from api.connection import Connection
 from api.dispatch import Front
-from api.fast_claims import Deliver
+from api.fast_claims import Asker
+from api.forms import Form
 from api.server import _Server
 from engine.clients import command, redis_client
 from engine.settings import Settings
@@ -29,6 +30,7 @@ class Watched(Connection):
         super().__init__(*arguments, **options)
         self.arrived = self.queued_max = 0
         self.were_taken: list[bool] = []
+        self.known = 0  # of those, the ones that were not parsed
         self._watched, self._take = self._take, self._take_and_tell
 
     def data_received(self, data: bytes) -> None:
@@ -37,11 +39,18 @@ class Watched(Connection):
         self.queued_max = max(self.queued_max, len(self.pipeline))
 
     def _take_and_tell(
-        self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], deliver: Deliver
+        self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], asker: Asker
     ) -> bytes | None:
-        taken = self._watched(method, target, pairs, deliver)
+        taken = self._watched(method, target, pairs, asker)
         self.were_taken.append(taken is not None)
         return taken
+
+    def _is_known(self, form: Form, data: bytes) -> bool:
+        is_known = super()._is_known(form, data)
+        if is_known:
+            self.known += 1
+            self.were_taken.append(True)
+        return is_known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,10 @@
 """Which claims a batcher takes while more come than Redis answers: those that will be answered soon."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 
 import pytest
@@ -119,6 +121,25 @@ async def test_a_few_are_always_taken(lane: Lane, store: WatchedStore) -> None:
     assert len(taken) == PER_CALL_MAX
     store.gate.set()
     await asyncio.gather(*taken)
+
+
+async def test_whoever_asks_again_with_his_answer_in_hand_is_not_kept_out_by_his_last_claim(
+    lane: Lane, store: WatchedStore
+) -> None:
+    """As many as are always taken, each with one claim at a time."""
+    packet, batcher = await lane.open([1] * 1_000), batcher_of(store, set(), wait_ms_max=1)
+    answers: list[ClaimResult | Exception] = []
+
+    def ask_again(user: str, rounds_left: int, answer: ClaimResult | Exception | None = None) -> None:
+        if answer is not None:
+            answers.append(answer)
+        if rounds_left:
+            batcher.claim_for(packet, user, partial(ask_again, user, rounds_left - 1))
+
+    for user in users(PER_CALL_MAX):
+        ask_again(user, 5)
+    await wait_until(lambda: len(answers) == 5 * PER_CALL_MAX, what="everybody's five answers")
+    assert Counter(answers) == {ClaimResult(Outcome.CLAIMED, 1): 100, ClaimResult(Outcome.ALREADY, 1): 400}
 
 
 async def test_an_order_is_taken_whenever_a_single_claim_is(lane: Lane, store: WatchedStore) -> None:

@@ -212,25 +212,26 @@ async def test_any_requests_in_any_packets_are_answered_as_one_by_one(world: Wor
     stable, last, answers = stable_requests(world), last_requests(world), await answers_to_each(world)
     seen: Counter[str] = Counter()
 
-    async def check(names: list[str], cuts: list[float], *, is_bytewise: bool) -> None:
-        data = b"".join((stable | last)[name] for name in names)
+    async def check(names: list[str], cuts: list[float], how: str) -> None:
+        requests = [(stable | last)[name] for name in names]
+        data = b"".join(requests)
         places = [0, *sorted({int(cut * len(data)) for cut in cuts} - {0}), len(data)]
-        pieces = [data[begin:end] for begin, end in pairwise(places)]
-        replies = await world.served.ask(*(bytewise(data) if is_bytewise else pieces))
+        cut = [data[begin:end] for begin, end in pairwise(places)]
+        replies = await world.served.ask(*{"bytewise": bytewise(data), "one by one": requests}.get(how, cut))
         assert replies == [reply for name in names for reply in answers[name]]
         seen.update(names)
 
     def examples(run: Run) -> None:
-        @with_settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+        @with_settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
         @given(
             names=st.lists(st.sampled_from([*sorted(stable), "remembered", "repeated"]), max_size=8),
             end=st.sampled_from([None, *sorted(last)]),
             cuts=st.lists(st.floats(0, 0.999), max_size=6),
-            is_bytewise=st.integers(0, 9).map(lambda number: number == 9),
+            how=st.sampled_from(["cut"] * 6 + ["one by one"] * 3 + ["bytewise"]),
         )
-        def example(names: list[str], end: str | None, cuts: list[float], is_bytewise: bool) -> None:
+        def example(names: list[str], end: str | None, cuts: list[float], how: str) -> None:
             if names or end:
-                run(check([*names, *([end] if end else [])], cuts, is_bytewise=is_bytewise))
+                run(check([*names, *([end] if end else [])], cuts, how))
 
         example()
 

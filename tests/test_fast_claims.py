@@ -183,25 +183,34 @@ async def test_each_state_is_answered_the_short_way(scene: Scene) -> None:
                         assert answer["amount_fen"] == (100 if expected == "already_claimed" else 0)
 
 
+class Gone:
+    """Who asked, and is not there any more."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def write_body(self, body: bytes) -> None:
+        self.write_answer(Answer(200, body))
+
+    def write_answer(self, answer: Answer) -> None:
+        self.told.append(answer.status)
+        raise ConnectionError
+
+
 async def test_an_answer_that_cannot_be_delivered_is_not_given_twice(scene: Scene) -> None:
     """Whether Redis or the ledger has the last word."""
     front = scene.opened.front
     for state in ("sold out", "unknown", "for others", "dropped"):
-        delivered: list[int] = []
-
-        def deliver(answer: Answer, delivered: list[int] = delivered) -> None:
-            delivered.append(answer.status)
-            raise ConnectionError
-
+        gone = Gone()
         scene.see_tokens()
         target = f"/v1/packets/{scene.packets[state]}/claims".encode()
-        taken = scene.opened.fast_claims.take(b"POST", target, [*authorized(scene.tokens["bob"])], deliver)
+        taken = scene.opened.fast_claims.take(b"POST", target, [*authorized(scene.tokens["bob"])], gone)
         assert taken is LATER, state
         tasks = set(scene.opened.fast_claims.deciding)
         await wait_until(lambda: front.in_flight == 0, what="the answer")
         tasks |= scene.opened.fast_claims.deciding
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert (len(delivered), front.in_flight) == (1, 0), state
+        assert (len(gone.told), front.in_flight) == (1, 0), state
 
 
 def authorized(token: bytes) -> Headers:

@@ -1,0 +1,39 @@
+"""What becomes of a connection that is one too many: it is told so, and has a moment to read it."""
+
+import asyncio
+
+from api.limits import CONNECTIONS, OVERLOADED, Limits
+from api.prepared import whole
+
+TURNED_AWAY_S = 1.0
+"""So long it may take to read that it was one too many."""
+
+
+class Deaf:
+    """In the place of its parser: what it sends in the meantime is thrown away."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Nothing."""
+
+
+def turn_away(transport: asyncio.Transport, limits: Limits, defaults: list[tuple[bytes, bytes]]) -> None:
+    """Tell the client and let it go; without a word if too many are being told."""
+    limits.refused[CONNECTIONS] += 1
+    loop = asyncio.get_running_loop()
+    if limits.turned_away >= limits.turned_away_max:
+        loop.call_soon(transport.abort)  # not while it is being made
+        return
+
+    def end() -> None:
+        limits.turned_away -= 1
+        transport.abort()
+
+    limits.turned_away += 1
+    transport.write(whole(OVERLOADED, defaults, is_last=True))
+    loop.call_soon(_say_no_more, transport)  # not now: uvloop would end what it has not begun to write
+    loop.call_later(TURNED_AWAY_S, end)
+
+
+def _say_no_more(transport: asyncio.Transport) -> None:
+    if transport.can_write_eof() and not transport.is_closing():
+        transport.write_eof()
