@@ -6,6 +6,7 @@ no two readings; what it is compared with has been read by a parser once, byte f
 """
 
 import re
+from typing import NamedTuple
 
 from api.bodies import has_body
 from engine.tokens import TokenClaims
@@ -42,25 +43,26 @@ def token_in(headers: dict[bytes, bytes]) -> bytes | None:
     return authorization[len(_BEARER) :] if authorization.startswith(_BEARER) else None
 
 
-class Form:
-    """One client's way to write a plain claim, with its token."""
+class Form(NamedTuple):
+    """One client's way to write a plain claim, with its token.
 
-    __slots__ = ("_after", "_before", "claims")
+    ``before``, ``after``: what comes between packet and user and after it; None: there is no user in it.
+    """
 
-    def __init__(self, before: bytes, after: bytes | None, claims: TokenClaims) -> None:
-        """``before``, ``after``: what comes between packet and user and after it; None: there is no user in it."""
-        self._before, self._after, self.claims = before, after, claims
+    before: bytes
+    after: bytes | None
+    claims: TokenClaims
 
     def user_of(self, data: bytes) -> str | None:
         """Whom a claim written in this form is for; None if ``data`` is anything else. The packet is not looked at."""
         if not data.startswith(_START):
             return None
-        after = self._after
+        after = self.after
         if after is None:
-            return self.claims.user_id if data[_REST:] == self._before else None
-        if not data.startswith(self._before, _REST) or not data.endswith(after):
+            return self.claims.user_id if data[_REST:] == self.before else None
+        if not data.startswith(self.before, _REST) or not data.endswith(after):
             return None
-        return user_id_in(data[_REST + len(self._before) : len(data) - len(after)])
+        return user_id_in(data[_REST + len(self.before) : len(data) - len(after)])
 
 
 def packet_in(data: bytes) -> str:

@@ -21,6 +21,7 @@ class Plan:
     packets_of_100: int
     packets_of_10: int
     hot_shares: int
+    crowd_claims: int
     persisted_claims: int
     split_rounds: int
     scattered: bool
@@ -41,9 +42,10 @@ WHOLE = Plan(
     durable_seconds=5,
     aof_rounds=3,
     open_loop_seconds=5,
-    packets_of_100=2_400,
-    packets_of_10=1_800,
+    packets_of_100=4_000,
+    packets_of_10=2_400,
     hot_shares=1_000_000,
+    crowd_claims=1_200_000,
     persisted_claims=400_000,
     split_rounds=9,
     scattered=True,
@@ -59,9 +61,10 @@ QUICK = Plan(
     durable_seconds=2,
     aof_rounds=0,
     open_loop_seconds=2,
-    packets_of_100=1_600,
-    packets_of_10=900,
+    packets_of_100=2_000,
+    packets_of_10=1_200,
     hot_shares=250_000,
+    crowd_claims=600_000,
     persisted_claims=200_000,
     split_rounds=3,
     scattered=False,

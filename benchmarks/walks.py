@@ -28,6 +28,11 @@ class Walk:
         return len(self.packets) // self.at_once * self.at_once * self.hands * self.taps
 
     @property
+    def taps_walked(self) -> int:
+        """How many taps there are between ``first`` and ``end``."""
+        return (self.end or self.length) - self.first
+
+    @property
     def population(self) -> int:
         """How many users there are."""
         return max(POPULATION, self.hands)

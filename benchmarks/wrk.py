@@ -34,12 +34,16 @@ def parse(output: str, cpu_s: float) -> Load:
     )
 
 
-def run(base_url: str, script: str, *, connections: int, duration_s: int) -> Load:
-    """Load ``base_url`` for whole seconds, one request in flight a connection. Raises LoadFailedError."""
+def run(base_url: str, script: str, *, connections: int, duration_s: int, patience_s: int = 2) -> Load:
+    """Load ``base_url`` for whole seconds, one request in flight a connection. Raises LoadFailedError.
+
+    What is not answered within ``patience_s`` counts as a timeout.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walk.lua"
         path.write_text(script)
-        words = ["wrk", f"-t{THREADS}", f"-c{connections}", f"-d{duration_s}s", "-s", str(path), base_url]
+        words = ["wrk", f"-t{THREADS}", f"-c{connections}", f"-d{duration_s}s", f"--timeout={patience_s}s"]
+        words += ["-s", str(path), base_url]
         with (Path(folder) / "out").open("w+") as output:
             process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
             try:

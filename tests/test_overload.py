@@ -135,7 +135,7 @@ async def test_who_asks_again_at_once_is_read_when_its_turn_comes(
 async def test_the_refused_are_read_again_by_themselves_in_turn(
     narrow: World, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "RELEASES_A_TICK", 1)
+    monkeypatch.setattr(bounds, "RELEASES_A_TICK_MIN", 1)
     monkeypatch.setattr(bounds, "TICK_S", 0.05)
     room = narrow.served.front.limits.room
     data = claim(narrow.open, narrow.bob)
@@ -150,6 +150,23 @@ async def test_the_refused_are_read_again_by_themselves_in_turn(
             await asyncio.sleep(0.005)
         assert waited == [wires[0], wires[2], wires[3]]
         await wait_until(lambda: len(room) == 0, what="nobody being held")
+
+
+@pytest.mark.parametrize(("held", "released"), [(5, 5), (1_000, 20), (3_000, 30), (100_000, 50)])
+async def test_the_more_are_refused_the_faster_they_are_read_again_within_bounds(held: int, released: int) -> None:
+    class Patient:
+        read = 0
+
+        def read_on(self, *, is_overloaded: bool) -> bool:
+            assert not is_overloaded
+            Patient.read += 1
+            return True
+
+    room = bounds.WaitingRoom()
+    for _ in range(held):
+        room.hold(Patient())
+    room._release()
+    assert (Patient.read, len(room)) == (released, held - released)
 
 
 async def test_claims_in_flight_are_bounded(settings: Settings) -> None:
