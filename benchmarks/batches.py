@@ -12,8 +12,8 @@ from benchmarks.walks import BatchWalk
 from benchmarks.world import World
 
 SIZE = 500
-CONNECTIONS = 4
-"""Two requests are in Redis and two on their way; more would wait longer than a process lets claims wait."""
+CONNECTIONS = 3
+"""Two requests are in Redis and one is on its way; more would wait longer than a process lets claims wait."""
 HANDS_A_PACKET = (1, 10, 100)
 _WARM_UP_SHARE = 0.15
 

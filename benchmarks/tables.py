@@ -37,7 +37,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         if storm := list(_storm(runs, workload, connections)):
             yield f"## {title}\n\n" + table([*_STORM, *_COSTS], storm)
     for title, note, head, rows in (
-        ("D. Requests of 500 claims, 4 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
+        ("D. Requests of 500 claims, 3 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
         ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),

@@ -6,16 +6,16 @@ ledger when those are read after it, in that order.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import asyncpg
 
 from engine.events import Claims, changes_of
+from engine.lanes import lane_of
 from engine.queries import load
 from engine.records import ClaimRow, PacketState, SplitKind
 from engine.split import split
-from engine.store import LiveCounts, Store
+from engine.store import READ_WHOLE_COUNT_MAX, Held, Store
 from engine.stream import EventStream
 
 SQL, LANES = load("audit"), load("lanes")
@@ -24,14 +24,8 @@ Check = Callable[[asyncpg.Pool, Store, EventStream], Awaitable[Result]]
 Given = dict[str, tuple[int, int]]
 """Who has what of one packet: user -> (slot, amount_fen)."""
 _TRIES_MAX = 5
-
-
-class _Held(NamedTuple):
-    """What Redis holds of a packet, read while it did not change."""
-
-    counts: LiveCounts
-    given: Given
-    left: list[tuple[int, int]]  # (slot, amount_fen)
+_PACKETS_PAGE, _SHARES_PAGE = 200, 5_000
+"""So much is read at one moment: Redis answers nobody else for some milliseconds."""
 
 
 async def stream_continues_ledger(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Result:
@@ -77,30 +71,60 @@ async def agrees(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Resul
     """For each packet Redis holds: every share once, either given or left, and given in both or on its way."""
     problems: list[str] = []
     on_their_way: dict[int, Given] = {}
-    rows = await pool.fetch(SQL["packets"])
+    rows = sorted(await pool.fetch(SQL["packets"]), key=lambda row: str(row["packet_id"]))
     examined = 0
-    for row in rows:
-        packet_id = str(row["packet_id"])
-        in_ledger = await _ledger_given(pool, row["packet_id"])
-        held = await _read(store, packet_id)
-        if held is None:
-            # Not opened yet, or ended, settled and dropped; a packet that is open must be there.
-            if row["state"] == PacketState.OPEN and await store.counts(packet_id) is None:
-                problems.append(f"packet {packet_id}: it is open and Redis has lost it")
-            continue
-        examined += 1
-        problems += [f"packet {packet_id}: {wrong}" for wrong in _wrong_shares(row, held)]
-        aside = await _quarantined(pool, row["packet_id"])
-        problems += [
-            f"packet {packet_id}: the ledger gave {user} {amount_fen} fen, Redis has {held.given.get(user)}"
-            for user, (slot, amount_fen) in in_ledger.items()
-            if held.given.get(user) not in ((slot, amount_fen), aside.get(user, ()))
-        ]
-        ahead = {user: share for user, share in held.given.items() if user not in in_ledger}
-        if ahead:
-            on_their_way[row["packet_id"]] = ahead
+    for page in _pages(rows):
+        packets = [row["packet_id"] for row in page]
+        in_ledger = await _by_packet(pool, "claims_of_many", packets)
+        read = await _read_page(store, page)
+        aside = await _by_packet(pool, "quarantined_claims", packets)
+        for row, held in zip(page, read, strict=True):
+            packet = row["packet_id"]
+            if held is None:
+                # Not opened yet, or ended, settled and dropped; a packet that is open must be there.
+                if row["state"] == PacketState.OPEN and await store.counts(str(packet)) is None:
+                    problems.append(f"packet {packet}: it is open and Redis has lost it")
+                continue
+            examined += 1
+            given = {claim.user_id: (claim.slot, claim.amount_fen) for claim in held.given}
+            problems += [f"packet {packet}: {wrong}" for wrong in _wrong_shares(row, held)]
+            problems += [
+                f"packet {packet}: the ledger gave {user} {amount_fen} fen, Redis has {given.get(user)}"
+                for user, (slot, amount_fen) in in_ledger[packet].items()
+                if given.get(user) not in ((slot, amount_fen), aside[packet].get(user, ()))
+            ]
+            ahead = {user: share for user, share in given.items() if user not in in_ledger[packet]}
+            if ahead:
+                on_their_way[packet] = ahead
     problems += await _lost_on_the_way(pool, stream, on_their_way)
     return examined, problems
+
+
+def _pages(rows: Sequence[asyncpg.Record]) -> Iterator[list[asyncpg.Record]]:
+    """Packets that are read together: of one lane, and small ones, or one that is not."""
+    page: list[asyncpg.Record] = []
+    shares = 0
+    for row in rows:
+        is_full = len(page) >= _PACKETS_PAGE or shares + row["count"] > _SHARES_PAGE
+        if page and (is_full or _kind(row) != _kind(page[0])):
+            yield page
+            page, shares = [], 0
+        page.append(row)
+        shares += row["count"]
+    if page:
+        yield page
+
+
+def _kind(row: asyncpg.Record) -> tuple[int, bool]:
+    """The packet's lane, and whether it can be read whole."""
+    return lane_of(str(row["packet_id"])), row["count"] <= READ_WHOLE_COUNT_MAX
+
+
+async def _read_page(store: Store, page: Sequence[asyncpg.Record]) -> list[Held | None]:
+    packet_ids = [str(row["packet_id"]) for row in page]
+    if not _kind(page[0])[1]:
+        return [await _read(store, packet_id) for packet_id in packet_ids]
+    return await store.held(packet_ids)
 
 
 async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[int, Given]) -> list[str]:
@@ -117,8 +141,10 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
                     shares = zip(change.slots, change.amounts_fen, strict=True)
                     in_stream[change.packet].update(zip(change.user_ids, shares, strict=True))
     problems = []
+    aside = await _by_packet(pool, "quarantined_claims", list(ahead))
+    in_ledger = await _by_packet(pool, "claims_of_many", list(ahead))
     for packet, given in ahead.items():
-        accounted = in_stream[packet] | await _quarantined(pool, packet) | await _ledger_given(pool, packet)
+        accounted = in_stream[packet] | aside[packet] | in_ledger[packet]
         problems += [
             f"packet {packet}: Redis gave {user} {amount_fen} fen, no event and no transfer says so"
             for user, (slot, amount_fen) in given.items()
@@ -127,18 +153,18 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
     return problems
 
 
-async def _ledger_given(pool: asyncpg.Pool, packet: int) -> Given:
-    rows = await pool.fetch(SQL["claims_of"], packet)
-    return {row["user_id"]: (row["slot"], row["amount_fen"]) for row in rows}
+async def _by_packet(pool: asyncpg.Pool, query: str, packets: Sequence[int]) -> defaultdict[int, Given]:
+    """Who has what of each packet, by ``claims_of_many``, or by ``quarantined_claims``: what the ledger could not take.
+
+    `nothing_quarantined` tells of those that wait.
+    """
+    found: defaultdict[int, Given] = defaultdict(dict)
+    for row in await pool.fetch(SQL[query], packets):
+        found[row["packet_id"]][row["user_id"]] = (row["slot"], row["amount_fen"])
+    return found
 
 
-async def _quarantined(pool: asyncpg.Pool, packet: int) -> Given:
-    """Shares that the ledger could not take; `nothing_quarantined` tells of those that wait."""
-    rows = await pool.fetch(SQL["quarantined_claims"], packet)
-    return {row["user_id"]: (row["slot"], row["amount_fen"]) for row in rows}
-
-
-async def _read(store: Store, packet_id: str) -> _Held | None:
+async def _read(store: Store, packet_id: str) -> Held | None:
     """Read a packet in pages until it did not change in between; None when Redis does not hold it or it never rests."""
     for _ in range(_TRIES_MAX):
         before = await store.counts(packet_id)
@@ -147,18 +173,18 @@ async def _read(store: Store, packet_id: str) -> _Held | None:
         rows: list[ClaimRow] = [row async for row in store.scan_claims(packet_id)]
         left = [share async for share in store.scan_shares(packet_id)]
         if await store.counts(packet_id) == before:
-            given = {row.user_id: (row.slot, row.amount_fen) for row in rows}
-            return _Held(before, given, left)
+            return Held(before, rows, left)
     return None
 
 
-def _wrong_shares(row: asyncpg.Record, held: _Held) -> list[str]:
+def _wrong_shares(row: asyncpg.Record, held: Held) -> list[str]:
     """Check given and left against the split; a closed packet has let go of its list."""
     problems = []
     counts, given, left = held
+    given_fen = sum(claim.amount_fen for claim in given)
     terms = (SplitKind(row["split"]), row["total_fen"], row["count"], row["min_fen"], row["max_fen"], row["seed"])
     amounts = split(*terms).tolist()
-    seen = [*given.values(), *left]
+    seen = [*((claim.slot, claim.amount_fen) for claim in given), *left]
     for slot, amount_fen in seen:
         if not 0 <= slot < len(amounts) or amounts[slot] != amount_fen:
             problems.append(f"share {slot} of {amount_fen} fen in Redis is not of its split")
@@ -166,7 +192,6 @@ def _wrong_shares(row: asyncpg.Record, held: _Held) -> list[str]:
         problems.append("a share is in Redis twice")
     if len(given) + counts.remaining_count != row["count"]:
         problems.append(f"{row['count']} shares, but {len(given)} given and {counts.remaining_count} left in Redis")
-    given_fen = sum(amount_fen for _, amount_fen in given.values())
     if given_fen + counts.remaining_fen != row["total_fen"]:
         problems.append(f"total {row['total_fen']} fen, but {given_fen} given and {counts.remaining_fen} left in Redis")
     if counts.state is PacketState.OPEN and len(left) != counts.remaining_count:

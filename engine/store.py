@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -28,6 +28,10 @@ USERS_PER_CALL_MAX = 1_000
 READ_WHOLE_COUNT_MAX = 1_000
 """Claims of a packet of more shares are never read in one command: it would hold Redis up."""
 _SHARES_PAGE = 1_000
+_COUNTS = (
+    *("state", "count", "total_fen", "remaining_count", "remaining_fen", "invited", "ack"),
+    *("luckiest_user", "luckiest_value"),
+)
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
 
 
@@ -111,6 +115,14 @@ class LaneStatus:
     def is_verified(self) -> bool:
         """Whether the server that answered is the one whose data was verified."""
         return self.run_id is None or self.run_id == self.server
+
+
+class Held(NamedTuple):
+    """What Redis holds of a packet. ``left``: the shares nobody has yet, (slot, amount_fen), in the order of giving."""
+
+    counts: LiveCounts
+    given: list[ClaimRow]
+    left: list[tuple[int, int]]
 
 
 @contextmanager
@@ -288,33 +300,8 @@ class Store:
 
     async def counts(self, packet_id: str) -> LiveCounts | None:
         """What Redis holds of a packet, or None (unknown, loading, or settled and dropped)."""
-        names = [
-            "state",
-            "count",
-            "total_fen",
-            "remaining_count",
-            "remaining_fen",
-            "invited",
-            "ack",
-            "luckiest_user",
-            "luckiest_value",
-        ]
         with redis_errors():
-            state, count, total, remaining, remaining_fen, invited, ack, user, value = await self._send_kept(
-                "HMGET", keys.packet(packet_id), *names
-            )
-        if state is None or state == b"loading":
-            return None
-        return LiveCounts(
-            state=PacketState(state.decode()),
-            count=int(count),
-            total_fen=int(total),
-            remaining_count=int(remaining),
-            remaining_fen=int(remaining_fen),
-            invited=invited is not None,
-            ack=None if ack is None else Ack(ack.decode()),
-            luckiest=None if user is None else claim_row(user, value),
-        )
+            return _live_counts(await self._send_kept("HMGET", keys.packet(packet_id), *_COUNTS))
 
     async def claims(self, packet_id: str) -> list[ClaimRow]:
         """Every claim Redis holds of a packet, in slot order. For packets small enough to be read whole."""
@@ -323,6 +310,25 @@ class Store:
         if not isinstance(held, dict):  # a kept connection gives the reply as it came: names and values in turn
             held = dict(zip(held[::2], held[1::2], strict=True))
         return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)
+
+    async def held(self, packet_ids: Sequence[str]) -> list[Held | None]:
+        """What Redis holds of packets of one lane, all at one moment; None as for ``counts``.
+
+        For packets small enough to be read whole, and for no more than a few thousand shares in all.
+        """
+        with redis_errors():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                for packet_id in packet_ids:
+                    pipeline.hmget(keys.packet(packet_id), _COUNTS)
+                    pipeline.hgetall(keys.claims(packet_id))
+                    pipeline.lrange(keys.shares(packet_id), 0, -1)
+                replies = iter(await pipeline.execute())
+        read: list[Held | None] = []
+        for values, given, left in zip(replies, replies, replies, strict=True):
+            counts = _live_counts(values)
+            rows = [claim_row(user, value) for user, value in given.items()]
+            read.append(None if counts is None else Held(counts, rows, [_share(share) for share in left]))
+        return read
 
     async def scan_claims(self, packet_id: str) -> AsyncIterator[ClaimRow]:
         """Every claim of a packet of any size, in no order, without holding Redis up."""
@@ -342,11 +348,33 @@ class Store:
             with redis_errors():
                 page = await command(self._client, "LRANGE", keys.shares(packet_id), start, start + _SHARES_PAGE - 1)
             for share in page:
-                slot, _, amount_fen = share.partition(b":")
-                yield int(slot), int(amount_fen)
+                yield _share(share)
             start += len(page)
             if len(page) < _SHARES_PAGE:
                 return
+
+
+def _live_counts(values: Sequence[bytes | None]) -> LiveCounts | None:
+    """Read the fields ``_COUNTS`` of a packet."""
+    state, count, total, remaining, remaining_fen, invited, ack, user, value = values
+    if state is None or state == b"loading":
+        return None
+    return LiveCounts(
+        state=PacketState(state.decode()),
+        count=int(count or 0),
+        total_fen=int(total or 0),
+        remaining_count=int(remaining or 0),
+        remaining_fen=int(remaining_fen or 0),
+        invited=invited is not None,
+        ack=None if ack is None else Ack(ack.decode()),
+        luckiest=None if user is None or value is None else claim_row(user, value),
+    )
+
+
+def _share(text: bytes) -> tuple[int, int]:
+    """Read one entry of a list of shares, "slot:amount_fen"."""
+    slot, _, amount_fen = text.partition(b":")
+    return int(slot), int(amount_fen)
 
 
 def _nobody_listens(_lane: int) -> None:

@@ -12,7 +12,8 @@ from engine.clients import command
 from engine.engine import Engine
 from engine.lanes import lane_of
 from engine.settings import Settings
-from tests.scenes import caught_up, claimed, let_time_run_out, persisting, send, settled, sweeping
+from engine.store import READ_WHOLE_COUNT_MAX
+from tests.scenes import caught_up, changed, claimed, let_time_run_out, persisting, send, settled, sweeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +286,24 @@ async def test_a_busy_engine_raises_no_false_alarm(settings: Settings) -> None:
             while not done.is_set() or audits < 3:
                 assert broken(await run(engine)) == {}
                 audits += 1
+
+
+async def test_packets_of_any_size_and_number_are_read(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those too large to be read whole among those that are, in several lanes and pages; a fault in each is found."""
+    monkeypatch.setattr("engine.audit_redis._PACKETS_PAGE", 3)
+    async with Engine.open(changed(settings, lanes=2)) as engine:
+        async with persisting(changed(settings, lanes=2)):
+            counts = [2, 2, READ_WHOLE_COUNT_MAX + 1, 2, READ_WHOLE_COUNT_MAX, 2, 2, READ_WHOLE_COUNT_MAX + 5, 2]
+            packets = [(await send(engine, count=count, total_fen=10 * count)).packet_id for count in counts]
+            for packet_id in packets:
+                await engine.packets.claim(packet_id, "ada")
+            await caught_up(engine)
+        finding = (await run(engine))["redis_agrees"]
+        assert (finding.problems, finding.examined) == ((), len(packets))
+        for packet_id in packets:
+            await command(engine.redis, "RPOP", keys.shares(packet_id))
+        found = " ".join((await run(engine))["redis_agrees"].problems)
+        assert [packet_id for packet_id in packets if packet_id not in found] == []
 
 
 async def test_many_problems_are_told_in_part_and_counted(scene: Scene) -> None:

@@ -55,6 +55,21 @@ async def test_states_are_those_of_redis(lane: Lane) -> None:
         assert await lane.store.counts(number) is None
 
 
+async def test_what_is_held_is_what_the_other_reads_say(lane: Lane) -> None:
+    loading, unknown = new_packet_number(LANE), new_packet_number(LANE)
+    await lane.store.open(chunk_of([5, 7], packet_id=loading, size=1), not_after_ms=FAR_FUTURE_MS)
+    packets = [await lane.open(amounts) for amounts in ([5, 9], [5], [3, 3, 3])]
+    await lane.claim({packets[0]: ["ada"], packets[1]: ["bob", "ada"]})
+    held = await lane.store.held([packets[0], unknown, packets[1], loading, packets[2]])
+    assert (held[1], held[3]) == (None, None)
+    for packet, found in zip(packets, (held[0], held[2], held[4]), strict=True):
+        assert found is not None
+        assert found.counts == await lane.store.counts(packet)
+        assert found.given == await lane.store.claims(packet)
+        assert found.left == [share async for share in lane.store.scan_shares(packet)]
+    assert await lane.store.held([]) == []
+
+
 async def test_counts_follow_the_claims(lane: Lane) -> None:
     packet = await lane.open([5, 9])
     await lane.claim({packet: ["ada"]})
@@ -146,6 +161,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "fence": lambda store: store.fence(LANE),
     "states": lambda store: store.states([new_packet_number(LANE)]),
     "counts": lambda store: store.counts(new_packet_number(LANE)),
+    "held": lambda store: store.held([new_packet_number(LANE)]),
     "claims": lambda store: store.claims(new_packet_number(LANE)),
     "scan_claims": lambda store: anext(store.scan_claims(new_packet_number(LANE))),
     "scan_shares": lambda store: anext(store.scan_shares(new_packet_number(LANE))),

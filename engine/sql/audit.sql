@@ -61,6 +61,11 @@ SELECT owner AS user_id, slot, amount_fen
 FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim' AND from_account = $1
 
+-- claims_of_many --
+SELECT from_account AS packet_id, owner AS user_id, slot, amount_fen
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = ANY($1)
+
 -- lanes --
 -- Each lane with what its batches and later resolutions of what they set aside say was applied, and what the ledger
 -- holds of it. A packet's number names its lane.
@@ -111,6 +116,6 @@ SELECT quarantine_id, lane, position, packet_id, kind, reason FROM quarantine
 WHERE resolution IS NULL ORDER BY quarantine_id
 
 -- quarantined_claims --
--- Claims of a packet that were set aside and are not transfers: Redis gave them, and they are accounted for here.
-SELECT user_id, slot, amount_fen FROM quarantine
-WHERE packet_id = $1 AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried'
+-- Claims of packets that were set aside and are not transfers: Redis gave them, and they are accounted for here.
+SELECT packet_id, user_id, slot, amount_fen FROM quarantine
+WHERE packet_id = ANY($1) AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried'
