@@ -75,9 +75,9 @@ async def agrees(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Resul
     examined = 0
     for page in _pages(rows):
         packets = [row["packet_id"] for row in page]
-        in_ledger = await _by_packet(pool, "claims_of_many", packets)
+        in_ledger = await _by_packet(pool, SQL["claims_of_many"], packets)
         read = await _read_page(store, page)
-        aside = await _by_packet(pool, "quarantined_claims", packets)
+        aside = await _by_packet(pool, SQL["quarantined_claims"], packets)
         for row, held in zip(page, read, strict=True):
             packet = row["packet_id"]
             if held is None:
@@ -141,8 +141,8 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
                     shares = zip(change.slots, change.amounts_fen, strict=True)
                     in_stream[change.packet].update(zip(change.user_ids, shares, strict=True))
     problems = []
-    aside = await _by_packet(pool, "quarantined_claims", list(ahead))
-    in_ledger = await _by_packet(pool, "claims_of_many", list(ahead))
+    aside = await _by_packet(pool, SQL["quarantined_claims"], list(ahead))
+    in_ledger = await _by_packet(pool, SQL["claims_of_many"], list(ahead))
     for packet, given in ahead.items():
         accounted = in_stream[packet] | aside[packet] | in_ledger[packet]
         problems += [
@@ -159,7 +159,7 @@ async def _by_packet(pool: asyncpg.Pool, query: str, packets: Sequence[int]) -> 
     `nothing_quarantined` tells of those that wait.
     """
     found: defaultdict[int, Given] = defaultdict(dict)
-    for row in await pool.fetch(SQL[query], packets):
+    for row in await pool.fetch(query, packets):
         found[row["packet_id"]][row["user_id"]] = (row["slot"], row["amount_fen"])
     return found
 
