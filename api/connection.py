@@ -6,13 +6,10 @@ else is uvicorn's, and so is a plain claim that comes while the one before it is
 """
 
 import asyncio
-import fcntl
-import struct
-import termios
 from time import monotonic
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -48,8 +45,7 @@ LAST_S, LAST_TRIES_MAX = 0.1, 20
 class Connection(HttpToolsProtocol):
     """Serves one client."""
 
-    # A claim finds them side by side, not scattered in a dictionary: when a thousand connections take turns, what the
-    # last claim touched is no longer in the cache.
+    # Side by side, not scattered in a dictionary: with a thousand connections, what the last claim touched is cold.
     __slots__ = (
         *("_asked_too_soon", "_begun", "_bytes_of_lines", "_claims", "_form", "_forms_left", "_gate", "_is_between"),
         *("_is_held", "_is_in_lines", "_is_stopping", "_is_without_cycle", "_limits", "_may_be_too_large", "_outbox"),
@@ -85,7 +81,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client is there."""
         super().connection_made(transport)
-        self.flow = Flow(transport, self.pipeline)
+        self.flow: Flow = Flow(transport, self.pipeline)
         if len(self.connections) > self._limits.connections_max:
             self.connections.discard(self)
             self.parser = Deaf()  # type: ignore[assignment]
@@ -123,14 +119,18 @@ class Connection(HttpToolsProtocol):
         elif self._is_in_lines and not began_before:
             self._quiet_since_s = monotonic()
         if was_between and self._is_between and self._forms_left and isinstance(self.cycle, Plain):
-            self._forms_left -= 1
-            self._form = self._claims.form_of(data)
+            form = self._claims.form_of(data)
+            if form is not None and form is not self._form:
+                self._form, self._forms_left = form, self._forms_left - 1
 
     def _read_without_upgrade(self, rest: memoryview) -> None:
         """Read an offer to speak something else, which ends what the parser takes, as if it had not been made."""
         while True:
             start = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
             lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            # The old one takes no more if the offer also said that it is the connection's last request.
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:
                 self.parser.feed_data(b"".join([start, *lines, b"\r\n"]))
                 self.parser.feed_data(rest)
@@ -201,13 +201,18 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body, if any, has ended."""
-        self._is_between = True
+        """The body, if any, has ended. After the last of a connection's requests the parser reads nothing more."""
+        is_last = not self.parser.should_keep_alive()
+        self._is_between = not is_last
         if self._is_without_cycle:
             self._is_without_cycle = False
-        else:
-            self._is_in_lines, self._bytes_of_lines = False, 0
-            super().on_message_complete()
+            return
+        self._is_in_lines, self._bytes_of_lines = False, 0
+        super().on_message_complete()
+        if is_last and self.cycle.response_complete:
+            self.transport.close()
+        elif is_last:  # also if only the lines after the body said so
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """The answer is written."""
@@ -243,7 +248,7 @@ class Connection(HttpToolsProtocol):
         self._is_held = False
         if self.transport.is_closing():
             return False
-        self._asked_too_soon = is_overloaded and _unread(self.transport) > 0
+        self._asked_too_soon = is_overloaded and self.flow.unread > 0
         self.flow.resume_reading()
         return True
 
@@ -262,7 +267,7 @@ class Connection(HttpToolsProtocol):
     def _close_if_silent(self, tries_left: int) -> None:
         if self.transport.is_closing() or self._is_owing():
             return
-        is_asking = self._is_in_lines or self.flow.read_paused or _unread(self.transport) > 0
+        is_asking = self._is_in_lines or self.flow.read_paused or self.flow.unread > 0
         if is_asking and tries_left:
             self.flow.resume_reading()
             self.loop.call_later(LAST_S, self._close_if_silent, tries_left - 1)
@@ -391,15 +396,6 @@ class Connection(HttpToolsProtocol):
 
 def _take_nothing(*_arguments: object) -> None:
     """In the place of ``FastClaims.take`` when every answer is its connection's last."""
-
-
-def _unread(transport: asyncio.Transport) -> int:
-    """How many bytes the system holds that were not read."""
-    descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
-        return 0
-    count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0]
-    return count
 
 
 # Told, never raised: an exception that is kept and raised again keeps what raised it.

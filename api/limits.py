@@ -20,8 +20,8 @@ from engine.settings import Settings, networks_of
 
 TICK_S = 0.01
 RELEASES_A_TICK_MIN, RELEASES_A_TICK_MAX = 20, 50
-"""Refused connections are read again at this pace, 2,000 a second, and if they are more than that all within a second,
-but never more than 5,000. Reading and refusing one again costs a third of a claim."""
+"""Refused connections are read again at this pace: of those that wait, a hundredth each time, but at least 2,000 and at
+most 5,000 a second. Reading and refusing one again costs a third of a claim."""
 OVERLOAD_S = 0.1
 """So long after a refusal the process still counts as overloaded."""
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
@@ -165,6 +165,8 @@ class WaitingRoom:
     def _release(self) -> None:
         is_overloaded = self.is_overloaded
         left = min(max(RELEASES_A_TICK_MIN, int(len(self._held) * TICK_S)), RELEASES_A_TICK_MAX)
-        while self._held and left:
-            left -= self._held.popleft().read_on(is_overloaded=is_overloaded)
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._release) if self._held else None
+        try:
+            while self._held and left:
+                left -= self._held.popleft().read_on(is_overloaded=is_overloaded)
+        finally:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._release) if self._held else None

@@ -73,6 +73,14 @@ async def list_claims(call: Call) -> Answer:
     return as_json(await call.engine.views.claims(packet_id, after=call.query.after, limit=call.query.limit))
 
 
+async def get_proof(call: Call) -> Answer:
+    """A settled packet's seed and shares, for whoever wants to redo its split."""
+    packet_id = call.path["packet_id"]
+    if not call.caller.sees_all:
+        call.caller.may_see(await call.engine.views.packet(packet_id))
+    return as_json(await call.engine.views.proof(packet_id))
+
+
 async def claim(call: Call) -> Answer:
     """Take a share for the user. Losing is a normal answer; a repeat gives the same amount again."""
     packet_id, user_id = call.path["packet_id"], call.caller.user

@@ -118,6 +118,7 @@ KINDS: dict[type[Exception], Kind] = {
     WrongMethodError: Kind(405, "The path does not take this method"),
     SlowBodyError: Kind(408, "The body came too slowly", "body"),
     errors.InsufficientFundsError: Kind(409, "The wallet holds too little", "total_fen"),
+    errors.NotSettledError: Kind(409, "The packet is not settled yet", "packet_id"),
     errors.IdempotencyInFlightError: Kind(409, "The first request with this key is still at work", "Idempotency-Key"),
     TooLargeError: Kind(413, "The body is too large", "body"),
     UnsupportedMediaTypeError: Kind(415, "The body must be JSON", "Content-Type"),

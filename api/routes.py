@@ -17,6 +17,7 @@ from api.payloads import (
     SentAnswer,
     StatusAnswer,
 )
+from engine.proof import Proof
 from engine.records import ClaimsPage, PacketsPage, PacketView, TransfersPage, Wallet
 
 ANY_TOKEN = Access()
@@ -88,6 +89,15 @@ ROUTES = (
         access=ANY_TOKEN,
         answer=PacketView,
         problems=(404, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}/proof",
+        endpoint=packets.get_proof,
+        summary="A settled packet's seed, terms and shares; `hongbao verify` needs nothing else.",
+        access=ANY_TOKEN,
+        answer=Proof,
+        problems=(404, 409, 503),
     ),
     Operation(
         method="GET",

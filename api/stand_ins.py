@@ -1,6 +1,9 @@
 """What a connection puts in the place of uvicorn's own parts."""
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections.abc import Callable, Sized
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -36,6 +39,15 @@ class Flow(FlowControl):
     def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
         super().__init__(transport)
         self._pipeline = pipeline
+
+    @property
+    def unread(self) -> int:
+        """How many bytes the system holds that were not read."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if descriptor < 0:
+            return 0
+        count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))[0]
+        return count
 
     def resume_reading(self) -> None:
         """Read on, if there is nothing left to begin."""

@@ -13,7 +13,7 @@ import asyncpg
 from engine.events import Claims, changes_of
 from engine.lanes import lane_of
 from engine.queries import load
-from engine.records import ClaimRow, PacketState, SplitKind
+from engine.records import PacketState, SplitKind
 from engine.split import split
 from engine.store import READ_WHOLE_COUNT_MAX, Held, Store
 from engine.stream import EventStream
@@ -141,9 +141,9 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
                     shares = zip(change.slots, change.amounts_fen, strict=True)
                     in_stream[change.packet].update(zip(change.user_ids, shares, strict=True))
     problems = []
-    aside = await _by_packet(pool, SQL["quarantined_claims"], list(ahead))
-    in_ledger = await _by_packet(pool, SQL["claims_of_many"], list(ahead))
     for packet, given in ahead.items():
+        aside = await _by_packet(pool, SQL["quarantined_claims"], [packet])
+        in_ledger = await _by_packet(pool, SQL["claims_of_many"], [packet])
         accounted = in_stream[packet] | aside[packet] | in_ledger[packet]
         problems += [
             f"packet {packet}: Redis gave {user} {amount_fen} fen, no event and no transfer says so"
@@ -170,7 +170,8 @@ async def _read(store: Store, packet_id: str) -> Held | None:
         before = await store.counts(packet_id)
         if before is None:
             return None
-        rows: list[ClaimRow] = [row async for row in store.scan_claims(packet_id)]
+        # A scan may give an entry twice.
+        rows = list({row.user_id: row async for row in store.scan_claims(packet_id)}.values())
         left = [share async for share in store.scan_shares(packet_id)]
         if await store.counts(packet_id) == before:
             return Held(before, rows, left)

@@ -202,6 +202,41 @@ async def test_bodies_and_other_requests_between_are_read_as_such(world: World) 
         assert wire.there.known == 1
 
 
+LASTS = {
+    "an offer": (b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: h2c\r\n\r\n",),
+    "an offer, in two": (b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nup", b"grade: h2c\r\n\r\n"),
+    "an old offer": (b"GET /livez HTTP/1.0\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",),
+    "a trailer": (request("/v1/claims", "transfer-encoding: chunked") + b"2\r\n{}\r\n0\r\nconnection: close\r\n\r\n",),
+    "a header": (request("/livez", "connection: close", method="GET"),),
+}
+
+
+@pytest.mark.parametrize("name", LASTS)
+async def test_a_last_request_is_the_last_however_it_says_so(world: World, name: str) -> None:
+    """It is answered, whatever the claims before it, and the connection ends."""
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        first, _ = await answers(wire, plain, plain)
+        last = await wire.ask(*LASTS[name])
+        assert says_close(last)
+        assert last.status == (401 if name == "a trailer" else 200)
+        assert last.body != first
+        assert await wire.is_closed()
+
+
+async def test_what_changes_nothing_spends_no_form(world: World) -> None:
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        await answers(wire, plain)
+        for _ in range(2 * FORMS_MAX):
+            await wire.send(b"\r\n", plain[:9], plain[9:])
+            await wire.answer()
+        known = wire.there.known
+        other = claim(world.sold_out, world.served.authorized("eve"))
+        await answers(wire, other, other)
+        assert wire.there.known == known + 1
+
+
 async def test_a_form_ends_with_its_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = claim(world.sold_out, world.bob)
     async with world.served.connected() as wire:
