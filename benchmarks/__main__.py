@@ -22,9 +22,11 @@ from benchmarks import (
     acks,
     batches,
     durable,
+    fairness,
     machine,
     memory,
     open_loop,
+    outage,
     overload,
     persisting,
     pictures,
@@ -55,8 +57,12 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "MEMORY": ("memory", memory.memory),
     "G": ("split", splits.splits),
     "PROFILE": ("profiles", profiles.profiles),
+    "OUTAGE": ("Postgres held", outage.outage),
+    "FAIRNESS": ("a million packets", fairness.fairness),
 }
 """In the order in which they are measured: the open loop wants to know what A found."""
+APART = frozenset({"OUTAGE", "FAIRNESS"})
+"""Not part of the whole: they compare no servers, and take minutes."""
 
 
 def main(arguments: list[str]) -> int:
@@ -157,7 +163,8 @@ def _servers() -> tuple[list[Server], dict[str, str]]:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter runs (under 4 minutes)")
-    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {','.join(PARTS)}")
+    whole = [name for name in PARTS if name not in APART]
+    parser.add_argument("--only", type=_parts, default=whole, help=f"some of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, help="how many rounds")
     parser.add_argument("--out", type=Path, help="where the report goes (default: benchmarks/results/<date>)")
     parser.add_argument("--install", action="store_true", help="get what the peers need first (apt-get as root, npm)")

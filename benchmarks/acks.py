@@ -23,7 +23,7 @@ CONNECTIONS = 64
 def ack_modes(bench: Bench) -> None:
     """Workload A at 64 connections for each mode, with persister and append-only file; ``replica`` with one replica."""
     plan = bench.plan
-    world = bench.world("hundreds", packets=plan.packets_of_100, shares=100)
+    world = bench.world("some hundreds", packets=plan.packets_of_100_slow, shares=100)
     trial = Trial(
         workload=WORKLOAD,
         walk=Walk(packets=world.packets, hands=100),
@@ -31,7 +31,7 @@ def ack_modes(bench: Bench) -> None:
         duration_s=plan.seconds,
         warm_up_s=plan.warm_up_s,
     )
-    for number in range(1, plan.costly_rounds + 1):
+    for number in range(1, plan.aof_rounds + 1):
         for ack in Ack:
             about = {"workload": WORKLOAD, "server": OURS.name, "round": number, "connections": CONNECTIONS, "ack": ack}
             try:

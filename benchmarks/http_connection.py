@@ -17,6 +17,11 @@ class Connection(asyncio.Protocol):
         self._missing = -1
         self.due_s = 0.0
 
+    @property
+    def answer(self) -> bytes:
+        """What has arrived of the last answer."""
+        return b"".join(self._pieces)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It can be used from now on."""
         self._transport = cast("asyncio.Transport", transport)

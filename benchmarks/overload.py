@@ -25,7 +25,7 @@ from benchmarks.world import World
 from engine import keys
 
 PEAK_CONNECTIONS = 256
-CROWDS = {2_560: 4, 8_000: 1}
+CROWDS = {2_560: 3, 8_000: 1}
 """Ten times the connections of the peak, and thirty; how many rounds of each at most."""
 _PATIENCE_S = 20
 """The refused are read again in turn, those who do not keep to Retry-After late: that is no error."""

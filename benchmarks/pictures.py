@@ -131,6 +131,22 @@ def _lag(axes: Axes, results: Mapping[str, Any]) -> bool:
     return bool(runs)
 
 
+def _outage(axes: Axes, results: Mapping[str, Any]) -> bool:
+    runs = [run for run in results["runs"] if run["workload"] == "outage" and "backlog" in run]
+    for run in runs:
+        seconds = [second["second"] for second in run["seconds"]]
+        for name, colour in (("given", COLOURS["hongbao"]), ("busy", "#5b6470")):
+            axes.plot(seconds, [second[name] for second in run["seconds"]], color=colour, label=f"{name}/s")
+        behind = axes.twinx()
+        behind.plot(*zip(*run["backlog"], strict=True), color="#e9a23b", label="claims behind")
+        behind.set_ylabel("claims the ledger lacks")
+        behind.set_ylim(bottom=0)
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("answers/s")
+    axes.set_ylim(bottom=0)
+    return bool(runs) and _legend(axes)
+
+
 def _places(axes: Axes, results: Mapping[str, Any]) -> bool:
     found = results.get("others", {}).get("split", {}).get("by_place")
     if not found:
@@ -152,6 +168,19 @@ def _places(axes: Axes, results: Mapping[str, Any]) -> bool:
     return _legend(axes)
 
 
+def _fairness(axes: Axes, results: Mapping[str, Any]) -> bool:
+    rules = results.get("others", {}).get("fairness", {}).get("rules", {})
+    colours = (COLOURS["hongbao"], "#5b6470")
+    for (rule, by_place), colour in zip(rules.items(), colours, strict=False):
+        places = np.arange(1, len(by_place["luckiest"]) + 1)
+        axes.plot(places, by_place["luckiest"], color=colour, marker="o", markersize=3, label=rule)
+        axes.set_xticks(places)
+    axes.set_xlabel("place in the queue")
+    axes.set_ylabel("part of packets")
+    axes.set_ylim(bottom=0)
+    return bool(rules) and _legend(axes)
+
+
 def _legend(axes: Axes, **place: Any) -> bool:  # noqa: ANN401 - as matplotlib takes it
     axes.legend(frameon=False, fontsize=8, **place)
     return True
@@ -164,5 +193,7 @@ _PICTURES: tuple[tuple[str, str, Draw], ...] = (
     ("batches.png", "D: claims a second in requests of 500", _batches),
     ("aof.png", "A, 256 connections: what the append-only file costs", _append_only),
     ("lag.png", "E: how far the ledger is behind", _lag),
+    ("outage.png", "Postgres held for a minute: what is given, and how far the ledger is behind", _outage),
+    ("fairness.png", "How often each place has the luckiest share", _fairness),
     ("places.png", "G: a lucky share by place in the queue", _places),
 )

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 class Plan:
     """``costly_rounds``: of the workloads whose runs take long to set up or to audit (C to F, the open loop).
 
-    ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void."""
+    ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void. The fewer there
+    are, the sooner a run's books are audited; those of ``_slow`` are for workloads in which a claim costs more.
+    ``aof_rounds``: also of the ack modes."""
 
     name: str
     rounds: int
@@ -19,9 +21,11 @@ class Plan:
     aof_rounds: int
     open_loop_seconds: int
     packets_of_100: int
+    packets_of_100_slow: int
     packets_of_10: int
     hot_shares: int
     crowd_claims: int
+    fairness_packets: int
     persisted_claims: int
     split_rounds: int
     scattered: bool
@@ -38,14 +42,16 @@ WHOLE = Plan(
     costly_rounds=5,
     seconds=3,
     warm_up_s=1,
-    batch_requests=480,
+    batch_requests=400,
     durable_seconds=5,
-    aof_rounds=3,
+    aof_rounds=2,
     open_loop_seconds=5,
-    packets_of_100=4_000,
+    packets_of_100=3_200,
+    packets_of_100_slow=2_000,
     packets_of_10=2_400,
     hot_shares=1_000_000,
-    crowd_claims=1_200_000,
+    crowd_claims=900_000,
+    fairness_packets=1_000_000,
     persisted_claims=400_000,
     split_rounds=9,
     scattered=True,
@@ -61,10 +67,12 @@ QUICK = Plan(
     durable_seconds=2,
     aof_rounds=0,
     open_loop_seconds=2,
-    packets_of_100=2_000,
+    packets_of_100=1_600,
+    packets_of_100_slow=1_600,
     packets_of_10=1_200,
     hot_shares=250_000,
     crowd_claims=600_000,
+    fairness_packets=100_000,
     persisted_claims=200_000,
     split_rounds=3,
     scattered=False,

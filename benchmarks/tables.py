@@ -1,11 +1,13 @@
 """The report's sections: one for each workload that was measured."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from benchmarks import goals
 from benchmarks.batches import HANDS_A_PACKET
 from benchmarks.figures import Figure, ratio
+from benchmarks.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.overload import CROWDS
 from benchmarks.redis_server import APPENDFSYNC
 from benchmarks.runs import Run
@@ -44,7 +46,9 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
         ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
         ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
+        ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
         ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
+        ("Fairness: what a place in the queue is worth", _FAIRNESS_NOTE, _FAIRNESS, _fairness(others)),
         ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
         ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
         ("Where the time goes, 256 connections", _PROFILE_NOTE, _PROFILE, _profiles(others)),
@@ -173,6 +177,27 @@ def _overload(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [f"{connections:,}", *rates, text(chosen.figure("refused_per_s")), *latencies]
 
 
+_OUTAGE = ("seconds", "asked/s", "given/s", "busy/s", "p99 of given ms", "most behind, claims")
+_OUTAGE_NOTE = (
+    f"{RATE_PER_S:,} claims a second over {CONNECTIONS} connections; after {BEFORE_S} s every process of Postgres is "
+    f"held for {STOPPED_S} s. The backlog's bound is {BACKLOG_MAX:,} changes. Every claim that was told of a share is "
+    "in the ledger afterwards, and the audit is clean, or the run would be void."
+)
+
+
+def _outage(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for run in (run for run in runs if run["workload"] == "outage" and not run["void"]):
+        stopped, again = BEFORE_S, BEFORE_S + STOPPED_S
+        ends = sorted({0, stopped, stopped + STOPPED_S // 3, again - STOPPED_S // 3, again, again + AFTER_S})
+        for first, end in pairwise(ends):
+            seconds = [second for second in run["seconds"] if first <= second["second"] < end]
+            told = [sum(second[name] for second in seconds) / (end - first) for name in ("given", "busy")]
+            slowest = max((second["p99_ms"] for second in seconds if second["p99_ms"] is not None), default=0.0)
+            behind = max((backlog for at_s, backlog in run["backlog"] if first <= at_s < end), default=0)
+            rates = [f"{rate:,.0f}" for rate in (sum(told), *told)]
+            yield [f"{first} to {end}", *rates, f"{slowest:.1f}", f"{behind:,}"]
+
+
 _SPLIT = ("shares", "us a split", "shares/s")
 
 
@@ -180,6 +205,26 @@ def _split(others: Mapping[str, Any]) -> Iterator[list[str]]:
     for time in others.get("split", {}).get("times", []):
         millions = f"{time['shares_per_s'] / 1e6:.2f} million"
         yield [f"{time['shares']:,}", f"{time['us_a_split']:,.1f}", millions]
+
+
+_FAIRNESS = ("rule", "place", "mean", "standard deviation", "luckiest of its packet")
+_FAIRNESS_NOTE = (
+    "Lucky packets of ten; mean and deviation as parts of the mean share. With places all alike, each would have the "
+    "luckiest share in a tenth of the packets. The last row of each rule: chi-square of the luckiest (9 degrees of "
+    "freedom) and of all ranks (81, Anderson's), and how probable so much is by chance."
+)
+
+
+def _fairness(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    found = others.get("fairness", {})
+    for rule, by_place in found.get("rules", {}).items():
+        rows = zip(by_place["mean"], by_place["deviation"], by_place["luckiest"], strict=True)
+        for place, (mean, deviation, luckiest) in enumerate(rows, start=1):
+            yield [rule, f"{place}", f"{mean:.4f}", f"{deviation:.4f}", f"{luckiest:.4f}"]
+        even, alike = (
+            f"{by_place[f'{name}_chi_square']:,.1f} (p = {by_place[f'{name}_p']:.2g})" for name in ("luckiest", "ranks")
+        )
+        yield [rule, f"all, {found['packets']:,} packets", "", f"ranks {alike}", f"luckiest {even}"]
 
 
 _CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest", "the packet's own record, a claim")
