@@ -42,6 +42,12 @@ class UnknownPacketError(HongbaoError):
     code = "unknown_packet"
 
 
+class NotSettledError(HongbaoError):
+    """The packet has not ended, or the ledger has not emptied its custody yet: its seed is nobody's business."""
+
+    code = "not_settled"
+
+
 class NotInvitedError(HongbaoError):
     """The packet names its recipients and this user is not one of them."""
 

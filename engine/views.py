@@ -4,7 +4,8 @@ import asyncpg
 
 from engine.clients import ledger_errors
 from engine.cursors import parse
-from engine.errors import RecoveringError, UnknownPacketError
+from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
+from engine.proof import CLAIMS_MAX, Proof, from_ledger
 from engine.queries import load
 from engine.records import (
     Ack,
@@ -86,6 +87,17 @@ class Views:
                 found = await self._pool.fetch(SQL["claims"], int(packet_id), last_slot, limit + 1)
             rows = [ClaimRow(**claim) for claim in found]
         return ClaimsPage(claims=rows[:limit], next=str(rows[limit - 1].slot) if len(rows) > limit else None)
+
+    async def proof(self, packet_id: str) -> Proof:
+        """What shows that a packet was split as it was committed to. Raises UnknownPacketError, NotSettledError."""
+        row = await self._row(packet_id)
+        if row["settled_at_ms"] is None:
+            raise NotSettledError("A packet is proved once it is settled.")
+        claims = None
+        if row["count"] <= CLAIMS_MAX:
+            with ledger_errors():
+                claims = await self._pool.fetch(SQL["claims"], int(packet_id), -1, CLAIMS_MAX)
+        return from_ledger(packet_id, row, claims)
 
     async def records(self, user_id: str, *, role: str, after: str | None, limit: int) -> PacketsPage:
         """The packets a user has ``sent`` or ``received`` a share of, newest first."""

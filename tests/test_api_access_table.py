@@ -79,9 +79,15 @@ async def test_each_cell_is_what_is_answered(client: Client, operation: Operatio
             answer = await ask(client, operation, speaking(client, cell), packets[cell.packet])
             assert answer.status_code == cell.status, (cell, answer.text)
             if cell.status >= 400:
-                assert answer.json()["code"] == CODES.get(cell.status, code_of_403(cell)), (cell, answer.text)
+                assert answer.json()["code"] == code_of(cell), (cell, answer.text)
             asked += 1
     assert asked >= 12
+
+
+def code_of(cell: Cell) -> str:
+    if cell.status == 409 and cell.operation == "get_proof":
+        return "not_settled"
+    return CODES.get(cell.status, code_of_403(cell))
 
 
 def code_of_403(cell: Cell) -> str:
