@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what can be tried without end is tried."""
     parser.addoption("--fuzz-inputs", default="20000", help="changed bodies in test_api_fuzz.py")
     parser.addoption("--fuzz-seed", default="1", help="which ones")
+    parser.addoption("--model-operations", default="100000", help="how many in test_engine_model.py, at least")
     parser.addoption("--schema-examples", default="12", help="examples an operation in test_api_schema.py")
 
 
