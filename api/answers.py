@@ -16,6 +16,11 @@ _ALWAYS: Headers = (
 JSON: Headers = ((b"content-type", b"application/json"), *_ALWAYS)
 PROBLEM: Headers = ((b"content-type", b"application/problem+json"), *_ALWAYS)
 PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"), *_ALWAYS)
+CSV: Headers = (
+    (b"content-type", b"text/csv; charset=utf-8"),
+    (b"content-disposition", b'attachment; filename="statement.csv"'),
+    *_ALWAYS,
+)
 
 
 class Answer(NamedTuple):

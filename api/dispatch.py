@@ -84,8 +84,8 @@ class Operation:
     """One method of one path: what it takes, whom it lets in, what it answers. The OpenAPI document says the same.
 
     ``plain_body``: a quick reader that gives an equal of ``body``'s model, or None for what the model must look at.
-    ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON. ``problems``: the statuses it
-    can fail with beyond those that follow from the rest.
+    ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON but of ``media_type``.
+    ``problems``: the statuses it can fail with beyond those that follow from the rest.
     """
 
     method: str
@@ -94,6 +94,7 @@ class Operation:
     summary: str
     access: Access | None
     answer: Any
+    media_type: str = "text/plain"
     status: int = 200
     body: type[BaseModel] | None = None
     body_required: bool = True

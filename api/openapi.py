@@ -103,7 +103,7 @@ def _answer(row: Operation, status: int, references: dict[Any, Any]) -> dict[str
         if status in (429, 503):
             described["headers"] = _RETRY_AFTER if status == 503 else _RETRY_AFTER | _RATE
     elif row.answer is None:
-        described["content"] = {"text/plain": {"schema": {"type": "string"}}}
+        described["content"] = {row.media_type: {"schema": {"type": "string"}}}
     else:
         described["content"] = {"application/json": {"schema": references[row.answer]}}
     return described

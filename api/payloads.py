@@ -6,6 +6,7 @@ Types are strict (1.0 and true are not 1) and unknown fields are refused. What a
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -22,9 +23,12 @@ FEN_MAX = 2**53 - 1
 """The largest whole number every JSON reader keeps exactly."""
 
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DAY = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _SHOWN_MAX = 100
 _MESSAGES = {
     "missing": "is required",
+    "date_from_datetime_parsing": "must be a day that there is",
+    "date_parsing": "must be a day that there is",
     "extra_forbidden": "is not a known field",
     "int_type": f"must be a whole number no larger than {FEN_MAX}, not text, a fraction or true/false",
     "string_type": "must be text",
@@ -38,6 +42,12 @@ _MESSAGES = {
 def _number(text: object) -> object:
     if isinstance(text, str) and not _DIGITS.fullmatch(text):
         raise ValueError("must be a whole number")
+    return text
+
+
+def _day(text: object) -> object:
+    if isinstance(text, str) and not _DAY.fullmatch(text):
+        raise ValueError("must be a day, as 2026-02-17")
     return text
 
 
@@ -110,6 +120,14 @@ class RecordsQuery(PageQuery):
     """Which of a user's records."""
 
     role: Literal["sent", "received"]
+
+
+class StatementQuery(BaseModel):
+    """Which days, China's, both included; without them this month's so far."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    first: Annotated[date | None, BeforeValidator(_day), Field(alias="from")] = None
+    to: Annotated[date | None, BeforeValidator(_day)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

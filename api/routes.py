@@ -15,6 +15,7 @@ from api.payloads import (
     PreviewAnswer,
     RecordsQuery,
     SentAnswer,
+    StatementQuery,
     StatusAnswer,
 )
 from engine.proof import Proof
@@ -116,6 +117,17 @@ ROUTES = (
         access=ANY_TOKEN,
         query=PageQuery,
         answer=TransfersPage,
+        problems=(403, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}/statement.csv",
+        endpoint=wallets.get_statement,
+        summary="A wallet's movements of some days, with closing totals, in the columns of a fund bill.",
+        access=ANY_TOKEN,
+        query=StatementQuery,
+        answer=None,
+        media_type="text/csv",
         problems=(403, 503),
     ),
     Operation(

@@ -1,7 +1,10 @@
 """Wallets and a user's records."""
 
-from api.answers import Answer, as_json
+from datetime import datetime
+
+from api.answers import CSV, Answer, as_json
 from api.dispatch import Call
+from engine.statement import CHINA
 
 
 async def get_wallet(call: Call) -> Answer:
@@ -16,6 +19,16 @@ async def list_transfers(call: Call) -> Answer:
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json(await call.engine.wallets.transfers(user_id, after=call.query.after, limit=call.query.limit))
+
+
+async def get_statement(call: Call) -> Answer:
+    """A wallet's movements of some days as a file for spreadsheets, with closing totals."""
+    user_id, query = call.path["user_id"], call.query
+    call.caller.may_read(user_id)
+    today = datetime.now(CHINA).date()
+    last = query.to or max(today, query.first or today)
+    statement = await call.engine.wallets.statement(user_id, query.first or last.replace(day=1), last)
+    return Answer(200, statement.as_csv(), CSV)
 
 
 async def deposit(call: Call) -> Answer:

@@ -1,5 +1,6 @@
 """Wallets: what a user holds, how it came there, and money put in from outside."""
 
+from datetime import date
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ from engine.lanes import is_packet_number
 from engine.queries import load
 from engine.records import Deposit, TransfersPage, Wallet, WalletTransfer
 from engine.settings import Settings
+from engine.statement import Statement, read
 
 SQL = load("wallet")
 _NEWEST = 2**63 - 1
@@ -45,6 +47,10 @@ class Wallets:
             for row in rows[:limit]
         ]
         return TransfersPage(transfers=transfers, next=transfers[-1].transfer_id if len(rows) > limit else None)
+
+    async def statement(self, user_id: str, first: date, last: date) -> Statement:
+        """As ``statement.read``."""
+        return await read(self._pool, user_id, first, last)
 
     async def deposit(
         self, user_id: str, amount_fen: int, *, principal: str, idempotency_key: str, request_hash: bytes

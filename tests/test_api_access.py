@@ -19,7 +19,7 @@ BODIES: dict[str, Json] = {
     "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
     "deposit": {"amount_fen": 1},
 }
-NAMES_A_USER = ("get_wallet", "list_transfers", "list_packets")
+NAMES_A_USER = ("get_wallet", "get_statement", "list_transfers", "list_packets")
 
 
 @pytest.fixture
