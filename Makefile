@@ -10,12 +10,13 @@ USERS ?= 200
 EVE_S ?= 90
 LOAD_OPTIONS ?=
 INPUTS ?= 200000
+OPERATIONS ?= 1000000
 KILLS ?= 25
 ACK ?= memory
 CHAOS_OPTIONS ?=
 SEED ?= 1
 
-.PHONY: help setup demo serve check format test fuzz bench load chaos lock clean
+.PHONY: help setup demo serve check format test fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -47,10 +48,13 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff check --fix .
 
 test: $(READY) ## everything CI runs but `make check`
-	@$(BIN)/python -m pytest -n 3
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
 	@$(BIN)/python -m pytest -s tests/test_api_fuzz.py tests/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
+
+model: $(READY) ## OPERATIONS (1000000) on the whole engine, each held against a model of a hundred lines
+	@$(BIN)/python -m pytest -s tests/test_engine_model.py --model-operations $(OPERATIONS)
 
 bench: $(READY) ## the whole benchmark report (under 25 minutes); INSTALL=1 gets wrk, redis-server and the peers first
 	@$(BIN)/python -m benchmarks $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))

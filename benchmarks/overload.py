@@ -25,8 +25,8 @@ from benchmarks.world import World
 from engine import keys
 
 PEAK_CONNECTIONS = 256
-CROWDS = {2_560: 3, 8_000: 1}
-"""Ten times the connections of the peak, and thirty; how many rounds of each at most."""
+CROWDS = (2_560, 8_000)
+"""Ten times the connections of the peak, and thirty."""
 _PATIENCE_S = 20
 """The refused are read again in turn, those who do not keep to Retry-After late: that is no error."""
 PROBE_CONNECTIONS, PROBE_PER_S = 600, 400
@@ -40,8 +40,8 @@ _SHARES = 1_000
 def overload(bench: Bench) -> None:
     """Our server: the peak, the crowd, and the peak once more, on the same process."""
     world = bench.world("thousands", packets=bench.plan.crowd_claims // _SHARES, shares=_SHARES)
-    for connections, rounds in CROWDS.items():
-        for number, server in bench.rounds([OURS], min(rounds, bench.plan.costly_rounds)):
+    for connections, rounds in zip(CROWDS, bench.plan.crowd_rounds, strict=True):
+        for number, server in bench.rounds([OURS], rounds) if rounds else ():
             about = {"workload": "overload", "server": server.name, "round": number, "connections": connections}
             try:
                 with serving(bench.stage, world, server) as (running, _):

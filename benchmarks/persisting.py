@@ -44,6 +44,7 @@ def _filled(stage: Stage, world: World, claims: int) -> World:
     """A world whose first ``claims`` claims wait in the streams: asked for over HTTP, with no persister running."""
     stage.redis.start(world.snapshot)
     database = stage.create_database(world.database)
+    books.compare(stage, database)
     walk = BatchWalk(packets=world.packets, hands=100, size=_REQUEST, hands_each=100)
     headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
     with started(stage, OURS, database) as server:

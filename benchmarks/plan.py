@@ -25,6 +25,7 @@ class Plan:
     packets_of_10: int
     hot_shares: int
     crowd_claims: int
+    crowd_rounds: tuple[int, int]
     fairness_packets: int
     persisted_claims: int
     split_rounds: int
@@ -33,7 +34,9 @@ class Plan:
 
     def with_rounds(self, rounds: int) -> "Plan":
         """The same with another number of rounds everywhere."""
-        return replace(self, rounds=rounds, costly_rounds=rounds, aof_rounds=min(self.aof_rounds, rounds))
+        return replace(
+            self, rounds=rounds, costly_rounds=rounds, aof_rounds=min(self.aof_rounds, rounds), crowd_rounds=(rounds, 0)
+        )
 
 
 WHOLE = Plan(
@@ -51,6 +54,7 @@ WHOLE = Plan(
     packets_of_10=2_400,
     hot_shares=1_000_000,
     crowd_claims=900_000,
+    crowd_rounds=(3, 1),
     fairness_packets=1_000_000,
     persisted_claims=400_000,
     split_rounds=9,
@@ -72,6 +76,7 @@ QUICK = Plan(
     packets_of_10=1_200,
     hot_shares=250_000,
     crowd_claims=600_000,
+    crowd_rounds=(1, 0),
     fairness_packets=100_000,
     persisted_claims=200_000,
     split_rounds=3,
