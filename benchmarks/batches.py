@@ -25,7 +25,7 @@ def batches(bench: Bench) -> None:
     world = bench.world("some hundreds", packets=bench.plan.packets_of_100_slow, shares=100)
     for number, server in bench.rounds([OURS], bench.plan.costly_rounds):
         for hands in HANDS_A_PACKET:
-            if hands == 1 and number > ALONE_ROUNDS:
+            if hands == 1 and (number > ALONE_ROUNDS or not bench.plan.scattered):
                 continue
             about = {"workload": f"D {hands}", "server": server.name, "round": number, "connections": CONNECTIONS}
             walk = BatchWalk(packets=world.packets, hands=100, size=SIZE, hands_each=hands)
