@@ -34,7 +34,8 @@ def assert_carries_all(answer: httpx.Response) -> None:
     assert [name for name in NEVER if name in answer.headers] == [], told
     names = [name.lower() for name, _ in answer.headers.raw]
     assert len(names) == len(set(names)), told
-    kind = "application/json" if answer.status_code < 400 else "application/problem+json"
+    of_success = "text/csv; charset=utf-8" if answer.request.url.path.endswith(".csv") else "application/json"
+    kind = of_success if answer.status_code < 400 else "application/problem+json"
     if answer.request.url.path != "/metrics":
         assert answer.headers["content-type"] == kind, told
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import goals, report
-from benchmarks.__main__ import PARTS, _options, _played, _show_goals
+from benchmarks.__main__ import APART, PARTS, _options, _played, _show_goals
 from benchmarks.bench import Bench
 from benchmarks.plan import QUICK, WHOLE
 
@@ -182,7 +182,8 @@ def test_pictures_without_results_are_not_drawn(tmp_path: Path) -> None:
 
 def test_parts_are_chosen_by_name_in_their_own_order() -> None:
     assert _options(["--only", "d,A"]).only == ["A", "D"]
-    assert _options([]).only == list(PARTS)
+    assert _options([]).only == [name for name in PARTS if name not in APART]
+    assert _options(["--only", "outage,a"]).only == ["A", "OUTAGE"]
     with pytest.raises(SystemExit):
         _options(["--only", "Z"])
 
