@@ -30,6 +30,9 @@ class Access:
     for_user: bool = False
 
 
+ANY_TOKEN = Access()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """``principal``: the token's own ``sub``. ``user_id``: whom it speaks for; None for a backend that names no one."""

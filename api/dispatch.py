@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -16,7 +17,7 @@ from api.auth import Access, Caller, caller_of
 from api.limits import Limits
 from api.meter import Meter
 from api.payloads import checked
-from api.problems import IdempotencyKeyRequiredError, WrongMethodError, answer_to
+from api.problems import IdempotencyKeyRequiredError, UnknownRouteError, WrongMethodError, answer_to
 from engine.engine import Engine
 from engine.errors import FieldProblem, InvalidFieldsError, UnknownPacketError
 from engine.lanes import is_packet_number
@@ -25,6 +26,11 @@ from engine.tokens import Verifier
 from engine.users import USER_ID_RULE, is_user_id
 
 IDEMPOTENCY_KEY_MAX = 255
+PACKET_NUMBERS = ("packet_id", "transfer_id", "number")
+"""Names in paths that stand for a packet's number: a transfer is a packet of one share."""
+ROW_NUMBERS = ("dispute_id", "withdrawal_id")
+"""Names in paths that stand for what the ledger counts from 1."""
+_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -45,7 +51,7 @@ class Front:
         """Hand what was counted since the last time to the metrics."""
         self.meter.flush()
         self.limits.flush()
-        self.engine.packets.finished.flush()
+        self.engine.claims.finished.flush()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every request has been answered, ``timeout_s`` at most. Whether they all were."""
@@ -61,8 +67,8 @@ class Front:
 class Call:
     """A request that has been checked: what an endpoint needs and no more.
 
-    ``body`` and ``query`` are instances of the operation's models; ``idempotency_key`` and ``request_hash`` are empty
-    unless the operation moves money.
+    ``body`` and ``query`` are instances of the operation's models; ``idempotency_key``, ``request_hash`` and
+    ``address``, where it comes from, are empty unless the operation moves money.
     """
 
     front: Front
@@ -72,6 +78,7 @@ class Call:
     query: Any
     idempotency_key: str
     request_hash: bytes
+    address: str = ""
 
     @property
     def engine(self) -> Engine:
@@ -199,12 +206,16 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
                 request_hash = bodies.hash_of(operation.method, scope["path"], value)
     if problems:
         raise InvalidFieldsError(problems)
-    return Call(front, path, caller, body, query, key, request_hash)
+    address = front.limits.address_of(scope) if operation.moves_money else ""
+    return Call(front, path, caller, body, query, key, request_hash, address)
 
 
 def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:
-    if not is_packet_number(path.get("packet_id", _ANY_PACKET)):
-        raise UnknownPacketError("Not a packet number.")
+    for name, text in path.items():
+        if name in PACKET_NUMBERS and not is_packet_number(text):
+            raise UnknownPacketError("Not a packet number.")
+        if name in ROW_NUMBERS and not _ROW_NUMBER.fullmatch(text):
+            raise UnknownRouteError("Nothing has this number.")
     if not is_user_id(path.get("user_id", "anyone")):
         problems.append(FieldProblem("user_id", USER_ID_RULE))
 
@@ -218,5 +229,4 @@ def _idempotency_key(headers: bodies.Headers, problems: list[FieldProblem]) -> s
     return header.decode("latin-1")
 
 
-_ANY_PACKET = "10" + "0" * 17
 _NOBODY = Caller("", None, frozenset())

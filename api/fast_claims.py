@@ -15,8 +15,8 @@ from api.forms import PREFIX, SUFFIX, Form, form_of, headers_in, packet_in, spea
 from api.limits import CLAIMS, CLAIMS_WAITING, OVERLOADED
 from api.packets import claim_body
 from api.problems import RateLimitedError, answer_to
+from engine.claims import Claims
 from engine.lanes import is_packet_number, lane_of
-from engine.packets import Packets
 from engine.records import ClaimResult, Outcome
 
 LATER = b""
@@ -61,7 +61,7 @@ class FastClaims:
         if method != b"POST" or not target.startswith(PREFIX) or not target.endswith(SUFFIX):
             return None
         packet_id = target[_PACKET].decode("latin-1")
-        full_lanes = self._front.engine.packets.full_lanes
+        full_lanes = self._front.engine.claims.full_lanes
         if full_lanes and self._is_refused(packet_id):
             return REFUSED
         user_id = self._user_of(pairs)
@@ -73,7 +73,7 @@ class FastClaims:
         if user_id is None or not form.claims.is_in_force():
             return None
         packet_id = packet_in(data)
-        if self._front.engine.packets.full_lanes and self._is_refused(packet_id):
+        if self._front.engine.claims.full_lanes and self._is_refused(packet_id):
             return REFUSED
         return self._claim(packet_id, user_id, asker)
 
@@ -90,13 +90,13 @@ class FastClaims:
         return self._forms.setdefault(form, form)
 
     def _claim(self, packet_id: str, user_id: str, asker: Asker) -> bytes | None:
-        packets = self._front.engine.packets
+        claims = self._front.engine.claims
         if self._has_user_limits:
             if not is_packet_number(packet_id):
                 return None
             if self._is_limited(user_id, asker):
                 return LATER
-        result = packets.finished.answer(packet_id, user_id)
+        result = claims.finished.answer(packet_id, user_id)
         if result is not None:
             self._meter.at_once += 1
             return claim_body(packet_id, user_id, result)
@@ -105,19 +105,19 @@ class FastClaims:
         if self._front.in_flight >= self._limits.claims_max:
             return self._refused(CLAIMS)
         self._front.in_flight += 1
-        asked = _Asked(self, packets, packet_id, user_id, asker)
+        asked = _Asked(self, claims, packet_id, user_id, asker)
         try:
-            packets.ask(packet_id, user_id, asked.take)
+            claims.ask(packet_id, user_id, asked.take)
         except Exception as error:
             asked.answer(error)
         return LATER
 
     def _is_refused(self, packet_id: str) -> bool:
         """Whether the packet's lane is full and the claim needs it."""
-        packets = self._front.engine.packets
-        if not is_packet_number(packet_id) or lane_of(packet_id) not in packets.full_lanes:
+        claims = self._front.engine.claims
+        if not is_packet_number(packet_id) or lane_of(packet_id) not in claims.full_lanes:
             return False
-        if packets.finished.knows(packet_id):
+        if claims.finished.knows(packet_id):
             return False
         self._refused(CLAIMS_WAITING)
         return True
@@ -160,10 +160,10 @@ class FastClaims:
 class _Asked:
     """One claim that waits for Redis."""
 
-    __slots__ = ("_asker", "_claims", "_packet_id", "_packets", "_started_s", "_user_id")
+    __slots__ = ("_asker", "_claims", "_fast_claims", "_packet_id", "_started_s", "_user_id")
 
-    def __init__(self, claims: FastClaims, packets: Packets, packet_id: str, user_id: str, asker: Asker) -> None:
-        self._claims, self._packets, self._asker = claims, packets, asker
+    def __init__(self, fast_claims: FastClaims, claims: Claims, packet_id: str, user_id: str, asker: Asker) -> None:
+        self._fast_claims, self._claims, self._asker = fast_claims, claims, asker
         self._packet_id, self._user_id = packet_id, user_id
         self._started_s = perf_counter()
 
@@ -171,19 +171,19 @@ class _Asked:
         """What the script says."""
         # A share, at once: all the rest costs calls that a winner need not wait for.
         if result.__class__ is ClaimResult and result.outcome is Outcome.CLAIMED:
-            self._claims.answered(200, perf_counter() - self._started_s)
+            self._fast_claims.answered(200, perf_counter() - self._started_s)
             self._asker.write_body(claim_body(self._packet_id, self._user_id, result))
-        elif isinstance(result, Exception) or self._packets.is_final(self._packet_id, result):
+        elif isinstance(result, Exception) or self._claims.is_final(self._packet_id, result):
             self.answer(result)
         else:
             task = asyncio.create_task(self._decide(result))
-            self._claims.deciding.add(task)
-            task.add_done_callback(self._claims.deciding.discard)
+            self._fast_claims.deciding.add(task)
+            task.add_done_callback(self._fast_claims.deciding.discard)
 
     async def _decide(self, result: ClaimResult) -> None:
         decided: ClaimResult | Exception
         try:
-            decided = await self._packets.decided(self._packet_id, self._user_id, result)
+            decided = await self._claims.decided(self._packet_id, self._user_id, result)
         except Exception as error:
             decided = error
         self.answer(decided)
@@ -194,5 +194,5 @@ class _Asked:
             answer = answer_to(result)
         else:
             answer = Answer(200, claim_body(self._packet_id, self._user_id, result))
-        self._claims.answered(answer.status, perf_counter() - self._started_s)
+        self._fast_claims.answered(answer.status, perf_counter() - self._started_s)
         self._asker.write_answer(answer)

@@ -11,6 +11,8 @@ from time import monotonic
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
+from starlette.types import Scope
+
 from api.answers import Answer
 from api.problems import RateLimitedError, answer_to
 from api.rates import Addresses, Rates
@@ -87,6 +89,11 @@ class Limits:
             self.refused[ADDRESS] += 1
             return answer_to(error)
         return None
+
+    def address_of(self, scope: Scope) -> str:
+        """Where a request comes from: the peer, or what a trusted proxy says."""
+        peer = scope.get("client") or ("", 0)
+        return self._addresses.of(peer[0], scope["headers"])
 
     def answer_when_full(self, in_flight: int, target: bytes) -> Answer | None:
         """The refusal of a request beside which ``in_flight`` others are being answered, None if it may come in."""

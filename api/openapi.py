@@ -14,8 +14,13 @@ from api.payloads import USER_ID_FORM, Problem
 from engine.lanes import NUMBER_LENGTH
 
 _TEMPLATE = "#/components/schemas/{model}"
+_PACKET_NUMBER = f"^10[0-9]{{{NUMBER_LENGTH - 2}}}$"
 _PATH_SCHEMAS = {
-    "packet_id": {"type": "string", "pattern": f"^10[0-9]{{{NUMBER_LENGTH - 2}}}$", "description": "A packet's number"},
+    "packet_id": {"type": "string", "pattern": _PACKET_NUMBER, "description": "A packet's number"},
+    "transfer_id": {"type": "string", "pattern": _PACKET_NUMBER, "description": "A transfer's number"},
+    "number": {"type": "string", "pattern": _PACKET_NUMBER, "description": "A packet's or a transfer's number"},
+    "dispute_id": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$", "description": "A dispute"},
+    "withdrawal_id": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$", "description": "A withdrawal"},
     "user_id": {"type": "string", "pattern": USER_ID_FORM, "description": "A user"},
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before asking again"}}

@@ -9,7 +9,14 @@ from api.dispatch import Call
 from api.payloads import ClaimItem, PacketBody
 from api.plain_claims import PlainClaim
 from api.problems import detail_of
-from engine.errors import HongbaoError, NotInvitedError, UnavailableError, UnknownPacketError
+from engine.errors import (
+    FrozenError,
+    HongbaoError,
+    NotArrivedError,
+    NotInvitedError,
+    UnavailableError,
+    UnknownPacketError,
+)
 from engine.lanes import is_packet_number
 from engine.records import Ack, ClaimResult, Outcome, SplitKind, Terms
 from engine.terms import terms_from
@@ -84,7 +91,7 @@ async def get_proof(call: Call) -> Answer:
 async def claim(call: Call) -> Answer:
     """Take a share for the user. Losing is a normal answer; a repeat gives the same amount again."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
-    result = await call.engine.packets.claim(packet_id, user_id)
+    result = await call.engine.claims.claim(packet_id, user_id)
     return Answer(200, claim_body(packet_id, user_id, result))
 
 
@@ -97,11 +104,11 @@ async def claim_many(call: Call) -> Answer:
     """Claims of many users at once, for a backend; each has its own result, in order."""
     items: list[ClaimItem] | list[PlainClaim] = call.body.claims
     claims = [(item.packet_id, item.user_id) for item in items]
-    packets = call.engine.packets
+    claiming = call.engine.claims
     if isinstance(items[0], PlainClaim):
-        return _results(claims, await packets.claim_many(claims))
+        return _results(claims, await claiming.claim_many(claims))
     known = [claim for claim in claims if is_packet_number(claim[0])]
-    result = iter(await packets.claim_many(known))
+    result = iter(await claiming.claim_many(known))
     return _results(claims, [next(result) if is_packet_number(claim[0]) else _NO_SUCH_PACKET for claim in claims])
 
 
@@ -119,7 +126,7 @@ def _results(claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | 
 
 
 def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:
-    if not isinstance(error, UnknownPacketError | NotInvitedError | UnavailableError):
+    if not isinstance(error, UnknownPacketError | NotInvitedError | NotArrivedError | FrozenError | UnavailableError):
         raise error
     answer = {"packet_id": packet_id, "user_id": user_id, "code": error.code, "detail": detail_of(error)}
     return orjson.dumps(answer).decode()

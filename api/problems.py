@@ -113,6 +113,8 @@ KINDS: dict[type[Exception], Kind] = {
     errors.InvalidTokenError: Kind(401, "A valid bearer token is required"),
     ForbiddenError: Kind(403, "The token does not allow this"),
     errors.NotInvitedError: Kind(403, "The packet is for others"),
+    errors.NotArrivedError: Kind(409, "The transfer has not arrived"),
+    errors.FrozenError: Kind(403, "The account is frozen"),
     UnknownRouteError: Kind(404, "Nothing lives at this path"),
     errors.UnknownPacketError: Kind(404, "No such packet", "packet_id"),
     WrongMethodError: Kind(405, "The path does not take this method"),

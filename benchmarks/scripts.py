@@ -21,8 +21,7 @@ from engine.clients import command, redis_client
 from engine.embedded import EmbeddedRedis
 from engine.lanes import new_packet_number
 from engine.process import Command
-from engine.records import PacketState
-from engine.store import Chunk, Store
+from engine.store import Chunk, CloseReason, Store
 
 LANE, EPOCH = 0, "benchmark"
 FAR_FUTURE_MS = 4_000_000_000_000
@@ -74,6 +73,7 @@ def chunk(packet_id: str, count: int, first: int, size: int) -> Chunk:
         total_fen=count * 100,
         expires_at_ms=FAR_FUTURE_MS,
         luckiest_share="0:100",
+        arrives_at_ms=None,
         ack=None,
         recipients=(),
         shares=[f"{slot}:100" for slot in range(first, first + size)],
@@ -115,7 +115,7 @@ async def million_ms(client: Redis) -> tuple[list[float], float]:
         await store.open(chunk(packet_id, MILLION, first, SHARES_PER_CALL), not_after_ms=FAR_FUTURE_MS)
     opening = await script_calls_ms(client)
     await command(client, "SLOWLOG", "RESET")
-    await store.close(packet_id, PacketState.RETRACTED)
+    await store.close(packet_id, CloseReason.RETRACTED)
     return opening, max(await script_calls_ms(client))
 
 

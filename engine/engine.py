@@ -12,8 +12,10 @@ from engine import epochs, lag, schema
 from engine.acks import Acks
 from engine.batcher import Batcher
 from engine.checkpoints import Checkpoints
+from engine.claims import Claims
 from engine.clients import check_redis, database_pool, ledger_errors, redis_client, redis_connections
 from engine.errors import OperatorError, UnavailableError
+from engine.freezes import Freezes
 from engine.packets import Packets
 from engine.pause import end
 from engine.settings import Settings
@@ -38,6 +40,8 @@ class Engine:
     lanes: tuple[int, ...]
     acks: Acks
     packets: Packets
+    claims: Claims
+    freezes: Freezes
     views: Views
     wallets: Wallets
 
@@ -71,8 +75,8 @@ class Engine:
             checkpoints = Checkpoints(settings.database_url)
             acks = Acks(settings, redis, checkpoints)
             batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in lane_epochs}
-            packets = Packets(pool, store, batchers, settings, full_lanes, acks=acks)
-            watch = epochs.Watch(pool, store, lane_epochs, packets.finished.forget)
+            claims = Claims(pool, store, batchers, full_lanes, acks=acks)
+            watch = epochs.Watch(pool, store, lane_epochs, claims.finished.forget)
             store.on_fenced = watch.wake
             watching = asyncio.create_task(watch.run())
             try:
@@ -84,14 +88,16 @@ class Engine:
                     stream=EventStream(redis),
                     lanes=tuple(lane_epochs),
                     acks=acks,
-                    packets=packets,
+                    packets=Packets(pool, store, settings, acks=acks),
+                    claims=claims,
+                    freezes=Freezes(pool, store, tuple(lane_epochs)),
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
                 )
             finally:
                 for batcher in batchers.values():
                     await batcher.close()
-                await packets.finished.close()
+                await claims.finished.close()
                 await end(watching)
                 await checkpoints.close()
         finally:

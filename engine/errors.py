@@ -54,6 +54,18 @@ class NotInvitedError(HongbaoError):
     code = "not_invited"
 
 
+class NotArrivedError(HongbaoError):
+    """A transfer whose time of arrival has not come: nobody can claim it."""
+
+    code = "not_arrived"
+
+
+class FrozenError(HongbaoError):
+    """The account is frozen for what was asked; nothing was done."""
+
+    code = "account_frozen"
+
+
 class IdempotencyKeyReusedError(HongbaoError):
     """The Idempotency-Key was used before with another body."""
 

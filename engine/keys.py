@@ -12,7 +12,10 @@ def tag(lane: int) -> str:
 
 
 def lane(number: int) -> str:
-    """Hash: epoch, position (changes ever emitted), applied (changes the ledger has committed)."""
+    """Hash: epoch, position (changes ever emitted), applied (those the ledger has committed).
+
+    And frozen (there when anybody is), frozen_version (the last change of who is).
+    """
     return f"{tag(number)}:lane"
 
 
@@ -22,8 +25,13 @@ def events(number: int) -> str:
 
 
 def due(number: int) -> str:
-    """Sorted set: packet -> expires_at_ms, for packets the sweeper must close."""
+    """Sorted set: packet -> when the sweeper must look at it: expires_at_ms, or arrives_at_ms of a transfer."""
     return f"{tag(number)}:due"
+
+
+def frozen(number: int) -> str:
+    """Set of the users who may not claim in the lane; no such key when there is none."""
+    return f"{tag(number)}:frozen"
 
 
 def packet(packet_id: str) -> str:

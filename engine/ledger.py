@@ -21,7 +21,7 @@ from engine.events import Change, Claims, Ending, Opening
 from engine.queries import load
 from engine.records import PacketState
 
-BANK, FEE, QUARANTINE = 1, 2, 3
+BANK, FEE, QUARANTINE, PAYOUT = 1, 2, 3, 4
 """The accounts that are always there. A packet's custody has the packet's number, wallets have the ids between."""
 
 SQL = load("ledger")

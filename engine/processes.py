@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from engine.engine import Engine
+from engine.freezes import follow_freezes
 from engine.persister import persist
 from engine.publisher import publish
 from engine.settings import Settings
@@ -19,9 +20,10 @@ async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable
 
 
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-    """Close what is due and open what is paid for, after calling ``ready``, until ``stop``."""
+    """Close what is due, open what is paid for, tell lanes who is frozen, after calling ``ready``, until ``stop``."""
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, settings, stop))
+        group.create_task(follow_freezes(engine.pool, engine.store, engine.lanes, stop))
         if ready is not None:
             ready()

@@ -47,6 +47,7 @@ class Funded:
     seed: bytes
     recipients: Sequence[str]
     ack: Ack | None
+    arrives_at_ms: int | None
     expires_at_ms: int
 
 
@@ -77,6 +78,7 @@ async def open_packet(
             expires_at_ms=funded.expires_at_ms,
             luckiest_share=f"{luckiest}:{amounts[luckiest]}",
             ack=funded.ack,
+            arrives_at_ms=funded.arrives_at_ms,
             recipients=funded.recipients,
             shares=[f"{slot}:{amount_fen}" for slot, amount_fen in enumerate(part, start=offset)],
         )
@@ -139,5 +141,6 @@ def funded_from(row: asyncpg.Record) -> Funded:
         seed=row["seed"],
         recipients=row["recipients"],
         ack=None if row["ack"] is None else Ack(row["ack"]),
+        arrives_at_ms=row["arrives_at_ms"],
         expires_at_ms=row["expires_at_ms"],
     )

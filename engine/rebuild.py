@@ -81,7 +81,8 @@ class _Packet:
     def fields(self) -> list[str | int]:
         """The packet's hash, in the order in which the scripts would have written it."""
         funded, left = self.funded, self.amounts[~self.is_taken]
-        fields: list[str | int] = ["state", "open", "count", funded.count, "total_fen", funded.total_fen]
+        state = "open" if funded.arrives_at_ms is None else "held"
+        fields: list[str | int] = ["state", state, "count", funded.count, "total_fen", funded.total_fen]
         fields += ["expires_at_ms", funded.expires_at_ms]
         fields += ["remaining_count", len(left), "remaining_fen", int(left.sum())]
         fields += ["luckiest_share", f"{self.luckiest}:{self.amounts[self.luckiest]}"]
@@ -89,6 +90,10 @@ class _Packet:
             fields += ["ack", funded.ack.value]
         if funded.recipients:
             fields += ["invited", len(funded.recipients)]
+        # Who had seen it went with Redis: so nobody can be said not to have.
+        fields += ["views", 1]
+        if funded.arrives_at_ms is not None:
+            fields += ["arrives_at_ms", funded.arrives_at_ms]
         if self.luckiest_claim is not None:
             fields += ["luckiest_user", self.luckiest_claim[0], "luckiest_value", self.luckiest_claim[1]]
         return fields
@@ -168,5 +173,19 @@ async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
     for start in range(0, len(recipients), _WORDS_PER_WRITE):
         await writer.put("SADD", keys.recipients(packet_id), *recipients[start : start + _WORDS_PER_WRITE])
     await writer.put("HSET", keys.packet(packet_id), *packet.fields())
-    await writer.put("ZADD", keys.due(lane), packet.funded.expires_at_ms, packet_id)
+    funded = packet.funded
+    due_at_ms = funded.expires_at_ms if funded.arrives_at_ms is None else funded.arrives_at_ms
+    await writer.put("ZADD", keys.due(lane), due_at_ms, packet_id)
     return left
+
+
+async def rebuild_frozen(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
+    """Put who may not claim into an empty lane. Raises as ``fencing.write_if``."""
+    version = await connection.fetchval(SQL["frozen_version"])  # first: changes after it are followed later, and again
+    users = [row["user_id"] for row in await connection.fetch(SQL["frozen"])]
+    for start in range(0, len(users), _WORDS_PER_WRITE):
+        await writer.put("SADD", keys.frozen(lane), *users[start : start + _WORDS_PER_WRITE])
+    if users:
+        await writer.put("HSET", keys.lane(lane), "frozen", 1)
+    await writer.put("HSET", keys.lane(lane), "frozen_version", version)
+    await writer.flush()

@@ -25,6 +25,8 @@ class Outcome(StrEnum):
     RETRACTED = "R"
     EXPIRED = "X"
     NOT_INVITED = "N"
+    HELD = "H"  # a transfer that has not arrived
+    FROZEN = "F"  # the user's account may not claim
     EMPTY = "E"
     BUSY = "B"  # the lane's event backlog is at its bound
     CLAIMED = "C"
@@ -87,11 +89,19 @@ class SplitKind(StrEnum):
     EQUAL = "equal"
 
 
+class Purpose(StrEnum):
+    """What money in custody is sent for."""
+
+    PACKET = "packet"
+    TRANSFER = "transfer"  # one share for one recipient
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What a sender asks for, checked against the product's limits. ``recipients`` empty: anyone may claim.
 
-    ``ack`` None: claims are acknowledged as the server's setting says.
+    ``ack`` None: claims are acknowledged as the server's setting says. ``label``: the group it is sent to.
+    ``arrives_after_s``: of a transfer, before that it cannot be claimed; its ``ttl_s`` begins then.
     """
 
     total_fen: int
@@ -103,6 +113,9 @@ class Terms:
     greeting: str
     recipients: tuple[str, ...]
     ack: Ack | None = None
+    label: str | None = None
+    purpose: Purpose = Purpose.PACKET
+    arrives_after_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,3 +244,26 @@ class Deposit:
     amount_fen: int
     balance_fen: int
     replayed: bool
+
+
+class FreezeScope(StrEnum):
+    """What a frozen user may not do."""
+
+    ACCOUNT = "account"  # send, claim, transfer, withdraw
+    SENDING = "sending"  # packets and transfers
+    RECEIVING = "receiving"  # claims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Who froze what, when and why. ``until_ms`` None: until it is lifted; ``lifted_*`` None: it was not."""
+
+    freeze_id: int
+    scope: FreezeScope
+    reason: str
+    frozen_by: str
+    frozen_at_ms: int
+    until_ms: int | None
+    lifted_at_ms: int | None
+    lifted_by: str | None
+    lifted_reason: str | None

@@ -26,7 +26,7 @@ from engine.events import UnreadableEventError, changes_of
 from engine.fencing import FENCED, REBUILDING, LaneChangedError, set_word, write_if
 from engine.ledger import PLANNED, CheckpointMovedError, Ledger
 from engine.queries import load
-from engine.rebuild import LaneWriter, Rebuilt, rebuild_packets
+from engine.rebuild import LaneWriter, Rebuilt, rebuild_frozen, rebuild_packets
 from engine.settings import Settings
 from engine.store import LaneStatus, Store
 from engine.stream import EventStream, joined
@@ -183,10 +183,12 @@ class Recovery:
     async def _rebuild(self, word: str | None, epoch: str, position: int, server: str) -> Rebuilt:
         client, lane_key, rebuilding = self._store.client, keys.lane(self._lane), REBUILDING + epoch
         fields = ("epoch", rebuilding, "position", position, "applied", position)
-        await write_if(client, self._lane, word, server, [("HSET", lane_key, *fields)])
+        forgotten = ("HDEL", lane_key, "frozen", "frozen_version")
+        await write_if(client, self._lane, word, server, [("HSET", lane_key, *fields), forgotten])
         async for names in fencing.leftovers(client, self._lane):
             await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
         writer = LaneWriter(client, self._lane, rebuilding, server)
+        await rebuild_frozen(self._connection, writer, self._lane)
         rebuilt = await rebuild_packets(self._connection, writer, self._lane)
         # All or nothing until here: this server was not restarted in between, which might have cost it some of it.
         fields = ("epoch", word_of(epoch, server), "position", position, "applied", position)

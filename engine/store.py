@@ -32,6 +32,9 @@ _COUNTS = (
     *("state", "count", "total_fen", "remaining_count", "remaining_fen", "invited", "ack"),
     *("luckiest_user", "luckiest_value"),
 )
+ARRIVAL_RETRY_MS = 5_000
+"""So late a transfer is looked at again that has arrived and was not given: a sweeper died, a recipient is frozen."""
+ANY_TIME_MS = 2**53 - 1
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
 
 
@@ -55,8 +58,41 @@ class Closed(StrEnum):
     MISSING = "MISSING"
     ENDED = "ENDED"
     NOT_DUE = "NOT_DUE"
+    ARRIVED = "ARRIVED"
     CLAIMED = "CLAIMED"
+    LATE = "LATE"
+    VIEWED = "VIEWED"
     CLOSED = "CLOSED"
+
+
+class CloseReason(StrEnum):
+    """Why a packet is to end."""
+
+    EXPIRED = "expired"
+    RETRACTED = "retracted"
+    RETURNED = "returned"
+
+
+class Noted(StrEnum):
+    """The view script's replies."""
+
+    FENCED = "FENCED"
+    MALFORMED = "MALFORMED"
+    MISSING = "MISSING"
+    ENDED = "ENDED"
+    CLAIMED = "CLAIMED"
+    LATE = "LATE"
+    NOT_VIEWED = "NOT_VIEWED"
+    NOTED = "NOTED"
+
+
+class Followed(StrEnum):
+    """The freeze script's replies."""
+
+    FENCED = "FENCED"
+    MALFORMED = "MALFORMED"
+    MOVED = "MOVED"
+    FOLLOWED = "FOLLOWED"
 
 
 class Claimed(StrEnum):
@@ -78,6 +114,7 @@ class Chunk:
     expires_at_ms: int
     luckiest_share: str
     ack: Ack | None
+    arrives_at_ms: int | None
     recipients: Sequence[str]
     shares: Sequence[str]
 
@@ -157,6 +194,7 @@ class Store:
         self._send_kept: Send = self._send if connections is None else connections.call
         self._claiming, self._changing = connections, changing or connections
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
+        self._view, self._freeze = Script("view"), Script("freeze")
 
     def _epoch(self, lane: int) -> str:
         epoch = self.epochs.get(lane)
@@ -174,7 +212,7 @@ class Store:
         *,
         epoch: str | None = None,
     ) -> list[Any]:
-        all_keys = [keys.lane(lane), keys.events(lane), keys.due(lane), *names]
+        all_keys = [keys.lane(lane), *names]
         # EVALSHA, its hash, how many keys, the keys, and then the epoch.
         send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys))
         with redis_errors():
@@ -194,7 +232,9 @@ class Store:
         ``epoch``: the lane's before the ledger was read, if it matters that the lane was not rebuilt since.
         """
         packet_id = chunk.packet_id
-        names = [keys.packet(packet_id), keys.shares(packet_id), keys.recipients(packet_id)]
+        lane = lane_of(packet_id)
+        names = [keys.events(lane), keys.due(lane)]
+        names += [keys.packet(packet_id), keys.shares(packet_id), keys.recipients(packet_id)]
         arguments: list[str | int] = [
             packet_id,
             not_after_ms,
@@ -204,11 +244,12 @@ class Store:
             chunk.expires_at_ms,
             chunk.luckiest_share,
             chunk.ack or "",
+            "" if chunk.arrives_at_ms is None else chunk.arrives_at_ms,
             len(chunk.recipients),
             *chunk.recipients,
             *chunk.shares,
         ]
-        reply = await self._call(self._open, lane_of(packet_id), names, arguments, self._changing, epoch=epoch)
+        reply = await self._call(self._open, lane, names, arguments, self._changing, epoch=epoch)
         word = Opened(reply[0].decode())
         return word, reply[1] if word in (Opened.OFFSET, Opened.LOADED) else 0
 
@@ -223,7 +264,7 @@ class Store:
 
         ``lent``: the connection by which it goes.
         """
-        names: list[str] = []
+        names = [keys.events(lane), keys.due(lane), keys.frozen(lane)]
         arguments: list[str | int] = [backlog_max]
         for packet_id, users in asked.items():
             names += keys.all_of(packet_id)
@@ -235,12 +276,56 @@ class Store:
         word = epoch if lent is None else word_of(epoch, lent.run_id)
         return ClaimReply(results, position, word, acks[0].decode() if acks else None)
 
-    async def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
-        """End a packet, EXPIRED or RETRACTED; gives the reply and, with CLOSED, how many shares and fen go back."""
-        names = [keys.packet(packet_id), keys.shares(packet_id)]
-        reply = await self._call(self._close, lane_of(packet_id), names, [packet_id, reason.value], self._changing)
+    async def close(
+        self,
+        packet_id: str,
+        reason: CloseReason,
+        *,
+        not_after_ms: int = ANY_TIME_MS,
+        retry_ms: int = ARRIVAL_RETRY_MS,
+    ) -> tuple[Closed, int, int]:
+        """End a packet; gives the reply and, with CLOSED, how many shares and fen go back.
+
+        ``not_after_ms``: until when it may be RETRACTED. ``retry_ms``: so long whoever is told ARRIVED has to give it.
+        """
+        lane = lane_of(packet_id)
+        names = [keys.events(lane), keys.due(lane), keys.packet(packet_id), keys.shares(packet_id)]
+        arguments: list[str | int] = [packet_id, reason.value, not_after_ms, retry_ms]
+        reply = await self._call(self._close, lane, names, arguments, self._changing)
         word = Closed(reply[0].decode())
         return (word, reply[1], reply[2]) if word is Closed.CLOSED else (word, 0, 0)
+
+    async def note_view(
+        self, packet_id: str, user_id: str, *, consents: bool, not_after_ms: int, named_max: int
+    ) -> tuple[Noted, int, int]:
+        """Note that somebody has seen a packet, or consents to its being taken back until ``not_after_ms``.
+
+        Gives the reply and, with NOTED, how many have seen it and how many of them consent.
+        """
+        what = "consent" if consents else "view"
+        arguments: list[str | int] = [user_id, what, not_after_ms, named_max]
+        names = [keys.packet(packet_id)]
+        reply = await self._call(self._view, lane_of(packet_id), names, arguments, self._changing)
+        word = Noted(reply[0].decode())
+        return (word, reply[1], reply[2]) if word is Noted.NOTED else (word, 0, 0)
+
+    async def frozen_version(self, lane: int) -> int:
+        """The last change of who may claim that a lane has been told of; 0: none."""
+        with redis_errors():
+            version = await command(self._client, "HGET", keys.lane(lane), "frozen_version")
+        return int(version or 0)
+
+    async def freeze(self, lane: int, after: int, version: int, frozen: Sequence[str], lifted: Sequence[str]) -> int:
+        """Tell a lane that is at change ``after`` the changes up to ``version``; gives the change it is at then."""
+        arguments: list[str | int] = [after, version, len(frozen), *frozen, *lifted]
+        reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
+        return version if reply[0] == b"FOLLOWED" else int(reply[1])
+
+    async def recipients(self, packet_id: str) -> list[str]:
+        """Whom a packet is for; none when it is for anyone, or gone."""
+        with redis_errors():
+            found = await command(self._client, "SMEMBERS", keys.recipients(packet_id))
+        return sorted(user_id.decode() for user_id in found)
 
     async def now_ms(self) -> int:
         """Redis's clock, the one by which packets expire."""
@@ -360,7 +445,8 @@ def _live_counts(values: Sequence[bytes | None]) -> LiveCounts | None:
     if state is None or state == b"loading":
         return None
     return LiveCounts(
-        state=PacketState(state.decode()),
+        # A transfer that has not arrived is open to everybody but its recipient's claim.
+        state=PacketState.OPEN if state == b"held" else PacketState(state.decode()),
         count=int(count or 0),
         total_fen=int(total or 0),
         remaining_count=int(remaining or 0),

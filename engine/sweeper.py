@@ -8,24 +8,32 @@ import structlog
 from engine import metrics
 from engine.errors import HongbaoError
 from engine.pause import stopped_within
-from engine.records import PacketState
 from engine.settings import Settings
-from engine.store import Closed, Store
+from engine.store import Closed, CloseReason, Store
 
 LOG = structlog.get_logger()
 
 
-async def sweep_lane(store: Store, lane: int, batch_max: int) -> int:
+async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) -> int:
     """Close up to ``batch_max`` packets of a lane that are due; gives how many this call closed."""
     closed = 0
     for packet_id in await store.due(lane, await store.now_ms(), batch_max):
-        reply, remaining_count, remaining_fen = await store.close(packet_id, PacketState.EXPIRED)
+        reply, remaining_count, remaining_fen = await store.close(packet_id, CloseReason.EXPIRED)
         if reply is Closed.CLOSED:
             closed += 1
             LOG.info("expired", packet_id=packet_id, remaining_count=remaining_count, remaining_fen=remaining_fen)
+        elif reply is Closed.ARRIVED:
+            await _give(store, lane, packet_id, backlog_max)
         elif reply is Closed.MISSING:
             LOG.error("due_but_missing", packet_id=packet_id)
     return closed
+
+
+async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> None:
+    """Claim a transfer that has arrived for whom it is for. Refused (frozen, the ledger is behind), it is due again."""
+    (recipient,) = await store.recipients(packet_id)
+    reply = await store.claim(lane, {packet_id: [recipient]}, backlog_max=backlog_max)
+    LOG.info("arrived", packet_id=packet_id, outcome=reply.results[0].outcome.name.lower())
 
 
 async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:
@@ -34,7 +42,7 @@ async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: as
         closed = 0
         for lane in lanes:
             try:
-                closed = max(closed, await sweep_lane(store, lane, settings.sweep_batch_max))
+                closed = max(closed, await sweep_lane(store, lane, settings.sweep_batch_max, settings.backlog_max))
             except HongbaoError as error:
                 metrics.LOOP_ERRORS.labels("sweeper").inc()
                 LOG.error("sweeper_error", lane=lane, error=str(error), error_type=type(error).__name__)

@@ -5,7 +5,7 @@ It decides everything first, then writes the event, then the rest: no error can 
 The same user twice in one call gets one share; the second time is answered ALREADY, as any repeat is.
 
 KEYS
-  1 lane  2 events  3 due
+  1 lane  2 events  3 due  4 frozen
   then four a packet: packet, shares, claims, recipients
 ARGV
   1 epoch        the lane's epoch as the ledger has it
@@ -22,6 +22,8 @@ REPLIES, in order of precedence
       R RETRACTED    the sender took the packet back
       X EXPIRED      its time ran out with shares left, closed or not
       N NOT_INVITED  it has recipients and the user is none of them
+      H HELD         a transfer whose time of arrival has not come
+      F FROZEN       the user's account may not claim, and shares were left when the call began
       E EMPTY        every share is taken
       B BUSY         the backlog is at its bound
       C CLAIMED      the user has a share now
@@ -32,12 +34,12 @@ REPLIES, in order of precedence
 EVENTS
   {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; a change a share given
 ]]
-local lane_key, events_key, due_key = KEYS[1], KEYS[2], KEYS[3]
+local lane_key, events_key, due_key, frozen_key = unpack(KEYS, 1, 4)
 local epoch, backlog_max = ARGV[1], tonumber(ARGV[2])
 
-local lane = redis.call('HMGET', lane_key, 'epoch', 'position', 'applied')
+local lane = redis.call('HMGET', lane_key, 'epoch', 'position', 'applied', 'frozen')
 if lane[1] ~= epoch then return {'FENCED'} end
-if #ARGV - 2 - (#KEYS - 3) / 2 > 1000 then return {'MALFORMED'} end
+if #ARGV - 2 - (#KEYS - 4) / 2 > 1000 then return {'MALFORMED'} end
 local room = backlog_max - (lane[2] - lane[3])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -48,14 +50,17 @@ local letters, amounts, acks, decisions, event, given = {}, {}, {}, {}, {}, 0
 local function judge(key, packet, users, base)
   local held = redis.call('HMGET', KEYS[key + 2], unpack(users))
   local invited = packet[6] and redis.call('SMISMEMBER', KEYS[key + 3], unpack(users))
-  local over = packet[1] == 'retracted' and 'R'
-  if packet[1] == 'expired' or (packet[1] == 'open' and now_ms >= tonumber(packet[2])) then over = 'X' end
+  local frozen = lane[4] and packet[1] ~= 'exhausted' and redis.call('SMISMEMBER', frozen_key, unpack(users))
+  local early = packet[1] == 'held' and now_ms < tonumber(redis.call('HGET', KEYS[key], 'arrives_at_ms'))
+  local late = packet[1] == 'expired' or (packet[1] ~= 'exhausted' and now_ms >= tonumber(packet[2]))
+  local over = packet[1] == 'retracted' and 'R' or late and 'X'
   local asking, first_of, repeats = {}, {}, {}
   for i, user in ipairs(users) do
     amounts[base + i] = 0
     if held[i] then letters[base + i], amounts[base + i] = 'A', tonumber(string.match(held[i], ':(%d+):'))
     elseif over then letters[base + i] = over
     elseif invited and invited[i] == 0 then letters[base + i] = 'N'
+    elseif early or (frozen and frozen[i] == 1) then letters[base + i] = early and 'H' or 'F'
     elseif first_of[user] then repeats[i] = first_of[user]
     else first_of[user], asking[#asking + 1] = i, i end
   end
@@ -66,10 +71,9 @@ end
 local function decide(key, number, users, base)
   local packet = redis.call('HMGET', KEYS[key], 'state', 'expires_at_ms', 'remaining_count', 'remaining_fen', 'luckiest_share', 'invited', 'ack')
   if not packet[1] or packet[1] == 'loading' then
-    for i = base + 1, base + #users do letters[i], amounts[i] = 'M', 0 end
-    return
+    for i = base + 1, base + #users do letters[i], amounts[i] = 'M', 0 end return
   end
-  if packet[7] then acks[key / 4] = string.sub(packet[7], 1, 1) end
+  if packet[7] then acks[(key - 1) / 4] = string.sub(packet[7], 1, 1) end
   local asking, repeats = judge(key, packet, users, base)
   local remaining, winners, entries, fen, luckiest = tonumber(packet[3]), {}, {}, 0, nil
   local wanted = math.min(#asking, remaining, room)
@@ -85,8 +89,7 @@ local function decide(key, number, users, base)
     else letters[base + i] = #shares == remaining and 'E' or 'B' end
   end
   for i, first in pairs(repeats) do
-    local letter = letters[base + first]
-    letters[base + i], amounts[base + i] = letter == 'C' and 'A' or letter, amounts[base + first]
+    letters[base + i], amounts[base + i] = string.gsub(letters[base + first], 'C', 'A'), amounts[base + first]
   end
   if #winners == 0 then return end
   room, given, remaining = room - #winners, given + #winners, remaining - #winners
@@ -108,13 +111,12 @@ local function give(key, number, taken, entries, remaining_count, remaining_fen,
 end
 
 local argument, named = 3, {}
-for key = 4, #KEYS, 4 do
+for key = 5, #KEYS, 4 do
   local number, count = ARGV[argument], tonumber(ARGV[argument + 1])
   local last = argument + 1 + (count or 0)
   if named[number] or not (last > argument + 1 and last <= #ARGV) then return {'MALFORMED'} end
-  named[number] = true
   decide(key, number, {unpack(ARGV, argument + 2, last)}, #letters)
-  argument = last + 1
+  named[number], argument = true, last + 1
 end
 if argument <= #ARGV then return {'MALFORMED'} end
 local position = lane[2] + given
@@ -123,5 +125,5 @@ if given > 0 then
   redis.call('HSET', lane_key, 'position', position)
   for _, decision in ipairs(decisions) do give(unpack(decision, 1, 7)) end
 end
-for place = 1, next(acks) and #KEYS / 4 or 0 do acks[place] = acks[place] or '-' end
+for place = 1, next(acks) and (#KEYS - 4) / 4 or 0 do acks[place] = acks[place] or '-' end
 return {'OK', table.concat(letters), amounts, position, next(acks) and table.concat(acks)}

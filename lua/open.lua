@@ -15,7 +15,8 @@ ARGV
   7 expires_at_ms
   8 luckiest_share  the share that will be 手气最佳, "slot:amount_fen"
   9 ack             what its sender wants to have happened before a claim is acknowledged; empty: what the setting says
-  10 recipients     how many recipients follow (0: anyone may claim); the same in every chunk
+  10 arrives_at_ms  before that nobody can claim it, and after it the sweeper claims it for whom it is for; empty: at once
+  11 recipients     how many recipients follow (0: anyone may claim); the same in every chunk
   then the recipients, then the chunk's shares, "slot:amount_fen", in the order they are to be given
 
 REPLIES, in order of precedence
@@ -31,9 +32,9 @@ EVENTS
   {"opened", 1, at_ms, packet}  one change, with OPENED
 ]]
 local lane_key, events_key, due_key, packet_key, shares_key, recipients_key = unpack(KEYS)
-local epoch, packet, not_after_ms, offset, count, total_fen, expires_at_ms, luckiest_share, ack = unpack(ARGV, 1, 9)
-local recipients = tonumber(ARGV[10]) or -1
-local first_recipient, first_share = 11, 11 + recipients
+local epoch, packet, not_after_ms, offset, count, total_fen, expires_at_ms, luckiest_share, ack, arrives_at_ms = unpack(ARGV, 1, 10)
+local recipients = tonumber(ARGV[11]) or -1
+local first_recipient, first_share = 12, 12 + recipients
 local shares = #ARGV - first_share + 1
 
 local lane = redis.call('HMGET', lane_key, 'epoch', 'position')
@@ -60,6 +61,7 @@ if not known[1] then
   redis.call('HSET', packet_key, 'state', 'loading', 'count', count, 'total_fen', total_fen, 'expires_at_ms', expires_at_ms,
     'remaining_count', count, 'remaining_fen', total_fen, 'luckiest_share', luckiest_share)
   if ack ~= '' then redis.call('HSET', packet_key, 'ack', ack) end
+  if arrives_at_ms ~= '' then redis.call('HSET', packet_key, 'arrives_at_ms', arrives_at_ms) end
   if recipients > 0 then
     redis.call('SADD', recipients_key, unpack(ARGV, first_recipient, first_share - 1))
     redis.call('HSET', packet_key, 'invited', recipients)
@@ -70,7 +72,7 @@ if not complete then
   redis.call('HSET', packet_key, 'loaded', loaded)
   return {'LOADED', loaded}
 end
-redis.call('HSET', packet_key, 'state', 'open')
+redis.call('HSET', packet_key, 'state', arrives_at_ms == '' and 'open' or 'held')
 redis.call('HDEL', packet_key, 'loaded')
-redis.call('ZADD', due_key, expires_at_ms, packet)
+redis.call('ZADD', due_key, arrives_at_ms == '' and expires_at_ms or arrives_at_ms, packet)
 return {'OPENED'}

@@ -31,7 +31,8 @@ class Books:
         await self.connection.execute(wallet.SQL["deposit"], "alice", total_fen)
         number = number or int(new_packet_number(self.lane))
         split_terms: tuple[Any, ...] = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1, None)
-        terms = (number, "alice", total_fen, count, *split_terms)
+        purpose = ("packet", None, None)
+        terms = (number, "alice", total_fen, count, *split_terms, *purpose)
         assert await self.connection.fetchval(packets.SQL["send"], *terms)
         return number
 

@@ -15,7 +15,7 @@ from engine.lanes import new_packet_number
 from engine.records import Ack, ClaimRow, PacketState
 from engine.scripts import Script
 from engine.split import luckiest_slot
-from engine.store import Chunk, Closed, Opened, Store
+from engine.store import Chunk, Closed, CloseReason, Opened, Store
 from engine.stream import Entry, EventStream
 
 LANE = 7
@@ -41,10 +41,18 @@ class Lane:
         expires_at_ms: int = FAR_FUTURE_MS,
         packet_id: str | None = None,
         ack: Ack | None = None,
+        arrives_at_ms: int | None = None,
     ) -> str:
         """Open a packet of these shares in one call; gives its number."""
         packet_id = packet_id or new_packet_number(LANE)
-        chunk = chunk_of(amounts, packet_id=packet_id, recipients=recipients, expires_at_ms=expires_at_ms, ack=ack)
+        chunk = chunk_of(
+            amounts,
+            packet_id=packet_id,
+            recipients=recipients,
+            expires_at_ms=expires_at_ms,
+            ack=ack,
+            arrives_at_ms=arrives_at_ms,
+        )
         reply, _ = await self.store.open(chunk, not_after_ms=FAR_FUTURE_MS)
         assert reply is Opened.OPENED
         return packet_id
@@ -54,14 +62,18 @@ class Lane:
         reply = await self.store.claim(LANE, asked, backlog_max=backlog_max)
         return "".join(result.outcome.value for result in reply.results)
 
-    async def close(self, packet_id: str, reason: PacketState = PacketState.EXPIRED) -> tuple[Closed, int, int]:
+    async def close(self, packet_id: str, reason: CloseReason = CloseReason.EXPIRED) -> tuple[Closed, int, int]:
         """End a packet."""
-        assert reason in (PacketState.EXPIRED, PacketState.RETRACTED)
         return await self.store.close(packet_id, reason)
 
     async def run_out(self, packet_id: str) -> None:
         """Let a packet's time be over at once, as if we had waited."""
         await command(self.client, "HSET", keys.packet(packet_id), "expires_at_ms", LONG_AGO_MS)
+        await command(self.client, "ZADD", keys.due(LANE), "XX", LONG_AGO_MS, packet_id)
+
+    async def arrive(self, packet_id: str) -> None:
+        """Let a transfer's time of arrival come at once."""
+        await command(self.client, "HSET", keys.packet(packet_id), "arrives_at_ms", LONG_AGO_MS)
         await command(self.client, "ZADD", keys.due(LANE), "XX", LONG_AGO_MS, packet_id)
 
     async def set_applied(self, position: int) -> None:
@@ -102,7 +114,8 @@ class Lane:
 
     async def call(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
         """Call a script as it is, with the lane's own keys before ``names``."""
-        all_keys = [keys.lane(LANE), keys.events(LANE), keys.due(LANE), *names]
+        all_keys = [keys.lane(LANE), keys.events(LANE), keys.due(LANE)]
+        all_keys += [keys.frozen(LANE), *names] if script == "claim" else names
         return await Script(script).call(partial(command, self.client), all_keys, arguments)
 
     async def assert_consistent(self, packet_id: str, amounts: Sequence[int]) -> None:
@@ -147,6 +160,7 @@ def chunk_of(
     recipients: Sequence[str] = (),
     expires_at_ms: int = FAR_FUTURE_MS,
     ack: Ack | None = None,
+    arrives_at_ms: int | None = None,
 ) -> Chunk:
     """``size`` of a packet's shares, from the one at ``first`` on, as a loader would send them."""
     luckiest = luckiest_slot(amounts)
@@ -159,6 +173,7 @@ def chunk_of(
         expires_at_ms=expires_at_ms,
         luckiest_share=f"{luckiest}:{amounts[luckiest]}",
         ack=ack,
+        arrives_at_ms=arrives_at_ms,
         recipients=recipients,
         shares=[f"{slot}:{amount}" for slot, amount in enumerate(amounts[first:last], start=first)],
     )

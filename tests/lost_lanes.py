@@ -20,12 +20,17 @@ async def live_packets(engine: Engine) -> dict[str, Held]:
 
 
 async def held(engine: Engine, packet_id: str) -> Held:
-    """All that a packet's keys and its lane's due list say, and how long they will."""
+    """All that a packet's keys and its lane's due list say, and how long they will.
+
+    But not how many have seen it: a rebuilt packet says that somebody has, because nobody knows better.
+    """
     redis = engine.redis
     names = keys.all_of(packet_id)
+    packet = await command(redis, "HGETALL", names[0])
+    packet.pop(b"views", None)
     return {
-        "packet": await command(redis, "HGETALL", names[0]),
-        "order": [*await command(redis, "HGETALL", names[0])],
+        "packet": packet,
+        "order": [*packet],
         "shares": await command(redis, "LRANGE", names[1], 0, -1),
         "claims": await command(redis, "HGETALL", names[2]),
         "recipients": await command(redis, "SMEMBERS", names[3]),
@@ -57,7 +62,7 @@ async def claim_until_served(engine: Engine, packet_id: str, user_id: str) -> Cl
     from engine.errors import UnavailableError
 
     try:
-        return await engine.packets.claim(packet_id, user_id)
+        return await engine.claims.claim(packet_id, user_id)
     except UnavailableError:
         return None
 
@@ -76,7 +81,7 @@ async def assert_ledger_is_told(engine: Engine) -> None:
     open_packets = set(await live_packets(engine))
     for (packet_id, user_id), amount_fen in (await amounts_in_ledger(engine)).items():
         if packet_id in open_packets:
-            assert await engine.packets.claim(packet_id, user_id) == ClaimResult(Outcome.ALREADY, amount_fen)
+            assert await engine.claims.claim(packet_id, user_id) == ClaimResult(Outcome.ALREADY, amount_fen)
 
 
 async def assert_in_order(engine: Engine) -> None:

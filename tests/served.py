@@ -139,8 +139,8 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
             "for_others": (await send(engine, count=1, total_fen=100, recipients=["carol", "dave"])).packet_id,
         }
         for user, packet_id in (("bob", packets["sold_out"]), ("eve", packets["sold_out"]), ("bob", packets["open"])):
-            await engine.packets.claim(packet_id, user)
-        await wait_until(lambda: engine.packets.finished.answer(packets["sold_out"], "eve"), what="it being remembered")
+            await engine.claims.claim(packet_id, user)
+        await wait_until(lambda: engine.claims.finished.answer(packets["sold_out"], "eve"), what="it being remembered")
         yield World(served=served, bob=served.authorized("bob"), backend=served.authorized("backend", "act"), **packets)
 
 

@@ -109,7 +109,7 @@ class TestLedger:
 
         async def claim(number: int) -> None:
             packet_id, user_id = packets[number % 10], f"user{number}"
-            result = await engine.packets.claim(packet_id, user_id)
+            result = await engine.claims.claim(packet_id, user_id)
             assert result.outcome is Outcome.CLAIMED
             assert await in_ledger(engine, packet_id, user_id) == result.amount_fen
 
@@ -126,7 +126,7 @@ class TestLedger:
             packet_id = (await send(engine, ack=asked)).packet_id
             async with persisting(settings):
                 for number in range(10):
-                    assert (await engine.packets.claim(packet_id, f"user{number}")).outcome is Outcome.CLAIMED
+                    assert (await engine.claims.claim(packet_id, f"user{number}")).outcome is Outcome.CLAIMED
 
     async def test_without_a_persister_it_is_unconfirmed_and_told_later(self, ledger_settings: Settings) -> None:
         settings = changed(ledger_settings, ack_timeout_s=SOON_S)
@@ -134,12 +134,12 @@ class TestLedger:
             packet_id, before = (await send(engine)).packet_id, unconfirmed_claims()
             for _ in range(2):  # a repeat is told no sooner
                 with pytest.raises(UnconfirmedError):
-                    await engine.packets.claim(packet_id, "bob")
+                    await engine.claims.claim(packet_id, "bob")
             assert unconfirmed_claims() - before == 2
             assert await in_ledger(engine, packet_id, "bob") is None
             async with persisting(settings):
                 await caught_up(engine)
-                result = await engine.packets.claim(packet_id, "bob")
+                result = await engine.claims.claim(packet_id, "bob")
                 assert result == ClaimResult(Outcome.ALREADY, await in_ledger(engine, packet_id, "bob") or 0)
 
     async def test_over_http_it_is_a_503_that_says_when_to_ask_again(self, ledger_settings: Settings) -> None:
@@ -158,9 +158,9 @@ class TestLedger:
 
     async def test_who_loses_is_told_at_once(self, engine: Engine) -> None:
         packet_id = (await send(engine, count=1)).packet_id
-        winner = asyncio.create_task(engine.packets.claim(packet_id, "bob"))
+        winner = asyncio.create_task(engine.claims.claim(packet_id, "bob"))
         await wait_until(lambda: engine.store.claims(packet_id), what="the share being given")
-        assert await engine.packets.claim(packet_id, "carol") == ClaimResult(Outcome.EMPTY, 0)
+        assert await engine.claims.claim(packet_id, "carol") == ClaimResult(Outcome.EMPTY, 0)
         assert not winner.done()
         async with persisting(engine.settings):
             assert (await winner).outcome is Outcome.CLAIMED
@@ -173,11 +173,11 @@ class TestLedger:
             return {row["pid"] for row in rows}
 
         async with persisting(engine.settings):
-            await engine.packets.claim(packet_id, "first")
+            await engine.claims.claim(packet_id, "first")
             before = await listeners()
             assert len(before) == 1
             for number in range(3):
-                waiting = [asyncio.create_task(engine.packets.claim(packet_id, f"{number}-{user}")) for user in "abc"]
+                waiting = [asyncio.create_task(engine.claims.claim(packet_id, f"{number}-{user}")) for user in "abc"]
                 await engine.pool.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", APPLICATION
                 )
@@ -189,7 +189,7 @@ class TestLedger:
         """A lane that was rebuilt, or a Redis that was set back, comes by the same positions with other changes."""
         packet_id = (await send(engine)).packet_id
         async with persisting(engine.settings):
-            await engine.packets.claim(packet_id, "bob")
+            await engine.claims.claim(packet_id, "bob")
         checkpoints = Checkpoints(engine.settings.database_url or "")
         status = await engine.store.lane_status(0)
         assert status is not None
@@ -215,16 +215,16 @@ class TestOverride:
     async def test_each_claim_waits_for_its_own_packet_only(self, engine: Engine) -> None:
         strong, plain = (await send(engine, ack=Ack.LEDGER)).packet_id, (await send(engine)).packet_id
         claims = [(strong, "ada"), (plain, "ada"), (strong, "bob"), (plain, "bob")]
-        one_by_one = [asyncio.create_task(engine.packets.claim(*claim)) for claim in claims]
+        one_by_one = [asyncio.create_task(engine.claims.claim(*claim)) for claim in claims]
         done, _waiting = await asyncio.wait(one_by_one, timeout=SOON_S / 2)
         assert done == {one_by_one[1], one_by_one[3]}
         told = await asyncio.gather(*one_by_one, return_exceptions=True)
         assert [type(answer) for answer in told] == [UnconfirmedError, ClaimResult, UnconfirmedError, ClaimResult]
-        together = await engine.packets.claim_many([*claims, (plain, "eve")])
+        together = await engine.claims.claim_many([*claims, (plain, "eve")])
         assert [type(answer) for answer in together] == [*map(type, told), ClaimResult]
         async with persisting(engine.settings):
             await caught_up(engine)
-            assert [result.outcome for result in map(as_result, await engine.packets.claim_many(claims))] == ["A"] * 4
+            assert [result.outcome for result in map(as_result, await engine.claims.claim_many(claims))] == ["A"] * 4
 
     async def test_calls_go_on_while_others_wait(self, engine: Engine) -> None:
         """More of them than there are connections to Redis."""
@@ -233,14 +233,14 @@ class TestOverride:
             strong, plain = (await send(patient, ack=Ack.LEDGER, count=100)).packet_id, (await send(patient)).packet_id
             waiting = []
             for number in range(30):
-                waiting.append(asyncio.create_task(patient.packets.claim(strong, f"user{number}")))
+                waiting.append(asyncio.create_task(patient.claims.claim(strong, f"user{number}")))
 
                 async def is_decided(number: int = number) -> bool:
                     return len(await patient.store.claims(strong)) == number + 1
 
                 await wait_until(is_decided, what="the claim being decided")
             for number in range(5):
-                result = await asyncio.wait_for(patient.packets.claim(plain, f"user{number}"), 5)
+                result = await asyncio.wait_for(patient.claims.claim(plain, f"user{number}"), 5)
                 assert result.outcome is Outcome.CLAIMED
             assert not any(task.done() for task in waiting)
             async with persisting(settings):
@@ -266,7 +266,7 @@ class TestOverride:
         strong = (await send(engine, ack=Ack.LEDGER, count=1)).packet_id
         finished = Finished(engine.store, engine.acks)
         with pytest.raises(UnconfirmedError):
-            await engine.packets.claim(strong, "ada")
+            await engine.claims.claim(strong, "ada")
 
         async def learn() -> ClaimResult | None:
             finished.learn(strong)

@@ -55,7 +55,7 @@ def on(settings: Settings, server: OwnRedis, ack: Ack, timeout_s: float = 2.0) -
 
 
 async def claims(engine: Engine, packet_id: str, users: range) -> list[ClaimResult]:
-    return await asyncio.gather(*(engine.packets.claim(packet_id, f"user{number}") for number in users))
+    return await asyncio.gather(*(engine.claims.claim(packet_id, f"user{number}") for number in users))
 
 
 async def claimed_when_it_serves_again(settings: Settings, packet_id: str, users: range) -> list[ClaimResult]:
@@ -85,25 +85,25 @@ class TestFsync:
     async def test_what_is_not_on_the_disk_is_not_acknowledged(self, settings: Settings, server: OwnRedis) -> None:
         async with Engine.open(on(settings, server, Ack.FSYNC, SOON_S)) as engine:
             packet_id = (await send(engine)).packet_id
-            assert (await engine.packets.claim(packet_id, "ada")).outcome is Outcome.CLAIMED
+            assert (await engine.claims.claim(packet_id, "ada")).outcome is Outcome.CLAIMED
             await server.ask("CONFIG", "SET", "appendfsync", "no")  # from now on the kernel decides
             for user in ("bob", "bob", "eve"):  # a repeat, which writes nothing itself, is told no sooner
                 with pytest.raises(UnconfirmedError):
-                    await engine.packets.claim(packet_id, user)
+                    await engine.claims.claim(packet_id, user)
             held = {row.user_id: row.amount_fen for row in await engine.store.claims(packet_id)}
             await server.ask("CONFIG", "SET", "appendfsync", "always")
             for user in ("bob", "eve"):
-                assert await engine.packets.claim(packet_id, user) == ClaimResult(Outcome.ALREADY, held[user])
+                assert await engine.claims.claim(packet_id, user) == ClaimResult(Outcome.ALREADY, held[user])
 
     async def test_a_packet_may_ask_for_it(self, settings: Settings, server: OwnRedis) -> None:
         async with Engine.open(on(settings, server, Ack.MEMORY, SOON_S)) as engine:
             strong, plain = (await send(engine, ack=Ack.FSYNC)).packet_id, (await send(engine)).packet_id
             await server.ask("CONFIG", "SET", "appendfsync", "no")
-            assert (await engine.packets.claim(plain, "ada")).outcome is Outcome.CLAIMED
+            assert (await engine.claims.claim(plain, "ada")).outcome is Outcome.CLAIMED
             with pytest.raises(UnconfirmedError):
-                await engine.packets.claim(strong, "ada")
+                await engine.claims.claim(strong, "ada")
             await server.ask("CONFIG", "SET", "appendfsync", "always")
-            assert (await engine.packets.claim(strong, "ada")).outcome is Outcome.ALREADY
+            assert (await engine.claims.claim(strong, "ada")).outcome is Outcome.ALREADY
 
     async def test_a_claim_whose_server_went_away_is_not_acknowledged_by_another(
         self, settings: Settings, server: OwnRedis
@@ -143,7 +143,7 @@ class TestFsync:
             await engine.acks.check()
             assert await engine.ready() == []
             packet_id = (await send(engine)).packet_id
-            assert (await engine.packets.claim(packet_id, "ada")).outcome is Outcome.CLAIMED
+            assert (await engine.claims.claim(packet_id, "ada")).outcome is Outcome.CLAIMED
             for setting, wrong in (
                 ("appendfsync", "everysec"),
                 ("no-appendfsync-on-rewrite", "yes"),
@@ -154,12 +154,12 @@ class TestFsync:
                 right = {"appendfsync": "always", "no-appendfsync-on-rewrite": "no", "appendonly": "yes"}[setting]
                 assert reason.endswith(f"Redis must be set to {setting} {right}.")
                 with pytest.raises(UnconfirmedError):
-                    await engine.packets.claim(packet_id, "ada")
+                    await engine.claims.claim(packet_id, "ada")
                 with pytest.raises(OperatorError, match=setting):
                     await engine.acks.check()
                 await old_server.ask("CONFIG", "SET", setting, right)
                 assert await engine.ready() == []
-                assert (await engine.packets.claim(packet_id, "ada")).outcome is Outcome.ALREADY
+                assert (await engine.claims.claim(packet_id, "ada")).outcome is Outcome.ALREADY
         await old_server.ask("CONFIG", "SET", "appendfsync", "everysec")
         variables = {"HONGBAO_REDIS_URL": old_server.url, "HONGBAO_DATABASE_URL": database_url, "HONGBAO_ACK": "fsync"}
         words = ("serve", "--port", "0", "--data-dir", tmp_path / "data")
@@ -213,7 +213,7 @@ class TestReplica:
             replica.signal(signal.SIGSTOP)
             for user in ("bob", "bob"):  # a repeat, which writes nothing itself, is told no sooner
                 with pytest.raises(UnconfirmedError):
-                    await engine.packets.claim(packet_id, user)
+                    await engine.claims.claim(packet_id, user)
             replica.signal(signal.SIGCONT)
             held = {row.user_id: row.amount_fen for row in await engine.store.claims(packet_id)}
             assert (await confirmed(engine, packet_id, "bob")) == ClaimResult(Outcome.ALREADY, held["bob"])
@@ -227,7 +227,7 @@ class TestReplica:
             replica.signal(signal.SIGSTOP)
             waiting = [await in_a_call_of_its_own(engine, strong, number) for number in range(WAITS_MAX + 5)]
             for number in range(10):
-                result = await asyncio.wait_for(engine.packets.claim(plain, f"user{number}"), 1)
+                result = await asyncio.wait_for(engine.claims.claim(plain, f"user{number}"), 1)
                 assert result.outcome is Outcome.CLAIMED
             refused = [task for task in waiting if task.done()]
             assert [type(task.exception()) for task in refused] == [UnconfirmedError] * 5
@@ -251,12 +251,12 @@ class TestReplica:
             assert reason == "Redis has 0 of the 1 replicas that must have a claim."
             packet_id = (await send(engine)).packet_id
             with pytest.raises(UnconfirmedError):
-                await engine.packets.claim(packet_id, "ada")
+                await engine.claims.claim(packet_id, "ada")
 
 
 async def in_a_call_of_its_own(engine: Engine, packet_id: str, number: int) -> asyncio.Task[ClaimResult]:
     """A claim that is decided when this returns."""
-    task = asyncio.create_task(engine.packets.claim(packet_id, f"user{number}"))
+    task = asyncio.create_task(engine.claims.claim(packet_id, f"user{number}"))
 
     async def is_decided() -> bool:
         return len(await engine.store.claims(packet_id)) == number + 1
@@ -268,7 +268,7 @@ async def in_a_call_of_its_own(engine: Engine, packet_id: str, number: int) -> a
 async def confirmed(engine: Engine, packet_id: str, user_id: str) -> ClaimResult:
     async def told() -> ClaimResult | None:
         try:
-            return await engine.packets.claim(packet_id, user_id)
+            return await engine.claims.claim(packet_id, user_id)
         except UnconfirmedError:
             return None
 

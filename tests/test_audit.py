@@ -45,7 +45,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
             expired = (await send(engine, count=7, total_fen=700)).packet_id
             for packet_id, users in ((exhausted, 8), (half, 3), (expired, 2)):
                 for number in range(users):
-                    await engine.packets.claim(packet_id, f"user-{number}")
+                    await engine.claims.claim(packet_id, f"user-{number}")
             await let_time_run_out(engine, expired)
             await settled(engine, exhausted, expired)
             await caught_up(engine)
@@ -164,13 +164,13 @@ async def set_the_lane_back(scene: Scene) -> None:
 
 async def trim_past_the_checkpoint(scene: Scene) -> None:
     # Nobody persists now: what is claimed waits in the stream, and is taken away there.
-    await scene.engine.packets.claim(scene.open, "late-1")
-    await scene.engine.packets.claim(scene.open, "late-2")
+    await scene.engine.claims.claim(scene.open, "late-1")
+    await scene.engine.claims.claim(scene.open, "late-2")
     await scene.redis("XTRIM", keys.events(lane_of(scene.open)), "MAXLEN", 1)
 
 
 async def trim_everything(scene: Scene) -> None:
-    await scene.engine.packets.claim(scene.open, "late-1")
+    await scene.engine.claims.claim(scene.open, "late-1")
     await scene.redis("XTRIM", keys.events(lane_of(scene.open)), "MAXLEN", 0)
 
 
@@ -258,7 +258,7 @@ async def test_every_invariant_has_a_corruption(scene: Scene) -> None:
 
 async def test_what_waits_for_the_persister_is_no_fault(scene: Scene) -> None:
     for number in range(3, 6):
-        await scene.engine.packets.claim(scene.open, f"user-{number}")
+        await scene.engine.claims.claim(scene.open, f"user-{number}")
     findings = await run(scene.engine)
     assert broken(findings) == {}
     assert findings["stream_continues_ledger"].examined == 3
@@ -275,7 +275,7 @@ async def test_a_busy_engine_raises_no_false_alarm(settings: Settings) -> None:
 
         async def tap(hand: int) -> None:
             for number in range(60):
-                await engine.packets.claim(packets[(hand + number) % len(packets)], f"user-{hand}-{number % 30}")
+                await engine.claims.claim(packets[(hand + number) % len(packets)], f"user-{hand}-{number % 30}")
             if hand == 0:
                 done.set()
 
@@ -296,7 +296,7 @@ async def test_packets_of_any_size_and_number_are_read(settings: Settings, monke
             counts = [2, 2, READ_WHOLE_COUNT_MAX + 1, 2, READ_WHOLE_COUNT_MAX, 2, 2, READ_WHOLE_COUNT_MAX + 5, 2]
             packets = [(await send(engine, count=count, total_fen=10 * count)).packet_id for count in counts]
             for packet_id in packets:
-                await engine.packets.claim(packet_id, "ada")
+                await engine.claims.claim(packet_id, "ada")
             await caught_up(engine)
         finding = (await run(engine))["redis_agrees"]
         assert (finding.problems, finding.examined) == ((), len(packets))

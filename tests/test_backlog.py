@@ -47,7 +47,7 @@ class Crowd:
         while not self.stopping.is_set():
             user = f"user-{line}-{number}"
             try:
-                result = await self.engine.packets.claim(self.packet_id, user)
+                result = await self.engine.claims.claim(self.packet_id, user)
             except UnavailableError as error:
                 self.refused[type(error)] += 1
                 await asyncio.sleep(0.01)  # so long does who was refused wait here, and asks again
@@ -169,7 +169,7 @@ async def test_redis_out_of_memory_refuses_and_leaves_nothing_half_done(settings
                 return await engine.store.states([sent.packet_id]) == ["open"]
 
             await wait_until(is_open, timeout_s=20, what="the packet's opening")
-            assert (await engine.packets.claim(sent.packet_id, "ada")).outcome is Outcome.CLAIMED
+            assert (await engine.claims.claim(sent.packet_id, "ada")).outcome is Outcome.CLAIMED
             await caught_up(engine)
         assert await claimed(engine.pool, packet_id) == crowd.told
         await assert_clean(engine)

@@ -1,4 +1,4 @@
-"""Whatever order things happen in, Redis answers as sixty lines of plain Python would, and tells the whole story."""
+"""Whatever order things happen in, Redis answers as some plain Python would, and tells the whole story."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -15,10 +15,11 @@ from engine.embedded import EmbeddedRedis
 from engine.events import Claims, Ending, Opening, changes_of
 from engine.lanes import new_packet_number
 from engine.records import ClaimResult, Outcome, PacketState
-from engine.store import Closed
-from tests.lane import LANE, LONG_AGO_MS, lane_on, rows_of
+from engine.store import Closed, CloseReason, Noted
+from tests.lane import FAR_FUTURE_MS, LANE, LONG_AGO_MS, lane_on, rows_of
 
 USERS = ["ada", "bob", "eve", "1", "01", "a:b", "@", "-"]
+NAMED_MAX = 2
 T = TypeVar("T")
 
 
@@ -31,6 +32,11 @@ class Packet:
     over: bool
     state: PacketState = PacketState.OPEN
     claims: dict[str, int] = field(default_factory=dict)  # user -> slot
+    is_held: bool = False  # a transfer that has not arrived
+    is_transfer: bool = False
+    is_due: bool = False
+    consents: dict[str, bool] = field(default_factory=dict)  # of those that have seen it and are known by name
+    views: int = 0
 
     @property
     def rest(self) -> list[int]:
@@ -44,12 +50,21 @@ class Model:
     packets: dict[str, Packet] = field(default_factory=dict)
     position: int = 0
     applied: int = 0
+    frozen: set[str] = field(default_factory=set)
+    frozen_version: int = 0
 
     def open(self, packet_id: str, packet: Packet) -> None:
         self.packets[packet_id] = packet
         self.position += 1
 
-    def claim(self, packet_id: str, user: str, backlog_max: int) -> ClaimResult:  # noqa: PLR0911 - one an outcome
+    def claim_all(self, packet_id: str, users: list[str], backlog_max: int) -> list[ClaimResult]:
+        packet = self.packets.get(packet_id)
+        frozen = self.frozen if packet is None or packet.rest else set()
+        return [self.claim(packet_id, user, backlog_max, user in frozen) for user in users]
+
+    def claim(  # noqa: PLR0911 - one an outcome
+        self, packet_id: str, user: str, backlog_max: int, is_frozen: bool
+    ) -> ClaimResult:
         packet = self.packets.get(packet_id)
         if packet is None:
             return ClaimResult(Outcome.MISSING, 0)
@@ -61,6 +76,8 @@ class Model:
             return ClaimResult(Outcome.EXPIRED, 0)
         if packet.recipients and user not in packet.recipients:
             return ClaimResult(Outcome.NOT_INVITED, 0)
+        if packet.is_held or is_frozen:
+            return ClaimResult(Outcome.HELD if packet.is_held else Outcome.FROZEN, 0)
         if not packet.rest:
             return ClaimResult(Outcome.EMPTY, 0)
         if self.position - self.applied >= backlog_max:
@@ -78,12 +95,34 @@ class Model:
         if packet.state is not PacketState.OPEN:
             return Closed.ENDED, 0, 0
         if reason is PacketState.EXPIRED and not packet.over:
-            return Closed.NOT_DUE, 0, 0
+            has_arrived = packet.is_transfer and not packet.is_held
+            packet.is_due = packet.is_due and not has_arrived
+            return Closed.ARRIVED if has_arrived else Closed.NOT_DUE, 0, 0
         if reason is PacketState.RETRACTED and packet.claims:
             return Closed.CLAIMED, 0, 0
+        if reason is PacketState.RETRACTED and packet.views > sum(packet.consents.values()):
+            return Closed.VIEWED, 0, 0
         packet.state = reason
         self.position += 1
         return Closed.CLOSED, len(packet.rest), sum(packet.rest)
+
+    def note(self, packet_id: str, user: str, *, consents: bool) -> tuple[Noted, int, int]:
+        packet = self.packets.get(packet_id)
+        if packet is None:
+            return Noted.MISSING, 0, 0
+        if packet.state is not PacketState.OPEN:
+            return Noted.ENDED, 0, 0
+        if packet.claims:
+            return Noted.CLAIMED, 0, 0
+        if consents and user not in packet.consents:
+            return Noted.NOT_VIEWED, 0, 0
+        if consents:
+            packet.consents[user] = True
+        elif user not in packet.consents and packet.views <= NAMED_MAX:
+            packet.views += 1
+            if packet.views <= NAMED_MAX:
+                packet.consents[user] = False
+        return Noted.NOTED, packet.views, sum(packet.consents.values())
 
 
 class Claiming(RuleBasedStateMachine):
@@ -91,7 +130,7 @@ class Claiming(RuleBasedStateMachine):
 
     url = ""  # set by the test
     operations = 0  # counted over all examples
-    outcomes: "set[Outcome | Closed]" = set()  # noqa: RUF012 - seen over all examples
+    outcomes: "set[Outcome | Closed | Noted]" = set()  # noqa: RUF012 - seen over all examples
     packets = Bundle("packets")
 
     @initialize()
@@ -120,6 +159,43 @@ class Claiming(RuleBasedStateMachine):
         self.model.open(packet_id, Packet(amounts, recipients, over=False))
         return packet_id
 
+    @rule(target=packets, amount=st.integers(1, 9), recipient=st.sampled_from(USERS), is_swept=st.booleans())
+    def open_transfer(self, amount: int, recipient: str, is_swept: bool) -> str:
+        packet_id = self.run(lambda: self.lane.open([amount], recipients=[recipient], arrives_at_ms=FAR_FUTURE_MS))
+        self.model.open(packet_id, Packet([amount], [recipient], over=False, is_held=True, is_transfer=True))
+        if is_swept:
+            self.arrive(packet_id)
+            self.close(packet_id, PacketState.EXPIRED)
+        return packet_id
+
+    @rule(packet_id=packets)
+    def arrive(self, packet_id: str) -> None:
+        packet = self.model.packets.get(packet_id)
+        if packet is not None and packet.is_held:
+            packet.is_held, packet.is_due = False, packet.state is PacketState.OPEN
+            self.run(lambda: self.lane.arrive(packet_id))
+
+    @rule(user=st.sampled_from(USERS), is_frozen=st.booleans())
+    def freeze(self, user: str, is_frozen: bool) -> None:
+        before, frozen = self.model.frozen_version, [user] if is_frozen else []
+        lifted = [] if is_frozen else [user]
+        # The second time it is told nothing new, the third time something it cannot know.
+        for after in (before, before, before + 7):
+            reached = self.run(lambda after=after: self.lane.store.freeze(LANE, after, before + 1, frozen, lifted))  # type: ignore[misc]
+            assert reached == before + 1
+        self.model.frozen_version += 1
+        self.model.frozen = (self.model.frozen | {*frozen}) - {*lifted}
+
+    @rule(packet_id=packets, user=st.sampled_from(USERS), consents=st.booleans())
+    def note(self, packet_id: str, user: str, consents: bool) -> None:
+        answer = self.run(
+            lambda: self.lane.store.note_view(
+                packet_id, user, consents=consents, not_after_ms=FAR_FUTURE_MS, named_max=NAMED_MAX
+            )
+        )
+        assert answer == self.model.note(packet_id, user, consents=consents)
+        self.outcomes.add(answer[0])
+
     @rule(target=packets)
     def name_a_packet_that_is_not_there(self) -> str:
         return new_packet_number(LANE)
@@ -139,7 +215,7 @@ class Claiming(RuleBasedStateMachine):
         reply = self.run(lambda: self.lane.store.claim(LANE, dict(asked), backlog_max=backlog_max))
         answers = reply.results
         assert answers == [
-            self.model.claim(packet_id, user, backlog_max) for packet_id, hands in asked for user in hands
+            answer for packet_id, hands in asked for answer in self.model.claim_all(packet_id, hands, backlog_max)
         ]
         assert (reply.position, reply.acks) == (self.model.position, None)
         type(self).operations += len(answers)
@@ -148,12 +224,13 @@ class Claiming(RuleBasedStateMachine):
     @rule(packet_id=packets)
     def run_out(self, packet_id: str) -> None:
         if packet_id in self.model.packets:
-            self.model.packets[packet_id].over = True
+            packet = self.model.packets[packet_id]
+            packet.over, packet.is_due = True, packet.state is PacketState.OPEN
             self.run(lambda: self.lane.run_out(packet_id))
 
     @rule(packet_id=packets, reason=st.sampled_from([PacketState.EXPIRED, PacketState.RETRACTED]))
     def close(self, packet_id: str, reason: PacketState) -> None:
-        answer = self.run(lambda: self.lane.close(packet_id, reason))
+        answer = self.run(lambda: self.lane.close(packet_id, CloseReason(reason)))
         assert answer == self.model.close(packet_id, reason)
         type(self).operations += 1
         self.outcomes.add(answer[0])
@@ -181,7 +258,7 @@ class Claiming(RuleBasedStateMachine):
                 assert packet.claims[counts.luckiest.user_id] == packet.amounts.index(max(packet.amounts))
         still_open = {name for name, packet in self.model.packets.items() if packet.state is PacketState.OPEN}
         assert set(await self.lane.due()) == still_open
-        late = {name for name in still_open if self.model.packets[name].over}
+        late = {name for name in still_open if self.model.packets[name].is_due}
         assert set(await self.lane.store.due(LANE, LONG_AGO_MS, 1_000)) == late
 
     async def replay(self) -> None:
@@ -231,4 +308,7 @@ def test_redis_answers_as_the_model_does(script_server: EmbeddedRedis) -> None:
         ),
     )
     assert OnThisServer.operations >= 2_000
-    assert OnThisServer.outcomes >= set(Outcome) | {Closed.CLOSED, Closed.ENDED, Closed.NOT_DUE, Closed.CLAIMED}
+    assert OnThisServer.outcomes >= set(Outcome)
+    ends = {Closed.CLOSED, Closed.ENDED, Closed.NOT_DUE, Closed.ARRIVED, Closed.CLAIMED, Closed.VIEWED}
+    assert OnThisServer.outcomes >= ends
+    assert OnThisServer.outcomes >= {Noted.NOTED, Noted.NOT_VIEWED, Noted.CLAIMED, Noted.ENDED, Noted.MISSING}

@@ -13,7 +13,7 @@ from engine.errors import UnavailableError
 from engine.events import ClaimsEvent
 from engine.lanes import new_packet_number
 from engine.records import Ack, ClaimRow, PacketState
-from engine.store import Store
+from engine.store import CloseReason, Store
 from engine.stream import EventStream
 from tests.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, claim_keys, lane_on, users
 from tests.waiting import wait_until
@@ -140,7 +140,7 @@ class TestPrecedence:
 
     async def test_retracted_over_its_time_and_over_not_invited(self, lane: Lane) -> None:
         packet = await lane.open([5, 7], recipients=["ada", "bob"])
-        await lane.close(packet, PacketState.RETRACTED)
+        await lane.close(packet, CloseReason.RETRACTED)
         assert await lane.claim({packet: ["ada", "eve"]}) == "RR"
         await lane.run_out(packet)
         assert await lane.claim({packet: ["ada", "eve"]}) == "RR"
@@ -160,7 +160,7 @@ class TestPrecedence:
         private = await lane.open([5], recipients=["ada"])
         retracted = await lane.open([5])
         await lane.claim({empty: ["ada"]})
-        await lane.close(retracted, PacketState.RETRACTED)
+        await lane.close(retracted, CloseReason.RETRACTED)
         asked = {
             new_packet_number(LANE): ["ada"],
             empty: ["ada", "bob"],
@@ -254,7 +254,7 @@ async def test_entries_are_contiguous_with_the_changes(lane: Lane) -> None:
     packet, ending = await lane.open([1] * 50), await lane.open([2] * 5)
     for size in (1, 7, 3, 20):
         await lane.claim({packet: users(size, f"{size}-"), ending: ["ada"]})
-    await lane.close(packet, PacketState.RETRACTED)
+    await lane.close(packet, CloseReason.RETRACTED)
     await lane.run_out(ending)
     await lane.close(ending)
     await lane.assert_contiguous()

@@ -31,7 +31,7 @@ async def test_it_rebuilds_what_is_lost_and_tells_of_each_lane(settings: Setting
     async with Engine.open(settings) as engine:
         sent = [(await send(engine, count=10)).packet_id for _ in range(12)]
         for packet_id in sent:
-            await engine.packets.claim(packet_id, "user0")
+            await engine.claims.claim(packet_id, "user0")
         async with persisting(settings):
             await caught_up(engine)
         await lose_lane(engine, 1)

@@ -11,10 +11,10 @@ from engine.errors import RecoveringError, UnavailableError
 from engine.events import ClosedEvent
 from engine.lanes import new_packet_number
 from engine.records import PacketState
-from engine.store import Closed
+from engine.store import ANY_TIME_MS, Closed, CloseReason
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
-EXPIRED, RETRACTED = PacketState.EXPIRED, PacketState.RETRACTED
+EXPIRED, RETRACTED = CloseReason.EXPIRED, CloseReason.RETRACTED
 
 
 async def closings(lane: Lane) -> list[ClosedEvent]:
@@ -38,7 +38,7 @@ async def test_time_out_gives_back_exactly_the_rest(lane: Lane, taken: int, left
     (event,) = await closings(lane)
     assert (event.packet_id, event.reason, event.remaining_count, event.remaining_fen) == (
         packet,
-        EXPIRED,
+        PacketState.EXPIRED,
         left,
         left_fen,
     )
@@ -53,19 +53,27 @@ async def test_the_sender_takes_back_what_nobody_has_touched(lane: Lane) -> None
     packet = await lane.open([5, 7, 9])
     assert await lane.close(packet, RETRACTED) == (Closed.CLOSED, 3, 21)
     (event,) = await closings(lane)
-    assert (event.packet_id, event.reason, event.remaining_count, event.remaining_fen) == (packet, RETRACTED, 3, 21)
+    assert (event.packet_id, event.reason, event.remaining_count, event.remaining_fen) == (
+        packet,
+        PacketState.RETRACTED,
+        3,
+        21,
+    )
     await assert_ended(lane, packet, "retracted")
 
 
 @pytest.mark.parametrize("first", [EXPIRED, RETRACTED])
 @pytest.mark.parametrize("second", [EXPIRED, RETRACTED])
-async def test_a_packet_ends_once(lane: Lane, first: PacketState, second: PacketState) -> None:
+async def test_a_packet_ends_once(lane: Lane, first: CloseReason, second: CloseReason) -> None:
     packet = await lane.open([5, 7], expires_at_ms=LONG_AGO_MS)
     assert await lane.close(packet, first) == (Closed.CLOSED, 2, 12)
     before = await lane.everything()
     assert await lane.close(packet, second) == (Closed.ENDED, 0, 0)
     names = [keys.packet(packet), keys.shares(packet)]
-    assert await lane.call("close", names, [EPOCH, packet, second.value]) == [b"ENDED", first.value.encode()]
+    assert await lane.call("close", names, [EPOCH, packet, second.value, ANY_TIME_MS, 5_000]) == [
+        b"ENDED",
+        first.value.encode(),
+    ]
     assert await lane.everything() == before
 
 
@@ -76,7 +84,10 @@ async def test_an_exhausted_packet_has_ended(lane: Lane) -> None:
     before = await lane.everything()
     for reason in (EXPIRED, RETRACTED):
         names = [keys.packet(packet), keys.shares(packet)]
-        assert await lane.call("close", names, [EPOCH, packet, reason.value]) == [b"ENDED", b"exhausted"]
+        assert await lane.call("close", names, [EPOCH, packet, reason.value, ANY_TIME_MS, 5_000]) == [
+            b"ENDED",
+            b"exhausted",
+        ]
     assert await lane.everything() == before
 
 
@@ -112,7 +123,7 @@ async def test_a_packet_somebody_has_a_share_of_is_not_taken_back(lane: Lane) ->
 
 
 @pytest.mark.parametrize("reason", [EXPIRED, RETRACTED])
-async def test_an_unknown_or_a_loading_packet_is_missing(lane: Lane, reason: PacketState) -> None:
+async def test_an_unknown_or_a_loading_packet_is_missing(lane: Lane, reason: CloseReason) -> None:
     loading = new_packet_number(LANE)
     chunk = chunk_of([5, 7], packet_id=loading, size=1, expires_at_ms=LONG_AGO_MS)
     await lane.store.open(chunk, not_after_ms=FAR_FUTURE_MS)
@@ -169,7 +180,8 @@ async def test_a_flushed_script_is_loaded_again(lane: Lane) -> None:
 
 async def test_only_the_cluster_refuses_keys_of_two_lanes(lane: Lane, request: pytest.FixtureRequest) -> None:
     packet, elsewhere = await lane.open([5]), new_packet_number(LANE + 1)
-    names, words = [keys.packet(packet), keys.shares(elsewhere)], [EPOCH, packet, "retracted"]
+    names = [keys.packet(packet), keys.shares(elsewhere)]
+    words: list[str | int] = [EPOCH, packet, "retracted", ANY_TIME_MS, 5_000]
     if request.node.callspec.id == "cluster":
         with pytest.raises(ResponseError, match="same slot"):
             await lane.call("close", names, words)

@@ -58,7 +58,7 @@ class Storm:
         """All users at once, in some order, some twice; notes what each was told to have."""
         asking = users + users[::3]
         random.Random(self.seed * 1_000 + number).shuffle(asking)
-        results = await asyncio.gather(*(self.engine.packets.claim(packet_id, user) for user in asking))
+        results = await asyncio.gather(*(self.engine.claims.claim(packet_id, user) for user in asking))
         for user, result in zip(asking, results, strict=True):
             if result.outcome in (Outcome.CLAIMED, Outcome.ALREADY):
                 assert self.told[packet_id].setdefault(user, result.amount_fen) == result.amount_fen

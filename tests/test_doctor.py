@@ -179,7 +179,7 @@ async def test_a_ledger_that_falls_behind(engine: Engine, settings: Settings) ->
         pass
     sent = await send(engine, count=10)
     for number in range(6):
-        await engine.packets.claim(sent.packet_id, f"user-{number}")
+        await engine.claims.claim(sent.packet_id, f"user-{number}")
     lane = f"lane {int(sent.packet_id[2:5])}"
     assert (await look(settings))[lane].level is Level.OK
     for bound, level in ((10, Level.WARNING), (7, Level.PROBLEM)):

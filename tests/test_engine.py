@@ -47,7 +47,7 @@ async def test_it_serves_every_lane_the_ledger_knows(settings: Settings) -> None
         sent = [await send(many) for _ in range(20)]
     async with Engine.open(changed(settings, lanes=1)) as fewer:
         assert fewer.lanes == (0, 1, 2, 3, 4)  # packets of the others are still about
-        outcomes = [(await fewer.packets.claim(packet.packet_id, "bob")).outcome for packet in sent]
+        outcomes = [(await fewer.claims.claim(packet.packet_id, "bob")).outcome for packet in sent]
         assert set(outcomes) == {Outcome.CLAIMED}
         assert {(await send(fewer)).packet_id[2:5] for _ in range(5)} == {"000"}
 
@@ -67,9 +67,9 @@ async def test_it_is_ready_and_says_what_keeps_it_from_being(settings: Settings)
 async def test_claims_under_way_are_answered_before_it_lets_go(settings: Settings) -> None:
     async with Engine.open(changed(settings, claims_per_call_max=10)) as engine:
         sent, other = await send(engine, total_fen=1_000, count=50), await send(engine)
-        asked = [asyncio.ensure_future(engine.packets.claim(sent.packet_id, f"user{number}")) for number in range(300)]
+        asked = [asyncio.ensure_future(engine.claims.claim(sent.packet_id, f"user{number}")) for number in range(300)]
         await asyncio.sleep(0)  # they are queued
     results = await asyncio.gather(*asked)
     assert Counter(result.outcome for result in results) == {Outcome.CLAIMED: 50, Outcome.EMPTY: 250}
     with pytest.raises(UnavailableError, match="shutting down"):
-        await engine.packets.claim(other.packet_id, "late")
+        await engine.claims.claim(other.packet_id, "late")

@@ -29,7 +29,7 @@ from engine.queries import load
 from engine.records import ClaimResult, Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from engine.split import split
-from engine.store import Closed
+from engine.store import Closed, CloseReason
 from engine.sweeper import sweep_lane
 from engine.terms import terms_from
 from tests.lost_lanes import mended
@@ -64,7 +64,7 @@ class Running(RuleBasedStateMachine):
         self.sender = f"{self.prefix}-sender"
         self.deposit()
         for lane in self.engine.lanes:  # what examples before this one left
-            self.run(sweep_lane(self.engine.store, lane, 1_000))
+            self.run(sweep_lane(self.engine.store, lane, 1_000, 1_000_000))
         self.model.positions.update(self.run(self.positions()))
 
     def teardown(self) -> None:
@@ -127,7 +127,7 @@ class Running(RuleBasedStateMachine):
             return
         asked = [(chance.choice(known), self.user(chance.randrange(users))) for _ in range(claims)]
         applied_before = self.run(self.applied())
-        answers = self.run(self.engine.packets.claim_many(asked))
+        answers = self.run(self.engine.claims.claim_many(asked))
         self.compare_answers(asked, answers, applied_before)
 
     @rule(user=st.integers(0, USERS_MAX - 1), picked=_PICKED)
@@ -137,7 +137,7 @@ class Running(RuleBasedStateMachine):
         applied_before = self.run(self.applied())
         answer: ClaimResult | HongbaoError
         try:
-            answer = self.run(self.engine.packets.claim(packet_id, self.user(user)))
+            answer = self.run(self.engine.claims.claim(packet_id, self.user(user)))
         except HongbaoError as error:
             answer = error
         self.compare_answers([(packet_id, self.user(user))], [answer], applied_before)
@@ -156,7 +156,7 @@ class Running(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         for lane in self.engine.lanes:
-            closed = self.run(sweep_lane(self.engine.store, lane, 100))
+            closed = self.run(sweep_lane(self.engine.store, lane, 100, 1_000_000))
             due = [packet_id for packet_id in self.model.packets if lane_of(packet_id) == lane]
             ended = [packet_id for packet_id in due if self.model.close(packet_id, PacketState.EXPIRED) is not None]
             assert closed == len(ended)
@@ -168,7 +168,7 @@ class Running(RuleBasedStateMachine):
         packet_id = random.Random(picked).choice([*self.model.packets])
         if self.model.packets[packet_id].state is not PacketState.OPEN:
             return
-        reply, _, fen = self.run(self.engine.store.close(packet_id, PacketState.RETRACTED))
+        reply, _, fen = self.run(self.engine.store.close(packet_id, CloseReason.RETRACTED))
         refunded = self.model.close(packet_id, PacketState.RETRACTED)
         assert (reply is Closed.CLOSED, fen) == (refunded is not None, refunded or 0)
         self.did("retracted", refunded is not None)

@@ -21,8 +21,9 @@ from engine.clients import command
 from engine.engine import Engine
 from engine.errors import InvalidTokenError
 from engine.lanes import lane_of, new_packet_number
-from engine.records import PacketState, SplitKind
+from engine.records import SplitKind
 from engine.settings import Settings
+from engine.store import CloseReason
 from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Reply, Run, ask, in_a_thread, open_app
 from tests.scenes import caught_up, pay_only, persisting, send
@@ -128,12 +129,12 @@ async def packets_in_every_state(engine: Engine, settings: Settings) -> dict[str
         recipients = ["carol", "dave"] if name.endswith("for others") else []
         packets[name] = await send_in(engine, lane, count=count, total_fen=100 * count, recipients=recipients)
     for name in open_to_bob:
-        await engine.packets.claim(packets[name], "bob")
-    await engine.packets.claim(packets["sold out, for others"], "carol")
+        await engine.claims.claim(packets[name], "bob")
+    await engine.claims.claim(packets["sold out, for others"], "carol")
     for name in ("expired", "closed"):
         await let_time_run_out(engine, packets[name])
-    await engine.store.close(packets["closed"], PacketState.EXPIRED)
-    await engine.store.close(packets["retracted"], PacketState.RETRACTED)
+    await engine.store.close(packets["closed"], CloseReason.EXPIRED)
+    await engine.store.close(packets["retracted"], CloseReason.RETRACTED)
     async with persisting(settings):
         await caught_up(engine)
     while lane_of(unopened := await pay_only(engine)) != LANE:

@@ -22,7 +22,7 @@ from engine.persister import persist
 from engine.records import PacketState
 from engine.settings import Settings
 from engine.split import split
-from engine.store import Closed
+from engine.store import Closed, CloseReason
 from engine.sweeper import sweep_lane
 from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Run, ask, in_a_thread, open_app
@@ -172,7 +172,7 @@ class World:
         await command(self.engine.redis, "ZADD", keys.due(lane_of(packet_id)), "XX", 1, packet_id)
 
     async def sweep(self) -> int:
-        return sum([await sweep_lane(self.engine.store, lane, 1_000) for lane in self.engine.lanes])
+        return sum([await sweep_lane(self.engine.store, lane, 1_000, 1_000_000) for lane in self.engine.lanes])
 
     async def persist(self) -> None:
         """Bring the ledger up to this moment."""
@@ -266,7 +266,7 @@ class Claiming(RuleBasedStateMachine):
     @rule(packet_id=packets)
     def retract(self, packet_id: str) -> None:
         if lane_of(packet_id) in self.world.engine.lanes:
-            reply, _, _ = self.go(self.world.engine.store.close(packet_id, PacketState.RETRACTED))
+            reply, _, _ = self.go(self.world.engine.store.close(packet_id, CloseReason.RETRACTED))
             assert reply is self.model.close(packet_id, PacketState.RETRACTED)
 
     @precondition(lambda self: self.model.waiting.total() > 4)

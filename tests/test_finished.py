@@ -8,7 +8,8 @@ from engine import keys
 from engine.clients import command
 from engine.engine import Engine
 from engine.finished import Finished
-from engine.records import ClaimResult, Outcome, PacketState
+from engine.records import ClaimResult, Outcome
+from engine.store import CloseReason
 from tests.scenes import let_time_run_out, send
 from tests.waiting import wait_until
 
@@ -17,7 +18,7 @@ async def learnt(engine: Engine, packet_id: str) -> None:
     """Wait until the engine's process remembers a packet."""
 
     async def is_known() -> bool:
-        return engine.packets.finished.answer(packet_id, "nobody") is not None
+        return engine.claims.finished.answer(packet_id, "nobody") is not None
 
     await wait_until(is_known, what=f"remembering {packet_id}")
 
@@ -29,11 +30,11 @@ async def forget_in_redis(engine: Engine, packet_id: str) -> None:
 
 async def test_an_exhausted_packet_is_answered_without_redis(engine: Engine) -> None:
     packet_id = (await send(engine, count=2)).packet_id
-    first = [await engine.packets.claim(packet_id, user) for user in ("ada", "bob")]
-    assert await engine.packets.claim(packet_id, "eve") == ClaimResult(Outcome.EMPTY, 0)
+    first = [await engine.claims.claim(packet_id, user) for user in ("ada", "bob")]
+    assert await engine.claims.claim(packet_id, "eve") == ClaimResult(Outcome.EMPTY, 0)
     await learnt(engine, packet_id)
     await forget_in_redis(engine, packet_id)
-    again = [await engine.packets.claim(packet_id, user) for user in ("ada", "bob", "eve")]
+    again = [await engine.claims.claim(packet_id, user) for user in ("ada", "bob", "eve")]
     assert again == [
         *(ClaimResult(Outcome.ALREADY, result.amount_fen) for result in first),
         ClaimResult(Outcome.EMPTY, 0),
@@ -42,21 +43,21 @@ async def test_an_exhausted_packet_is_answered_without_redis(engine: Engine) -> 
 
 async def test_a_closed_packet_says_how_it_ended(engine: Engine) -> None:
     packet_id = (await send(engine, count=2)).packet_id
-    won = await engine.packets.claim(packet_id, "ada")
+    won = await engine.claims.claim(packet_id, "ada")
     await let_time_run_out(engine, packet_id)
-    await engine.store.close(packet_id, PacketState.EXPIRED)
-    assert await engine.packets.claim(packet_id, "bob") == ClaimResult(Outcome.EXPIRED, 0)
+    await engine.store.close(packet_id, CloseReason.EXPIRED)
+    assert await engine.claims.claim(packet_id, "bob") == ClaimResult(Outcome.EXPIRED, 0)
     await learnt(engine, packet_id)
     await forget_in_redis(engine, packet_id)
-    assert await engine.packets.claim(packet_id, "ada") == ClaimResult(Outcome.ALREADY, won.amount_fen)
-    assert await engine.packets.claim(packet_id, "bob") == ClaimResult(Outcome.EXPIRED, 0)
+    assert await engine.claims.claim(packet_id, "ada") == ClaimResult(Outcome.ALREADY, won.amount_fen)
+    assert await engine.claims.claim(packet_id, "bob") == ClaimResult(Outcome.EXPIRED, 0)
 
 
 async def test_what_may_still_change_or_is_not_for_all_is_not_remembered(engine: Engine) -> None:
     over = (await send(engine, count=2)).packet_id
     await let_time_run_out(engine, over)
     invited = (await send(engine, count=1, recipients=["ada"])).packet_id
-    await engine.packets.claim(invited, "ada")
+    await engine.claims.claim(invited, "ada")
     running = (await send(engine, count=2)).packet_id
     finished = Finished(engine.store)
     for packet_id in (over, invited, running, "1000000000000000000"):
@@ -68,7 +69,7 @@ async def test_what_may_still_change_or_is_not_for_all_is_not_remembered(engine:
 async def test_a_packet_whose_claims_are_not_all_there_any_more_is_not_remembered(engine: Engine) -> None:
     packet_id = (await send(engine, count=2)).packet_id
     for user in ("ada", "bob"):
-        await engine.packets.claim(packet_id, user)
+        await engine.claims.claim(packet_id, user)
     await command(engine.redis, "HDEL", keys.claims(packet_id), "ada")
     finished = Finished(engine.store)
     finished.learn(packet_id)
@@ -87,7 +88,7 @@ async def test_the_oldest_is_forgotten_first_and_never_more_is_kept_than_allowed
     finished = Finished(engine.store, claims_max=6)
     packets = [(await send(engine, count=1)).packet_id for _ in range(5)]
     for packet_id in packets:
-        await engine.packets.claim(packet_id, "ada")
+        await engine.claims.claim(packet_id, "ada")
         finished.learn(packet_id)
         await wait_until_idle(finished)
     known = [finished.answer(packet_id, "ada") is not None for packet_id in packets]
@@ -106,13 +107,13 @@ async def test_answers_are_counted_once(engine: Engine, monkeypatch: pytest.Monk
             counted[self.outcome] += count
 
     packet_id = (await send(engine, count=1)).packet_id
-    await engine.packets.claim(packet_id, "ada")
-    await engine.packets.claim(packet_id, "bob")
+    await engine.claims.claim(packet_id, "ada")
+    await engine.claims.claim(packet_id, "bob")
     await learnt(engine, packet_id)
-    engine.packets.finished.flush()
+    engine.claims.finished.flush()
     monkeypatch.setattr("engine.finished.metrics.CLAIMS", Claims())
     for user in ("ada", "bob", "bob"):
-        await engine.packets.claim(packet_id, user)
-    engine.packets.finished.flush()
-    engine.packets.finished.flush()
+        await engine.claims.claim(packet_id, user)
+    engine.claims.finished.flush()
+    engine.claims.finished.flush()
     assert counted == {"already": 1, "empty": 2}

@@ -56,7 +56,7 @@ async def claims(engine: Engine, packet_id: str, first: int, count: int) -> dict
     """Claim for so many users, who must win."""
     won = {}
     for number in range(first, first + count):
-        result = await engine.packets.claim(packet_id, f"user{number}")
+        result = await engine.claims.claim(packet_id, f"user{number}")
         assert result.outcome is Outcome.CLAIMED
         won[f"user{number}"] = result.amount_fen
     return won
@@ -99,7 +99,7 @@ async def test_a_restarted_redis_with_all_its_data_waits_for_the_persister_and_l
         logged.restart()
         for user in ("user0", "user5", "stranger"):
             with pytest.raises(RecoveringError):
-                await engine.packets.claim(sent.packet_id, user)
+                await engine.claims.claim(sent.packet_id, user)
         assert await engine.ready() == [RESTARTED]
         async with persisting(settings):
             assert await served(engine, sent.packet_id, "user0") == ClaimResult(Outcome.ALREADY, told["user0"])
@@ -144,13 +144,13 @@ async def test_a_redis_that_was_set_back_refuses_though_nobody_has_looked_and_th
         assert await engine.redis.hexists(keys.claims(sent.packet_id), "user4") is False
         for user in ("user0", "user4", "stranger"):
             with pytest.raises(RecoveringError):
-                await engine.packets.claim(sent.packet_id, user)
+                await engine.claims.claim(sent.packet_id, user)
         with capture_logs() as logs:
             async with persisting(settings):  # which finds out, and is not told to rebuild
                 await wait_until(lambda: logs, what="the alarm")
                 for user in ("user0", "user4", "stranger"):
                     with pytest.raises(RecoveringError):
-                        await engine.packets.claim(sent.packet_id, user)
+                        await engine.claims.claim(sent.packet_id, user)
                 assert (await engine.ready())[0].startswith("Lane 0 is fenced")
         assert logs[0]["error_type"] == "LaneBrokenError"
 
@@ -215,7 +215,7 @@ async def test_a_ledger_that_was_set_back_is_not_taken_for_a_redis_that_lost(
         async with persisting(settings):
             await wait_until(lambda: [log for log in logs if log.get("lane") == lane], what="the alarm")
             with pytest.raises(RecoveringError):
-                await engine.packets.claim(sent.packet_id, "user7")
+                await engine.claims.claim(sent.packet_id, "user7")
     assert {log["error_type"] for log in logs if log.get("lane") == lane} == {"LaneDoubtfulError"}
     assert await engine.redis.hlen(keys.claims(sent.packet_id)) == 5
     with pytest.raises(OperatorError, match=r"The ledger was set back\..*--force"):

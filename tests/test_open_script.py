@@ -18,7 +18,7 @@ from engine.events import OpenedEvent
 from engine.lanes import new_packet_number
 from engine.records import Ack, PacketState
 from engine.settings import Settings
-from engine.store import Opened
+from engine.store import CloseReason, Opened
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, lane_on, shares_of, users
 from tests.slowlog import script_calls_ms
 
@@ -166,7 +166,7 @@ class TestPrecedence:
         await lane.claim({packets[1]: ["ada"]})
         await lane.run_out(packets[2])
         await lane.close(packets[2])
-        await lane.close(packets[3], PacketState.RETRACTED)
+        await lane.close(packets[3], CloseReason.RETRACTED)
         assert set(await lane.store.states(packets)) == states
         before = await lane.everything()
         for packet in packets:
@@ -303,7 +303,7 @@ async def test_a_flushed_script_is_loaded_again(lane: Lane) -> None:
 async def test_only_the_cluster_refuses_keys_of_two_lanes(lane: Lane, request: pytest.FixtureRequest) -> None:
     packet, elsewhere = new_packet_number(LANE), new_packet_number(LANE + 1)
     names = [keys.packet(packet), keys.shares(elsewhere), keys.recipients(packet)]
-    words: list[str | int] = [EPOCH, packet, FAR_FUTURE_MS, 0, 1, 10, FAR_FUTURE_MS, "0:10", "", 0, "0:10"]
+    words: list[str | int] = [EPOCH, packet, FAR_FUTURE_MS, 0, 1, 10, FAR_FUTURE_MS, "0:10", "", "", 0, "0:10"]
     if request.node.callspec.id == "cluster":
         with pytest.raises(ResponseError, match="same slot"):
             await lane.call("open", names, words)
@@ -328,7 +328,7 @@ async def test_a_million_shares_do_not_hold_the_server(lane: Lane) -> None:
     assert sum(call_ms > 20 for call_ms in calls_ms) <= len(calls_ms) // 20
     assert await command(lane.client, "LLEN", keys.shares(packet)) == count
     async with script_calls_ms(lane.client) as closing_ms:
-        assert (await lane.close(packet, PacketState.RETRACTED))[1:] == (count, count * 100)
+        assert (await lane.close(packet, CloseReason.RETRACTED))[1:] == (count, count * 100)
     assert min(closing_ms) < 20
 
 

@@ -49,7 +49,7 @@ async def connections(world: World, count: int) -> AsyncIterator[list[Wire[Watch
 @asynccontextmanager
 async def full_lane(world: World, settings: Settings, data: bytes) -> AsyncIterator[None]:
     """The lane of ``world.open`` refuses claims; those that were taken before it did are answered in the end."""
-    full_lanes = world.served.front.engine.packets.full_lanes
+    full_lanes = world.served.front.engine.claims.full_lanes
     async with connections(world, 3) as wires:
         async with redis_held(settings):
             for number, wire in enumerate(wires[:2]):

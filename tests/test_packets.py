@@ -64,7 +64,7 @@ async def test_sending_pays_and_opens(engine: Engine) -> None:
 
 async def test_shares_are_given_in_the_order_of_the_committed_split(engine: Engine) -> None:
     sent = await send(engine, total_fen=1_000, count=10)
-    given = [(await engine.packets.claim(sent.packet_id, f"user{number}")).amount_fen for number in range(10)]
+    given = [(await engine.claims.claim(sent.packet_id, f"user{number}")).amount_fen for number in range(10)]
     row = await engine.pool.fetchrow("SELECT min_fen, max_fen, seed FROM packets")
     assert row is not None
     assert given == split(SplitKind.LUCKY, 1_000, 10, *row).tolist()
@@ -137,7 +137,7 @@ async def test_a_preview_is_a_split_and_stores_nothing(engine: Engine) -> None:
 async def test_each_user_gets_one_share_and_the_last_ends_it(engine: Engine) -> None:
     sent = await send(engine, total_fen=1_000, count=10)
     users = [f"user{number % 50}" for number in range(500)]
-    results = await asyncio.gather(*(engine.packets.claim(sent.packet_id, user) for user in users))
+    results = await asyncio.gather(*(engine.claims.claim(sent.packet_id, user) for user in users))
     assert Counter(result.outcome for result in results) == {
         Outcome.CLAIMED: 10,
         Outcome.ALREADY: 90,
@@ -155,20 +155,20 @@ async def test_each_user_gets_one_share_and_the_last_ends_it(engine: Engine) -> 
 async def test_only_those_invited_may_claim(engine: Engine) -> None:
     sent = await send(engine, count=2, recipients=["bob", "carol"])
     with pytest.raises(NotInvitedError):
-        await engine.packets.claim(sent.packet_id, "eve")
-    assert (await engine.packets.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED
+        await engine.claims.claim(sent.packet_id, "eve")
+    assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED
 
 
 async def test_a_number_nobody_has_is_unknown_in_any_lane(engine: Engine) -> None:
     for lane in (0, 1, 2, 999):
         with pytest.raises(UnknownPacketError):
-            await engine.packets.claim(new_packet_number(lane), "bob")
+            await engine.claims.claim(new_packet_number(lane), "bob")
 
 
 async def test_a_packet_that_waits_to_be_opened_says_so(engine: Engine) -> None:
     packet_id = await pay_only(engine)
     with pytest.raises(OpeningError):
-        await engine.packets.claim(packet_id, "bob")
+        await engine.claims.claim(packet_id, "bob")
 
 
 async def test_a_large_packet_is_left_to_the_publisher(settings: Settings) -> None:
@@ -177,7 +177,7 @@ async def test_a_large_packet_is_left_to_the_publisher(settings: Settings) -> No
         large = await send(engine, total_fen=1_000, count=21)
         assert (small.state, large.state) == (PacketState.OPEN, PacketState.FUNDED)
         with pytest.raises(OpeningError):
-            await engine.packets.claim(large.packet_id, "bob")
+            await engine.claims.claim(large.packet_id, "bob")
 
 
 async def test_a_backlog_at_its_bound_makes_it_busy_until_the_ledger_has_caught_up(settings: Settings) -> None:
@@ -186,20 +186,20 @@ async def test_a_backlog_at_its_bound_makes_it_busy_until_the_ledger_has_caught_
         sent = await send(engine, count=10)
         users = [f"user{number}" for number in range(10)]
         answers = await asyncio.gather(
-            *(engine.packets.claim(sent.packet_id, user) for user in users), return_exceptions=True
+            *(engine.claims.claim(sent.packet_id, user) for user in users), return_exceptions=True
         )
         assert Counter(type(answer) for answer in answers) == {ClaimResult: 5, BusyError: 5}
-        assert (await engine.packets.claim(sent.packet_id, "user0")).outcome is Outcome.ALREADY
+        assert (await engine.claims.claim(sent.packet_id, "user0")).outcome is Outcome.ALREADY
         async with persisting(tight):
             await caught_up(engine)
-        assert (await engine.packets.claim(sent.packet_id, "user9")).outcome is Outcome.CLAIMED
+        assert (await engine.claims.claim(sent.packet_id, "user9")).outcome is Outcome.CLAIMED
 
 
 async def test_many_claims_are_answered_in_their_order_each_for_itself(engine: Engine) -> None:
     sent = await send(engine, count=2, recipients=["bob", "carol"])
     waiting = await pay_only(engine)
     unknown = [new_packet_number(0), new_packet_number(500)]
-    answers = await engine.packets.claim_many(
+    answers = await engine.claims.claim_many(
         [
             (sent.packet_id, "bob"),
             (unknown[0], "bob"),
@@ -222,23 +222,23 @@ async def test_many_claims_are_answered_in_their_order_each_for_itself(engine: E
     ]
     amounts_fen = [answer.amount_fen for answer in answers if isinstance(answer, ClaimResult)]
     assert amounts_fen[0] == amounts_fen[1] > 0
-    assert await engine.packets.claim_many([]) == []
+    assert await engine.claims.claim_many([]) == []
 
 
 async def test_a_claim_is_remembered_when_redis_has_dropped_the_packet(engine: Engine, settings: Settings) -> None:
     async with persisting(settings), sweeping(settings):
         gone = await send(engine, count=1)
         ran_out = await send(engine, count=2, ttl_s=1)
-        first = [await engine.packets.claim(packet.packet_id, "bob") for packet in (gone, ran_out)]
+        first = [await engine.claims.claim(packet.packet_id, "bob") for packet in (gone, ran_out)]
         await settled(engine, gone.packet_id, ran_out.packet_id)
         await caught_up(engine)
     for packet in (gone, ran_out):
         await drop_from_redis(engine, packet.packet_id)
-    again = [await engine.packets.claim(packet.packet_id, "bob") for packet in (gone, ran_out)]
+    again = [await engine.claims.claim(packet.packet_id, "bob") for packet in (gone, ran_out)]
     assert [result.outcome for result in again] == [Outcome.ALREADY, Outcome.ALREADY]
     assert [result.amount_fen for result in again] == [result.amount_fen for result in first]
-    assert await engine.packets.claim(gone.packet_id, "eve") == ClaimResult(Outcome.EMPTY, 0)
-    assert await engine.packets.claim(ran_out.packet_id, "eve") == ClaimResult(Outcome.EXPIRED, 0)
+    assert await engine.claims.claim(gone.packet_id, "eve") == ClaimResult(Outcome.EMPTY, 0)
+    assert await engine.claims.claim(ran_out.packet_id, "eve") == ClaimResult(Outcome.EXPIRED, 0)
 
 
 async def test_an_open_packet_that_redis_has_lost_is_not_called_over(engine: Engine, settings: Settings) -> None:
@@ -247,12 +247,12 @@ async def test_an_open_packet_that_redis_has_lost_is_not_called_over(engine: Eng
         await caught_up(engine)
     await drop_from_redis(engine, sent.packet_id)
     with pytest.raises(RecoveringError):
-        await engine.packets.claim(sent.packet_id, "bob")
+        await engine.claims.claim(sent.packet_id, "bob")
 
 
 async def test_when_the_claimer_goes_away_the_claim_stands(engine: Engine) -> None:
     sent = await send(engine, count=3)
-    gone = asyncio.ensure_future(engine.packets.claim(sent.packet_id, "bob"))
+    gone = asyncio.ensure_future(engine.claims.claim(sent.packet_id, "bob"))
     await asyncio.sleep(0)  # it is queued
     gone.cancel()
 
@@ -260,4 +260,4 @@ async def test_when_the_claimer_goes_away_the_claim_stands(engine: Engine) -> No
         return await engine.redis.hexists(keys.claims(sent.packet_id), "bob")
 
     await wait_until(has_a_share, what="the claim")
-    assert (await engine.packets.claim(sent.packet_id, "bob")).outcome is Outcome.ALREADY
+    assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.ALREADY

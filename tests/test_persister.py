@@ -49,7 +49,7 @@ async def engine(settings: Settings) -> AsyncIterator[Engine]:
 async def claim_all(engine: Engine, packet_id: str, count: int) -> dict[str, int]:
     """``count`` users claim at once; what each was told it has."""
     users = [f"user{number}" for number in range(count)]
-    results = await asyncio.gather(*(engine.packets.claim(packet_id, user) for user in users))
+    results = await asyncio.gather(*(engine.claims.claim(packet_id, user) for user in users))
     return {user: result.amount_fen for user, result in zip(users, results, strict=True) if result.amount_fen}
 
 
@@ -103,7 +103,7 @@ async def test_a_stop_leaves_nothing_behind(engine: Engine, settings: Settings) 
 async def test_a_transaction_takes_no_more_than_its_bound_and_one_event(engine: Engine, settings: Settings) -> None:
     sent = await send(engine, total_fen=10_000, count=200)
     for number in range(200):
-        await engine.packets.claim(sent.packet_id, f"user{number}")
+        await engine.claims.claim(sent.packet_id, f"user{number}")
     async with persisting(settings):
         await caught_up(engine)
     sizes = [row["claims"] + row["opened"] for row in await engine.pool.fetch("SELECT * FROM batches")]
@@ -233,13 +233,13 @@ async def test_it_does_what_its_predecessor_left_undone_after_the_commit(engine:
 async def test_a_change_that_breaks_a_rule_is_counted_and_the_lane_goes_on(engine: Engine, settings: Settings) -> None:
     before = metrics.QUARANTINED.labels("0")._value.get()
     sent = await send(engine, count=3)
-    await engine.packets.claim(sent.packet_id, "bob")
+    await engine.claims.claim(sent.packet_id, "bob")
     await engine.redis.hdel(keys.claims(sent.packet_id), "bob")  # Redis forgets that he has a share
-    again = await engine.packets.claim(sent.packet_id, "bob")
+    again = await engine.claims.claim(sent.packet_id, "bob")
     assert again.outcome is Outcome.CLAIMED
     with capture_logs() as logs:
         async with persisting(settings):
-            await engine.packets.claim(sent.packet_id, "carol")
+            await engine.claims.claim(sent.packet_id, "carol")
             await caught_up(engine)
     assert set(await claimed(engine.pool, sent.packet_id)) == {"bob", "carol"}
     assert metrics.QUARANTINED.labels("0")._value.get() == before + 1
@@ -291,7 +291,7 @@ async def test_a_lane_that_does_not_continue_the_ledger_is_fenced(
     async with persisting(settings):
         await caught_up(engine)
     for number in range(3):
-        await engine.packets.claim(sent.packet_id, f"late{number}")
+        await engine.claims.claim(sent.packet_id, f"late{number}")
     await harm(engine)
     async with persisting(settings):
 
@@ -300,9 +300,9 @@ async def test_a_lane_that_does_not_continue_the_ledger_is_fenced(
 
         await wait_until(is_fenced, what="the fence")
         with pytest.raises(RecoveringError):
-            await engine.packets.claim(sent.packet_id, "user9")
+            await engine.claims.claim(sent.packet_id, "user9")
         with pytest.raises(RecoveringError):  # a repeat as well: what Redis says is not to be trusted
-            await engine.packets.claim(sent.packet_id, "user0")
+            await engine.claims.claim(sent.packet_id, "user0")
 
         async def has_what_joins_on() -> bool:
             return set(await claimed(engine.pool, sent.packet_id)) == {*early, *still_applied}
@@ -410,7 +410,7 @@ async def test_a_transaction_carries_a_bounded_number_of_changes(engine: Engine,
     bounded = changed(settings, persist_batch_max=100)
     sent = await send(engine, total_fen=10_000, count=1_000)
     for first in range(0, 1_000, 50):
-        await engine.packets.claim_many([(sent.packet_id, f"user{number}") for number in range(first, first + 50)])
+        await engine.claims.claim_many([(sent.packet_id, f"user{number}") for number in range(first, first + 50)])
     async with persisting(bounded):
         await caught_up(engine)
     sizes = [

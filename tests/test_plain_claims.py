@@ -236,7 +236,7 @@ async def test_an_answer_does_not_depend_on_the_reader(apps: tuple[Opened, Opene
     packets = [(await send(engine, count=2, total_fen=200)).packet_id for _ in range(3)]
     for packet_id in packets:
         for user in ("bob", "a:b"):
-            await engine.packets.claim(packet_id, user)
+            await engine.claims.claim(packet_id, user)
     authorized = authorization(settings)
     statuses: Counter[int] = Counter()
     known = st.lists(

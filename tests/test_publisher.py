@@ -79,14 +79,14 @@ async def test_what_is_paid_for_and_not_open_is_opened_once(engine: Engine, sett
     assert await publish_once(engine.pool, engine.store, settings) == 0
     assert await openings(engine, packet_id) == 1
     assert await shares(engine, packet_id) == expected_shares(await funded(engine, packet_id))
-    assert (await engine.packets.claim(packet_id, "bob")).outcome is Outcome.CLAIMED
+    assert (await engine.claims.claim(packet_id, "bob")).outcome is Outcome.CLAIMED
 
 
 async def test_what_the_persister_has_not_seen_open_is_not_opened_again(engine: Engine, settings: Settings) -> None:
     """The ledger says `funded` until the persister comes; also of a packet that is over by then."""
     sent = await send(engine, count=1)
     over = await send(engine, count=1)
-    await engine.packets.claim(over.packet_id, "bob")
+    await engine.claims.claim(over.packet_id, "bob")
     assert await publish_once(engine.pool, engine.store, settings) == 0
     assert [await openings(engine, packet.packet_id) for packet in (sent, over)] == [1, 1]
     assert await shares(engine, over.packet_id) == []
@@ -140,13 +140,13 @@ async def test_a_load_that_stopped_in_the_middle_is_continued(settings: Settings
         assert [log["event"] for log in logs] == ["not_opened"]
         assert len(await shares(engine, sent.packet_id)) == chunks * 1_000
         with pytest.raises(OpeningError):
-            await engine.packets.claim(sent.packet_id, "bob")
+            await engine.claims.claim(sent.packet_id, "bob")
         assert (await engine.views.packet(sent.packet_id)).state is PacketState.FUNDED
 
         assert await publish_once(engine.pool, engine.store, settings) == 1
         assert await shares(engine, sent.packet_id) == expected_shares(await funded(engine, sent.packet_id))
         assert (await engine.views.packet(sent.packet_id)).state is PacketState.OPEN
-        assert (await engine.packets.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED
+        assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED
 
 
 async def test_the_young_are_left_to_their_sender(settings: Settings) -> None:
@@ -181,7 +181,7 @@ async def test_a_publisher_that_was_stalled_cannot_reopen_what_is_long_settled(
         async with persisting(settings):
             assert await publish_once(engine.pool, engine.store, settings) == 1
             for number in range(10):
-                await engine.packets.claim(packet_id, f"user{number}")
+                await engine.claims.claim(packet_id, f"user{number}")
             await settled(engine, packet_id)
             await caught_up(engine)
             await engine.redis.delete(*(await packet_keys(engine))[packet_id])
@@ -205,7 +205,7 @@ async def test_one_that_could_only_be_opened_after_its_time_goes_back_whole(engi
     async with persisting(settings), sweeping(settings):
         await settled(engine, packet_id)
     assert (await engine.wallets.get("alice")).balance_fen == 700
-    assert (await engine.packets.claim(packet_id, "bob")).outcome is Outcome.EXPIRED
+    assert (await engine.claims.claim(packet_id, "bob")).outcome is Outcome.EXPIRED
     await assert_books_balance(engine.pool)
 
 

@@ -248,10 +248,10 @@ async def _end_all(books: Books, numbers: Sequence[int]) -> None:
 async def breach(engine: Engine) -> str:
     """A packet one of whose users gets a second share, because Redis forgot the first; all of it is given."""
     sent = await send(engine, count=3)
-    await engine.packets.claim(sent.packet_id, "bob")
+    await engine.claims.claim(sent.packet_id, "bob")
     await engine.redis.hdel(keys.claims(sent.packet_id), "bob")
-    await engine.packets.claim(sent.packet_id, "bob")
-    await engine.packets.claim(sent.packet_id, "carol")
+    await engine.claims.claim(sent.packet_id, "bob")
+    await engine.claims.claim(sent.packet_id, "carol")
     return sent.packet_id
 
 
@@ -263,7 +263,7 @@ async def test_the_whole_way_from_the_breach_to_clean_books(engine: Engine, sett
         assert metrics.QUARANTINE_OPEN.labels("0")._value.get() + metrics.QUARANTINE_OPEN.labels("1")._value.get() == 1
         # The lane goes on.
         other = (await send(engine, count=1)).packet_id
-        await engine.packets.claim(other, "bob")
+        await engine.claims.claim(other, "bob")
         await settled(engine, other)
     told = {finding.invariant: finding for finding in await audit(engine.pool, engine.store, engine.stream)}
     assert "claim_once_per_user" in told["nothing_quarantined"].problems[0]
@@ -284,11 +284,11 @@ async def test_an_engine_in_which_a_claim_waits_shows_no_other_difference(engine
     """While Redis has the share and the quarantine knows it, the two do not contradict each other."""
     async with persisting(settings), sweeping(settings):
         sent = await send(engine, count=3)
-        await engine.packets.claim(sent.packet_id, "bob")
+        await engine.claims.claim(sent.packet_id, "bob")
         await caught_up(engine)
         # As if the ledger had lost custody: what comes cannot be paid.
         await engine.pool.execute("UPDATE accounts SET balance_fen = 0 WHERE account_id = $1", int(sent.packet_id))
-        await engine.packets.claim(sent.packet_id, "carol")
+        await engine.claims.claim(sent.packet_id, "carol")
         await caught_up(engine)
     told = {finding.invariant: finding for finding in await audit(engine.pool, engine.store, engine.stream)}
     assert told["redis_agrees"].problems == ()

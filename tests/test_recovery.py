@@ -16,10 +16,10 @@ from engine.fencing import REBUILDING, LaneChangedError, set_word, write_if
 from engine.lanes import new_packet_number
 from engine.publisher import open_packet, publish_once
 from engine.rebuild import rebuild_packets
-from engine.records import ClaimResult, Outcome, PacketState
+from engine.records import ClaimResult, Outcome
 from engine.recovery import mend
 from engine.settings import Settings
-from engine.store import Closed, Opened
+from engine.store import Closed, CloseReason, Opened
 from engine.sweeper import sweep_lane
 from tests.lost_lanes import (
     all_keys,
@@ -54,7 +54,7 @@ def settings(settings: Settings) -> Settings:
 
 async def claim(engine: Engine, packet_id: str, *users: str) -> dict[str, int]:
     """Claim one after the other; what each was told to have."""
-    results = {user: await engine.packets.claim(packet_id, user) for user in users}
+    results = {user: await engine.claims.claim(packet_id, user) for user in users}
     return {user: result.amount_fen for user, result in results.items() if result.amount_fen}
 
 
@@ -79,7 +79,7 @@ async def test_an_open_packet_comes_back_as_it_was(
     before = await live_packets(engine)
     await engine.redis.flushall()
     with pytest.raises(RecoveringError):
-        await engine.packets.claim(sent.packet_id, "user0")
+        await engine.claims.claim(sent.packet_id, "user0")
     recovered = await mended(engine)
     assert (recovered.packets, recovered.claims, recovered.shares_left) == (1, taken, 10 - taken)
     assert recovered.changes_lost is None
@@ -90,7 +90,7 @@ async def test_an_open_packet_comes_back_as_it_was(
 
     await wait_until(served, what="being served")
     for user, amount_fen in told.items():
-        assert await engine.packets.claim(sent.packet_id, user) == ClaimResult(Outcome.ALREADY, amount_fen)
+        assert await engine.claims.claim(sent.packet_id, user) == ClaimResult(Outcome.ALREADY, amount_fen)
     told |= await claim(engine, sent.packet_id, *named(12))
     assert len(told) == 10 or "user11" in told
     await persisted(engine, settings)
@@ -113,7 +113,7 @@ async def test_what_ended_is_answered_from_the_ledger_and_what_nobody_knows_is_n
     told = await claim(engine, whole.packet_id, "user0", "user1")
     told_too = await claim(engine, over.packet_id, "user0")
     await let_time_run_out(engine, over.packet_id)
-    assert (await engine.store.close(over.packet_id, PacketState.EXPIRED))[0] is Closed.CLOSED
+    assert (await engine.store.close(over.packet_id, CloseReason.EXPIRED))[0] is Closed.CLOSED
     await persisted(engine, settings)
     await engine.redis.flushall()
     assert (await mended(engine)).packets == 0
@@ -123,11 +123,11 @@ async def test_what_ended_is_answered_from_the_ledger_and_what_nobody_knows_is_n
         return await claim_until_served(engine, whole.packet_id, "user0")
 
     assert await wait_until(answered, what="serving") == ClaimResult(Outcome.ALREADY, told["user0"])
-    assert await engine.packets.claim(whole.packet_id, "user2") == ClaimResult(Outcome.EMPTY, 0)
-    assert await engine.packets.claim(over.packet_id, "user0") == ClaimResult(Outcome.ALREADY, told_too["user0"])
-    assert await engine.packets.claim(over.packet_id, "user1") == ClaimResult(Outcome.EXPIRED, 0)
+    assert await engine.claims.claim(whole.packet_id, "user2") == ClaimResult(Outcome.EMPTY, 0)
+    assert await engine.claims.claim(over.packet_id, "user0") == ClaimResult(Outcome.ALREADY, told_too["user0"])
+    assert await engine.claims.claim(over.packet_id, "user1") == ClaimResult(Outcome.EXPIRED, 0)
     with pytest.raises(UnknownPacketError):
-        await engine.packets.claim(new_packet_number(0), "user0")
+        await engine.claims.claim(new_packet_number(0), "user0")
     await assert_in_order(engine)
 
 
@@ -141,9 +141,9 @@ async def test_a_packet_whose_time_ran_out_during_the_outage_is_refunded_once(
     await engine.redis.flushall()
     await mended(engine)
     await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
-    assert await engine.packets.claim(sent.packet_id, "user1") == ClaimResult(Outcome.EXPIRED, 0)
-    assert await sweep_lane(engine.store, 0, 10) == 1
-    assert await sweep_lane(engine.store, 0, 10) == 0
+    assert await engine.claims.claim(sent.packet_id, "user1") == ClaimResult(Outcome.EXPIRED, 0)
+    assert await sweep_lane(engine.store, 0, 10, 1_000_000) == 1
+    assert await sweep_lane(engine.store, 0, 10, 1_000_000) == 0
     await persisted(engine, settings)
     (refund,) = await engine.pool.fetch("SELECT amount_fen FROM transfers WHERE kind = 'refund'")
     assert refund["amount_fen"] == 1_000 - sum((await claimed(engine.pool, sent.packet_id)).values())
@@ -169,7 +169,7 @@ async def test_what_is_paid_for_and_not_open_is_opened_afterwards_and_once(engin
     assert recovered.packets == 0
     await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
     with pytest.raises(OpeningError):
-        await engine.packets.claim(half, "user0")
+        await engine.claims.claim(half, "user0")
     assert await publish_once(engine.pool, engine.store, settings) == 3
     assert await publish_once(engine.pool, engine.store, settings) == 0
     for packet_id in (untouched, half, unheard):
@@ -214,7 +214,7 @@ async def test_what_the_stream_still_has_is_carried_over_first(engine: Engine, s
     assert row["ended_at_ms"] >= row["started_at_ms"]
     await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
     await assert_ledger_is_told(engine)
-    assert (await engine.packets.claim(sent.packet_id, "user5")).outcome is Outcome.CLAIMED
+    assert (await engine.claims.claim(sent.packet_id, "user5")).outcome is Outcome.CLAIMED
     await persisted(engine, settings)
     await assert_in_order(engine)
 
@@ -264,7 +264,7 @@ async def test_leftovers_go_and_nothing_is_due_that_is_not_there(engine: Engine,
         await engine.redis.set(f"{keys.tag(0)}:packet:{number}", "left over")
     await engine.redis.set("{hongbao:001}:lane:another", "stays")
     with capture_logs() as logs:
-        await sweep_lane(engine.store, 0, 10)
+        await sweep_lane(engine.store, 0, 10, 1_000_000)
     assert [log["event"] for log in logs] == ["due_but_missing"]
     await engine.redis.hset(keys.lane(0), "position", 0)
     await engine.store.fence(0)
@@ -274,7 +274,7 @@ async def test_leftovers_go_and_nothing_is_due_that_is_not_there(engine: Engine,
     assert await all_keys(engine, 0) == expected
     assert await engine.redis.get("{hongbao:001}:lane:another") == b"stays"
     with capture_logs() as logs:
-        await sweep_lane(engine.store, 0, 10)
+        await sweep_lane(engine.store, 0, 10, 1_000_000)
     assert logs == []
 
 
@@ -298,9 +298,9 @@ async def test_other_lanes_serve_while_one_is_rebuilt(settings: Settings, monkey
         await inside.wait()
         assert await engine.ready() == ["Lane 0 is fenced: it is being rebuilt from the ledger."]
         for number in range(5):
-            assert (await engine.packets.claim(packets["001"], f"user{number}")).outcome is Outcome.CLAIMED
+            assert (await engine.claims.claim(packets["001"], f"user{number}")).outcome is Outcome.CLAIMED
             with pytest.raises(RecoveringError):
-                await engine.packets.claim(packets["000"], f"user{number}")
+                await engine.claims.claim(packets["000"], f"user{number}")
         with pytest.raises(RecoveringError):
             await engine.views.packet(packets["000"])
         go_on.set()
@@ -361,7 +361,7 @@ async def test_a_recovery_that_dies_at_any_step_leaves_the_lane_fenced_and_the_n
             if status is not None and status.epoch == epoch and status.is_verified:
                 continue  # it died after the very last write
             with pytest.raises(RecoveringError):
-                await engine.packets.claim(sent.packet_id, "user9")
+                await engine.claims.claim(sent.packet_id, "user9")
         else:
             break
     assert allowed > 10
@@ -370,7 +370,7 @@ async def test_a_recovery_that_dies_at_any_step_leaves_the_lane_fenced_and_the_n
     assert status is not None
     assert status.position == position
     for user, amount_fen in told.items():
-        assert await engine.packets.claim(sent.packet_id, user) == ClaimResult(Outcome.ALREADY, amount_fen)
+        assert await engine.claims.claim(sent.packet_id, user) == ClaimResult(Outcome.ALREADY, amount_fen)
     told |= await claim(engine, sent.packet_id, *named(4, first=6))
     assert sum(told.values()) == 1_000
     assert len(await claim(engine, other.packet_id, *named(5))) == 5
@@ -464,7 +464,7 @@ async def test_a_persister_killed_in_the_middle_of_recoveries_leaves_them_to_the
     async with Engine.open(settings) as engine:
         packets = [(await send(engine, total_fen=40_000, count=400)).packet_id for _ in range(40)]
         for packet_id in packets:
-            await engine.packets.claim_many([(packet_id, user) for user in named(300)])
+            await engine.claims.claim_many([(packet_id, user) for user in named(300)])
         await persisted(engine, settings)
         before = await live_packets(engine)
         await engine.redis.flushall()
@@ -486,7 +486,7 @@ async def test_a_persister_killed_in_the_middle_of_recoveries_leaves_them_to_the
             else:  # what it has left there is for the next one
                 broken_off += 1
                 with pytest.raises(RecoveringError):
-                    await engine.packets.claim(packets[0], "user0")
+                    await engine.claims.claim(packets[0], "user0")
         assert broken_off > 0
         async with persisting(settings):
             await wait_until(lambda: claim_until_served(engine, packets[0], "user0"), timeout_s=30, what="serving")
@@ -507,8 +507,8 @@ async def test_what_a_process_remembers_of_a_lane_is_forgotten_when_it_is_rebuil
     sent = await send(engine, count=2)
     await persisted(engine, settings)
     await claim(engine, sent.packet_id, "user0", "user1")
-    assert (await engine.packets.claim(sent.packet_id, "user2")).outcome is Outcome.EMPTY
-    await wait_until(lambda: engine.packets.finished.knows(sent.packet_id), what="remembering")
+    assert (await engine.claims.claim(sent.packet_id, "user2")).outcome is Outcome.EMPTY
+    await wait_until(lambda: engine.claims.finished.knows(sent.packet_id), what="remembering")
     await engine.redis.flushall()
     await mended(engine)
 
@@ -517,7 +517,7 @@ async def test_what_a_process_remembers_of_a_lane_is_forgotten_when_it_is_rebuil
         return result is not None and result.outcome is Outcome.CLAIMED
 
     await wait_until(is_given, what="forgetting")
-    assert not engine.packets.finished.knows(sent.packet_id)
+    assert not engine.claims.finished.knows(sent.packet_id)
 
 
 @pytest.fixture

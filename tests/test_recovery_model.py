@@ -10,8 +10,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from engine.engine import Engine
-from engine.records import Ack, PacketState, SplitKind
+from engine.records import Ack, SplitKind
 from engine.settings import Settings
+from engine.store import CloseReason
 from tests.lost_lanes import assert_in_order, live_packets, mended
 from tests.scenes import caught_up, changed, persisting, send
 from tests.test_recovery import epochs_known
@@ -30,7 +31,7 @@ class Plan:
     invited: int
     ack: Ack | None
     taps: tuple[int, ...]
-    ending: PacketState | None
+    ending: CloseReason | None
 
 
 PLANS = st.builds(
@@ -41,7 +42,7 @@ PLANS = st.builds(
     invited=st.sampled_from([0, 0, 1, 7, 40]),
     ack=st.sampled_from([None, None, Ack.MEMORY]),
     taps=st.lists(st.integers(0, len(USERS) - 1), max_size=50).map(tuple),
-    ending=st.sampled_from([None, None, None, PacketState.EXPIRED]),
+    ending=st.sampled_from([None, None, None, CloseReason.EXPIRED]),
 )
 
 
@@ -61,7 +62,7 @@ async def play(engine: Engine, plan: Plan, number: int) -> None:
     random.Random(number).shuffle(taps)
     while taps:
         part, taps = taps[:7], taps[7:]
-        await engine.packets.claim_many([(sent.packet_id, USERS[tap]) for tap in part])
+        await engine.claims.claim_many([(sent.packet_id, USERS[tap]) for tap in part])
     if plan.ending is not None:
         await engine.pool.execute("UPDATE packets SET expires_at_ms = 1 WHERE packet_id = $1", int(sent.packet_id))
         await engine.redis.hset(f"{{hongbao:000}}:packet:{sent.packet_id}", "expires_at_ms", 1)

@@ -9,10 +9,16 @@ import pytest
 
 from engine.events import ClaimsEvent, ClosedEvent, OpenedEvent, PacketClaims
 from engine.records import Outcome
-from engine.store import Chunk, Claimed, Closed, Opened
+from engine.store import Chunk, Claimed, Closed, Followed, Noted, Opened
 
-NAMES = ["open", "claim", "close"]
-REPLIES: dict[str, type[StrEnum]] = {"open": Opened, "claim": Claimed, "close": Closed}
+NAMES = ["open", "claim", "close", "view", "freeze"]
+REPLIES: dict[str, type[StrEnum]] = {
+    "open": Opened,
+    "claim": Claimed,
+    "close": Closed,
+    "view": Noted,
+    "freeze": Followed,
+}
 LINES_MAX = 85
 
 
@@ -100,7 +106,7 @@ def test_every_key_a_command_touches_is_one_of_keys(contract: Contract) -> None:
 def test_the_keys_of_claims_packets_are_taken_in_the_headers_order() -> None:
     contract = Contract("claim")
     assert "then four a packet: packet, shares, claims, recipients" in contract.sections["KEYS"]
-    assert "for key = 4, #KEYS, 4 do" in contract.code
+    assert "for key = 5, #KEYS, 4 do" in contract.code
     kinds = dict(re.findall(r"redis\.call\('(\w+)', KEYS\[key \+ (\d)\]", contract.code))
     assert kinds == {"LRANGE": "1", "LTRIM": "1", "HMGET": "2", "HSET": "2", "SMISMEMBER": "3"}
 
@@ -143,7 +149,7 @@ def test_events_are_the_records_that_read_them(script: str, kind: str, record: t
     assert record.__struct_config__.tag == kind
     assert record.__struct_config__.array_like
     packed = re.findall(r"cmsgpack\.pack\(\{'(\w+)', ([^}]*)\}", contract.code)
-    spelling = {"now_ms": "at_ms", "event": "packets"}
+    spelling = {"now_ms": "at_ms", "event": "packets", "ended": "reason"}
     assert [(name, [spelling.get(field, field) for field in fields.split(", ")]) for name, fields in packed] == [
         (kind, field_names(record))
     ]

@@ -34,11 +34,11 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
     async with Engine.open(settings) as engine, persisting(settings), sweeping(settings):
         await fund(engine, "alice", 5_000)
         sent = await send(engine, "alice", total_fen=5_000, count=5, split=SplitKind.EQUAL)
-        await engine.packets.claim(sent.packet_id, "bob")
+        await engine.claims.claim(sent.packet_id, "bob")
         await let_time_run_out(engine, sent.packet_id)
         await settled(engine, sent.packet_id)
         other = await send(engine, "carol", total_fen=700, count=1)
-        await engine.packets.claim(other.packet_id, "alice")
+        await engine.claims.claim(other.packet_id, "alice")
         await caught_up(engine)
     async with open_front(settings) as client:
         yield client

@@ -10,7 +10,7 @@ from engine.clients import command, redis_client
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import new_packet_number
 from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
-from engine.store import LaneStatus, Store, claim_row
+from engine.store import CloseReason, LaneStatus, Store, claim_row
 from tests.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
 
@@ -126,7 +126,7 @@ class TestLane:
         with pytest.raises(RecoveringError):
             await lane.claim({packet: ["ada"]})
         with pytest.raises(RecoveringError):
-            await lane.close(packet, PacketState.RETRACTED)
+            await lane.close(packet, CloseReason.RETRACTED)
         with pytest.raises(RecoveringError):
             await lane.open([5])
         assert await lane.everything() == before
@@ -142,7 +142,7 @@ class TestLane:
     async def test_a_lane_this_process_does_not_know_is_never_asked(self, lane: Lane) -> None:
         packet = await lane.open([5])
         with pytest.raises(RecoveringError):
-            await Store(lane.client, {}).close(packet, PacketState.RETRACTED)
+            await Store(lane.client, {}).close(packet, CloseReason.RETRACTED)
 
     async def test_the_clock_is_rediss(self, lane: Lane) -> None:
         seconds, microseconds = await command(lane.client, "TIME")
@@ -153,7 +153,13 @@ class TestLane:
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "open": lambda store: store.open(chunk_of([5], packet_id=new_packet_number(LANE)), not_after_ms=FAR_FUTURE_MS),
     "claim": lambda store: store.claim(LANE, {new_packet_number(LANE): ["ada"]}, backlog_max=1),
-    "close": lambda store: store.close(new_packet_number(LANE), PacketState.EXPIRED),
+    "close": lambda store: store.close(new_packet_number(LANE), CloseReason.EXPIRED),
+    "note_view": lambda store: store.note_view(
+        new_packet_number(LANE), "ada", consents=False, not_after_ms=FAR_FUTURE_MS, named_max=1
+    ),
+    "frozen_version": lambda store: store.frozen_version(LANE),
+    "freeze": lambda store: store.freeze(LANE, 0, 1, ["ada"], []),
+    "recipients": lambda store: store.recipients(new_packet_number(LANE)),
     "now_ms": lambda store: store.now_ms(),
     "due": lambda store: store.due(LANE, 0, 1),
     "lane_status": lambda store: store.lane_status(LANE),

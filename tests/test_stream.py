@@ -7,8 +7,7 @@ import pytest
 from engine import keys
 from engine.clients import command
 from engine.events import ClaimsEvent, OpenedEvent, UnreadableEventError
-from engine.records import PacketState
-from engine.store import LaneStatus
+from engine.store import CloseReason, LaneStatus
 from engine.stream import ended_in
 from tests.lane import EPOCH, LANE, Lane, users
 from tests.waiting import wait_until
@@ -88,7 +87,7 @@ async def test_what_has_ended_is_kept_for_a_while_and_what_has_not_for_ever(lane
 async def test_what_a_dead_persister_left_is_discarded(lane: Lane) -> None:
     exhausted, closed, late = await lane.open([5]), await lane.open([5]), await lane.open([5])
     await lane.claim({exhausted: ["ada"]})
-    await lane.close(closed, PacketState.RETRACTED)
+    await lane.close(closed, CloseReason.RETRACTED)
     checkpoint = await lane.position()
     await lane.claim({late: ["ada"]})
     await lane.stream.discard_applied(LANE, checkpoint, retention_ms=60_000)
@@ -117,5 +116,5 @@ async def test_a_long_stream_is_discarded_page_by_page(lane: Lane) -> None:
 async def test_what_an_event_ends(lane: Lane) -> None:
     exhausted, partly, closed = await lane.open([5]), await lane.open([5, 7]), await lane.open([5])
     await lane.claim({exhausted: ["ada"], partly: ["ada"]})
-    await lane.close(closed, PacketState.RETRACTED)
+    await lane.close(closed, CloseReason.RETRACTED)
     assert [ended_in(event) for event in await lane.events()] == [[], [], [], [int(exhausted)], [int(closed)]]

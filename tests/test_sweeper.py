@@ -30,7 +30,7 @@ async def refunds(engine: Engine) -> dict[str, list[int]]:
 async def test_the_rest_goes_back_to_the_sender(engine: Engine, settings: Settings) -> None:
     async with persisting(settings), sweeping(settings):
         sent = await send(engine, "alice", total_fen=1_000, count=10, ttl_s=1)
-        won = [(await engine.packets.claim(sent.packet_id, user)).amount_fen for user in ("bob", "carol")]
+        won = [(await engine.claims.claim(sent.packet_id, user)).amount_fen for user in ("bob", "carol")]
         await settled(engine, sent.packet_id)
         await caught_up(engine)
     assert await refunds(engine) == {sent.packet_id: [1_000 - sum(won)]}
@@ -51,7 +51,7 @@ async def test_several_sweepers_over_hundreds_of_packets_give_each_back_once(
             sender = senders[number % 5]
             sent = await send(engine, sender, total_fen=500, count=5)
             users = [f"user{user}" for user in range(chance.randrange(6))]
-            results = await asyncio.gather(*(engine.packets.claim(sent.packet_id, user) for user in users))
+            results = await asyncio.gather(*(engine.claims.claim(sent.packet_id, user) for user in users))
             left[sent.packet_id] = 500 - sum(result.amount_fen for result in results)
             back[sender] += left[sent.packet_id]
         await let_time_run_out(engine, *left)
@@ -70,15 +70,15 @@ async def test_several_sweepers_over_hundreds_of_packets_give_each_back_once(
 
 async def test_a_claim_after_the_time_never_wins_though_no_sweeper_came(engine: Engine) -> None:
     sent = await send(engine, count=5)
-    first = await engine.packets.claim(sent.packet_id, "bob")
+    first = await engine.claims.claim(sent.packet_id, "bob")
     await let_time_run_out(engine, sent.packet_id)
-    late = await asyncio.gather(*(engine.packets.claim(sent.packet_id, f"late{number}") for number in range(20)))
+    late = await asyncio.gather(*(engine.claims.claim(sent.packet_id, f"late{number}") for number in range(20)))
     assert set(late) == {ClaimResult(Outcome.EXPIRED, 0)}
-    assert await engine.packets.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
+    assert await engine.claims.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
     for lane in engine.lanes:
-        await sweep_lane(engine.store, lane, 10)
-    assert await engine.packets.claim(sent.packet_id, "late0") == ClaimResult(Outcome.EXPIRED, 0)
-    assert await engine.packets.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
+        await sweep_lane(engine.store, lane, 10, 1_000_000)
+    assert await engine.claims.claim(sent.packet_id, "late0") == ClaimResult(Outcome.EXPIRED, 0)
+    assert await engine.claims.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
 
 
 async def test_claims_and_the_sweeper_at_once_share_out_the_whole(engine: Engine, settings: Settings) -> None:
@@ -87,7 +87,7 @@ async def test_claims_and_the_sweeper_at_once_share_out_the_whole(engine: Engine
     async with persisting(settings), sweeping(changed(settings, sweep_interval_s=0.001)):
         for number in range(30):
             sent = await send(engine, total_fen=1_000, count=50)
-            asked = [engine.packets.claim(sent.packet_id, f"user{user}") for user in range(20)]
+            asked = [engine.claims.claim(sent.packet_id, f"user{user}") for user in range(20)]
             before = asyncio.gather(*asked[: number % 20 + 1])
             ending = asyncio.ensure_future(let_time_run_out(engine, sent.packet_id))
             after = asyncio.gather(*asked[number % 20 + 1 :])
@@ -101,9 +101,9 @@ async def test_claims_and_the_sweeper_at_once_share_out_the_whole(engine: Engine
 
 async def test_what_is_claimed_to_the_last_share_has_nothing_to_give_back(engine: Engine, settings: Settings) -> None:
     sent = await send(engine, count=2)
-    await asyncio.gather(*(engine.packets.claim(sent.packet_id, user) for user in ("bob", "carol")))
+    await asyncio.gather(*(engine.claims.claim(sent.packet_id, user) for user in ("bob", "carol")))
     await let_time_run_out(engine, sent.packet_id)
-    assert [await sweep_lane(engine.store, lane, 10) for lane in engine.lanes] == [0, 0]
+    assert [await sweep_lane(engine.store, lane, 10, 1_000_000) for lane in engine.lanes] == [0, 0]
     async with persisting(settings), sweeping(settings):
         await settled(engine, sent.packet_id)
         await caught_up(engine)
@@ -116,8 +116,8 @@ async def test_what_is_not_due_stays_and_what_is_due_is_closed_within_the_bound(
         due = [(await send(engine)).packet_id for _ in range(7)]
         young = await send(engine)
         await let_time_run_out(engine, *due)
-        assert [await sweep_lane(engine.store, 0, 5) for _ in range(3)] == [5, 2, 0]
-        assert (await engine.packets.claim(young.packet_id, "bob")).outcome is Outcome.CLAIMED
+        assert [await sweep_lane(engine.store, 0, 5, 1_000_000) for _ in range(3)] == [5, 2, 0]
+        assert (await engine.claims.claim(young.packet_id, "bob")).outcome is Outcome.CLAIMED
         assert await engine.store.states(due) == ["expired"] * 7
 
 

@@ -29,7 +29,7 @@ from tests.waiting import wait_until
 
 async def claim(engine: Engine, packet_id: str, *users: str) -> None:
     for user in users:
-        await engine.packets.claim(packet_id, user)
+        await engine.claims.claim(packet_id, user)
 
 
 async def all_claims(engine: Engine, packet_id: str, limit: int) -> list[ClaimRow]:
@@ -202,7 +202,7 @@ async def test_records_of_what_was_sent_and_received(engine: Engine, settings: S
         others = [await send(engine, "eve", total_fen=100, count=2)]
         won = {}
         for packet in sent + others:
-            won[packet.packet_id] = (await engine.packets.claim(packet.packet_id, "bob")).amount_fen
+            won[packet.packet_id] = (await engine.claims.claim(packet.packet_id, "bob")).amount_fen
             await caught_up(engine)  # so that they come into the ledger in this order
         await claim(engine, sent[0].packet_id, "carol")
         await caught_up(engine)

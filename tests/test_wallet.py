@@ -58,8 +58,8 @@ async def test_movements_are_told_from_the_wallets_side_newest_first(engine: Eng
     async with persisting(settings):
         mine = await send(engine, "alice", total_fen=500, count=2)
         theirs = await send(engine, "bob", total_fen=300, count=1)
-        won = [await engine.packets.claim(packet.packet_id, "alice") for packet in (mine, theirs)]
-        await engine.packets.claim(mine.packet_id, "bob")
+        won = [await engine.claims.claim(packet.packet_id, "alice") for packet in (mine, theirs)]
+        await engine.claims.claim(mine.packet_id, "bob")
         await caught_up(engine)
     moved = await all_transfers(engine, "alice", limit=10)
     assert [(transfer.kind, transfer.amount_fen, transfer.packet_id) for transfer in moved[-2:]] == [

@@ -53,7 +53,7 @@ SELECT transfer_id, transfers.kind::text, from_account, to_account, amount_fen, 
     accounts.hash AS head
 FROM (
     SELECT * FROM transfers
-    WHERE kind IN ('deposit', 'send', 'write_off') AND transfer_id > (SELECT transfer_id FROM chained_after)
+    WHERE kind NOT IN ('claim', 'refund') AND transfer_id > (SELECT transfer_id FROM chained_after)
 ) AS transfers
 FULL JOIN transfer_hashes USING (transfer_id)
 LEFT JOIN accounts ON account_id = from_account
@@ -62,7 +62,7 @@ ORDER BY from_account NULLS FIRST, transfer_id
 -- heads_alone --
 -- Accounts that say they have paid something, and of which no such transfer is left.
 SELECT account_id FROM accounts WHERE hash IS NOT NULL AND NOT EXISTS (
-    SELECT FROM transfers WHERE from_account = account_id AND kind IN ('deposit', 'send', 'write_off')
+    SELECT FROM transfers WHERE from_account = account_id AND kind NOT IN ('claim', 'refund')
 ) ORDER BY account_id
 
 -- last_of_bank --

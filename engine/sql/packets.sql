@@ -5,13 +5,14 @@ WITH paid AS (
     UPDATE accounts SET balance_fen = balance_fen - $3::bigint,
         hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'send', account_id, $1::bigint, $3::bigint, $12::bigint), 'UTF8'))
     WHERE kind = 'wallet' AND owner = $2 AND balance_fen >= $3::bigint
+        AND NOT frozen AND (sending_frozen_until_ms IS NULL OR sending_frozen_until_ms <= $12::bigint)
     RETURNING account_id, hash
 ), custody AS (
     INSERT INTO accounts (account_id, kind, balance_fen) SELECT $1::bigint, 'custody', $3::bigint FROM paid
 ), packet AS (
     INSERT INTO packets (packet_id, sender, total_fen, count, split, min_fen, max_fen, greeting, recipients, seed,
-        commitment, created_at_ms, expires_at_ms, ack)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM paid
+        commitment, created_at_ms, expires_at_ms, ack, purpose, label, arrives_at_ms)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17 FROM paid
 ), transfer AS (
     INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
     SELECT 'send', account_id, $1, $3, $12 FROM paid
@@ -20,20 +21,14 @@ WITH paid AS (
 INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM transfer, paid
 RETURNING transfer_id
 
--- packet --
-SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, ack, seed, commitment,
-    created_at_ms, expires_at_ms, state::text, remaining_count, remaining_fen, settled_at_ms
-FROM packets WHERE packet_id = $1
+-- why_not_paid --
+-- Whether it was for want of money, or because the sender is frozen.
+SELECT frozen OR coalesce(sending_frozen_until_ms > $2, FALSE) FROM accounts WHERE kind = 'wallet' AND owner = $1
 
--- claims_of --
--- For each packet and user, in the order asked: the packet's state (null: unknown), whether it is for others, and the
--- amount of the user's share (null: none).
-SELECT packets.state::text, recipients <> '{}' AND user_id <> ALL (recipients) AS for_others, amount_fen
-FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked (packet_id, user_id, place)
-LEFT JOIN packets USING (packet_id)
-LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
-LEFT JOIN transfers ON transfers.kind = 'claim' AND from_account = packet_id AND to_account = account_id
-ORDER BY place
+-- packet --
+SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, ack, purpose, label, seed,
+    commitment, created_at_ms, arrives_at_ms, expires_at_ms, state::text, remaining_count, remaining_fen, settled_at_ms
+FROM packets WHERE packet_id = $1
 
 -- claims --
 SELECT owner AS user_id, amount_fen, slot, at_ms AS claimed_at_ms

@@ -1,7 +1,7 @@
 -- Packets that nobody is opening: those whose sending should long have done it, and those too large for a sending.
 
 -- funded --
-SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, ack, expires_at_ms
+SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, ack, arrives_at_ms, expires_at_ms
 FROM packets
 WHERE state = 'funded' AND packet_id > $1
     AND (count > $3 OR created_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000) - $2::double precision * 1000)

@@ -17,8 +17,17 @@ SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000), packets =
 WHERE recovery_id = $1
 
 -- open_packets --
-SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, expires_at_ms, ack
+SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, arrives_at_ms, expires_at_ms, ack
 FROM packets WHERE state = 'open' AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
+
+-- frozen --
+-- Who may not claim.
+SELECT user_id FROM freeze_changes
+GROUP BY user_id HAVING (array_agg(is_frozen ORDER BY change_id DESC))[1]
+ORDER BY user_id
+
+-- frozen_version --
+SELECT coalesce(max(change_id), 0) FROM freeze_changes
 
 -- claims --
 -- Who has which share of these packets. Claims in quarantine count as given, whatever became of them: somebody was told

@@ -1,0 +1,95 @@
+"""Packets and claims."""
+
+from api import packets, plain_claims
+from api.auth import ANY_TOKEN, Access
+from api.dispatch import Operation
+from api.payloads import (
+    ClaimAnswer,
+    ClaimBody,
+    ClaimsAnswer,
+    ClaimsBody,
+    PacketBody,
+    PageQuery,
+    PreviewAnswer,
+    SentAnswer,
+)
+from engine.proof import Proof
+from engine.records import ClaimsPage, PacketView
+
+ROUTES = (
+    Operation(
+        method="POST",
+        path="/v1/packets/{packet_id}/claims",
+        endpoint=packets.claim,
+        summary="Claim a share. Losing is a normal answer; a repeat gives already_claimed with the original amount.",
+        access=Access(("claim", "act"), for_user=True),
+        body=ClaimBody,
+        body_required=False,
+        is_claim=True,
+        answer=ClaimAnswer,
+        problems=(403, 404, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}/claims",
+        endpoint=packets.list_claims,
+        summary="The claims of a packet, in the order of their slots.",
+        access=ANY_TOKEN,
+        query=PageQuery,
+        answer=ClaimsPage,
+        problems=(404, 503),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/claims",
+        endpoint=packets.claim_many,
+        summary="Claim for many users at once. Results are in the order of the claims.",
+        access=Access(("act",)),
+        body=ClaimsBody,
+        plain_body=plain_claims.read,
+        large_body=True,
+        answer=ClaimsAnswer,
+        problems=(503,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packets",
+        endpoint=packets.send_packet,
+        summary="Send a packet: it is paid from the sender's wallet and open to claims.",
+        access=Access(("send", "act"), for_user=True),
+        body=PacketBody,
+        large_body=True,
+        moves_money=True,
+        answer=SentAnswer,
+        status=201,
+        problems=(409, 503),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packets/preview",
+        endpoint=packets.preview_packet,
+        summary="A sample split of a packet's terms. Nothing is stored.",
+        access=Access(("send", "act")),
+        body=PacketBody,
+        large_body=True,
+        answer=PreviewAnswer,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}",
+        endpoint=packets.get_packet,
+        summary="A packet: its state, terms, counts, and the luckiest once all shares are gone.",
+        access=ANY_TOKEN,
+        answer=PacketView,
+        problems=(404, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}/proof",
+        endpoint=packets.get_proof,
+        summary="A settled packet's seed, terms and shares; `hongbao verify` needs nothing else.",
+        access=ANY_TOKEN,
+        answer=Proof,
+        problems=(404, 409, 503),
+    ),
+)

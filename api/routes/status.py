@@ -1,0 +1,41 @@
+"""How the process is, and this document."""
+
+from api import status
+from api.dispatch import Operation
+from api.payloads import StatusAnswer
+
+ROUTES = (
+    Operation(
+        method="GET",
+        path="/livez",
+        endpoint=status.livez,
+        summary="The process answers.",
+        access=None,
+        answer=StatusAnswer,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        endpoint=status.readyz,
+        summary="The process can do its work; 503 tells why not.",
+        access=None,
+        answer=StatusAnswer,
+        problems=(503,),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        endpoint=status.show_metrics,
+        summary="Prometheus metrics of all processes.",
+        access=None,
+        answer=None,
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        endpoint=status.show_openapi,
+        summary="This document.",
+        access=None,
+        answer=dict,
+    ),
+)

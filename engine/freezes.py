@@ -1,0 +1,143 @@
+"""Frozen accounts: who may not send, claim, transfer or withdraw, since when, by whom and why.
+
+The ledger decides. What stands in the wallet's row stops whoever pays, because they lock that row; claims are stopped
+by claim.lua, which looks at a set in its lane. The set follows the ledger's list of changes: at once when a freeze is
+made, and within half a second from everywhere (``follow``), so also after Redis was set back.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import structlog
+
+from engine import metrics
+from engine.clients import DATABASE_ERRORS, Connection, ledger_errors
+from engine.errors import HongbaoError, UnavailableError
+from engine.money import lock_wallet, now_ms
+from engine.pause import stopped_within
+from engine.queries import load
+from engine.records import Freeze, FreezeScope
+from engine.store import Store
+
+LOG = structlog.get_logger()
+SQL = load("freezes")
+LISTED_MAX = 100
+_FOLLOW_S = 0.5
+_CHANGES_A_CALL_MAX = 1_000
+_RUN_OUT_MAX = 500
+
+
+class Freezes:
+    """Use cases over freezes; each raises UnavailableError when Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, lanes: Sequence[int]) -> None:
+        self._pool, self._store, self._lanes = pool, store, lanes
+
+    async def freeze(
+        self, user_id: str, *, reason: str, frozen_by: str, scope: FreezeScope = FreezeScope.ACCOUNT
+    ) -> bool:
+        """Freeze; whether Redis knows in every lane. If not, it will once it answers."""
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await freeze_in(connection, user_id, reason=reason, frozen_by=frozen_by, scope=scope)
+        return await self.spread()
+
+    async def lift(
+        self, user_id: str, *, reason: str, lifted_by: str, scope: FreezeScope = FreezeScope.ACCOUNT
+    ) -> bool:
+        """Lift every freeze of a scope that holds; as ``freeze``."""
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await lift_in(connection, user_id, reason=reason, lifted_by=lifted_by, scope=scope)
+        return await self.spread()
+
+    async def of(self, user_id: str) -> list[Freeze]:
+        """The user's last freezes, newest first."""
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["of_user"], user_id, LISTED_MAX)
+        return [Freeze(**row) for row in rows]
+
+    async def spread(self) -> bool:
+        """Bring every lane to the ledger's last change; whether that went well."""
+        try:
+            for lane in self._lanes:
+                await follow(self._pool, self._store, lane)
+        except (UnavailableError, *DATABASE_ERRORS) as error:
+            LOG.warning("freezes_not_spread", error=str(error))
+            return False
+        return True
+
+
+async def freeze_in(
+    connection: Connection,
+    user_id: str,
+    *,
+    reason: str,
+    frozen_by: str,
+    scope: FreezeScope = FreezeScope.ACCOUNT,
+    until_ms: int | None = None,
+) -> int:
+    """Freeze inside the caller's transaction; gives the freeze's number. Call ``Freezes.spread`` after the commit."""
+    await connection.execute(SQL["take_turns"])
+    wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
+    freeze_id: int = await connection.fetchval(SQL["add"], user_id, scope, reason, frozen_by, at_ms, until_ms)
+    await _mark(connection, user_id, wallet.account_id, at_ms)
+    return freeze_id
+
+
+async def lift_in(
+    connection: Connection,
+    user_id: str,
+    *,
+    reason: str,
+    lifted_by: str,
+    scope: FreezeScope = FreezeScope.ACCOUNT,
+    freeze_id: int | None = None,
+) -> None:
+    """Lift one freeze, or all of a scope, inside the caller's transaction; as ``freeze_in``."""
+    await connection.execute(SQL["take_turns"])
+    wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
+    await connection.execute(SQL["lift"], user_id, scope, freeze_id, at_ms, lifted_by, reason)
+    await _mark(connection, user_id, wallet.account_id, at_ms)
+
+
+async def _mark(connection: Connection, user_id: str, account_id: int, at_ms: int) -> None:
+    """Bring the wallet's row, and the list that lanes follow, to what holds now."""
+    (row,) = await connection.fetch(SQL["in_force"], user_id, at_ms)
+    frozen, cannot_claim, sending_until_ms = row
+    await connection.execute(SQL["mark"], account_id, frozen, sending_until_ms)
+    if cannot_claim is not bool(await connection.fetchval(SQL["last_change"], user_id)):
+        await connection.execute(SQL["change"], user_id, cannot_claim)
+
+
+async def follow(pool: asyncpg.Pool, store: Store, lane: int) -> None:
+    """Bring one lane to the ledger's last change. Raises UnavailableError (a fenced lane too), asyncpg's errors."""
+    version = await store.frozen_version(lane)
+    while rows := await pool.fetch(SQL["changes"], version, _CHANGES_A_CALL_MAX):
+        last = {row["user_id"]: row["is_frozen"] for row in rows}
+        frozen = [user_id for user_id, is_frozen in last.items() if is_frozen]
+        lifted = [user_id for user_id, is_frozen in last.items() if not is_frozen]
+        version = await store.freeze(lane, version, rows[-1]["change_id"], frozen, lifted)
+
+
+async def follow_freezes(pool: asyncpg.Pool, store: Store, lanes: Sequence[int], stop: asyncio.Event) -> None:
+    """Keep every lane at the ledger's last change, and lift what ran out, until ``stop`` is set."""
+    freezes = Freezes(pool, store, lanes)
+    while not stop.is_set():
+        try:
+            await _lift_run_out(pool)
+            await freezes.spread()
+        except (HongbaoError, *DATABASE_ERRORS) as error:
+            metrics.LOOP_ERRORS.labels("freezes").inc()
+            LOG.error("freezes_error", error=str(error), error_type=type(error).__name__)
+        await stopped_within(stop, _FOLLOW_S)
+
+
+async def _lift_run_out(pool: asyncpg.Pool) -> None:
+    for row in await pool.fetch(SQL["run_out"], _RUN_OUT_MAX):
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["take_turns"])
+            wallet, at_ms = await lock_wallet(connection, row["user_id"]), await now_ms(connection)
+            await connection.execute(SQL["end_run_out"], row["user_id"], at_ms)
+            await _mark(connection, row["user_id"], wallet.account_id, at_ms)
