@@ -6,12 +6,15 @@ import orjson
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_ALWAYS: Headers = (
+_ALWAYS_BUT_POLICY: Headers = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_ALWAYS: Headers = (
+    *_ALWAYS_BUT_POLICY,
     # Should a browser ever take an answer for a page: nothing in it runs, loads or is framed.
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
 )
 JSON: Headers = ((b"content-type", b"application/json"), *_ALWAYS)
 PROBLEM: Headers = ((b"content-type", b"application/problem+json"), *_ALWAYS)
@@ -21,6 +24,8 @@ CSV: Headers = (
     (b"content-disposition", b'attachment; filename="statement.csv"'),
     *_ALWAYS,
 )
+HTML: Headers = ((b"content-type", b"text/html; charset=utf-8"), *_ALWAYS_BUT_POLICY)
+"""Of a page, which brings the content security policy that it was made for."""
 
 
 class Answer(NamedTuple):

@@ -68,7 +68,8 @@ class Call:
     """A request that has been checked: what an endpoint needs and no more.
 
     ``body`` and ``query`` are instances of the operation's models; ``idempotency_key``, ``request_hash`` and
-    ``address``, where it comes from, are empty unless the operation moves money.
+    ``address``, where it comes from, are empty unless the operation moves money; ``accept``, the header, unless it has
+    a page.
     """
 
     front: Front
@@ -79,6 +80,7 @@ class Call:
     idempotency_key: str
     request_hash: bytes
     address: str = ""
+    accept: str = ""
 
     @property
     def engine(self) -> Engine:
@@ -92,7 +94,8 @@ class Operation:
 
     ``plain_body``: a quick reader that gives an equal of ``body``'s model, or None for what the model must look at.
     ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON but of ``media_type``.
-    ``problems``: the statuses it can fail with beyond those that follow from the rest.
+    ``has_page``: its answer may be asked for as an HTML page as well. ``problems``: the statuses it can fail with
+    beyond those that follow from the rest.
     """
 
     method: str
@@ -110,6 +113,7 @@ class Operation:
     query: type[BaseModel] | None = None
     moves_money: bool = False
     is_claim: bool = False
+    has_page: bool = False
     problems: tuple[int, ...] = ()
 
     @property
@@ -207,7 +211,8 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
     if problems:
         raise InvalidFieldsError(problems)
     address = front.limits.address_of(scope) if operation.moves_money else ""
-    return Call(front, path, caller, body, query, key, request_hash, address)
+    accept = headers.get(b"accept", b"").decode("latin-1") if operation.has_page else ""
+    return Call(front, path, caller, body, query, key, request_hash, address, accept)
 
 
 def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:

@@ -111,6 +111,8 @@ def _answer(row: Operation, status: int, references: dict[Any, Any]) -> dict[str
         described["content"] = {row.media_type: {"schema": {"type": "string"}}}
     else:
         described["content"] = {"application/json": {"schema": references[row.answer]}}
+        if row.has_page:
+            described["content"]["text/html"] = {"schema": {"type": "string"}}
     return described
 
 

@@ -135,6 +135,7 @@ KINDS: dict[type[Exception], Kind] = {
     errors.RecoveringError: Kind(503, "The lane is being recovered"),
     errors.OpeningError: Kind(503, "The packet is still being opened"),
     errors.UnconfirmedError: Kind(503, "The claim is not confirmed yet"),
+    errors.NotInLedgerError: Kind(409, "The ledger does not have it"),
 }
 INTERNAL = Kind(500, "Something went wrong on our side")
 _SAME_FOR_ALL: dict[type[Exception], str] = {

@@ -18,6 +18,7 @@ from engine.errors import OperatorError, UnavailableError
 from engine.freezes import Freezes
 from engine.packets import Packets
 from engine.pause import end
+from engine.receipts import Receipts
 from engine.settings import Settings
 from engine.store import Store
 from engine.stream import EventStream
@@ -42,6 +43,7 @@ class Engine:
     packets: Packets
     claims: Claims
     freezes: Freezes
+    receipts: Receipts
     views: Views
     wallets: Wallets
 
@@ -91,6 +93,7 @@ class Engine:
                     packets=Packets(pool, store, settings, acks=acks),
                     claims=claims,
                     freezes=Freezes(pool, store, tuple(lane_epochs)),
+                    receipts=Receipts(pool, store),
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
                 )

@@ -48,6 +48,12 @@ class NotSettledError(HongbaoError):
     code = "not_settled"
 
 
+class NotInLedgerError(HongbaoError):
+    """What was asked for is stated only once the ledger has it, and it has not, or not yet."""
+
+    code = "not_in_ledger"
+
+
 class NotInvitedError(HongbaoError):
     """The packet names its recipients and this user is not one of them."""
 

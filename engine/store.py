@@ -396,6 +396,12 @@ class Store:
             held = dict(zip(held[::2], held[1::2], strict=True))
         return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)
 
+    async def claim_of(self, packet_id: str, user_id: str) -> ClaimRow | None:
+        """The share a user has of a packet, as far as Redis holds it."""
+        with redis_errors():
+            value = await command(self._client, "HGET", keys.claims(packet_id), user_id)
+        return None if value is None else claim_row(user_id.encode(), value)
+
     async def held(self, packet_ids: Sequence[str]) -> list[Held | None]:
         """What Redis holds of packets of one lane, all at one moment; None as for ``counts``.
 

@@ -10,6 +10,7 @@ from api.routes import ROUTES
 from engine.settings import Settings
 from engine.tokens import SCOPES
 from tests.front import Client, Json, new_key, open_front
+from tests.paths import path_of
 
 GUARDED = [row for row in ROUTES if row.access is not None]
 BODIES: dict[str, Json] = {
@@ -30,7 +31,7 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
 
 async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str = "") -> httpx.Response:
     """A proper request for alice's things."""
-    path = row.path.format(packet_id=packet_id or f"10000{'0' * 14}", user_id="alice")
+    path = path_of(row, packet_id or f"10000{'0' * 14}")
     query = {"role": "sent"} if row.name == "list_packets" else None
     body = BODIES.get(row.name)
     return await client.http.request(row.method, path, params=query, json=body, headers=new_key() | headers)

@@ -12,6 +12,7 @@ from engine.settings import Settings
 from engine.tokens import SCOPES, issue
 from tests.access_table import DOCUMENT, HOUR_S, Cell, Row, rows, wrong_tokens
 from tests.front import Client, Json, new_key, open_front
+from tests.paths import path_of
 
 BODIES: dict[str, Json] = {
     "send_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
@@ -21,6 +22,8 @@ BODIES: dict[str, Json] = {
     "deposit": {"amount_fen": 1},
 }
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
+
+CONFLICTS = {"get_proof": "not_settled", "get_receipt": "not_settled"}
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def speaking(client: Client, cell: Cell) -> dict[str, str]:
 
 async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str) -> httpx.Response:
     """A proper request for alice's things."""
-    path = row.path.format(packet_id=packet_id, user_id="alice")
+    path = path_of(row, packet_id)
     query = {"role": "sent"} if row.name == "list_packets" else None
     return await client.http.request(
         row.method, path, params=query, json=BODIES.get(row.name), headers=new_key() | headers
@@ -85,8 +88,8 @@ async def test_each_cell_is_what_is_answered(client: Client, operation: Operatio
 
 
 def code_of(cell: Cell) -> str:
-    if cell.status == 409 and cell.operation == "get_proof":
-        return "not_settled"
+    if cell.status == 409 and cell.operation in CONFLICTS:
+        return CONFLICTS[cell.operation]
     return CODES.get(cell.status, code_of_403(cell))
 
 

@@ -11,6 +11,7 @@ from api.payloads import BATCH_CLAIMS_MAX, FEN_MAX, PAGE_MAX, PageQuery
 from api.routes import ROUTES
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front
+from tests.paths import path_of
 
 PACKET: Json = {"total_fen": 1_000, "count": 10, "split": "lucky"}
 UNKNOWN = f"10000{'0' * 14}"
@@ -159,7 +160,7 @@ async def test_a_claim_with_something_in_its_body_is_told_so(client: Client) -> 
 
 @pytest.mark.parametrize("row", [row for row in ROUTES if row.body is not None], ids=lambda row: row.name)
 async def test_a_body_that_cannot_be_read_is_told_why(client: Client, row: Operation) -> None:
-    path = row.path.format(packet_id=UNKNOWN, user_id="alice")
+    path = path_of(row, UNKNOWN)
     for body, why in NOT_JSON.items():
         answer = await client.http.post(path, content=body, headers=new_key())
         assert_problem(answer, 400, "malformed", "body")
@@ -182,7 +183,7 @@ async def test_a_body_that_cannot_be_read_is_told_why(client: Client, row: Opera
 
 @pytest.mark.parametrize("row", [row for row in ROUTES if row.body is not None], ids=lambda row: row.name)
 async def test_a_body_that_is_too_large_is_refused(client: Client, row: Operation) -> None:
-    path = row.path.format(packet_id=UNKNOWN, user_id="alice")
+    path = path_of(row, UNKNOWN)
     megabyte = json.dumps({"greeting": "x" * 1_000_000}).encode()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -200,7 +201,7 @@ async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operati
     if "{user_id}" in row.path:
         for user in IN_A_PATH:
             answer = await client.http.request(
-                row.method, row.path.format(user_id=user) + query, json=body, headers=new_key()
+                row.method, path_of(row, UNKNOWN, user) + query, json=body, headers=new_key()
             )
             assert_problem(answer, 422, "invalid_fields", "user_id")
         return
@@ -216,7 +217,7 @@ async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operati
         f"{UNKNOWN}%0A",
     )
     for number in (*numbers, "１" * 19, "%D9%A1%D9%A0" + "0" * 17, *IN_A_PATH):
-        answer = await client.http.request(row.method, row.path.format(packet_id=number) + query, json=body)
+        answer = await client.http.request(row.method, path_of(row, number) + query, json=body)
         assert_problem(answer, 404, "unknown_packet", "packet_id")
 
 
@@ -227,7 +228,7 @@ PAGED = [row for row in ROUTES if row.query is not None and issubclass(row.query
 async def test_a_bad_query_is_named(client: Client, row: Operation) -> None:
     assert (await post(client, DEPOSITS, {"amount_fen": 1_000})).status_code == 201
     packet_id = (await post(client, "/v1/packets", PACKET)).json()["packet_id"]
-    path = row.path.format(packet_id=packet_id, user_id="alice")
+    path = path_of(row, packet_id)
     role = {"role": "sent"} if row.name == "list_packets" else {}
     limits = ("0", "-1", str(PAGE_MAX + 1), "x", "1.0", "1e2", "1_0", " 1", "", "١", "9" * 400, "%00", "NaN")
     cases = [({"limit": limit}, "limit") for limit in limits]
@@ -282,7 +283,7 @@ async def test_moving_money_needs_a_key(client: Client, path: str, body: Json) -
 
 @pytest.mark.parametrize("row", [row for row in ROUTES if row.access is not None], ids=lambda row: row.name)
 async def test_the_user_a_backend_speaks_for_must_be_one(client: Client, row: Operation) -> None:
-    path = row.path.format(packet_id=UNKNOWN, user_id="alice")
+    path = path_of(row, UNKNOWN)
     for user in BAD_USERS:
         headers = new_key() | {"x-user-id": user.encode()}
         answer = await client.http.request(row.method, path, headers=headers)  # type: ignore[arg-type]

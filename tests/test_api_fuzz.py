@@ -18,6 +18,7 @@ from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Opened, Reply, ask_long, open_app
 from tests.front import Json
 from tests.mutation import Mutator
+from tests.paths import path_of
 from tests.scenes import caught_up, fund, persisting, send
 
 POSTS = tuple(row for row in ROUTES if row.body is not None)
@@ -72,7 +73,7 @@ async def fuzz(opened: Opened, mutator: Mutator, inputs: int, token: str) -> Cou
             (b"idempotency-key", mutator.choice((b"the-same", uuid4().hex.encode(), uuid4().hex.encode()))),
             (b"content-length", b"%d" % len(body)),
         )
-        path = row.path.format(packet_id=packet_id, user_id="alice")
+        path = path_of(row, packet_id)
         reply = await ask_long(opened.app, Asked(path=path, headers=headers, chunks=mutator.pieces(body)))
         assert_documented(row, body, reply)
         assert reply is not None

@@ -10,6 +10,7 @@ from api.dispatch import Operation
 from api.routes import ROUTES
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, serving
+from tests.paths import path_of
 
 ALWAYS = {
     "cache-control": "no-store",
@@ -53,7 +54,7 @@ async def test_every_answer_carries_them(client: Client) -> None:
     packet_id = await client.send("alice")
     everyone = client.as_backend("alice", "admin")
     for row in ROUTES:
-        path = row.path.format(packet_id=packet_id, user_id="alice")
+        path = path_of(row, packet_id)
         for headers in ({}, everyone, everyone | new_key(), {"authorization": "Bearer x"}):
             assert_carries_all(await client.http.request(row.method, path, headers=headers))
             assert_carries_all(await client.http.request("DELETE", path, headers=headers))
@@ -83,7 +84,8 @@ async def test_so_does_what_is_answered_to_no_request_at_all(client: Client) -> 
 
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.name)
 async def test_what_a_client_sends_comes_back_in_json_only(client: Client, row: Operation) -> None:
-    path = row.path.format(packet_id=MARK.replace("/", "%2F"), user_id=MARK.replace("/", "%2F"))
+    mark = MARK.replace("/", "%2F")
+    path = path_of(row, mark, mark, mark)
     body = {MARK: MARK, "greeting": MARK, "recipients": [MARK], "claims": [{"packet_id": MARK, "user_id": MARK}]}
     everyone = client.as_backend("alice", "admin")
     for headers in (

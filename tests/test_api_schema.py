@@ -70,7 +70,8 @@ async def test_every_answer_is_as_documented(
     scopes = SCOPES[name]
     async with serving(settings) as (client, _):
         await client.deposit("alice", 1_000_000)
-        parameters = {"path.packet_id": await client.send("alice", count=100), "path.user_id": "alice"}
+        packet_id = await client.send("alice", count=100)
+        parameters = {"path.packet_id": packet_id, "path.number": packet_id, "path.user_id": "alice"}
         if "act" in scopes:
             parameters["header.X-User-Id"] = "alice"
         token = client.as_user("alice", *scopes)["authorization"].removeprefix("Bearer ") if scopes else ""

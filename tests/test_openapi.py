@@ -118,6 +118,7 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", f"/v1/packets/{packet_id}", bob, None, 200),
         ("GET", f"/v1/packets/{packet_id}/claims", bob, None, 200),
         ("GET", f"/v1/packets/{packet_id}/proof", bob, None, 409),
+        ("GET", f"/v1/transactions/{packet_id}/receipt", alice, None, 409),
         ("POST", "/v1/claims", backend, claims, 200),
         ("POST", "/v1/wallets/alice/deposits", root, {"amount_fen": 5}, 201),
         ("GET", "/v1/wallets/alice", alice, None, 200),

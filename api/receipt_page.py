@@ -1,0 +1,74 @@
+"""A receipt as a page to print: in Chinese and English, amounts in yuan, nothing loaded from anywhere."""
+
+import base64
+import hashlib
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from engine.china_time import CHINA
+from engine.receipts import Receipt, ReceiptFacts
+from engine.statement import yuan
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("api"), autoescape=True, undefined=StrictUndefined, auto_reload=False, cache_size=8
+)
+_STYLE = Markup(_TEMPLATES.get_template("receipt.css").render())  # noqa: S704  # a file of ours, without a value in it
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'sha256-"
+    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    + "'; frame-ancestors 'none'"
+)
+"""Nothing but the page's own style is used, whatever else should ever get into it."""
+_KINDS = {"send": "支付 paid", "claim": "领取 claimed", "refund": "退回 returned", "write_off": "核销 written off"}
+_STATES = {"exhausted": "已领完 all claimed", "expired": "已过期 expired", "retracted": "已撤回 taken back"}
+_PURPOSES = {"packet": "红包 red packet", "transfer": "转账 transfer"}
+_AMOUNTS = (
+    ("paid_fen", "支付金额(元)", "Paid (CNY)"),
+    ("claimed_fen", "已领取(元)", "Claimed (CNY)"),
+    ("returned_fen", "已退回(元)", "Returned (CNY)"),
+    ("written_off_fen", "已核销(元)", "Written off (CNY)"),
+    ("received_fen", "收款金额(元)", "Received (CNY)"),
+)
+
+
+def page_of(receipt: Receipt) -> bytes:
+    """The page, in UTF-8. All that comes from users is escaped."""
+    facts = receipt.facts
+    transfers = [
+        (moved.transfer_id, _KINDS.get(moved.kind, moved.kind), yuan(moved.amount_fen), _time(moved.at_ms))
+        for moved in facts.transfers
+    ]
+    template = _TEMPLATES.get_template("receipt.html")
+    page = template.render(style=_STYLE, facts=facts, rows=_rows(facts), transfers=transfers, hash=receipt.hash)
+    return page.encode()
+
+
+def _rows(facts: ReceiptFacts) -> list[tuple[str, str, str]]:
+    """Label, label in English, value."""
+    is_senders = facts.role == "sent"
+    rows = [
+        ("交易单号", "Transaction number", facts.number),
+        ("业务类型", "Type", _PURPOSES[facts.purpose]),
+        ("付款方", "Payer", facts.sender),
+        ("收款方", "Payee", facts.recipient),
+        ("祝福语", "Greeting", facts.greeting or None),
+        ("支付时间", "Paid at", _time(facts.at_ms) if is_senders else None),
+        ("到账时间", "Received at", None if is_senders else _time(facts.at_ms)),
+        *((chinese, english, _yuan(getattr(facts, name))) for name, chinese, english in _AMOUNTS),
+        ("领取份数", "Shares claimed", f"{facts.claimed_count} / {facts.count}" if is_senders else None),
+        ("状态", "State", facts.state and _STATES.get(facts.state, facts.state)),
+        ("结束时间", "Ended at", facts.ended_at_ms and _time(facts.ended_at_ms)),
+        ("结清时间", "Settled at", facts.settled_at_ms and _time(facts.settled_at_ms)),
+    ]
+    return [(chinese, english, value) for chinese, english, value in rows if isinstance(value, str)]
+
+
+def _yuan(amount_fen: int | None) -> str | None:
+    return None if amount_fen is None else yuan(amount_fen)
+
+
+def _time(at_ms: int) -> str:
+    """China's time, to the second."""
+    return f"{datetime.fromtimestamp(at_ms // 1000, CHINA):%Y-%m-%d %H:%M:%S} +08:00"
