@@ -93,7 +93,7 @@ class Limits:
     def address_of(self, scope: Scope) -> str:
         """Where a request comes from: the peer, or what a trusted proxy says."""
         peer = scope.get("client") or ("", 0)
-        return self._addresses.of(peer[0], scope["headers"])
+        return self._addresses.whole(peer[0], scope["headers"])
 
     def answer_when_full(self, in_flight: int, target: bytes) -> Answer | None:
         """The refusal of a request beside which ``in_flight`` others are being answered, None if it may come in."""

@@ -34,7 +34,11 @@ _OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in
 async def send_packet(call: Call) -> Answer:
     """Pay for a packet and open it."""
     sent = await call.engine.packets.send(
-        call.caller.user, _terms(call), idempotency_key=call.idempotency_key, request_hash=call.request_hash
+        call.caller.user,
+        _terms(call),
+        address=call.address,
+        idempotency_key=call.idempotency_key,
+        request_hash=call.request_hash,
     )
     answer = {
         "packet_id": sent.packet_id,
@@ -139,7 +143,10 @@ def _terms(call: Call) -> Terms:
         settings=call.front.settings,
         total_fen=body.total_fen,
         count=body.count,
-        split=SplitKind(body.split),
+        split=SplitKind.EQUAL if body.split == "exclusive" else SplitKind(body.split),
+        is_exclusive=body.split == "exclusive",
+        is_timed=body.timed,
+        label=body.label,
         min_fen=body.min_fen,
         max_fen=body.max_fen,
         ttl_s=body.ttl_s,

@@ -115,16 +115,32 @@ KINDS: dict[type[Exception], Kind] = {
     errors.NotInvitedError: Kind(403, "The packet is for others"),
     errors.NotArrivedError: Kind(409, "The transfer has not arrived"),
     errors.FrozenError: Kind(403, "The account is frozen"),
+    errors.WrongPaymentPasswordError: Kind(403, "The payment password is wrong"),
+    errors.NotSenderError: Kind(403, "Only its sender may do that"),
+    errors.TransferEndedError: Kind(409, "The transfer has ended", "transfer_id"),
+    errors.NotCancellableError: Kind(409, "The transfer cannot be cancelled any more", "transfer_id"),
+    errors.NotRetractableError: Kind(409, "The packet cannot be taken back any more", "packet_id"),
+    errors.ConsentRequiredError: Kind(409, "Who has seen the packet must consent", "packet_id"),
+    errors.ConfirmationRequiredError: Kind(409, "A large packet is taken back by confirming it", "confirm"),
+    errors.NotViewedError: Kind(409, "There is nothing to consent to", "packet_id"),
+    errors.TooManyChangesError: Kind(409, "It was changed too often", "arrives_after_s"),
+    errors.AddressNotAllowedError: Kind(403, "The account does not send from this address"),
     UnknownRouteError: Kind(404, "Nothing lives at this path"),
     errors.UnknownPacketError: Kind(404, "No such packet", "packet_id"),
+    errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
     WrongMethodError: Kind(405, "The path does not take this method"),
     SlowBodyError: Kind(408, "The body came too slowly", "body"),
     errors.InsufficientFundsError: Kind(409, "The wallet holds too little", "total_fen"),
+    errors.AmountTooLargeError: Kind(409, "The wallet holds too little", "amount_fen"),
+    errors.NoPaymentPasswordError: Kind(409, "No payment password is set"),
+    errors.LimitExceededError: Kind(409, "More than a limit lets through"),
     errors.NotSettledError: Kind(409, "The packet is not settled yet", "packet_id"),
+    errors.NotInLedgerError: Kind(409, "The ledger does not have it"),
     errors.IdempotencyInFlightError: Kind(409, "The first request with this key is still at work", "Idempotency-Key"),
     TooLargeError: Kind(413, "The body is too large", "body"),
     UnsupportedMediaTypeError: Kind(415, "The body must be JSON", "Content-Type"),
     InvalidFieldsError: Kind(422, "Some fields are not valid"),
+    errors.PaymentPasswordLockedError: Kind(423, "The payment password is locked"),
     errors.IdempotencyKeyReusedError: Kind(422, "The key was used with another body", "Idempotency-Key"),
     HeadTooLargeError: Kind(431, "The request's line and headers are too large"),
     RateLimitedError: Kind(429, "Too many requests"),
@@ -135,7 +151,6 @@ KINDS: dict[type[Exception], Kind] = {
     errors.RecoveringError: Kind(503, "The lane is being recovered"),
     errors.OpeningError: Kind(503, "The packet is still being opened"),
     errors.UnconfirmedError: Kind(503, "The claim is not confirmed yet"),
-    errors.NotInLedgerError: Kind(409, "The ledger does not have it"),
 }
 INTERNAL = Kind(500, "Something went wrong on our side")
 _SAME_FOR_ALL: dict[type[Exception], str] = {
@@ -198,7 +213,14 @@ def _fields(error: HongbaoError, kind: Kind) -> list[FieldProblem]:
 
 
 def _extra(error: HongbaoError) -> dict[str, object]:
-    return {"reasons": error.reasons} if isinstance(error, NotReadyError) else {}
+    match error:
+        case NotReadyError():
+            return {"reasons": error.reasons}
+        case errors.WrongPaymentPasswordError():
+            return {"tries_left": error.tries_left}
+        case errors.PaymentPasswordLockedError():
+            return {"locked_until_ms": error.locked_until_ms}
+    return {}
 
 
 def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
@@ -215,6 +237,6 @@ def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
             (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (error.policy.encode(), error.quota, error.window_s)),
             (b"ratelimit", b'"%b";r=0;t=%d' % (error.policy.encode(), error.retry_after_s)),
         ]
-    if isinstance(error, errors.UnavailableError | NotReadyError):
+    if isinstance(error, errors.UnavailableError | errors.PaymentPasswordLockedError | NotReadyError):
         return [(b"retry-after", str(getattr(error, "retry_after_s", 1)).encode())]
     return []

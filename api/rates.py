@@ -79,13 +79,19 @@ class Addresses:
         self._header = header.lower().encode()
 
     def of(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """The address to count by. ``headers``: names in lower case.
+        """The address to count by. ``headers``: names in lower case."""
+        return _key(self.whole(peer, headers))
+
+    def whole(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        """The address a request comes from; as it is told, where it is none.
 
         Of a chain of addresses the last one that is no trusted proxy: what is before it anybody could have written.
         """
         address = _address(peer)
-        if address is None or not self._proxies or not self._trusts(address):
-            return _key(peer)
+        if address is None:
+            return peer
+        if not self._proxies or not self._trusts(address):
+            return str(address)
         told = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
         for text in reversed(told.split(",")):
             before = _address(text.strip())
@@ -94,7 +100,7 @@ class Addresses:
             address = before
             if not self._trusts(address):
                 break
-        return _key(str(address))
+        return str(address)
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._proxies)

@@ -19,6 +19,8 @@ from engine.process import Process
 from engine.settings import Settings
 
 T = TypeVar("T")
+COUNT_MAX = 1_000_000
+"""Any user may send packets for a crowd."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +62,13 @@ class Stage:
             "HONGBAO_DATA_DIR": str(self.folder / "data"),
             "HONGBAO_AUTH_SECRET": self.secret,
             "HONGBAO_PORT": str(port),
+            "HONGBAO_COUNT_MAX": str(COUNT_MAX),
         }
 
     def settings(self, database: str, **others: object) -> Settings:
         """The same, for what runs inside this process; the environment is not read."""
         defaults = {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
-        given = {"redis_url": self.redis.url, "database_url": self.database_url(database)}
+        given = {"redis_url": self.redis.url, "database_url": self.database_url(database), "count_max": COUNT_MAX}
         return Settings.model_validate({**defaults, **given, "data_dir": self.folder / "data", **others})
 
 

@@ -14,16 +14,21 @@ from engine.batcher import Batcher
 from engine.checkpoints import Checkpoints
 from engine.claims import Claims
 from engine.clients import check_redis, database_pool, ledger_errors, redis_client, redis_connections
+from engine.delays import Delays
 from engine.errors import OperatorError, UnavailableError
 from engine.freezes import Freezes
 from engine.packets import Packets
 from engine.pause import end
+from engine.payment_passwords import PaymentPasswords
 from engine.receipts import Receipts
+from engine.retraction import Retractions
 from engine.settings import Settings
 from engine.store import Store
 from engine.stream import EventStream
+from engine.transfers import Transfers
 from engine.views import Views
 from engine.wallet import Wallets
+from engine.withdrawals import Withdrawals
 
 _OTHER_CONNECTIONS = 8
 _READING_CONNECTIONS = 4
@@ -44,8 +49,13 @@ class Engine:
     claims: Claims
     freezes: Freezes
     receipts: Receipts
+    retractions: Retractions
+    transfers: Transfers
+    delays: Delays
     views: Views
     wallets: Wallets
+    payment_passwords: PaymentPasswords
+    withdrawals: Withdrawals
 
     @classmethod
     @asynccontextmanager
@@ -73,6 +83,8 @@ class Engine:
             lane_epochs: dict[int, str] = {}
             store = Store(redis, lane_epochs, connections, changing)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
+            freezes = Freezes(pool, store)
+            await freezes.spread()  # a lane that was begun just now knows of none
             full_lanes: set[int] = set()
             checkpoints = Checkpoints(settings.database_url)
             acks = Acks(settings, redis, checkpoints)
@@ -80,8 +92,11 @@ class Engine:
             claims = Claims(pool, store, batchers, full_lanes, acks=acks)
             watch = epochs.Watch(pool, store, lane_epochs, claims.finished.forget)
             store.on_fenced = watch.wake
+            payment_passwords = PaymentPasswords(pool, settings)
             watching = asyncio.create_task(watch.run())
             try:
+                packets = Packets(pool, store, settings, acks=acks)
+                delays = Delays(pool, payment_passwords, settings)
                 yield cls(
                     settings=settings,
                     redis=redis,
@@ -90,12 +105,17 @@ class Engine:
                     stream=EventStream(redis),
                     lanes=tuple(lane_epochs),
                     acks=acks,
-                    packets=Packets(pool, store, settings, acks=acks),
+                    packets=packets,
                     claims=claims,
-                    freezes=Freezes(pool, store, tuple(lane_epochs)),
+                    freezes=freezes,
                     receipts=Receipts(pool, store),
+                    retractions=Retractions(pool, store, settings),
+                    transfers=Transfers(pool, store, packets, claims, delays=delays, settings=settings),
+                    delays=delays,
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
+                    payment_passwords=payment_passwords,
+                    withdrawals=Withdrawals(pool, settings, payment_passwords),
                 )
             finally:
                 for batcher in batchers.values():

@@ -66,10 +66,116 @@ class NotArrivedError(HongbaoError):
     code = "not_arrived"
 
 
+class TransferEndedError(HongbaoError):
+    """The transfer was cancelled, or not confirmed in time: its money is its sender's again."""
+
+    code = "transfer_ended"
+
+
+class NotCancellableError(HongbaoError):
+    """It is too late to cancel the transfer, or it has ended."""
+
+    code = "not_cancellable"
+
+
+class NotSenderError(HongbaoError):
+    """Only who sent it may do that."""
+
+    code = "not_sender"
+
+
+class NotRetractableError(HongbaoError):
+    """The packet cannot be taken back any more: claimed, ended, or too late."""
+
+    code = "not_retractable"
+
+
+class ConsentRequiredError(HongbaoError):
+    """Somebody has seen the packet and has not consented to its being taken back."""
+
+    code = "consent_required"
+
+
+class ConfirmationRequiredError(HongbaoError):
+    """So much money is taken back only by somebody who says so twice."""
+
+    code = "confirmation_required"
+
+
+class NotViewedError(HongbaoError):
+    """The user has not seen the packet, so there is nothing to consent to."""
+
+    code = "not_viewed"
+
+
+class TooManyChangesError(HongbaoError):
+    """The choice was changed as often this month as it may be."""
+
+    code = "too_many_changes"
+
+
 class FrozenError(HongbaoError):
     """The account is frozen for what was asked; nothing was done."""
 
     code = "account_frozen"
+
+
+class NoPaymentPasswordError(HongbaoError):
+    """The user has no payment password, so nothing that needs one can be done."""
+
+    code = "no_payment_password"
+
+
+class WrongPaymentPasswordError(HongbaoError):
+    """Not the user's payment password; it was counted. ``tries_left`` until it is locked."""
+
+    code = "wrong_payment_password"
+
+    def __init__(self, tries_left: int) -> None:
+        super().__init__(f"The payment password is wrong; wrong tries left before it is locked: {tries_left}.")
+        self.tries_left = tries_left
+
+
+class PaymentPasswordLockedError(HongbaoError):
+    """Too many wrong tries: until ``locked_until_ms``, in ``retry_after_s``, the right one is refused as well."""
+
+    code = "payment_password_locked"
+
+    def __init__(self, locked_until_ms: int, retry_after_s: int) -> None:
+        super().__init__(f"Too many wrong tries: the payment password is locked for {retry_after_s} s.")
+        self.locked_until_ms, self.retry_after_s = locked_until_ms, retry_after_s
+
+
+class AmountTooLargeError(InsufficientFundsError):
+    """The wallet holds less than the amount and what comes on top of it; nothing was moved."""
+
+
+class PayoutMismatchError(HongbaoError):
+    """The payout provider knows another payout by the reference of one of ours."""
+
+    code = "payout_mismatch"
+
+
+class UnknownWithdrawalError(HongbaoError):
+    """The user has no withdrawal of this number."""
+
+    code = "unknown_withdrawal"
+
+
+class AddressNotAllowedError(HongbaoError):
+    """The account sends from certain networks only, and the request comes from elsewhere; nothing was done."""
+
+    code = "address_not_allowed"
+
+
+class LimitExceededError(HongbaoError):
+    """More than a limit lets through; nothing was done. ``left_fen``: what it would let through now."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, limit: str, limit_fen: int, left_fen: int) -> None:
+        super().__init__(f"The limit {limit} is {limit_fen} fen; {left_fen} fen are left of it.")
+        self.limit, self.limit_fen, self.left_fen = limit, limit_fen, left_fen
 
 
 class IdempotencyKeyReusedError(HongbaoError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from engine import idempotency
+from engine import idempotency, rules, watch
 from engine.acks import Acks
 from engine.clients import Connection, ledger_errors
 from engine.errors import (
@@ -17,6 +17,7 @@ from engine.errors import (
     InvalidFieldsError,
     UnavailableError,
 )
+from engine.freezes import Freezes
 from engine.lanes import lane_of, new_packet_number
 from engine.publisher import Funded, funded_from, open_packet
 from engine.queries import load
@@ -42,12 +43,15 @@ class Packets:
     ) -> None:
         self._pool, self._store, self._settings = pool, store, settings
         self._acks = acks
+        self._freezes = Freezes(pool, store)
 
-    async def send(self, sender: str, terms: Terms, *, idempotency_key: str, request_hash: bytes) -> Sent:
+    async def send(
+        self, sender: str, terms: Terms, *, address: str = "", idempotency_key: str, request_hash: bytes
+    ) -> Sent:
         """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
 
-        Raises InsufficientFundsError, IdempotencyInFlightError, IdempotencyKeyReusedError, and InvalidFieldsError for
-        an ack that Redis is not set for.
+        ``address``: where the request comes from. Raises as ``rules.admit`` does, IdempotencyInFlightError,
+        IdempotencyKeyReusedError, and InvalidFieldsError for an ack that Redis is not set for.
         """
         if self._acks is not None:
             await self._acks.admit(terms.ack)
@@ -60,10 +64,18 @@ class Packets:
                 answer = await idempotency.begin(connection, request)
                 replayed = answer is not None
                 if answer is None:
+                    await self._admit(connection, sender, terms, address, read_at_ms)
                     answer = await self._pay(connection, sender, terms, read_at_ms)
                     await idempotency.keep(connection, request, answer)
+        if not replayed:
+            await watch.freeze_if_large(self._freezes, self._settings, sender, terms.total_fen, what=terms.purpose)
         state = await self._open(answer["packet_id"], read_at_ms, epochs)
         return Sent(**answer, state=state, replayed=replayed)
+
+    async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
+        await rules.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
+        what, total_fen = terms.purpose.value, terms.total_fen
+        await watch.look(connection, self._settings, sender, total_fen, what=what, address=address, at_ms=at_ms)
 
     async def _pay(self, connection: Connection, sender: str, terms: Terms, created_at_ms: int) -> dict[str, Any]:
         seed, expires_at_ms = new_seed(), created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000

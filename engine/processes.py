@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from engine.engine import Engine
 from engine.freezes import follow_freezes
+from engine.paying_out import pay_out
+from engine.payouts import provider_of
 from engine.persister import persist
 from engine.publisher import publish
 from engine.settings import Settings
@@ -24,6 +26,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, settings, stop))
-        group.create_task(follow_freezes(engine.pool, engine.store, engine.lanes, stop))
+        group.create_task(follow_freezes(engine.pool, engine.store, stop))
+        group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
         if ready is not None:
             ready()

@@ -145,11 +145,14 @@ class Luckiest:
 class PacketView:
     """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody.
 
-    ``ack``: what holds for its claims now, which is never less than the server's setting.
+    ``ack``: what holds for its claims now, which is never less than the server's setting. ``arrives_at_ms``: of a
+    transfer that cannot be claimed before.
     """
 
     packet_id: str
     sender: str
+    purpose: Purpose
+    label: str | None
     state: PacketState
     split: SplitKind
     total_fen: int
@@ -161,6 +164,7 @@ class PacketView:
     ack: Ack
     commitment: str
     created_at_ms: int
+    arrives_at_ms: int | None
     expires_at_ms: int
     claimed_count: int
     claimed_fen: int
@@ -246,6 +250,31 @@ class Deposit:
     replayed: bool
 
 
+class TransferState(StrEnum):
+    """Where a transfer is. The last three never change again."""
+
+    DELAYED = "delayed"  # it arrives by itself; until then its sender can cancel it
+    WAITING = "waiting"  # for its recipient
+    CONFIRMED = "confirmed"  # its recipient has it
+    RETURNED = "returned"  # not confirmed in time: its sender has it again
+    CANCELLED = "cancelled"  # its sender called it off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """A transfer between two people. ``arrives_at_ms`` None: it waits to be confirmed from the beginning."""
+
+    transfer_id: str
+    sender: str
+    to: str
+    amount_fen: int
+    note: str
+    state: TransferState
+    created_at_ms: int
+    arrives_at_ms: int | None
+    expires_at_ms: int
+
+
 class FreezeScope(StrEnum):
     """What a frozen user may not do."""
 
@@ -267,3 +296,96 @@ class Freeze:
     lifted_at_ms: int | None
     lifted_by: str | None
     lifted_reason: str | None
+
+
+class AccountKind(StrEnum):
+    """Whose account it is."""
+
+    PERSON = "person"
+    MERCHANT = "merchant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most an account may move, in fen: at once, and sent or received in a day of China's. 0: no limit."""
+
+    transaction_fen_max: int
+    day_sent_fen_max: int
+    day_received_fen_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is known of a user. Limits that are None are the settings'; ``limits``: what holds.
+
+    ``addresses``: the networks it sends from, any when there is none. ``changed_*`` None: nobody has said anything yet.
+    """
+
+    user_id: str
+    kind: AccountKind
+    addresses: list[str]
+    transaction_fen_max: int | None
+    day_sent_fen_max: int | None
+    day_received_fen_max: int | None
+    limits: Limits
+    changed_by: str | None
+    changed_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelLimit:
+    """A group's limit. ``day_sent_fen_max`` None: the setting's; ``limit_fen``: what holds, 0: no limit."""
+
+    label: str
+    day_sent_fen_max: int | None
+    limit_fen: int
+    changed_by: str
+    changed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debt:
+    """What somebody owes by a dispute's decision that their wallet could not pay."""
+
+    debt_id: int
+    dispute_id: int
+    creditor: str
+    amount_fen: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """All that is known of an account. ``frozen``: what is in force; ``freezes`` and ``debts``: the last, newest first.
+
+    ``day_sent_fen``, ``day_received_fen``: of today, in China, by the ledger.
+    """
+
+    profile: Profile
+    day_sent_fen: int
+    day_received_fen: int
+    frozen: list[FreezeScope]
+    freezes: list[Freeze]
+    debts: list[Debt]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something to look at. ``delivered_at_ms`` None: not delivered by webhook, or not yet; ``tries``: how often."""
+
+    alert_id: str
+    kind: str
+    user_id: str | None
+    at_ms: int
+    details: dict[str, object]
+    tries: int
+    delivered_at_ms: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsPage:
+    """Alerts, newest first."""
+
+    alerts: list[Alert]
+    next: str | None

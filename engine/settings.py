@@ -1,5 +1,6 @@
 """Settings, read once from the environment (prefix ``HONGBAO_``). Nothing else but the CLI reads the environment."""
 
+import base64
 import ipaddress
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import OperatorError
+from engine.festivals import festivals_in
 from engine.records import Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
@@ -92,13 +94,60 @@ class Settings(BaseSettings):
     currency: str = "CNY"
     share_fen_min: Annotated[int, Field(ge=1)] = 1
     share_fen_max: Annotated[int, Field(ge=1)] = 20_000
-    count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    festivals: str = "02-14,05-20,qixi"
+    festival_share_fen_max: Annotated[int, Field(ge=1)] = 52_000
+    count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100
+    merchant_count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
     preview_count_max: Annotated[int, Field(ge=1)] = 10_000
     ttl_s_default: Annotated[int, Field(ge=1)] = 86_400
     ttl_s_max: Annotated[int, Field(ge=1)] = 86_400
+    timed_ttl_s: Annotated[int, Field(ge=1)] = 60
     greeting_length_max: Annotated[int, Field(ge=0)] = 200
     recipients_max: Annotated[int, Field(ge=1, le=5_000)] = 1_000
     deposit_fen_max: Annotated[int, Field(ge=1)] = 10**15
+
+    # Taking back: so long after the sending, what must be confirmed, and how often before sending is frozen.
+    retraction_s_max: Annotated[int, Field(ge=1)] = 300
+    retraction_confirm_above_fen: Annotated[int, Field(ge=0)] = 20_000
+    retraction_viewers_max: Annotated[int, Field(ge=1, le=100)] = 20
+    retractions_an_hour_max: Annotated[int, Field(ge=0)] = 3
+    retraction_freeze_s: Annotated[int, Field(ge=1)] = 86_400
+
+    # Transfers from one person to another.
+    transfer_fen_max: Annotated[int, Field(ge=1)] = 20_000_000
+    transfer_confirm_s_short: Annotated[int, Field(ge=1)] = 120
+    transfer_confirm_s: Annotated[int, Field(ge=1)] = 86_400
+    transfer_delay_s_short: Annotated[int, Field(ge=1)] = 7_200
+    transfer_delay_s_long: Annotated[int, Field(ge=1)] = 86_400
+    delay_changes_a_month_max: Annotated[int, Field(ge=0)] = 3
+
+    # Payment passwords and withdrawals. So much a user may withdraw in a lifetime without a fee.
+    payment_password_tries_max: Annotated[int, Field(ge=1, le=100)] = 5
+    payment_password_lock_s: Annotated[int, Field(ge=1)] = 10_800
+    payment_password_hash_kib: Annotated[int, Field(ge=64, le=4_194_304)] = 65_536
+    withdrawal_free_fen: Annotated[int, Field(ge=0, le=10**15)] = 100_000
+    withdrawal_fee_per_mille: Annotated[int, Field(ge=0, le=1_000)] = 1
+    withdrawal_fee_fen_min: Annotated[int, Field(ge=0, le=10**15)] = 10
+    payout_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    sandbox_payout_s: Annotated[float, Field(ge=0, le=864_000)] = 1.0
+
+    # Risk. 0: no limit, no alert, no freeze. Days are China's; a user's or a label's own limits go before these.
+    person_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    person_day_received_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    merchant_transaction_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    merchant_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    label_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    alert_large_fen: Annotated[int, Field(ge=0, le=10**15)] = 5_000_000
+    alert_sends_a_minute_max: Annotated[int, Field(ge=0, le=10_000)] = 60
+    alert_new_place: bool = True
+    freeze_large_fen: Annotated[int, Field(ge=0, le=10**15)] = 0
+
+    # Where alerts are delivered, as Standard Webhooks. Between tries the wait is four times the last, at most 6 h.
+    webhook_url: str | None = None
+    webhook_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    webhook_tries_max: Annotated[int, Field(ge=1, le=100)] = 10
+    webhook_retry_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0
+    webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
 
     @field_validator("redis_url", "database_url")
     @classmethod
@@ -113,10 +162,32 @@ class Settings(BaseSettings):
                 _check_port(host)
         return url
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_webhook(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_webhook(url)
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_webhook_secret(cls, secret: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
+        if secret is None and field.data.get("webhook_url") is not None:
+            raise ValueError("it must be set where HONGBAO_WEBHOOK_URL is")
+        if secret is not None:
+            webhook_key(secret.get_secret_value())
+        return secret
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
         networks_of(text)
+        return text
+
+    @field_validator("festivals")
+    @classmethod
+    def _are_festivals(cls, text: str) -> str:
+        festivals_in(text)
         return text
 
     @classmethod
@@ -137,6 +208,37 @@ class Settings(BaseSettings):
 def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Addresses and networks with commas between them. Raises ValueError."""
     return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def check_webhook(url: str) -> None:
+    """Raise ValueError unless alerts may be sent there: over TLS, or to this machine. It is told without the URL."""
+    parts = urlsplit(url)
+    _check_port(parts.netloc.rpartition("@")[2])
+    if "@" in parts.netloc:
+        raise ValueError("it must not hold a user or a password: what is sent is signed")
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("it must begin with https:// and name a host")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
+
+
+def webhook_key(secret: str) -> bytes:
+    """The bytes of a secret in the form of Standard Webhooks. Raises ValueError, which does not tell it."""
+    prefix, _, text = secret.partition("_")
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if prefix != "whsec" or not 24 <= len(key) <= 64:
+        raise ValueError("it must be whsec_ and 24 to 64 bytes in base64")
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_port(host: str) -> None:

@@ -2,9 +2,12 @@
 
 import unicodedata
 from collections.abc import Sequence
+from datetime import date
 
 from engine import split as splitting
+from engine.china_time import today
 from engine.errors import FieldProblem, InvalidFieldsError
+from engine.festivals import festivals_in, is_festival
 from engine.records import Ack, SplitKind, Terms
 from engine.settings import Settings
 from engine.users import USER_ID_RULE, is_user_id
@@ -22,20 +25,39 @@ def terms_from(
     greeting: str = "",
     recipients: Sequence[str] = (),
     ack: Ack | None = None,
+    label: str | None = None,
+    is_exclusive: bool = False,
+    is_timed: bool = False,
+    day: date | None = None,
 ) -> Terms:
-    """Checked terms, with the defaults filled in. Raises InvalidFieldsError naming every bad field."""
+    """Checked terms, with the defaults filled in. Raises InvalidFieldsError naming every bad field.
+
+    ``is_exclusive``: for one recipient; ``is_timed``: for a minute; ``day``: the sending's, in China, if not today.
+    """
+    share_fen_max = _share_fen_max(settings, day or today())
+    if ttl_s is None:
+        ttl_s = settings.timed_ttl_s if is_timed else settings.ttl_s_default
+        is_timed = False
     terms = Terms(
         total_fen=total_fen,
         count=count,
         split=split,
         min_fen=settings.share_fen_min if min_fen is None else min_fen,
-        max_fen=settings.share_fen_max if max_fen is None else max_fen,
-        ttl_s=settings.ttl_s_default if ttl_s is None else ttl_s,
+        max_fen=share_fen_max if max_fen is None else max_fen,
+        ttl_s=ttl_s,
         greeting=greeting,
         recipients=tuple(recipients),
         ack=ack,
+        label=label,
     )
-    problems = _limit_problems(terms, settings) + _recipient_problems(terms, settings)
+    problems = _limit_problems(terms, settings, share_fen_max) + _recipient_problems(terms, settings)
+    if is_exclusive and (count != 1 or len(recipients) != 1):
+        wrong = "count" if count != 1 else "recipients"
+        problems.append(FieldProblem(wrong, "must be one for an exclusive packet"))
+    if is_timed:
+        problems.append(FieldProblem("ttl_s", f"must not be given for a timed packet: it is {settings.timed_ttl_s}"))
+    if label is not None and not is_user_id(label):
+        problems.append(FieldProblem("label", USER_ID_RULE))
     try:
         splitting.check(terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
     except InvalidFieldsError as error:
@@ -46,14 +68,23 @@ def terms_from(
     return terms
 
 
-def _limit_problems(terms: Terms, settings: Settings) -> list[FieldProblem]:
+def _share_fen_max(settings: Settings, day: date) -> int:
+    if is_festival(day, festivals_in(settings.festivals)):
+        return max(settings.share_fen_max, settings.festival_share_fen_max)
+    return settings.share_fen_max
+
+
+def _limit_problems(terms: Terms, settings: Settings, share_fen_max: int) -> list[FieldProblem]:
     problems = []
-    if terms.count > settings.count_max:
-        problems.append(FieldProblem("count", f"must be at most {settings.count_max}"))
+    count_max = max(
+        settings.count_max, settings.merchant_count_max
+    )  # a person's bound: rules.admit, who knows the sender
+    if terms.count > count_max:
+        problems.append(FieldProblem("count", f"must be at most {count_max}"))
     if terms.min_fen < settings.share_fen_min:
         problems.append(FieldProblem("min_fen", f"must be at least {settings.share_fen_min}"))
-    if terms.max_fen > settings.share_fen_max:
-        problems.append(FieldProblem("max_fen", f"must be at most {settings.share_fen_max}"))
+    if terms.max_fen > share_fen_max:
+        problems.append(FieldProblem("max_fen", f"must be at most {share_fen_max}"))
     if not 1 <= terms.ttl_s <= settings.ttl_s_max:
         problems.append(FieldProblem("ttl_s", f"must be from 1 to {settings.ttl_s_max}"))
     if len(terms.greeting) > settings.greeting_length_max:

@@ -15,6 +15,7 @@ import psutil
 
 from engine import tether, tokens
 from engine.settings import Settings
+from loadtest.running import LARGE_PACKETS
 from tests.front import Client
 from tests.supervised import is_alive
 
@@ -23,8 +24,9 @@ _TIMEOUT_S = 60
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without any setting of hongbao, and with ``variables``."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("HONGBAO_")} | variables
+    """This process's environment without any setting of hongbao but for large packets, and with ``variables``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HONGBAO_")}
+    return kept | LARGE_PACKETS | variables
 
 
 def hongbao(*words: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from engine.settings import Settings
 from engine.terms import terms_from
 from engine.users import is_user_id
 
-SETTINGS = Settings.model_construct(count_max=1_000, recipients_max=5, greeting_length_max=10, ack=Ack.FSYNC)
+SETTINGS = Settings.model_construct(
+    merchant_count_max=1_000, recipients_max=5, greeting_length_max=10, ack=Ack.FSYNC, festivals=""
+)
+FESTIVE = SETTINGS.model_copy(update={"festivals": "02-14,05-20,qixi"})
 
 
 def bad_fields(**changes: Any) -> list[str]:  # noqa: ANN401
@@ -109,3 +113,48 @@ def test_user_ids(user_id: str) -> None:
 @pytest.mark.parametrize("user_id", ["", "x" * 65, "a b", "a\n", "é", "用户", "a/b", "{a}", "a\x00", "٣", "a,b"])
 def test_what_is_no_user_id(user_id: str) -> None:
     assert not is_user_id(user_id)
+
+
+@pytest.mark.parametrize("day", ["2026-02-14", "2026-05-20", "2026-08-19", "2027-08-08"])
+def test_on_a_festival_a_share_may_be_larger(day: str) -> None:
+    terms = terms_from(settings=FESTIVE, total_fen=52_000, count=1, split=SplitKind.EQUAL, day=date.fromisoformat(day))
+    assert terms.max_fen == 52_000
+    with pytest.raises(InvalidFieldsError, match="total_fen"):
+        terms_from(settings=FESTIVE, total_fen=52_001, count=1, split=SplitKind.EQUAL, day=date.fromisoformat(day))
+    with pytest.raises(InvalidFieldsError, match="max_fen: must be at most 52000"):
+        terms_from(
+            settings=FESTIVE,
+            total_fen=1_000,
+            count=1,
+            split=SplitKind.EQUAL,
+            max_fen=52_001,
+            day=date.fromisoformat(day),
+        )
+
+
+@pytest.mark.parametrize("day", ["2026-02-13", "2026-02-15", "2026-05-21", "2026-08-18", "2026-08-20", "2027-08-19"])
+def test_on_any_other_day_it_may_not(day: str) -> None:
+    with pytest.raises(InvalidFieldsError, match="total_fen"):
+        terms_from(settings=FESTIVE, total_fen=20_001, count=1, split=SplitKind.EQUAL, day=date.fromisoformat(day))
+
+
+def test_a_timed_packet_is_open_for_a_minute() -> None:
+    terms = terms_from(settings=SETTINGS, total_fen=1_000, count=10, split=SplitKind.LUCKY, is_timed=True)
+    assert terms.ttl_s == 60
+    assert bad_fields(is_timed=True, ttl_s=60) == ["ttl_s"]
+
+
+def test_an_exclusive_packet_is_one_share_for_one_recipient() -> None:
+    one: dict[str, Any] = {"total_fen": 520, "split": SplitKind.EQUAL, "is_exclusive": True}
+    terms = terms_from(settings=SETTINGS, count=1, recipients=["ada"], **one)
+    assert (terms.count, terms.recipients) == (1, ("ada",))
+    assert bad_fields(**one, count=2, recipients=["ada", "bob"]) == ["count"]
+    assert bad_fields(**one, count=1) == ["recipients"]
+    assert bad_fields(**one, count=1, recipients=["ada", "bob"]) == ["recipients"]
+
+
+def test_a_label_is_formed_as_a_user_id() -> None:
+    assert bad_fields(label="family-7") == []
+    assert bad_fields(label="") == ["label"]
+    assert bad_fields(label="a b") == ["label"]
+    assert bad_fields(label="a" * 65) == ["label"]

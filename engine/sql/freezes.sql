@@ -6,10 +6,17 @@ SELECT pg_advisory_xact_lock(7311)
 INSERT INTO freezes (user_id, scope, reason, frozen_by, frozen_at_ms, until_ms)
 VALUES ($1, $2, $3, $4, $5, $6) RETURNING freeze_id
 
+-- is_held --
+-- Whether the same freeze, by the same and for the same reason, is in force.
+SELECT EXISTS (
+    SELECT FROM freezes WHERE user_id = $1 AND lifted_at_ms IS NULL AND scope = $2 AND reason = $3 AND frozen_by = $4
+)
+
 -- lift --
--- By its number, or all of a scope.
+-- By its number, those that somebody made, or all of a scope.
 UPDATE freezes SET lifted_at_ms = $4, lifted_by = $5, lifted_reason = $6
-WHERE user_id = $1 AND lifted_at_ms IS NULL AND scope = $2 AND ($3::bigint IS NULL OR freeze_id = $3)
+WHERE user_id = $1 AND lifted_at_ms IS NULL AND scope = $2
+    AND ($3::bigint IS NULL OR freeze_id = $3) AND ($7::text IS NULL OR frozen_by = $7)
 
 -- in_force --
 SELECT coalesce(bool_or(scope = 'account'), FALSE) AS frozen,
@@ -26,6 +33,15 @@ SELECT is_frozen FROM freeze_changes WHERE user_id = $1 ORDER BY change_id DESC 
 
 -- change --
 INSERT INTO freeze_changes (user_id, is_frozen) VALUES ($1, $2)
+
+-- newest --
+SELECT coalesce(max(change_id), 0) FROM freeze_changes
+
+-- scopes --
+SELECT DISTINCT scope FROM freezes
+WHERE user_id = $1 AND lifted_at_ms IS NULL
+    AND (until_ms IS NULL OR until_ms > floor(extract(epoch FROM clock_timestamp()) * 1000))
+ORDER BY scope
 
 -- changes --
 SELECT change_id, user_id, is_frozen FROM freeze_changes WHERE change_id > $1 ORDER BY change_id LIMIT $2

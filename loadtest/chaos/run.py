@@ -136,6 +136,7 @@ def _environment(plan: Plan, secret: str) -> dict[str, str]:
     ours = {
         "ACK": plan.ack,
         "AUTH_SECRET": secret,
+        "COUNT_MAX": "1000000",
         "LANES": str(LANES),
         "OPEN_INLINE_COUNT_MAX": str(OPEN_INLINE_COUNT_MAX),
         "REDIS_TIMEOUT_S": "2",

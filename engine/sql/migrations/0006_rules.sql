@@ -65,6 +65,7 @@ CREATE TABLE freeze_changes (
     user_id   TEXT COLLATE "C" NOT NULL,
     is_frozen BOOLEAN NOT NULL
 );
+CREATE INDEX freeze_changes_of_user ON freeze_changes (user_id, change_id DESC);
 
 -- Takings back, written before Redis is asked: one that nobody knows the end of counts as done.
 CREATE TABLE retractions (
@@ -103,13 +104,25 @@ CREATE TABLE withdrawals (
     bank_account   TEXT NOT NULL,
     state          TEXT NOT NULL DEFAULT 'processing' CHECK (state IN ('processing', 'settled', 'failed')),
     failure        TEXT,
-    transfer_id    BIGINT NOT NULL,
+    transfer_id    BIGINT NOT NULL UNIQUE,  -- wallet -> payout account
+    end_transfer_id BIGINT UNIQUE,          -- to the bank, or back to the wallet
+    fee_transfer_id BIGINT UNIQUE,          -- of one that settled with a fee
     asked_at_ms    BIGINT NOT NULL,
     ended_at_ms    BIGINT,
-    CONSTRAINT ended_is_told CHECK ((state = 'processing') = (ended_at_ms IS NULL) AND (state = 'failed') = (failure IS NOT NULL))
+    CONSTRAINT ended_is_told CHECK (
+        (state = 'processing') = (ended_at_ms IS NULL) AND (state = 'processing') = (end_transfer_id IS NULL)
+        AND (state = 'failed') = (failure IS NOT NULL)
+        AND (state = 'settled' AND fee_fen > 0) = (fee_transfer_id IS NOT NULL)
+    )
 );
+CREATE TRIGGER ended_withdrawals_stay BEFORE UPDATE ON withdrawals
+    FOR EACH ROW WHEN (OLD.state <> 'processing') EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER withdrawals_stay BEFORE DELETE OR TRUNCATE ON withdrawals
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE INDEX withdrawals_of_user ON withdrawals (user_id, withdrawal_id DESC);
 CREATE INDEX withdrawals_processing ON withdrawals (withdrawal_id) WHERE state = 'processing';
+-- What is used of a user's free allowance; of a failed one it is given back.
+CREATE INDEX withdrawals_free ON withdrawals (user_id) INCLUDE (free_fen) WHERE free_fen > 0 AND state <> 'failed';
 
 -- The sandbox provider's own books; a real provider keeps its own elsewhere.
 CREATE TABLE sandbox_payouts (
@@ -142,6 +155,9 @@ CREATE TABLE labels (
     changed_at_ms    BIGINT NOT NULL
 );
 
+-- What was sent to a label today, when its limit is new.
+CREATE INDEX packets_of_label ON packets (label, created_at_ms) WHERE label IS NOT NULL;
+
 -- What was sent in a day of China's, by user and by label; counted only where there is a limit.
 CREATE TABLE day_totals (
     day      DATE NOT NULL,
@@ -170,6 +186,7 @@ CREATE TABLE alerts (
     delivered_at_ms BIGINT,
     last_error      TEXT
 );
+CREATE INDEX alerts_of_user ON alerts (user_id, kind, at_ms);
 CREATE INDEX alerts_to_deliver ON alerts (next_try_at_ms) WHERE next_try_at_ms IS NOT NULL;
 
 -- open -> upheld | rejected.

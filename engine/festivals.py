@@ -1,0 +1,48 @@
+"""Days on which people give more: 14 February, 20 May, and Qixi, the Chinese calendar's seventh of the seventh month.
+
+A setting names them, as ``MM-DD`` or ``qixi``. Days are China's.
+"""
+
+import re
+from datetime import date
+from functools import lru_cache
+
+from lunardate import LunarDate
+
+QIXI = "qixi"
+_DAY = re.compile(r"(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", re.ASCII)
+_LEAP_YEAR = 2028
+
+
+def festivals_in(text: str) -> tuple[str, ...]:
+    """The festivals a setting names, with commas between them. Raises ValueError naming what is none."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if name != QIXI and not _is_day(name):
+            raise ValueError(f"{name!r} is neither a day, as 02-14, nor qixi")
+    return names
+
+
+def is_festival(day: date, names: tuple[str, ...]) -> bool:
+    """Whether ``day`` is one of the festivals."""
+    return f"{day:%m-%d}" in names or (QIXI in names and day == qixi(day.year))
+
+
+@lru_cache(maxsize=8)
+def qixi(year: int) -> date | None:
+    """Qixi of a year; None beyond the tables of the calendar (1900 to 2099)."""
+    try:
+        solar: date = LunarDate(year, 7, 7).to_solar_date()
+    except ValueError:
+        return None
+    return solar
+
+
+def _is_day(text: str) -> bool:
+    if not _DAY.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(f"{_LEAP_YEAR}-{text}")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+-- What stands in a sender's way (engine/rules.py).
+
+-- sender --
+-- The wallet is locked first, so that of two sendings of a user the second sees what the first has counted.
+SELECT frozen OR coalesce(sending_frozen_until_ms > $3::bigint, FALSE) AS is_frozen,
+    coalesce(profiles.kind, 'person') AS kind, coalesce(addresses, '{}') AS addresses,
+    transaction_fen_max, profiles.day_sent_fen_max,
+    (SELECT day_sent_fen_max FROM labels WHERE label = $2) AS label_day_sent_fen_max
+FROM accounts LEFT JOIN profiles ON user_id = owner
+WHERE accounts.kind = 'wallet' AND owner = $1
+FOR UPDATE OF accounts
+
+-- take_turns --
+-- Sendings to one label, where it has a limit; after the wallet's lock.
+SELECT pg_advisory_xact_lock(7312, hashtext($1))
+
+-- spend --
+-- Count a sending in its day if that stays within the limit. The day's first begins with what the packets say was sent
+-- before, so a limit that is set in the middle of a day holds for all of it.
+WITH sent AS (
+    SELECT coalesce(
+        (SELECT sent_fen FROM day_totals WHERE subject = $1 AND day = $2),
+        CASE WHEN $1 LIKE 'user:%' THEN (
+            SELECT sum(total_fen)::bigint FROM packets
+            WHERE sender = substr($1, 6) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
+        ) ELSE (
+            SELECT sum(total_fen)::bigint FROM packets
+            WHERE label = substr($1, 7) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
+        ) END,
+        0
+    ) AS before_fen
+), counted AS (
+    INSERT INTO day_totals (subject, day, sent_fen)
+    SELECT $1, $2, before_fen + $3::bigint FROM sent WHERE before_fen + $3::bigint <= $4::bigint
+    ON CONFLICT (subject, day) DO UPDATE SET sent_fen = day_totals.sent_fen + $3::bigint
+    WHERE day_totals.sent_fen + $3::bigint <= $4::bigint
+    RETURNING sent_fen
+)
+SELECT before_fen, EXISTS (SELECT FROM counted) AS is_within FROM sent
+
+-- forget --
+-- Have a day counted anew: sendings are counted only while there is a limit.
+DELETE FROM day_totals WHERE subject = $1
+
+-- sent_today --
+SELECT coalesce(sum(total_fen), 0)::bigint FROM packets
+WHERE sender = $1 AND created_at_ms >= $2 AND created_at_ms < $3
