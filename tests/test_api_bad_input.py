@@ -11,7 +11,7 @@ from api.payloads import BATCH_CLAIMS_MAX, FEN_MAX, PAGE_MAX, PageQuery
 from api.routes import ROUTES
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front
-from tests.paths import path_of
+from tests.paths import filled, path_of
 
 PACKET: Json = {"total_fen": 1_000, "count": 10, "split": "lucky"}
 UNKNOWN = f"10000{'0' * 14}"
@@ -254,7 +254,7 @@ async def test_a_bad_query_is_named(client: Client, row: Operation) -> None:
 async def test_a_wrong_method_is_told_which_are_right(client: Client, path: str) -> None:
     methods = {row.method for row in ROUTES if row.path == path}
     methods |= {"HEAD"} if "GET" in methods else set()
-    real = path.format(packet_id=UNKNOWN, user_id="alice")
+    real = filled(path, UNKNOWN)
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "NONSENSE"} - methods:
         answer = await client.http.request(method, real)
         assert_problem(answer, 405, "method_not_allowed")
