@@ -1,0 +1,81 @@
+"""Transfers between two people, and when they arrive."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from api.answers import Answer, as_json
+from api.dispatch import Call
+from api.payloads import Fen, Payload, UserId
+
+
+class TransferBody(Payload):
+    """A transfer. With neither of the two times it goes as its sender has chosen for all."""
+
+    to: UserId
+    amount_fen: Fen
+    confirm_within_s: Annotated[int | None, Field(description="It goes back if it is not confirmed by then")] = None
+    arrives_after_s: Annotated[int | None, Field(description="It arrives by itself after so long")] = None
+    note: Annotated[str, Field(description="No control characters")] = ""
+
+
+class ArrivalDelayBody(Payload):
+    """After how long a user's transfers arrive; 0: they wait to be confirmed."""
+
+    arrives_after_s: int
+    payment_password: Annotated[str | None, Field(description="Needed for the longest delay")] = None
+
+
+class ArrivalDelayAnswer(Payload):
+    """What holds now."""
+
+    user_id: str
+    arrives_after_s: int
+
+
+async def send_transfer(call: Call) -> Answer:
+    """Pay for a transfer."""
+    body: TransferBody = call.body
+    transfer, replayed = await call.engine.transfers.send(
+        call.caller.user,
+        body.to,
+        body.amount_fen,
+        note=body.note,
+        confirm_within_s=body.confirm_within_s,
+        arrives_after_s=body.arrives_after_s,
+        address=call.address,
+        idempotency_key=call.idempotency_key,
+        request_hash=call.request_hash,
+    )
+    return as_json(transfer, 201, *([(b"idempotency-replayed", b"true")] if replayed else []))
+
+
+async def get_transfer(call: Call) -> Answer:
+    """A transfer, for the two it is between."""
+    user_id = None if call.caller.sees_all else call.caller.user
+    return as_json(await call.engine.transfers.get(call.path["transfer_id"], user_id))
+
+
+async def confirm_transfer(call: Call) -> Answer:
+    """Take it."""
+    return as_json(await call.engine.transfers.confirm(call.path["transfer_id"], call.caller.user))
+
+
+async def cancel_transfer(call: Call) -> Answer:
+    """Call it off."""
+    return as_json(await call.engine.transfers.cancel(call.path["transfer_id"], call.caller.user))
+
+
+async def get_arrival_delay(call: Call) -> Answer:
+    """What a user has chosen."""
+    user_id = call.path["user_id"]
+    call.caller.may_read(user_id)
+    return as_json({"user_id": user_id, "arrives_after_s": await call.engine.delays.of(user_id)})
+
+
+async def choose_arrival_delay(call: Call) -> Answer:
+    """Choose when a user's transfers arrive."""
+    user_id, body = call.path["user_id"], call.body
+    call.caller.must_be(user_id)
+    await call.engine.delays.choose(user_id, body.arrives_after_s, body.payment_password)
+    return as_json({"user_id": user_id, "arrives_after_s": body.arrives_after_s})

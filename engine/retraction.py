@@ -1,0 +1,168 @@
+"""Taking back 撤回: a sender calls off a packet that nobody has claimed, and that all who have seen it consent to.
+
+close.lua decides it, in the same place and the same instant as claims: of a claim and a taking back one wins.
+"""
+
+import asyncpg
+
+from engine import alerts
+from engine.clients import ledger_errors
+from engine.errors import (
+    ConfirmationRequiredError,
+    ConsentRequiredError,
+    FrozenError,
+    NotRetractableError,
+    NotSenderError,
+    NotViewedError,
+    OpeningError,
+    RecoveringError,
+    UnknownPacketError,
+)
+from engine.freezes import freeze_in
+from engine.money import lock_wallet, now_ms
+from engine.packets import SQL as PACKETS
+from engine.queries import load
+from engine.records import FreezeScope, PacketState, Purpose
+from engine.settings import Settings
+from engine.store import Closed, CloseReason, Noted, Store
+
+SQL = load("retraction")
+_HOUR_MS = 3_600_000
+_TOO_LATE = "It is too late to take this packet back: from now on only the system gives it back."
+_CLAIMED = "Somebody has a share of this packet; what nobody claims comes back when its time is over."
+
+
+class Retractions:
+    """Use cases around taking back. Every method raises UnavailableError when Redis or Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings) -> None:
+        self._pool, self._store, self._settings = pool, store, settings
+
+    async def view(self, packet_id: str, user_id: str) -> bool:
+        """Note that a user has opened a packet's page; whether its sender now needs their consent.
+
+        Raises UnknownPacketError, OpeningError.
+        """
+        row = await self._packet_for(packet_id, user_id)
+        if row["sender"] == user_id:
+            return False
+        reply = await self._note(row, user_id, consents=False)
+        return reply is Noted.NOTED
+
+    async def consent(self, packet_id: str, user_id: str) -> None:
+        """Let the sender take back a packet that this user has seen.
+
+        Raises UnknownPacketError, OpeningError, NotViewedError, NotRetractableError.
+        """
+        reply = await self._note(await self._packet_for(packet_id, user_id), user_id, consents=True)
+        if reply is Noted.NOT_VIEWED:
+            raise NotViewedError("Only who has seen the packet, as one of the first, can consent.")
+        if reply is not Noted.NOTED:
+            raise NotRetractableError(_CLAIMED if reply is Noted.CLAIMED else _TOO_LATE)
+
+    async def retract(self, packet_id: str, sender: str, *, confirmed: bool) -> int:
+        """Take a packet back; gives what goes back to the sender, in fen. Doing it twice is doing it once.
+
+        Raises UnknownPacketError, NotSenderError, OpeningError, FrozenError, ConfirmationRequiredError,
+        ConsentRequiredError, NotRetractableError.
+        """
+        row = await self._packet_for(packet_id, sender)
+        if row["sender"] != sender:
+            raise NotSenderError("Only who sent the packet can take it back.")
+        total_fen: int = row["total_fen"]
+        if row["state"] == PacketState.RETRACTED:
+            return total_fen
+        if total_fen > self._settings.retraction_confirm_above_fen and not confirmed:
+            raise ConfirmationRequiredError("This is a large packet: say confirm to take it back.")
+        asked_at_ms = await self._ask(packet_id, sender)
+        reply, _, _ = await self._store.close(packet_id, CloseReason.RETRACTED, not_after_ms=self._not_after_ms(row))
+        if reply is Closed.ENDED:
+            (state,) = await self._store.states([packet_id])
+            reply = Closed.CLOSED if state == PacketState.RETRACTED else Closed.ENDED
+        await self._note_end(packet_id, sender, asked_at_ms, is_done=reply is Closed.CLOSED)
+        _raise_unless_closed(reply, row)
+        return total_fen
+
+    async def _packet_for(self, packet_id: str, user_id: str) -> asyncpg.Record:
+        """The packet as the ledger has it, for somebody who may see it."""
+        with ledger_errors():
+            row = await self._pool.fetchrow(PACKETS["packet"], int(packet_id))
+        is_theirs = row is not None and (not row["recipients"] or user_id in (row["sender"], *row["recipients"]))
+        if row is None or not is_theirs or row["purpose"] != Purpose.PACKET:
+            raise UnknownPacketError("No packet has this number.")
+        return row
+
+    def _not_after_ms(self, row: asyncpg.Record) -> int:
+        created_at_ms: int = row["created_at_ms"]
+        return created_at_ms + self._settings.retraction_s_max * 1000
+
+    async def _note(self, row: asyncpg.Record, user_id: str, *, consents: bool) -> Noted:
+        reply, _, _ = await self._store.note_view(
+            str(row["packet_id"]),
+            user_id,
+            consents=consents,
+            not_after_ms=self._not_after_ms(row),
+            named_max=self._settings.retraction_viewers_max,
+        )
+        if reply is Noted.MISSING:
+            if row["state"] not in (PacketState.FUNDED, PacketState.OPEN):
+                return Noted.ENDED
+            raise missing(row)
+        return reply
+
+    async def _ask(self, packet_id: str, sender: str) -> int:
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                if (await lock_wallet(connection, sender)).frozen:
+                    raise FrozenError("This account is frozen: its money stays where it is.")
+                at_ms = await now_ms(connection)
+                await connection.execute(SQL["ask"], int(packet_id), sender, at_ms)
+        return at_ms
+
+    async def _note_end(self, packet_id: str, sender: str, asked_at_ms: int, *, is_done: bool) -> None:
+        """Note what became of it, and freeze the sending of whoever does it too often."""
+        most, delivered = self._settings.retractions_an_hour_max, self._settings.webhook_url is not None
+        with ledger_errors():
+            async with self._pool.acquire() as connection:
+                await connection.execute(SQL["end"], int(packet_id), "retracted" if is_done else "refused")
+                count = await connection.fetchval(SQL["since"], sender, asked_at_ms - _HOUR_MS)
+                if not is_done or count <= most:
+                    return
+                async with connection.transaction():
+                    until_ms = asked_at_ms + self._settings.retraction_freeze_s * 1000
+                    reason = f"{count} packets taken back within an hour"
+                    await freeze_in(
+                        connection,
+                        sender,
+                        reason=reason,
+                        frozen_by="rule:take_backs",
+                        scope=FreezeScope.SENDING,
+                        until_ms=until_ms,
+                    )
+                    details = {"retractions": count, "until_ms": until_ms}
+                    await alerts.note(connection, "take_back_burst", sender, is_delivered=delivered, **details)
+
+
+def missing(row: asyncpg.Record) -> OpeningError | RecoveringError:
+    """Why Redis does not hold a packet that by the ledger is under way."""
+    if row["state"] == PacketState.FUNDED:
+        return OpeningError("The packet is being opened.")
+    return RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+
+
+def _raise_unless_closed(reply: Closed, row: asyncpg.Record) -> None:
+    match reply:
+        case Closed.CLOSED:
+            return
+        case Closed.MISSING:
+            if row["state"] in (PacketState.FUNDED, PacketState.OPEN):
+                raise missing(row)
+            raise NotRetractableError("The packet has ended.")
+        case Closed.VIEWED:
+            raise ConsentRequiredError("Somebody has seen this packet: who has seen it must consent.")
+        case Closed.LATE:
+            raise NotRetractableError(_TOO_LATE)
+        case Closed.CLAIMED:
+            raise NotRetractableError(_CLAIMED)
+        case _:
+            raise NotRetractableError("The packet has ended.")

@@ -1,0 +1,11 @@
+-- ask --
+-- Written before Redis is asked; one that was refused before may be asked again.
+INSERT INTO retractions (packet_id, sender, asked_at_ms) VALUES ($1, $2, $3)
+ON CONFLICT (packet_id) DO UPDATE SET outcome = NULL, asked_at_ms = excluded.asked_at_ms
+WHERE retractions.outcome = 'refused'
+
+-- end --
+UPDATE retractions SET outcome = $2 WHERE packet_id = $1
+
+-- since --
+SELECT count(*) FROM retractions WHERE sender = $1 AND asked_at_ms > $2 AND outcome IS DISTINCT FROM 'refused'
