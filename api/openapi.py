@@ -22,6 +22,7 @@ _PATH_SCHEMAS = {
     "dispute_id": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$", "description": "A dispute"},
     "withdrawal_id": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$", "description": "A withdrawal"},
     "user_id": {"type": "string", "pattern": USER_ID_FORM, "description": "A user"},
+    "label": {"type": "string", "pattern": USER_ID_FORM, "description": "A group"},
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before asking again"}}
 _RATE = {
@@ -105,8 +106,8 @@ def _answer(row: Operation, status: int, references: dict[Any, Any]) -> dict[str
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if status != row.status:
         described["content"] = {"application/problem+json": {"schema": references[Problem]}}
-        if status in (429, 503):
-            described["headers"] = _RETRY_AFTER if status == 503 else _RETRY_AFTER | _RATE
+        if status in (423, 429, 503):
+            described["headers"] = _RETRY_AFTER | _RATE if status == 429 else _RETRY_AFTER
     elif row.answer is None:
         described["content"] = {row.media_type: {"schema": {"type": "string"}}}
     else:

@@ -70,10 +70,15 @@ class PacketBody(Payload):
 
     total_fen: Annotated[int, _noted("What all shares sum to, in fen")]
     count: Annotated[int, _noted("How many shares")]
-    split: Annotated[Literal["lucky", "equal"], Field(description="lucky: shares differ; equal: all the same")]
+    split: Annotated[
+        Literal["lucky", "equal", "exclusive"],
+        Field(description="lucky: shares differ; equal: all the same; exclusive: one share for one recipient"),
+    ]
     min_fen: Annotated[int | None, _noted("The least a share may be")] = None
     max_fen: Annotated[int | None, _noted("The most a share may be")] = None
     ttl_s: Annotated[int | None, _noted("Seconds until the rest goes back to the sender")] = None
+    timed: Annotated[bool, Field(description="For a minute only, instead of ttl_s")] = False
+    label: Annotated[str | None, Field(description="The group it is sent to; formed as a user id")] = None
     greeting: Annotated[str, Field(description="No control characters")] = ""
     recipients: Annotated[list[str], Field(description="User ids; empty: anyone with the number may claim")] = []
     ack: Annotated[
@@ -220,6 +225,11 @@ class Problem:
     code: str
     errors: list[FieldProblemAnswer] | None = None
     reasons: list[str] | None = None
+    limit: str | None = None
+    limit_fen: int | None = None
+    left_fen: int | None = None
+    tries_left: int | None = None
+    locked_until_ms: int | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

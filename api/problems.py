@@ -216,6 +216,8 @@ def _extra(error: HongbaoError) -> dict[str, object]:
     match error:
         case NotReadyError():
             return {"reasons": error.reasons}
+        case errors.LimitExceededError():
+            return {"limit": error.limit, "limit_fen": error.limit_fen, "left_fen": error.left_fen}
         case errors.WrongPaymentPasswordError():
             return {"tries_left": error.tries_left}
         case errors.PaymentPasswordLockedError():

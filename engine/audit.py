@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine import audit_anchor, audit_chain, audit_ledger, audit_redis, audit_transfers
+from engine import audit_anchor, audit_chain, audit_ledger, audit_redis, audit_transfers, audit_withdrawals
 from engine.audit_anchor import Head
 from engine.clients import Connection, ledger_errors
 from engine.store import Store
@@ -75,6 +75,7 @@ _LEDGER_CHECKS: list[tuple[str, str, audit_ledger.Check]] = [
     ("shares_as_split", "each claim is the share its packet's seed gives that slot", audit_ledger.shares_as_split),
     ("events_applied", "every event up to the checkpoint is in the ledger", audit_ledger.events_applied),
     ("nothing_quarantined", "no change that was set aside waits", audit_ledger.nothing_quarantined),
+    ("withdrawals_add_up", "what is withdrawn is held, paid or returned", audit_withdrawals.withdrawals_add_up),
 ]
 _REDIS_CHECKS: list[tuple[str, str, audit_redis.Check]] = [
     ("stream_continues_ledger", "each stream goes on where the ledger is", audit_redis.stream_continues_ledger),

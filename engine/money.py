@@ -10,6 +10,8 @@ from engine.clients import Connection
 from engine.queries import load
 
 SQL = load("money")
+BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT = 1, 2, 4
+"""Accounts that are always there: the outside world, what we earn, and money on its way to a bank."""
 
 
 class WalletRow(NamedTuple):

@@ -119,3 +119,43 @@ WHERE resolution IS NULL ORDER BY quarantine_id
 -- Claims of packets that were set aside and are not transfers: Redis gave them, and they are accounted for here.
 SELECT packet_id, user_id, slot, amount_fen FROM quarantine
 WHERE packet_id = ANY($1) AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried'
+
+-- payout_account --
+-- What it holds, and what it holds it for.
+SELECT balance_fen AS held_fen, coalesce(processing.fen, 0)::bigint AS processing_fen
+FROM accounts, (SELECT sum(amount_fen + fee_fen) AS fen FROM withdrawals WHERE state = 'processing') AS processing
+WHERE account_id = 4
+
+-- withdrawals --
+SELECT count(*) FROM withdrawals
+
+-- wrong_withdrawals --
+-- Those whose transfers are not the ones their state says: out of the wallet, then to the bank with the fee, or back.
+WITH expected AS (
+    SELECT withdrawal_id, state, wanted.transfer_id, wanted.kind, payer, payee, fen
+    FROM withdrawals
+    LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
+    CROSS JOIN LATERAL (VALUES
+        (transfer_id, 'withdrawal', account_id, 4, amount_fen + fee_fen, TRUE),
+        (end_transfer_id, 'payout', 4, 1, amount_fen, state = 'settled'),
+        (end_transfer_id, 'withdrawal_return', 4, account_id, amount_fen + fee_fen, state = 'failed'),
+        (fee_transfer_id, 'fee', 4, 2, fee_fen, state = 'settled' AND fee_fen > 0)
+    ) AS wanted (transfer_id, kind, payer, payee, fen, is_wanted)
+    WHERE is_wanted
+)
+SELECT withdrawal_id, state, expected.kind, fen, expected.transfer_id
+FROM expected LEFT JOIN transfers USING (transfer_id)
+WHERE (transfers.kind::text, from_account, to_account, amount_fen) IS DISTINCT FROM (expected.kind, payer, payee, fen)
+ORDER BY withdrawal_id, expected.kind
+
+-- stray_payouts --
+-- What went through the payout account for no withdrawal.
+SELECT transfer_id, kind::text, amount_fen FROM (
+    SELECT * FROM transfers WHERE to_account = 4
+    UNION ALL
+    SELECT * FROM transfers WHERE from_account = 4 AND kind <> 'claim'
+) AS moved
+WHERE NOT EXISTS (SELECT FROM withdrawals WHERE withdrawals.transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM withdrawals WHERE end_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM withdrawals WHERE fee_transfer_id = moved.transfer_id)
+ORDER BY transfer_id

@@ -5,7 +5,7 @@ INSERT INTO accounts (account_id, kind) VALUES (4, 'payout');
 -- Money that no lane's event moves. Gives the transfer's number, NULL when the account holds too little.
 -- Wallets are locked in the order of their ids, as the persister does, and the accounts that are always there after
 -- them; the payer's row carries the head of the chain over what it paid (engine/chain.py).
-CREATE FUNCTION move_money(kind transfer_kind, payer BIGINT, payee BIGINT, fen BIGINT, moved_at_ms BIGINT)
+CREATE FUNCTION move_money(named transfer_kind, payer BIGINT, payee BIGINT, fen BIGINT, moved_at_ms BIGINT)
 RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE
     head BYTEA;
@@ -14,7 +14,7 @@ BEGIN
     PERFORM FROM accounts WHERE account_id IN (payer, payee) ORDER BY account_id < 1000, account_id FOR UPDATE;
     UPDATE accounts
     SET balance_fen = balance_fen - fen,
-        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', kind, payer, payee, fen, moved_at_ms), 'UTF8'))
+        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', named, payer, payee, fen, moved_at_ms), 'UTF8'))
     WHERE account_id = payer AND balance_fen >= fen
     RETURNING hash INTO head;
     IF head IS NULL THEN
@@ -25,7 +25,7 @@ BEGIN
         RAISE EXCEPTION 'account % does not exist', payee;
     END IF;
     INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
-    VALUES (kind, payer, payee, fen, moved_at_ms) RETURNING transfer_id INTO number;
+    VALUES (named, payer, payee, fen, moved_at_ms) RETURNING transfer_id INTO number;
     INSERT INTO transfer_hashes (transfer_id, hash) VALUES (number, head);
     RETURN number;
 END $$;
@@ -146,6 +146,8 @@ CREATE TABLE profiles (
     changed_by           TEXT NOT NULL,
     changed_at_ms        BIGINT NOT NULL
 );
+
+CREATE INDEX profiles_receiving ON profiles (user_id) WHERE day_received_fen_max > 0;
 
 -- Limits of groups, by label. NULL: the setting.
 CREATE TABLE labels (

@@ -1,0 +1,72 @@
+"""Payment passwords, and money that leaves a wallet for a bank."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from api.answers import Answer, as_json
+from api.dispatch import Call
+from api.payloads import Fen, Payload
+
+SixDigits = Annotated[str, Field(pattern=r"^[0-9]{6}$", description="Six digits", examples=["135790"])]
+
+
+class PaymentPasswordBody(Payload):
+    """A payment password to set. One that is set is changed only with the current one."""
+
+    password: SixDigits = Field(repr=False)  # not in what is printed of a body
+    current_password: SixDigits | None = Field(None, repr=False)
+
+
+class WithdrawalBody(Payload):
+    """A withdrawal. Its fee comes on top of the amount."""
+
+    amount_fen: Fen
+    bank_account: Annotated[str, Field(pattern=r"^[0-9A-Z]{8,34}$", description="8 to 34 digits and capital letters")]
+    payment_password: SixDigits = Field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentPasswordAnswer:
+    """When the password was set."""
+
+    user_id: str
+    set_at_ms: int
+
+
+async def set_payment_password(call: Call) -> Answer:
+    """Set or change a user's payment password."""
+    user_id, body = call.path["user_id"], call.body
+    call.caller.must_be(user_id)
+    set_at_ms = await call.engine.payment_passwords.put(user_id, body.password, body.current_password)
+    return as_json(PaymentPasswordAnswer(user_id=user_id, set_at_ms=set_at_ms))
+
+
+async def withdraw(call: Call) -> Answer:
+    """Withdraw from a wallet to a bank."""
+    user_id, body = call.path["user_id"], call.body
+    call.caller.must_be(user_id)
+    withdrawal, replayed = await call.engine.withdrawals.withdraw(
+        user_id,
+        body.amount_fen,
+        body.bank_account,
+        body.payment_password,
+        idempotency_key=call.idempotency_key,
+        request_hash=call.request_hash,
+    )
+    return as_json(withdrawal, 201, *([(b"idempotency-replayed", b"true")] if replayed else []))
+
+
+async def list_withdrawals(call: Call) -> Answer:
+    """A user's withdrawals, newest first."""
+    user_id = call.path["user_id"]
+    call.caller.may_read(user_id)
+    return as_json(await call.engine.withdrawals.of(user_id, after=call.query.after, limit=call.query.limit))
+
+
+async def get_withdrawal(call: Call) -> Answer:
+    """A withdrawal as it is now."""
+    user_id = call.path["user_id"]
+    call.caller.may_read(user_id)
+    return as_json(await call.engine.withdrawals.get(user_id, int(call.path["withdrawal_id"])))

@@ -1,0 +1,27 @@
+"""What a withdrawal costs: so much of it is free in a user's lifetime, and of the rest a fee comes on top."""
+
+from typing import NamedTuple
+
+from engine.settings import Settings
+
+
+class Cost(NamedTuple):
+    """``free_fen``: what is taken of the allowance; ``fee_fen``: what is paid beside the amount."""
+
+    free_fen: int
+    fee_fen: int
+
+
+def cost_of(amount_fen: int, used_fen: int, settings: Settings) -> Cost:
+    """The cost of withdrawing ``amount_fen`` when ``used_fen`` of the allowance is used.
+
+    The fee is the setting's part of what is past the allowance, rounded up to a fen, and at least the least fee; what
+    the allowance covers whole has none.
+    """
+    left_fen = max(0, settings.withdrawal_free_fen - used_fen)
+    free_fen = min(amount_fen, left_fen)
+    charged_fen = amount_fen - free_fen
+    if charged_fen == 0:
+        return Cost(free_fen, 0)
+    part_fen = -(-charged_fen * settings.withdrawal_fee_per_mille // 1_000)
+    return Cost(free_fen, max(part_fen, settings.withdrawal_fee_fen_min))
