@@ -7,18 +7,19 @@ formula. Amounts are in yuan with two decimals, times are China's.
 import csv
 import io
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
 
+from engine.china_time import CHINA, begin_ms
 from engine.clients import ledger_errors
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.lanes import is_packet_number
 from engine.queries import load
+from engine.records import Purpose
 
 SQL = load("statement")
-CHINA = timezone(timedelta(hours=8))
 DAYS_MAX, ROWS_MAX = 31, 10_000
 COLUMNS = (
     *("记账时间", "业务单号", "资金流水单号", "业务名称", "业务类型", "收支类型"),
@@ -30,11 +31,22 @@ _KINDS = {
     "send": ("红包", "发出红包"),
     "claim": ("红包", "领取红包"),
     "refund": ("红包", "红包退回"),
+    "withdrawal": ("提现", "提现"),
+    "withdrawal_return": ("提现", "提现退回"),
+    "correction": ("申诉", "纠错"),
+}
+_TRANSFERS = {
+    "send": ("转账", "转出"),
+    "claim": ("转账", "转入"),
+    "refund": ("转账", "转账退回"),
 }
 
 
 class Movement(NamedTuple):
-    """One row. ``amount_fen`` is negative when it left; ``balance_fen`` is what the wallet held after it."""
+    """One row. ``amount_fen`` is negative when it left; ``balance_fen`` is what the wallet held after it.
+
+    ``purpose``: of the packet, if it is of one.
+    """
 
     transfer_id: int
     kind: str
@@ -42,6 +54,7 @@ class Movement(NamedTuple):
     at_ms: int
     other: int
     balance_fen: int
+    purpose: str = Purpose.PACKET
 
 
 class Statement(NamedTuple):
@@ -79,7 +92,7 @@ async def read(pool: asyncpg.Pool, user_id: str, first: date, last: date) -> Sta
         raise InvalidFieldsError([FieldProblem("to", "must not be before from")])
     if (last - first).days >= DAYS_MAX:
         raise InvalidFieldsError([FieldProblem("to", f"must be less than {DAYS_MAX} days after from")])
-    begins_ms, ends_ms = _begin_ms(first), _begin_ms(last + timedelta(days=1))
+    begins_ms, ends_ms = begin_ms(first), begin_ms(last + timedelta(days=1))
     with ledger_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             opening_fen = await connection.fetchval(SQL["opening"], user_id, begins_ms)
@@ -103,6 +116,8 @@ def _row(movement: Movement) -> tuple[object, ...]:
     at = datetime.fromtimestamp(movement.at_ms / 1000, UTC).astimezone(CHINA)
     packet_id = str(movement.other) if is_packet_number(str(movement.other)) else ""
     name, kind = _KINDS.get(movement.kind, (movement.kind, movement.kind))
+    if movement.purpose == Purpose.TRANSFER:
+        name, kind = _TRANSFERS.get(movement.kind, (name, kind))
     return (
         f"{at:%Y-%m-%d %H:%M:%S}",
         packet_id,
@@ -116,7 +131,3 @@ def _row(movement: Movement) -> tuple[object, ...]:
         "",
         movement.transfer_id,
     )
-
-
-def _begin_ms(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=CHINA).timestamp()) * 1000

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.china_time import CHINA
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.statement import CHINA, COLUMNS, DAYS_MAX, TOTALS, Movement, Statement, read, yuan
+from engine.statement import COLUMNS, DAYS_MAX, TOTALS, Movement, Statement, read, yuan
 from tests.front import Client, open_front
 from tests.scenes import caught_up, fund, let_time_run_out, persisting, send, settled, sweeping
 

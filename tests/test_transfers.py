@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from engine import keys
+from engine.china_time import today
 from engine.clients import command
 from engine.engine import Engine
 from engine.errors import (
@@ -328,12 +329,14 @@ async def test_of_a_confirmation_and_a_time_out_one_wins(engine: Engine, setting
                 except TransferEndedError:
                     return False
 
-            async def run_out(transfer_id: str) -> None:
-                await turns(chance.randrange(30))
+            async def run_out(transfer_id: str, late: int) -> None:
+                await turns(chance.randrange(20) + late)
                 await let_time_run_out(engine, transfer_id)
 
-            late = 60 * (number % 3)
-            is_confirmed, _ = await asyncio.gather(confirm(sent.transfer_id, late), run_out(sent.transfer_id))
+            late = 40 * (number % 5 - 2)  # now the one has a start, now the other
+            is_confirmed, _ = await asyncio.gather(
+                confirm(sent.transfer_id, max(0, late)), run_out(sent.transfer_id, max(0, -late))
+            )
             again = await engine.claims.claim(sent.transfer_id, "bob")
             assert again == (ClaimResult(Outcome.ALREADY, 100) if is_confirmed else ClaimResult(Outcome.EXPIRED, 0))
             confirmed, returned = confirmed + is_confirmed, returned + (not is_confirmed)
@@ -370,3 +373,20 @@ async def test_of_an_arrival_and_a_cancellation_one_wins(engine: Engine, setting
         assert cancelled > 3
         assert await balances(engine, "alice", "bob") == [cancelled * 100, arrived * 100]
         await assert_books_balance(engine.pool)
+
+
+async def test_a_statement_tells_transfers_from_packets(engine: Engine, settings: Settings) -> None:
+    await are_known(engine, settings, "alice", "bob")
+    taken, returned = await transfer(engine, amount_fen=300), await transfer(engine, amount_fen=500)
+    await engine.transfers.confirm(taken.transfer_id, "bob")
+    async with persisting(settings), sweeping(settings):
+        await let_time_run_out(engine, returned.transfer_id)
+        await settled(engine, taken.transfer_id, returned.transfer_id)
+    told = {}
+    for user in ("alice", "bob"):
+        text = (await engine.wallets.statement(user, today(), today())).as_csv().decode()
+        told[user] = sorted(line.split(",")[4].strip("`") for line in text.splitlines()[1:-2])
+    assert told == {
+        "alice": sorted([*["充值"] * 3, "发出红包", "转出", "转出", "转账退回"]),
+        "bob": ["转入", "领取红包"],
+    }
