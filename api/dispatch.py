@@ -221,8 +221,8 @@ def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:
             raise UnknownPacketError("Not a packet number.")
         if name in ROW_NUMBERS and not _ROW_NUMBER.fullmatch(text):
             raise UnknownRouteError("Nothing has this number.")
-    if not is_user_id(path.get("user_id", "anyone")):
-        problems.append(FieldProblem("user_id", USER_ID_RULE))
+    named = [name for name in ("user_id", "label") if not is_user_id(path.get(name, "anyone"))]
+    problems += [FieldProblem(name, USER_ID_RULE) for name in named]
 
 
 def _idempotency_key(headers: bodies.Headers, problems: list[FieldProblem]) -> str:

@@ -1,11 +1,15 @@
 """Alerts: what somebody who watches over the money should look at."""
 
+import asyncpg
 import orjson
 
-from engine.clients import Connection
+from engine.clients import Connection, ledger_errors
+from engine.cursors import parse
 from engine.queries import load
+from engine.records import Alert, AlertsPage
 
 SQL = load("alerts")
+_NEWEST = 2**63 - 1
 
 
 async def note(connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object) -> int:
@@ -15,3 +19,21 @@ async def note(connection: Connection, kind: str, user_id: str | None, *, is_del
     """
     alert_id: int = await connection.fetchval(SQL["note"], kind, user_id, orjson.dumps(details).decode(), is_delivered)
     return alert_id
+
+
+class Alerts:
+    """Reading them."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def page(self, *, after: str | None, limit: int) -> AlertsPage:
+        """Alerts, newest first. Raises InvalidFieldsError for a cursor that is none, UnavailableError."""
+        (below,) = parse(after, parts=1, start=(_NEWEST,))
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["page"], below, limit + 1)
+        alerts = [
+            Alert(**{**row, "alert_id": str(row["alert_id"]), "details": orjson.loads(row["details"])})
+            for row in rows[:limit]
+        ]
+        return AlertsPage(alerts=alerts, next=alerts[-1].alert_id if len(rows) > limit else None)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from engine import epochs, lag, schema
 from engine.acks import Acks
+from engine.alerts import Alerts
 from engine.batcher import Batcher
 from engine.checkpoints import Checkpoints
 from engine.claims import Claims
@@ -20,6 +21,7 @@ from engine.freezes import Freezes
 from engine.packets import Packets
 from engine.pause import end
 from engine.payment_passwords import PaymentPasswords
+from engine.profiles import Profiles
 from engine.receipts import Receipts
 from engine.retraction import Retractions
 from engine.settings import Settings
@@ -54,6 +56,8 @@ class Engine:
     delays: Delays
     views: Views
     wallets: Wallets
+    profiles: Profiles
+    alerts: Alerts
     payment_passwords: PaymentPasswords
     withdrawals: Withdrawals
 
@@ -114,6 +118,8 @@ class Engine:
                     delays=delays,
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
+                    profiles=Profiles(pool, freezes, settings),
+                    alerts=Alerts(pool),
                     payment_passwords=payment_passwords,
                     withdrawals=Withdrawals(pool, settings, payment_passwords),
                 )

@@ -15,6 +15,7 @@ from engine.errors import HongbaoError, OperatorError
 from engine.fencing import FENCED, epoch_in, set_word
 from engine.ledger import CheckpointMovedError
 from engine.queries import load
+from engine.rebuild import refreeze
 from engine.store import LaneStatus, Store
 from engine.stream import EventStream
 
@@ -82,6 +83,8 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
         if noted != "UPDATE 1":
             raise CheckpointMovedError(f"Lane {lane} is no longer at {position}.")
         if status.word != word:
+            # Who was frozen since its data was written must not claim for a moment either.
+            await refreeze(connection, store.client, lane, status)
             await set_word(store.client, lane, status, word)
     return position, word
 

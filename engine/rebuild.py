@@ -19,6 +19,7 @@ from engine.lanes import NUMBER_PREFIX
 from engine.publisher import funded_from
 from engine.queries import load
 from engine.split import luckiest_slot, split
+from engine.store import LaneStatus
 
 SQL = load("recovery")
 _PACKETS_PER_PAGE = 200
@@ -177,6 +178,14 @@ async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
     due_at_ms = funded.expires_at_ms if funded.arrives_at_ms is None else funded.arrives_at_ms
     await writer.put("ZADD", keys.due(lane), due_at_ms, packet_id)
     return left
+
+
+async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, status: LaneStatus) -> None:
+    """Put who may not claim into a lane, in place of what it has, while it serves nobody. Raises as above."""
+    writer = LaneWriter(client, lane, status.word, status.server)
+    await writer.put("UNLINK", keys.frozen(lane))
+    await writer.put("HDEL", keys.lane(lane), "frozen", "frozen_version")
+    await rebuild_frozen(connection, writer, lane)
 
 
 async def rebuild_frozen(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:

@@ -356,14 +356,9 @@ class Debt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """All that is known of an account. ``frozen``: what is in force; ``freezes`` and ``debts``: the last, newest first.
-
-    ``day_sent_fen``, ``day_received_fen``: of today, in China, by the ledger.
-    """
+    """All that is known of an account. ``frozen``: what is in force; ``freezes``, ``debts``: the last, newest first."""
 
     profile: Profile
-    day_sent_fen: int
-    day_received_fen: int
     frozen: list[FreezeScope]
     freezes: list[Freeze]
     debts: list[Debt]

@@ -1,6 +1,15 @@
 """The route table, a module a part. The application and the OpenAPI document are both made from it."""
 
-from api.routes import packets, receipts, status, wallets
+from api.routes import accounts, packets, receipts, retraction, status, transfers, wallets, withdrawals
 
 # The path of a claim comes first: routes are tried in this order.
-ROUTES = (*packets.ROUTES, *wallets.ROUTES, *receipts.ROUTES, *status.ROUTES)
+ROUTES = (
+    *packets.ROUTES,
+    *retraction.ROUTES,
+    *transfers.ROUTES,
+    *wallets.ROUTES,
+    *withdrawals.ROUTES,
+    *receipts.ROUTES,
+    *accounts.ROUTES,
+    *status.ROUTES,
+)

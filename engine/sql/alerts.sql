@@ -3,3 +3,28 @@ INSERT INTO alerts (kind, user_id, at_ms, details, next_try_at_ms)
 SELECT $1, $2, at_ms, $3::jsonb, CASE WHEN $4 THEN at_ms END
 FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms) AS clock
 RETURNING alert_id
+
+-- page --
+SELECT alert_id, kind, user_id, at_ms, details, tries, delivered_at_ms, last_error
+FROM alerts WHERE alert_id < $1 ORDER BY alert_id DESC LIMIT $2
+
+-- take --
+-- Those whose time has come, each for as long as a try may take: whoever dies with one leaves it to the next.
+UPDATE alerts SET tries = tries + 1, next_try_at_ms = at.now_ms + $2::bigint
+FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms) AS at
+WHERE alert_id IN (
+    SELECT alert_id FROM alerts WHERE next_try_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)
+    ORDER BY next_try_at_ms LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+RETURNING alert_id, kind, user_id, at_ms, details, tries, at.now_ms
+
+-- delivered --
+UPDATE alerts SET next_try_at_ms = NULL, last_error = NULL,
+    delivered_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
+WHERE alert_id = $1
+
+-- failed --
+-- $3: how long to wait before the next try, NULL: there is none.
+UPDATE alerts SET last_error = $2,
+    next_try_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3::bigint
+WHERE alert_id = $1 AND delivered_at_ms IS NULL

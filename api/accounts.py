@@ -1,0 +1,135 @@
+"""Accounts as those see them who watch over the money: freezes, profiles, limits of groups, alerts."""
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api.answers import Answer, as_json
+from api.dispatch import Call
+from api.payloads import FEN_MAX, Payload
+from engine.profiles import ADDRESSES_MAX
+from engine.records import AccountKind, FreezeScope
+
+REASON_LENGTH_MAX = 200
+
+
+def _plain(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError("must not have control characters or lone surrogates")
+    return text
+
+
+Reason = Annotated[
+    str,
+    Field(min_length=1, max_length=REASON_LENGTH_MAX, description="Kept with the freeze; no control characters"),
+    AfterValidator(_plain),
+]
+Scope = Annotated[
+    Literal["account", "sending", "receiving"],
+    Field(description="account: sends, claims, transfers and withdraws nothing; or only one of the directions"),
+]
+Limit = Annotated[
+    int | None,
+    Field(ge=0, le=FEN_MAX, description="In fen; 0: no limit; null: the server's setting for the kind"),
+]
+
+
+Networks = Annotated[
+    list[Annotated[str, Field(max_length=64)]],
+    Field(max_length=ADDRESSES_MAX, description="Networks a merchant sends from, as 192.0.2.0/24; empty: any"),
+]
+
+
+class FreezeBody(Payload):
+    """Why an account is frozen, and for what."""
+
+    reason: Reason
+    scope: Scope = "account"
+
+
+class LiftQuery(BaseModel):
+    """Why a freeze is lifted, and which: all of a scope are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    reason: Reason
+    scope: Scope = "account"
+
+
+class ProfileBody(Payload):
+    """What an account is, in place of all that was said before."""
+
+    kind: Literal["person", "merchant"]
+    addresses: Networks = Field(default_factory=list)
+    transaction_fen_max: Limit = None
+    day_sent_fen_max: Limit = None
+    day_received_fen_max: Limit = None
+
+
+class LabelBody(Payload):
+    """How much may be sent to a group in a day of China's."""
+
+    day_sent_fen_max: Limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeAnswer:
+    """``frozen``: what is in force now; ``in_force``: whether every lane of Redis knows, so that no claim wins."""
+
+    user_id: str
+    frozen: list[FreezeScope]
+    in_force: bool
+
+
+async def freeze_account(call: Call) -> Answer:
+    """Freeze an account. Doing it twice for the same reason is doing it once."""
+    body, user_id = call.body, call.path["user_id"]
+    in_force = await call.engine.freezes.freeze(
+        user_id, reason=body.reason, frozen_by=call.caller.principal, scope=FreezeScope(body.scope)
+    )
+    return await _frozen(call, user_id, in_force=in_force)
+
+
+async def lift_freeze(call: Call) -> Answer:
+    """Lift every freeze of a scope. Where there is none, nothing changes."""
+    query, user_id = call.query, call.path["user_id"]
+    in_force = await call.engine.freezes.lift(
+        user_id, reason=query.reason, lifted_by=call.caller.principal, scope=FreezeScope(query.scope)
+    )
+    return await _frozen(call, user_id, in_force=in_force)
+
+
+async def _frozen(call: Call, user_id: str, *, in_force: bool) -> Answer:
+    frozen = await call.engine.freezes.in_force(user_id)
+    return as_json({"user_id": user_id, "frozen": frozen, "in_force": in_force})
+
+
+async def get_account(call: Call) -> Answer:
+    """Kind, limits, what is frozen and was, debts."""
+    return as_json(await call.engine.profiles.account(call.path["user_id"]))
+
+
+async def put_profile(call: Call) -> Answer:
+    """Say what an account is."""
+    body = call.body
+    own = {
+        "transaction_fen_max": body.transaction_fen_max,
+        "day_sent_fen_max": body.day_sent_fen_max,
+        "day_received_fen_max": body.day_received_fen_max,
+    }
+    profile = await call.engine.profiles.put(
+        call.path["user_id"], AccountKind(body.kind), body.addresses, own, changed_by=call.caller.principal
+    )
+    return as_json(profile)
+
+
+async def put_label(call: Call) -> Answer:
+    """Say how much may be sent to a group in a day."""
+    label, most = call.path["label"], call.body.day_sent_fen_max
+    return as_json(await call.engine.profiles.put_label(label, most, changed_by=call.caller.principal))
+
+
+async def list_alerts(call: Call) -> Answer:
+    """What somebody should look at, newest first."""
+    return as_json(await call.engine.alerts.page(after=call.query.after, limit=call.query.limit))
