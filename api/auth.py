@@ -54,6 +54,11 @@ class Caller:
             return
         raise ForbiddenError("This is another user's; reading it needs the scope admin.")
 
+    def must_be(self, user_id: str) -> None:
+        """Raise ForbiddenError unless this is ``user_id`` itself or a backend speaking for them."""
+        if self.user != user_id:
+            raise ForbiddenError("This is another user's, and theirs alone.")
+
     def may_see(self, view: PacketView) -> None:
         """Raise UnknownPacketError for a packet that names its recipients, unless this is one of them or its sender.
 

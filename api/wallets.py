@@ -1,10 +1,8 @@
 """Wallets and a user's records."""
 
-from datetime import datetime
-
 from api.answers import CSV, Answer, as_json
 from api.dispatch import Call
-from engine.statement import CHINA
+from engine.china_time import today
 
 
 async def get_wallet(call: Call) -> Answer:
@@ -25,8 +23,7 @@ async def get_statement(call: Call) -> Answer:
     """A wallet's movements of some days as a file for spreadsheets, with closing totals."""
     user_id, query = call.path["user_id"], call.query
     call.caller.may_read(user_id)
-    today = datetime.now(CHINA).date()
-    last = query.to or max(today, query.first or today)
+    last = query.to or max(today(), query.first or today())
     statement = await call.engine.wallets.statement(user_id, query.first or last.replace(day=1), last)
     return Answer(200, statement.as_csv(), CSV)
 

@@ -16,6 +16,7 @@ from engine.records import (
     PacketState,
     PacketSummary,
     PacketView,
+    Purpose,
     SplitKind,
     strongest,
 )
@@ -55,6 +56,8 @@ class Views:
         return PacketView(
             packet_id=packet_id,
             sender=row["sender"],
+            purpose=Purpose(row["purpose"]),
+            label=row["label"],
             state=state,
             split=SplitKind(row["split"]),
             total_fen=row["total_fen"],
@@ -66,6 +69,7 @@ class Views:
             ack=strongest(self._ack, None if row["ack"] is None else Ack(row["ack"])),
             commitment=row["commitment"].hex(),
             created_at_ms=row["created_at_ms"],
+            arrives_at_ms=row["arrives_at_ms"],
             expires_at_ms=row["expires_at_ms"],
             claimed_count=row["count"] - remaining_count,
             claimed_fen=row["total_fen"] - remaining_fen,

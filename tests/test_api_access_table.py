@@ -20,10 +20,13 @@ BODIES: dict[str, Json] = {
     "claim": {},
     "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
     "deposit": {"amount_fen": 1},
+    "retract_packet": {},
+    "send_transfer": {"to": "bob", "amount_fen": 1},
+    "choose_arrival_delay": {"arrives_after_s": 0},
 }
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
 
-CONFLICTS = {"get_proof": "not_settled", "get_receipt": "not_settled"}
+CONFLICTS = {"consent_to_retraction": "not_viewed", "get_proof": "not_settled", "get_receipt": "not_settled"}
 
 
 @pytest.fixture
@@ -94,6 +97,8 @@ def code_of(cell: Cell) -> str:
 
 
 def code_of_403(cell: Cell) -> str:
+    if cell.operation == "retract_packet" and not {"send", "act"}.isdisjoint(cell.scopes):
+        return "not_sender"
     may_claim = not {"claim", "act"}.isdisjoint(cell.scopes)
     return "not_invited" if cell.operation == "claim" and cell.packet and may_claim else "forbidden"
 

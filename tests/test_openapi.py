@@ -46,6 +46,7 @@ def mismatches(value: object, schema: Json, place: str = "answer") -> list[str]:
     problems = [f"{place}: {value!r} is not in {schema['enum']}"] if value not in schema.get("enum", [value]) else []
     kind = schema.get("type")
     types: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
+    types["boolean"] = bool
     if kind is not None and not isinstance(value, types[kind]):
         return [*problems, f"{place}: {value!r} is no {kind}"]
     if isinstance(value, dict):
@@ -99,11 +100,14 @@ async def test_the_document_is_served(client: Client) -> None:
 
 async def test_real_answers_are_as_documented(client: Client) -> None:
     packet_id = await client.send("alice", count=1)
-    await client.deposit("alice", 2_000)
+    taken_back = await client.send("alice", count=1)
+    await client.deposit("alice", 3_000)
     packet = {"total_fen": 1_000, "count": 1, "split": "lucky"}
     claims = {"claims": [{"packet_id": packet_id, "user_id": "bob"}, {"packet_id": "1", "user_id": "bob"}]}
     alice, bob, backend = client.as_user("alice"), client.as_user("bob"), client.as_backend()
     root = client.as_user("root", "admin")
+    transfer = await client.http.post("/v1/transfers", json={"to": "bob", "amount_fen": 1}, headers=alice | new_key())
+    transfer_id = transfer.json()["transfer_id"]
     calls: list[tuple[str, str, dict[str, str], object, int]] = [
         ("POST", "/v1/packets", alice, packet, 201),
         ("POST", "/v1/packets", client.as_user("poor"), packet, 409),
@@ -119,6 +123,16 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", f"/v1/packets/{packet_id}/claims", bob, None, 200),
         ("GET", f"/v1/packets/{packet_id}/proof", bob, None, 409),
         ("GET", f"/v1/transactions/{packet_id}/receipt", alice, None, 409),
+        ("POST", f"/v1/packets/{taken_back}/views", bob, None, 200),
+        ("POST", f"/v1/packets/{taken_back}/retraction", alice, {}, 409),
+        ("POST", f"/v1/packets/{taken_back}/retraction/consent", bob, None, 200),
+        ("POST", f"/v1/packets/{taken_back}/retraction", alice, None, 200),
+        ("POST", "/v1/transfers", alice, {"to": "bob", "amount_fen": 1, "arrives_after_s": 7_200}, 201),
+        ("GET", f"/v1/transfers/{transfer_id}", bob, None, 200),
+        ("POST", f"/v1/transfers/{transfer_id}/confirmation", bob, None, 409),
+        ("POST", f"/v1/transfers/{transfer_id}/cancellation", alice, None, 200),
+        ("GET", "/v1/wallets/alice/arrival-delay", alice, None, 200),
+        ("PUT", "/v1/wallets/alice/arrival-delay", alice, {"arrives_after_s": 7_200}, 200),
         ("POST", "/v1/claims", backend, claims, 200),
         ("POST", "/v1/wallets/alice/deposits", root, {"amount_fen": 5}, 201),
         ("GET", "/v1/wallets/alice", alice, None, 200),
