@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import orjson
 import typer
 
-from engine import cli_audit, cli_doctor, cli_quarantine, cli_recover, cli_verify, logs
+from engine import cli_audit, cli_doctor, cli_quarantine, cli_reconcile, cli_recover, cli_verify, logs
 from engine.cli_common import DataDirOption, JsonOption
 from engine.cli_common import run as _run
 from engine.cli_common import show as _print
@@ -131,6 +131,7 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
 
 app.command()(cli_audit.audit)
 app.command()(cli_doctor.doctor)
+app.command()(cli_reconcile.reconcile)
 app.command()(cli_recover.recover)
 app.command()(cli_verify.verify)
 app.add_typer(cli_quarantine.app, name="quarantine")

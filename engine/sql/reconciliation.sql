@@ -1,0 +1,147 @@
+-- What `hongbao reconcile` reads of a day: $1 is the day's first millisecond, $2 the first after it.
+
+-- packets_page --
+-- Packets that Redis may hold and that can have claims of the day. A packet's number begins with its lane's.
+SELECT packet_id, count FROM packets
+WHERE packet_id > $3 AND created_at_ms < $2 AND (ended_at_ms IS NULL OR ended_at_ms >= $1)
+ORDER BY packet_id LIMIT $4
+
+-- claims --
+-- Of some packets.
+SELECT from_account AS packet_id, owner AS user_id, slot, amount_fen
+FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = ANY($3) AND at_ms >= $1 AND at_ms < $2
+
+-- claims_aside --
+-- Those in quarantine that are no transfers.
+SELECT packet_id, user_id, slot, amount_fen FROM quarantine
+WHERE packet_id = ANY($3) AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried' AND at_ms >= $1 AND at_ms < $2
+
+-- batches --
+-- Each batch that has to do with the day, whole: what it says it applied (with what was retried since), and what the
+-- ledger holds of its positions. The day's positions are those between the last one before it and the first one after;
+-- a batch without a transfer of the day is told only if it is not as it says.
+WITH moved AS (
+    SELECT (from_account / 100000000000000 % 1000)::smallint AS lane, position, kind, at_ms
+    FROM transfers WHERE kind IN ('claim', 'refund')
+), bounds AS (
+    SELECT lane, max(position) FILTER (WHERE at_ms < $1) AS last_before, min(position) FILTER (WHERE at_ms >= $2) AS first_after
+    FROM moved GROUP BY lane
+), touched AS (
+    SELECT lane, position, position_before, claims, refunds FROM batches JOIN bounds USING (lane)
+    WHERE position > coalesce(last_before, 0) AND position_before < coalesce(first_after, 9007199254740991)
+), span AS (
+    SELECT lane, min(position_before) AS low, max(position) AS high FROM touched GROUP BY lane
+), held AS (
+    SELECT moved.lane, batch.position, count(*) FILTER (WHERE kind = 'claim') AS claims,
+        count(*) FILTER (WHERE kind = 'refund') AS refunds,
+        count(*) FILTER (WHERE at_ms >= $1 AND at_ms < $2) AS of_day
+    FROM moved JOIN span USING (lane) CROSS JOIN LATERAL (
+        SELECT batches.position FROM batches
+        WHERE batches.lane = moved.lane AND batches.position >= moved.position ORDER BY batches.position LIMIT 1
+    ) AS batch
+    WHERE moved.position > low AND moved.position <= high GROUP BY 1, 2
+), later AS (
+    SELECT quarantine.lane, batch.position, count(*) FILTER (WHERE kind = 'claim') AS claims,
+        count(*) FILTER (WHERE kind = 'ending' AND amount_fen > 0) AS refunds
+    FROM quarantine JOIN span USING (lane) CROSS JOIN LATERAL (
+        SELECT batches.position FROM batches
+        WHERE batches.lane = quarantine.lane AND batches.position >= quarantine.position ORDER BY batches.position LIMIT 1
+    ) AS batch
+    WHERE resolution = 'retried' AND quarantine.position > low AND quarantine.position <= high GROUP BY 1, 2
+)
+SELECT lane, position, position_before, touched.claims + coalesce(later.claims, 0) AS claims_said,
+    coalesce(held.claims, 0) AS claims_held, touched.refunds + coalesce(later.refunds, 0) AS refunds_said,
+    coalesce(held.refunds, 0) AS refunds_held
+FROM touched LEFT JOIN held USING (lane, position) LEFT JOIN later USING (lane, position)
+WHERE of_day > 0 OR touched.claims + coalesce(later.claims, 0) <> coalesce(held.claims, 0)
+    OR touched.refunds + coalesce(later.refunds, 0) <> coalesce(held.refunds, 0)
+ORDER BY lane, position
+
+-- sends --
+-- What packets of the day cost, and what was paid for them.
+SELECT packet_id, total_fen AS due_fen, paid_fen
+FROM (SELECT packet_id, total_fen FROM packets WHERE created_at_ms >= $1 AND created_at_ms < $2) AS sent
+FULL JOIN (
+    SELECT to_account AS packet_id, sum(amount_fen)::bigint AS paid_fen FROM transfers
+    WHERE kind = 'send' AND at_ms >= $1 AND at_ms < $2 GROUP BY 1
+) AS paid USING (packet_id)
+
+-- endings --
+-- What was left of packets that ended that day (without what was written off), and what went back.
+SELECT packet_id, due_fen, paid_fen
+FROM (
+    SELECT packet_id, remaining_fen - coalesce((
+        SELECT sum(moved_fen) FROM quarantine
+        WHERE quarantine.packet_id = packets.packet_id AND kind = 'ending' AND resolution = 'written_off'
+    ), 0)::bigint AS due_fen
+    FROM packets WHERE ended_at_ms >= $1 AND ended_at_ms < $2 AND remaining_fen > 0
+) AS ended
+FULL JOIN (
+    SELECT from_account AS packet_id, sum(amount_fen)::bigint AS paid_fen FROM transfers
+    WHERE kind = 'refund' AND at_ms >= $1 AND at_ms < $2 GROUP BY 1
+) AS returned USING (packet_id)
+WHERE due_fen IS DISTINCT FROM 0 OR paid_fen IS NOT NULL
+
+-- kinds --
+-- The day's transfers by kind: what left accounts of the kind that pays so, and what reached those that are paid so.
+SELECT transfers.kind::text AS kind, count(*) FILTER (WHERE payers.kind::text = payer) AS left_count,
+    coalesce(sum(amount_fen) FILTER (WHERE payers.kind::text = payer), 0)::bigint AS left_fen,
+    count(*) FILTER (WHERE payees.kind::text = payee) AS reached_count,
+    coalesce(sum(amount_fen) FILTER (WHERE payees.kind::text = payee), 0)::bigint AS reached_fen
+FROM transfers
+LEFT JOIN unnest($3::text[], $4::text[], $5::text[]) AS proper (kind, payer, payee) ON proper.kind = transfers.kind::text
+LEFT JOIN accounts AS payers ON payers.account_id = from_account
+LEFT JOIN accounts AS payees ON payees.account_id = to_account
+WHERE at_ms >= $1 AND at_ms < $2 GROUP BY transfers.kind ORDER BY transfers.kind
+
+-- improper --
+SELECT transfer_id, transfers.kind::text AS kind, amount_fen, from_account, payers.kind::text AS payer, to_account,
+    payees.kind::text AS payee
+FROM transfers
+LEFT JOIN unnest($3::text[], $4::text[], $5::text[]) AS proper (kind, payer, payee) ON proper.kind = transfers.kind::text
+LEFT JOIN accounts AS payers ON payers.account_id = from_account
+LEFT JOIN accounts AS payees ON payees.account_id = to_account
+WHERE at_ms >= $1 AND at_ms < $2
+    AND (payers.kind::text IS DISTINCT FROM payer OR payees.kind::text IS DISTINCT FROM payee)
+ORDER BY transfer_id
+
+-- balances --
+-- Each account that moved that day: what it holds, and what all of its transfers sum to.
+WITH moved AS (
+    SELECT from_account AS account_id FROM transfers WHERE at_ms >= $1 AND at_ms < $2
+    UNION
+    SELECT to_account FROM transfers WHERE at_ms >= $1 AND at_ms < $2
+), sums AS (
+    SELECT account_id, sum(fen)::bigint AS fen FROM (
+        SELECT to_account AS account_id, amount_fen AS fen FROM transfers
+        UNION ALL
+        SELECT from_account, -amount_fen FROM transfers
+    ) AS movements GROUP BY account_id
+)
+SELECT account_id, kind::text, owner, balance_fen, fen AS transfers_fen
+FROM moved JOIN sums USING (account_id) LEFT JOIN accounts USING (account_id) ORDER BY account_id
+
+-- wallets --
+-- Users whose wallet moved that day.
+SELECT owner FROM accounts WHERE kind = 'wallet' AND account_id IN (
+    SELECT from_account FROM transfers WHERE at_ms >= $1 AND at_ms < $2
+    UNION
+    SELECT to_account FROM transfers WHERE at_ms >= $1 AND at_ms < $2
+)
+
+-- wallet_kinds --
+-- What came into all wallets and left them that day.
+SELECT kind, count(*), sum(amount_fen)::bigint AS fen FROM (
+    SELECT transfers.kind::text || ' in' AS kind, amount_fen
+    FROM transfers JOIN accounts ON account_id = to_account
+    WHERE at_ms >= $1 AND at_ms < $2 AND accounts.kind = 'wallet'
+    UNION ALL
+    SELECT transfers.kind::text || ' out', amount_fen
+    FROM transfers JOIN accounts ON account_id = from_account
+    WHERE at_ms >= $1 AND at_ms < $2 AND accounts.kind = 'wallet'
+) AS sides GROUP BY kind ORDER BY kind
+
+-- withdrawals --
+SELECT withdrawal_id, amount_fen, bank_account, state, asked_at_ms FROM withdrawals
+WHERE asked_at_ms >= $1 AND asked_at_ms < $2 ORDER BY withdrawal_id
