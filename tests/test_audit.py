@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pytest
 
@@ -13,12 +14,16 @@ from engine.engine import Engine
 from engine.lanes import lane_of
 from engine.settings import Settings
 from engine.store import READ_WHOLE_COUNT_MAX
-from tests.scenes import caught_up, changed, claimed, let_time_run_out, persisting, send, settled, sweeping
+from tests.scenes import caught_up, changed, claimed, fund, let_time_run_out, persisting, send, settled, sweeping
+from tests.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """An engine at rest whose ledger has everything: a packet that is gone, one half claimed, one that ran out."""
+    """An engine at rest whose ledger has everything: a packet that is gone, one half claimed, one that ran out.
+
+    And of alice's withdrawals one that settled, one that failed, one that is processed.
+    """
 
     engine: Engine
     exhausted: str
@@ -47,9 +52,31 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
                 for number in range(users):
                     await engine.claims.claim(packet_id, f"user-{number}")
             await let_time_run_out(engine, expired)
+            await withdraw(engine, "6222020200112233", "6222020200110000")
             await settled(engine, exhausted, expired)
             await caught_up(engine)
+            await withdrawals_ended(engine)
+        await withdraw(engine, "6222020200112233")
         yield Scene(engine, exhausted, half, expired)
+
+
+async def withdraw(engine: Engine, *bank_accounts: str) -> None:
+    """Have alice withdraw; those to accounts that end in 0000 fail."""
+    if await engine.pool.fetchval("SELECT count(*) FROM payment_passwords") == 0:
+        await engine.payment_passwords.put("alice", "135790", None)
+    for account in bank_accounts:
+        await fund(engine, "alice", 100_100)
+        await engine.withdrawals.withdraw(
+            "alice", 100_000, account, "135790", idempotency_key=uuid4().hex, request_hash=b"withdraw"
+        )
+
+
+async def withdrawals_ended(engine: Engine) -> None:
+    async def none_is_left() -> bool:
+        left: int = await engine.pool.fetchval("SELECT count(*) FROM withdrawals WHERE state = 'processing'")
+        return left == 0
+
+    await wait_until(none_is_left, timeout_s=10, what="the withdrawals' ending")
 
 
 async def run(engine: Engine) -> dict[str, Finding]:
@@ -66,7 +93,7 @@ async def test_sound_books_pass_and_everything_is_examined(scene: Scene) -> None
     assert broken(findings) == {}
     assert findings["packets_add_up"].examined == 3
     assert findings["no_slot_twice"].examined == findings["shares_as_split"].examined == 5 + 3 + 2
-    assert findings["redis_agrees"].examined == 3
+    assert findings["redis_agrees"].examined == findings["withdrawals_add_up"].examined == 3
 
 
 CHANGEABLE = "ALTER TABLE transfers DISABLE TRIGGER USER"
@@ -150,6 +177,36 @@ async def set_something_aside(scene: Scene) -> None:
     )
 
 
+async def take_from_the_payout_account(scene: Scene) -> None:
+    await scene.sql("UPDATE accounts SET balance_fen = balance_fen - 1 WHERE account_id = 4")
+
+
+async def settle_without_paying(scene: Scene) -> None:
+    await scene.sql(
+        "UPDATE withdrawals SET state = 'settled', ended_at_ms = 1, end_transfer_id = 0, fee_transfer_id = -1 "
+        "WHERE state = 'processing'"
+    )
+
+
+async def call_a_settled_one_failed(scene: Scene) -> None:
+    await scene.sql(
+        "ALTER TABLE withdrawals DISABLE TRIGGER USER",
+        "UPDATE withdrawals SET state = 'failed', failure = 'no', fee_transfer_id = NULL WHERE state = 'settled'",
+    )
+
+
+async def pay_another_amount(scene: Scene) -> None:
+    await scene.sql(CHANGEABLE, "UPDATE transfers SET amount_fen = amount_fen + 1 WHERE kind = 'payout'")
+
+
+async def keep_what_failed(scene: Scene) -> None:
+    await scene.sql(CHANGEABLE, "DELETE FROM transfers WHERE kind = 'withdrawal_return'")
+
+
+async def pay_for_no_withdrawal(scene: Scene) -> None:
+    await scene.sql("SELECT move_money('payout', 4, 1, 7, 1)")
+
+
 async def lose_the_lane(scene: Scene) -> None:
     await scene.redis("DEL", keys.lane(lane_of(scene.open)))
 
@@ -226,6 +283,13 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("chains_unbroken", lose_a_batch, "was removed"),
     ("transfers_unbroken", forget_a_payment, "was removed"),
     ("nothing_quarantined", set_something_aside, "a test"),
+    ("withdrawals_add_up", take_from_the_payout_account, "the payout account holds 100099 fen"),
+    ("withdrawals_add_up", settle_without_paying, "is settled, but its payout of 100000 fen is not"),
+    ("withdrawals_add_up", settle_without_paying, "is settled, but its fee of 100 fen is not"),
+    ("withdrawals_add_up", call_a_settled_one_failed, "is failed, but its withdrawal_return of 100000 fen is not"),
+    ("withdrawals_add_up", pay_another_amount, "is settled, but its payout of 100000 fen is not"),
+    ("withdrawals_add_up", keep_what_failed, "is failed, but its withdrawal_return of"),
+    ("withdrawals_add_up", pay_for_no_withdrawal, "a payout of 7 fen, is of no withdrawal"),
     ("stream_continues_ledger", lose_the_lane, "Redis has lost it"),
     ("stream_continues_ledger", change_the_epoch, "fenced"),
     ("stream_continues_ledger", set_the_lane_back, "the ledger at"),
