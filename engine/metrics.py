@@ -77,6 +77,9 @@ RECOVERIES = Counter("hongbao_recoveries", "Times a lane was rebuilt from the le
 
 # Processes.
 LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
+WEBHOOK_TRIES = Counter(
+    "hongbao_webhook_tries", "Tries to deliver an alert: delivered, failed, or given_up (the last one).", ["outcome"]
+)
 PROCESS_STARTS = Counter("hongbao_process_starts", "Times a process of this name has started.", ["process"])
 
 # HTTP: set by the front, a few times a second.
