@@ -10,6 +10,7 @@ from engine.records import ClaimResult, Outcome, PacketState
 EMPTY, BUSY = ClaimResult(Outcome.EMPTY, 0), ClaimResult(Outcome.BUSY, 0)
 REFUSED = ClaimResult(Outcome.NOT_INVITED, 0)
 MISSING = ClaimResult(Outcome.MISSING, 0)
+FROZEN = ClaimResult(Outcome.FROZEN, 0)
 _ENDED = {
     PacketState.EXPIRED: ClaimResult(Outcome.EXPIRED, 0),
     PacketState.RETRACTED: ClaimResult(Outcome.RETRACTED, 0),
@@ -24,6 +25,7 @@ class Packet:
     amounts: Sequence[int]
     recipients: frozenset[str]
     is_over: bool = False
+    is_rebuilt: bool = False  # nobody knows any more who had seen it
     state: PacketState = PacketState.OPEN
     claims: dict[str, int] = field(default_factory=dict)  # user -> amount
 
@@ -40,6 +42,7 @@ class Model:
     packets: dict[str, Packet] = field(default_factory=dict)
     wallets: Counter[str] = field(default_factory=Counter)
     positions: Counter[int] = field(default_factory=Counter)
+    frozen: set[str] = field(default_factory=set)
 
     def deposit(self, user: str, amount_fen: int) -> None:
         """Money from outside."""
@@ -55,8 +58,11 @@ class Model:
         self.packets[packet_id] = packet
         self.positions[lane_of(packet_id)] += 1
 
-    def claim(self, packet_id: str, user: str) -> ClaimResult:  # noqa: PLR0911 - one an outcome
-        """What a claim is told if the ledger is not too far behind; a winner's is given by ``give``."""
+    def claim(self, packet_id: str, user: str, *, had_shares: bool) -> ClaimResult:  # noqa: PLR0911 - one an outcome
+        """What a claim is told if the ledger is not too far behind; a winner's is given by ``give``.
+
+        ``had_shares``: whether the packet had any left when the call began that the claim is part of.
+        """
         packet = self.packets.get(packet_id)
         if packet is None:
             return MISSING
@@ -68,6 +74,8 @@ class Model:
             return _ENDED[PacketState.EXPIRED]
         if packet.recipients and user not in packet.recipients:
             return REFUSED
+        if user in self.frozen and had_shares:
+            return FROZEN
         if len(packet.claims) == len(packet.amounts):
             return EMPTY
         return ClaimResult(Outcome.CLAIMED, packet.amounts[len(packet.claims)])
@@ -85,7 +93,8 @@ class Model:
     def close(self, packet_id: str, reason: PacketState) -> int | None:
         """End a packet; how much goes back to its sender, None if it is not to be closed."""
         packet = self.packets[packet_id]
-        is_due = packet.is_over if reason is PacketState.EXPIRED else not packet.claims
+        is_untouched = not packet.claims and not packet.is_rebuilt
+        is_due = packet.is_over if reason is PacketState.EXPIRED else is_untouched
         if packet.state is not PacketState.OPEN or not is_due:
             return None
         packet.state = reason

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -58,7 +59,11 @@ async def are_known(engine: Engine, settings: Settings, one: str, other: str) ->
 
 
 async def transfer(
-    engine: Engine, sender: str = "alice", to: str = "bob", amount_fen: int = 50_000, **how: int
+    engine: Engine,
+    sender: str = "alice",
+    to: str = "bob",
+    amount_fen: int = 50_000,
+    **how: Any,  # noqa: ANN401 - those of ``Transfers.send``
 ) -> Transfer:
     """Transfer what the sender was given the money for."""
     await fund(engine, sender, amount_fen)
