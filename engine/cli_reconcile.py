@@ -2,7 +2,9 @@
 
 import dataclasses
 import sys
+import time
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -22,10 +24,18 @@ _RECONCILE_S_MAX = 3_600.0
 _WIDTH = 160
 """Of a table that goes to no terminal."""
 
+TextfileOption = Annotated[
+    Path | None, typer.Option("--textfile", help="Leave the result there as metrics, for Prometheus' node exporter.")
+]
 DayOption = Annotated[str | None, typer.Option("--day", help="A day of China's, as 2026-11-21. Default: yesterday.")]
 
 
-def reconcile(day: DayOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+def reconcile(
+    day: DayOption = None,
+    data_dir: DataDirOption = None,
+    textfile: TextfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Compare a day's Redis, events, ledger, statements and payouts; changes nothing.
 
     Exits 1 if anything differs, 2 if it could not be compared. Starts the servers if none are running.
@@ -34,6 +44,8 @@ def reconcile(day: DayOption = None, data_dir: DataDirOption = None, as_json: Js
     try:
         wanted = _day(day)
         comparisons = _compared(wanted, data_dir)
+        if textfile is not None:
+            _leave(textfile, comparisons)
     except HongbaoError as error:
         print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(2) from None
@@ -62,7 +74,7 @@ def _day(text: str | None) -> date:
     return day
 
 
-def _compared(day: date, data_dir: Any) -> "list[Comparison]":  # noqa: ANN401  # of the option
+def _compared(day: date, data_dir: Path | None) -> "list[Comparison]":
     from engine import reach
     from engine.engine import Engine
     from engine.payouts import provider_of
@@ -79,6 +91,16 @@ def _compared(day: date, data_dir: Any) -> "list[Comparison]":  # noqa: ANN401  
     reach.check_has_books(loaded)
     with reach.reachable(loaded) as settings:
         return run(compare(settings))
+
+
+def _leave(path: Path, comparisons: "list[Comparison]") -> None:
+    from engine import metrics
+
+    differences = {comparison.name: len(comparison.differences) + comparison.more for comparison in comparisons}
+    try:
+        metrics.write_reconciliation(path, differences, time.time())
+    except OSError as error:
+        raise OperatorError(f"The metrics cannot be written to {path}: {error.strerror}.") from None
 
 
 def _record(comparison: "Comparison") -> dict[str, Any]:

@@ -110,6 +110,24 @@ def write_audit(path: Path, problems: Mapping[str, int], finished_at_s: float) -
     write_to_textfile(str(path), registry)
 
 
+def write_reconciliation(path: Path, differences: Mapping[str, int], finished_at_s: float) -> None:
+    """The same of a reconciliation (comparison -> how many differences). Raises OSError."""
+    registry = CollectorRegistry()
+    found = Gauge(
+        "hongbao_reconciliation_differences",
+        "What differs in each comparison of the day that was reconciled.",
+        ["comparison"],
+        registry=registry,
+    )
+    for comparison, number in differences.items():
+        found.labels(comparison).set(number)
+    finished = Gauge(
+        "hongbao_reconciliation_finished_timestamp_seconds", "When the last reconciliation ended.", registry=registry
+    )
+    finished.set(finished_at_s)
+    write_to_textfile(str(path), registry)
+
+
 def render() -> bytes:
     """All metrics as Prometheus text: of every process if they share a directory, else of this one. Reads files."""
     if not values.ValueClass._multiprocess:

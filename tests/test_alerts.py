@@ -26,10 +26,12 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of all samples that a scrape, or the node exporter, may show."""
     path = tmp_path_factory.mktemp("textfile") / "audit.prom"
     metrics.write_audit(path, {"x": 1}, 1.0)
+    reconciled = path.with_name("reconciliation.prom")
+    metrics.write_reconciliation(reconciled, {"x": 1}, 1.0)
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
     collected = [family for family in REGISTRY.collect() if family.name.startswith("hongbao_")]
     names = {family.name + suffix for family in collected for suffix in suffixes[family.type]}
-    return names | set(re.findall(r"^hongbao_\w+", path.read_text(), re.MULTILINE))
+    return names | set(re.findall(r"^hongbao_\w+", path.read_text() + reconciled.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])

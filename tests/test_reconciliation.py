@@ -197,7 +197,7 @@ async def test_a_statement_that_leaves_something_out(scene: Scene) -> None:
 
 async def test_a_statement_that_does_not_close(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     short = STATEMENT_SQL["movements"].replace("at_ms < $3", "at_ms < $3 AND amount_fen <> 10")
-    monkeypatch.setitem(STATEMENT_SQL, "movements", short)  # type: ignore[arg-type]
+    monkeypatch.setitem(STATEMENT_SQL, "movements", short)
     differing = await scene.differing()
     assert differing.keys() == {"statements close", "claim in: statements"}
     assert len(differing["statements close"]) == 3
@@ -279,7 +279,8 @@ def test_what_is_told_is_bounded() -> None:
     assert Differences().of("name", Side(what="x", fen=None), Side(what="y", fen=3)).agrees
 
 
-async def test_the_command_prints_a_table(scene: Scene) -> None:
+async def test_the_command_prints_a_table(scene: Scene, tmp_path: Path) -> None:
+    left = tmp_path / "left.prom"
     urls = {
         "HONGBAO_REDIS_URL": str(scene.settings.redis_url),
         "HONGBAO_DATABASE_URL": str(scene.settings.database_url),
@@ -296,11 +297,14 @@ async def test_the_command_prints_a_table(scene: Scene) -> None:
     done = hongbao("reconcile", "--day", day, **urls)
     assert done.returncode == 1
     assert "of dave holds 217 fen, its transfers sum to 210" in done.stdout
-    done = hongbao("reconcile", "--day", day, "--json", **urls)
+    done = hongbao("reconcile", "--day", day, "--json", "--textfile", left, **urls)
     assert done.returncode == 1
+    assert 'hongbao_reconciliation_differences{comparison="balances: ledger"} 1.0' in left.read_text()
     told = json.loads(done.stdout)
     assert told["day"] == day
     assert [one["name"] for one in told["comparisons"] if not one["agrees"]] == ["balances: ledger"]
+    refused = hongbao("reconcile", "--textfile", tmp_path / "no" / "folder", **urls)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     # Yesterday, on which there was nothing.
     assert hongbao("reconcile", **urls).returncode == 0
 
