@@ -35,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-inputs", default="20000", help="changed bodies in test_api_fuzz.py")
     parser.addoption("--fuzz-seed", default="1", help="which ones")
     parser.addoption("--model-operations", default="100000", help="how many in test_engine_model.py, at least")
+    parser.addoption("--walk-operations", default="20000", help="how many in test_walk.py, at least")
+    parser.addoption("--walk-seed", default="1", help="which ones")
     parser.addoption("--schema-examples", default="12", help="examples an operation in test_api_schema.py")
 
 
