@@ -150,12 +150,6 @@ class AmountTooLargeError(InsufficientFundsError):
     """The wallet holds less than the amount and what comes on top of it; nothing was moved."""
 
 
-class PayoutMismatchError(HongbaoError):
-    """The payout provider knows another payout by the reference of one of ours."""
-
-    code = "payout_mismatch"
-
-
 class UnknownWithdrawalError(HongbaoError):
     """The user has no withdrawal of this number."""
 

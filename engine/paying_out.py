@@ -12,10 +12,10 @@ import structlog
 
 from engine import metrics
 from engine.clients import DATABASE_ERRORS, Connection, ledger_errors
-from engine.errors import HongbaoError, PayoutMismatchError
+from engine.errors import HongbaoError
 from engine.money import BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT, lock_wallet, move, now_ms
 from engine.pause import stopped_within
-from engine.payouts import Payout, PayoutOrder, PayoutProvider, PayoutState, reference_of
+from engine.payouts import Payout, PayoutMismatchError, PayoutOrder, PayoutProvider, PayoutState, reference_of
 from engine.settings import Settings
 from engine.withdrawals import SQL
 

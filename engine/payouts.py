@@ -11,11 +11,17 @@ from typing import NamedTuple, Protocol
 import asyncpg
 
 from engine.clients import ledger_errors
-from engine.errors import PayoutMismatchError
+from engine.errors import HongbaoError
 from engine.queries import load
 from engine.settings import Settings
 
 SQL = load("payouts")
+
+
+class PayoutMismatchError(HongbaoError):
+    """The provider knows another payout by the reference of one of ours."""
+
+    code = "payout_mismatch"
 
 
 class PayoutState(StrEnum):

@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 
 from engine.audit import audit
 from engine.engine import Engine
-from engine.errors import PayoutMismatchError, UnavailableError
+from engine.errors import UnavailableError
 from engine.paying_out import advance, end, pay_out
-from engine.payouts import Payout, PayoutOrder, PayoutProvider, PayoutState, SandboxPayouts, provider_of, reference_of
+from engine.payouts import (
+    Payout,
+    PayoutMismatchError,
+    PayoutOrder,
+    PayoutProvider,
+    PayoutState,
+    SandboxPayouts,
+    provider_of,
+    reference_of,
+)
 from engine.settings import Settings
 from engine.withdrawals import Withdrawal, WithdrawalState
 from tests.scenes import assert_books_balance, changed, fund, sweeping
