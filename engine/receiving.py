@@ -44,31 +44,42 @@ class Receiving:
             if not (self._settings.person_day_received_fen_max or await self._pool.fetchval(SQL["is_limited"])):
                 self._day_ms = (0, 0)
                 return
-            await self._move_on()
+            now = await self._begin()
             after = self._after
-            while (page := await self._pool.fetchrow(SQL["claimants"], after, _PAGE))["last"] is not None:
-                after = page["last"]
-                await self._limit(page["wallets"] or [])
+            while (page := await self._page(after)) is not None:
+                after, wallets = page
+                await self._limit(wallets)
+            self._leave_behind(now)
 
     async def look_at(self, user_id: str) -> None:
         """Look at one user, whose limit was changed. Raises UnavailableError."""
         with ledger_errors():
-            await self._move_on()
+            await self._begin()
             wallet = await self._pool.fetchval(SQL["wallet"], user_id)
             await self._limit([] if wallet is None else [wallet])
 
-    async def _move_on(self) -> None:
-        """Begin a day, or leave behind what is looked at.
-
-        Transactions end in another order than they take their transfers' numbers: what can be seen today may have a gap
-        before it that is filled later. So the numbers are left behind once all that were open then have ended.
-        """
-        now = await self._pool.fetchrow(SQL["horizon"])
+    async def _begin(self) -> asyncpg.Record:
+        """Begin a day, if it is another than before; gives what could be seen at this moment."""
+        (now,) = await self._pool.fetch(SQL["horizon"])
         if not self._day_ms[0] <= now["at_ms"] < self._day_ms[1]:
             self._day_ms, self._ahead = day_ms(now["at_ms"]), None
             # The ledger may be behind: what was claimed before midnight is booked after it.
             self._first = await self._first_since(self._day_ms[0] - _HOUR_MS, now["transfer_id"])
             self._after = self._first - 1
+        return now
+
+    async def _page(self, after: int) -> tuple[int, list[int]] | None:
+        """The last of some transfers after one, and the wallets that claimed by them; None when there are none."""
+        (row,) = await self._pool.fetch(SQL["claimants"], after, _PAGE)
+        return None if row["last"] is None else (row["last"], row["wallets"] or [])
+
+    def _leave_behind(self, now: asyncpg.Record) -> None:
+        """Do not look again at what is whole.
+
+        Transactions end in another order than they take their transfers' numbers: what can be seen may have gaps that
+        are filled later. So numbers are left behind once all transactions that were open then have ended, and the whole
+        was looked at after that.
+        """
         if self._ahead is not None and now["oldest"] >= self._ahead[1]:
             self._after, self._ahead = self._ahead[0], None
         if self._ahead is None:
