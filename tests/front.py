@@ -49,6 +49,16 @@ class Client:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["packet_id"])
 
+    async def withdraw(self, user: str, amount_fen: int = 1) -> str:
+        """Give a user the payment password 135790, and withdraw with it; the withdrawal's number."""
+        path, headers = f"/v1/wallets/{user}", self.as_user(user) | new_key()
+        put = await self.http.put(f"{path}/payment-password", json={"password": "135790"}, headers=headers)
+        assert put.status_code == 200, put.text
+        body: Json = {"amount_fen": amount_fen, "bank_account": "6222020200112233", "payment_password": "135790"}
+        answer = await self.http.post(f"{path}/withdrawals", json=body, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["withdrawal_id"])
+
     async def claim(self, packet_id: str, user: str) -> Json:
         """Claim as the user."""
         answer = await self.http.post(f"/v1/packets/{packet_id}/claims", headers=self.as_user(user))

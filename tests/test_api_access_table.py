@@ -22,8 +22,14 @@ BODIES: dict[str, Json] = {
     "deposit": {"amount_fen": 1},
     "retract_packet": {},
     "send_transfer": {"to": "bob", "amount_fen": 1},
+    "freeze_account": {"reason": "odd"},
+    "put_profile": {"kind": "person"},
+    "put_label": {"day_sent_fen_max": 1},
     "choose_arrival_delay": {"arrives_after_s": 0},
+    "set_payment_password": {"password": "135790", "current_password": "135790"},
+    "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},
 }
+QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
 
 CONFLICTS = {"consent_to_retraction": "not_viewed", "get_proof": "not_settled", "get_receipt": "not_settled"}
@@ -33,6 +39,7 @@ CONFLICTS = {"consent_to_retraction": "not_viewed", "get_proof": "not_settled", 
 async def client(settings: Settings) -> AsyncIterator[Client]:
     async with open_front(settings) as client:
         await client.deposit("alice", 10_000)
+        await client.withdraw("alice")
         yield client
 
 
@@ -47,9 +54,8 @@ def speaking(client: Client, cell: Cell) -> dict[str, str]:
 async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str) -> httpx.Response:
     """A proper request for alice's things."""
     path = path_of(row, packet_id)
-    query = {"role": "sent"} if row.name == "list_packets" else None
     return await client.http.request(
-        row.method, path, params=query, json=BODIES.get(row.name), headers=new_key() | headers
+        row.method, path, params=QUERIES.get(row.name), json=BODIES.get(row.name), headers=new_key() | headers
     )
 
 
