@@ -11,4 +11,4 @@ def path_of(row: Operation, number: str, user_id: str = "alice", row_number: str
 def filled(path: str, number: str, user_id: str = "alice", row_number: str = "1") -> str:
     """The same of a path as the table has it."""
     names = dict.fromkeys(PACKET_NUMBERS, number) | dict.fromkeys(ROW_NUMBERS, row_number)
-    return path.format(**names, user_id=user_id, label="team")
+    return path.format(**names, user_id=user_id, label=user_id)

@@ -202,12 +202,12 @@ async def test_a_body_that_is_too_large_is_refused(client: Client, row: Operatio
 async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operation) -> None:
     body = {"POST": {"amount_fen": 1} if row.path.endswith("deposits") else {}}.get(row.method)
     query = "?role=sent" if row.name == "list_packets" else ""
-    if "{user_id}" in row.path:
+    if named := [name for name in ("user_id", "label") if f"{{{name}}}" in row.path]:
         for user in IN_A_PATH:
             answer = await client.http.request(
                 row.method, path_of(row, UNKNOWN, user) + query, json=body, headers=new_key()
             )
-            assert_problem(answer, 422, "invalid_fields", "user_id")
+            assert_problem(answer, 422, "invalid_fields", *named)
         return
     numbers = (
         UNKNOWN,
