@@ -24,6 +24,16 @@ PROPER: dict[str, Json] = {
     "claim": {},
     "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
     "deposit": {"amount_fen": 1},
+    "retract_packet": {"confirm": True},
+    "send_transfer": {"to": "bob", "amount_fen": 1, "confirm_within_s": 120, "note": "hi"},
+    "choose_arrival_delay": {"arrives_after_s": 0},
+    "set_payment_password": {"password": "135790"},
+    "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},
+    "freeze_account": {"reason": "odd", "scope": "sending"},
+    "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
+    "put_label": {"day_sent_fen_max": 5},
+    "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
+    "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }
 EXAMPLES = with_settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -104,6 +104,7 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
     await client.deposit("alice", 3_000)
     packet = {"total_fen": 1_000, "count": 1, "split": "lucky"}
     claims = {"claims": [{"packet_id": packet_id, "user_id": "bob"}, {"packet_id": "1", "user_id": "bob"}]}
+    withdrawal = {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"}
     alice, bob, backend = client.as_user("alice"), client.as_user("bob"), client.as_backend()
     root = client.as_user("root", "admin")
     transfer = await client.http.post("/v1/transfers", json={"to": "bob", "amount_fen": 1}, headers=alice | new_key())
@@ -138,6 +139,15 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", "/v1/wallets/alice", alice, None, 200),
         ("GET", "/v1/wallets/alice/transfers", alice, None, 200),
         ("GET", "/v1/users/alice/packets?role=sent", alice, None, 200),
+        ("POST", "/v1/wallets/alice/withdrawals", alice, withdrawal, 409),
+        ("PUT", "/v1/wallets/alice/payment-password", alice, {"password": "135790"}, 200),
+        ("PUT", "/v1/wallets/alice/payment-password", alice, {"password": "135790"}, 422),
+        ("POST", "/v1/wallets/alice/withdrawals", alice, withdrawal, 201),
+        *([("POST", "/v1/wallets/alice/withdrawals", alice, withdrawal | {"payment_password": "0" * 6}, 403)] * 4),
+        ("POST", "/v1/wallets/alice/withdrawals", alice, withdrawal | {"payment_password": "0" * 6}, 423),
+        ("GET", "/v1/wallets/alice/withdrawals", alice, None, 200),
+        ("GET", "/v1/wallets/alice/withdrawals/1", alice, None, 200),
+        ("GET", "/v1/wallets/alice/withdrawals/2", alice, None, 404),
         ("PUT", "/v1/accounts/alice/freeze", root, {"reason": "odd"}, 200),
         ("GET", "/v1/accounts/alice", root, None, 200),
         ("POST", "/v1/packets", alice, packet, 403),
