@@ -23,7 +23,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
 CONFIG = """
 # What the terms of a packet may be together is more than a schema says, so a body that fits it may still be refused.
 [checks]
-positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
+positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "423"]
 # Any request may carry headers that mean nothing to us. Unknown fields and queries: tests/test_api_bad_input.py.
 [generation]
 allow-extra-parameters = false
