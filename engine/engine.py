@@ -16,6 +16,8 @@ from engine.checkpoints import Checkpoints
 from engine.claims import Claims
 from engine.clients import check_redis, database_pool, ledger_errors, redis_client, redis_connections
 from engine.delays import Delays
+from engine.dispute_decisions import DisputeDecisions
+from engine.disputes import Disputes
 from engine.errors import OperatorError, UnavailableError
 from engine.freezes import Freezes
 from engine.packets import Packets
@@ -51,6 +53,8 @@ class Engine:
     claims: Claims
     freezes: Freezes
     receipts: Receipts
+    disputes: Disputes
+    dispute_decisions: DisputeDecisions
     retractions: Retractions
     transfers: Transfers
     delays: Delays
@@ -113,6 +117,8 @@ class Engine:
                     claims=claims,
                     freezes=freezes,
                     receipts=Receipts(pool, store),
+                    disputes=Disputes(pool, store, freezes, settings),
+                    dispute_decisions=DisputeDecisions(pool, store, freezes),
                     retractions=Retractions(pool, store, settings),
                     transfers=Transfers(pool, store, packets, claims, delays=delays, settings=settings),
                     delays=delays,

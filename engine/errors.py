@@ -156,6 +156,36 @@ class UnknownWithdrawalError(HongbaoError):
     code = "unknown_withdrawal"
 
 
+class UnknownDisputeError(HongbaoError):
+    """No dispute has this number, or it is somebody else's."""
+
+    code = "unknown_dispute"
+
+
+class BelowManualHandlingError(HongbaoError):
+    """So little is disputed that nobody handles it by hand."""
+
+    code = "below_manual_handling"
+
+
+class TooManyDisputesError(HongbaoError):
+    """The complainant has filed as many disputes this year as a person may."""
+
+    code = "too_many_disputes"
+
+
+class DisputeOpenError(HongbaoError):
+    """There is another dispute about the same, open or upheld."""
+
+    code = "dispute_exists"
+
+
+class DisputeDecidedError(HongbaoError):
+    """The dispute was decided before, and otherwise."""
+
+    code = "dispute_decided"
+
+
 class AddressNotAllowedError(HongbaoError):
     """The account sends from certain networks only, and the request comes from elsewhere; nothing was done."""
 

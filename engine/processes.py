@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from engine.dispute_decisions import follow_disputes
 from engine.engine import Engine
 from engine.freezes import follow_freezes
 from engine.paying_out import pay_out
@@ -31,6 +32,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
         group.create_task(follow_freezes(engine.pool, engine.store, stop))
         group.create_task(follow_received(engine.pool, engine.freezes, settings, stop))
         group.create_task(deliver_alerts(engine.pool, settings, stop))
+        group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
         group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
         if ready is not None:
             ready()

@@ -131,6 +131,15 @@ class Settings(BaseSettings):
     payout_interval_s: Annotated[float, Field(gt=0)] = 1.0
     sandbox_payout_s: Annotated[float, Field(ge=0, le=864_000)] = 1.0
 
+    # Disputes: above how much, how many a person a year of China's, in how many of its working days they are decided.
+    dispute_above_fen: Annotated[int, Field(ge=0, le=10**15)] = 50_000
+    disputes_a_year_max: Annotated[int, Field(ge=0, le=1_000)] = 2
+    dispute_fraud_days_min: Annotated[int, Field(ge=1, le=250)] = 3
+    dispute_fraud_days_max: Annotated[int, Field(ge=1, le=250)] = 7
+    dispute_minor_days_min: Annotated[int, Field(ge=1, le=250)] = 5
+    dispute_minor_days_max: Annotated[int, Field(ge=1, le=250)] = 15
+    dispute_system_fault_s: Annotated[int, Field(ge=0, le=864_000)] = 3_600
+
     # Risk. 0: no limit, no alert, no freeze. Days are China's; a user's or a label's own limits go before these.
     person_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
     person_day_received_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0

@@ -20,6 +20,8 @@ BODIES: dict[str, Json] = {
     "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
     "deposit": {"amount_fen": 1},
     "send_transfer": {"to": "bob", "amount_fen": 1},
+    "file_dispute": {"kind": "system_fault", "number": f"10000{'0' * 14}", "at_ms": 1, "evidence": ["x"]},
+    "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
     "set_payment_password": {"password": "135790"},
     "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},

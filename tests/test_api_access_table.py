@@ -25,6 +25,8 @@ BODIES: dict[str, Json] = {
     "freeze_account": {"reason": "odd"},
     "put_profile": {"kind": "person"},
     "put_label": {"day_sent_fen_max": 1},
+    "file_dispute": {"kind": "system_fault", "number": f"10000{'0' * 14}", "at_ms": 1, "evidence": ["x"]},
+    "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
     "set_payment_password": {"password": "135790", "current_password": "135790"},
     "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},
@@ -33,6 +35,8 @@ QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is w
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
 
 CONFLICTS = {"consent_to_retraction": "not_viewed", "get_proof": "not_settled", "get_receipt": "not_settled"}
+
+NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
 
 
 @pytest.fixture
@@ -99,6 +103,8 @@ async def test_each_cell_is_what_is_answered(client: Client, operation: Operatio
 def code_of(cell: Cell) -> str:
     if cell.status == 409 and cell.operation in CONFLICTS:
         return CONFLICTS[cell.operation]
+    if cell.status == 404 and cell.operation in NOT_FOUND:
+        return NOT_FOUND[cell.operation]
     return CODES.get(cell.status, code_of_403(cell))
 
 

@@ -109,6 +109,8 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
     root = client.as_user("root", "admin")
     transfer = await client.http.post("/v1/transfers", json={"to": "bob", "amount_fen": 1}, headers=alice | new_key())
     transfer_id = transfer.json()["transfer_id"]
+    view = await client.http.get(f"/v1/packets/{packet_id}", headers=alice)
+    dispute = {"kind": "system_fault", "number": packet_id, "at_ms": view.json()["created_at_ms"], "evidence": ["x"]}
     calls: list[tuple[str, str, dict[str, str], object, int]] = [
         ("POST", "/v1/packets", alice, packet, 201),
         ("POST", "/v1/packets", client.as_user("poor"), packet, 409),
@@ -134,6 +136,12 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("POST", f"/v1/transfers/{transfer_id}/cancellation", alice, None, 200),
         ("GET", "/v1/wallets/alice/arrival-delay", alice, None, 200),
         ("PUT", "/v1/wallets/alice/arrival-delay", alice, {"arrives_after_s": 7_200}, 200),
+        ("POST", "/v1/disputes", alice, dispute, 201),
+        ("POST", "/v1/disputes", alice, dispute | {"evidence": ["y"]}, 409),
+        ("GET", "/v1/disputes/1", alice, None, 200),
+        ("GET", "/v1/disputes/1", bob, None, 404),
+        ("POST", "/v1/disputes/1/decision", root, {"outcome": "rejected", "reason": "x"}, 200),
+        ("POST", "/v1/disputes/1/decision", root, {"outcome": "upheld", "reason": "x"}, 409),
         ("POST", "/v1/claims", backend, claims, 200),
         ("POST", "/v1/wallets/alice/deposits", root, {"amount_fen": 5}, 201),
         ("GET", "/v1/wallets/alice", alice, None, 200),

@@ -1,6 +1,6 @@
 """The route table, a module a part. The application and the OpenAPI document are both made from it."""
 
-from api.routes import accounts, packets, receipts, retraction, status, transfers, wallets, withdrawals
+from api.routes import accounts, disputes, packets, receipts, retraction, status, transfers, wallets, withdrawals
 
 # The path of a claim comes first: routes are tried in this order.
 ROUTES = (
@@ -10,6 +10,7 @@ ROUTES = (
     *wallets.ROUTES,
     *withdrawals.ROUTES,
     *receipts.ROUTES,
+    *disputes.ROUTES,
     *accounts.ROUTES,
     *status.ROUTES,
 )

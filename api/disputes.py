@@ -1,0 +1,61 @@
+"""Disputes: filed by users, decided by admins."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from api.answers import Answer, as_json
+from api.dispatch import Call
+from api.payloads import FEN_MAX, Payload, UserId
+from engine.disputes import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, DisputeKind, DisputeState
+from engine.errors import FieldProblem, InvalidFieldsError
+from engine.lanes import NUMBER_PATTERN, is_packet_number
+
+_REASON_LENGTH_MAX = 500
+_Evidence = Annotated[str, Field(min_length=1, max_length=EVIDENCE_LENGTH_MAX)]
+
+
+class DisputeBody(Payload):
+    """What somebody complains of. A system fault has no counterparty, everything else has one."""
+
+    kind: Literal["fraud", "minor", "system_fault"]
+    number: Annotated[str, Field(max_length=64, description="The packet's or transfer's number")]
+    at_ms: Annotated[int, Field(ge=0, le=FEN_MAX, description="When the complainant paid or claimed, to the second")]
+    counterparty: UserId | None = None
+    evidence: Annotated[list[_Evidence], Field(min_length=1, max_length=EVIDENCE_MAX)]
+
+
+class DecisionBody(Payload):
+    """How a dispute ends, and why."""
+
+    outcome: Literal["upheld", "rejected"]
+    reason: Annotated[str, Field(min_length=1, max_length=_REASON_LENGTH_MAX, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+async def file_dispute(call: Call) -> Answer:
+    """File a dispute for the user."""
+    body: DisputeBody = call.body
+    if not is_packet_number(body.number):
+        raise InvalidFieldsError([FieldProblem("number", f"must be a number of the form {NUMBER_PATTERN}")])
+    complaint = Complaint(DisputeKind(body.kind), body.number, body.at_ms, body.counterparty, tuple(body.evidence))
+    return as_json(await call.engine.disputes.file(call.caller.user, complaint), 201)
+
+
+async def get_dispute(call: Call) -> Answer:
+    """A dispute, for its parties and admins."""
+    caller = call.caller
+    return as_json(
+        await call.engine.disputes.get(int(call.path["dispute_id"]), caller.user_id, sees_all=caller.sees_all)
+    )
+
+
+async def decide_dispute(call: Call) -> Answer:
+    """Uphold or reject a dispute."""
+    body: DecisionBody = call.body
+    decided = await call.engine.dispute_decisions.decide(
+        int(call.path["dispute_id"]),
+        DisputeState(body.outcome),
+        reason=body.reason,
+        decided_by=call.caller.principal,
+    )
+    return as_json(decided)

@@ -1,0 +1,239 @@
+"""申诉: somebody disputes a payment or a share; who may, by when it is to be decided, and who is frozen meanwhile.
+
+What a dispute is about is in the ledger before it is filed. Claimed shares stay whose they are: a decision is a
+transfer of its own (``engine.dispute_decisions``).
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from engine.china_time import begin_ms, day_of
+from engine.clients import Connection, ledger_errors
+from engine.errors import (
+    BelowManualHandlingError,
+    DisputeOpenError,
+    FieldProblem,
+    InvalidFieldsError,
+    NotInLedgerError,
+    NotSenderError,
+    TooManyDisputesError,
+    UnknownDisputeError,
+    UnknownPacketError,
+)
+from engine.freezes import Freezes, freeze_in
+from engine.money import now_ms
+from engine.queries import load
+from engine.settings import Settings
+from engine.store import Store
+from engine.working_days import working_day
+
+SQL = load("disputes")
+FROZEN_BY = "dispute"
+EVIDENCE_MAX, EVIDENCE_LENGTH_MAX = 20, 2_000
+_LINE_CHARACTERS = "\n\r\t"
+
+
+class DisputeKind(StrEnum):
+    """What somebody complains of."""
+
+    FRAUD = "fraud"  # the counterparty is frozen while it is open
+    MINOR = "minor"  # a child paid
+    SYSTEM_FAULT = "system_fault"  # what is unclaimed goes back to the sender
+
+
+class DisputeState(StrEnum):
+    """``open -> upheld | rejected``; the last two never change again."""
+
+    OPEN = "open"
+    UPHELD = "upheld"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispute:
+    """A dispute. ``amount_fen``: what is disputed; of a system fault the packet's total.
+
+    It is to be decided between ``earliest_at_ms`` and ``deadline_at_ms``. An upheld one has a correcting
+    ``transfer_id``, or a ``debt_id``, or, of a system fault, ``returned_fen`` (None until the packet has ended).
+    ``evidence`` None: not shown to the counterparty.
+    """
+
+    dispute_id: str
+    kind: DisputeKind
+    number: str
+    complainant: str
+    counterparty: str | None
+    amount_fen: int
+    transaction_at_ms: int
+    evidence: list[str] | None
+    filed_at_ms: int
+    earliest_at_ms: int
+    deadline_at_ms: int
+    state: DisputeState
+    decided_at_ms: int | None
+    decision_reason: str | None
+    transfer_id: str | None
+    debt_id: str | None
+    returned_fen: int | None
+
+
+class Complaint(NamedTuple):
+    """What somebody files. ``at_ms``: when they paid or claimed; ``counterparty`` None: of a system fault."""
+
+    kind: DisputeKind
+    number: str
+    at_ms: int
+    counterparty: str | None
+    evidence: Sequence[str]
+
+
+class Disputes:
+    """Use cases of those who complain. Every method raises UnavailableError when what it needs does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, freezes: Freezes, settings: Settings) -> None:
+        self._pool, self._store, self._freezes, self._settings = pool, store, freezes, settings
+
+    async def file(self, complainant: str, complaint: Complaint) -> Dispute:
+        """File a dispute; the same again, while it is open, gives it again.
+
+        Raises InvalidFieldsError, UnknownPacketError, NotInLedgerError, NotSenderError for a system fault of
+        another's packet, BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the
+        same.
+        """
+        check(complainant, complaint)
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(SQL["take_turns"], complainant)
+                amount_fen = await self._amount(connection, complainant, complaint)
+                dispute_id = await _open_one(connection, complainant, complaint)
+                if dispute_id is None:
+                    dispute_id = await self._file(connection, complainant, complaint, amount_fen)
+        if complaint.kind is DisputeKind.FRAUD:
+            await self._freezes.spread()
+        return await self.get(dispute_id, complainant, sees_all=False)
+
+    async def _file(self, connection: Connection, complainant: str, complaint: Complaint, amount_fen: int) -> int:
+        filed_at_ms = await now_ms(connection)
+        if complaint.kind is not DisputeKind.SYSTEM_FAULT:
+            await self._check_limits(connection, complainant, amount_fen, filed_at_ms)
+            if await connection.fetchval(SQL["is_decided"], int(complaint.number), complainant, complaint.counterparty):
+                raise DisputeOpenError("A dispute about this share was upheld before.")
+        freeze_id = None
+        if complaint.kind is DisputeKind.FRAUD and complaint.counterparty is not None:
+            reason = f"a dispute of fraud about {complaint.number} is open"
+            freeze_id = await freeze_in(connection, complaint.counterparty, reason=reason, frozen_by=FROZEN_BY)
+        values = (
+            *(complaint.kind, int(complaint.number), complainant, complaint.counterparty, amount_fen),
+            *(complaint.at_ms, orjson.dumps(list(complaint.evidence)).decode(), filed_at_ms),
+            *deadlines(complaint.kind, filed_at_ms, self._settings),
+            freeze_id,
+        )
+        dispute_id: int = await connection.fetchval(SQL["file"], *values)
+        return dispute_id
+
+    async def _check_limits(self, connection: Connection, complainant: str, amount_fen: int, filed_at_ms: int) -> None:
+        above_fen, most = self._settings.dispute_above_fen, self._settings.disputes_a_year_max
+        if amount_fen <= above_fen:
+            raise BelowManualHandlingError(
+                f"{amount_fen} fen are disputed; by hand are handled only more than {above_fen}."
+            )
+        year = date(day_of(filed_at_ms).year, 1, 1)
+        if await connection.fetchval(SQL["filed_since"], complainant, begin_ms(year)) >= most:
+            raise TooManyDisputesError(f"A person may file {most} disputes a year.")
+
+    async def _amount(self, connection: Connection, complainant: str, complaint: Complaint) -> int:
+        """What is disputed. Raises unless complainant, time and counterparty are those of the transaction."""
+        row = await connection.fetchrow(SQL["transaction"], int(complaint.number), complainant, complaint.counterparty)
+        if row is None:
+            raise UnknownPacketError("No packet has this number.")
+        is_sender = row["sender"] == complainant
+        if not is_sender and row["my_fen"] is None:
+            if await self._store.claim_of(complaint.number, complainant) is not None:
+                raise NotInLedgerError("The ledger does not have your share yet.")
+            raise UnknownPacketError("Somebody else's packet.")
+        times = [row["created_at_ms"]] if is_sender else []
+        times += [] if row["my_at_ms"] is None else [row["my_at_ms"]]
+        problems = []
+        if complaint.at_ms // 1_000 not in [at_ms // 1_000 for at_ms in times]:
+            problems.append(FieldProblem("at_ms", "must be the time of your payment or claim, to the second"))
+        if complaint.kind is DisputeKind.SYSTEM_FAULT:
+            if not is_sender:
+                raise NotSenderError("A system fault is disputed by the sender.")
+            amount_fen: int = row["total_fen"]
+        else:
+            # Against its sender somebody disputes their own share; against anybody else that one's.
+            disputed_fen = row["my_fen"] if row["sender"] == complaint.counterparty else row["their_fen"]
+            if disputed_fen is None:
+                problems.append(FieldProblem("counterparty", "must be somebody who has a share of it, or its sender"))
+            amount_fen = disputed_fen or 0
+        if problems:
+            raise InvalidFieldsError(problems)
+        return amount_fen
+
+    async def get(self, dispute_id: int, user_id: str | None, *, sees_all: bool) -> Dispute:
+        """A dispute for one of its parties, or whoever ``sees_all``. Raises UnknownDisputeError."""
+        with ledger_errors():
+            dispute = await read(self._pool, dispute_id)
+        if dispute is not None and (sees_all or user_id in (dispute.complainant, dispute.counterparty)):
+            return dispute if sees_all or user_id == dispute.complainant else replace(dispute, evidence=None)
+        raise UnknownDisputeError("No dispute that you may see has this number.")
+
+
+async def read(source: asyncpg.Pool | Connection, dispute_id: int) -> Dispute | None:
+    """A dispute as it is now. Raises asyncpg's errors."""
+    row = await source.fetchrow(SQL["dispute"], dispute_id)
+    if row is None:
+        return None
+    values: dict[str, Any] = {**row, "kind": DisputeKind(row["kind"]), "state": DisputeState(row["state"])}
+    return Dispute(**{**values, "evidence": orjson.loads(row["evidence"])})
+
+
+async def _open_one(connection: Connection, complainant: str, complaint: Complaint) -> int | None:
+    """The dispute that is open about the same. Raises DisputeOpenError if it is not the same one."""
+    row = await connection.fetchrow(SQL["open_one"], int(complaint.number), complainant, complaint.counterparty)
+    if row is None:
+        return None
+    if row["kind"] != complaint.kind or orjson.loads(row["evidence"]) != list(complaint.evidence):
+        raise DisputeOpenError(f"Dispute {row['dispute_id']} about the same is open.")
+    dispute_id: int = row["dispute_id"]
+    return dispute_id
+
+
+def check(complainant: str, complaint: Complaint) -> None:
+    """What can be said without the ledger. Raises InvalidFieldsError naming every bad field."""
+    problems = [
+        FieldProblem(f"evidence[{place}]", "must have something to read, and no control characters")
+        for place, text in enumerate(complaint.evidence)
+        if not text.strip() or any(_is_unprintable(character) for character in text)
+    ]
+    if complaint.kind is DisputeKind.SYSTEM_FAULT and complaint.counterparty is not None:
+        problems.append(FieldProblem("counterparty", "must not be given: nobody is accused of a system fault"))
+    if complaint.kind is not DisputeKind.SYSTEM_FAULT and complaint.counterparty is None:
+        problems.append(FieldProblem("counterparty", "is required"))
+    if complaint.counterparty == complainant:
+        problems.append(FieldProblem("counterparty", "must be somebody else"))
+    if problems:
+        raise InvalidFieldsError(problems)
+
+
+def _is_unprintable(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in _LINE_CHARACTERS
+
+
+def deadlines(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> tuple[int, int]:
+    """From when and until when it is to be decided: the days are China's working days after the one it was filed on."""
+    if kind is DisputeKind.SYSTEM_FAULT:
+        return filed_at_ms, filed_at_ms + settings.dispute_system_fault_s * 1_000
+    if kind is DisputeKind.FRAUD:
+        days = settings.dispute_fraud_days_min, settings.dispute_fraud_days_max
+    else:
+        days = settings.dispute_minor_days_min, settings.dispute_minor_days_max
+    first, last = (begin_ms(working_day(day_of(filed_at_ms), number)) for number in (min(days), max(days)))
+    return first, last + 86_400_000

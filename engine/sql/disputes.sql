@@ -1,0 +1,75 @@
+-- take_turns --
+-- A complainant's disputes are filed and decided one after another, so that counting them is not in vain.
+SELECT pg_advisory_xact_lock(7312, hashtext($1))
+
+-- transaction --
+-- A packet, and what two users have of it; no row: it is not known.
+SELECT sender, total_fen, created_at_ms, mine.amount_fen AS my_fen, mine.at_ms AS my_at_ms, theirs.amount_fen AS their_fen
+FROM packets
+LEFT JOIN LATERAL (
+    SELECT amount_fen, at_ms FROM transfers JOIN accounts ON account_id = to_account
+    WHERE transfers.kind = 'claim' AND from_account = packet_id AND accounts.kind = 'wallet' AND owner = $2
+) AS mine ON TRUE
+LEFT JOIN LATERAL (
+    SELECT amount_fen FROM transfers JOIN accounts ON account_id = to_account
+    WHERE transfers.kind = 'claim' AND from_account = packet_id AND accounts.kind = 'wallet' AND owner = $3
+) AS theirs ON TRUE
+WHERE packet_id = $1
+
+-- open_one --
+SELECT dispute_id, kind, evidence FROM disputes
+WHERE packet_id = $1 AND complainant = $2 AND coalesce(counterparty, '') = coalesce($3, '') AND state = 'open'
+
+-- is_decided --
+-- Whether it was upheld before: nobody pays for the same share twice, whoever complains. Against a packet's sender each
+-- complainant disputes a share of their own.
+SELECT EXISTS (
+    SELECT FROM disputes JOIN packets USING (packet_id)
+    WHERE packet_id = $1 AND counterparty = $3 AND disputes.state = 'upheld' AND (complainant = $2 OR counterparty <> sender)
+)
+
+-- filed_since --
+SELECT count(*) FROM disputes WHERE complainant = $1 AND kind <> 'system_fault' AND filed_at_ms >= $2
+
+-- file --
+INSERT INTO disputes (kind, packet_id, complainant, counterparty, amount_fen, transaction_at_ms, evidence, filed_at_ms,
+    earliest_at_ms, deadline_at_ms, freeze_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11) RETURNING dispute_id
+
+-- dispute --
+SELECT disputes.dispute_id::text, kind, packet_id::text AS number, complainant, counterparty, disputes.amount_fen,
+    transaction_at_ms, evidence, filed_at_ms, earliest_at_ms, deadline_at_ms, state, decided_at_ms, decision_reason,
+    transfer_id::text, debt_id::text, returned_fen
+FROM disputes LEFT JOIN debts USING (dispute_id) WHERE disputes.dispute_id = $1
+
+-- lock --
+SELECT kind, packet_id, complainant, counterparty, amount_fen, freeze_id, state FROM disputes
+WHERE dispute_id = $1 FOR UPDATE
+
+-- wallet --
+SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1
+
+-- owe --
+INSERT INTO debts (dispute_id, debtor, creditor, amount_fen, at_ms) VALUES ($1, $2, $3, $4, $5)
+
+-- decide --
+UPDATE disputes
+SET state = $2, decided_at_ms = $3, decided_by = $4, decision_reason = $5, transfer_id = $6
+WHERE dispute_id = $1 AND state = 'open'
+
+-- to_return --
+-- System faults that were upheld, and of which it is not known yet what went back.
+SELECT dispute_id, packet_id, remaining_fen FROM disputes JOIN packets USING (packet_id)
+WHERE kind = 'system_fault' AND disputes.state = 'upheld' AND returned_fen IS NULL AND ($1::bigint IS NULL OR dispute_id = $1)
+ORDER BY dispute_id LIMIT $2
+
+-- returned --
+UPDATE disputes SET returned_fen = $2 WHERE dispute_id = $1 AND returned_fen IS NULL
+
+-- tell_overdue --
+UPDATE disputes SET overdue_told = TRUE
+WHERE dispute_id IN (
+    SELECT dispute_id FROM disputes WHERE state = 'open' AND deadline_at_ms <= $1 AND NOT overdue_told
+    ORDER BY deadline_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+RETURNING dispute_id, kind, packet_id, complainant, deadline_at_ms

@@ -1,0 +1,567 @@
+"""Disputes: who may file which, who is frozen meanwhile, and that a decision moves money once or is owed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from engine.audit import audit
+from engine.china_time import begin_ms, day_of
+from engine.dispute_decisions import follow_disputes, give_back, tell_overdue
+from engine.disputes import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, Dispute, DisputeKind, DisputeState, deadlines
+from engine.engine import Engine
+from engine.errors import (
+    BelowManualHandlingError,
+    DisputeDecidedError,
+    DisputeOpenError,
+    FrozenError,
+    InvalidFieldsError,
+    NotInLedgerError,
+    NotSenderError,
+    TooManyDisputesError,
+    UnknownDisputeError,
+    UnknownPacketError,
+)
+from engine.lanes import new_packet_number
+from engine.records import FreezeScope, Outcome, PacketState, SplitKind
+from engine.settings import Settings
+from tests.front import Client, Json, open_front
+from tests.scenes import assert_books_balance, caught_up, changed, fund, pay_only, persisting, send, settled, sweeping
+from tests.waiting import wait_until
+
+FRAUD, MINOR, FAULT = DisputeKind.FRAUD, DisputeKind.MINOR, DisputeKind.SYSTEM_FAULT
+UPHELD, REJECTED = DisputeState.UPHELD, DisputeState.REJECTED
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return changed(settings, dispute_above_fen=1_000, share_fen_max=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """``number``: alice's packet of two shares of 2,000, which bob and carol have; it is in the ledger."""
+
+    engine: Engine
+    number: str
+    at_ms: int
+
+    async def file(self, kind: DisputeKind = FRAUD, complainant: str = "alice", **changes: object) -> Dispute:
+        values = {"number": self.number, "at_ms": self.at_ms, "counterparty": "bob", "evidence": ("he lied",)}
+        return await self.engine.disputes.file(complainant, Complaint(kind, **(values | changes)))  # type: ignore[arg-type]
+
+    async def decide(self, dispute: Dispute, outcome: DisputeState) -> Dispute:
+        number = int(dispute.dispute_id)
+        return await self.engine.dispute_decisions.decide(number, outcome, reason="seen", decided_by="root")
+
+    async def balance(self, user: str) -> int:
+        return (await self.engine.wallets.get(user)).balance_fen
+
+    async def balances(self) -> list[int]:
+        return [await self.balance(user) for user in ("alice", "bob", "carol")]
+
+    async def is_frozen(self, user: str) -> bool:
+        return FreezeScope.ACCOUNT in await self.engine.freezes.in_force(user)
+
+    async def corrections(self) -> int:
+        count: int = await self.engine.pool.fetchval("SELECT count(*) FROM transfers WHERE kind = 'correction'")
+        return count
+
+    async def spend(self, user: str, amount_fen: int) -> None:
+        """Move money out of a wallet, as into a packet."""
+        query = "SELECT move_money('withdrawal', account_id, 4, $2, 1) FROM accounts WHERE owner = $1"
+        assert await self.engine.pool.fetchval(query, user, amount_fen)
+
+
+async def claimed_packet(engine: Engine, *users: str, sender: str = "alice", share_fen: int = 2_000) -> tuple[str, int]:
+    """A packet of which each of these users has a share, and when it was paid."""
+    count = len(users)
+    sent = await send(
+        engine, sender, total_fen=share_fen * count, count=count, split=SplitKind.EQUAL, max_fen=share_fen
+    )
+    for user in users:
+        await engine.claims.claim(sent.packet_id, user)
+    return sent.packet_id, (await engine.views.packet(sent.packet_id)).created_at_ms
+
+
+@pytest.fixture
+async def scene(settings: Settings) -> AsyncIterator[Scene]:
+    async with Engine.open(settings) as engine, persisting(settings):
+        number, at_ms = await claimed_packet(engine, "bob", "carol")
+        await settled(engine, number)
+        yield Scene(engine, number, at_ms)
+        await assert_books_balance(engine.pool)
+
+
+async def test_fraud_freezes_the_counterparty_while_it_is_open(scene: Scene) -> None:
+    dispute = await scene.file()
+    assert (dispute.state, dispute.amount_fen, dispute.counterparty) == (DisputeState.OPEN, 2_000, "bob")
+    assert await scene.is_frozen("bob")
+    other = (await send(scene.engine, total_fen=200, count=2, split=SplitKind.EQUAL)).packet_id
+    with pytest.raises(FrozenError):
+        await send(scene.engine, "bob", total_fen=10, count=1)
+    (freeze,) = await scene.engine.freezes.of("bob")
+    assert (freeze.frozen_by, scene.number in freeze.reason) == ("dispute", True)
+    with pytest.raises(FrozenError):
+        await scene.engine.claims.claim(other, "bob")
+    await scene.decide(dispute, REJECTED)
+    assert not await scene.is_frozen("bob")
+    result = await scene.engine.claims.claim(other, "bob")
+    assert result.outcome is Outcome.CLAIMED
+
+
+async def test_a_freeze_by_somebody_else_stays(scene: Scene) -> None:
+    await scene.engine.freezes.freeze("bob", reason="watched", frozen_by="root")
+    dispute = await scene.file()
+    await scene.decide(dispute, UPHELD)
+    assert await scene.is_frozen("bob")
+    in_force = [freeze.frozen_by for freeze in await scene.engine.freezes.of("bob") if freeze.lifted_at_ms is None]
+    assert in_force == ["root"]
+
+
+async def test_upheld_is_a_correcting_transfer_and_no_share_is_reversed(scene: Scene) -> None:
+    shares = await scene.engine.pool.fetch("SELECT * FROM transfers WHERE kind = 'claim' ORDER BY transfer_id")
+    dispute = await scene.file(MINOR)
+    assert not await scene.is_frozen("bob")
+    decided = await scene.decide(dispute, UPHELD)
+    assert (decided.state, decided.debt_id, decided.decision_reason) == (UPHELD, None, "seen")
+    assert await scene.balances() == [2_000, 0, 2_000]
+    row = await scene.engine.pool.fetchrow(
+        "SELECT * FROM transfers WHERE transfer_id = $1", int(decided.transfer_id or 0)
+    )
+    assert row is not None
+    assert (row["kind"], row["amount_fen"]) == ("correction", 2_000)
+    assert shares == await scene.engine.pool.fetch("SELECT * FROM transfers WHERE kind = 'claim' ORDER BY transfer_id")
+    findings = await audit(scene.engine.pool, scene.engine.store, scene.engine.stream)
+    assert [finding.problems for finding in findings if not finding.holds and finding.invariant != "redis_agrees"] == []
+
+
+async def test_what_the_wallet_does_not_hold_is_owed(scene: Scene) -> None:
+    await scene.spend("bob", 1)
+    dispute = await scene.file()
+    decided = await scene.decide(dispute, UPHELD)
+    assert (decided.transfer_id, decided.debt_id is None) == (None, False)
+    assert await scene.balances() == [0, 1_999, 2_000]
+    (debt,) = (await scene.engine.profiles.account("bob")).debts
+    assert (debt.creditor, debt.amount_fen, str(debt.dispute_id)) == ("alice", 2_000, dispute.dispute_id)
+    assert await scene.decide(dispute, UPHELD) == decided
+    assert len((await scene.engine.profiles.account("bob")).debts) == 1
+
+
+async def test_a_decision_is_made_once(scene: Scene) -> None:
+    dispute = await scene.file()
+    decided = await asyncio.gather(*(scene.decide(dispute, UPHELD) for _ in range(5)))
+    assert [one == decided[0] for one in decided] == [True] * 5
+    assert await scene.corrections() == 1
+    with pytest.raises(DisputeDecidedError):
+        await scene.decide(dispute, REJECTED)
+    rejected = await scene.file(MINOR, counterparty="carol")
+    await scene.decide(rejected, REJECTED)
+    with pytest.raises(DisputeDecidedError):
+        await scene.decide(rejected, UPHELD)
+    assert await scene.balances() == [2_000, 0, 2_000]
+    with pytest.raises(UnknownDisputeError):
+        await scene.engine.dispute_decisions.decide(999, UPHELD, reason="x", decided_by="root")
+
+
+async def test_upheld_against_rejected_at_once_is_one_of_them(scene: Scene) -> None:
+    dispute = await scene.file()
+    outcomes = await asyncio.gather(
+        *(scene.decide(dispute, outcome) for outcome in (UPHELD, REJECTED)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, DisputeDecidedError)]
+    assert len(refused) == 1
+    (decided,) = [outcome for outcome in outcomes if isinstance(outcome, Dispute)]
+    assert (await scene.corrections() == 1) is (decided.state is UPHELD)
+
+
+async def test_the_same_again_is_the_same_and_another_is_refused(scene: Scene) -> None:
+    filed = await asyncio.gather(*(scene.file() for _ in range(5)))
+    assert {dispute.dispute_id for dispute in filed} == {filed[0].dispute_id}
+    assert len(await scene.engine.freezes.of("bob")) == 1
+    with pytest.raises(DisputeOpenError):
+        await scene.file(evidence=("something else",))
+    with pytest.raises(DisputeOpenError):
+        await scene.file(MINOR)
+    await scene.decide(filed[0], UPHELD)
+    with pytest.raises(DisputeOpenError, match="upheld before"):
+        await scene.file()
+
+
+async def test_nobody_pays_for_a_share_twice(scene: Scene) -> None:
+    claimed_at_ms = (await scene.engine.views.claims(scene.number, after=None, limit=9)).claims[1].claimed_at_ms
+    first = await scene.file()
+    second = await scene.file(complainant="carol", at_ms=claimed_at_ms)
+    await scene.decide(first, UPHELD)
+    with pytest.raises(DisputeOpenError, match="can only be rejected"):
+        await scene.decide(second, UPHELD)
+    assert await scene.is_frozen("bob")
+    await scene.decide(second, REJECTED)
+    assert not await scene.is_frozen("bob")
+    assert await scene.balances() == [2_000, 0, 2_000]
+
+
+async def test_against_the_sender_somebody_disputes_their_own_share(scene: Scene) -> None:
+    await fund(scene.engine, "alice", 5_000)
+    rows = (await scene.engine.views.claims(scene.number, after=None, limit=9)).claims
+    disputes = [await scene.file(MINOR, row.user_id, counterparty="alice", at_ms=row.claimed_at_ms) for row in rows]
+    for dispute in disputes:
+        assert (await scene.decide(dispute, UPHELD)).transfer_id is not None
+    assert await scene.balances() == [1_000, 4_000, 4_000]
+
+
+async def test_two_a_year(scene: Scene, settings: Settings) -> None:
+    packets = [await claimed_packet(scene.engine, "bob") for _ in range(6)]
+    await settled(scene.engine, *(number for number, _ in packets))
+    results = await asyncio.gather(
+        *(scene.file(MINOR, number=number, at_ms=at_ms) for number, at_ms in packets), return_exceptions=True
+    )
+    refused = [result for result in results if isinstance(result, TooManyDisputesError)]
+    assert (len(results) - len(refused), len(refused)) == (settings.disputes_a_year_max, 4)
+    # Of last year they do not count.
+    await scene.engine.pool.execute("UPDATE disputes SET filed_at_ms = filed_at_ms - 366 * 86400000::bigint")
+    assert await scene.file(MINOR)
+    # And system faults never do.
+    assert await scene.file(FAULT, counterparty=None)
+    assert await scene.file(MINOR, counterparty="carol")
+    with pytest.raises(TooManyDisputesError):
+        await scene.file(MINOR, number=packets[5][0], at_ms=packets[5][1])
+
+
+async def test_only_above_what_is_handled_by_hand(scene: Scene, settings: Settings) -> None:
+    for share_fen in (settings.dispute_above_fen, settings.dispute_above_fen + 1):
+        number, at_ms = await claimed_packet(scene.engine, "bob", share_fen=share_fen)
+        await settled(scene.engine, number)
+        if share_fen == settings.dispute_above_fen:
+            with pytest.raises(BelowManualHandlingError):
+                await scene.file(number=number, at_ms=at_ms)
+            assert not await scene.is_frozen("bob")
+        else:
+            assert (await scene.file(number=number, at_ms=at_ms)).amount_fen == share_fen
+
+
+LACKING: list[tuple[DisputeKind, str, dict[str, object], list[str]]] = [
+    (FRAUD, "alice", {"at_ms": 1_000}, ["at_ms"]),
+    (FRAUD, "alice", {"counterparty": "mallory"}, ["counterparty"]),
+    (FRAUD, "alice", {"counterparty": "alice"}, ["counterparty"]),
+    (FRAUD, "alice", {"counterparty": None}, ["counterparty"]),
+    (MINOR, "alice", {"at_ms": 0, "counterparty": "mallory"}, ["at_ms", "counterparty"]),
+    (FRAUD, "alice", {"evidence": ("fine", " ", "a\0b")}, ["evidence[1]", "evidence[2]"]),
+    (FAULT, "alice", {}, ["counterparty"]),
+    (FRAUD, "carol", {"at_ms": 1_000}, ["at_ms"]),
+]
+
+
+async def test_what_it_needs_is_named(scene: Scene) -> None:
+    for kind, complainant, change, fields in LACKING:
+        with pytest.raises(InvalidFieldsError) as refused:
+            await scene.file(kind, complainant, **change)
+        assert [problem.field for problem in refused.value.problems] == fields
+    assert not await scene.is_frozen("bob")
+
+
+async def test_the_time_is_exact_to_the_second(scene: Scene) -> None:
+    second = scene.at_ms // 1_000 * 1_000
+    for at_ms in (second - 1, second + 1_000):
+        with pytest.raises(InvalidFieldsError):
+            await scene.file(at_ms=at_ms)
+    assert await scene.file(at_ms=second)
+
+
+async def test_only_parties_file_and_only_what_the_ledger_has(settings: Settings) -> None:
+    async with Engine.open(settings) as engine:
+        number, at_ms = await claimed_packet(engine, "bob")
+        scene = Scene(engine, number, at_ms)
+        with pytest.raises(UnknownPacketError):
+            await scene.file(complainant="mallory")
+        with pytest.raises(UnknownPacketError):
+            await scene.file(number=new_packet_number(0))
+        with pytest.raises(NotInLedgerError):
+            await scene.file(complainant="bob", counterparty="alice")
+        with pytest.raises(InvalidFieldsError, match="counterparty"):
+            await scene.file()  # of bob's share nothing is in the ledger yet
+
+
+async def test_deadlines_are_in_working_days(settings: Settings) -> None:
+    friday_ms = begin_ms(date(2026, 11, 20)) + 18 * 3_600_000
+    assert deadlines(FRAUD, friday_ms, settings) == (begin_ms(date(2026, 11, 25)), begin_ms(date(2026, 12, 2)))
+    assert deadlines(MINOR, friday_ms, settings) == (begin_ms(date(2026, 11, 27)), begin_ms(date(2026, 12, 12)))
+    assert deadlines(FAULT, friday_ms, settings) == (friday_ms, friday_ms + 3_600_000)
+    assert day_of(deadlines(FRAUD, friday_ms, settings)[1] - 1) == date(2026, 12, 1)
+
+
+async def test_what_is_overdue_is_told_once(scene: Scene, settings: Settings) -> None:
+    disputes = [await scene.file(), await scene.file(MINOR, counterparty="carol")]
+    assert await tell_overdue(scene.engine.pool, settings) == 0
+    await scene.engine.pool.execute("UPDATE disputes SET deadline_at_ms = filed_at_ms WHERE kind = 'fraud'")
+    assert await tell_overdue(scene.engine.pool, settings) == 1
+    assert await tell_overdue(scene.engine.pool, settings) == 0
+    (alert,) = (await scene.engine.alerts.page(after=None, limit=9)).alerts
+    assert (alert.kind, alert.user_id) == ("dispute_overdue", "alice")
+    assert alert.details["dispute_id"] == disputes[0].dispute_id
+    # One that was decided is not overdue any more.
+    await scene.decide(disputes[1], REJECTED)
+    await scene.engine.pool.execute("UPDATE disputes SET deadline_at_ms = filed_at_ms")
+    assert await tell_overdue(scene.engine.pool, settings) == 0
+
+
+async def test_an_upheld_system_fault_returns_what_is_unclaimed(scene: Scene) -> None:
+    engine = scene.engine
+    sent = await send(engine, total_fen=500, count=5, split=SplitKind.EQUAL)
+    await engine.claims.claim(sent.packet_id, "dave")
+    await caught_up(engine)
+    at_ms = (await engine.views.packet(sent.packet_id)).created_at_ms
+    row = (await engine.views.claims(sent.packet_id, after=None, limit=1)).claims[0]
+    with pytest.raises(NotSenderError):
+        await scene.file(FAULT, "dave", number=sent.packet_id, at_ms=row.claimed_at_ms, counterparty=None)
+    dispute = await scene.file(FAULT, number=sent.packet_id, at_ms=at_ms, counterparty=None)
+    decided = await scene.decide(dispute, UPHELD)
+    assert (decided.returned_fen, decided.transfer_id) == (400, None)
+    await settled(engine, sent.packet_id)
+    assert (await engine.claims.claim(sent.packet_id, "erin")).outcome is Outcome.EXPIRED
+    assert (await scene.balance("alice"), await scene.balance("dave")) == (400, 100)
+    assert await scene.decide(dispute, UPHELD) == decided
+
+
+async def test_a_rejected_system_fault_leaves_the_packet_open(scene: Scene) -> None:
+    sent = await send(scene.engine, total_fen=500, count=5)
+    at_ms = (await scene.engine.views.packet(sent.packet_id)).created_at_ms
+    dispute = await scene.file(FAULT, number=sent.packet_id, at_ms=at_ms, counterparty=None)
+    assert (await scene.decide(dispute, REJECTED)).returned_fen is None
+    assert (await scene.engine.views.packet(sent.packet_id)).state is PacketState.OPEN
+
+
+async def test_what_ended_by_itself_is_noted_as_the_ledger_has_it(scene: Scene) -> None:
+    dispute = await scene.file(FAULT, counterparty=None)
+    assert (await scene.decide(dispute, UPHELD)).returned_fen == 0
+
+
+async def test_what_could_not_end_at_once_ends_later(settings: Settings) -> None:
+    """The packet is paid for and not open, so there is nothing in Redis to end yet."""
+    async with Engine.open(settings) as engine:
+        number = await pay_only(engine, total_fen=500, count=5)
+        at_ms = (await engine.views.packet(number)).created_at_ms
+        scene = Scene(engine, number, at_ms)
+        dispute = await scene.file(FAULT, counterparty=None)
+        assert (await scene.decide(dispute, UPHELD)).returned_fen is None
+        await give_back(engine.pool, engine.store)
+        assert (await engine.disputes.get(1, "alice", sees_all=False)).returned_fen is None
+        stop = asyncio.Event()
+        following = asyncio.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
+        try:
+            async with persisting(settings), sweeping(settings):
+
+                async def is_returned() -> bool:
+                    return (await engine.disputes.get(1, "alice", sees_all=False)).returned_fen == 500
+
+                await wait_until(is_returned, timeout_s=20, what="the return of all of it")
+                await settled(engine, number)
+        finally:
+            stop.set()
+            await following
+        assert (await engine.wallets.get("alice")).balance_fen == 500
+
+
+USERS = ("alice", "bob", "carol", "dave")
+REFUSALS = (InvalidFieldsError, NotSenderError, DisputeOpenError)
+
+
+class Step(NamedTuple):
+    what: str
+    one: str
+    other: str
+    place: int
+    kind: DisputeKind
+    outcome: DisputeState
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from(["file", "file", "decide", "decide", "ruin"]),
+        st.sampled_from(USERS),
+        st.sampled_from(USERS),
+        st.integers(0, 5),
+        st.sampled_from([FRAUD, MINOR, FAULT]),
+        st.sampled_from([UPHELD, UPHELD, REJECTED]),
+    ),
+    min_size=5,
+    max_size=30,
+)
+
+
+@pytest.fixture
+async def walked(settings: Settings) -> AsyncIterator[Engine]:
+    settings = changed(settings, disputes_a_year_max=1_000)
+    async with Engine.open(settings) as engine, persisting(settings):
+        yield engine
+        # They came to something.
+        for kind in ("transfer_id IS NOT NULL", "state = 'rejected'", "returned_fen IS NOT NULL"):
+            assert await engine.pool.fetchval(f"SELECT count(*) FROM disputes WHERE {kind}") > 0, kind
+        assert await engine.pool.fetchval("SELECT count(*) FROM debts") > 0
+
+
+@examples(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+async def test_random_walks_neither_make_nor_lose_money(walked: Engine, steps: list[Step]) -> None:
+    """Whatever is filed and decided: each upheld dispute moves its amount once or is owed, and nothing else moves."""
+    packets = [await claimed_packet(walked, *(set(USERS) - {sender}), sender=sender) for sender in USERS]
+    await settled(walked, *(number for number, _ in packets))
+    known: list[int] = []
+    for step in steps:
+        before = await holdings(walked)
+        moved = await taken(walked, step, packets[step.place % len(packets)], known, before)
+        assert await holdings(walked) == {user: fen + moved.get(user, 0) for user, fen in before.items()}
+    await assert_consistent(walked)
+    for dispute_id in known:  # the next walk begins with nobody frozen
+        if (await walked.disputes.get(dispute_id, None, sees_all=True)).state is DisputeState.OPEN:
+            await walked.dispute_decisions.decide(dispute_id, REJECTED, reason="x", decided_by="root")
+
+
+async def taken(
+    engine: Engine, step: Step, packet: tuple[str, int], known: list[int], before: dict[str, int]
+) -> dict[str, int]:
+    """Take a step; what it is to have moved, by user."""
+    moved: dict[str, int] = {}
+    if step.what == "file":
+        with suppress(*REFUSALS):
+            known.append(await filed_by(engine, step, *packet))
+    elif known:
+        dispute_id = known[step.place % len(known)]
+        was = await engine.disputes.get(dispute_id, None, sees_all=True)
+        if step.what == "ruin" and was.counterparty is not None and before[was.counterparty]:
+            query = "SELECT move_money('withdrawal', account_id, 4, $2, 1) FROM accounts WHERE owner = $1"
+            assert await engine.pool.fetchval(query, was.counterparty, before[was.counterparty])
+            moved[was.counterparty] = -before[was.counterparty]
+        with suppress(DisputeDecidedError, DisputeOpenError):
+            now = await engine.dispute_decisions.decide(dispute_id, step.outcome, reason="x", decided_by="root")
+            if was.state is DisputeState.OPEN and now.transfer_id is not None:
+                assert not moved, "somebody without money paid"
+                moved = {now.complainant: now.amount_fen, str(now.counterparty): -now.amount_fen}
+    return moved
+
+
+async def filed_by(engine: Engine, step: Step, number: str, paid_at_ms: int) -> int:
+    rows = (await engine.views.claims(number, after=None, limit=9)).claims
+    mine = [row.claimed_at_ms for row in rows if row.user_id == step.one]
+    party = None if step.kind is FAULT else step.other
+    complaint = Complaint(step.kind, number, mine[0] if mine else paid_at_ms, party, ("seen",))
+    return int((await engine.disputes.file(step.one, complaint)).dispute_id)
+
+
+async def holdings(engine: Engine) -> dict[str, int]:
+    rows = await engine.pool.fetch("SELECT owner, balance_fen FROM accounts WHERE kind = 'wallet'")
+    return {row["owner"]: row["balance_fen"] for row in rows}
+
+
+async def assert_consistent(engine: Engine) -> None:
+    await assert_books_balance(engine.pool)
+    fetch = engine.pool.fetch
+    disputes = await fetch("SELECT * FROM disputes LEFT JOIN debts USING (dispute_id)")
+    upheld = [row for row in disputes if row["state"] == "upheld" and row["kind"] != "system_fault"]
+    assert all((row["transfer_id"] is None) is not (row["debt_id"] is None) for row in upheld)
+    corrections = await fetch("SELECT transfer_id, amount_fen FROM transfers WHERE kind = 'correction'")
+    assert {row["transfer_id"] for row in corrections} == {row["transfer_id"] for row in upheld if row["transfer_id"]}
+    assert len({(row["packet_id"], row["complainant"], row["counterparty"]) for row in upheld}) == len(upheld)
+    # Who is accused of fraud is frozen, and nobody else.
+    accused = {row["counterparty"] for row in disputes if row["state"] == "open" and row["kind"] == "fraud"}
+    assert {row["owner"] for row in await fetch("SELECT owner FROM accounts WHERE frozen")} == accused
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with open_front(settings) as client, persisting(settings):
+        yield client
+
+
+async def filed(client: Client, user: str = "alice", status: int = 201, **changes: object) -> Json:
+    """What POST /v1/disputes answers for a packet of which bob has a share."""
+    packet_id = await client.send("alice", total_fen=2_000, count=1)
+    claim = await client.claim(packet_id, "bob")
+    assert claim["outcome"] == "claimed"
+    view = (await client.http.get(f"/v1/packets/{packet_id}", headers=client.as_user("alice"))).json()
+
+    async def is_settled() -> bool:
+        answer = await client.http.get(f"/v1/packets/{packet_id}", headers=client.as_user("alice"))
+        return answer.json()["settled_at_ms"] is not None
+
+    await wait_until(is_settled, what="the packet's settling")
+    body: Json = {"kind": "fraud", "number": packet_id, "at_ms": view["created_at_ms"], "counterparty": "bob"}
+    body |= {"evidence": ["he lied", "第二份证据"], **changes}
+    answer = await client.http.post("/v1/disputes", json=body, headers=client.as_user(user))
+    assert answer.status_code == status, answer.text
+    found: Json = answer.json()
+    return found
+
+
+async def test_over_http_parties_and_admins_see_it(client: Client) -> None:
+    dispute = await filed(client)
+    path = f"/v1/disputes/{dispute['dispute_id']}"
+    seen = {
+        user: await client.http.get(path, headers=headers)
+        for user, headers in (
+            ("alice", client.as_user("alice")),
+            ("bob", client.as_user("bob")),
+            ("root", client.as_user("root", "admin")),
+            ("mallory", client.as_user("mallory")),
+            ("nobody", client.as_backend()),
+        )
+    }
+    assert {user: answer.status_code for user, answer in seen.items()} == {
+        **dict.fromkeys(("alice", "bob", "root"), 200),
+        **dict.fromkeys(("mallory", "nobody"), 404),
+    }
+    assert seen["alice"].json() == seen["root"].json() == dispute
+    assert seen["bob"].json() == dispute | {"evidence": None}
+    assert seen["mallory"].json()["code"] == "unknown_dispute"
+
+
+async def test_over_http_an_admin_decides(client: Client) -> None:
+    dispute = await filed(client)
+    path, root = f"/v1/disputes/{dispute['dispute_id']}/decision", client.as_user("root", "admin")
+    upheld = {"outcome": "upheld", "reason": "it is so"}
+    refused = await client.http.post(path, json=upheld, headers=client.as_user("alice"))
+    assert refused.status_code == 403
+    for _ in range(2):
+        decided = await client.http.post(path, json=upheld, headers=root)
+        assert (decided.status_code, decided.json()["state"]) == (200, "upheld")
+    other = await client.http.post(path, json=upheld | {"outcome": "rejected"}, headers=root)
+    assert (other.status_code, other.json()["code"]) == (409, "dispute_decided")
+    wallet = await client.http.get("/v1/wallets/alice", headers=client.as_user("alice"))
+    assert wallet.json()["balance_fen"] == 2_000
+    for bad in ({"outcome": "open", "reason": "x"}, {"outcome": "upheld"}, {"outcome": "upheld", "reason": "a\nb"}):
+        answer = await client.http.post(path, json=bad, headers=root)
+        assert answer.status_code == 422
+
+
+BAD_FIELDS: list[tuple[Json, str]] = [
+    ({"kind": "theft"}, "kind"),
+    ({"number": "12"}, "number"),
+    ({"number": "x" * 65}, "number"),
+    ({"at_ms": -1}, "at_ms"),
+    ({"at_ms": "now"}, "at_ms"),
+    ({"counterparty": "a b"}, "counterparty"),
+    ({"evidence": []}, "evidence"),
+    ({"evidence": ["x"] * (EVIDENCE_MAX + 1)}, "evidence"),
+    ({"evidence": ["x" * (EVIDENCE_LENGTH_MAX + 1)]}, "evidence[0]"),
+    ({"evidence": [""]}, "evidence[0]"),
+    ({"evidence": ["\0"]}, "evidence[0]"),
+    ({"evidence": "x"}, "evidence"),
+    ({"amount_fen": 1}, "amount_fen"),
+]
+
+
+async def test_over_http_every_bad_field_is_named(client: Client) -> None:
+    body: Json = {"kind": "fraud", "number": new_packet_number(0), "at_ms": 1, "counterparty": "bob", "evidence": ["x"]}
+    for change, field in BAD_FIELDS:
+        answer = await client.http.post("/v1/disputes", json=body | change, headers=client.as_user("alice"))
+        assert answer.status_code == 422, answer.text
+        assert [problem["field"] for problem in answer.json()["errors"]] == [field]
