@@ -131,8 +131,7 @@ KINDS: dict[type[Exception], Kind] = {
     errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
     WrongMethodError: Kind(405, "The path does not take this method"),
     SlowBodyError: Kind(408, "The body came too slowly", "body"),
-    errors.InsufficientFundsError: Kind(409, "The wallet holds too little", "total_fen"),
-    errors.AmountTooLargeError: Kind(409, "The wallet holds too little", "amount_fen"),
+    errors.InsufficientFundsError: Kind(409, "The wallet holds too little"),
     errors.NoPaymentPasswordError: Kind(409, "No payment password is set"),
     errors.LimitExceededError: Kind(409, "More than a limit lets through"),
     errors.NotSettledError: Kind(409, "The packet is not settled yet", "packet_id"),
@@ -214,7 +213,8 @@ def _problem(
 def _fields(error: HongbaoError, kind: Kind) -> list[FieldProblem]:
     if isinstance(error, InvalidFieldsError):
         return error.problems
-    return [FieldProblem(kind.field, detail_of(error))] if kind.field else []
+    field = error.field if isinstance(error, errors.InsufficientFundsError) else kind.field
+    return [FieldProblem(field, detail_of(error))] if field else []
 
 
 def _extra(error: HongbaoError) -> dict[str, object]:

@@ -31,9 +31,13 @@ class InvalidFieldsError(HongbaoError):
 
 
 class InsufficientFundsError(HongbaoError):
-    """The paying wallet holds less than the packet's total; nothing was recorded."""
+    """The paying wallet holds too little; nothing was recorded. ``field``: the one that says how much was asked for."""
 
     code = "insufficient_funds"
+
+    def __init__(self, message: str, field: str = "total_fen") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class UnknownPacketError(HongbaoError):
@@ -144,10 +148,6 @@ class PaymentPasswordLockedError(HongbaoError):
     def __init__(self, locked_until_ms: int, retry_after_s: int) -> None:
         super().__init__(f"Too many wrong tries: the payment password is locked for {retry_after_s} s.")
         self.locked_until_ms, self.retry_after_s = locked_until_ms, retry_after_s
-
-
-class AmountTooLargeError(InsufficientFundsError):
-    """The wallet holds less than the amount and what comes on top of it; nothing was moved."""
 
 
 class UnknownWithdrawalError(HongbaoError):

@@ -12,7 +12,7 @@ import asyncpg
 from engine import idempotency
 from engine.clients import Connection, ledger_errors
 from engine.cursors import parse
-from engine.errors import AmountTooLargeError, FrozenError, UnknownWithdrawalError
+from engine.errors import FrozenError, InsufficientFundsError, UnknownWithdrawalError
 from engine.money import PAYOUT_ACCOUNT, lock_wallet, move, now_ms
 from engine.payment_passwords import PaymentPasswords
 from engine.queries import load
@@ -85,7 +85,7 @@ class Withdrawals:
         """Take an amount and its fee out of a wallet, to be paid to a bank, once for each Idempotency-Key of the user.
 
         ``request_hash`` must not depend on the password, which a repeat is not asked for. Raises FrozenError,
-        AmountTooLargeError, IdempotencyInFlightError, IdempotencyKeyReusedError, and what ``PaymentPasswords.check``
+        InsufficientFundsError, IdempotencyInFlightError, IdempotencyKeyReusedError, and what ``PaymentPasswords.check``
         does.
         """
         request = idempotency.Request(
@@ -119,7 +119,9 @@ class Withdrawals:
             connection, "withdrawal", payer=wallet.account_id, payee=PAYOUT_ACCOUNT, amount_fen=held_fen, at_ms=at_ms
         )
         if transfer_id is None:
-            raise AmountTooLargeError(f"With a fee of {fee_fen} fen this is more than the wallet holds.")
+            raise InsufficientFundsError(
+                f"With a fee of {fee_fen} fen this is more than the wallet holds.", "amount_fen"
+            )
         terms = (user_id, amount_fen, fee_fen, free_fen, bank_account, transfer_id, at_ms)
         return {
             "withdrawal_id": str(await connection.fetchval(SQL["add"], *terms)),
