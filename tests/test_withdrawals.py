@@ -88,7 +88,8 @@ async def test_a_repeat_is_answered_as_before_without_another_look_at_the_passwo
     async with sweeping(settings):
 
         async def has_ended() -> bool:
-            return (await get(client)).json()["withdrawals"][0]["state"] == "settled"
+            state: str = (await get(client)).json()["withdrawals"][0]["state"]
+            return state == "settled"
 
         await wait_until(has_ended, timeout_s=10)
     for password in (RIGHT, WRONG):
