@@ -2,20 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 
 from engine.audit import audit
 from engine.china_time import begin_ms, day_of
 from engine.dispute_decisions import follow_disputes, give_back, tell_overdue
-from engine.disputes import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, Dispute, DisputeKind, DisputeState, deadlines
+from engine.disputes import Dispute, DisputeKind, DisputeState, deadlines
 from engine.engine import Engine
 from engine.errors import (
     BelowManualHandlingError,
@@ -30,66 +24,16 @@ from engine.errors import (
     UnknownPacketError,
 )
 from engine.lanes import new_packet_number
-from engine.records import FreezeScope, Outcome, PacketState, SplitKind
+from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
-from tests.front import Client, Json, open_front
-from tests.scenes import assert_books_balance, caught_up, changed, fund, pay_only, persisting, send, settled, sweeping
+from tests.dispute_scene import FAULT, FRAUD, MINOR, REJECTED, UPHELD, Scene, claimed_packet, with_small_disputes
+from tests.scenes import assert_books_balance, caught_up, fund, pay_only, persisting, send, settled, sweeping
 from tests.waiting import wait_until
-
-FRAUD, MINOR, FAULT = DisputeKind.FRAUD, DisputeKind.MINOR, DisputeKind.SYSTEM_FAULT
-UPHELD, REJECTED = DisputeState.UPHELD, DisputeState.REJECTED
-DAY_MS = 86_400_000
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return changed(settings, dispute_above_fen=1_000, share_fen_max=100_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """``number``: alice's packet of two shares of 2,000, which bob and carol have; it is in the ledger."""
-
-    engine: Engine
-    number: str
-    at_ms: int
-
-    async def file(self, kind: DisputeKind = FRAUD, complainant: str = "alice", **changes: object) -> Dispute:
-        values = {"number": self.number, "at_ms": self.at_ms, "counterparty": "bob", "evidence": ("he lied",)}
-        return await self.engine.disputes.file(complainant, Complaint(kind, **(values | changes)))  # type: ignore[arg-type]
-
-    async def decide(self, dispute: Dispute, outcome: DisputeState) -> Dispute:
-        number = int(dispute.dispute_id)
-        return await self.engine.dispute_decisions.decide(number, outcome, reason="seen", decided_by="root")
-
-    async def balance(self, user: str) -> int:
-        return (await self.engine.wallets.get(user)).balance_fen
-
-    async def balances(self) -> list[int]:
-        return [await self.balance(user) for user in ("alice", "bob", "carol")]
-
-    async def is_frozen(self, user: str) -> bool:
-        return FreezeScope.ACCOUNT in await self.engine.freezes.in_force(user)
-
-    async def corrections(self) -> int:
-        count: int = await self.engine.pool.fetchval("SELECT count(*) FROM transfers WHERE kind = 'correction'")
-        return count
-
-    async def spend(self, user: str, amount_fen: int) -> None:
-        """Move money out of a wallet, as into a packet."""
-        query = "SELECT move_money('withdrawal', account_id, 4, $2, 1) FROM accounts WHERE owner = $1"
-        assert await self.engine.pool.fetchval(query, user, amount_fen)
-
-
-async def claimed_packet(engine: Engine, *users: str, sender: str = "alice", share_fen: int = 2_000) -> tuple[str, int]:
-    """A packet of which each of these users has a share, and when it was paid."""
-    count = len(users)
-    sent = await send(
-        engine, sender, total_fen=share_fen * count, count=count, split=SplitKind.EQUAL, max_fen=share_fen
-    )
-    for user in users:
-        await engine.claims.claim(sent.packet_id, user)
-    return sent.packet_id, (await engine.views.packet(sent.packet_id)).created_at_ms
+    return with_small_disputes(settings)
 
 
 @pytest.fixture
@@ -368,200 +312,3 @@ async def test_what_could_not_end_at_once_ends_later(settings: Settings) -> None
             stop.set()
             await following
         assert (await engine.wallets.get("alice")).balance_fen == 500
-
-
-USERS = ("alice", "bob", "carol", "dave")
-REFUSALS = (InvalidFieldsError, NotSenderError, DisputeOpenError)
-
-
-class Step(NamedTuple):
-    what: str
-    one: str
-    other: str
-    place: int
-    kind: DisputeKind
-    outcome: DisputeState
-
-
-STEPS = st.lists(
-    st.builds(
-        Step,
-        st.sampled_from(["file", "file", "decide", "decide", "ruin"]),
-        st.sampled_from(USERS),
-        st.sampled_from(USERS),
-        st.integers(0, 5),
-        st.sampled_from([FRAUD, MINOR, FAULT]),
-        st.sampled_from([UPHELD, UPHELD, REJECTED]),
-    ),
-    min_size=5,
-    max_size=30,
-)
-
-
-@pytest.fixture
-async def walked(settings: Settings) -> AsyncIterator[Engine]:
-    settings = changed(settings, disputes_a_year_max=1_000)
-    async with Engine.open(settings) as engine, persisting(settings):
-        yield engine
-        # They came to something.
-        for kind in ("transfer_id IS NOT NULL", "state = 'rejected'", "returned_fen IS NOT NULL"):
-            assert await engine.pool.fetchval(f"SELECT count(*) FROM disputes WHERE {kind}") > 0, kind
-        assert await engine.pool.fetchval("SELECT count(*) FROM debts") > 0
-
-
-@examples(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS)
-async def test_random_walks_neither_make_nor_lose_money(walked: Engine, steps: list[Step]) -> None:
-    """Whatever is filed and decided: each upheld dispute moves its amount once or is owed, and nothing else moves."""
-    packets = [await claimed_packet(walked, *(set(USERS) - {sender}), sender=sender) for sender in USERS]
-    await settled(walked, *(number for number, _ in packets))
-    known: list[int] = []
-    for step in steps:
-        before = await holdings(walked)
-        moved = await taken(walked, step, packets[step.place % len(packets)], known, before)
-        assert await holdings(walked) == {user: fen + moved.get(user, 0) for user, fen in before.items()}
-    await assert_consistent(walked)
-    for dispute_id in known:  # the next walk begins with nobody frozen
-        if (await walked.disputes.get(dispute_id, None, sees_all=True)).state is DisputeState.OPEN:
-            await walked.dispute_decisions.decide(dispute_id, REJECTED, reason="x", decided_by="root")
-
-
-async def taken(
-    engine: Engine, step: Step, packet: tuple[str, int], known: list[int], before: dict[str, int]
-) -> dict[str, int]:
-    """Take a step; what it is to have moved, by user."""
-    moved: dict[str, int] = {}
-    if step.what == "file":
-        with suppress(*REFUSALS):
-            known.append(await filed_by(engine, step, *packet))
-    elif known:
-        dispute_id = known[step.place % len(known)]
-        was = await engine.disputes.get(dispute_id, None, sees_all=True)
-        if step.what == "ruin" and was.counterparty is not None and before[was.counterparty]:
-            query = "SELECT move_money('withdrawal', account_id, 4, $2, 1) FROM accounts WHERE owner = $1"
-            assert await engine.pool.fetchval(query, was.counterparty, before[was.counterparty])
-            moved[was.counterparty] = -before[was.counterparty]
-        with suppress(DisputeDecidedError, DisputeOpenError):
-            now = await engine.dispute_decisions.decide(dispute_id, step.outcome, reason="x", decided_by="root")
-            if was.state is DisputeState.OPEN and now.transfer_id is not None:
-                assert not moved, "somebody without money paid"
-                moved = {now.complainant: now.amount_fen, str(now.counterparty): -now.amount_fen}
-    return moved
-
-
-async def filed_by(engine: Engine, step: Step, number: str, paid_at_ms: int) -> int:
-    rows = (await engine.views.claims(number, after=None, limit=9)).claims
-    mine = [row.claimed_at_ms for row in rows if row.user_id == step.one]
-    party = None if step.kind is FAULT else step.other
-    complaint = Complaint(step.kind, number, mine[0] if mine else paid_at_ms, party, ("seen",))
-    return int((await engine.disputes.file(step.one, complaint)).dispute_id)
-
-
-async def holdings(engine: Engine) -> dict[str, int]:
-    rows = await engine.pool.fetch("SELECT owner, balance_fen FROM accounts WHERE kind = 'wallet'")
-    return {row["owner"]: row["balance_fen"] for row in rows}
-
-
-async def assert_consistent(engine: Engine) -> None:
-    await assert_books_balance(engine.pool)
-    fetch = engine.pool.fetch
-    disputes = await fetch("SELECT * FROM disputes LEFT JOIN debts USING (dispute_id)")
-    upheld = [row for row in disputes if row["state"] == "upheld" and row["kind"] != "system_fault"]
-    assert all((row["transfer_id"] is None) is not (row["debt_id"] is None) for row in upheld)
-    corrections = await fetch("SELECT transfer_id, amount_fen FROM transfers WHERE kind = 'correction'")
-    assert {row["transfer_id"] for row in corrections} == {row["transfer_id"] for row in upheld if row["transfer_id"]}
-    assert len({(row["packet_id"], row["complainant"], row["counterparty"]) for row in upheld}) == len(upheld)
-    # Who is accused of fraud is frozen, and nobody else.
-    accused = {row["counterparty"] for row in disputes if row["state"] == "open" and row["kind"] == "fraud"}
-    assert {row["owner"] for row in await fetch("SELECT owner FROM accounts WHERE frozen")} == accused
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    async with open_front(settings) as client, persisting(settings):
-        yield client
-
-
-async def filed(client: Client, user: str = "alice", status: int = 201, **changes: object) -> Json:
-    """What POST /v1/disputes answers for a packet of which bob has a share."""
-    packet_id = await client.send("alice", total_fen=2_000, count=1)
-    claim = await client.claim(packet_id, "bob")
-    assert claim["outcome"] == "claimed"
-    view = (await client.http.get(f"/v1/packets/{packet_id}", headers=client.as_user("alice"))).json()
-
-    async def is_settled() -> bool:
-        answer = await client.http.get(f"/v1/packets/{packet_id}", headers=client.as_user("alice"))
-        return answer.json()["settled_at_ms"] is not None
-
-    await wait_until(is_settled, what="the packet's settling")
-    body: Json = {"kind": "fraud", "number": packet_id, "at_ms": view["created_at_ms"], "counterparty": "bob"}
-    body |= {"evidence": ["he lied", "第二份证据"], **changes}
-    answer = await client.http.post("/v1/disputes", json=body, headers=client.as_user(user))
-    assert answer.status_code == status, answer.text
-    found: Json = answer.json()
-    return found
-
-
-async def test_over_http_parties_and_admins_see_it(client: Client) -> None:
-    dispute = await filed(client)
-    path = f"/v1/disputes/{dispute['dispute_id']}"
-    seen = {
-        user: await client.http.get(path, headers=headers)
-        for user, headers in (
-            ("alice", client.as_user("alice")),
-            ("bob", client.as_user("bob")),
-            ("root", client.as_user("root", "admin")),
-            ("mallory", client.as_user("mallory")),
-            ("nobody", client.as_backend()),
-        )
-    }
-    assert {user: answer.status_code for user, answer in seen.items()} == {
-        **dict.fromkeys(("alice", "bob", "root"), 200),
-        **dict.fromkeys(("mallory", "nobody"), 404),
-    }
-    assert seen["alice"].json() == seen["root"].json() == dispute
-    assert seen["bob"].json() == dispute | {"evidence": None}
-    assert seen["mallory"].json()["code"] == "unknown_dispute"
-
-
-async def test_over_http_an_admin_decides(client: Client) -> None:
-    dispute = await filed(client)
-    path, root = f"/v1/disputes/{dispute['dispute_id']}/decision", client.as_user("root", "admin")
-    upheld = {"outcome": "upheld", "reason": "it is so"}
-    refused = await client.http.post(path, json=upheld, headers=client.as_user("alice"))
-    assert refused.status_code == 403
-    for _ in range(2):
-        decided = await client.http.post(path, json=upheld, headers=root)
-        assert (decided.status_code, decided.json()["state"]) == (200, "upheld")
-    other = await client.http.post(path, json=upheld | {"outcome": "rejected"}, headers=root)
-    assert (other.status_code, other.json()["code"]) == (409, "dispute_decided")
-    wallet = await client.http.get("/v1/wallets/alice", headers=client.as_user("alice"))
-    assert wallet.json()["balance_fen"] == 2_000
-    for bad in ({"outcome": "open", "reason": "x"}, {"outcome": "upheld"}, {"outcome": "upheld", "reason": "a\nb"}):
-        answer = await client.http.post(path, json=bad, headers=root)
-        assert answer.status_code == 422
-
-
-BAD_FIELDS: list[tuple[Json, str]] = [
-    ({"kind": "theft"}, "kind"),
-    ({"number": "12"}, "number"),
-    ({"number": "x" * 65}, "number"),
-    ({"at_ms": -1}, "at_ms"),
-    ({"at_ms": "now"}, "at_ms"),
-    ({"counterparty": "a b"}, "counterparty"),
-    ({"evidence": []}, "evidence"),
-    ({"evidence": ["x"] * (EVIDENCE_MAX + 1)}, "evidence"),
-    ({"evidence": ["x" * (EVIDENCE_LENGTH_MAX + 1)]}, "evidence[0]"),
-    ({"evidence": [""]}, "evidence[0]"),
-    ({"evidence": ["\0"]}, "evidence[0]"),
-    ({"evidence": "x"}, "evidence"),
-    ({"amount_fen": 1}, "amount_fen"),
-]
-
-
-async def test_over_http_every_bad_field_is_named(client: Client) -> None:
-    body: Json = {"kind": "fraud", "number": new_packet_number(0), "at_ms": 1, "counterparty": "bob", "evidence": ["x"]}
-    for change, field in BAD_FIELDS:
-        answer = await client.http.post("/v1/disputes", json=body | change, headers=client.as_user("alice"))
-        assert answer.status_code == 422, answer.text
-        assert [problem["field"] for problem in answer.json()["errors"]] == [field]
