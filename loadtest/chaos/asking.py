@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 
 from engine import tokens
-from engine.errors import NotInvitedError, UnavailableError, UnknownPacketError
-from loadtest.chaos.history import Claim, Deposit, History, Listed, Look, Send
+from engine.errors import FrozenError, NotInvitedError, UnavailableError, UnknownPacketError
+from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send
 
 ANSWER_S_MAX = 8.0
 """A client that has heard nothing for so long gives up."""
@@ -106,6 +106,23 @@ class Client:
         self._history.add(deposit)
         return deposit
 
+    async def errand(
+        self, what: str, user_id: str, method: str, path: str, *, key: str, body: object = None, number: str = ""
+    ) -> Errand:
+        """Do anything else: as the user, or on a user's account as an admin."""
+        headers = self._admin if path.startswith("/v1/accounts/") else {**self._of(user_id), "Idempotency-Key": key}
+        answer = await self._ask(method, path, headers, body)
+        named = [answer.body[name] for name in ("withdrawal_id", "packet_id", "transfer_id") if name in answer.body]
+        errand = Errand(
+            what=what,
+            user_id=user_id,
+            number=number or str(next(iter(named), "")),
+            is_in_force=answer.body.get("in_force") is True,
+            **answer.told(),
+        )
+        self._history.add(errand)
+        return errand
+
     async def look(self, packet_id: str) -> Look:
         """Look at a packet."""
         answer = await self._ask("GET", f"/v1/packets/{packet_id}", self._admin)
@@ -157,7 +174,9 @@ class Client:
 
 
 _UNAVAILABLE: tuple[type[UnavailableError], ...] = (UnavailableError, *UnavailableError.__subclasses__())
-_STATUS_OF = {NotInvitedError.code: 403, UnknownPacketError.code: 404} | {error.code: 503 for error in _UNAVAILABLE}
+_STATUS_OF = {NotInvitedError.code: 403, FrozenError.code: 403, UnknownPacketError.code: 404} | {
+    error.code: 503 for error in _UNAVAILABLE
+}
 """With which status a refusal among many is answered when it is the only one."""
 
 

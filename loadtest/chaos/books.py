@@ -7,7 +7,7 @@ from typing import NamedTuple
 import asyncpg
 
 _PACKETS = """
-SELECT packet_id, sender, state::text, total_fen, count, recipients, expires_at_ms, settled_at_ms, balance_fen,
+SELECT packet_id, sender, purpose, state::text, total_fen, count, recipients, expires_at_ms, settled_at_ms, balance_fen,
     coalesce((SELECT sum(amount_fen) FROM transfers WHERE kind = 'refund' AND from_account = packet_id), 0)::bigint
         AS refunded_fen
 FROM packets JOIN accounts ON account_id = packet_id
@@ -19,10 +19,12 @@ WHERE transfers.kind = 'claim'
 _DEPOSITS = """
 SELECT owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account WHERE transfers.kind = 'deposit'
 """
+_WITHDRAWALS = "SELECT withdrawal_id, state FROM withdrawals"
 _SUM = "SELECT sum(balance_fen)::bigint FROM accounts"
 _UNSETTLED = """
-SELECT count(*) FROM packets
-WHERE state = 'funded' OR (state = 'open' AND expires_at_ms < $1) OR (ended_at_ms IS NOT NULL AND settled_at_ms IS NULL)
+SELECT count(*) + (SELECT count(*) FROM withdrawals WHERE state = 'processing') FROM packets
+WHERE state = 'funded' OR (state = 'open' AND (expires_at_ms < $1 OR arrives_at_ms < $1))
+    OR (ended_at_ms IS NOT NULL AND settled_at_ms IS NULL)
 """
 
 
@@ -46,16 +48,22 @@ class Packet:
     recipients: frozenset[str] = frozenset()
     custody_fen: int = 0
     refunded_fen: int = 0
+    is_transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """All of it. ``deposits``: the amounts that came into each wallet; ``sum_fen``: of all balances."""
+    """All of it. ``deposits``: the amounts that came into each wallet; ``sum_fen``: of all balances.
+
+    ``processing``: how many of the ``withdrawals`` have not ended.
+    """
 
     packets: dict[str, Packet] = field(default_factory=dict)
     claims: list[Share] = field(default_factory=list)
     deposits: dict[str, Counter[int]] = field(default_factory=dict)
     sum_fen: int = 0
+    withdrawals: frozenset[str] = frozenset()
+    processing: int = 0
 
     def senders(self) -> Counter[str]:
         """How many packets each has sent."""
@@ -76,6 +84,7 @@ async def read(database_url: str) -> Books:
                     recipients=frozenset(row["recipients"]),
                     custody_fen=row["balance_fen"],
                     refunded_fen=row["refunded_fen"],
+                    is_transfer=row["purpose"] == "transfer",
                 )
                 for row in await connection.fetch(_PACKETS)
             }
@@ -86,15 +95,24 @@ async def read(database_url: str) -> Books:
             deposits: defaultdict[str, Counter[int]] = defaultdict(Counter)
             for row in await connection.fetch(_DEPOSITS):
                 deposits[row["owner"]][row["amount_fen"]] += 1
+            withdrawals = await connection.fetch(_WITHDRAWALS)
             return Books(
-                packets=packets, claims=claims, deposits=dict(deposits), sum_fen=await connection.fetchval(_SUM)
+                packets=packets,
+                claims=claims,
+                deposits=dict(deposits),
+                sum_fen=await connection.fetchval(_SUM),
+                withdrawals=frozenset(str(row["withdrawal_id"]) for row in withdrawals),
+                processing=sum(row["state"] == "processing" for row in withdrawals),
             )
     finally:
         await connection.close()
 
 
 async def unsettled(database_url: str, before_ms: int) -> int:
-    """How many packets are not open yet, not closed though their time was over ``before_ms``, or not settled."""
+    """How many packets are not open yet, not closed though their time was over ``before_ms``, or not settled.
+
+    And transfers that should have arrived, and withdrawals that have not ended.
+    """
     connection = await asyncpg.connect(database_url, timeout=5, command_timeout=10)
     try:
         return int(await connection.fetchval(_UNSETTLED, before_ms))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtest.chaos.asking import Client
+from loadtest.chaos.errands import Errands
 from loadtest.chaos.history import Claim
 
 SENDERS = ("chaos-sender-1", "chaos-sender-2", "chaos-sender-3")
@@ -47,6 +48,7 @@ class Guests:
         async with asyncio.TaskGroup() as group:
             for sender in SENDERS:
                 group.create_task(self._sender(sender))
+            group.create_task(Errands(self.client, self.seed, USERS[-5:], self._goes_on).run())
             for number in range(_HANDS):
                 group.create_task(self._hand(random.Random(f"{self.seed} hand {number}")))
 

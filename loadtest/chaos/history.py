@@ -71,6 +71,18 @@ class Listed(Asked, kw_only=True, frozen=True, tag=True):
     claims: tuple[tuple[str, int], ...] = ()
 
 
+class Errand(Asked, kw_only=True, frozen=True, tag=True):
+    """Anything else that a user does. ``number``: what it is about, or what the answer named.
+
+    ``is_in_force``: of a freeze, whether it was said to hold everywhere.
+    """
+
+    what: str
+    user_id: str
+    number: str = ""
+    is_in_force: bool = False
+
+
 class Fault(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     """What was done to the engine. ``undoes``: answers given before it may be taken back, as far as the mode says."""
 
@@ -87,7 +99,7 @@ class Carried(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     at_s: float
 
 
-Record = Claim | Send | Deposit | Look | Listed | Fault | Carried
+Record = Claim | Send | Deposit | Look | Listed | Errand | Fault | Carried
 
 
 HELD = ("claimed", "already_claimed")

@@ -4,7 +4,7 @@ from collections import Counter
 
 from loadtest.chaos.books import Books
 from loadtest.chaos.findings import Findings, check_status
-from loadtest.chaos.history import Deposit, Send
+from loadtest.chaos.history import Deposit, Errand, Send
 
 
 class Payments:
@@ -40,6 +40,11 @@ class Payments:
         key = (deposit.user_id, deposit.key)
         was_told = self._deposits.get(key, (0, False))[1]
         self._deposits[key] = (deposit.amount_fen, was_told or deposit.status == 201)
+
+    def errand(self, errand: Errand) -> None:
+        """A packet or a transfer of somebody's: each key is used once."""
+        if errand.what in ("send", "transfer"):
+            self._sends[errand.user_id, f"errand {errand.asked_s}"] = errand.number
 
     def compare(self) -> None:
         """Each key counts once: at least what was answered, at most what was asked for."""

@@ -52,6 +52,7 @@ def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending) -> I
     yield "other faults", _counted(figures.others)
     yield "requests", f"{figures.requests:,} in {figures.lasted_s:.0f} s"
     yield "claims answered", _counted(figures.outcomes)
+    yield "errands done", _counted(figures.errands)
     yield "refused, asked again", _counted(figures.refusals)
     yield "acknowledged claims checked", f"{findings.acknowledged:,}"
     yield "lost, within the mode's promise", f"{len(findings.lost):,}"

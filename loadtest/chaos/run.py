@@ -21,6 +21,7 @@ from loadtest.chaos.asking import Client
 from loadtest.chaos.breaker import Breaker
 from loadtest.chaos.checker import check
 from loadtest.chaos.disk import SmallDisk
+from loadtest.chaos.errands import TRANSFER_DELAY_S
 from loadtest.chaos.figures import figures
 from loadtest.chaos.findings import Findings
 from loadtest.chaos.guests import Guests
@@ -139,6 +140,11 @@ def _environment(plan: Plan, secret: str) -> dict[str, str]:
         "COUNT_MAX": "1000000",
         "LANES": str(LANES),
         "OPEN_INLINE_COUNT_MAX": str(OPEN_INLINE_COUNT_MAX),
+        "PAYMENT_PASSWORD_HASH_KIB": "64",
+        "PAYOUT_INTERVAL_S": "0.2",
+        "RETRACTIONS_AN_HOUR_MAX": "1000000",
+        "SANDBOX_PAYOUT_S": "0.2",
+        "TRANSFER_DELAY_S_SHORT": str(TRANSFER_DELAY_S),
         "REDIS_TIMEOUT_S": "2",
         "DATABASE_TIMEOUT_S": "3",
     }
