@@ -4,6 +4,7 @@ What a dispute is about is in the ledger before it is filed. Claimed shares stay
 transfer of its own (``engine.dispute_decisions``).
 """
 
+import asyncio
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -129,10 +130,12 @@ class Disputes:
         if complaint.kind is DisputeKind.FRAUD and complaint.counterparty is not None:
             reason = f"a dispute of fraud about {complaint.number} is open"
             freeze_id = await freeze_in(connection, complaint.counterparty, reason=reason, frozen_by=FROZEN_BY)
+        # In a thread: a year's holidays are worked out when they are first asked for, which takes a while.
+        due = await asyncio.to_thread(deadlines, complaint.kind, filed_at_ms, self._settings)
         values = (
             *(complaint.kind, int(complaint.number), complainant, complaint.counterparty, amount_fen),
             *(complaint.at_ms, orjson.dumps(list(complaint.evidence)).decode(), filed_at_ms),
-            *deadlines(complaint.kind, filed_at_ms, self._settings),
+            *due,
             freeze_id,
         )
         dispute_id: int = await connection.fetchval(SQL["file"], *values)
