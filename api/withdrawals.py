@@ -52,6 +52,7 @@ async def withdraw(call: Call) -> Answer:
         body.amount_fen,
         body.bank_account,
         body.payment_password,
+        address=call.address,
         idempotency_key=call.idempotency_key,
         request_hash=call.request_hash,
     )

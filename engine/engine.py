@@ -127,7 +127,7 @@ class Engine:
                     profiles=Profiles(pool, freezes, settings),
                     alerts=Alerts(pool),
                     payment_passwords=payment_passwords,
-                    withdrawals=Withdrawals(pool, settings, payment_passwords),
+                    withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),
                 )
             finally:
                 for batcher in batchers.values():

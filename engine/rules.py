@@ -38,8 +38,7 @@ async def admit(
     if row["is_frozen"]:
         raise FrozenError("This account is frozen and cannot send.")
     kind = AccountKind(row["kind"])
-    if row["addresses"] and not is_in(address, row["addresses"]):
-        raise AddressNotAllowedError("This merchant does not send from the address that the request comes from.")
+    _check_address(address, row["addresses"])
     if kind is AccountKind.PERSON and terms.count > settings.count_max:
         raise InvalidFieldsError([FieldProblem("count", f"must be at most {settings.count_max}")])
     limits = limits_of(
@@ -54,6 +53,11 @@ async def admit(
             await connection.execute(SQL["take_turns"], terms.label)
         limit = ("label_day_sent_fen_max", limit_fen)
         await _spend(connection, limit, f"label:{terms.label}", terms.total_fen, at_ms)
+
+
+async def check_address(connection: Connection, user_id: str, address: str) -> None:
+    """Raise AddressNotAllowedError unless an account pays from there."""
+    _check_address(address, await connection.fetchval(SQL["addresses"], user_id) or [])
 
 
 def label_limit_fen(settings: Settings, own_fen_max: int | None) -> int:
@@ -87,6 +91,11 @@ def day_ms(at_ms: int) -> tuple[int, int]:
     """When the day of a moment begins and ends in China."""
     day = day_of(at_ms)
     return begin_ms(day), begin_ms(day + timedelta(days=1))
+
+
+def _check_address(address: str, networks: list[str]) -> None:
+    if networks and not is_in(address, networks):
+        raise AddressNotAllowedError("This merchant does not pay from the address that the request comes from.")
 
 
 def is_in(address: str, networks: list[str]) -> bool:

@@ -18,6 +18,7 @@ from engine.settings import Settings
 LOG = structlog.get_logger()
 SQL = load("watch")
 FROZEN_BY = "rule:large_movement"
+WITHDRAWAL = "withdrawal"
 PLACES_MAX = 100
 """So many networks of a user are remembered, the last ones."""
 _V4_PREFIX, _V6_PREFIX = 24, 64
@@ -38,7 +39,7 @@ async def look(
     ``what``: the kind of movement; ``address``: where the request comes from, empty when nobody knows.
     """
     network = network_of(address) if settings.alert_new_place else None
-    most = settings.alert_sends_a_minute_max
+    most = 0 if what == WITHDRAWAL else settings.alert_sends_a_minute_max
     (row,) = await connection.fetch(SQL["look"], user_id, network, at_ms, most)
     is_delivered = settings.webhook_url is not None
     if 0 < settings.alert_large_fen <= amount_fen:

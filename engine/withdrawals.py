@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from engine import idempotency
+from engine import idempotency, rules, watch
 from engine.clients import Connection, ledger_errors
 from engine.cursors import parse
 from engine.errors import FrozenError, InsufficientFundsError, UnknownWithdrawalError
+from engine.freezes import Freezes
 from engine.money import PAYOUT_ACCOUNT, lock_wallet, move, now_ms
 from engine.payment_passwords import PaymentPasswords
 from engine.queries import load
@@ -69,8 +70,11 @@ class Asked(NamedTuple):
 class Withdrawals:
     """Use cases over withdrawals. Every method raises UnavailableError when Postgres does not answer."""
 
-    def __init__(self, pool: asyncpg.Pool, settings: Settings, passwords: PaymentPasswords) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Settings, passwords: PaymentPasswords, freezes: Freezes | None = None
+    ) -> None:
         self._pool, self._settings, self._passwords = pool, settings, passwords
+        self._freezes = freezes
 
     async def withdraw(
         self,
@@ -79,14 +83,15 @@ class Withdrawals:
         bank_account: str,
         payment_password: str,
         *,
+        address: str = "",
         idempotency_key: str,
         request_hash: bytes,
     ) -> Asked:
         """Take an amount and its fee out of a wallet, to be paid to a bank, once for each Idempotency-Key of the user.
 
-        ``request_hash`` must not depend on the password, which a repeat is not asked for. Raises FrozenError,
-        InsufficientFundsError, IdempotencyInFlightError, IdempotencyKeyReusedError, and what ``PaymentPasswords.check``
-        does.
+        ``address``: where the request comes from. ``request_hash`` must not depend on the password, which a repeat is
+        not asked for. Raises FrozenError, AddressNotAllowedError, InsufficientFundsError, IdempotencyInFlightError,
+        IdempotencyKeyReusedError, and what ``PaymentPasswords.check`` does.
         """
         request = idempotency.Request(
             principal=user_id, operation="withdraw", key=idempotency_key, request_hash=request_hash
@@ -103,14 +108,25 @@ class Withdrawals:
                 answer = await idempotency.begin(connection, request)
                 replayed = answer is not None
                 if answer is None:
+                    await self._admit(connection, user_id, amount_fen, address)
                     answer = await self._hold(connection, user_id, amount_fen, bank_account)
                     await idempotency.keep(connection, request, answer)
+        if not replayed and self._freezes is not None:
+            await watch.freeze_if_large(self._freezes, self._settings, user_id, amount_fen, what=watch.WITHDRAWAL)
         return Asked(Withdrawal(**answer), replayed)
+
+    async def _admit(self, connection: Connection, user_id: str, amount_fen: int, address: str) -> None:
+        """Refuse whoever may not withdraw from there, and note what somebody should look at."""
+        if (await lock_wallet(connection, user_id)).frozen:
+            raise FrozenError("The account is frozen: nothing can be withdrawn.")
+        await rules.check_address(connection, user_id, address)
+        at_ms = await now_ms(connection)
+        await watch.look(
+            connection, self._settings, user_id, amount_fen, what=watch.WITHDRAWAL, address=address, at_ms=at_ms
+        )
 
     async def _hold(self, connection: Connection, user_id: str, amount_fen: int, bank_account: str) -> dict[str, Any]:
         wallet = await lock_wallet(connection, user_id)
-        if wallet.frozen:
-            raise FrozenError("The account is frozen: nothing can be withdrawn.")
         at_ms = await now_ms(connection)
         used_fen = await connection.fetchval(SQL["free_used"], user_id)
         free_fen, fee_fen = cost_of(amount_fen, used_fen, self._settings)

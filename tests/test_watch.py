@@ -13,7 +13,7 @@ from engine.records import FreezeScope, SplitKind
 from engine.settings import Settings
 from engine.terms import terms_from
 from engine.watch import FROZEN_BY, PLACES_MAX, network_of
-from tests.front import open_front
+from tests.front import new_key, open_front
 from tests.scenes import changed, fund
 
 
@@ -125,6 +125,37 @@ async def test_a_burst_is_told_once_a_minute(watched: Engine) -> None:
 async def test_a_burst_at_once_is_told_once(watched: Engine) -> None:
     await asyncio.gather(*(send(watched) for _ in range(20)))
     assert await kinds(watched) == {"burst": 1}
+
+
+async def test_a_withdrawal_is_a_movement_too(settings: Settings) -> None:
+    settings = changed(
+        settings,
+        alert_large_fen=1_000,
+        freeze_large_fen=2_000,
+        payment_password_hash_kib=64,
+        trusted_proxies="127.0.0.1",
+    )
+    async with open_front(settings) as client:
+        await client.deposit("shop", 10_000)
+        shop, root = client.as_user("shop"), client.as_user("root", "admin")
+        await client.http.put("/v1/wallets/shop/payment-password", json={"password": "135790"}, headers=shop)
+        profile = {"kind": "merchant", "addresses": ["192.0.2.0/24"]}
+        await client.http.put("/v1/accounts/shop/profile", json=profile, headers=root)
+
+        async def withdraw(amount_fen: int, address: str) -> tuple[int, str]:
+            body = {"amount_fen": amount_fen, "bank_account": "6222020200112233", "payment_password": "135790"}
+            headers = shop | new_key() | {"x-forwarded-for": address}
+            answer = await client.http.post("/v1/wallets/shop/withdrawals", json=body, headers=headers)
+            return answer.status_code, answer.json().get("code", "")
+
+        assert await withdraw(1_000, "198.51.100.1") == (403, "address_not_allowed")
+        assert await withdraw(1_000, "192.0.2.1") == (201, "")
+        (alert,) = (await client.http.get("/v1/alerts", headers=root)).json()["alerts"]
+        assert alert["details"] == {"what": "withdrawal", "amount_fen": 1_000}
+        assert await withdraw(2_000, "192.0.2.1") == (201, "")
+        assert await withdraw(1, "192.0.2.1") == (403, "account_frozen")
+        found = (await client.http.get("/v1/accounts/shop", headers=root)).json()
+        assert [row["reason"] for row in found["freezes"]] == ["a withdrawal of 2000 fen"]
 
 
 def test_a_place_is_a_network() -> None:

@@ -10,6 +10,9 @@ FROM accounts LEFT JOIN profiles ON user_id = owner
 WHERE accounts.kind = 'wallet' AND owner = $1
 FOR UPDATE OF accounts
 
+-- addresses --
+SELECT addresses FROM profiles WHERE user_id = $1
+
 -- take_turns --
 -- Sendings to one label, where it has a limit; after the wallet's lock.
 SELECT pg_advisory_xact_lock(7312, hashtext($1))
@@ -41,7 +44,3 @@ SELECT before_fen, EXISTS (SELECT FROM counted) AS is_within FROM sent
 -- forget --
 -- Have a day counted anew: sendings are counted only while there is a limit.
 DELETE FROM day_totals WHERE subject = $1
-
--- sent_today --
-SELECT coalesce(sum(total_fen), 0)::bigint FROM packets
-WHERE sender = $1 AND created_at_ms >= $2 AND created_at_ms < $3
