@@ -65,6 +65,6 @@ ROUTES = (
         access=_SENDER,
         body=ArrivalDelayBody,
         answer=ArrivalDelayAnswer,
-        problems=(403, 409, 503),
+        problems=(403, 409, 423, 503),
     ),
 )
