@@ -56,7 +56,7 @@ class Profiles:
                 limits = [own.get(name) for name in _LIMITS]
                 at_ms = await now_ms(connection)
                 await connection.execute(SQL["put"], user_id, kind, networks, *limits, changed_by, at_ms)
-                await connection.execute(RULES["forget"], f"user:{user_id}")
+                await connection.execute(SQL["forget"], f"user:{user_id}")
                 row = await connection.fetchrow(SQL["profile"], user_id)
         why = "the limits were changed"
         await self._freezes.lift(
@@ -72,7 +72,7 @@ class Profiles:
                 await connection.execute(RULES["take_turns"], label)
                 at_ms = await now_ms(connection)
                 await connection.execute(SQL["put_label"], label, day_sent_fen_max, changed_by, at_ms)
-                await connection.execute(RULES["forget"], f"label:{label}")
+                await connection.execute(SQL["forget"], f"label:{label}")
         return LabelLimit(
             label=label,
             day_sent_fen_max=day_sent_fen_max,

@@ -37,7 +37,7 @@ async def batches(connection: Connection, day: Day) -> list[Comparison]:
     said = {what: Side(what=f"{what} by the lanes' batches", fen=None) for what in ("claims", "refunds")}
     held = {what: Side(what=f"{what} in the ledger", fen=None) for what in said}
     differences = {what: Differences() for what in said}
-    async for row in _rows(connection, "batches", day):
+    async for row in _rows(connection, SQL["batches"], day):
         for what, found in differences.items():
             says, holds = row[f"{what}_said"], row[f"{what}_held"]
             said[what].count += says
@@ -51,13 +51,13 @@ async def batches(connection: Connection, day: Day) -> list[Comparison]:
 async def packets(connection: Connection, day: Day) -> list[Comparison]:
     """What packets say they cost and what was left of them, and the transfers of it."""
     return [
-        await _packets(connection, day, "sends", "packets sent", "payments for packets"),
-        await _packets(connection, day, "endings", "packets that ended with a rest", "refunds"),
+        await _packets(connection, day, "sends", SQL["sends"], ("packets sent", "payments for packets")),
+        await _packets(connection, day, "endings", SQL["endings"], ("packets that ended with a rest", "refunds")),
     ]
 
 
-async def _packets(connection: Connection, day: Day, query: str, what: str, moved: str) -> Comparison:
-    due, paid, differences = Side(what=what), Side(what=moved), Differences()
+async def _packets(connection: Connection, day: Day, name: str, query: str, sides: tuple[str, str]) -> Comparison:
+    due, paid, differences = Side(what=sides[0]), Side(what=sides[1]), Differences()
     async for row in _rows(connection, query, day):
         for side, fen in ((due, row["due_fen"]), (paid, row["paid_fen"])):
             if fen is not None:
@@ -65,7 +65,7 @@ async def _packets(connection: Connection, day: Day, query: str, what: str, move
         if row["due_fen"] != row["paid_fen"]:
             amounts = f"{_fen(row['due_fen'])} due, {_fen(row['paid_fen'])} moved"
             differences.add(f"packet {row['packet_id']}: {amounts}")
-    return differences.of(f"{query}: packets", due, paid)
+    return differences.of(f"{name}: packets", due, paid)
 
 
 def _fen(fen: int | None) -> str:
@@ -76,7 +76,7 @@ async def kinds(connection: Connection, day: Day) -> list[Comparison]:
     """For each kind of transfer, what left the accounts that pay so and what reached those that are paid so."""
     proper = (list(PROPER), [payer for payer, _ in PROPER.values()], [payee for _, payee in PROPER.values()])
     differences: defaultdict[str, Differences] = defaultdict(Differences)
-    async for row in _rows(connection, "improper", day, *proper):
+    async for row in _rows(connection, SQL["improper"], day, *proper):
         accounts = f"from {_account(row, 'from_account', 'payer')} to {_account(row, 'to_account', 'payee')}"
         differences[row["kind"]].add(
             f"transfer {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, goes {accounts}"
@@ -97,7 +97,7 @@ def _account(row: asyncpg.Record, number: str, kind: str) -> str:
 async def balances(connection: Connection, day: Day) -> Comparison:
     """What each account that moved holds, and what its transfers sum to."""
     held, summed, differences = Side(what="balances of accounts"), Side(what="sums of their transfers"), Differences()
-    async for row in _rows(connection, "balances", day):
+    async for row in _rows(connection, SQL["balances"], day):
         summed.add(row["transfers_fen"])
         if row["kind"] is None:
             differences.add(
@@ -162,5 +162,5 @@ async def _movements(connection: Connection, user_id: str, day: Day) -> AsyncIte
 
 
 async def _rows(connection: Connection, query: str, day: Day, *more: object) -> AsyncIterator[asyncpg.Record]:
-    async for row in connection.cursor(SQL[query], *day, *more, prefetch=_PREFETCH):
+    async for row in connection.cursor(query, *day, *more, prefetch=_PREFETCH):
         yield row

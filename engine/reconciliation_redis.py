@@ -30,9 +30,9 @@ async def claims(pool: asyncpg.Pool, store: Store, stream: EventStream, day: Day
     in_redis, elsewhere = Side(what="claims in live packets in Redis"), Side(what="in the ledger or on their way")
     ahead: dict[int, Given] = {}
     async for packets in _pages(pool, day):
-        in_ledger = await _of_packets(pool, "claims", day, packets)
+        in_ledger = await _of_packets(pool, SQL["claims"], day, packets)
         live = await _live(store, packets, day)
-        aside = await _of_packets(pool, "claims_aside", day, list(live))
+        aside = await _of_packets(pool, SQL["claims_aside"], day, list(live))
         for packet, given in live.items():
             for _, amount_fen in given.values():
                 in_redis.add(amount_fen)
@@ -59,8 +59,8 @@ async def _account_for(
     if not ahead:
         return
     waiting = await _in_streams(pool, stream)
-    aside = await _of_packets(pool, "claims_aside", day, list(ahead))
-    in_ledger = await _of_packets(pool, "claims", day, list(ahead))
+    aside = await _of_packets(pool, SQL["claims_aside"], day, list(ahead))
+    in_ledger = await _of_packets(pool, SQL["claims"], day, list(ahead))
     for packet, given in ahead.items():
         accounted = waiting[packet] | aside[packet] | in_ledger[packet]
         for user, share in given.items():
@@ -121,7 +121,7 @@ async def _of_packets(
 ) -> defaultdict[int, Given]:
     numbers = [packet if isinstance(packet, int) else packet["packet_id"] for packet in packets]
     found: defaultdict[int, Given] = defaultdict(dict)
-    for row in await pool.fetch(SQL[query], *day, numbers):
+    for row in await pool.fetch(query, *day, numbers):
         found[row["packet_id"]][row["user_id"]] = (row["slot"], row["amount_fen"])
     return found
 

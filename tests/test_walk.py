@@ -1,7 +1,7 @@
 """A long walk over every operation at once, while what runs beside the API is killed again and again; then the audit.
 
-Users send, claim, look, take back, consent, transfer, confirm, cancel, withdraw and are frozen, many at a time; some of
-the calls are cut off in the middle, as by a process that dies. ``--walk-operations`` says how many.
+Users send, claim, look, take back, consent, transfer, confirm, cancel, withdraw, complain and are frozen, many at a
+time; some of the calls are cut off in the middle, as by a process that dies. ``--walk-operations`` says how many.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import pytest
 from engine import keys
 from engine.audit import audit
 from engine.clients import command
+from engine.disputes import Complaint, DisputeKind, DisputeState
 from engine.engine import Engine
 from engine.errors import HongbaoError, UnavailableError
 from engine.lanes import lane_of
@@ -63,6 +64,7 @@ class Walk:
     taken_back: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
     withdrawals: list[tuple[str, str]] = field(default_factory=list)
+    disputes: list[int] = field(default_factory=list)
     kills: int = 0
 
     @property
@@ -180,6 +182,27 @@ class Walk:
             for scope in FreezeScope:
                 await self.engine.freezes.lift(user, reason="a walk", lifted_by="root", scope=scope)
 
+    async def dispute(self) -> None:
+        """A sender complains of somebody who has a share or a transfer, or of the system."""
+        number = self.recent(self.chance.choice([self.packets, self.transfers]))
+        if number is None:
+            return
+        packet = await self.engine.views.packet(number)
+        claims = (await self.engine.views.claims(number, after=None, limit=10)).claims
+        kind = self.chance.choice([*DisputeKind])
+        if not claims and kind is not DisputeKind.SYSTEM_FAULT:
+            return
+        counterparty = None if kind is DisputeKind.SYSTEM_FAULT else self.chance.choice(claims).user_id
+        complaint = Complaint(kind, number, packet.created_at_ms, counterparty, ("it was like this",))
+        filed = await self.engine.disputes.file(packet.sender, complaint)
+        self.disputes.append(int(filed.dispute_id))
+
+    async def decide(self) -> None:
+        if self.disputes:
+            outcome = self.chance.choice([DisputeState.UPHELD, DisputeState.REJECTED])
+            dispute_id = self.chance.choice(self.disputes[-5:])
+            await self.engine.dispute_decisions.decide(dispute_id, outcome, reason="seen", decided_by="root")
+
     async def hand(self, steps: list[Callable[[], Awaitable[None]]], weights: list[int]) -> None:
         """One after the other, whatever it is refused."""
         while not self.is_over:
@@ -236,6 +259,8 @@ async def test_the_books_close_after_a_walk_over_everything(
     here = changed(
         settings,
         retractions_an_hour_max=5,
+        dispute_above_fen=1,
+        disputes_a_year_max=1_000,
         payment_password_hash_kib=64,
         payout_interval_s=0.05,
         sandbox_payout_s=0.05,
@@ -262,6 +287,8 @@ async def test_the_books_close_after_a_walk_over_everything(
             walk.deposit: 3,
             walk.freeze: 1,
             walk.lift: 1,
+            walk.dispute: 3,
+            walk.decide: 3,
         }
         hands = [walk.hand([*steps], [*steps.values()]) for _ in range(HANDS)]
         await asyncio.gather(walk.break_things(here), *hands)

@@ -20,3 +20,7 @@ ON CONFLICT (label) DO UPDATE SET day_sent_fen_max = excluded.day_sent_fen_max, 
 
 -- debts --
 SELECT debt_id, dispute_id, creditor, amount_fen, at_ms FROM debts WHERE debtor = $1 ORDER BY debt_id DESC LIMIT $2
+
+-- forget --
+-- Have a day counted anew: sendings are counted only while there is a limit.
+DELETE FROM day_totals WHERE subject = $1

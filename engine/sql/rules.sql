@@ -40,7 +40,3 @@ WITH sent AS (
     RETURNING sent_fen
 )
 SELECT before_fen, EXISTS (SELECT FROM counted) AS is_within FROM sent
-
--- forget --
--- Have a day counted anew: sendings are counted only while there is a limit.
-DELETE FROM day_totals WHERE subject = $1
