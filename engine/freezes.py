@@ -20,11 +20,12 @@ from engine.records import Freeze, FreezeScope
 from engine.store import Store
 
 LOG = structlog.get_logger()
-SQL = load("freezes")
+SQL, RECOVERY = load("freezes"), load("recovery")
 LISTED_MAX = 100
 _FOLLOW_S = 0.5
 _CHANGES_A_CALL_MAX = 1_000
 _RUN_OUT_MAX = 500
+_SET_BACK_MAX = 5_000
 
 
 class Freezes:
@@ -148,11 +149,23 @@ async def follow(pool: asyncpg.Pool, store: Store, lane: int, newest: int) -> No
     Raises UnavailableError (also for a fenced lane that is not there), asyncpg's errors.
     """
     version = await store.frozen_version(lane)
+    if version > newest and version > (newest := await pool.fetchval(SQL["newest"])):
+        version = await _set_back(pool, store, lane, version, newest)
     while version < newest and (rows := await pool.fetch(SQL["changes"], version, _CHANGES_A_CALL_MAX)):
         last = {row["user_id"]: row["is_frozen"] for row in rows}
         frozen = [user_id for user_id, is_frozen in last.items() if is_frozen]
         lifted = [user_id for user_id, is_frozen in last.items() if not is_frozen]
         version = await store.freeze(lane, version, rows[-1]["change_id"], frozen, lifted)
+
+
+async def _set_back(pool: asyncpg.Pool, store: Store, lane: int, version: int, newest: int) -> int:
+    """Make a lane that knows changes the ledger has lost (it was restored) what the ledger says now."""
+    frozen = {row["user_id"] for row in await pool.fetch(RECOVERY["frozen"])}
+    lifted = await store.frozen(lane) - frozen
+    if len(frozen) + len(lifted) > _SET_BACK_MAX:
+        raise UnavailableError(f"Lane {lane} knows other freezes than the ledger, too many to tell: have it rebuilt.")
+    LOG.warning("freezes_set_back", lane=lane, frozen=len(frozen), lifted=len(lifted))
+    return await store.freeze(lane, version, newest, sorted(frozen), sorted(lifted))
 
 
 async def follow_freezes(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:

@@ -69,6 +69,7 @@ class _Packet:
         self.is_taken = np.zeros(len(amounts), dtype=bool)
         self.luckiest = luckiest_slot(amounts)
         self.luckiest_claim: tuple[str, str] | None = None
+        self.is_transfer: bool = row["is_transfer"]
 
     def take(self, claim: asyncpg.Record) -> tuple[str, str]:
         """Note a share as given; gives the claim's user and value."""
@@ -91,8 +92,9 @@ class _Packet:
             fields += ["ack", funded.ack.value]
         if funded.recipients:
             fields += ["invited", len(funded.recipients)]
-        # Who had seen it went with Redis: so nobody can be said not to have.
-        fields += ["views", 1]
+        if not self.is_transfer:
+            # Who had seen it went with Redis: so nobody can be said not to have.
+            fields += ["views", 1]
         if funded.arrives_at_ms is not None:
             fields += ["arrives_at_ms", funded.arrives_at_ms]
         if self.luckiest_claim is not None:

@@ -6,6 +6,7 @@ close.lua decides it, in the same place and the same instant as claims: of a cla
 import asyncpg
 
 from engine import alerts
+from engine.acks import Acks
 from engine.clients import ledger_errors
 from engine.errors import (
     ConfirmationRequiredError,
@@ -16,13 +17,16 @@ from engine.errors import (
     NotViewedError,
     OpeningError,
     RecoveringError,
+    UnconfirmedError,
     UnknownPacketError,
 )
+from engine.freezes import SQL as FREEZES
 from engine.freezes import freeze_in
+from engine.lanes import lane_of
 from engine.money import lock_wallet, now_ms
 from engine.packets import SQL as PACKETS
 from engine.queries import load
-from engine.records import FreezeScope, PacketState, Purpose
+from engine.records import Ack, FreezeScope, PacketState, Purpose, strongest
 from engine.settings import Settings
 from engine.store import Closed, CloseReason, Noted, Store
 
@@ -35,8 +39,8 @@ _CLAIMED = "Somebody has a share of this packet; what nobody claims comes back w
 class Retractions:
     """Use cases around taking back. Every method raises UnavailableError when Redis or Postgres does not answer."""
 
-    def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings) -> None:
-        self._pool, self._store, self._settings = pool, store, settings
+    def __init__(self, pool: asyncpg.Pool, store: Store, acks: Acks, settings: Settings) -> None:
+        self._pool, self._store, self._acks, self._settings = pool, store, acks, settings
 
     async def view(self, packet_id: str, user_id: str) -> bool:
         """Note that a user has opened a packet's page; whether its sender now needs their consent.
@@ -64,7 +68,7 @@ class Retractions:
         """Take a packet back; gives what goes back to the sender, in fen. Doing it twice is doing it once.
 
         Raises UnknownPacketError, NotSenderError, OpeningError, FrozenError, ConfirmationRequiredError,
-        ConsentRequiredError, NotRetractableError.
+        ConsentRequiredError, NotRetractableError, and UnconfirmedError when it stands and is not yet safe.
         """
         row = await self._packet_for(packet_id, sender)
         if row["sender"] != sender:
@@ -79,6 +83,8 @@ class Retractions:
         if reply is Closed.ENDED:
             (state,) = await self._store.states([packet_id])
             reply = Closed.CLOSED if state == PacketState.RETRACTED else Closed.ENDED
+        if reply is Closed.CLOSED:
+            await confirm_end(self._store, self._acks, row)
         await self._note_end(packet_id, sender, asked_at_ms, is_done=reply is Closed.CLOSED)
         _raise_unless_closed(reply, row)
         return total_fen
@@ -129,6 +135,9 @@ class Retractions:
                 if not is_done or count <= most:
                     return
                 async with connection.transaction():
+                    await connection.execute(FREEZES["take_turns"])
+                    if await connection.fetchval(SQL["is_stopped"], sender, asked_at_ms):
+                        return
                     until_ms = asked_at_ms + self._settings.retraction_freeze_s * 1000
                     reason = f"{count} packets taken back within an hour"
                     await freeze_in(
@@ -141,6 +150,20 @@ class Retractions:
                     )
                     details = {"retractions": count, "until_ms": until_ms}
                     await alerts.note(connection, "take_back_burst", sender, is_delivered=delivered, **details)
+
+
+async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
+    """Wait until a packet's ending is as safe as its claims are to be: beyond memory, until the ledger has it.
+
+    ``row``: as the ledger had it before. Raises UnconfirmedError: it stands, and asking again gives the same answer.
+    """
+    promised = strongest(acks.setting, None if row["ack"] is None else Ack(row["ack"]))
+    if promised is Ack.MEMORY or row["state"] == PacketState.RETRACTED:
+        return
+    lane = lane_of(str(row["packet_id"]))
+    status = await store.lane_status(lane)
+    if status is None or not await acks.in_ledger(lane, status.word, status.position):
+        raise UnconfirmedError("It stands, but the ledger does not have it yet: ask again.")
 
 
 def missing(row: asyncpg.Record) -> OpeningError | RecoveringError:

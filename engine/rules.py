@@ -32,7 +32,7 @@ async def admit(
     ``address``: where the request comes from, empty when nobody knows. Raises FrozenError, InsufficientFundsError when
     there is no wallet, AddressNotAllowedError, InvalidFieldsError naming ``count``, LimitExceededError.
     """
-    row = await connection.fetchrow(SQL["sender"], sender, terms.label, at_ms)
+    row = await connection.fetchrow(SQL["sender"], sender, at_ms)
     if row is None:
         raise InsufficientFundsError("The wallet does not hold the packet's total.")
     if row["is_frozen"]:
@@ -48,10 +48,10 @@ async def admit(
         raise LimitExceededError("transaction_fen_max", limits.transaction_fen_max, limits.transaction_fen_max)
     await _spend(connection, ("day_sent_fen_max", limits.day_sent_fen_max), f"user:{sender}", terms.total_fen, at_ms)
     if terms.label is not None:
-        limit_fen = label_limit_fen(settings, row["label_day_sent_fen_max"])
-        if limit_fen:
-            await connection.execute(SQL["take_turns"], terms.label)
-        limit = ("label_day_sent_fen_max", limit_fen)
+        # The lock first: a limit that is set meanwhile holds for this sending, or this sending is counted by it.
+        await connection.execute(SQL["take_turns"], terms.label)
+        own_fen_max = await connection.fetchval(SQL["label"], terms.label)
+        limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
         await _spend(connection, limit, f"label:{terms.label}", terms.total_fen, at_ms)
 
 

@@ -321,6 +321,11 @@ class Store:
         reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
         return version if reply[0] == b"FOLLOWED" else int(reply[1])
 
+    async def frozen(self, lane: int) -> set[str]:
+        """The users who may not claim in a lane, as it has been told."""
+        with redis_errors():
+            return {user_id.decode() for user_id in await command(self._client, "SMEMBERS", keys.frozen(lane))}
+
     async def recipients(self, packet_id: str) -> list[str]:
         """Whom a packet is for; none when it is for anyone, or gone."""
         with redis_errors():

@@ -31,8 +31,11 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
 
 async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> None:
     """Claim a transfer that has arrived for whom it is for. Refused (frozen, the ledger is behind), it is due again."""
-    (recipient,) = await store.recipients(packet_id)
-    reply = await store.claim(lane, {packet_id: [recipient]}, backlog_max=backlog_max)
+    recipients = await store.recipients(packet_id)
+    if len(recipients) != 1:  # the lane was lost just now, or is being rebuilt
+        LOG.error("arrived_for_nobody", packet_id=packet_id)
+        return
+    reply = await store.claim(lane, {packet_id: recipients}, backlog_max=backlog_max)
     LOG.info("arrived", packet_id=packet_id, outcome=reply.results[0].outcome.name.lower())
 
 

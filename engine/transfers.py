@@ -8,12 +8,14 @@ import unicodedata
 
 import asyncpg
 
+from engine.acks import Acks
 from engine.claims import Claims
 from engine.clients import ledger_errors
 from engine.delays import Delays
 from engine.errors import (
     FieldProblem,
     FrozenError,
+    InsufficientFundsError,
     InvalidFieldsError,
     NotCancellableError,
     NotSenderError,
@@ -25,7 +27,7 @@ from engine.packets import SQL as PACKETS
 from engine.packets import Packets
 from engine.queries import load
 from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms, Transfer, TransferState
-from engine.retraction import missing
+from engine.retraction import confirm_end, missing
 from engine.settings import Settings
 from engine.store import Closed, CloseReason, Store
 from engine.users import USER_ID_RULE, is_user_id
@@ -48,11 +50,12 @@ class Transfers:
         packets: Packets,
         claims: Claims,
         *,
+        acks: Acks,
         delays: Delays,
         settings: Settings,
     ) -> None:
         self._pool, self._store, self._packets, self._claims = pool, store, packets, claims
-        self._delays, self._settings = delays, settings
+        self._acks, self._delays, self._settings = acks, delays, settings
 
     async def send(
         self,
@@ -88,9 +91,12 @@ class Transfers:
             purpose=Purpose.TRANSFER,
             arrives_after_s=delay_s,
         )
-        sent = await self._packets.send(
-            sender, terms, address=address, idempotency_key=idempotency_key, request_hash=request_hash
-        )
+        try:
+            sent = await self._packets.send(
+                sender, terms, address=address, idempotency_key=idempotency_key, request_hash=request_hash
+            )
+        except InsufficientFundsError:
+            raise InsufficientFundsError("The wallet does not hold the amount.", field="amount_fen") from None
         return await self.get(sent.packet_id, sender), sent.replayed
 
     async def get(self, transfer_id: str, user_id: str | None) -> Transfer:
@@ -135,7 +141,8 @@ class Transfers:
     async def cancel(self, transfer_id: str, user_id: str) -> Transfer:
         """Call a transfer off: until it arrives, or, if it waits to be confirmed, as long as packets can be taken back.
 
-        Raises UnknownPacketError, NotSenderError, FrozenError, NotCancellableError.
+        Raises UnknownPacketError, NotSenderError, FrozenError, NotCancellableError, and UnconfirmedError when it
+        stands and is not yet safe.
         """
         row = await self._row(transfer_id, user_id)
         if row["sender"] != user_id:
@@ -151,6 +158,7 @@ class Transfers:
         if transfer.state is not TransferState.CANCELLED:
             ended = "It is too late to cancel the transfer." if reply is Closed.LATE else "The transfer has ended."
             raise NotCancellableError(ended)
+        await confirm_end(self._store, self._acks, row)
         return transfer
 
     def _problems(self, sender: str, to: str, amount_fen: int, note: str) -> list[FieldProblem]:

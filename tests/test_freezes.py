@@ -402,3 +402,18 @@ async def test_freezes_need_only_the_ledger(engine: Engine) -> None:
     assert await apart.freeze("bob", reason="odd", frozen_by="root", scope=FreezeScope.SENDING) is True
     assert await engine.freezes.in_force("bob") == [FreezeScope.SENDING]
     assert await engine.pool.fetchval("SELECT count(*) FROM freeze_changes") == 0  # claims are not touched by it
+
+
+async def test_a_lane_that_knows_what_the_ledger_has_lost_is_told_anew(engine: Engine) -> None:
+    """As after the ledger was restored from a copy: its changes are counted again from an earlier one."""
+    for user in ("ada", "bob"):
+        await engine.freezes.freeze(user, reason="a test", frozen_by="root")
+    await engine.pool.execute("DELETE FROM freeze_changes; DELETE FROM freezes")
+    await engine.pool.execute("ALTER SEQUENCE freeze_changes_change_id_seq RESTART")
+    await engine.pool.execute("UPDATE accounts SET frozen = FALSE")
+    assert await engine.freezes.freeze("eve", reason="a test", frozen_by="root")
+    for lane in engine.lanes:
+        assert await engine.store.frozen(lane) == {"eve"}
+        assert await engine.store.frozen_version(lane) == 1
+    assert await engine.freezes.freeze("zoe", reason="a test", frozen_by="root")
+    assert all([await engine.store.frozen(lane) == {"eve", "zoe"} for lane in engine.lanes])

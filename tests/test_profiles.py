@@ -294,3 +294,20 @@ async def test_the_bound_of_persons_is_looked_at_where_there_is_no_front(setting
         with pytest.raises(InvalidFieldsError, match="count"):
             await engine.packets.send("alice", terms, idempotency_key="once", request_hash=b"send")
         assert (await engine.wallets.get("alice")).balance_fen == 1_000
+
+
+async def test_a_limit_that_is_set_meanwhile_counts_every_sending(engine: Engine) -> None:
+    """Whatever is first, the limit or a sending: what is counted is what was sent."""
+    for number in range(12):
+        await fund(engine, f"user{number}", 10_000)
+
+    async def send_to(label: str, number: int) -> None:
+        terms = terms_from(settings=engine.settings, total_fen=10, count=1, split=SplitKind.EQUAL, label=label)
+        await engine.packets.send(f"user{number}", terms, idempotency_key=f"{label}-{number}", request_hash=b"send")
+
+    for label in ("one", "two", "three", "four"):
+        limiting = engine.profiles.put_label(label, 100_000, changed_by="root")
+        await asyncio.gather(*(send_to(label, number) for number in range(6)), limiting)
+        await asyncio.gather(*(send_to(label, number) for number in range(6, 12)))
+        counted = await engine.pool.fetchval("SELECT sent_fen FROM day_totals WHERE subject = $1", f"label:{label}")
+        assert counted == 120

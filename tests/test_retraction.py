@@ -17,10 +17,11 @@ from engine.errors import (
     NotViewedError,
     OpeningError,
     RecoveringError,
+    UnconfirmedError,
     UnknownPacketError,
 )
 from engine.lanes import new_packet_number
-from engine.records import ClaimResult, Outcome, PacketState
+from engine.records import Ack, ClaimResult, Outcome, PacketState
 from engine.recovery import mend
 from engine.settings import Settings
 from tests.front import Client, new_key, open_front
@@ -293,3 +294,32 @@ async def test_money_that_is_back_can_be_sent_again_and_not_before(engine: Engin
             await settled(engine, sent.packet_id)
         again = await front.http.post("/v1/packets", json=terms, headers=front.as_user("dora") | new_key())
         assert again.status_code == 201
+
+
+async def test_one_burst_is_one_freeze_and_one_alert(engine: Engine) -> None:
+    packets = [(await send(engine)).packet_id for _ in range(6)]
+    for packet_id in packets[:3]:
+        await engine.retractions.retract(packet_id, "alice", confirmed=False)
+    again = [engine.retractions.retract(packets[3], "alice", confirmed=False) for _ in range(8)]
+    assert await asyncio.gather(*again) == [1_000] * 8
+    for packet_id in packets[3:]:
+        await engine.retractions.retract(packet_id, "alice", confirmed=False)
+    assert len(await engine.freezes.of("alice")) == 1
+    assert await engine.pool.fetchval("SELECT count(*) FROM alerts WHERE kind = 'take_back_burst'") == 1
+
+
+async def test_it_is_told_when_it_is_as_safe_as_claims_are(settings: Settings) -> None:
+    """Of a packet whose claims wait for the ledger, the sender hears once the ledger has it back."""
+    async with Engine.open(changed(settings, ack_timeout_s=0.2)) as engine:
+        sent = await send(engine, ack=Ack.LEDGER)
+        for _ in range(2):
+            with pytest.raises(UnconfirmedError, match="stands"):
+                await engine.retractions.retract(sent.packet_id, "alice", confirmed=False)
+        assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.RETRACTED
+        async with persisting(settings):
+            await settled(engine, sent.packet_id)
+            assert await engine.retractions.retract(sent.packet_id, "alice", confirmed=False) == 1_000
+            other = await send(engine, ack=Ack.LEDGER)
+            assert await engine.retractions.retract(other.packet_id, "alice", confirmed=False) == 1_000
+            state = await engine.pool.fetchval("SELECT state FROM packets WHERE packet_id = $1", int(other.packet_id))
+            assert state == PacketState.RETRACTED

@@ -159,6 +159,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     ),
     "frozen_version": lambda store: store.frozen_version(LANE),
     "freeze": lambda store: store.freeze(LANE, 0, 1, ["ada"], []),
+    "frozen": lambda store: store.frozen(LANE),
     "recipients": lambda store: store.recipients(new_packet_number(LANE)),
     "now_ms": lambda store: store.now_ms(),
     "due": lambda store: store.due(LANE, 0, 1),
@@ -169,6 +170,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "counts": lambda store: store.counts(new_packet_number(LANE)),
     "held": lambda store: store.held([new_packet_number(LANE)]),
     "claims": lambda store: store.claims(new_packet_number(LANE)),
+    "claim_of": lambda store: store.claim_of(new_packet_number(LANE), "ada"),
     "scan_claims": lambda store: anext(store.scan_claims(new_packet_number(LANE))),
     "scan_shares": lambda store: anext(store.scan_shares(new_packet_number(LANE))),
 }

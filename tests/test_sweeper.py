@@ -6,15 +6,27 @@ from collections import Counter
 
 import pytest
 
+from engine import keys
+from engine.clients import command
 from engine.engine import Engine
 from engine.errors import UnavailableError
 from engine.lanes import lane_of
 from engine.processes import run_sweeper
-from engine.records import ClaimResult, Outcome, PacketState
+from engine.records import ClaimResult, Outcome, PacketState, TransferState
 from engine.settings import Settings
 from engine.store import Store
 from engine.sweeper import sweep, sweep_lane
-from tests.scenes import assert_books_balance, caught_up, changed, let_time_run_out, persisting, send, settled, sweeping
+from tests.scenes import (
+    assert_books_balance,
+    caught_up,
+    changed,
+    fund,
+    let_time_run_out,
+    persisting,
+    send,
+    settled,
+    sweeping,
+)
 from tests.waiting import wait_until
 
 
@@ -168,3 +180,16 @@ async def test_it_stops_when_it_is_told_at_whatever_moment(settings: Settings) -
         sweeper = asyncio.create_task(run_sweeper(settings, stop))
         asyncio.get_running_loop().call_later(moments.uniform(0.02, 0.08), stop.set)
         await asyncio.wait_for(sweeper, timeout=10)
+
+
+async def test_a_transfer_whose_recipient_is_gone_from_redis_stops_nothing(engine: Engine) -> None:
+    """As when the lane is lost between the two."""
+    await fund(engine, "alice", 500)
+    sent, _ = await engine.transfers.send(
+        "alice", "bob", 500, arrives_after_s=7_200, idempotency_key="one", request_hash=b"transfer"
+    )
+    await command(engine.redis, "HSET", keys.packet(sent.transfer_id), "arrives_at_ms", 1)
+    await command(engine.redis, "ZADD", keys.due(lane_of(sent.transfer_id)), "XX", 1, sent.transfer_id)
+    await command(engine.redis, "DEL", keys.recipients(sent.transfer_id))
+    assert await sweep_lane(engine.store, lane_of(sent.transfer_id), 10, 1_000_000) == 0
+    assert (await engine.transfers.get(sent.transfer_id, "bob")).state is TransferState.DELAYED

@@ -19,6 +19,7 @@ from engine.errors import (
     NotArrivedError,
     NotCancellableError,
     NotSenderError,
+    RecoveringError,
     TooManyChangesError,
     TransferEndedError,
     UnknownPacketError,
@@ -255,6 +256,13 @@ async def test_a_bad_field_is_named(front: Client, body: Json, field: str) -> No
     assert (answer.status_code, {error["field"] for error in answer.json()["errors"]}) == (422, {field})
 
 
+async def test_too_little_money_is_told_of_its_amount(front: Client) -> None:
+    body: Json = {"to": "bob", "amount_fen": 100}
+    answer = await front.http.post("/v1/transfers", json=body, headers=front.as_user("alice") | new_key())
+    assert (answer.status_code, answer.json()["code"]) == (409, "insufficient_funds")
+    assert [error["field"] for error in answer.json()["errors"]] == ["amount_fen"]
+
+
 async def test_a_packet_is_no_transfer_and_a_transfer_no_packet_to_take_back(engine: Engine) -> None:
     packet, sent = await send(engine, count=1, recipients=["bob"]), await transfer(engine)
     for call in (
@@ -298,7 +306,7 @@ async def test_frozen_accounts_transfer_nothing_and_take_nothing(engine: Engine,
 
 
 async def test_a_rebuilt_lane_still_holds_what_has_not_arrived(engine: Engine, settings: Settings) -> None:
-    sent = await transfer(engine, arrives_after_s=TWO_HOURS_S)
+    sent, thought_better = [await transfer(engine, arrives_after_s=TWO_HOURS_S) for _ in range(2)]
     async with persisting(changed(settings, recover_automatically=True)), sweeping(settings):
         await caught_up(engine)
         await engine.redis.flushall()
@@ -307,6 +315,15 @@ async def test_a_rebuilt_lane_still_holds_what_has_not_arrived(engine: Engine, s
             return bool(await engine.redis.hget(keys.packet(sent.transfer_id), "state") == b"held")
 
         await wait_until(is_held, timeout_s=20, what="the lane's rebuilding")
+
+        async def is_cancelled() -> bool:
+            try:
+                transfer = await engine.transfers.cancel(thought_better.transfer_id, "alice")
+            except RecoveringError:
+                return False
+            return transfer.state is TransferState.CANCELLED
+
+        await wait_until(is_cancelled, timeout_s=20, what="the other one's cancellation")
         assert await engine.redis.zscore(keys.due(lane_of(sent.transfer_id)), sent.transfer_id) == sent.arrives_at_ms
         await arrive(engine, sent.transfer_id)
         await settled(engine, sent.transfer_id)

@@ -13,7 +13,7 @@ FROM alerts WHERE alert_id < $1 ORDER BY alert_id DESC LIMIT $2
 UPDATE alerts SET tries = tries + 1, next_try_at_ms = at.now_ms + $2::bigint
 FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms) AS at
 WHERE alert_id IN (
-    SELECT alert_id FROM alerts WHERE next_try_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)
+    SELECT alert_id FROM alerts WHERE next_try_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
     ORDER BY next_try_at_ms LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 RETURNING alert_id, kind, user_id, at_ms, details, tries, at.now_ms

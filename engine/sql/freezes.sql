@@ -48,7 +48,7 @@ SELECT change_id, user_id, is_frozen FROM freeze_changes WHERE change_id > $1 OR
 
 -- run_out --
 SELECT DISTINCT user_id FROM freezes
-WHERE lifted_at_ms IS NULL AND until_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)
+WHERE lifted_at_ms IS NULL AND until_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 LIMIT $1
 
 -- end_run_out --

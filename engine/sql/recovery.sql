@@ -17,7 +17,8 @@ SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000), packets =
 WHERE recovery_id = $1
 
 -- open_packets --
-SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, arrives_at_ms, expires_at_ms, ack
+SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, arrives_at_ms, expires_at_ms, ack,
+    purpose = 'transfer' AS is_transfer
 FROM packets WHERE state = 'open' AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
 
 -- frozen --

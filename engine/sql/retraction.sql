@@ -7,5 +7,12 @@ WHERE retractions.outcome = 'refused'
 -- end --
 UPDATE retractions SET outcome = $2 WHERE packet_id = $1
 
+-- is_stopped --
+-- Whether a freeze for that holds already.
+SELECT EXISTS (
+    SELECT FROM freezes
+    WHERE user_id = $1 AND frozen_by = 'rule:take_backs' AND lifted_at_ms IS NULL AND until_ms > $2::bigint
+)
+
 -- since --
 SELECT count(*) FROM retractions WHERE sender = $1 AND asked_at_ms > $2 AND outcome IS DISTINCT FROM 'refused'

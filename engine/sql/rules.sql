@@ -2,19 +2,21 @@
 
 -- sender --
 -- The wallet is locked first, so that of two sendings of a user the second sees what the first has counted.
-SELECT frozen OR coalesce(sending_frozen_until_ms > $3::bigint, FALSE) AS is_frozen,
+SELECT frozen OR coalesce(sending_frozen_until_ms > $2::bigint, FALSE) AS is_frozen,
     coalesce(profiles.kind, 'person') AS kind, coalesce(addresses, '{}') AS addresses,
-    transaction_fen_max, profiles.day_sent_fen_max,
-    (SELECT day_sent_fen_max FROM labels WHERE label = $2) AS label_day_sent_fen_max
+    transaction_fen_max, profiles.day_sent_fen_max
 FROM accounts LEFT JOIN profiles ON user_id = owner
 WHERE accounts.kind = 'wallet' AND owner = $1
 FOR UPDATE OF accounts
+
+-- label --
+SELECT day_sent_fen_max FROM labels WHERE label = $1
 
 -- addresses --
 SELECT addresses FROM profiles WHERE user_id = $1
 
 -- take_turns --
--- Sendings to one label, where it has a limit; after the wallet's lock.
+-- Sendings to one label, and changes of its limit; after the wallet's lock.
 SELECT pg_advisory_xact_lock(7312, hashtext($1))
 
 -- spend --

@@ -57,6 +57,7 @@ CREATE TABLE freezes (
     CONSTRAINT lifted_is_told CHECK ((lifted_at_ms IS NULL) = (lifted_by IS NULL))
 );
 CREATE INDEX freezes_in_force ON freezes (user_id) WHERE lifted_at_ms IS NULL;
+CREATE INDEX freezes_running_out ON freezes (until_ms) WHERE lifted_at_ms IS NULL AND until_ms IS NOT NULL;
 CREATE INDEX freezes_of_user ON freezes (user_id, freeze_id DESC);
 
 -- Who may not claim, change by change in the order of commits: each lane in Redis follows it.
