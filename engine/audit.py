@@ -94,7 +94,7 @@ async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[He
     statement = f"each batch's hash is that of its rows and its past{await audit_chain.begins(connection)}"
     findings = [_finding("chains_unbroken", statement, examined, problems, heads)]
     examined, problems = await audit_transfers.transfers_unbroken(connection)
-    statement = "each deposit's, send's and write-off's hash is its own"
+    statement = "each transfer that no batch wrote has its own hash"
     findings.append(_finding("transfers_unbroken", statement, examined, problems))
     if anchor is not None:
         problems = await audit_anchor.contradictions(connection, anchor)

@@ -1,4 +1,4 @@
-"""The hash chains over what no batch writes: deposits, sends and write-offs, by the account they leave."""
+"""The hash chains over what no batch writes (deposits, sends, withdrawals, corrections, ...), by the account it leaves."""
 
 from dataclasses import dataclass, field
 
