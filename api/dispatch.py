@@ -19,7 +19,7 @@ from api.meter import Meter
 from api.payloads import checked
 from api.problems import IdempotencyKeyRequiredError, UnknownRouteError, WrongMethodError, answer_to
 from engine.engine import Engine
-from engine.errors import FieldProblem, InvalidFieldsError, UnknownPacketError
+from engine.errors import FieldProblem, InvalidFieldsError, UnknownPacketError, UnknownTransactionError
 from engine.lanes import is_packet_number
 from engine.settings import Settings
 from engine.tokens import Verifier
@@ -218,7 +218,8 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
 def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:
     for name, text in path.items():
         if name in PACKET_NUMBERS and not is_packet_number(text):
-            raise UnknownPacketError("Not a packet number.")
+            unknown = UnknownTransactionError if name == "number" else UnknownPacketError
+            raise unknown("Not a packet number.")
         if name in ROW_NUMBERS and not _ROW_NUMBER.fullmatch(text):
             raise UnknownRouteError("Nothing has this number.")
     named = [name for name in ("user_id", "label") if not is_user_id(path.get(name, "anyone"))]

@@ -127,6 +127,7 @@ KINDS: dict[type[Exception], Kind] = {
     errors.AddressNotAllowedError: Kind(403, "The account does not send from this address"),
     UnknownRouteError: Kind(404, "Nothing lives at this path"),
     errors.UnknownPacketError: Kind(404, "No such packet", "packet_id"),
+    errors.UnknownTransactionError: Kind(404, "No such packet or transfer", "number"),
     errors.UnknownDisputeError: Kind(404, "No such dispute", "dispute_id"),
     errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
     WrongMethodError: Kind(405, "The path does not take this method"),
@@ -160,6 +161,7 @@ INTERNAL = Kind(500, "Something went wrong on our side")
 _SAME_FOR_ALL: dict[type[Exception], str] = {
     # A packet for others looks like one that does not exist.
     errors.UnknownPacketError: "No packet that you may see has this number.",
+    errors.UnknownTransactionError: "No packet or transfer that you may see has this number.",
     # The cause is a server's own message, which is no client's business (/readyz tells it).
     errors.UnavailableError: "A server this depends on does not answer; nothing was decided.",
     # Told by whichever bound is met first.

@@ -46,6 +46,10 @@ class UnknownPacketError(HongbaoError):
     code = "unknown_packet"
 
 
+class UnknownTransactionError(UnknownPacketError):
+    """Neither a packet nor a transfer has this number."""
+
+
 class NotSettledError(HongbaoError):
     """The packet has not ended, or the ledger has not emptied its custody yet: its seed is nobody's business."""
 

@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from engine.clients import Connection, ledger_errors
-from engine.errors import NotInLedgerError, NotSettledError, UnknownPacketError
+from engine.errors import NotInLedgerError, NotSettledError, UnknownTransactionError
 from engine.queries import load
 from engine.store import Store
 
@@ -79,14 +79,14 @@ class Receipts:
     async def of(self, number: str, user_id: str | None, *, sees_all: bool) -> Receipt:
         """The receipt of a packet or transfer for one user; whoever ``sees_all`` is told what its sender is.
 
-        Raises UnknownPacketError for whom it is no business of, NotSettledError for a sender whose packet has not
+        Raises UnknownTransactionError for whom it is no business of, NotSettledError for a sender whose packet has not
         ended, NotInLedgerError for a recipient of whose share the ledger has nothing (yet).
         """
         with ledger_errors():
             async with self._pool.acquire() as connection, snapshot(connection):
                 row = await connection.fetchrow(SQL["packet"], int(number))
                 if row is None:
-                    raise UnknownPacketError("No packet has this number.")
+                    raise UnknownTransactionError("No packet has this number.")
                 if sees_all or user_id == row["sender"]:
                     facts = await sent_facts(connection, number)
                 else:
@@ -97,7 +97,7 @@ class Receipts:
             raise NotSettledError("A sender has a receipt once all of it is settled.")
         if user_id is not None and await self._is_party(number, user_id, row):
             raise NotInLedgerError("The ledger has no share of yours in it, or not yet.")
-        raise UnknownPacketError("Somebody else's packet.")
+        raise UnknownTransactionError("Somebody else's packet.")
 
     async def _is_party(self, number: str, user_id: str, row: asyncpg.Record) -> bool:
         """Whether somebody of whose share the ledger has nothing may know that the packet is there."""
