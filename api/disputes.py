@@ -20,7 +20,7 @@ class DisputeBody(Payload):
 
     kind: Literal["fraud", "minor", "system_fault"]
     number: Annotated[str, Field(max_length=64, description="The packet's or transfer's number")]
-    at_ms: Annotated[int, Field(ge=0, le=FEN_MAX, description="When the complainant paid or claimed, to the second")]
+    at_ms: Annotated[int, Field(ge=0, le=FEN_MAX, description="When the complainant paid, to the second")]
     counterparty: UserId | None = None
     evidence: Annotated[list[_Evidence], Field(min_length=1, max_length=EVIDENCE_MAX)]
 

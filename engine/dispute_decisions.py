@@ -11,13 +11,13 @@ import structlog
 from engine import alerts, metrics
 from engine.clients import DATABASE_ERRORS, Connection, ledger_errors
 from engine.disputes import SQL, Dispute, DisputeKind, DisputeState, read
-from engine.errors import DisputeDecidedError, DisputeOpenError, HongbaoError, UnknownDisputeError
+from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError
 from engine.freezes import SQL as FREEZES
 from engine.freezes import Freezes, lift_in
 from engine.money import move, now_ms
 from engine.pause import stopped_within
 from engine.settings import Settings
-from engine.store import Closed, CloseReason, Store
+from engine.store import CloseReason, Store
 
 LOG = structlog.get_logger()
 _PAGE_MAX = 100
@@ -33,8 +33,7 @@ class DisputeDecisions:
     async def decide(self, dispute_id: int, outcome: DisputeState, *, reason: str, decided_by: str) -> Dispute:
         """Uphold or reject; the same outcome again changes nothing and gives what was decided.
 
-        Raises UnknownDisputeError, DisputeDecidedError when it was decided otherwise, DisputeOpenError when another one
-        about the same share was upheld.
+        Raises UnknownDisputeError, DisputeDecidedError when it was decided otherwise.
         """
         with ledger_errors():
             async with self._pool.acquire() as connection, connection.transaction():
@@ -77,8 +76,6 @@ async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState
 
 async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record, at_ms: int) -> int | None:
     """Move what was disputed, frozen or not, or note that it is owed; gives the transfer's number."""
-    if await connection.fetchval(SQL["is_decided"], row["packet_id"], row["complainant"], row["counterparty"]):
-        raise DisputeOpenError("A dispute about this share was upheld before; this one can only be rejected.")
     payer, payee = [await connection.fetchval(SQL["wallet"], row[name]) for name in ("counterparty", "complainant")]
     amount_fen: int = row["amount_fen"]
     transfer_id = await move(connection, "correction", payer=payer, payee=payee, amount_fen=amount_fen, at_ms=at_ms)
@@ -87,27 +84,25 @@ async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record,
     return transfer_id
 
 
-async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = None) -> None:
-    """End the packets of upheld system faults (of one, or of all) before their time, and note what was unclaimed.
+async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = None, *, after: int = 0) -> int:
+    """End the packets of upheld system faults before their time, and note what was unclaimed once the ledger has it.
 
-    The persister gives it back to the sender. What cannot be done now (the packet is not open yet, Redis is away) is
-    done by ``follow_disputes``. Raises UnavailableError for Postgres alone.
+    Of one dispute, or of a page of those with numbers above ``after``; gives ``after`` of the next page, 0 behind the
+    last, so that those that cannot end stand in nobody's way. The persister gives the money back to the sender; until
+    it has, Redis may lose the end, so it is asked for again. Raises UnavailableError for Postgres alone.
     """
     with ledger_errors():
-        rows = await pool.fetch(SQL["to_return"], dispute_id, _PAGE_MAX)
+        rows = await pool.fetch(SQL["to_return"], dispute_id, after, _PAGE_MAX)
     for row in rows:
-        returned_fen = row["remaining_fen"]  # by the ledger: it has ended
-        if returned_fen is None:
-            try:
-                reply, _, remaining_fen = await store.close(str(row["packet_id"]), CloseReason.RETURNED)
-            except HongbaoError as error:
-                LOG.warning("not_given_back", dispute_id=row["dispute_id"], error=str(error))
-                continue
-            # ENDED: by an earlier call or by itself, and the ledger will say with how much left.
-            returned_fen = remaining_fen if reply is Closed.CLOSED else None
-        if returned_fen is not None:
+        if row["remaining_fen"] is not None:
             with ledger_errors():
-                await pool.execute(SQL["returned"], row["dispute_id"], returned_fen)
+                await pool.execute(SQL["returned"], row["dispute_id"], row["remaining_fen"])
+            continue
+        try:
+            await store.close(str(row["packet_id"]), CloseReason.RETURNED)
+        except HongbaoError as error:
+            LOG.warning("not_given_back", dispute_id=row["dispute_id"], error=str(error))
+    return rows[-1]["dispute_id"] if len(rows) == _PAGE_MAX else 0
 
 
 async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
@@ -130,10 +125,11 @@ async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
 
 async def follow_disputes(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
     """Tell of disputes that are overdue, and end what was decided to end, until ``stop`` is set."""
+    after = 0
     while not stop.is_set():
         try:
             await tell_overdue(pool, settings)
-            await give_back(pool, store)
+            after = await give_back(pool, store, after=after)
         except (HongbaoError, *DATABASE_ERRORS) as error:
             metrics.LOOP_ERRORS.labels("disputes").inc()
             LOG.error("disputes_error", error=str(error), error_type=type(error).__name__)

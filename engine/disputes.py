@@ -1,4 +1,4 @@
-"""申诉: somebody disputes a payment or a share; who may, by when it is to be decided, and who is frozen meanwhile.
+"""申诉: who paid disputes it, or a share of it; by when it is to be decided, and who is frozen meanwhile.
 
 What a dispute is about is in the ledger before it is filed. Claimed shares stay whose they are: a decision is a
 transfer of its own (``engine.dispute_decisions``).
@@ -22,11 +22,10 @@ from engine.errors import (
     DisputeOpenError,
     FieldProblem,
     InvalidFieldsError,
-    NotInLedgerError,
     NotSenderError,
     TooManyDisputesError,
     UnknownDisputeError,
-    UnknownPacketError,
+    UnknownTransactionError,
 )
 from engine.freezes import Freezes, freeze_in
 from engine.money import now_ms
@@ -44,7 +43,7 @@ _LINE_CHARACTERS = "\n\r\t"
 class DisputeKind(StrEnum):
     """What somebody complains of."""
 
-    FRAUD = "fraud"  # the counterparty is frozen while it is open
+    FRAUD = "fraud"  # the counterparty, who has a share, is frozen while it is open
     MINOR = "minor"  # a child paid
     SYSTEM_FAULT = "system_fault"  # what is unclaimed goes back to the sender
 
@@ -61,8 +60,9 @@ class DisputeState(StrEnum):
 class Dispute:
     """A dispute. ``amount_fen``: what is disputed; of a system fault the packet's total.
 
-    It is to be decided between ``earliest_at_ms`` and ``deadline_at_ms``. An upheld one has a correcting
-    ``transfer_id``, or a ``debt_id``, or, of a system fault, ``returned_fen`` (None until the packet has ended).
+    It is to be decided between ``earliest_at_ms`` and ``deadline_at_ms``; an earlier decision is not refused. An upheld
+    one has a correcting ``transfer_id``, or a ``debt_id``, or, of a system fault, ``returned_fen`` (None until the
+    packet has ended in the ledger).
     ``evidence`` None: not shown to the counterparty.
     """
 
@@ -86,7 +86,7 @@ class Dispute:
 
 
 class Complaint(NamedTuple):
-    """What somebody files. ``at_ms``: when they paid or claimed; ``counterparty`` None: of a system fault."""
+    """What a sender files. ``at_ms``: when they paid; ``counterparty``: who has a share, None of a system fault."""
 
     kind: DisputeKind
     number: str
@@ -104,9 +104,8 @@ class Disputes:
     async def file(self, complainant: str, complaint: Complaint) -> Dispute:
         """File a dispute; the same again, while it is open, gives it again.
 
-        Raises InvalidFieldsError, UnknownPacketError, NotInLedgerError, NotSenderError for a system fault of
-        another's packet, BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the
-        same.
+        Raises InvalidFieldsError, UnknownTransactionError, NotSenderError for whoever has a share of another's packet,
+        BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.
         """
         check(complainant, complaint)
         with ledger_errors():
@@ -124,7 +123,7 @@ class Disputes:
         filed_at_ms = await now_ms(connection)
         if complaint.kind is not DisputeKind.SYSTEM_FAULT:
             await self._check_limits(connection, complainant, amount_fen, filed_at_ms)
-            if await connection.fetchval(SQL["is_decided"], int(complaint.number), complainant, complaint.counterparty):
+            if await connection.fetchval(SQL["is_decided"], int(complaint.number), complaint.counterparty):
                 raise DisputeOpenError("A dispute about this share was upheld before.")
         freeze_id = None
         if complaint.kind is DisputeKind.FRAUD and complaint.counterparty is not None:
@@ -152,40 +151,36 @@ class Disputes:
             raise TooManyDisputesError(f"A person may file {most} disputes a year.")
 
     async def _amount(self, connection: Connection, complainant: str, complaint: Complaint) -> int:
-        """What is disputed. Raises unless complainant, time and counterparty are those of the transaction."""
+        """What is disputed. Raises unless the complainant paid it, then, and the counterparty has a share of it."""
         row = await connection.fetchrow(SQL["transaction"], int(complaint.number), complainant, complaint.counterparty)
         if row is None:
-            raise UnknownPacketError("No packet has this number.")
-        is_sender = row["sender"] == complainant
-        if not is_sender and row["my_fen"] is None:
-            if await self._store.claim_of(complaint.number, complainant) is not None:
-                raise NotInLedgerError("The ledger does not have your share yet.")
-            raise UnknownPacketError("Somebody else's packet.")
-        times = [row["created_at_ms"]] if is_sender else []
-        times += [] if row["my_at_ms"] is None else [row["my_at_ms"]]
+            raise UnknownTransactionError("No packet has this number.")
+        if row["sender"] != complainant:
+            if row["has_share"] or await self._store.claim_of(complaint.number, complainant) is not None:
+                raise NotSenderError("A payment is disputed by who paid, against somebody who has a share of it.")
+            raise UnknownTransactionError("Somebody else's packet.")
         problems = []
-        if complaint.at_ms // 1_000 not in [at_ms // 1_000 for at_ms in times]:
-            problems.append(FieldProblem("at_ms", "must be the time of your payment or claim, to the second"))
-        if complaint.kind is DisputeKind.SYSTEM_FAULT:
-            if not is_sender:
-                raise NotSenderError("A system fault is disputed by the sender.")
-            amount_fen: int = row["total_fen"]
-        else:
-            # Against its sender somebody disputes their own share; against anybody else that one's.
-            disputed_fen = row["my_fen"] if row["sender"] == complaint.counterparty else row["their_fen"]
-            if disputed_fen is None:
-                problems.append(FieldProblem("counterparty", "must be somebody who has a share of it, or its sender"))
-            amount_fen = disputed_fen or 0
-        if problems:
+        if complaint.at_ms // 1_000 != row["created_at_ms"] // 1_000:
+            problems.append(FieldProblem("at_ms", "must be the time of your payment, to the second"))
+        is_fault = complaint.kind is DisputeKind.SYSTEM_FAULT
+        amount_fen: int | None = row["total_fen"] if is_fault else row["their_fen"]
+        if amount_fen is None:
+            problems.append(FieldProblem("counterparty", "must be somebody who has a share of it in the ledger"))
+        if problems or amount_fen is None:
             raise InvalidFieldsError(problems)
         return amount_fen
 
     async def get(self, dispute_id: int, user_id: str | None, *, sees_all: bool) -> Dispute:
-        """A dispute for one of its parties, or whoever ``sees_all``. Raises UnknownDisputeError."""
+        """A dispute for one of its parties, or whoever ``sees_all``. Raises UnknownDisputeError.
+
+        ``user_id`` None is nobody, and no party: a system fault's counterparty is None as well.
+        """
         with ledger_errors():
             dispute = await read(self._pool, dispute_id)
-        if dispute is not None and (sees_all or user_id in (dispute.complainant, dispute.counterparty)):
-            return dispute if sees_all or user_id == dispute.complainant else replace(dispute, evidence=None)
+        if dispute is not None and (sees_all or user_id == dispute.complainant):
+            return dispute
+        if dispute is not None and user_id is not None and user_id == dispute.counterparty:
+            return replace(dispute, evidence=None)
         raise UnknownDisputeError("No dispute that you may see has this number.")
 
 

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import date
 
+import asyncpg
 import pytest
 
 from engine.audit import audit
 from engine.china_time import begin_ms, day_of
 from engine.dispute_decisions import follow_disputes, give_back, tell_overdue
+from engine.disputes import SQL as DISPUTES
 from engine.disputes import Dispute, DisputeKind, DisputeState, deadlines
 from engine.engine import Engine
 from engine.errors import (
@@ -17,18 +19,22 @@ from engine.errors import (
     DisputeOpenError,
     FrozenError,
     InvalidFieldsError,
-    NotInLedgerError,
     NotSenderError,
     TooManyDisputesError,
     UnknownDisputeError,
-    UnknownPacketError,
+    UnknownTransactionError,
 )
 from engine.lanes import new_packet_number
+from engine.queries import load
 from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.dispute_scene import FAULT, FRAUD, MINOR, REJECTED, UPHELD, Scene, claimed_packet, with_small_disputes
-from tests.scenes import assert_books_balance, caught_up, fund, pay_only, persisting, send, settled, sweeping
+from tests.lost_lanes import mended
+from tests.scenes import assert_books_balance, caught_up, changed, pay_only, persisting, send, settled, sweeping
+from tests.test_recovery import epochs_known
 from tests.waiting import wait_until
+
+RULES = load("rules")
 
 
 @pytest.fixture
@@ -140,26 +146,41 @@ async def test_the_same_again_is_the_same_and_another_is_refused(scene: Scene) -
         await scene.file()
 
 
+async def test_only_who_paid_complains_of_a_payment(scene: Scene) -> None:
+    """Not who has a share, neither of the sender nor of another one with a share: a sender is never frozen by it."""
+    (second, first) = (await scene.engine.views.claims(scene.number, after=None, limit=9)).claims
+    backwards: list[tuple[DisputeKind, str, str | None]] = [
+        *((kind, "carol", other) for kind in (FRAUD, MINOR) for other in ("alice", "bob", "mallory")),
+        (FAULT, "carol", None),
+    ]
+    for kind, complainant, other in backwards:
+        for at_ms in (first.claimed_at_ms, second.claimed_at_ms, scene.at_ms):
+            with pytest.raises(NotSenderError):
+                await scene.file(kind, complainant, counterparty=other, at_ms=at_ms)
+    assert [await scene.is_frozen(user) for user in ("alice", "bob")] == [False, False]
+    assert await scene.engine.pool.fetchval("SELECT count(*) FROM disputes") == 0
+
+
 async def test_nobody_pays_for_a_share_twice(scene: Scene) -> None:
-    claimed_at_ms = (await scene.engine.views.claims(scene.number, after=None, limit=9)).claims[1].claimed_at_ms
-    first = await scene.file()
-    second = await scene.file(complainant="carol", at_ms=claimed_at_ms)
-    await scene.decide(first, UPHELD)
-    with pytest.raises(DisputeOpenError, match="can only be rejected"):
-        await scene.decide(second, UPHELD)
-    assert await scene.is_frozen("bob")
-    await scene.decide(second, REJECTED)
-    assert not await scene.is_frozen("bob")
+    await scene.decide(await scene.file(MINOR), UPHELD)
+    with pytest.raises(DisputeOpenError, match="upheld before"):
+        await scene.file(FRAUD)
+    # And if it were filed: the ledger's own rule.
+    columns = "packet_id, complainant, amount_fen, transaction_at_ms, evidence, filed_at_ms, earliest_at_ms"
+    with pytest.raises(asyncpg.UniqueViolationError, match="upheld_once"):
+        await scene.engine.pool.execute(
+            f"INSERT INTO disputes (kind, counterparty, state, decided_at_ms, decided_by, deadline_at_ms, {columns}) "
+            f"SELECT 'fraud', 'bob', 'upheld', 1, 'root', deadline_at_ms, {columns} FROM disputes"
+        )
     assert await scene.balances() == [2_000, 0, 2_000]
 
 
-async def test_against_the_sender_somebody_disputes_their_own_share(scene: Scene) -> None:
-    await fund(scene.engine, "alice", 5_000)
-    rows = (await scene.engine.views.claims(scene.number, after=None, limit=9)).claims
-    disputes = [await scene.file(MINOR, row.user_id, counterparty="alice", at_ms=row.claimed_at_ms) for row in rows]
-    for dispute in disputes:
-        assert (await scene.decide(dispute, UPHELD)).transfer_id is not None
-    assert await scene.balances() == [1_000, 4_000, 4_000]
+async def test_filing_takes_no_turn_of_those_who_send_to_a_label(scene: Scene) -> None:
+    """Sending takes a label's turn behind a wallet's lock, filing the complainant's turn before one: never the same."""
+    async with scene.engine.pool.acquire() as connection, connection.transaction():
+        await connection.execute(RULES["take_turns"], "alice")  # a label of her name
+        async with asyncio.timeout(10):
+            assert await scene.file()
 
 
 async def test_two_a_year(scene: Scene, settings: Settings) -> None:
@@ -200,7 +221,6 @@ LACKING: list[tuple[DisputeKind, str, dict[str, object], list[str]]] = [
     (MINOR, "alice", {"at_ms": 0, "counterparty": "mallory"}, ["at_ms", "counterparty"]),
     (FRAUD, "alice", {"evidence": ("fine", " ", "a\0b")}, ["evidence[1]", "evidence[2]"]),
     (FAULT, "alice", {}, ["counterparty"]),
-    (FRAUD, "carol", {"at_ms": 1_000}, ["at_ms"]),
 ]
 
 
@@ -224,12 +244,12 @@ async def test_only_parties_file_and_only_what_the_ledger_has(settings: Settings
     async with Engine.open(settings) as engine:
         number, at_ms = await claimed_packet(engine, "bob")
         scene = Scene(engine, number, at_ms)
-        with pytest.raises(UnknownPacketError):
+        with pytest.raises(UnknownTransactionError):
             await scene.file(complainant="mallory")
-        with pytest.raises(UnknownPacketError):
+        with pytest.raises(UnknownTransactionError):
             await scene.file(number=new_packet_number(0))
-        with pytest.raises(NotInLedgerError):
-            await scene.file(complainant="bob", counterparty="alice")
+        with pytest.raises(NotSenderError):
+            await scene.file(complainant="bob", counterparty="alice")  # whose share is in Redis alone
         with pytest.raises(InvalidFieldsError, match="counterparty"):
             await scene.file()  # of bob's share nothing is in the ledger yet
 
@@ -263,16 +283,73 @@ async def test_an_upheld_system_fault_returns_what_is_unclaimed(scene: Scene) ->
     await engine.claims.claim(sent.packet_id, "dave")
     await caught_up(engine)
     at_ms = (await engine.views.packet(sent.packet_id)).created_at_ms
-    row = (await engine.views.claims(sent.packet_id, after=None, limit=1)).claims[0]
-    with pytest.raises(NotSenderError):
-        await scene.file(FAULT, "dave", number=sent.packet_id, at_ms=row.claimed_at_ms, counterparty=None)
     dispute = await scene.file(FAULT, number=sent.packet_id, at_ms=at_ms, counterparty=None)
     decided = await scene.decide(dispute, UPHELD)
-    assert (decided.returned_fen, decided.transfer_id) == (400, None)
+    assert (decided.state, decided.transfer_id) == (UPHELD, None)
     await settled(engine, sent.packet_id)
     assert (await engine.claims.claim(sent.packet_id, "erin")).outcome is Outcome.EXPIRED
     assert (await scene.balance("alice"), await scene.balance("dave")) == (400, 100)
-    assert await scene.decide(dispute, UPHELD) == decided
+    assert (await scene.decide(dispute, UPHELD)).returned_fen == 400
+
+
+async def test_what_redis_lost_of_a_return_is_done_again(settings: Settings) -> None:
+    """Nothing is called returned before the ledger has the end: until then Redis may lose it."""
+    settings = changed(settings, lanes=1)
+    async with Engine.open(settings) as engine:
+        number = (await send(engine, total_fen=500, count=5)).packet_id
+        async with persisting(settings):
+            await caught_up(engine)
+        scene = Scene(engine, number, (await engine.views.packet(number)).created_at_ms)
+        dispute = await scene.file(FAULT, counterparty=None)
+        assert (await scene.decide(dispute, UPHELD)).returned_fen is None
+        await give_back(engine.pool, engine.store)  # it has ended in Redis
+        assert (await engine.disputes.get(1, "alice", sees_all=False)).returned_fen is None
+        await engine.redis.flushall()
+        await mended(engine)
+        await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
+        await give_back(engine.pool, engine.store)
+        async with persisting(settings):
+            await settled(engine, number)
+        await give_back(engine.pool, engine.store)
+        assert (await engine.disputes.get(1, "alice", sees_all=False)).returned_fen == 500
+        assert (await engine.claims.claim(number, "bob")).outcome is Outcome.EXPIRED
+        assert await scene.balance("alice") == 500
+
+
+async def test_those_that_cannot_end_do_not_keep_others_from_it(settings: Settings) -> None:
+    async with Engine.open(settings) as engine, persisting(settings):
+        stuck = await pay_only(engine, total_fen=500, count=5)
+        at_ms = (await engine.views.packet(stuck)).created_at_ms
+        scene = Scene(engine, stuck, at_ms)
+        await scene.decide(await scene.file(FAULT, counterparty=None), UPHELD)
+        number = (await send(engine, total_fen=500, count=5)).packet_id
+        await caught_up(engine)
+        columns = "kind, complainant, amount_fen, transaction_at_ms, evidence, filed_at_ms, earliest_at_ms"
+        columns += ", deadline_at_ms, state, decided_at_ms, decided_by"
+        for packet_id, copies in ((stuck, 120), (number, 1)):
+            await engine.pool.execute(
+                f"INSERT INTO disputes (packet_id, {columns}) SELECT $1, {columns} "
+                "FROM disputes, generate_series(1, $2) WHERE dispute_id = 1",
+                *(int(packet_id), copies),
+            )
+        after = await give_back(engine.pool, engine.store)
+        assert after > 0
+        assert await give_back(engine.pool, engine.store, after=after) == 0
+        await settled(engine, number)
+        assert (await engine.views.packet(number)).remaining_fen == 500
+
+
+async def test_what_is_looked_for_every_second_has_an_index(engine: Engine) -> None:
+    for name, values, index in (
+        ("to_return", "(NULL, 0, 100)", "disputes_to_return"),
+        ("is_decided", "(1, 'bob')", "upheld_once"),
+    ):
+        async with engine.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan")
+            await connection.execute(f"PREPARE {name} AS {DISPUTES[name]}")
+            plan = await connection.fetch(f"EXPLAIN EXECUTE {name} {values}")
+            await connection.execute(f"DEALLOCATE {name}")
+        assert any(index in row[0] for row in plan), plan
 
 
 async def test_a_rejected_system_fault_leaves_the_packet_open(scene: Scene) -> None:

@@ -84,6 +84,37 @@ async def test_over_http_an_admin_decides(client: Client) -> None:
         assert answer.status_code == 422
 
 
+async def test_over_http_a_system_fault_is_seen_by_who_filed_it_and_admins(client: Client) -> None:
+    """It has no counterparty, so a backend that speaks for nobody must not pass for one."""
+    dispute = await filed(client, kind="system_fault", counterparty=None)
+    assert dispute["counterparty"] is None
+    path = f"/v1/disputes/{dispute['dispute_id']}"
+    for headers, status in (
+        (client.as_user("alice"), 200),
+        (client.as_backend("alice"), 200),
+        (client.as_user("root", "admin"), 200),
+        (client.as_user("bob"), 404),
+        (client.as_backend("bob"), 404),
+        (client.as_backend(), 404),
+    ):
+        assert (await client.http.get(path, headers=headers)).status_code == status
+
+
+async def test_over_http_only_who_paid_files(client: Client) -> None:
+    refused = await filed(client, "bob", 403, counterparty="alice")
+    assert refused["code"] == "not_sender"
+    number = new_packet_number(0)
+    unknown = await filed(client, status=404, number=number)
+    assert (unknown["code"], [problem["field"] for problem in unknown["errors"]]) == ("unknown_packet", ["number"])
+    receipt = await client.http.get(f"/v1/transactions/{number}/receipt", headers=client.as_user("alice"))
+    assert (receipt.status_code, receipt.json()["detail"]) == (404, unknown["detail"])
+
+
+async def test_over_http_the_longest_evidence_is_taken(client: Client) -> None:
+    evidence = ["证" * EVIDENCE_LENGTH_MAX] * EVIDENCE_MAX
+    assert (await filed(client, evidence=evidence))["evidence"] == evidence
+
+
 BAD_FIELDS: list[tuple[Json, str]] = [
     ({"kind": "theft"}, "kind"),
     ({"number": "12"}, "number"),

@@ -1,32 +1,25 @@
 -- take_turns --
--- A complainant's disputes are filed and decided one after another, so that counting them is not in vain.
-SELECT pg_advisory_xact_lock(7312, hashtext($1))
+-- A complainant's disputes are filed and decided one after another, so that counting them is not in vain. Before the
+-- freezes' turns and wallets' locks; 7312, of labels (rules.sql), is taken after a wallet's.
+SELECT pg_advisory_xact_lock(7313, hashtext($1))
 
 -- transaction --
--- A packet, and what two users have of it; no row: it is not known.
-SELECT sender, total_fen, created_at_ms, mine.amount_fen AS my_fen, mine.at_ms AS my_at_ms, theirs.amount_fen AS their_fen
-FROM packets
-LEFT JOIN LATERAL (
-    SELECT amount_fen, at_ms FROM transfers JOIN accounts ON account_id = to_account
-    WHERE transfers.kind = 'claim' AND from_account = packet_id AND accounts.kind = 'wallet' AND owner = $2
-) AS mine ON TRUE
-LEFT JOIN LATERAL (
-    SELECT amount_fen FROM transfers JOIN accounts ON account_id = to_account
-    WHERE transfers.kind = 'claim' AND from_account = packet_id AND accounts.kind = 'wallet' AND owner = $3
-) AS theirs ON TRUE
-WHERE packet_id = $1
+-- A packet, whether one user has a share of it, and which share another one has; no row: it is not known.
+WITH shares AS (
+    SELECT owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account
+    WHERE transfers.kind = 'claim' AND from_account = $1 AND accounts.kind = 'wallet' AND owner IN ($2, $3)
+)
+SELECT sender, total_fen, created_at_ms, EXISTS (SELECT FROM shares WHERE owner = $2) AS has_share,
+    (SELECT amount_fen FROM shares WHERE owner = $3) AS their_fen
+FROM packets WHERE packet_id = $1
 
 -- open_one --
 SELECT dispute_id, kind, evidence FROM disputes
 WHERE packet_id = $1 AND complainant = $2 AND coalesce(counterparty, '') = coalesce($3, '') AND state = 'open'
 
 -- is_decided --
--- Whether it was upheld before: nobody pays for the same share twice, whoever complains. Against a packet's sender each
--- complainant disputes a share of their own.
-SELECT EXISTS (
-    SELECT FROM disputes JOIN packets USING (packet_id)
-    WHERE packet_id = $1 AND counterparty = $3 AND disputes.state = 'upheld' AND (complainant = $2 OR counterparty <> sender)
-)
+-- Whether it was upheld before: nobody pays for the same share twice.
+SELECT EXISTS (SELECT FROM disputes WHERE packet_id = $1 AND counterparty = $2 AND state = 'upheld')
 
 -- filed_since --
 SELECT count(*) FROM disputes WHERE complainant = $1 AND kind <> 'system_fault' AND filed_at_ms >= $2
@@ -58,10 +51,12 @@ SET state = $2, decided_at_ms = $3, decided_by = $4, decision_reason = $5, trans
 WHERE dispute_id = $1 AND state = 'open'
 
 -- to_return --
--- System faults that were upheld, and of which it is not known yet what went back.
+-- System faults that were upheld, and of which it is not known yet what went back:
+-- of one, or of those after a number. remaining_fen: NULL until the packet has ended in the ledger.
 SELECT dispute_id, packet_id, remaining_fen FROM disputes JOIN packets USING (packet_id)
-WHERE kind = 'system_fault' AND disputes.state = 'upheld' AND returned_fen IS NULL AND ($1::bigint IS NULL OR dispute_id = $1)
-ORDER BY dispute_id LIMIT $2
+WHERE kind = 'system_fault' AND disputes.state = 'upheld' AND returned_fen IS NULL
+    AND ($1::bigint IS NULL OR dispute_id = $1) AND dispute_id > $2
+ORDER BY dispute_id LIMIT $3
 
 -- returned --
 UPDATE disputes SET returned_fen = $2 WHERE dispute_id = $1 AND returned_fen IS NULL

@@ -216,6 +216,10 @@ CREATE TABLE disputes (
     CONSTRAINT decided_is_told CHECK ((state = 'open') = (decided_at_ms IS NULL) AND (state = 'open') = (decided_by IS NULL))
 );
 CREATE INDEX disputes_of_complainant ON disputes (complainant, filed_at_ms);
+CREATE INDEX disputes_to_return ON disputes (dispute_id)
+    WHERE kind = 'system_fault' AND state = 'upheld' AND returned_fen IS NULL;
+-- Nobody pays for the same share twice.
+CREATE UNIQUE INDEX upheld_once ON disputes (packet_id, counterparty) WHERE state = 'upheld';
 CREATE INDEX disputes_open ON disputes (deadline_at_ms) WHERE state = 'open';
 CREATE UNIQUE INDEX one_open_dispute ON disputes (packet_id, complainant, coalesce(counterparty, '')) WHERE state = 'open';
 
