@@ -1,4 +1,4 @@
-"""The hash chains over what no batch writes (deposits, sends, withdrawals, corrections, ...), by the account it leaves."""
+"""The hash chains over what no batch writes (deposits, sends, withdrawals, ...), by the account it leaves."""
 
 from dataclasses import dataclass, field
 
