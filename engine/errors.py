@@ -49,6 +49,8 @@ class UnknownPacketError(HongbaoError):
 class UnknownTransactionError(UnknownPacketError):
     """Neither a packet nor a transfer has this number."""
 
+    code = "unknown_transaction"
+
 
 class NotSettledError(HongbaoError):
     """The packet has not ended, or the ledger has not emptied its custody yet: its seed is nobody's business."""

@@ -101,6 +101,8 @@ async def test_each_cell_is_what_is_answered(client: Client, operation: Operatio
 
 
 def code_of(cell: Cell) -> str:
+    if cell.status == 404 and cell.operation in ("get_receipt", "file_dispute"):
+        return "unknown_transaction"
     if cell.status == 409 and cell.operation in CONFLICTS:
         return CONFLICTS[cell.operation]
     if cell.status == 404 and cell.operation in NOT_FOUND:

@@ -227,7 +227,9 @@ async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operati
         return
     for number in (*numbers, "１" * 19, "%D9%A1%D9%A0" + "0" * 17, *IN_A_PATH):
         answer = await client.http.request(row.method, path_of(row, number) + query, json=body)
-        assert_problem(answer, 404, "unknown_packet", "number" if "{number}" in row.path else "packet_id")
+        is_transaction = "{number}" in row.path
+        code, field = ("unknown_transaction", "number") if is_transaction else ("unknown_packet", "packet_id")
+        assert_problem(answer, 404, code, field)
 
 
 PAGED = [row for row in ROUTES if row.query is not None and issubclass(row.query, PageQuery)]

@@ -105,7 +105,7 @@ async def test_over_http_only_who_paid_files(client: Client) -> None:
     assert refused["code"] == "not_sender"
     number = new_packet_number(0)
     unknown = await filed(client, status=404, number=number)
-    assert (unknown["code"], [problem["field"] for problem in unknown["errors"]]) == ("unknown_packet", ["number"])
+    assert (unknown["code"], [problem["field"] for problem in unknown["errors"]]) == ("unknown_transaction", ["number"])
     receipt = await client.http.get(f"/v1/transactions/{number}/receipt", headers=client.as_user("alice"))
     assert (receipt.status_code, receipt.json()["detail"]) == (404, unknown["detail"])
 

@@ -98,12 +98,12 @@ async def test_an_admin_reads_what_the_sender_does(scene: Scene) -> None:
 
 async def test_it_is_nobody_elses_business(scene: Scene) -> None:
     for number in (scene.ended, scene.open, scene.for_others, new_packet_number(0)):
-        assert (await scene.get(number, "mallory", 404))["code"] == "unknown_packet"
+        assert (await scene.get(number, "mallory", 404))["code"] == "unknown_transaction"
         answer = await scene.client.http.get(
             f"/v1/transactions/{number}/receipt", headers=scene.client.as_backend(None)
         )
         assert answer.status_code == 404
-    assert (await scene.get(scene.ended, "dave", 404))["code"] == "unknown_packet"
+    assert (await scene.get(scene.ended, "dave", 404))["code"] == "unknown_transaction"
 
 
 async def test_what_is_not_final_is_not_stated(scene: Scene) -> None:
@@ -117,8 +117,8 @@ async def test_what_is_not_final_is_not_stated(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("number", "query", "status", "code"),
     [
-        ("12", {}, 404, "unknown_packet"),
-        ("1000" + "x" * 15, {}, 404, "unknown_packet"),
+        ("12", {}, 404, "unknown_transaction"),
+        ("1000" + "x" * 15, {}, 404, "unknown_transaction"),
         (None, {"format": "pdf"}, 422, "invalid_fields"),
         (None, {"formats": "html"}, 422, "invalid_fields"),
         (None, {"format": ""}, 422, "invalid_fields"),

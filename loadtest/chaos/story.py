@@ -14,6 +14,7 @@ import orjson
 
 from engine import embedded
 from engine.clients import DATABASE_ERRORS
+from engine.pause import end
 from loadtest.chaos import books
 from loadtest.chaos.asking import ANSWER_S_MAX, Client
 from loadtest.chaos.books import Books
@@ -111,11 +112,14 @@ class Stage:
             yield
             self.guests.stopping.set()
             self.guests.first_sent.set()
-            await asyncio.wait_for(feast, 4 * ANSWER_S_MAX)
+            await asyncio.wait((feast,), timeout=4 * ANSWER_S_MAX)
+            if feast.done():
+                feast.result()
+            else:
+                self.ending.problems.append("guests were still waiting for an answer when it was long over")
         finally:
-            for task in (feast, ended):
-                task.cancel()
-            await asyncio.gather(feast, ended, return_exceptions=True)
+            ended.cancel()
+            await end(feast)  # more than once, if need be: a library may take a cancellation for a time-out of its own
 
     async def _come_back(self) -> None:
         started_s = time.monotonic()
@@ -197,5 +201,5 @@ async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
+        await end(task)
         await asyncio.gather(task, return_exceptions=True)
