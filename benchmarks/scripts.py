@@ -21,7 +21,8 @@ from engine.clients import command, redis_client
 from engine.embedded import EmbeddedRedis
 from engine.lanes import new_packet_number
 from engine.process import Command
-from engine.store import Chunk, CloseReason, Store
+from engine.replies import CloseReason
+from engine.store import Chunk, Store
 
 LANE, EPOCH = 0, "benchmark"
 FAR_FUTURE_MS = 4_000_000_000_000

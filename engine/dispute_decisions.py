@@ -16,8 +16,9 @@ from engine.freezes import SQL as FREEZES
 from engine.freezes import Freezes, lift_in
 from engine.money import move, now_ms
 from engine.pause import stopped_within
+from engine.replies import CloseReason
 from engine.settings import Settings
-from engine.store import CloseReason, Store
+from engine.store import Store
 
 LOG = structlog.get_logger()
 _PAGE_MAX = 100

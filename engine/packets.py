@@ -22,9 +22,10 @@ from engine.lanes import lane_of, new_packet_number
 from engine.publisher import Funded, funded_from, open_packet
 from engine.queries import load
 from engine.records import PacketState, Sent, Terms
+from engine.replies import Opened
 from engine.settings import Settings
 from engine.split import commitment, new_seed, split
-from engine.store import Opened, Store
+from engine.store import Store
 
 SQL = load("packets")
 _NUMBER_TRIES_MAX = 5

@@ -18,9 +18,10 @@ from engine.lanes import lane_of
 from engine.pause import stopped_within
 from engine.queries import load
 from engine.records import Ack, SplitKind
+from engine.replies import Opened
 from engine.settings import Settings
 from engine.split import luckiest_slot, split
-from engine.store import Chunk, Opened, Store
+from engine.store import Chunk, Store
 
 LOG = structlog.get_logger()
 SQL = load("publisher")

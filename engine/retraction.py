@@ -27,8 +27,9 @@ from engine.money import lock_wallet, now_ms
 from engine.packets import SQL as PACKETS
 from engine.queries import load
 from engine.records import Ack, FreezeScope, PacketState, Purpose, strongest
+from engine.replies import Closed, CloseReason, Noted
 from engine.settings import Settings
-from engine.store import Closed, CloseReason, Noted, Store
+from engine.store import Store
 
 SQL = load("retraction")
 _HOUR_MS = 3_600_000

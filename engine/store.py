@@ -7,7 +7,6 @@ Every function raises RecoveringError when the lane is fenced and UnavailableErr
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from engine.connections import Connections, Lent, word_of
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import lane_of
 from engine.records import Ack, ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
+from engine.replies import Closed, CloseReason, Noted, Opened
 from engine.scripts import Script, Send
 
 USERS_PER_CALL_MAX = 1_000
@@ -36,71 +36,6 @@ ARRIVAL_RETRY_MS = 5_000
 """So late a transfer is looked at again that has arrived and was not given: a sweeper died, a recipient is frozen."""
 ANY_TIME_MS = 2**53 - 1
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
-
-
-class Opened(StrEnum):
-    """The open script's replies."""
-
-    FENCED = "FENCED"
-    LATE = "LATE"
-    EXISTS = "EXISTS"
-    OFFSET = "OFFSET"
-    MALFORMED = "MALFORMED"
-    LOADED = "LOADED"
-    OPENED = "OPENED"
-
-
-class Closed(StrEnum):
-    """The close script's replies."""
-
-    FENCED = "FENCED"
-    MALFORMED = "MALFORMED"
-    MISSING = "MISSING"
-    ENDED = "ENDED"
-    NOT_DUE = "NOT_DUE"
-    ARRIVED = "ARRIVED"
-    CLAIMED = "CLAIMED"
-    LATE = "LATE"
-    VIEWED = "VIEWED"
-    CLOSED = "CLOSED"
-
-
-class CloseReason(StrEnum):
-    """Why a packet is to end."""
-
-    EXPIRED = "expired"
-    RETRACTED = "retracted"
-    RETURNED = "returned"
-
-
-class Noted(StrEnum):
-    """The view script's replies."""
-
-    FENCED = "FENCED"
-    MALFORMED = "MALFORMED"
-    MISSING = "MISSING"
-    ENDED = "ENDED"
-    CLAIMED = "CLAIMED"
-    LATE = "LATE"
-    NOT_VIEWED = "NOT_VIEWED"
-    NOTED = "NOTED"
-
-
-class Followed(StrEnum):
-    """The freeze script's replies."""
-
-    FENCED = "FENCED"
-    MALFORMED = "MALFORMED"
-    MOVED = "MOVED"
-    FOLLOWED = "FOLLOWED"
-
-
-class Claimed(StrEnum):
-    """The claim script's replies for the whole call; the letters of single claims are ``records.Outcome``."""
-
-    FENCED = "FENCED"
-    MALFORMED = "MALFORMED"
-    OK = "OK"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,9 @@ import structlog
 from engine import metrics
 from engine.errors import HongbaoError
 from engine.pause import stopped_within
+from engine.replies import Closed, CloseReason
 from engine.settings import Settings
-from engine.store import Closed, CloseReason, Store
+from engine.store import Store
 
 LOG = structlog.get_logger()
 

@@ -27,9 +27,10 @@ from engine.packets import SQL as PACKETS
 from engine.packets import Packets
 from engine.queries import load
 from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms, Transfer, TransferState
+from engine.replies import Closed, CloseReason
 from engine.retraction import confirm_end, missing
 from engine.settings import Settings
-from engine.store import Closed, CloseReason, Store
+from engine.store import Store
 from engine.users import USER_ID_RULE, is_user_id
 
 SQL = load("transfers")

@@ -13,9 +13,10 @@ from engine.clients import command, redis_client
 from engine.events import Claims, Event, changes_of
 from engine.lanes import new_packet_number
 from engine.records import Ack, ClaimRow, PacketState
+from engine.replies import Closed, CloseReason, Opened
 from engine.scripts import Script
 from engine.split import luckiest_slot
-from engine.store import Chunk, Closed, CloseReason, Opened, Store
+from engine.store import Chunk, Store
 from engine.stream import Entry, EventStream
 
 LANE = 7

@@ -15,7 +15,7 @@ from engine.embedded import EmbeddedRedis
 from engine.events import Claims, Ending, Opening, changes_of
 from engine.lanes import new_packet_number
 from engine.records import ClaimResult, Outcome, PacketState
-from engine.store import Closed, CloseReason, Noted
+from engine.replies import Closed, CloseReason, Noted
 from tests.lane import FAR_FUTURE_MS, LANE, LONG_AGO_MS, lane_on, rows_of
 
 USERS = ["ada", "bob", "eve", "1", "01", "a:b", "@", "-"]

@@ -13,7 +13,8 @@ from engine.errors import UnavailableError
 from engine.events import ClaimsEvent
 from engine.lanes import new_packet_number
 from engine.records import Ack, ClaimRow, PacketState
-from engine.store import CloseReason, Store
+from engine.replies import CloseReason
+from engine.store import Store
 from engine.stream import EventStream
 from tests.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, claim_keys, lane_on, users
 from tests.waiting import wait_until

@@ -11,7 +11,8 @@ from engine.errors import RecoveringError, UnavailableError
 from engine.events import ClosedEvent
 from engine.lanes import new_packet_number
 from engine.records import PacketState
-from engine.store import ANY_TIME_MS, Closed, CloseReason
+from engine.replies import Closed, CloseReason
+from engine.store import ANY_TIME_MS
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
 EXPIRED, RETRACTED = CloseReason.EXPIRED, CloseReason.RETRACTED

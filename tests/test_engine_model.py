@@ -34,9 +34,9 @@ from engine.pause import end
 from engine.persister import Persister
 from engine.queries import load
 from engine.records import ClaimResult, Outcome, PacketState, SplitKind
+from engine.replies import Closed, CloseReason
 from engine.settings import Settings
 from engine.split import split
-from engine.store import Closed, CloseReason
 from engine.sweeper import sweep_lane
 from engine.terms import terms_from
 from tests.lost_lanes import mended

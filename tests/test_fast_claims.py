@@ -22,8 +22,8 @@ from engine.engine import Engine
 from engine.errors import InvalidTokenError
 from engine.lanes import lane_of, new_packet_number
 from engine.records import SplitKind
+from engine.replies import CloseReason
 from engine.settings import Settings
-from engine.store import CloseReason
 from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Reply, Run, ask, in_a_thread, open_app
 from tests.scenes import caught_up, pay_only, persisting, send

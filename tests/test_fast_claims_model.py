@@ -20,9 +20,9 @@ from engine.engine import Engine
 from engine.lanes import lane_of, new_packet_number
 from engine.persister import persist
 from engine.records import PacketState
+from engine.replies import Closed, CloseReason
 from engine.settings import Settings
 from engine.split import split
-from engine.store import Closed, CloseReason
 from engine.sweeper import sweep_lane
 from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Run, ask, in_a_thread, open_app

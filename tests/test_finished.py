@@ -9,7 +9,7 @@ from engine.clients import command
 from engine.engine import Engine
 from engine.finished import Finished
 from engine.records import ClaimResult, Outcome
-from engine.store import CloseReason
+from engine.replies import CloseReason
 from tests.scenes import let_time_run_out, send
 from tests.waiting import wait_until
 

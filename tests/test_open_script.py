@@ -17,8 +17,8 @@ from engine.errors import RecoveringError, UnavailableError
 from engine.events import OpenedEvent
 from engine.lanes import new_packet_number
 from engine.records import Ack, PacketState
+from engine.replies import CloseReason, Opened
 from engine.settings import Settings
-from engine.store import CloseReason, Opened
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, lane_on, shares_of, users
 from tests.slowlog import script_calls_ms
 

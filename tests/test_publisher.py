@@ -16,9 +16,10 @@ from engine.lanes import lane_of
 from engine.packets import SQL as PACKETS
 from engine.publisher import LEDGER_READING_MS_MAX, Funded, funded_from, open_packet, publish_once
 from engine.records import Outcome, PacketState, Sent, SplitKind
+from engine.replies import Opened
 from engine.settings import Settings
 from engine.split import split
-from engine.store import Chunk, Opened, Store
+from engine.store import Chunk, Store
 from engine.terms import terms_from
 from tests.scenes import (
     assert_books_balance,

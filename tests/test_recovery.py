@@ -18,8 +18,8 @@ from engine.publisher import open_packet, publish_once
 from engine.rebuild import rebuild_packets
 from engine.records import ClaimResult, Outcome
 from engine.recovery import mend
+from engine.replies import Closed, CloseReason, Opened
 from engine.settings import Settings
-from engine.store import Closed, CloseReason, Opened
 from engine.sweeper import sweep_lane
 from tests.lost_lanes import (
     all_keys,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from engine.engine import Engine
 from engine.records import Ack, SplitKind
+from engine.replies import CloseReason
 from engine.settings import Settings
-from engine.store import CloseReason
 from tests.lost_lanes import assert_in_order, live_packets, mended
 from tests.scenes import caught_up, changed, persisting, send
 from tests.test_recovery import epochs_known

@@ -9,7 +9,8 @@ import pytest
 
 from engine.events import ClaimsEvent, ClosedEvent, OpenedEvent, PacketClaims
 from engine.records import Outcome
-from engine.store import Chunk, Claimed, Closed, Followed, Noted, Opened
+from engine.replies import Claimed, Closed, Followed, Noted, Opened
+from engine.store import Chunk
 
 NAMES = ["open", "claim", "close", "view", "freeze"]
 REPLIES: dict[str, type[StrEnum]] = {

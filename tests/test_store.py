@@ -10,7 +10,8 @@ from engine.clients import command, redis_client
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import new_packet_number
 from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
-from engine.store import CloseReason, LaneStatus, Store, claim_row
+from engine.replies import CloseReason
+from engine.store import LaneStatus, Store, claim_row
 from tests.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
 

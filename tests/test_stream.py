@@ -7,7 +7,8 @@ import pytest
 from engine import keys
 from engine.clients import command
 from engine.events import ClaimsEvent, OpenedEvent, UnreadableEventError
-from engine.store import CloseReason, LaneStatus
+from engine.replies import CloseReason
+from engine.store import LaneStatus
 from engine.stream import ended_in
 from tests.lane import EPOCH, LANE, Lane, users
 from tests.waiting import wait_until
