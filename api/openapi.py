@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the route table and the models."""
 
-from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -31,8 +31,9 @@ _RATE = {
 }
 
 
-def document(routes: Iterable[Operation]) -> bytes:
-    """The document as JSON. Nothing in it depends on a setting."""
+@cache
+def document(routes: tuple[Operation, ...]) -> bytes:
+    """The document as JSON. Nothing in it depends on a setting, so a process makes it once."""
     rows = list(routes)
     references, components = _schemas(rows)
     paths: dict[str, dict[str, Any]] = {}

@@ -152,28 +152,20 @@ async def books(database_url: str) -> AsyncIterator[Books]:
 
 @pytest.fixture
 def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
-    """Settings for the test's servers, with bounds small enough to run into. Built without the environment."""
-    return Settings.model_validate(
-        {
-            **{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
-            "redis_url": redis_url,
-            "database_url": database_url,
-            "data_dir": tmp_path / "data",
-            "port": 0,
-            "lanes": 2,
-            "claim_queue_max": 1_000,
-            "backlog_max": 10_000,
-            "sweep_interval_s": 0.05,
-            "publish_interval_s": 0.05,
-            "publish_age_s": 0.0,
-            "persist_batch_max": 1_000,
-            "payment_password_hash_kib": 64,
-            "payout_interval_s": 0.05,
-            "sandbox_payout_s": 0.0,
-            "count_max": 1_000_000,  # what is tested is seldom who sends
-            "festivals": "",  # the same limits whatever day it is
-        }
-    )
+    """Settings for the test's servers. Built without the environment."""
+    return _settings(redis_url, database_url, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def shared_settings(
+    redis_server: EmbeddedRedis, postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The same for all tests of a module, where none minds what another left. Beside it no ``redis_url``: it empties."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(_flush(redis_server.url))
+        database = _database(postgres_server.url, _TEMPLATE)
+        yield _settings(redis_server.url, runner.run(anext(database)), tmp_path_factory.mktemp("shared") / "data")
+        runner.run(anext(database, None))
 
 
 @pytest.fixture
@@ -204,6 +196,31 @@ def _redis(data_dir: Path, options: dict[str, str]) -> Iterator[EmbeddedRedis]:
         finally:
             server.stop()
     embedded.remove(data_dir)
+
+
+def _settings(redis_url: str, database_url: str, data_dir: Path) -> Settings:
+    """With bounds small enough to run into."""
+    return Settings.model_validate(
+        {
+            **{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
+            "redis_url": redis_url,
+            "database_url": database_url,
+            "data_dir": data_dir,
+            "port": 0,
+            "lanes": 2,
+            "claim_queue_max": 1_000,
+            "backlog_max": 10_000,
+            "sweep_interval_s": 0.05,
+            "publish_interval_s": 0.05,
+            "publish_age_s": 0.0,
+            "persist_batch_max": 1_000,
+            "payment_password_hash_kib": 64,
+            "payout_interval_s": 0.05,
+            "sandbox_payout_s": 0.0,
+            "count_max": 1_000_000,  # what is tested is seldom who sends
+            "festivals": "",  # the same limits whatever day it is
+        }
+    )
 
 
 async def _own_all_slots(url: str) -> None:

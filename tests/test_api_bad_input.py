@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from api.dispatch import Operation
 from api.payloads import BATCH_CLAIMS_MAX, FEN_MAX, PAGE_MAX, PageQuery
@@ -13,6 +14,7 @@ from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front
 from tests.paths import filled, path_of
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 PACKET: Json = {"total_fen": 1_000, "count": 10, "split": "lucky"}
 UNKNOWN = f"10000{'0' * 14}"
 CLAIM: Json = {"packet_id": UNKNOWN, "user_id": "bob"}
@@ -65,10 +67,10 @@ NOT_JSON = {
 }
 
 
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shared_settings: Settings) -> AsyncIterator[Client]:
     """Speaks for a user and may do everything, so that only the input can be wrong."""
-    async with open_front(settings) as client:
+    async with open_front(shared_settings) as client:
         client.http.headers.update(client.as_backend("alice", "admin", "send", "claim"))
         yield client
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from api.dispatch import Operation
 from api.routes import ROUTES
@@ -12,6 +13,7 @@ from engine.settings import Settings
 from tests.front import Client, Json, new_key, serving
 from tests.paths import path_of
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 ALWAYS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -23,9 +25,9 @@ MARK = "<script>alert(7)</script>"
 PACKET: Json = {"total_fen": 100, "count": 2, "split": "lucky"}
 
 
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    async with serving(settings) as (client, _):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shared_settings: Settings) -> AsyncIterator[Client]:
+    async with serving(shared_settings) as (client, _):
         yield client
 
 

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import orjson
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from engine.settings import Settings
 from tests.front import Client, Json, open_front
 from tests.paths import path_of
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 PACKET: Json = {"total_fen": 1_000, "count": 10, "split": "lucky", "min_fen": 1, "max_fen": 500, "ttl_s": 60}
 UNKNOWN = f"10000{'0' * 14}"
 PROPER: dict[str, Json] = {
@@ -60,9 +62,9 @@ headers = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    async with open_front(settings) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shared_settings: Settings) -> AsyncIterator[Client]:
+    async with open_front(shared_settings) as client:
         client.http.headers.update(client.as_user("backend", "act", "admin"))
         yield client
 

@@ -1,0 +1,173 @@
+"""``python -m benchmarks.compare OLD``: is this checkout's claim path as fast as another's?
+
+Both run at once, each on servers of its own, and only one is loaded at a time: a second of workload A for the one, a
+second for the other, in turn. A machine that others use changes its speed within minutes by more than what is looked
+for; of two seconds side by side the ratio says more than any rate.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import wrk
+from benchmarks.storms import CONNECTIONS
+
+HERE = Path(__file__).parent
+ROUNDS, PACKETS = 5, 6_000
+"""Enough packets for a round at some 60,000 claims a second."""
+FIGURES = {"claims_per_s": "claims/s", "server_us": "server us", "redis_us": "redis us"}
+Burst = dict[str, Any]
+"""As ``benchmarks.bursts`` prints it."""
+
+
+class SideFailedError(Exception):
+    """One of the two ended, or never began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One checkout's process."""
+
+    name: str
+    process: "subprocess.Popen[str]"
+
+    def line(self) -> str:
+        """What it prints next. Raises SideFailedError."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise SideFailedError(f"{self.name} ended: what it said is above")
+        return line
+
+    def tell(self, line: str) -> None:
+        """Give it a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def burst(self, connections: int) -> Burst:
+        """A second of load."""
+        self.tell(str(connections))
+        done: Burst = json.loads(self.line())
+        return done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """``packets``: how many each side has in a round."""
+
+    rounds: int = ROUNDS
+    pairs_a_round: int = 4
+    packets: int = PACKETS
+    connections: Sequence[int] = CONNECTIONS
+
+
+@contextmanager
+def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
+    """Start one checkout's side, with its own Python and its own harness; it ends with the block."""
+    argv = (checkout / ".venv/bin/python", "-P", HERE / "bursts.py", str(schedule.rounds), str(schedule.packets))
+    variables = {**os.environ, "PYTHONPATH": str(checkout)}
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=variables
+    ) as process:
+        try:
+            yield Side(name, process)
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            raise
+
+
+def pairs(old: Side, new: Side, schedule: Schedule) -> Iterator[tuple[int, Burst, Burst]]:
+    """Connections, the old side's burst and the new one's, side by side in time; who goes first changes every pair."""
+    for _ in range(schedule.rounds):
+        for each in (old, new):
+            each.line()  # ready
+        for number in range(schedule.pairs_a_round + 1):
+            for connections in schedule.connections:
+                order = (old, new) if number % 2 else (new, old)
+                done = {each.name: each.burst(connections) for each in order}
+                if number:  # the first of a round is the warm-up
+                    yield connections, done[old.name], done[new.name]
+        for each in (old, new):
+            each.tell("")
+
+
+def summary(bursts: Sequence[tuple[Burst, Burst]]) -> list[str]:
+    """Old median, new median, and the ratio's median and quartiles, of each figure. Needs two pairs or more."""
+    lines = []
+    for name, title in FIGURES.items():
+        olds, news = ([pair[place][name] for pair in bursts] for place in (0, 1))
+        low, median, high = statistics.quantiles([new / old for old, new in zip(olds, news, strict=True)], n=4)
+        lines.append(
+            f"{title:<10} old {statistics.median(olds):>9,.1f}  new {statistics.median(news):>9,.1f}  "
+            f"ratio {median:.3f} (quartiles {low:.2f} to {high:.2f})"
+        )
+    return lines
+
+
+def compare(old: Path, new: Path, schedule: Schedule, console: Console) -> None:
+    """Measure both and print. Raises SideFailedError."""
+    kept: dict[int, list[tuple[Burst, Burst]]] = {connections: [] for connections in schedule.connections}
+    void = 0
+    with side("old", old, schedule) as first, side("new", new, schedule) as second:
+        for connections, before, after in pairs(first, second, schedule):
+            if why := before["void"] or after["void"]:
+                void += 1
+                console.print(f"{connections:>4} connections  VOID: {why}", markup=False)
+                continue
+            kept[connections].append((before, after))
+            ratio = after["claims_per_s"] / before["claims_per_s"]
+            rates = f"{before['claims_per_s']:>9,.0f}/s {after['claims_per_s']:>9,.0f}/s"
+            console.print(f"{connections:>4} connections {rates}  ratio {ratio:.2f}", markup=False)
+    for each in (first, second):
+        if each.process.returncode:
+            raise SideFailedError(f"{each.name} ended with {each.process.returncode}: what it said is above")
+    for connections, bursts in kept.items():
+        console.print(f"\n{connections} connections, {len(bursts)} pairs, new / old:")
+        for line in summary(bursts) if len(bursts) > 1 else ["too few pairs"]:
+            console.print(line, markup=False)
+    if void:
+        console.print(f"\n{void} pairs were void.")
+
+
+def main(arguments: list[str]) -> int:
+    """0 if both were measured, 1 if one could not be, 130 if stopped."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("old", type=Path, help="another checkout, after its `make setup`")
+    parser.add_argument("--new", type=Path, default=HERE.parent, help="default: this one")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="each on fresh servers (default: 5)")
+    parser.add_argument("--packets", type=int, default=PACKETS, help="that a side has in a round")
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    old, new = options.old.resolve(), options.new.resolve()
+    for checkout in (old, new):
+        if not (checkout / ".venv/bin/python").exists():
+            console.print(f"{checkout} has no .venv: run `make setup` there.", markup=False)
+            return 2
+    if not wrk.found():
+        console.print("wrk is not on PATH (`python -m benchmarks --install` gets it as root).", markup=False)
+        return 1
+    try:
+        compare(old, new, Schedule(rounds=options.rounds, packets=options.packets), console)
+    except SideFailedError as error:
+        console.print(str(error), markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left running.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
