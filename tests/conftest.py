@@ -3,12 +3,14 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import hypothesis
 import pytest
+import pytest_asyncio
 from redis.asyncio import Redis
 
 from engine import embedded
@@ -128,14 +130,14 @@ async def lane(script_server: EmbeddedRedis) -> AsyncIterator[Lane]:
 @pytest.fixture
 async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A database without any table, dropped afterwards."""
-    async for url in _database(postgres_server.url, "template1"):
+    async with _database(postgres_server.url, "template1") as url:
         yield url
 
 
 @pytest.fixture
 async def database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A migrated database of the test's own, dropped afterwards."""
-    async for url in _database(postgres_server.url, _TEMPLATE):
+    async with _database(postgres_server.url, _TEMPLATE) as url:
         yield url
 
 
@@ -156,16 +158,17 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
     return _settings(redis_url, database_url, tmp_path / "data")
 
 
-@pytest.fixture(scope="module")
-def shared_settings(
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_settings(
     redis_server: EmbeddedRedis, postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    """The same for all tests of a module, where none minds what another left. Beside it no ``redis_url``: it empties."""
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        runner.run(_flush(redis_server.url))
-        database = _database(postgres_server.url, _TEMPLATE)
-        yield _settings(redis_server.url, runner.run(anext(database)), tmp_path_factory.mktemp("shared") / "data")
-        runner.run(anext(database, None))
+) -> AsyncIterator[Settings]:
+    """The same for all tests of a module, none of which minds what another left.
+
+    No such test may ask for ``redis_url`` as well: it empties their Redis.
+    """
+    await _flush(redis_server.url)
+    async with _database(postgres_server.url, _TEMPLATE) as url:
+        yield _settings(redis_server.url, url, tmp_path_factory.mktemp("shared") / "data")
 
 
 @pytest.fixture
@@ -245,6 +248,7 @@ async def _make_template(url: str) -> None:
     await migrate(url_of(url, _TEMPLATE))
 
 
+@asynccontextmanager
 async def _database(url: str, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     await _execute(url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
