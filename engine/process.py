@@ -44,7 +44,7 @@ class Process:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.started_at_s = time.monotonic()
-        with _open_log(command.log_path) as log:
+        with _open_log(command.log_path) as log, _interrupts_held_back():
             self._log_offset = log.tell() if log is not None else 0
             self._popen = subprocess.Popen(  # noqa: S603  # argv is ours
                 _tethered(command),
@@ -126,6 +126,16 @@ def _tethered(command: Command) -> list[str]:
     ids = ["-", "-"] if account is None else [str(account.uid), str(account.gid)]
     parent = [str(os.getpid()), str(int(command.death_signal))]
     return [sys.executable, "-I", "-S", tether.__file__, *parent, *ids, *command.argv]
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Block SIGINT in this thread and in what it starts meanwhile, which lets it through once it can end by it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -26,8 +26,10 @@ def main(parent_pid: int, death_signal: int, uid: str, gid: str, argv: list[str]
         libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent_pid:  # it died before the line above
         sys.exit(1)
-    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(ignored_by_python, signal.SIG_DFL)
+    for changed_by_python in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(changed_by_python, signal.SIG_DFL)
+    # Who started this held it back: Python only notes a SIGINT, and notes are lost in exec.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.execv(argv[0], argv)  # noqa: S606  # the whole purpose
 
 

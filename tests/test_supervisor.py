@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from engine.backoff import Backoff
 from engine.errors import OperatorError
 from engine.ports import check_port_free
+from engine.process import Command, Process
 from engine.service import Worker
 from engine.supervisor import Supervisor
 from tests.supervised import SLEEPER, STUBBORN, is_alive, supervised
@@ -47,6 +48,29 @@ async def test_a_killed_child_is_started_again_and_the_log_says_so(tmp_path: Pat
     assert ended["restart_in_s"] == Backoff.first_s
     assert not is_alive(second)
     assert not (tmp_path / "worker.pid").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_stop_signal_is_not_lost_while_a_child_starts() -> None:
+    """Between the interpreter's start and exec Python takes a SIGINT for itself, and exec forgets that it came."""
+
+    def about(pid: int) -> tuple[str, bool]:
+        """The program's name, and whether it would take a SIGINT for itself at this moment."""
+        lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        blocked, caught = (bool(int(lines[name], 16) & 1 << signal.SIGINT - 1) for name in ("SigBlk", "SigCgt"))
+        return lines["Name"], caught and not blocked
+
+    process = Process(Command(argv=("/bin/sleep", "600"), stop_signal=signal.SIGINT))
+    try:
+        seen = [about(process.pid)]
+        while seen[-1][0] != "sleep":
+            seen.append(about(process.pid))
+        assert len(seen) > 1
+        assert [name for name, takes_it in seen if takes_it] == []
+        process.signal(signal.SIGINT)
+        assert process.wait(10.0)
+    finally:
+        process.kill()
 
 
 async def test_a_child_that_always_ends_is_started_ever_more_rarely(tmp_path: Path) -> None:
