@@ -34,7 +34,6 @@ CONNECTIONS_WAITING_MAX = 4_096
 HSTS = ("strict-transport-security", "max-age=31536000")
 """On every answer over TLS: whoever was here once does not come without it for a year."""
 _TICKS_A_SECOND = 10
-_GC_THRESHOLDS = (50_000, 20, 50)
 
 _log = structlog.get_logger(__name__)
 
@@ -148,7 +147,6 @@ def _fit_descriptors(limits: Limits) -> None:
 
 
 def _spare_the_collector() -> None:
-    """What lives for the whole process need not be looked at by every collection; and collections can be rarer."""
+    """What lives for the whole process need not be looked at by every collection."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)

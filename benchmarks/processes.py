@@ -32,7 +32,7 @@ def start(argv: tuple[str, ...], *, variables: Mapping[str, str], cwd: Path, log
 
 def hongbao(name: str, *, variables: Mapping[str, str], cwd: Path) -> Process:
     """Start one of our own processes: ``hongbao serve``, ``persist`` or ``sweep``."""
-    argv = (sys.executable, "-m", "engine.cli", name)
+    argv = (sys.executable, "-m", "engine", name)
     return start(argv, variables=variables, cwd=cwd, log_path=cwd / f"{name}.log")
 
 

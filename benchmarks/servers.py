@@ -124,7 +124,7 @@ def _redis_variables(stage: Stage, database: str, port: int) -> dict[str, str]:
 OURS = Server(
     name="hongbao",
     title="Hongbao",
-    argv=lambda stage, folder, port: (sys.executable, "-m", "engine.cli", "serve"),
+    argv=lambda stage, folder, port: (sys.executable, "-m", "engine", "serve"),
     variables=lambda stage, database, port: stage.variables(database, port),
     on_ledger=True,
 )

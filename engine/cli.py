@@ -171,7 +171,3 @@ async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, N
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await work(stop)
-
-
-if __name__ == "__main__":
-    main()

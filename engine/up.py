@@ -80,7 +80,7 @@ async def _start_workers(
     def worker(name: str, stop_timeout_s: float) -> Worker:
         """By its name: "serve-2" runs `hongbao serve`."""
         report_path = run_dir(settings.data_dir) / f"{name}.report"
-        argv = (sys.executable, "-m", "engine.cli", name.partition("-")[0], "--report", str(report_path))
+        argv = (sys.executable, "-m", "engine", name.partition("-")[0], "--report", str(report_path))
         env = {**child_environment, **_variables(route(name, settings))}
         return Worker(name=name, argv=argv, env=env, stop_timeout_s=stop_timeout_s, report_path=report_path)
 

@@ -104,7 +104,7 @@ def _audit(plan: Plan, identities: Identities, console: Console) -> bool:
     if not (is_this_machine(urlsplit(plan.url).hostname or "") and is_ours and has_servers):
         console.print("Not audited: its servers cannot be reached from here; run `hongbao audit` where they can.")
         return True
-    words = [sys.executable, "-m", "engine.cli", "audit", "--json", "--data-dir", str(settings.data_dir)]
+    words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(settings.data_dir)]
     audited = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     if not audited.stdout:
         raise OperatorError(f"The audit did not run: {audited.stderr.strip()}")

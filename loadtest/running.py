@@ -44,7 +44,7 @@ class NotStartedError(Exception):
 def running(*, workers: int) -> Iterator[Running]:
     """Run one on a fresh data directory for as long as the block; raises NotStartedError."""
     with fresh_data_dir() as data_dir:
-        words = ("-m", "engine.cli", "up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
+        words = ("-m", "engine", "up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
         with started((sys.executable, *words), data_dir / "up.log", LARGE_PACKETS | os.environ) as process:
             yield Running(process.base_url, data_dir)
 

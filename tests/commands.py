@@ -19,7 +19,7 @@ from loadtest.running import LARGE_PACKETS
 from tests.front import Client
 from tests.supervised import is_alive
 
-_PROGRAM = (sys.executable, "-m", "engine.cli")
+_PROGRAM = (sys.executable, "-m", "engine")
 _TIMEOUT_S = 60
 
 

@@ -308,7 +308,7 @@ def test_the_command_on_a_terminal(settings: Settings, tmp_path: Path) -> None:
     """A table, in which nothing of what was found is taken for markup."""
     ours, theirs = pty.openpty()
     variables = {"HONGBAO_REDIS_URL": settings.redis_url or "", "HONGBAO_DATABASE_URL": settings.database_url or ""}
-    argv = [sys.executable, "-m", "engine.cli", "doctor", "--data-dir", str(tmp_path)]
+    argv = [sys.executable, "-m", "engine", "doctor", "--data-dir", str(tmp_path)]
     env = environment(**variables, TERM="xterm", COLUMNS="120")
     with subprocess.Popen(argv, stdout=theirs, stderr=subprocess.PIPE, env=env) as process:
         text = b""

@@ -184,7 +184,7 @@ class Stage:
 
     def _audit(self) -> None:
         """What `hongbao audit` finds; that it cannot run is a problem."""
-        words = [sys.executable, "-m", "engine.cli", "audit", "--json", "--data-dir", str(self.watch.data_dir)]
+        words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(self.watch.data_dir)]
         audited = subprocess.run(
             words, env=self.environment, capture_output=True, text=True, timeout=_AUDIT_S_MAX, check=False
         )
