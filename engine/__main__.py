@@ -8,7 +8,7 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 def main() -> None:
     """Run the command line."""
     # Most of what a process makes it keeps: modules as it starts, then connections. Python's own thresholds look
-    # through all of it again and again, which was a sixth of a start.
+    # through all of it again and again, which was an eighth of a start.
     gc.set_threshold(*_GC_THRESHOLDS)
     from engine import cli
 
