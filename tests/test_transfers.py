@@ -1,7 +1,6 @@
 """Transfers: confirmed, returned, delayed, arrived, cancelled; to strangers; and of two that want one, one wins."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -29,6 +28,7 @@ from engine.lanes import lane_of
 from engine.records import ClaimResult, Outcome, Transfer, TransferState
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front
+from tests.races import Race
 from tests.scenes import (
     assert_books_balance,
     caught_up,
@@ -330,69 +330,62 @@ async def test_a_rebuilt_lane_still_holds_what_has_not_arrived(engine: Engine, s
     assert await balances(engine, "bob") == [50_000]
 
 
-async def turns(count: int) -> None:
-    """Let others go first so often."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 async def test_of_a_confirmation_and_a_time_out_one_wins(engine: Engine, settings: Settings) -> None:
     """The sweeper is at work while each transfer's time runs out under its recipient's hands."""
-    chance, confirmed, returned = random.Random(3), 0, 0
+    race, confirmed, returned = Race(3), 0, 0
     await are_known(engine, settings, "alice", "bob")
     async with persisting(settings), sweeping(changed(settings, sweep_interval_s=0.001)):
-        for number in range(60):
+        for _ in range(60):
             sent = await transfer(engine, amount_fen=100)
 
-            async def confirm(transfer_id: str, late: int) -> bool:
-                await turns(chance.randrange(20) + late)
+            async def confirm(transfer_id: str) -> bool:
+                await race.wait_first()
                 try:
                     return (await engine.transfers.confirm(transfer_id, "bob")).state is TransferState.CONFIRMED
                 except TransferEndedError:
                     return False
 
-            async def run_out(transfer_id: str, late: int) -> None:
-                await turns(chance.randrange(20) + late)
+            async def run_out(transfer_id: str) -> None:
+                await race.wait_second()
                 await let_time_run_out(engine, transfer_id)
 
-            late = 40 * (number % 5 - 2)  # now the one has a start, now the other
-            is_confirmed, _ = await asyncio.gather(
-                confirm(sent.transfer_id, max(0, late)), run_out(sent.transfer_id, max(0, -late))
-            )
+            is_confirmed, _ = await asyncio.gather(confirm(sent.transfer_id), run_out(sent.transfer_id))
+            race.won(by_first=is_confirmed)
             again = await engine.claims.claim(sent.transfer_id, "bob")
             assert again == (ClaimResult(Outcome.ALREADY, 100) if is_confirmed else ClaimResult(Outcome.EXPIRED, 0))
             confirmed, returned = confirmed + is_confirmed, returned + (not is_confirmed)
             await settled(engine, sent.transfer_id)
-        assert confirmed > 3
-        assert returned > 3
+        assert confirmed > 6
+        assert returned > 6
         assert await balances(engine, "alice", "bob") == [returned * 100, confirmed * 100 + 1]
         await assert_books_balance(engine.pool)
 
 
 async def test_of_an_arrival_and_a_cancellation_one_wins(engine: Engine, settings: Settings) -> None:
-    chance, arrived, cancelled = random.Random(4), 0, 0
+    race, arrived, cancelled = Race(4), 0, 0
     async with persisting(settings), sweeping(changed(settings, sweep_interval_s=0.001)):
         for _ in range(60):
             sent = await transfer(engine, amount_fen=100, arrives_after_s=TWO_HOURS_S)
 
             async def cancel(transfer_id: str) -> bool:
-                await turns(chance.randrange(60))
+                await race.wait_first()
                 try:
                     return (await engine.transfers.cancel(transfer_id, "alice")).state is TransferState.CANCELLED
                 except NotCancellableError:
                     return False
 
             async def come(transfer_id: str) -> None:
-                await turns(chance.randrange(30))
+                await race.wait_second()
                 await arrive(engine, transfer_id)
 
             is_cancelled, _ = await asyncio.gather(cancel(sent.transfer_id), come(sent.transfer_id))
+            race.won(by_first=is_cancelled)
             await settled(engine, sent.transfer_id)
             state = (await engine.transfers.get(sent.transfer_id, "bob")).state
             assert state is (TransferState.CANCELLED if is_cancelled else TransferState.CONFIRMED)
             cancelled, arrived = cancelled + is_cancelled, arrived + (not is_cancelled)
-        assert arrived > 3
-        assert cancelled > 3
+        assert arrived > 6
+        assert cancelled > 6
         assert await balances(engine, "alice", "bob") == [cancelled * 100, arrived * 100]
         await assert_books_balance(engine.pool)
 
