@@ -5,6 +5,7 @@ only a bounded number a second (``WaitingRoom``); else a crowd that asks again a
 """
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from time import monotonic
@@ -148,7 +149,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._held: deque[Held] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._overloaded_until_s = 0.0
+        self._overloaded_until_s = -math.inf
 
     def __len__(self) -> int:
         """How many are held."""

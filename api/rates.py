@@ -47,7 +47,7 @@ class Rate:
     def take(self, key: str) -> None:
         """Spend one of the key's quota. Raises RateLimitedError, and then nothing is spent."""
         now_s = self._clock()
-        paid_until_s = max(self._paid_until_s.get(key, 0.0), now_s) + self._interval_s
+        paid_until_s = max(self._paid_until_s.get(key, -math.inf), now_s) + self._interval_s
         wait_s = paid_until_s - now_s - self.window_s
         if wait_s > _SLACK_S:
             raise RateLimitedError(self.name, self.quota, self.window_s, max(1, math.ceil(wait_s - _SLACK_S)))

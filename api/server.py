@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import ipaddress
+import math
 import resource
 import signal
 import socket
@@ -88,7 +89,7 @@ class _Server(uvicorn.Server):
         config.load()
         config.ssl = context
         front: Front = app.state.front
-        self._front, self._told_to_stop_s = front, 0.0
+        self._front, self._told_to_stop_s = front, math.inf
         connection: Any = partial(Connection, FastClaims(front), Prepared(self.server_state), Outbox(), front.limits)
         config.http_protocol_class = connection
 

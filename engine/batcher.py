@@ -6,6 +6,7 @@ refused before it reaches Redis, so that those that are taken are answered soon,
 """
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,7 +139,7 @@ class Batcher:
         self._size_max = settings.claim_queue_max
         self._wait_s_max = settings.claim_wait_ms_max / 1000
         self._under_way = 0
-        self._claim_s, self._done_s = CLAIM_S_FIRST, 0.0
+        self._claim_s, self._done_s = CLAIM_S_FIRST, -math.inf
         self._full_lanes = set() if full_lanes is None else full_lanes
         self._per_call_max = settings.claims_per_call_max
         self._ahead_max = self._bound_of_wait()
@@ -150,7 +151,7 @@ class Batcher:
         """Claims that are decided and wait to be confirmed."""
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._last_call_s = 0.0
+        self._last_call_s = -math.inf  # zero is a moment of a clock that begins when the machine starts
         self._closed = False
 
     def claim(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":

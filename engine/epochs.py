@@ -6,6 +6,7 @@ or rebuilt (``recovery``). A rebuilt lane has another epoch, which every process
 """
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable
 
@@ -78,7 +79,7 @@ class Watch:
         self._pool, self._store, self._epochs, self._forget = pool, store, epochs, forget
         self._words: dict[int, str] = {}
         self._refused = asyncio.Event()
-        self._read_at_s = 0.0
+        self._read_at_s = -math.inf
 
     def wake(self, _lane: int) -> None:
         """A lane has refused: look soon."""

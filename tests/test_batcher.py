@@ -1,6 +1,7 @@
 """Group commit, on a real server: the store is the real one, watched and sometimes held back."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
@@ -271,6 +272,17 @@ async def test_few_claims_soon_after_a_call_wait_and_go_together(
     answers.append(batcher.claim(packet, "last"))
     assert {answer.outcome for answer in await asyncio.gather(*answers)} == {Outcome.CLAIMED}
     assert store.sizes == [1, PACE_BELOW]
+
+
+async def test_the_first_claim_does_not_wait_where_the_clock_has_just_begun(
+    lane: Lane, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop's clock begins when the machine starts: nought is a moment of it, and no call was then."""
+    begun_s = time.monotonic()
+    monkeypatch.setattr("engine.batcher.PACE_S", 3_600.0)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() - begun_s)
+    packet, batcher = await lane.open([5]), batcher_of(store)
+    assert (await asyncio.wait_for(batcher.claim(packet, "ada"), 20)).outcome is Outcome.CLAIMED
 
 
 async def test_few_claims_wait_no_longer_than_the_pace(lane: Lane, store: WatchedStore) -> None:
