@@ -1,113 +1,120 @@
-"""A Redis of a test's own on a port of its own: set as the test wants it, killed, stopped, started again."""
+"""Redis servers of a test's own, which it may kill, stop and start again on their data: Valkey, or Redis from PATH."""
 
-import asyncio
 import shutil
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from engine import embedded_redis
 from engine.clients import command, redis_client
-from engine.embedded_redis import binary
+from engine.durability import connected_replicas
+from engine.process import Command, Process
 from tests.conftest import free_port
 from tests.waiting import wait_until
 
 
+@dataclass(slots=True)
 class OwnRedis:
-    """One server; its data stays in its folder from one start to the next."""
+    """One server on a port of loopback, with an append-only file; ``options`` add to that or replace it."""
 
-    def __init__(self, program: Path, folder: Path, options: dict[str, str]) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        settings = {
-            "dir": str(folder),
-            "bind": "127.0.0.1",
-            "port": str(self.port),
-            "appendonly": "yes",
-            "save": "",
-            **{name.replace("_", "-"): value for name, value in options.items()},
-        }
-        self._config = folder / "redis.conf"
-        self._config.write_text(
-            "".join(f"{name} {value}\n" if value else f'{name} ""\n' for name, value in settings.items())
-        )
-        self._argv = [str(program), str(self._config)]
+    program: Path
+    folder: Path
+    options: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> Redis:
+        """A client of it, to be closed."""
+        return redis_client(self.url, connections_max=4, timeout_s=5.0)
 
     async def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._process = await asyncio.to_thread(
-            subprocess.Popen, self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        await wait_until(self._answers, timeout_s=10, what="the server's answering")
+        """Start it on the data it left, and wait until it answers."""
+        self.folder.mkdir(exist_ok=True)
+        settings = {
+            "dir": str(self.folder),
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "yes",
+        }
+        words = [word for name, value in (settings | self.options).items() for word in (f"--{name}", *value.split(" "))]
+        log_path = self.folder / "redis.log"
+        self.process = Process(Command(argv=(str(self.program), *words), cwd=self.folder, log_path=log_path))
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        async def answers() -> bool:
+            try:
+                async with self.client() as client:
+                    return bool(await command(client, "PING"))
+            except (RedisError, OSError):
+                return False
 
-    def kill(self) -> None:
-        """SIGKILL, also of one that is stopped."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        await wait_until(answers, timeout_s=10, what="the server answering")
 
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[Redis]:
-        """A client of it."""
-        async with redis_client(self.url, connections_max=2, timeout_s=5.0) as client:
-            yield client
-
-    async def ask(self, *words: str | int) -> Any:  # noqa: ANN401  # whatever the command replies
-        """Send one command."""
+    async def ask(self, *words: str | int) -> object:
+        """One command."""
         async with self.client() as client:
             return await command(client, *words)
 
-    async def _answers(self) -> bool:
-        try:
-            async with asyncio.timeout(1.0):
-                return bool(await self.ask("PING"))
-        except (RedisError, OSError):
-            return False
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.signal(number)
 
-
-@contextmanager
-def own_redis(program: Path, folder: Path, **options: str) -> Iterator[OwnRedis]:
-    """A server that is not started yet, killed at the end of the block. ``options``: its settings, ``_`` for ``-``."""
-    folder.mkdir()
-    server = OwnRedis(program, folder, options)
-    try:
-        yield server
-    finally:
-        server.kill()
+    def kill(self) -> None:
+        """SIGKILL; its data stays."""
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
 
 
 def valkey() -> Path:
-    """A server that has WAITAOF."""
-    return binary()
+    """The embedded server's program, which has WAITAOF."""
+    return embedded_redis.binary()
 
 
 def redis_without_waitaof() -> Path:
-    """The machine's own server, which may be older; the test is skipped without one."""
+    """redis-server from PATH, which may be older than WAITAOF; the test is skipped if there is none."""
     found = shutil.which("redis-server")
     if found is None:
         pytest.skip("there is no redis-server on PATH")
     return Path(found)
 
 
+@contextmanager
+def own_redis(program: Path, folder: Path, **options: str) -> Iterator[OwnRedis]:
+    """A server that is gone after the block; options have ``_`` in place of ``-``."""
+    server = OwnRedis(program, folder, {name.replace("_", "-"): value for name, value in options.items()})
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+async def in_step(server: OwnRedis) -> None:
+    """Wait until the server's one replica has all that the server has."""
+
+    async def has_replica() -> bool:
+        async with server.client() as client:
+            return await connected_replicas(client) == 1
+
+    await wait_until(has_replica, timeout_s=10, what="the replica being in step")
+
+
 async def skip_if_it_has_waitaof(server: OwnRedis) -> None:
-    """Skip the test on a server that is not as old as it must be."""
-    async with server.client() as client:
-        try:
-            await command(client, "WAITAOF", 0, 0, 1)
-        except ResponseError as error:
-            if "unknown command" in str(error):
-                return
-    pytest.skip("the machine's redis-server has WAITAOF")
+    """Skip the test on a server that is not the kind it is about."""
+    try:
+        await server.ask("WAITAOF", 0, 0, 1)
+    except ResponseError:
+        return
+    pytest.skip("the redis-server on PATH has WAITAOF")
