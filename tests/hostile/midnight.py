@@ -1,0 +1,50 @@
+"""A pytest plugin: each test has a midnight in China in the middle of it.
+
+``python -m tests.hostile.clock --realtime … -- python -m pytest -p tests.hostile.midnight --midnight 2027-01-01
+[--midnight-after-ms 200] tests/test_statement.py``
+
+``--midnight``: the day that begins meanwhile. Fixtures are made two seconds before it. The test itself begins
+``--midnight-after-ms`` before it, or just after it with 0; where a fixture has waited until the day began, the clock is
+left alone. Every test is given the same midnight, so the clock goes back between tests: use it for modules whose tests
+share no engine.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from engine.china_time import CHINA, today
+from tests.hostile.realtime import Realtime, own_realtime
+
+_FIXTURES_S = 2.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--midnight", type=date.fromisoformat, required=True, help="the day that begins during each test")
+    parser.addoption("--midnight-after-ms", type=int, default=0, help="how long after each test's own beginning")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    _clock().set(_begin(item) - timedelta(seconds=_FIXTURES_S))
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    if today() < _begin(item).date():
+        _clock().set(_begin(item) - timedelta(milliseconds=item.config.getoption("--midnight-after-ms")))
+    return (yield)
+
+
+def _begin(item: pytest.Item) -> datetime:
+    day: date = item.config.getoption("--midnight")
+    return datetime(day.year, day.month, day.day, tzinfo=CHINA)
+
+
+def _clock() -> Realtime:
+    clock = own_realtime()
+    if clock is None:
+        raise pytest.UsageError("run it under python -m tests.hostile.clock --realtime")
+    return clock

@@ -1,0 +1,80 @@
+"""A CLOCK_REALTIME that shows another moment, for a command and all that it starts: the servers and our own programs.
+
+It goes on at its own pace from there. Everything else stays as it is: CLOCK_MONOTONIC and with it every time-out, and
+the kernel, so the times of files are those of the machine. It needs Linux and gcc, and no rights.
+"""
+
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+_SOURCE = Path(__file__).with_name("realtime.c")
+_NAME = "HOSTILE_REALTIME"
+_OFFSET = struct.Struct("=q")
+
+
+def realtime_missing() -> str | None:
+    """Why the clock cannot be moved here; None if it can."""
+    if platform.system() != "Linux":
+        return "the clock is moved by LD_PRELOAD, which is Linux's"
+    return None if shutil.which("gcc") else "gcc is missing: install it (apt-get install gcc libc6-dev)"
+
+
+@dataclass(frozen=True, slots=True)
+class Realtime:
+    """The clock of whatever runs with ``environment`` added to its own. It shows the machine's time until it is set."""
+
+    offset_path: Path
+    environment: Mapping[str, str]
+
+    def set(self, moment: datetime) -> None:
+        """Let it be ``moment`` (with a time zone) now, for what runs already as well."""
+        now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - offset_ns(self.offset_path)
+        _write(self.offset_path, int(moment.timestamp() * 1_000) * 1_000_000 - now_ns)
+
+
+def offset_ns(path: Path) -> int:
+    """How far the clock of this process is from the machine's; 0 unless it runs under the one of ``path``."""
+    is_ours = os.environ.get(_NAME) == str(path)
+    return int(_OFFSET.unpack(path.read_bytes())[0]) if is_ours else 0
+
+
+def own_realtime() -> Realtime | None:
+    """The clock that this process itself runs under."""
+    path = os.environ.get(_NAME)
+    return None if path is None else Realtime(Path(path), {})
+
+
+@contextmanager
+def realtime() -> Iterator[Realtime]:
+    """A clock of its own, for as long as the block lasts. What uses it must have ended by then.
+
+    Raises OSError or CalledProcessError where it cannot be made; ``realtime_missing`` says so before.
+    """
+    with tempfile.TemporaryDirectory(prefix="hostile-clock-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # as root, Postgres runs under another account
+        library, offset_path = folder / "realtime.so", folder / "offset"
+        flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(["gcc", *flags, "-o", library, _SOURCE, "-ldl"], check=True, timeout=60)
+        _write(offset_path, 0)
+        for path in (library, offset_path):
+            path.chmod(0o644 if path is offset_path else 0o755)
+        before = os.environ.get("LD_PRELOAD")
+        preload = str(library) if before is None else f"{library}:{before}"
+        yield Realtime(offset_path, {"LD_PRELOAD": preload, _NAME: str(offset_path)})
+
+
+def _write(path: Path, ns: int) -> None:
+    """In one write of eight bytes, in place: others map the file."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT), "wb", buffering=0) as file:
+        file.write(_OFFSET.pack(ns))
