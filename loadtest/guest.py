@@ -28,6 +28,7 @@ class Evening:
     run: str
     process: int
     groups: int
+    rain_shares: int
     identities: Identities
     board: Board
     tell: Callable[[str, dict[str, Any]], None]

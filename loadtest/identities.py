@@ -54,8 +54,10 @@ class Identities:
         return {"Authorization": f"Bearer {tokens.issue(self._secret, user_id, _USER_SCOPES, self._ttl_s)}"}
 
     def of_admin(self) -> Headers | None:
-        """Headers that may deposit; None when no one may, and senders have money of their own."""
-        return {"Authorization": f"Bearer {self._admin_token}"} if self._admin_token else None
+        """Headers that may deposit and make merchants; None if senders were named: nothing about those is changed."""
+        if self._admin_token is None or self.funded_senders:
+            return None
+        return {"Authorization": f"Bearer {self._admin_token}"}
 
 
 def _secret(data_dir: Path | None) -> bytes:

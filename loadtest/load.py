@@ -40,7 +40,7 @@ def main(  # noqa: PLR0917  # typer gives them by name
         "load-report"
     ),
     act_token: Annotated[str | None, typer.Option(help="A backend's token, which speaks for all users.")] = None,
-    admin_token: Annotated[str | None, typer.Option(help="A token that may deposit.")] = None,
+    admin_token: Annotated[str | None, typer.Option(help="A token that may deposit and make merchants.")] = None,
     funded_senders: Annotated[str, typer.Option(help="Users whose wallets hold money, with commas.")] = "",
     allow_remote: Annotated[str | None, typer.Option(help="The one other host that load may go to.")] = None,
 ) -> None:
@@ -75,6 +75,8 @@ def _run(plan: Plan, console: Console) -> int:
     run_dir = Settings.load(data_dir=plan.given.data_dir).data_dir / "run"
     before, cpu_before = client.claims_by_outcome(), cpu.of_installation(run_dir)
     locust_code, locust_cpu_s = locust_process.run(plan, console)
+    if locust_code and not load_report.has_answers(plan.report_dir):
+        raise OperatorError(load_report.why_nothing(plan.report_dir))
     claims = Counter(client.claims_by_outcome())
     claims.subtract(before)
     console.print(load_report.requests_table(plan.report_dir))

@@ -1,6 +1,7 @@
 """What `make load` prints, from the files that locust wrote and the server's own counters."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from rich.table import Table
 
 _COMPLAINTS_MAX = 10
 _TOLD_BY_LOG = ("ENDED", "load: ", "Traceback")
+_SENTENCE = re.compile(r"(?:^load: | ENDED )(.+)", re.MULTILINE)
 
 
 def requests_table(report_dir: Path) -> Table:
@@ -48,8 +50,19 @@ def complaints(report_dir: Path) -> Iterator[str]:
     """Why locust's exit code was not 0: failures by kind, and what its log says of them."""
     for row in list(_rows(report_dir / "eve_failures.csv"))[:_COMPLAINTS_MAX]:
         yield f"{row['Occurrences']} x {row['Name']}: {row['Error']}"
-    log = (report_dir / "locust.log").read_text(errors="replace").splitlines()
+    log = _log(report_dir).splitlines()
     yield from [line for line in log if any(word in line for word in _TOLD_BY_LOG)][:_COMPLAINTS_MAX]
+
+
+def has_answers(report_dir: Path) -> bool:
+    """Whether anything was asked, by anyone."""
+    return any(int(row["Request Count"]) for row in _rows(report_dir / "eve_stats.csv"))
+
+
+def why_nothing(report_dir: Path) -> str:
+    """One sentence on why nothing was asked."""
+    found = _SENTENCE.search(_log(report_dir))
+    return found[1] if found else f"Locust ended before anyone asked anything; see {report_dir / 'locust.log'}."
 
 
 def audit_lines(findings: list[dict[str, Any]]) -> Iterator[str]:
@@ -64,5 +77,9 @@ def audit_lines(findings: list[dict[str, Any]]) -> Iterator[str]:
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     if not path.exists():
         return
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
+
+
+def _log(report_dir: Path) -> str:
+    return (report_dir / "locust.log").read_text(encoding="utf-8", errors="replace")

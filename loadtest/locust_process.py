@@ -20,6 +20,8 @@ _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _STOP_S_MAX = 15.0
 _USER_STOP_S = 3
 _POLL_S = 0.2
+BEGUN = "The evening begins."
+"""What locust logs once the first packets are sent and users come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +38,13 @@ class Plan:
 
 def run(plan: Plan, console: Console) -> tuple[int, float]:
     """Run it to its end, saying which part of the evening it is. Gives its exit code and the CPU seconds it took."""
-    console.print(
-        f"Load on {plan.url}: the festival's eve in {plan.eve.duration_s:g} s, {plan.eve.users_max} users at midnight, "
-        f"{plan.processes} locust processes."
-    )
     cpu_s: dict[int, float] = {}
-    started_s, told = time.monotonic(), None
+    begun_s, told = None, None
+    log_path = plan.report_dir / "locust.log"
     process = Process(
         Command(
             argv=_locust_argv(plan),
-            log_path=plan.report_dir / "locust.log",
+            log_path=log_path,
             stop_signal=signal.SIGINT,
             stop_timeout_s=_STOP_S_MAX,
             death_signal=signal.SIGTERM,  # so that it takes its workers with it
@@ -54,13 +53,23 @@ def run(plan: Plan, console: Console) -> tuple[int, float]:
     try:
         while not process.wait(_POLL_S):
             cpu_s |= cpu.of_tree(process.pid)  # workers are not always waited for, so the kernel's sum lacks them
-            phase = plan.eve.phase_at(time.monotonic() - started_s)
+            if begun_s is None:
+                if BEGUN not in log_path.read_text(encoding="utf-8", errors="replace"):
+                    continue
+                begun_s = time.monotonic()
+                console.print(_headline(plan))
+            phase = plan.eve.phase_at(time.monotonic() - begun_s)
             if phase is not None and phase is not told:
                 console.print(f"  {phase} ...")
                 told = phase
     finally:
         _end(process)
     return process.exit_code() or 0, sum(cpu_s.values())
+
+
+def _headline(plan: Plan) -> str:
+    eve = f"the festival's eve in {plan.eve.duration_s:g} s, {plan.eve.users_max} users at midnight"
+    return f"Load on {plan.url}: {eve}, {plan.processes} locust processes."
 
 
 def _locust_argv(plan: Plan) -> tuple[str, ...]:

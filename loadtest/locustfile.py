@@ -21,6 +21,7 @@ from loadtest import sending
 from loadtest.board import Announcement, Board
 from loadtest.guest import Evening, evenings
 from loadtest.identities import Given, Identities
+from loadtest.locust_process import BEGUN
 from loadtest.shapes import Eve
 from loadtest.simple_client import SimpleClient
 from loadtest.targets import checked_url
@@ -56,11 +57,12 @@ def add_options(parser: LocustArgumentParser) -> None:
     add = parser.add_argument
     add("--eve-s", type=float, default=90.0, help="seconds the evening lasts")
     add("--eve-users", type=int, default=200, help="users at midnight")
+    add("--eve-rain-shares", type=int, default=sending.RAIN_SHARES, help="shares of a rain; fewer if senders may not")
     add("--eve-run", default=secrets.token_hex(4), help="in every user id and Idempotency-Key of the run")
     add("--data-dir", default=None, help="folder of the installation, whose secret signs the users' tokens")
     secret = {"default": None, "include_in_web_ui": False, "is_secret": True}
     add("--act-token", help="a backend's token, which speaks for all users", **secret)
-    add("--admin-token", help="a token that may deposit", **secret)
+    add("--admin-token", help="a token that may deposit and make merchants", **secret)
     add("--funded-senders", default="", help="ids of users whose wallets hold money, with commas between them")
     add("--allow-remote", default=None, metavar="HOST", help="the one host, not this machine, that load may go to")
 
@@ -84,7 +86,9 @@ def prepare(environment: Environment, **_: object) -> None:
         client.check_ready()
         identities = _identities(options)
         client.check_identities(identities, f"eve-{options.eve_run}-host")
-        _seeds[:] = sending.seed(client, identities, options.eve_run, sending.groups_of(options.eve_users))
+        groups = sending.groups_of(options.eve_users)
+        seeds, shares = sending.seed(client, identities, options.eve_run, groups, options.eve_rain_shares)
+        _seeds[:], options.eve_rain_shares = seeds, shares  # the workers get it with the other options
     except (OperatorError, ValueError) as error:
         print(f"load: {error}", file=sys.stderr)
         sys.exit(1)
@@ -101,6 +105,7 @@ def begin(environment: Environment, **_: object) -> None:
             evenings.begin(_evening(runner, options))
         except OperatorError as error:
             runner.send_message("ended", {"sentence": f"A worker cannot take part: {error}"})
+    _log.info(BEGUN)
     for announcement in _seeds:
         runner.send_message("packet_announced", announcement.as_message())
 
@@ -126,6 +131,7 @@ def _evening(runner: Runner, options: Any) -> Evening:  # noqa: ANN401
         run=options.eve_run,
         process=runner.worker_index,  # type: ignore[attr-defined]  # all that have users have one
         groups=sending.groups_of(options.eve_users),
+        rain_shares=options.eve_rain_shares,
         identities=_identities(options),
         board=_board,
         tell=runner.send_message,

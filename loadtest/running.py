@@ -32,10 +32,6 @@ class Running:
         return (self.data_dir / "up.log").read_text(errors="replace")
 
 
-LARGE_PACKETS = {"HONGBAO_COUNT_MAX": "1000000"}
-"""What lets a person send a packet for thousands of hands."""
-
-
 class NotStartedError(Exception):
     """`hongbao up` ended instead of getting ready; the text is what it said."""
 
@@ -45,7 +41,7 @@ def running(*, workers: int) -> Iterator[Running]:
     """Run one on a fresh data directory for as long as the block; raises NotStartedError."""
     with fresh_data_dir() as data_dir:
         words = ("-m", "engine", "up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
-        with started((sys.executable, *words), data_dir / "up.log", LARGE_PACKETS | os.environ) as process:
+        with started((sys.executable, *words), data_dir / "up.log") as process:
             yield Running(process.base_url, data_dir)
 
 

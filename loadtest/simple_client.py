@@ -12,7 +12,16 @@ from engine.errors import OperatorError
 from loadtest.identities import Headers, Identities
 
 _TIMEOUT_S = 10.0
+_CREATED = (200, 201)
 _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class RefusedError(OperatorError):
+    """The server answered, and did not do it. ``problem``: its answer, empty if it is no JSON object."""
+
+    def __init__(self, sentence: str, problem: dict[str, Any]) -> None:
+        super().__init__(sentence)
+        self.problem = problem
 
 
 class SimpleClient:
@@ -41,13 +50,18 @@ class SimpleClient:
             raise OperatorError(f"Asking {self._base_url} for a wallet was answered {status}: {_word(body, 'detail')}")
 
     def post(self, path: str, headers: Headers, body: dict[str, Any], key: str) -> dict[str, Any]:
-        """POST what must happen once."""
-        wanted = {**headers, "Content-Type": "application/json", "Idempotency-Key": key}
-        status, answered = self._ask("POST", path, wanted, orjson.dumps(body))
-        if status != 201:
-            raise OperatorError(f"{path} was answered {status}: {_word(answered, 'detail')}")
-        answer: dict[str, Any] = orjson.loads(answered)
-        return answer
+        """POST what must happen once. Raises RefusedError."""
+        return self._write("POST", path, {**headers, "Idempotency-Key": key}, body)
+
+    def put(self, path: str, headers: Headers, body: dict[str, Any]) -> dict[str, Any]:
+        """PUT, which is the same however often it happens. Raises RefusedError."""
+        return self._write("PUT", path, headers, body)
+
+    def _write(self, method: str, path: str, headers: Headers, body: dict[str, Any]) -> dict[str, Any]:
+        status, answered = self._ask(method, path, {**headers, "Content-Type": "application/json"}, orjson.dumps(body))
+        if status not in _CREATED:
+            raise RefusedError(f"{path} was answered {status}: {_word(answered, 'detail')}", _object(answered))
+        return _object(answered)
 
     def claims_by_outcome(self) -> dict[str, int]:
         """Claims answered since the server's start, by outcome, from /metrics."""
@@ -77,8 +91,13 @@ class SimpleClient:
             ) from None
 
 
-def _word(body: bytes, field: str) -> str:
+def _object(body: bytes) -> dict[str, Any]:
     try:
-        return str(orjson.loads(body)[field])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return body[:100].decode(errors="replace")
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _word(body: bytes, field: str) -> str:
+    return str(_object(body).get(field) or body[:100].decode(errors="replace"))

@@ -74,6 +74,10 @@ class Client:
         answer: dict[str, object] = orjson.loads(await self._ask("POST", path, headers, body))
         return answer
 
+    async def put(self, path: str, user_id: str, body: dict[str, object]) -> None:
+        """PUT, which is the same however often it happens."""
+        await self._ask("PUT", path, self._headers(user_id), body)
+
     async def claims(self, packet_id: str, user_id: str) -> dict[str, int]:
         """Everybody's share of a packet, in fen, from all its pages."""
         listed: dict[str, int] = {}

@@ -90,11 +90,15 @@ class _Stage:
     chance: random.Random = field(default_factory=lambda: random.Random(2016))
 
     async def send(self) -> None:
-        """Fill the senders' wallets and send packets of both kinds, one large, one that will run out of time."""
+        """Fill the senders' wallets and send packets of both kinds, one large, one that will run out of time.
+
+        The senders are merchants: a person may not send to as many hands.
+        """
         with self.steps.step("deposits and packets", len(self.senders) + self.sizes.packets) as step:
             for sender in self.senders:
                 deposit: dict[str, object] = {"amount_fen": 10_000_000}
                 await self.client.post(f"/v1/wallets/{sender}/deposits", "admin", deposit, f"fund-{sender}")
+                await self.client.put(f"/v1/accounts/{sender}/profile", "admin", {"kind": "merchant"})
                 step.advance()
             for number in range(self.sizes.packets):
                 terms, sender = self._terms(number), self.senders[number % len(self.senders)]

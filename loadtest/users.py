@@ -10,6 +10,7 @@ from locust.exception import StopUser
 
 from loadtest import sending
 from loadtest.guest import Check, Guest, nothing_to_check
+from loadtest.identities import Headers
 from loadtest.sending import Sending
 from loadtest.verdicts import ContradictionError, check_packet
 
@@ -69,14 +70,14 @@ class RainHand(Guest):
 
 
 class Sender(Guest):
-    """Deposits once, then sends packets, sometimes the same request twice, and looks at what became of them."""
+    """A merchant with a deposit. Sends packets, sometimes the same request twice, and looks at what became of them."""
 
     kind = "sender"
     weight = 1
     wait_time = between(0.5, 1.5)
 
     def on_start(self) -> None:
-        """Put money into the wallet, or be one of those who have some."""
+        """Put money into the wallet and be a merchant, who may send a rain; or be one of those who were named."""
         super().on_start()
         self.sent: deque[tuple[str, Sending]] = deque(maxlen=_LOOKED_AT_MAX)
         self.name, self.funded = self.user_id, True
@@ -85,9 +86,16 @@ class Sender(Guest):
         if identities.funded_senders:
             self.become(random.choice(identities.funded_senders))
         elif admin is not None:
-            headers = {**admin, "Idempotency-Key": f"load-{self.name}-deposit"}
-            path, body = f"/v1/wallets/{self.user_id}/deposits", {"amount_fen": sending.DEPOSIT_FEN}
-            self.funded = self.ask("POST", path, name="deposit", headers=headers, body=body, expected=201) is not None
+            self.funded = self._deposit(admin) and self._become_merchant(admin)
+
+    def _deposit(self, admin: Headers) -> bool:
+        headers = {**admin, "Idempotency-Key": f"load-{self.name}-deposit"}
+        path, body = f"/v1/wallets/{self.user_id}/deposits", {"amount_fen": sending.DEPOSIT_FEN}
+        return self.ask("POST", path, name="deposit", headers=headers, body=body, expected=201) is not None
+
+    def _become_merchant(self, admin: Headers) -> bool:
+        path = f"/v1/accounts/{self.user_id}/profile"
+        return self.ask("PUT", path, name="become a merchant", headers=admin, body=sending.MERCHANT) is not None
 
     @task(8)
     def send(self) -> None:
@@ -112,7 +120,8 @@ class Sender(Guest):
     def _send(self, group: int | None) -> None:
         if not self.funded:
             raise StopUser
-        packet = sending.packet(self.evening.run, self.name, next(self.evening.numbers), group)
+        evening = self.evening
+        packet = sending.packet(evening.run, self.name, next(evening.numbers), group, evening.rain_shares)
         first = self._post(packet, "send a packet", nothing_to_check)
         if first is None:
             return

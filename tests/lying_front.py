@@ -50,6 +50,10 @@ class Front(BaseHTTPRequestHandler):
         outcome = "already_claimed" if repeated else "claimed"
         self._answer(200, {"outcome": outcome, "amount_fen": amount_fen, "packet_id": packet_id, "user_id": user_id})
 
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self._answer(200, {"kind": "merchant"})
+
     def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)

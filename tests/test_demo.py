@@ -25,8 +25,9 @@ from tests.conftest import free_port
 from tests.supervised import is_alive
 from tests.waiting import wait_until
 
+# The large packet is one that the product lets merchants send, and no person.
 TINY = Sizes(
-    senders=2, users=60, packets=6, taps=1_200, hands=8, large_count=60, timed_count=20, timed_taps=5, timed_ttl_s=3
+    senders=2, users=60, packets=6, taps=1_200, hands=8, large_count=120, timed_count=20, timed_taps=5, timed_ttl_s=3
 )
 ENDLESS = "Sizes(senders=2, users=20, packets=6, taps=200_000, hands=8)"
 

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from loadtest.running import running
+from engine import tokens
+from engine.settings import Settings
+from loadtest.identities import Headers
+from loadtest.running import Running, running
 from tests.conftest import free_port
 from tests.lying_front import front
 from tests.waiting import wait_until
@@ -34,23 +38,40 @@ def rows(report: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Running]:
+    """An engine with the product's own limits, as `make serve` starts it."""
+    with running(workers=1) as started_engine:
+        yield started_engine
+
+
+def bearer(engine: Running, user: str, scope: str) -> Headers:
+    secret = tokens.load_secret(Settings(data_dir=engine.data_dir, auth_secret=None))
+    return {"Authorization": f"Bearer {tokens.issue(secret, user, (scope,), 3_600)}"}
+
+
+def by_a_backend(engine: Running, senders: str) -> tuple[str, ...]:
+    """A small evening for somebody who has a backend's token, and no admin's."""
+    token = bearer(engine, "backend", "act")["Authorization"].removeprefix("Bearer ")
+    return ("--act-token", token, "--funded-senders", senders, "--users", "40", "--eve-s", "4", "--processes", "1")
+
+
 @pytest.mark.timeout(180)
-def test_make_load_ends_with_a_report_and_a_clean_audit(tmp_path: Path) -> None:
+def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_path: Path) -> None:
     report = tmp_path / "load-report"
-    with running(workers=1) as engine:
-        options = f"--processes 2 --report {report}"
-        made = subprocess.run(
-            [
-                *("make", "--no-print-directory", "--old-file=.venv/.ready", "load"),
-                *(f"BIN={Path(sys.executable).parent}", f"URL={engine.base_url}", f"DATA_DIR={engine.data_dir}"),
-                *("USERS=40", "EVE_S=6", f"LOAD_OPTIONS={options}"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            cwd=ROOT,
-        )
+    options = f"--processes 2 --report {report}"
+    made = subprocess.run(
+        [
+            *("make", "--no-print-directory", "--old-file=.venv/.ready", "load"),
+            *(f"BIN={Path(sys.executable).parent}", f"URL={engine.base_url}", f"DATA_DIR={engine.data_dir}"),
+            *("USERS=40", "EVE_S=6", f"LOAD_OPTIONS={options}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
     assert made.returncode == 0, made.stdout + made.stderr
     assert "FAILED" not in made.stdout
     assert "ok     all balances sum to zero" in made.stdout
@@ -60,10 +81,37 @@ def test_make_load_ends_with_a_report_and_a_clean_audit(tmp_path: Path) -> None:
     assert "<html" in (folder / "report.html").read_text()
     by_name = {row["Name"]: int(row["Request Count"]) for row in rows(report, "eve_stats.csv")}
     assert {"claim, group", "claim again, group", "claim, rain", "look at the claims", "deposit"} <= set(by_name)
+    assert by_name["become a merchant"] == by_name["deposit"]
     assert sum(int(row["Failure Count"]) for row in rows(report, "eve_stats.csv")) == 0
     # Both processes' last numbers are in the report: at most a claim of each of the last four users was cut off.
     claims = sum(count for name, count in by_name.items() if name.startswith("claim"))
     assert claims <= sum(_counted(made.stdout).values()) <= claims + 4
+
+
+@pytest.mark.timeout(180)
+def test_known_senders_send_what_persons_may_and_stay_what_they_are(engine: Running, tmp_path: Path) -> None:
+    admin = bearer(engine, "root", "admin")
+    for sender in ("alice", "bob"):
+        headers = {**admin, "Idempotency-Key": f"fund-{sender}"}
+        body = {"amount_fen": 10_000_000}
+        assert httpx.post(f"{engine.base_url}/v1/wallets/{sender}/deposits", json=body, headers=headers).is_success
+    ended = load(engine.base_url, tmp_path / "r", *by_a_backend(engine, "alice,bob"))
+    assert ended.returncode == 0, ended.stdout
+    assert "FAILED" not in ended.stdout
+    assert {"claim, group", "claim, rain"} <= {row["Name"] for row in rows(tmp_path / "r", "eve_stats.csv")}
+    with httpx.Client(base_url=engine.base_url, headers=admin) as http:
+        for sender in ("alice", "bob"):
+            sent = http.get(f"/v1/users/{sender}/packets?role=sent").json()["packets"]
+            assert max(http.get(f"/v1/packets/{one['packet_id']}").json()["count"] for one in sent) == 100
+            assert http.get(f"/v1/accounts/{sender}").json()["profile"]["kind"] == "person"
+
+
+def test_a_run_that_can_do_nothing_is_a_sentence_and_no_table(engine: Running, tmp_path: Path) -> None:
+    ended = load(engine.base_url, tmp_path / "r", *by_a_backend(engine, "poor"))
+    assert ended.returncode == 1
+    assert ended.stdout == (
+        "load: poor cannot send: /v1/packets was answered 409: The wallet does not hold the packet's total.\n"
+    )
 
 
 def test_two_amounts_for_one_share_end_the_run_at_once(tmp_path: Path) -> None:
