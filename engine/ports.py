@@ -1,34 +1,42 @@
 """TCP ports of this machine."""
 
+import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterator
 
 from engine.errors import OperatorError
 
 
-def check_port_free(host: str, port: int) -> None:
-    """Raise OperatorError when an address is taken or not ours.
+@contextlib.contextmanager
+def held(host: str, port: int) -> Iterator[int]:
+    """Keep a port (0: any free one) for our own processes for as long as the block runs; returns which.
 
-    Our API processes share their port (SO_REUSEPORT), which would let them share it with a stranger's as well.
+    Our API processes share their port (SO_REUSEPORT), which would let them share it with a stranger's as well, so one
+    that is taken is refused. A port that was looked for, let go and bound later may be somebody's outgoing connection
+    by then, so it is held: a socket that is bound and does not listen takes no connection, and Linux lets a server
+    with SO_REUSEADDR listen beside it. Raises OperatorError when an address is taken or not ours.
     """
-    try:
-        with socket.socket(family_of(host)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are closing do not count
-            probe.bind((host, port))
-    except OSError as error:
-        raise OperatorError(
-            f"Port {port} of {host} cannot be used ({error.strerror}): free it or choose another with --port."
-        ) from None
+    with socket.socket(family_of(host)) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are closing do not count
+        try:
+            holder.bind((host, port))
+        except OSError as error:
+            raise OperatorError(_unusable(host, port, error)) from None
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # other systems than Linux ask for this as well
+        yield int(holder.getsockname()[1])
+
+
+def _unusable(host: str, port: int, error: OSError) -> str:
+    if port == 0:
+        return f"HONGBAO_HOST {host} cannot be used: {error.strerror}."
+    return f"Port {port} of {host} cannot be used ({error.strerror}): free it or choose another with --port."
 
 
 def free_port(host: str) -> int:
     """A port of ``host`` that nobody uses at this moment. Raises OperatorError when the address is not ours."""
-    try:
-        with socket.socket(family_of(host)) as probe:
-            probe.bind((host, 0))
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise OperatorError(f"HONGBAO_HOST {host} cannot be used: {error.strerror}.") from None
+    with held(host, 0) as port:
+        return port
 
 
 def family_of(host: str) -> socket.AddressFamily:

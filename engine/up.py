@@ -8,11 +8,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 
-from engine import embedded, keyring, metrics_directory, schema, tls
+from engine import embedded, keyring, metrics_directory, ports, schema, tls
 from engine.data_dir import DataDir, run_dir
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
-from engine.ports import check_port_free, free_port
 from engine.reach import with_urls
 from engine.records import Ack
 from engine.service import Worker
@@ -23,6 +22,8 @@ _DRAIN_S = 30.0
 """How long the persister may take to carry over what is left when everything stops."""
 _READY_S_MAX = 60.0
 _READY_POLL_S = 0.1
+_NO_PROXY = urllib.request.ProxyHandler({})
+"""What http_proxy and its like name cannot reach this machine's loopback."""
 
 Route = Callable[[str, Settings], Settings]
 """What one of our processes is told of the servers: its name and everyone's settings -> its own."""
@@ -42,9 +43,8 @@ async def up(
     Things stop in the reverse of the order in which they start: no claim is taken that the persister does not see, and
     the persister carries over what is left before the servers go. Raises OperatorError when something cannot start.
     """
-    settings = _with_port(settings)
-    check_port_free(settings.host, settings.port)
-    with embedded.hold(settings.data_dir) as held:
+    with ports.held(settings.host, settings.port) as port, embedded.hold(settings.data_dir) as held:
+        settings = settings.model_copy(update={"port": port})  # port 0 asks for any free one; all workers share it
         keyring.load(settings)
         tls.server_context(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
@@ -104,13 +104,6 @@ def _variables(settings: Settings) -> dict[str, str]:
     }
 
 
-def _with_port(settings: Settings) -> Settings:
-    """Port 0 asks for any free one; all workers must share it, so it is chosen here."""
-    if settings.port:
-        return settings
-    return settings.model_copy(update={"port": free_port(settings.host)})
-
-
 async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
     deadline_s = time.monotonic() + _READY_S_MAX
     while (reason := await asyncio.to_thread(_unready, base_url, context)) is not None:
@@ -123,8 +116,9 @@ async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
 
 def _unready(base_url: str, context: ssl.SSLContext | None) -> str | None:
     """Why the API is not ready, or None."""
+    opener = urllib.request.build_opener(_NO_PROXY, urllib.request.HTTPSHandler(context=context))
     try:
-        with urllib.request.urlopen(f"{base_url}/readyz", timeout=5, context=context):  # noqa: S310 - our own URL
+        with opener.open(f"{base_url}/readyz", timeout=5):
             return None
     except urllib.error.HTTPError as error:
         return error.read(2_000).decode(errors="replace")

@@ -2,12 +2,12 @@
 
 import asyncio
 import gc
-import shutil
-import socket
-import tempfile
+import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -22,8 +22,10 @@ from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.engine import Engine
 from engine.settings import Settings
+from tests import database_folder, needs
 from tests.books import Books
 from tests.lane import Lane, lane_on
+from tests.ports import held_port
 from tests.waiting import wait_until
 
 # The same examples in every run, so that a red run is a change's fault; `--hypothesis-profile=explore` tries new ones.
@@ -39,7 +41,15 @@ _FAST_POSTGRES = {
     "max_wal_size": "128MB",
     "autovacuum": "off",
 }
-_MEMORY, _MEMORY_FREE_MIN = Path("/dev/shm"), 2 * 2**30
+_MEMORY = pytest.StashKey[Path | None]()
+"""Where the databases of the run's workers are, if that is no disk."""
+_HEADER = pytest.StashKey[str]()
+_OF_THE_SHELL = re.compile(
+    r"HONGBAO_\w+|PG[A-Z]+|REDIS_URL|DATABASE_URL|\w+_proxy|COLUMNS|LINES|TERMINAL_WIDTH|GITHUB_ACTIONS"
+    r"|(NO|FORCE|PY|CLI)_?COLORS?(_FORCE)?|TTY_\w+",
+    re.IGNORECASE,
+)
+"""What a developer's shell may have set that changes what a client connects to or what a command prints."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +60,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--walk-operations", default="20000", help="how many in test_walk.py, at least")
     parser.addoption("--walk-seed", default="1", help="which ones")
     parser.addoption("--schema-examples", default="12", help="examples an operation in test_api_schema.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One process chooses for all workers, which share the memory."""
+    for mark in needs.MARKS:
+        config.addinivalue_line("markers", mark)
+    if hasattr(config, "workerinput"):
+        memory = config.workerinput["memory"]
+        config.stash[_MEMORY] = None if memory is None else Path(memory)
+        return
+    left = database_folder.remove_leftovers()
+    workers = config.getoption("numprocesses", None) or 1
+    config.stash[_MEMORY], line = database_folder.choose(workers)
+    config.stash[_HEADER] = f"{line} (removed {len(left)} folders of runs that were killed)" if left else line
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401  # xdist has no types
+    """Tell a worker what was chosen."""
+    memory = node.config.stash[_MEMORY]
+    node.workerinput["memory"] = None if memory is None else str(memory)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which was chosen: it decides how long a run takes."""
+    return config.stash[_HEADER]
+
+
+def pytest_sessionstart() -> None:
+    """Forget what the shell has set: these tests and the commands they run say by themselves what they need.
+
+    What is tested with such a variable sets it.
+    """
+    for name in list(os.environ):
+        if _OF_THE_SHELL.fullmatch(name):
+            del os.environ[name]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose marks name what is not here."""
+    needs.check_marks(item)
 
 
 def pytest_collection_finish() -> None:
@@ -73,22 +124,26 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
 @pytest.fixture(scope="session")
 def cluster_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """A cluster of one that owns all slots: it refuses a script whose keys are in several of them."""
-    options = {
-        "cluster-enabled": "yes",
-        "bind": "127.0.0.1",
-        "port": str(free_port()),
-        "cluster-port": str(free_port()),
-    }
-    for server in _redis(tmp_path_factory.mktemp("cluster"), options):
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(_own_all_slots(server.url))
-        yield server
+    with held_port() as port, held_port() as bus_port:
+        options = {
+            "cluster-enabled": "yes",
+            "bind": "127.0.0.1",
+            "port": str(port),
+            "cluster-port": str(bus_port),
+        }
+        for server in _redis(tmp_path_factory.mktemp("cluster"), options):
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                runner.run(_own_all_slots(server.url))
+            yield server
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres_server(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedPostgres]:
     """The session's Postgres, with a migrated database that each test's own is cloned from."""
-    data_dir = _in_memory() or tmp_path_factory.mktemp("postgres")
+    memory = pytestconfig.stash[_MEMORY]
+    data_dir = tmp_path_factory.mktemp("postgres") if memory is None else database_folder.make(memory)
     with embedded.hold(data_dir) as held:
         server = EmbeddedPostgres(held, options=_FAST_POSTGRES)
         server.start()
@@ -99,6 +154,13 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
         finally:
             server.stop()
     embedded.remove(data_dir)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A loopback port of the test's own, on which nobody listens yet."""
+    with held_port() as held:
+        yield held
 
 
 @pytest.fixture
@@ -196,27 +258,13 @@ async def engine(settings: Settings) -> AsyncIterator[Engine]:
 
 def free_port() -> int:
     """A loopback port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with held_port() as port:
+        return port
 
 
 def url_of(server_url: str, database: str) -> str:
     """The server's URL with another database in it."""
     return server_url.replace("/hongbao?", f"/{database}?")
-
-
-def _in_memory() -> Path | None:
-    """A folder that is no disk's, if there is room for one.
-
-    A database is some 300 files. Where a thousand databases are made and dropped in a row, a disk's file system was
-    seen to take a fifth of all CPU time to find inodes that were not deleted just before.
-    """
-    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_FREE_MIN:
-        return None
-    folder = Path(tempfile.mkdtemp(prefix="hongbao-tests-", dir=_MEMORY))
-    folder.chmod(0o711)  # as root, Postgres runs under another account and must get through
-    return folder
 
 
 def _redis(data_dir: Path, options: dict[str, str]) -> Iterator[EmbeddedRedis]:

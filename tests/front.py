@@ -13,7 +13,7 @@ import httpx
 from api.app import create_app
 from engine.settings import Settings
 from engine.tokens import issue, load_secret
-from tests.conftest import free_port
+from tests.ports import held_port
 from tests.waiting import wait_until
 
 Json = dict[str, Any]
@@ -107,27 +107,29 @@ async def spawn(settings: Settings) -> asyncio.subprocess.Process:
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[tuple[Client, asyncio.subprocess.Process]]:
-    """A real server process on a free port, and a client of it."""
-    settings = settings.model_copy(update={"port": free_port()})
-    secret = load_secret(settings)
-    process = await spawn(settings)
-    limits = httpx.Limits(max_connections=200)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", limits=limits, timeout=30) as http:
+    """A real server process on a port of its own, and a client of it."""
+    with held_port() as port:
+        settings = settings.model_copy(update={"port": port})
+        secret = load_secret(settings)
+        process = await spawn(settings)
+        try:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", limits=httpx.Limits(max_connections=200), timeout=30
+            ) as http:
 
-            async def is_ready() -> bool:
-                try:
-                    return (await http.get("/readyz")).status_code == 200
-                except httpx.TransportError:
-                    assert process.returncode is None, await errors_of(process)
-                    return False
+                async def is_ready() -> bool:
+                    try:
+                        return (await http.get("/readyz")).status_code == 200
+                    except httpx.TransportError:
+                        assert process.returncode is None, await errors_of(process)
+                        return False
 
-            await wait_until(is_ready, timeout_s=20, what="the server being ready")
-            yield Client(http, secret), process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+                await wait_until(is_ready, timeout_s=20, what="the server being ready")
+                yield Client(http, secret), process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 async def errors_of(process: asyncio.subprocess.Process) -> str:

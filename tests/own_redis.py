@@ -1,6 +1,5 @@
 """Redis servers of a test's own, which it may kill, stop and start again on their data: Valkey, or Redis from PATH."""
 
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from engine import embedded_redis
 from engine.clients import command, redis_client
 from engine.durability import connected_replicas
 from engine.process import Command, Process
-from tests.conftest import free_port
+from tests.needs import needs_program
+from tests.ports import held_port
 from tests.waiting import wait_until
 
 
@@ -25,8 +25,8 @@ class OwnRedis:
 
     program: Path
     folder: Path
+    port: int
     options: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
     process: Process | None = None
 
     @property
@@ -41,14 +41,9 @@ class OwnRedis:
     async def start(self) -> None:
         """Start it on the data it left, and wait until it answers."""
         self.folder.mkdir(exist_ok=True)
-        settings = {
-            "dir": str(self.folder),
-            "port": str(self.port),
-            "bind": "127.0.0.1",
-            "save": "",
-            "appendonly": "yes",
-        }
-        words = [word for name, value in (settings | self.options).items() for word in (f"--{name}", *value.split(" "))]
+        settings = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "appendonly": "yes", **self.options}
+        words = [word for name, value in settings.items() for word in (f"--{name}", *value.split(" "))]
+        words += ["--dir", str(self.folder)]  # in which spaces may be
         log_path = self.folder / "redis.log"
         self.process = Process(Command(argv=(str(self.program), *words), cwd=self.folder, log_path=log_path))
 
@@ -85,20 +80,18 @@ def valkey() -> Path:
 
 def redis_without_waitaof() -> Path:
     """redis-server from PATH, which may be older than WAITAOF; the test is skipped if there is none."""
-    found = shutil.which("redis-server")
-    if found is None:
-        pytest.skip("there is no redis-server on PATH")
-    return Path(found)
+    return needs_program("redis-server")
 
 
 @contextmanager
 def own_redis(program: Path, folder: Path, **options: str) -> Iterator[OwnRedis]:
     """A server that is gone after the block; options have ``_`` in place of ``-``."""
-    server = OwnRedis(program, folder, {name.replace("_", "-"): value for name, value in options.items()})
-    try:
-        yield server
-    finally:
-        server.kill()
+    with held_port() as port:  # also while it is not running, so that it comes back to where it was
+        server = OwnRedis(program, folder, port, {name.replace("_", "-"): value for name, value in options.items()})
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 async def in_step(server: OwnRedis) -> None:

@@ -17,8 +17,8 @@ from engine.finished import Finished
 from engine.records import Ack, ClaimResult, Outcome, SplitKind, strongest
 from engine.settings import Settings
 from engine.terms import terms_from
-from tests.own_redis import in_step, own_redis, valkey
 from tests.front import Client, new_key, open_front
+from tests.own_redis import in_step, own_redis, valkey
 from tests.scenes import caught_up, changed, persisting, send
 from tests.waiting import wait_until
 

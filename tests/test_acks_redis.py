@@ -14,8 +14,8 @@ from engine.engine import Engine
 from engine.errors import InvalidFieldsError, OperatorError, UnconfirmedError
 from engine.records import Ack, ClaimResult, Outcome
 from engine.settings import Settings
-from tests.own_redis import OwnRedis, in_step, own_redis, redis_without_waitaof, skip_if_it_has_waitaof, valkey
 from tests.commands import hongbao, sentence
+from tests.own_redis import OwnRedis, in_step, own_redis, redis_without_waitaof, skip_if_it_has_waitaof, valkey
 from tests.scenes import changed, persisting, send
 from tests.waiting import wait_until
 

@@ -1,7 +1,9 @@
 """A real server process on a socket: crowds, large bodies, stopping, failing to start."""
 
 import asyncio
+import errno
 import itertools
+import os
 import signal
 import socket
 from collections import Counter
@@ -15,7 +17,6 @@ from pydantic import SecretStr
 from engine.engine import Engine
 from engine.persister import persist
 from engine.settings import Settings
-from tests.conftest import free_port
 from tests.front import Client, Json, errors_of, new_key, serving, spawn
 from tests.waiting import wait_until
 
@@ -247,9 +248,9 @@ async def test_connections_without_a_request_do_not_hold_a_stop(server: Server) 
     ids=["redis", "postgres", "secret", "address", "name"],
 )
 async def test_a_process_that_cannot_start_says_why_in_one_sentence(
-    settings: Settings, wrong: Json, named: str
+    settings: Settings, port: int, wrong: Json, named: str
 ) -> None:
-    process = await spawn(settings.model_copy(update={"port": free_port(), **wrong}))
+    process = await spawn(settings.model_copy(update={"port": port, **wrong}))
     assert await asyncio.wait_for(process.wait(), timeout=20) == 1
     lines = [line for line in (await errors_of(process)).splitlines() if not line.startswith("{")]
     assert len(lines) == 1, lines
@@ -261,7 +262,8 @@ async def test_a_port_that_is_taken_is_named(settings: Settings) -> None:
         port = taken.getsockname()[1]
         process = await spawn(settings.model_copy(update={"port": port}))
         assert await asyncio.wait_for(process.wait(), timeout=20) == 1
-        assert await errors_of(process) == f"Cannot listen on 127.0.0.1 port {port}: Address already in use.\n"
+        why = os.strerror(errno.EADDRINUSE)
+        assert await errors_of(process) == f"Cannot listen on 127.0.0.1 port {port}: {why}.\n"
 
 
 async def test_two_processes_share_a_port(settings: Settings) -> None:

@@ -9,7 +9,6 @@ from redis.exceptions import RedisError, ResponseError
 
 from engine.clients import command, redis_connections
 from engine.connections import Connections
-from tests.conftest import free_port
 from tests.waiting import wait_until
 
 
@@ -69,8 +68,8 @@ async def test_silence_is_an_error_after_the_timeout(redis_url: str) -> None:
     await kept.aclose()
 
 
-async def test_no_server_is_an_error_within_the_timeout() -> None:
-    kept = redis_connections(f"redis://127.0.0.1:{free_port()}", connections_max=1, timeout_s=2.0)
+async def test_no_server_is_an_error_within_the_timeout(port: int) -> None:
+    kept = redis_connections(f"redis://127.0.0.1:{port}", connections_max=1, timeout_s=2.0)
     with pytest.raises(RedisError):
         await kept.call("PING")
     await kept.aclose()

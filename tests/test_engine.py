@@ -9,7 +9,6 @@ from engine.engine import Engine
 from engine.errors import OperatorError, UnavailableError
 from engine.records import Outcome
 from engine.settings import Settings
-from tests.conftest import free_port
 from tests.scenes import changed, send
 
 
@@ -28,10 +27,10 @@ async def test_without_a_server_to_use_it_names_the_settings(settings: Settings,
     ],
 )
 async def test_a_server_that_cannot_be_reached_is_an_operators_mistake(
-    settings: Settings, setting: str, url: str, sentence: str
+    settings: Settings, port: int, setting: str, url: str, sentence: str
 ) -> None:
     with pytest.raises(OperatorError, match=sentence):
-        async with Engine.open(changed(settings, **{setting: url.format(port=free_port())})):
+        async with Engine.open(changed(settings, **{setting: url.format(port=port)})):
             pytest.fail("it opened")
 
 

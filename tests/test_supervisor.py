@@ -1,7 +1,9 @@
 """The supervisor: restarts what dies and says so, stops in order, and leaves nothing behind."""
 
 import asyncio
+import errno
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,7 +15,7 @@ from structlog.testing import capture_logs
 
 from engine.backoff import Backoff
 from engine.errors import OperatorError
-from engine.ports import check_port_free
+from engine.ports import held
 from engine.process import Command, Process
 from engine.service import Worker
 from engine.supervisor import Supervisor
@@ -223,13 +225,27 @@ def test_a_taken_port_is_found_even_when_its_owner_would_share_it() -> None:
         owner.bind(("127.0.0.1", 0))
         owner.listen()
         port = owner.getsockname()[1]
-        with pytest.raises(
-            OperatorError, match=rf"^Port {port} of 127\.0\.0\.1 cannot be used \(Address already in use\)"
+        why = re.escape(os.strerror(errno.EADDRINUSE))
+        with (
+            pytest.raises(OperatorError, match=rf"^Port {port} of 127\.0\.0\.1 cannot be used \({why}\)"),
+            held("127.0.0.1", port),
         ):
-            check_port_free("127.0.0.1", port)
-    check_port_free("127.0.0.1", port)
+            pass
+
+
+def test_a_port_that_is_held_is_for_those_who_share_it_and_refuses_until_they_listen() -> None:
+    with held("127.0.0.1", 0) as port, socket.socket() as stranger:
+        assert port > 0
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.EADDRINUSE))):
+            stranger.bind(("127.0.0.1", port))
+        for _ in range(2):  # one that ends leaves the port to its successor
+            with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port), timeout=5):
+                pass
 
 
 def test_an_address_that_is_not_ours_is_refused() -> None:
-    with pytest.raises(OperatorError, match="Cannot assign requested address"):
-        check_port_free("192.0.2.1", 8080)
+    why = re.escape(os.strerror(errno.EADDRNOTAVAIL))
+    with pytest.raises(OperatorError, match=why), held("192.0.2.1", 8080):
+        pass

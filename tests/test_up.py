@@ -153,7 +153,7 @@ def test_a_signal_before_anything_is_started_ends_it_quietly(tmp_path: Path, ser
     code = (
         "import os, signal, engine.ports, engine.up, engine.cli\n"
         "def stuck(host, port): os.kill(os.getpid(), signal.{0}); signal.pause()\n"
-        "engine.up.check_port_free = stuck\n"
+        "engine.ports.held = stuck\n"
         "engine.cli.main()"
     )
     for number in ("SIGINT", "SIGTERM"):

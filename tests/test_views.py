@@ -13,7 +13,6 @@ from engine.lanes import new_packet_number
 from engine.records import ClaimRow, PacketState, PacketSummary, PacketView, SplitKind
 from engine.settings import Settings
 from engine.store import LiveCounts, Store
-from tests.conftest import free_port
 from tests.scenes import (
     caught_up,
     claimed,
@@ -182,13 +181,13 @@ async def test_what_is_dropped_while_it_is_looked_at_is_not_shown_as_unclaimed(
     assert [row.user_id for row in page.claims] == ["bob", "carol"]
 
 
-async def test_what_has_ended_is_shown_without_redis(settings: Settings, engine: Engine) -> None:
+async def test_what_has_ended_is_shown_without_redis(settings: Settings, engine: Engine, port: int) -> None:
     ended, live = await send(engine, count=1), await send(engine, count=1)
     await claim(engine, ended.packet_id, "bob")
     async with persisting(settings):
         await settled(engine, ended.packet_id)
         await caught_up(engine)
-    async with redis_client(f"redis://127.0.0.1:{free_port()}", connections_max=1, timeout_s=1.0) as nobody:
+    async with redis_client(f"redis://127.0.0.1:{port}", connections_max=1, timeout_s=1.0) as nobody:
         blind = views.Views(engine.pool, Store(nobody, {}))
         assert await blind.packet(ended.packet_id) == await engine.views.packet(ended.packet_id)
         assert len((await blind.claims(ended.packet_id, after=None, limit=5)).claims) == 1

@@ -21,8 +21,8 @@ from engine.engine import Engine
 from engine.errors import OperatorError
 from engine.settings import Settings
 from engine.webhooks import AT_ONCE_MAX, Webhook, wait_s
-from tests.conftest import free_port
 from tests.front import open_front
+from tests.ports import held_port
 from tests.scenes import changed, fund, send, sweeping
 from tests.waiting import wait_until
 
@@ -54,17 +54,17 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(*answers: int | str) -> AsyncIterator[Receiver]:
-    port = free_port()
-    receiver = Receiver(f"http://127.0.0.1:{port}/alerts", list(answers))
-    app = web.Application()
-    app.router.add_post("/alerts", receiver.take)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield receiver
-    finally:
-        await runner.cleanup()
+    with held_port() as port:
+        receiver = Receiver(f"http://127.0.0.1:{port}/alerts", list(answers))
+        app = web.Application()
+        app.router.add_post("/alerts", receiver.take)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            yield receiver
+        finally:
+            await runner.cleanup()
 
 
 def told(settings: Settings, receiver: Receiver, **more: object) -> Settings:
@@ -145,8 +145,8 @@ async def test_after_the_last_try_it_is_given_up_and_said_so(settings: Settings)
     assert metrics.WEBHOOK_TRIES.labels("given_up")._value.get() == before + 1
 
 
-async def test_nobody_listens(settings: Settings) -> None:
-    settings = changed(settings, webhook_url=f"http://127.0.0.1:{free_port()}/", webhook_secret=SECRET)
+async def test_nobody_listens(settings: Settings, port: int) -> None:
+    settings = changed(settings, webhook_url=f"http://127.0.0.1:{port}/", webhook_secret=SECRET)
     async with Engine.open(settings) as engine, httpx.AsyncClient(trust_env=False) as http:
         alert_id = await note(engine)
         assert await Webhook(engine.pool, settings, http).deliver_due() == 1

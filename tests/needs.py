@@ -1,0 +1,48 @@
+"""What a machine may lack for a test, and the one form in which a skipped test says so: ``needs wrk (command)``.
+
+A test says what it needs with a mark: ``@pytest.mark.root``, ``@pytest.mark.programs("wrk")``. What shows only while
+it runs is said with ``skip_for_want_of``.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+MARKS = (
+    "root: needs root, makes the account hongbao and writes below /var/lib/hongbao",
+    "programs(*names): needs programs of the machine on PATH",
+)
+AS_ROOT = "sudo .venv/bin/python -m pytest -m root"
+_PACKAGES = {"redis-server": "redis-server", "unshare": "util-linux", "wrk": "wrk"}
+"""Which package of Debian and its kin has a program."""
+
+
+def skip_for_want_of(what: str, command: str) -> NoReturn:
+    """Skip the running test for want of ``what``; ``command`` is what gets it. The run's last lines list both."""
+    pytest.skip(f"needs {what} ({command})")
+
+
+def needs_program(name: str) -> Path:
+    """Where a program of the machine is; the test is skipped if it is not on PATH."""
+    found = shutil.which(name)
+    if found is None:
+        skip_for_want_of(name, f"apt-get install {_PACKAGES[name]}")
+    return Path(found)
+
+
+def needs_root() -> None:
+    """Skip the test if we are not root."""
+    if os.geteuid() != 0:
+        skip_for_want_of("root", AS_ROOT)
+
+
+def check_marks(item: pytest.Item) -> None:
+    """Skip the test if the machine lacks what its marks name."""
+    if item.get_closest_marker("root") is not None:
+        needs_root()
+    for mark in item.iter_markers("programs"):
+        for name in mark.args:
+            needs_program(name)
