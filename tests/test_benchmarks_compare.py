@@ -2,13 +2,13 @@
 
 import io
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks.compare import HERE, Burst, Schedule, SideFailedError, compare, main, summary
+from tests.needs import skip_for_want_of
 
 
 def burst(claims_per_s: float, server_us: float = 20.0) -> Burst:
@@ -37,11 +37,10 @@ def test_a_side_that_cannot_run_is_named(tmp_path: Path) -> None:
         compare(tmp_path, tmp_path, Schedule(rounds=1), Console(file=io.StringIO()))
 
 
-@pytest.mark.skipif(
-    not (shutil.which("wrk") and shutil.which("redis-server") and (HERE.parent / ".venv/bin/python").exists()),
-    reason="comparing needs wrk, redis-server and a .venv",
-)
+@pytest.mark.programs("wrk", "redis-server")
 def test_this_checkout_is_compared_with_itself() -> None:
+    if not (HERE.parent / ".venv/bin/python").exists():
+        skip_for_want_of("a .venv in the checkout", "make setup")
     said = io.StringIO()
     schedule = Schedule(rounds=1, pairs_a_round=2, packets=400, connections=(1,))
     compare(HERE.parent, HERE.parent, schedule, Console(file=said, width=200))

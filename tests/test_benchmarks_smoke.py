@@ -1,6 +1,5 @@
 """Workload A for a second, by our server and by the textbook peer, with the books; and books that are wrong."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +13,7 @@ from benchmarks.walks import Walk
 from benchmarks.world import World
 from engine import keys
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("wrk") and shutil.which("redis-server")), reason="the benchmarks need wrk and redis-server"
-)
+pytestmark = pytest.mark.programs("wrk", "redis-server")
 PACKETS, SHARES = 200, 100
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from loadtest.chaos.disk import SmallDisk
 from loadtest.chaos.processes import Family, send
 from loadtest.chaos.proxy import DELAY_S, Network
 from loadtest.chaos.schedule import CUTS, LINKS, LOSSES, PROCESSES, SERVERS, Fault, Kind
+from tests.needs import AS_ROOT, skip_for_want_of
 from tests.waiting import wait_until
 
 ANSWER_S_MAX = 0.2
@@ -252,9 +255,11 @@ def running(*words: str) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
+@pytest.mark.root
+@pytest.mark.programs("unshare")
 async def test_a_small_disk_is_full_and_has_room_again(tmp_path: Path) -> None:
     if (reason := disk.why_not()) is not None:
-        pytest.skip(reason)
+        skip_for_want_of("leave to mount", f"{AS_ROOT}, not in a container without CAP_SYS_ADMIN; {reason}")
     small = SmallDisk(tmp_path / "disk")
     code = (
         "import sys\n"
@@ -275,7 +280,7 @@ async def test_a_small_disk_is_full_and_has_room_again(tmp_path: Path) -> None:
 
         assert write() == "ok"
         small.fill(process.pid)
-        await wait_until(lambda: write() == "No space left on device", what="a full disk")
+        await wait_until(lambda: write() == os.strerror(errno.ENOSPC), what="a full disk")
         small.free(process.pid)
         assert write() == "ok"
         assert not (small.path / "log").exists()  # nobody else sees it

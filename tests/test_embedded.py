@@ -22,8 +22,6 @@ from engine.errors import OperatorError
 from tests.supervised import is_alive, supervised
 from tests.waiting import wait_until
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account")
-
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
@@ -266,7 +264,7 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@as_root
+@pytest.mark.root
 async def test_as_root_a_cluster_stays_in_a_data_directory_its_account_can_reach(open_data_dir: Path) -> None:
     with embedded.hold(open_data_dir) as held:
         server = fast_postgres(held)
@@ -277,7 +275,7 @@ async def test_as_root_a_cluster_stays_in_a_data_directory_its_account_can_reach
         server.stop()
 
 
-@as_root
+@pytest.mark.root
 async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) -> None:
     modes = {folder: folder.stat().st_mode for folder in data_dir.parents}
     with embedded.hold(data_dir) as held:
@@ -303,7 +301,7 @@ async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) ->
         server.stop()
 
 
-@as_root
+@pytest.mark.root
 def test_as_root_a_copied_data_directory_is_refused_and_a_moved_one_is_not(data_dir: Path, tmp_path: Path) -> None:
     with embedded.hold(data_dir) as held:
         fast_postgres(held).prepare()
@@ -318,7 +316,7 @@ def test_as_root_a_copied_data_directory_is_refused_and_a_moved_one_is_not(data_
     embedded.remove(copy)
 
 
-@as_root
+@pytest.mark.root
 def test_as_root_a_lost_cluster_is_not_replaced_by_an_empty_one(data_dir: Path) -> None:
     data_dir.mkdir()
     (data_dir / "postgres").symlink_to(system_account.STATE_DIR / "clusters" / "gone" / "data")
@@ -326,7 +324,7 @@ def test_as_root_a_lost_cluster_is_not_replaced_by_an_empty_one(data_dir: Path) 
         fast_postgres(held).prepare()
 
 
-@as_root
+@pytest.mark.root
 def test_as_root_programs_out_of_reach_are_copied_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = system_account.service_account()
     assert account is not None
