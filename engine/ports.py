@@ -33,12 +33,6 @@ def _unusable(host: str, port: int, error: OSError) -> str:
     return f"Port {port} of {host} cannot be used ({error.strerror}): free it or choose another with --port."
 
 
-def free_port(host: str) -> int:
-    """A port of ``host`` that nobody uses at this moment. Raises OperatorError when the address is not ours."""
-    with held(host, 0) as port:
-        return port
-
-
 def family_of(host: str) -> socket.AddressFamily:
     """The family of an IP address. Raises OperatorError for what is none: a name may stand for several."""
     try:

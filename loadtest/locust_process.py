@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from engine.ports import free_port
+from engine.ports import held
 from engine.process import Command, Process
 from loadtest import cpu
 from loadtest.identities import Given
@@ -38,12 +38,17 @@ class Plan:
 
 def run(plan: Plan, console: Console) -> tuple[int, float]:
     """Run it to its end, saying which part of the evening it is. Gives its exit code and the CPU seconds it took."""
+    with held("127.0.0.1", 0) as port:  # where its processes speak with each other
+        return _run(plan, port, console)
+
+
+def _run(plan: Plan, port: int, console: Console) -> tuple[int, float]:
     cpu_s: dict[int, float] = {}
     begun_s, told = None, None
     log_path = plan.report_dir / "locust.log"
     process = Process(
         Command(
-            argv=_locust_argv(plan),
+            argv=_locust_argv(plan, port),
             log_path=log_path,
             stop_signal=signal.SIGINT,
             stop_timeout_s=_STOP_S_MAX,
@@ -72,16 +77,15 @@ def _headline(plan: Plan) -> str:
     return f"Load on {plan.url}: {eve}, {plan.processes} locust processes."
 
 
-def _locust_argv(plan: Plan) -> tuple[str, ...]:
-    port = str(free_port("127.0.0.1"))
+def _locust_argv(plan: Plan, port: int) -> tuple[str, ...]:
     options = {
         "locustfile": str(_LOCUSTFILE),
         "host": plan.url,
         "processes": str(plan.processes),
         "master-bind-host": "127.0.0.1",
-        "master-bind-port": port,
+        "master-bind-port": str(port),
         "master-host": "127.0.0.1",
-        "master-port": port,
+        "master-port": str(port),
         "expect-workers-max-wait": "60",
         "stop-timeout": str(_USER_STOP_S),
         "html": str(plan.report_dir / "report.html"),

@@ -256,12 +256,6 @@ async def engine(settings: Settings) -> AsyncIterator[Engine]:
         yield opened
 
 
-def free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
-    with held_port() as port:
-        return port
-
-
 def url_of(server_url: str, database: str) -> str:
     """The server's URL with another database in it."""
     return server_url.replace("/hongbao?", f"/{database}?")

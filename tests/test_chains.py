@@ -1,6 +1,9 @@
 """The hash chains as they grow: long ones, several, begun late, forged, and held against an anchor."""
 
 import asyncio
+import errno
+import os
+import re
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -86,7 +89,7 @@ def test_another_file_is_no_anchor(tmp_path: Path, text: bytes, told: str) -> No
     (tmp_path / "anchor").write_bytes(text)
     with pytest.raises(OperatorError, match=told):
         audit_anchor.read(tmp_path / "anchor")
-    with pytest.raises(OperatorError, match="cannot be read: No such file"):
+    with pytest.raises(OperatorError, match=re.escape(f"cannot be read: {os.strerror(errno.ENOENT)}")):
         audit_anchor.read(tmp_path / "none")
 
 
@@ -101,9 +104,9 @@ async def test_the_command_compares_with_what_it_printed_before(
     packet = await books.packet()
     await books.apply(opening(packet), claim(packet, "bob", 0, 5))
     kept = await audit("--json", "--textfile", tmp_path / "audit.prom")
-    (tmp_path / "anchor").write_text(kept.stdout)
+    (tmp_path / "anchor").write_text(kept.stdout, encoding="utf-8")
     assert kept.stderr == ""  # Redis has nothing of this ledger, which the audit says, too
-    metrics = (tmp_path / "audit.prom").read_text()
+    metrics = (tmp_path / "audit.prom").read_text(encoding="utf-8")
     assert 'hongbao_audit_problems{invariant="chains_unbroken"} 0.0' in metrics
     assert "hongbao_audit_finished_timestamp_seconds" in metrics
     found = {finding["invariant"]: finding for finding in orjson.loads(kept.stdout)}
@@ -117,10 +120,10 @@ async def test_the_command_compares_with_what_it_printed_before(
     assert done.returncode == 1
     assert "lane 0, the batch up to change 2: it has another hash than in the anchor" in done.stdout
     said = sentence(await audit("--anchor", tmp_path / "none"))
-    assert said == f"The anchor {tmp_path / 'none'} cannot be read: No such file or directory."
+    assert said == f"The anchor {tmp_path / 'none'} cannot be read: {os.strerror(errno.ENOENT)}."
     refused = await audit("--json", "--textfile", tmp_path / "no" / "folder")
     assert refused.stderr.startswith(
-        f"hongbao: The metrics cannot be written to {tmp_path / 'no' / 'folder'}: No such file"
+        f"hongbao: The metrics cannot be written to {tmp_path / 'no' / 'folder'}: {os.strerror(errno.ENOENT)}"
     )
 
 

@@ -21,7 +21,6 @@ from loadtest.steps import Steps
 from loadtest.storm import Answers, Client, ContradictionError, storm
 from loadtest.story import FULL, Sizes
 from tests.commands import environment
-from tests.conftest import free_port
 from tests.supervised import is_alive
 from tests.waiting import wait_until
 
@@ -126,20 +125,22 @@ def test_an_audit_that_cannot_run_makes_the_demo_fail(capsys: pytest.CaptureFixt
 async def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: signal.Signals) -> None:
     out, err = temporary.with_name("out"), temporary.with_name("err")
     with endless_demo(temporary) as demo:
-        await wait_until(lambda: "deposits and packets: 8 of 8" in out.read_text(), timeout_s=60, what="the storm")
+        await wait_until(
+            lambda: "deposits and packets: 8 of 8" in out.read_text(encoding="utf-8"), timeout_s=60, what="the storm"
+        )
         family = [child.pid for child in psutil.Process(demo.pid).children(recursive=True)]
         assert len(family) >= 7
         demo.send_signal(number)
         await asyncio.to_thread(demo.wait, 60)
     await wait_until(lambda: not any(map(is_alive, family)), timeout_s=30, what="the end of all it started")
-    assert err.read_text() == ""
+    assert err.read_text(encoding="utf-8") == ""
     if number == signal.SIGKILL:  # nobody was left to clear up
         for data_dir in left_in(temporary):
             embedded.remove(data_dir)
         return
     assert demo.returncode == 128 + number
     assert left_in(temporary) == []
-    assert ("Stopped; nothing is left running." in out.read_text()) == (number == signal.SIGINT)
+    assert ("Stopped; nothing is left running." in out.read_text(encoding="utf-8")) == (number == signal.SIGINT)
 
 
 def test_an_engine_that_does_not_start_is_told(
@@ -162,10 +163,10 @@ def test_answers_that_contradict_each_other_are_noticed() -> None:
     assert answers.amounts == {("1", "bob"): 5}
 
 
-async def test_a_storm_without_an_answer_ends_with_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_storm_without_an_answer_ends_with_one_error(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr("loadtest.storm._RETRY_S", 0.0)
     answers = Answers()
-    async with Client(f"http://127.0.0.1:{free_port()}", {"bob": "token"}, 4) as client:
+    async with Client(f"http://127.0.0.1:{port}", {"bob": "token"}, 4) as client:
         taps = [("1", "bob")] * 8
         with pytest.raises(ContradictionError, match=r"^POST /v1/packets/1/claims had no answer in 20 tries$"):
             await storm(client, taps, hands=4, answers=answers, tapped=lambda: None)

@@ -1,6 +1,8 @@
 """Embedded servers: they start, keep what they were given, and never meet on one directory."""
 
+import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -179,9 +181,10 @@ async def test_a_stale_pid_file_that_names_a_living_stranger_is_no_obstacle(data
     with embedded.hold(data_dir) as held:
         server = fast_postgres(held)
         server.start()
-        lines = (server.folder / "postmaster.pid").read_text().splitlines()
+        lines = (server.folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         server.stop()
-        (server.folder / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+        text = "\n".join([str(os.getpid()), *lines[1:]]) + "\n"
+        (server.folder / "postmaster.pid").write_text(text, encoding="utf-8")
         server.start()
         assert await postgres_says(server.url, "SELECT 1") == 1
         server.stop()
@@ -193,7 +196,7 @@ async def test_no_server_outlives_its_supervisor_and_nothing_is_lost(
 ) -> None:
     with supervised(data_dir, "servers") as supervisor:
         urls = embedded.urls(data_dir)
-        pids = [int((data_dir / "run" / f"{name}.pid").read_text()) for name in ("redis", "postgres")]
+        pids = [int((data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8")) for name in ("redis", "postgres")]
         everyone = [*pids, *(child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True))]
         assert len(everyone) > 4
         await redis_says(urls.redis_url, "SET", "kept", 1)
@@ -260,7 +263,10 @@ def test_without_the_wheels_the_machines_programs_are_taken(monkeypatch: pytest.
 
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OperatorError, match=r"cannot be used: File exists\.$"), embedded.hold(tmp_path / "file"):
+    with (
+        pytest.raises(OperatorError, match=rf"cannot be used: {re.escape(os.strerror(errno.EEXIST))}\.$"),
+        embedded.hold(tmp_path / "file"),
+    ):
         pass
 
 
@@ -343,7 +349,7 @@ def test_as_root_programs_out_of_reach_are_copied_and_run(tmp_path: Path, monkey
             argv = (str(copied / "pginstall" / "bin" / program), "--version")
             run = process.Command(argv=argv, cwd=Path("/"), env={}, account=account, log_path=tmp_path / "log")
             assert process.run(run) == 0
-        assert (tmp_path / "log").read_text().count("PostgreSQL") == 2
+        assert (tmp_path / "log").read_text(encoding="utf-8").count("PostgreSQL") == 2
 
 
 def test_a_long_temporary_folder_does_not_make_long_socket_paths(

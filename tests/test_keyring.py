@@ -1,5 +1,7 @@
 """The secrets tokens are signed with: where they come from, which signs, and who may read their files."""
 
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +21,7 @@ def made_settings(data_dir: Path, secret: str | None = None, secrets: str | None
 
 def put(path: Path, text: str, mode: int = 0o600) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     path.chmod(mode)
 
 
@@ -149,11 +151,11 @@ def test_half_of_a_pair_of_keys_is_no_secret(tmp_path: Path, half: str) -> None:
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OperatorError, match=r"auth-secret cannot be read or made: "):
         load_secret(made_settings(tmp_path / "file"))
     put(tmp_path / "a" / "auth-secrets", "")
-    with pytest.raises(OperatorError, match=r"auth-secrets cannot be read or made: Not a directory"):
+    with pytest.raises(OperatorError, match=f"auth-secrets cannot be read or made: {os.strerror(errno.ENOTDIR)}"):
         load_secret(made_settings(tmp_path / "a"))
     put(tmp_path / "auth-secrets" / "a~", "s" * 64)
     with pytest.raises(OperatorError, match=r"a~ is no key id"):

@@ -1,6 +1,8 @@
 """`make load` as an operator runs it. Locust stays out of this process: importing it patches the standard library."""
 
 import csv
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +18,6 @@ from engine import tokens
 from engine.settings import Settings
 from loadtest.identities import Headers
 from loadtest.running import Running, running
-from tests.conftest import free_port
 from tests.lying_front import front
 from tests.waiting import wait_until
 
@@ -29,12 +30,14 @@ def words(url: str, report: Path, *more: str) -> list[str]:
 
 
 def load(url: str, report: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words(url, report, *more), capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
+    return subprocess.run(
+        words(url, report, *more), capture_output=True, encoding="utf-8", timeout=100, check=False, cwd=ROOT
+    )
 
 
 def rows(report: Path, name: str) -> list[dict[str, str]]:
     (folder,) = report.iterdir()
-    with (folder / name).open(newline="") as file:
+    with (folder / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -67,7 +70,7 @@ def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_pat
             *("USERS=40", "EVE_S=6", f"LOAD_OPTIONS={options}"),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
         check=False,
         cwd=ROOT,
@@ -78,7 +81,7 @@ def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_pat
     assert "│ claimed" in made.stdout
     (folder,) = report.iterdir()
     assert f"The report: {folder}/report.html" in made.stdout
-    assert "<html" in (folder / "report.html").read_text()
+    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     by_name = {row["Name"]: int(row["Request Count"]) for row in rows(report, "eve_stats.csv")}
     assert {"claim, group", "claim again, group", "claim, rain", "look at the claims", "deposit"} <= set(by_name)
     assert by_name["become a merchant"] == by_name["deposit"]
@@ -132,14 +135,16 @@ def test_being_busy_is_counted_apart_and_asked_again(tmp_path: Path) -> None:
     assert int(by_name["claim, rain"]["Failure Count"]) == 0
     assert "Not audited" in ended.stdout
     (folder,) = (tmp_path / "r").iterdir()
-    assert not [path for path in folder.iterdir() if "secret-word" in path.read_text()], "a token is in the report"
+    assert not [path for path in folder.iterdir() if "secret-word" in path.read_text(encoding="utf-8")], (
+        "a token is in the report"
+    )
 
 
-def test_no_server_is_said_in_a_sentence(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+def test_no_server_is_said_in_a_sentence(tmp_path: Path, port: int) -> None:
+    url = f"http://127.0.0.1:{port}"
     ended = load(url, tmp_path / "r", *BACKEND)
     assert ended.returncode == 1
-    assert ended.stdout.startswith(f"load: No server answers at {url} (Connection refused)")
+    assert ended.stdout.startswith(f"load: No server answers at {url} ({os.strerror(errno.ECONNREFUSED)})")
     assert ended.stdout.count("\n") == 1
     assert not (tmp_path / "r").exists()
 
@@ -171,7 +176,7 @@ def test_locust_alone_refuses_another_machine() -> None:
         "--host",
         "http://192.0.2.1",
     ]
-    ended = subprocess.run(locust, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    ended = subprocess.run(locust, capture_output=True, encoding="utf-8", timeout=60, check=False, cwd=ROOT)
     assert ended.returncode == 1
     assert "--allow-remote 192.0.2.1" in ended.stderr
 
@@ -195,7 +200,7 @@ async def test_stopping_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> 
 
 @contextmanager
 def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, encoding="utf-8", cwd=ROOT) as process:
         try:
             yield process
         finally:

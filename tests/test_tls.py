@@ -1,5 +1,7 @@
 """TLS: what is served with, what is refused at the start, and what is said when there is none."""
 
+import errno
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +66,7 @@ def test_what_cannot_be_served_with_is_told_in_one_sentence(
     certificate, key = files
     _, other_key = written(authority, tmp_path, "other")
     garbage, absent, open_key, locked = (tmp_path / name for name in ("garbage", "absent", "open", "locked"))
-    garbage.write_text("no PEM")
+    garbage.write_text("no PEM", encoding="utf-8")
     garbage.chmod(0o600)
     open_key.write_bytes(key.read_bytes())
     open_key.chmod(0o604)
@@ -73,9 +75,9 @@ def test_what_cannot_be_served_with_is_told_in_one_sentence(
     for given, said in (
         ((certificate, None), "set HONGBAO_TLS_KEY as well"),
         ((None, key), "set HONGBAO_TLS_CERTIFICATE as well"),
-        ((absent, key), f"HONGBAO_TLS_CERTIFICATE {absent} cannot be read: No such file or directory."),
-        ((certificate, absent), f"HONGBAO_TLS_KEY {absent} cannot be read: No such file or directory."),
-        ((certificate, tmp_path), f"HONGBAO_TLS_KEY {tmp_path} cannot be read: Is a directory."),
+        ((absent, key), f"HONGBAO_TLS_CERTIFICATE {absent} cannot be read: {os.strerror(errno.ENOENT)}."),
+        ((certificate, absent), f"HONGBAO_TLS_KEY {absent} cannot be read: {os.strerror(errno.ENOENT)}."),
+        ((certificate, tmp_path), f"HONGBAO_TLS_KEY {tmp_path} cannot be read: {os.strerror(errno.EISDIR)}."),
         ((certificate, open_key), f"Everybody can get at HONGBAO_TLS_KEY {open_key}: chmod 600 it."),
         ((certificate, other_key), f"HONGBAO_TLS_KEY {other_key} is not the key of HONGBAO_TLS_CERTIFICATE"),
         ((garbage, key), "cannot be used: the one must be a certificate in PEM"),
@@ -99,7 +101,7 @@ def with_password(key: Path) -> bytes:
 def test_the_command_says_what_is_wrong_before_it_starts_anything(files: tuple[Path, Path], tmp_path: Path) -> None:
     variables = {"HONGBAO_TLS_CERTIFICATE": str(files[0]), "HONGBAO_TLS_KEY": str(tmp_path / "absent")}
     said = sentence(hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", **variables))
-    assert said == f"HONGBAO_TLS_KEY {tmp_path / 'absent'} cannot be read: No such file or directory."
+    assert said == f"HONGBAO_TLS_KEY {tmp_path / 'absent'} cannot be read: {os.strerror(errno.ENOENT)}."
 
 
 async def test_everything_is_served_over_tls(
@@ -114,7 +116,7 @@ async def test_everything_is_served_over_tls(
     with kept("up", "--port", "0", data_dir=data_dir, **variables) as running:
         assert running.process.stdout is not None
         line = running.process.stdout.readline()
-        assert line.startswith("ready https://127.0.0.1:"), running.log_path.read_text()
+        assert line.startswith("ready https://127.0.0.1:"), running.log_path.read_text(encoding="utf-8")
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)
         async with httpx.AsyncClient(base_url=line.split()[1], verify=trusting) as client:
