@@ -82,4 +82,4 @@ async def _main(orders: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(json.loads(Path(sys.argv[1]).read_text())))
+    uvloop.run(_main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

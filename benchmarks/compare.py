@@ -79,7 +79,7 @@ def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
     argv = (checkout / ".venv/bin/python", "-P", HERE / "bursts.py", str(schedule.rounds), str(schedule.packets))
     variables = {**os.environ, "PYTHONPATH": str(checkout)}
     with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=variables
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=checkout, env=variables
     ) as process:
         try:
             yield Side(name, process)

@@ -127,7 +127,7 @@ async def _tables(stage: Stage, world: World) -> str:
     counts = dict.fromkeys(world.packets, world.shares) | {world.probe: PROBE_SHARES}
     connection = await asyncpg.connect(stage.database_url(name))
     try:
-        await connection.execute(_SCHEMA.read_text())
+        await connection.execute(_SCHEMA.read_text(encoding="utf-8"))
         packets = [(int(packet), 4_000_000_000_000) for packet in counts]
         await connection.copy_records_to_table("packets", records=packets)
         shares = [(int(packet), slot, SHARE_FEN_MEAN) for packet, count in counts.items() for slot in range(count)]

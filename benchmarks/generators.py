@@ -20,9 +20,9 @@ def run(stage: Stage, server: Started, module: str, walk: Any, **orders: Any) ->
     """Run one to its end. Raises LoadFailedError."""
     whole = {"port": server.port, "token": stage.token, "walk": dataclasses.asdict(walk), **orders}
     path = stage.folder / "orders.json"
-    path.write_text(json.dumps(whole))
+    path.write_text(json.dumps(whole), encoding="utf-8")
     words = [sys.executable, "-m", f"benchmarks.{module}", str(path)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=_S_MAX, check=False, cwd=_ROOT)
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=_S_MAX, check=False, cwd=_ROOT)
     if ended.returncode != 0:
         raise LoadFailedError(f"{module} failed: {ended.stderr[-500:]}")
     found: dict[str, Any] = json.loads(ended.stdout)

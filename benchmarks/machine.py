@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
     for name in ("fastify", "ioredis"):
         path = fastify_folder() / "node_modules" / name / "package.json"
         if path.exists():
-            found[name] = path.read_text().partition('"version": "')[2].partition('"')[0]
+            found[name] = path.read_text(encoding="utf-8").partition('"version": "')[2].partition('"')[0]
     found["wrk"] = _number(_first_line("wrk", "--version")) if shutil.which("wrk") else "none"
     return found
 
@@ -73,12 +73,12 @@ def _has(package: str) -> bool:
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
 
 
 def _first_line(*words: str) -> str:
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
     return ((ended.stdout or ended.stderr).strip().splitlines() or [""])[0]

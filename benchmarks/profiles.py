@@ -71,7 +71,7 @@ def _record(pid: int, path: Path, seconds: int) -> subprocess.Popen[bytes]:
 
 def _reported(path: Path) -> str:
     words = ["perf", "report", "--stdio", "--sort", "dso,symbol", "--field-separator", ";", "-i", str(path)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout
+    return subprocess.run(words, capture_output=True, encoding="utf-8", timeout=60, check=False).stdout
 
 
 def parse(report: str) -> list[tuple[float, str, str]]:

@@ -101,4 +101,4 @@ def program() -> str:
 
 def version() -> str:
     """The server's own word for what it is."""
-    return subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run([program(), "--version"], capture_output=True, encoding="utf-8", check=True).stdout.strip()

@@ -24,8 +24,8 @@ def write(folder: Path, results: Mapping[str, Any], pictures: Sequence[tuple[str
     others = json.dumps(
         {name: value for name, value in results.items() if name != "runs"}, indent=1, ensure_ascii=False
     )
-    (folder / RESULTS).write_text(f'{others.removesuffix("}").rstrip()},\n "runs": [\n{runs}\n]}}\n')
-    (folder / REPORT).write_text(markdown(results, pictures))
+    (folder / RESULTS).write_text(f'{others.removesuffix("}").rstrip()},\n "runs": [\n{runs}\n]}}\n', encoding="utf-8")
+    (folder / REPORT).write_text(markdown(results, pictures), encoding="utf-8")
 
 
 def markdown(results: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()) -> str:

@@ -109,7 +109,9 @@ def _nginx(stage: Stage, folder: Path, port: int) -> tuple[str, ...]:
         "claim_lua": str(HERE / "nginx/claim.lua"),
     }
     path = folder / "nginx.conf"
-    path.write_text(Template((HERE / "nginx/nginx.conf.template").read_text()).substitute(values))
+    path.write_text(
+        Template((HERE / "nginx/nginx.conf.template").read_text(encoding="utf-8")).substitute(values), encoding="utf-8"
+    )
     return (_on_path("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(path))
 
 

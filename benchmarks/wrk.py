@@ -41,10 +41,10 @@ def run(base_url: str, script: str, *, connections: int, duration_s: int, patien
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walk.lua"
-        path.write_text(script)
+        path.write_text(script, encoding="utf-8")
         words = ["wrk", f"-t{THREADS}", f"-c{connections}", f"-d{duration_s}s", f"--timeout={patience_s}s"]
         words += ["-s", str(path), base_url]
-        with (Path(folder) / "out").open("w+") as output:
+        with (Path(folder) / "out").open("w+", encoding="utf-8") as output:
             process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
             try:
                 _, status, usage = os.wait4(process.pid, 0)

@@ -9,6 +9,7 @@ cannot reach is put elsewhere, and nobody's folders are opened up for it:
   the file ``home`` beside the cluster names its data directory, so a copied data directory is refused, not shared.
 """
 
+import os
 import secrets
 import shutil
 import signal
@@ -25,6 +26,8 @@ from engine.process import Command, Process
 from engine.system_account import Account
 
 DATABASE = "hongbao"
+_CLIENT = "port=5432&sslmode=disable&target_session_attrs=any"
+"""For clients: what they would take from PGPORT, PGSSLMODE and PGTARGETSESSIONATTRS is said of another server."""
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -132,7 +135,7 @@ class EmbeddedPostgres:
         if self._account is None or system_account.can_pass(self._account, self.link.parent):
             return self.link
         home = system_account.make_state_dir("clusters", secrets.token_hex(8))
-        (home / "home").write_text(str(self.link))
+        (home / "home").write_bytes(os.fsencode(self.link))
         return home / "data"
 
     def _check_not_lost(self) -> None:
@@ -147,12 +150,12 @@ class EmbeddedPostgres:
         home_path = self.folder.parent / "home"
         if not self.link.is_symlink() or not home_path.exists():
             return
-        home = Path(home_path.read_text())
+        home = Path(os.fsdecode(home_path.read_bytes()))
         if home != self.link and home.resolve() == self.folder:
             raise OperatorError(
                 f"{self.link.parent} is a copy of {home.parent} and would share its Postgres: start from an empty one."
             )
-        home_path.write_text(str(self.link))
+        home_path.write_bytes(os.fsencode(self.link))
 
     def _run(self, program: str, *words: str, stdin: str = "") -> None:
         argv = (str(self._programs / program), *words)
@@ -174,11 +177,12 @@ class EmbeddedPostgres:
 
 def url(path: Path) -> str:
     """The URL of the database of a data directory, running or not."""
-    return f"postgresql://postgres@/{DATABASE}?host={data_dir.postgres_socket_dir(path)}"
+    return f"postgresql://postgres@/{DATABASE}?host={data_dir.postgres_socket_dir(path)}&{_CLIENT}"
 
 
 def _pid_file_lines(folder: Path) -> list[str]:
     try:
-        return [line.strip() for line in (folder / "postmaster.pid").read_text().splitlines()]
+        text = (folder / "postmaster.pid").read_text(encoding="utf-8", errors="replace")  # the folder may be named so
+        return [line.strip() for line in text.splitlines()]
     except FileNotFoundError:
         return []

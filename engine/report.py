@@ -35,7 +35,7 @@ class Report:
 
     def _write(self, text: str) -> None:
         if self._path is not None:
-            self._path.write_text(text)
+            self._path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def is_ready(path: Path, pid: int) -> bool:
@@ -55,5 +55,5 @@ def _ready(pid: int | str) -> str:
 
 def _read(path: Path) -> str:
     with suppress(OSError):
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     return ""

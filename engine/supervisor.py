@@ -112,7 +112,7 @@ class Supervisor:
             await asyncio.wait([preparing])
             raise
         child.process = Process(child.service.command())
-        self._pid_file(child).write_text(f"{child.process.pid}\n")
+        self._pid_file(child).write_text(f"{child.process.pid}\n", encoding="utf-8")
 
     async def _keep(self, child: _Child) -> None:
         """Start the child again whenever it has ended."""

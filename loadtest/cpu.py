@@ -23,5 +23,5 @@ def of_installation(run_dir: Path) -> dict[int, float]:
     seconds: dict[int, float] = {}
     for path in run_dir.glob("*.pid"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            seconds |= of_tree(int(path.read_text().split()[0]))
+            seconds |= of_tree(int(path.read_text(encoding="utf-8").split()[0]))
     return seconds

@@ -60,7 +60,7 @@ def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running], No
 def _audit(engine: Running, story: Story) -> list[dict[str, object]]:
     """What `hongbao audit` finds. That it cannot run, or finds nothing to examine, is a problem of the story."""
     words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(engine.data_dir)]
-    audited = subprocess.run(words, capture_output=True, text=True, timeout=_AUDIT_S_MAX, check=False)
+    audited = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=_AUDIT_S_MAX, check=False)
     try:
         findings: list[dict[str, object]] = orjson.loads(audited.stdout)
     except orjson.JSONDecodeError:

@@ -107,7 +107,7 @@ def _audit(plan: Plan, identities: Identities, console: Console) -> bool:
         console.print("Not audited: its servers cannot be reached from here; run `hongbao audit` where they can.")
         return True
     words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(settings.data_dir)]
-    audited = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    audited = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=600, check=False)
     if not audited.stdout:
         raise OperatorError(f"The audit did not run: {audited.stderr.strip()}")
     findings = orjson.loads(audited.stdout)

@@ -25,11 +25,11 @@ class Running:
 
     def pid(self, name: str) -> int:
         """The process id of one of its children ("persist", "serve-1", ...)."""
-        return int((self.data_dir / "run" / f"{name}.pid").read_text())
+        return int((self.data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8"))
 
     def log(self) -> str:
         """What it and its children have logged."""
-        return (self.data_dir / "up.log").read_text(errors="replace")
+        return (self.data_dir / "up.log").read_text(encoding="utf-8", errors="replace")
 
 
 class NotStartedError(Exception):
@@ -78,7 +78,7 @@ def started(argv: Sequence[str], log_path: Path, environment: Mapping[str, str] 
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             env=environment,
             start_new_session=True,  # Ctrl-C reaches us, and we stop it
         )
@@ -86,7 +86,7 @@ def started(argv: Sequence[str], log_path: Path, environment: Mapping[str, str] 
             line = process.stdout.readline() if process.stdout is not None else ""
             if not line.startswith("ready "):
                 process.wait()
-                raise NotStartedError(log_path.read_text(errors="replace").strip())
+                raise NotStartedError(log_path.read_text(encoding="utf-8", errors="replace").strip())
             yield Started(line.split()[1], process.pid)
         finally:
             with _patient():

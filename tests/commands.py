@@ -42,7 +42,7 @@ def hongbao_code(code: str, *words: str | Path, **variables: str) -> "subprocess
 
 def _finished(argv: list[str], variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        argv, env=environment(**variables), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        argv, env=environment(**variables), capture_output=True, encoding="utf-8", timeout=_TIMEOUT_S, check=False
     )
 
 
@@ -71,7 +71,7 @@ class Kept:
         """The process ids of its children, by name."""
         found = {}
         for path in (self.data_dir / "run").glob("*.pid"):
-            if (text := path.read_text()).endswith("\n"):
+            if (text := path.read_text(encoding="utf-8")).endswith("\n"):
                 found[path.stem] = int(text)
         return found
 
@@ -100,7 +100,9 @@ def kept(command: str, *words: str | Path, data_dir: Path, **variables: str) -> 
     argv = [*tethered, *_PROGRAM, command, "--data-dir", str(data_dir), *map(str, words)]
     with (
         log_path.open("wb") as log,
-        subprocess.Popen(argv, env=environment(**variables), stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(
+            argv, env=environment(**variables), stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
+        ) as process,
     ):
         try:
             yield Kept(process, data_dir, log_path)
@@ -128,5 +130,5 @@ def upped(data_dir: Path, *words: str | Path, **variables: str) -> Iterator[Up]:
     with kept("up", "--port", "0", *words, data_dir=data_dir, **variables) as running:
         assert running.process.stdout is not None
         line = running.process.stdout.readline()
-        assert line.startswith("ready http://127.0.0.1:"), running.log_path.read_text()
+        assert line.startswith("ready http://127.0.0.1:"), running.log_path.read_text(encoding="utf-8")
         yield Up(running.process, data_dir, running.log_path, line.split()[1])

@@ -38,7 +38,7 @@ def supervised(data_dir: Path, *names: str) -> Iterator[subprocess.Popen[str]]:
     """
     tethered = [sys.executable, tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-", "-"]
     program = [*tethered, sys.executable, "-m", "tests.supervised", str(data_dir), *names]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(program, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline().startswith("{")

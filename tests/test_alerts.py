@@ -31,7 +31,11 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
     collected = [family for family in REGISTRY.collect() if family.name.startswith("hongbao_")]
     names = {family.name + suffix for family in collected for suffix in suffixes[family.type]}
-    return names | set(re.findall(r"^hongbao_\w+", path.read_text() + reconciled.read_text(), re.MULTILINE))
+    return names | set(
+        re.findall(
+            r"^hongbao_\w+", path.read_text(encoding="utf-8") + reconciled.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])

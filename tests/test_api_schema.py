@@ -43,7 +43,7 @@ def config_of(token: str, parameters: dict[str, str]) -> str:
 async def run(client: Client, folder: Path, config: str, examples: str) -> tuple[int, str]:
     """The exit code and the report."""
     path = folder / "schemathesis.toml"
-    path.write_text(config)
+    path.write_text(config, encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(path), "--no-color"),
         *("run", f"{client.http.base_url}/openapi.json", "--seed", "1", "--max-examples", examples),

@@ -165,8 +165,8 @@ def test_the_files_hold_everything(tmp_path: Path) -> None:
     whole = full()
     drawn = pictures.draw(tmp_path, whole)
     report.write(tmp_path, whole, drawn)
-    assert json.loads((tmp_path / report.RESULTS).read_text()) == whole
-    assert (tmp_path / report.REPORT).read_text() == report.markdown(whole, drawn)
+    assert json.loads((tmp_path / report.RESULTS).read_text(encoding="utf-8")) == whole
+    assert (tmp_path / report.REPORT).read_text(encoding="utf-8") == report.markdown(whole, drawn)
     assert len(drawn) == 7
     for name, _ in drawn:
         data = (tmp_path / name).read_bytes()

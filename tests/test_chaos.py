@@ -67,10 +67,10 @@ def falsify_history(_data_dir: Path, history: Path) -> None:
     """One who was told an amount was told another before."""
     record = next(record for record in Recorded(history) if getattr(record, "outcome", "") == "claimed")
     assert hasattr(record, "amount_fen")
-    lines = history.read_text().splitlines(keepends=True)
+    lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
     place = next(place for place, line in enumerate(lines) if '"outcome":"claimed"' in line)
     lines[place] = lines[place].replace(f'"amount_fen":{record.amount_fen}', f'"amount_fen":{record.amount_fen + 1}')
-    history.write_text("".join(lines))
+    history.write_text("".join(lines), encoding="utf-8")
 
 
 def test_a_failure_tells_the_seed_the_schedule_and_where_the_history_is(
@@ -83,7 +83,7 @@ def test_a_failure_tells_the_seed_the_schedule_and_where_the_history_is(
     assert "Again with: python -m loadtest.chaos --seed 4 --kills 1 --ack memory --no-full-disk\n" in printed
     (kept,) = temporary.iterdir()
     assert f"History, schedule and logs are in {kept}\n" in printed
-    schedule = (kept / "schedule.txt").read_text().splitlines()
+    schedule = (kept / "schedule.txt").read_text(encoding="utf-8").splitlines()
     assert all(line in printed for line in schedule)
     assert {path.name for path in kept.iterdir()} == {
         "history.jsonl",
@@ -110,7 +110,9 @@ def endless(temporary: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 def has_killed(temporary: Path) -> bool:
     """Whether the first kill is in the history."""
-    return any('"kind":"kill"' in path.read_text() for path in temporary.glob("hongbao-chaos-*/history.jsonl"))
+    return any(
+        '"kind":"kill"' in path.read_text(encoding="utf-8") for path in temporary.glob("hongbao-chaos-*/history.jsonl")
+    )
 
 
 async def test_chaos_that_is_stopped_leaves_nothing(temporary: Path) -> None:
@@ -120,7 +122,7 @@ async def test_chaos_that_is_stopped_leaves_nothing(temporary: Path) -> None:
         assert len(family) >= 4
         chaos.send_signal(signal.SIGINT)
         await asyncio.to_thread(chaos.wait, 60)
-    printed = temporary.with_name("out").read_text()
+    printed = temporary.with_name("out").read_text(encoding="utf-8")
     await wait_until(lambda: not any(map(is_alive, family)), timeout_s=30, what="the end of all it started")
     assert chaos.returncode == 128 + signal.SIGINT, printed
     assert "Stopped; nothing is left running." in printed

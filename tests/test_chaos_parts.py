@@ -248,7 +248,7 @@ def test_a_network_that_is_over_takes_nothing(upstream: Path) -> None:
 @contextmanager
 def running(*words: str) -> Iterator["subprocess.Popen[str]"]:
     """A program for as long as the block; it is spoken to by lines."""
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             yield process
         finally:
@@ -297,7 +297,7 @@ async def test_only_the_supervisors_own_children_are_found(tmp_path: Path) -> No
     with running(sys.executable, "-c", f"{sleeper}; print(flush=True); time.sleep(60)") as child:
         assert child.stdout is not None
         child.stdout.readline()
-        (tmp_path / "persist.pid").write_text(f"{child.pid}\n")
+        (tmp_path / "persist.pid").write_text(f"{child.pid}\n", encoding="utf-8")
         found = Family(tmp_path, own).find("persist")
         assert found[0].pid == child.pid
         assert len(found) == 2

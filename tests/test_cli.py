@@ -225,7 +225,7 @@ def test_secrets_that_cannot_be_used_are_not_told(tmp_path: Path) -> None:
     words = ("token", "--user", "bob", "--data-dir", tmp_path)
     for variables in ({"HONGBAO_AUTH_SECRETS": "hush" * 10}, {"HONGBAO_AUTH_SECRET": "hush"}):
         assert "hush" not in sentence(hongbao(*words, **variables))
-    (tmp_path / "auth-secret").write_text("hush" * 10)
+    (tmp_path / "auth-secret").write_text("hush" * 10, encoding="utf-8")
     said = sentence(hongbao(*words))
     assert "chmod 600" in said
     assert "hush" not in said

@@ -68,7 +68,7 @@ def needs_uptime() -> None:
 
 def under(option: str, value: str, *argv: str) -> "subprocess.CompletedProcess[str]":
     words = [sys.executable, "-m", "tests.hostile.clock", option, value, "--", *argv]
-    return subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(words, capture_output=True, encoding="utf-8", timeout=100, check=False)
 
 
 @pytest.mark.usefixtures("needs_realtime")

@@ -54,7 +54,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 def test_tokens_of_an_installation_are_made_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HONGBAO_AUTH_SECRET", raising=False)
-    (tmp_path / "auth-secret").write_text(SECRET)
+    (tmp_path / "auth-secret").write_text(SECRET, encoding="utf-8")
     (tmp_path / "auth-secret").chmod(0o600)
     identities = Identities(Given(data_dir=tmp_path))
     user, admin = identities.of("alice"), identities.of_admin()

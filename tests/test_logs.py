@@ -23,7 +23,7 @@ except ValueError:
 
 
 def test_lines_are_json_and_hold_no_secret() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, encoding="utf-8")
     assert done.stdout == ""
     assert "hush" not in done.stderr
     started, sent, failed = (json.loads(line) for line in done.stderr.splitlines())

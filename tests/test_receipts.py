@@ -270,12 +270,12 @@ async def test_a_name_given_twice_is_refused(scene: Scene) -> None:
 
 async def test_the_command_compares_with_the_ledger(scene: Scene, tmp_path: Path) -> None:
     path, receipt = tmp_path / "receipt.json", await scene.get(scene.ended, "alice")
-    path.write_text(json.dumps(receipt))
+    path.write_text(json.dumps(receipt), encoding="utf-8")
     url = str(scene.settings.database_url)
     done = hongbao("verify", path, HONGBAO_DATABASE_URL=url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"receipt {scene.ended}: its hash is that of its facts, and each of them is the ledger's\n"
-    path.write_text(json.dumps(rehashed({"facts": {**receipt["facts"], "returned_fen": 4_000}})))
+    path.write_text(json.dumps(rehashed({"facts": {**receipt["facts"], "returned_fen": 4_000}})), encoding="utf-8")
     done = hongbao("verify", path, HONGBAO_DATABASE_URL=url)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == f"receipt {scene.ended}: returned_fen is 4000 in the receipt, 3000 in the ledger\n"
@@ -285,7 +285,7 @@ async def test_the_command_compares_with_the_ledger(scene: Scene, tmp_path: Path
 
 async def test_without_the_ledger_the_command_says_so(scene: Scene, tmp_path: Path) -> None:
     path = tmp_path / "receipt.json"
-    path.write_text(json.dumps(await scene.get(scene.ended, "alice")))
+    path.write_text(json.dumps(await scene.get(scene.ended, "alice")), encoding="utf-8")
     said = sentence(hongbao("verify", path, HONGBAO_DATABASE_URL="postgresql://127.0.0.1:1/none"))
     assert said.startswith("A receipt is compared with the ledger, and was not: Postgres does not answer")
     said = sentence(hongbao("verify", path, "--data-dir", tmp_path / "nothing"))

@@ -54,7 +54,7 @@ async def test_a_server_driven_into_errors_tells_none_of_its_secrets(data_dir: P
     with kept("up", "--port", "0", data_dir=data_dir, **VARIABLES) as running:
         assert running.process.stdout is not None
         line = running.process.stdout.readline()
-        assert line.startswith("ready"), running.log_path.read_text()
+        assert line.startswith("ready"), running.log_path.read_text(encoding="utf-8")
         genuine = [
             issue(SIGNS.encode(), "backend", ("act", "admin"), 3_600, key_id="new"),
             issue(VERIFIES.encode(), "backend", ("act", "send"), 3_600, key_id="old"),

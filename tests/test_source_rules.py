@@ -11,12 +11,14 @@ import engine
 
 ROOT = Path(engine.__file__).parents[1]
 SOURCES = sorted(path for package in ("engine", "api", "loadtest") for path in (ROOT / package).rglob("*.py"))
+PACKAGES = ("engine", "api", "lua", "loadtest", "benchmarks", "tests")
 SQL_FILES = sorted((ROOT / "engine" / "sql").rglob("*.sql"))
 _STATEMENT = re.compile(
     r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|TRUNCATE|LOCK TABLE|(CREATE|DROP|ALTER|COPY|SET) \w+)\b"
     r"|\b(WHERE|FROM|VALUES|ORDER BY|RETURNING|LIMIT)\b"
 )
 _ASKS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare"}
+_RUNS = {"run", "Popen", "check_output", "check_call", "call"}
 _SECRET = re.compile(r"secret|token|signature|password|\bkey_value\b|digest|mac\b", re.IGNORECASE)
 _WITHOUT_PARAMETERS = ("embedded_postgres.py: CREATE DATABASE ", "audit.py: SET TRANSACTION SNAPSHOT ")
 """Where Postgres takes no parameters: a constant name, and the name that Postgres itself gave a snapshot before."""
@@ -67,6 +69,29 @@ def compared_secrets(tree: ast.AST) -> list[int]:
     return found
 
 
+def read_by_locale(tree: ast.AST) -> list[int]:
+    """Lines on which text is read or written in whatever encoding the machine's locale names."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        match name_of(node.func), node.args:
+            case "read_text", []:
+                is_text = True
+            case "write_text", [_]:
+                is_text = True
+            case "open" | "fdopen" | "NamedTemporaryFile", args:
+                modes = [given["mode"]] if "mode" in given else [arg for arg in args if isinstance(arg, ast.Constant)]
+                values = [mode.value for mode in modes if isinstance(mode, ast.Constant)]
+                is_text = any(isinstance(mode, str) and re.fullmatch(r"[rwax]t?\+?", mode) for mode in values)
+            case name, _:
+                is_text = name in _RUNS and not given.keys().isdisjoint({"text", "universal_newlines"})
+        if is_text and "encoding" not in given:
+            found.append(node.lineno)
+    return found
+
+
 def name_of(node: ast.AST) -> str:
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name):
@@ -96,6 +121,25 @@ def test_built_sql_is_seen(code: str) -> None:
 def test_queries_and_comparisons_are_seen() -> None:
     assert unfixed_queries(ast.parse('c.fetch(f"{a}")\nc.execute(a + b)\nc.fetchval(SQL["a"], b)')) == [1, 2]
     assert compared_secrets(ast.parse("a.token == b\nx != secret\na == b\nlen(secret) < 3")) == [1, 2]
+
+
+def test_text_in_the_locales_encoding_is_seen() -> None:
+    code = 'p.read_text()\np.write_text(x)\np.open("w")\nopen(p, "r+")\nrun(a, text=True)\nopen(p, mode="a")\n'
+    assert read_by_locale(ast.parse(code)) == [1, 2, 3, 4, 5, 6]
+    right = 'p.read_text(encoding="utf-8")\np.open("rb")\nopen(p, "wb")\nrun(a, encoding="utf-8")\nlane.open([1])\n'
+    assert read_by_locale(ast.parse(right)) == []
+
+
+def test_text_is_read_and_written_alike_in_every_locale() -> None:
+    """A path or a user may have a Chinese name, and LC_ALL=C knows none."""
+    everything = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    assert len(everything) > 200
+    found = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in everything
+        for line in read_by_locale(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == set()
 
 
 def test_no_sql_is_put_together_from_values() -> None:

@@ -226,7 +226,7 @@ def test_a_worker_that_crashes_at_its_start_makes_up_fail(tmp_path: Path, server
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
-        "import sys\nif sys.orig_argv[3:4] == ['sweep']:\n    sys.exit('this sweeper is broken')\n"
+        "import sys\nif sys.orig_argv[3:4] == ['sweep']:\n    sys.exit('this sweeper is broken')\n", encoding="utf-8"
     )
     finished = hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", PYTHONPATH=str(broken), **servers)
     assert (finished.returncode, finished.stdout) == (1, "")

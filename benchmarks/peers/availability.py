@@ -122,7 +122,7 @@ def _run(*words: str, cwd: Path | None = None, variables: dict[str, str] | None 
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **(variables or {})}
     try:
         ended = subprocess.run(
-            words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_INSTALL_S_MAX, check=False
+            words, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=_INSTALL_S_MAX, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

@@ -27,7 +27,7 @@ def why_not() -> str | None:
     tried = subprocess.run(
         [_path("unshare"), "--mount", _path("mount"), "-t", "tmpfs", "-o", "size=1m", "hongbao-chaos", "/mnt"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=_S_MAX,
         check=False,
     )

@@ -19,7 +19,7 @@ class Family:
     def find(self, name: str) -> list[psutil.Process]:
         """A child and all below it, the child first; empty while it does not run."""
         with contextlib.suppress(OSError, ValueError, psutil.Error):
-            process = psutil.Process(int((self._run_dir / f"{name}.pid").read_text()))
+            process = psutil.Process(int((self._run_dir / f"{name}.pid").read_text(encoding="utf-8")))
             if process.ppid() == self._supervisor_pid and process.status() != psutil.STATUS_ZOMBIE:
                 return [process, *process.children(recursive=True)]
         return []

@@ -78,7 +78,7 @@ def _schedule(console: Console, plan: Plan) -> list[Fault]:
 
 
 def _play(console: Console, plan: Plan, faults: Sequence[Fault], kept: Path, meddle: Meddle | None) -> Ending:
-    (kept / "schedule.txt").write_text("".join(f"{fault.line()}\n" for fault in faults))
+    (kept / "schedule.txt").write_text("".join(f"{fault.line()}\n" for fault in faults), encoding="utf-8")
     is_small = any(fault.kind is schedule.Kind.FULL_DISK for fault in faults)
     with ExitStack() as stack:
         data_dir = stack.enter_context(fresh_data_dir())

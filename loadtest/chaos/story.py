@@ -186,7 +186,7 @@ class Stage:
         """What `hongbao audit` finds; that it cannot run is a problem."""
         words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(self.watch.data_dir)]
         audited = subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, timeout=_AUDIT_S_MAX, check=False
+            words, env=self.environment, capture_output=True, encoding="utf-8", timeout=_AUDIT_S_MAX, check=False
         )
         try:
             self.ending.audit = orjson.loads(audited.stdout)

@@ -17,7 +17,7 @@ def uptime_missing() -> str | None:
         return "unshare is missing: install util-linux 2.37 or newer (Linux)"
     if os.geteuid() != 0:
         return "a time namespace needs root"
-    tried = subprocess.run([*uptime_prefix(1), "true"], capture_output=True, text=True, check=False, timeout=10)
+    tried = subprocess.run([*uptime_prefix(1), "true"], capture_output=True, encoding="utf-8", check=False, timeout=10)
     return None if tried.returncode == 0 else f"no time namespace here: {tried.stderr.strip()}"
 
 

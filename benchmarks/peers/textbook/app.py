@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-SCRIPT = (Path(__file__).parent.parent / "grab.lua").read_text()
+SCRIPT = (Path(__file__).parent.parent / "grab.lua").read_text(encoding="utf-8")
 
 
 @asynccontextmanager
