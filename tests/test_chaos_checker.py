@@ -247,6 +247,16 @@ def test_what_the_ledger_had_before_redis_was_emptied_is_not_covered(open_to_all
     assert [problem for problem in findings.problems if "dan was told 55 fen" in problem]
 
 
+def test_what_the_ledger_and_an_emptied_redis_agree_on_during_the_fault_is_not_what_it_had_before(
+    open_to_all: Books,
+) -> None:
+    emptied = Fault(began_s=60.0, ended_s=63.0, kind="empty", target="redis", undoes=True)
+    history = (LATE, Carried(at_s=58.0), Carried(at_s=61.0), emptied)  # a fault is noted when it is over
+    findings = judged(*history, books=open_to_all, first=plain(BEFORE))
+    assert len(findings.lost) == 1
+    assert findings.problems == []
+
+
 def test_a_lost_share_that_is_told_again_after_the_fault_is_no_loss_but_a_lie(open_to_all: Books) -> None:
     again = claim(70.0, "dan", "already_claimed", 55, packet_id=Q)
     findings = judged(LATE, killed(60.0), again, books=open_to_all, first=plain(BEFORE))

@@ -1,5 +1,6 @@
 """What each ack mode promises: which answers a fault may take back, and how far back it reaches."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,12 +29,12 @@ class Promise:
     def __init__(self, ack: str, records: Iterable[Record]) -> None:
         self._windows: list[_Window] = []
         self._reopening: list[_Window] = []
-        carried_s = 0.0
+        carried_s = [0.0]
         for record in records:
             if isinstance(record, Carried):
-                carried_s = record.at_s
-            elif isinstance(record, Fault) and record.undoes:
-                self._add(ack, record, carried_s)
+                carried_s.append(record.at_s)
+            elif isinstance(record, Fault) and record.undoes:  # noted when it was over: not what was carried meanwhile
+                self._add(ack, record, carried_s[bisect_right(carried_s, record.began_s) - 1])
 
     def may_undo(self, asked_s: float, answered_s: float) -> bool:
         """Whether a share that was told in this time may be taken back."""
@@ -48,7 +49,7 @@ class Promise:
 
     def _add(self, ack: str, fault: Fault, carried_s: float) -> None:
         if fault.kind in LOSSES:  # all that the ledger had not yet
-            window = _Window(min(carried_s, fault.began_s), fault.ended_s + FORGOTTEN_S_MAX)
+            window = _Window(carried_s, fault.ended_s + FORGOTTEN_S_MAX)
             self._reopening.append(window)
             if ack != _DURABLE:
                 self._windows.append(window)
