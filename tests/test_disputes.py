@@ -28,6 +28,7 @@ from engine.lanes import new_packet_number
 from engine.queries import load
 from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
+from tests.days import whole_day
 from tests.dispute_scene import FAULT, FRAUD, MINOR, REJECTED, UPHELD, Scene, claimed_packet, with_small_disputes
 from tests.lost_lanes import mended
 from tests.scenes import assert_books_balance, caught_up, changed, pay_only, persisting, send, settled, sweeping
@@ -184,6 +185,7 @@ async def test_filing_takes_no_turn_of_those_who_send_to_a_label(scene: Scene) -
 
 
 async def test_two_a_year(scene: Scene, settings: Settings) -> None:
+    await whole_day()
     packets = [await claimed_packet(scene.engine, "bob") for _ in range(6)]
     await settled(scene.engine, *(number for number, _ in packets))
     results = await asyncio.gather(

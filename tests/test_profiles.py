@@ -14,10 +14,17 @@ from engine.records import AccountKind, SplitKind
 from engine.rules import day_ms, is_in, limits_of
 from engine.settings import Settings
 from engine.terms import terms_from
+from tests.days import whole_day
 from tests.front import Client, Json, new_key, open_front
 from tests.scenes import changed, fund
 
 DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+async def _day() -> None:
+    """What is sent is counted by the day: each test has one to itself."""
+    await whole_day()
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from engine import keys
-from engine.china_time import today
 from engine.clients import command
 from engine.engine import Engine
 from engine.payouts import PayoutOrder, SandboxPayouts, reference_of
@@ -20,6 +19,7 @@ from engine.records import SplitKind
 from engine.settings import Settings
 from engine.statement import SQL as STATEMENT_SQL
 from tests.commands import hongbao
+from tests.days import whole_day
 from tests.scenes import caught_up, fund, let_time_run_out, persisting, send, settled, sweeping
 
 BANK_ACCOUNT = "6222020000001234"
@@ -33,10 +33,11 @@ class Scene:
     settings: Settings
     provider: SandboxPayouts
     open: str
+    day: date
 
-    async def comparisons(self, day: Day | None = None) -> dict[str, Comparison]:
-        engine = self.engine
-        found = await reconcile(engine.pool, engine.store, engine.stream, self.provider, day or Day.of(today()))
+    async def comparisons(self, *, days_later: int = 0) -> dict[str, Comparison]:
+        engine, day = self.engine, Day.of(self.day + timedelta(days=days_later))
+        found = await reconcile(engine.pool, engine.store, engine.stream, self.provider, day)
         assert len({comparison.name for comparison in found}) == len(found)
         return {comparison.name: comparison for comparison in found}
 
@@ -71,6 +72,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(settings: Settings) -> AsyncIterator[Scene]:
+    day = await whole_day()
     async with Engine.open(settings) as engine, persisting(settings), sweeping(settings):
         exhausted = (await send(engine, total_fen=30, count=3, split=SplitKind.EQUAL)).packet_id
         expired = (await send(engine, total_fen=500, count=5, split=SplitKind.EQUAL)).packet_id
@@ -82,7 +84,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
         await settled(engine, exhausted, expired)
         await caught_up(engine)
     async with Engine.open(settings) as engine:
-        scene = Scene(engine, settings, SandboxPayouts(engine.pool, settings), still_open)
+        scene = Scene(engine, settings, SandboxPayouts(engine.pool, settings), still_open, day)
         await scene.withdraw("bob", 40)
         yield scene
 
@@ -107,7 +109,7 @@ async def test_a_clean_day_agrees(scene: Scene) -> None:
 
 async def test_another_day_has_nothing(scene: Scene) -> None:
     for days in (-40, 1):
-        found = await scene.comparisons(Day.of(today() + timedelta(days=days)))
+        found = await scene.comparisons(days_later=days)
         assert {(one.left.count, one.right.count, one.agrees) for one in found.values()} == {(0, 0, True)}
 
 
@@ -235,17 +237,17 @@ async def test_payouts_that_differ(scene: Scene) -> None:
 
 async def test_a_withdrawal_may_wait_for_its_payout_for_a_while(scene: Scene) -> None:
     await fund(scene.engine, "carol", 1_000)
-    day_before = Day.of(today() - timedelta(days=1))
     await scene.withdraw("carol", 100, ordered=False)
     assert (await scene.comparisons())["withdrawals: payouts"].agrees
     await scene.withdraw("carol", 100, ordered=False, asked_before_ms=86_400_000)
-    (told,) = (await scene.comparisons(day_before))["withdrawals: payouts"].differences
+    (told,) = (await scene.comparisons(days_later=-1))["withdrawals: payouts"].differences
     assert told.endswith("it is processing, and no payout was ordered")
 
 
 async def test_a_busy_engine_raises_no_alarm(settings: Settings) -> None:
+    day = await whole_day()
     async with Engine.open(settings) as engine, persisting(settings), sweeping(settings):
-        scene = Scene(engine, settings, SandboxPayouts(engine.pool, settings), "")
+        scene = Scene(engine, settings, SandboxPayouts(engine.pool, settings), "", day)
         stop = asyncio.Event()
 
         async def storm() -> int:
@@ -286,7 +288,7 @@ async def test_the_command_prints_a_table(scene: Scene, tmp_path: Path) -> None:
         "HONGBAO_DATABASE_URL": str(scene.settings.database_url),
         "HONGBAO_LANES": "2",
     }
-    day = today().isoformat()
+    day = scene.day.isoformat()
     done = hongbao("reconcile", "--day", day, **urls)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Nothing differs on {day}." in done.stdout
@@ -299,7 +301,7 @@ async def test_the_command_prints_a_table(scene: Scene, tmp_path: Path) -> None:
     assert "of dave holds 217 fen, its transfers sum to 210" in done.stdout
     done = hongbao("reconcile", "--day", day, "--json", "--textfile", left, **urls)
     assert done.returncode == 1
-    assert 'hongbao_reconciliation_differences{comparison="balances: ledger"} 1.0' in left.read_text()
+    assert 'hongbao_reconciliation_differences{comparison="balances: ledger"} 1.0' in left.read_text(encoding="utf-8")
     told = json.loads(done.stdout)
     assert told["day"] == day
     assert [one["name"] for one in told["comparisons"] if not one["agrees"]] == ["balances: ledger"]

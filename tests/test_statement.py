@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.china_time import CHINA
+from engine.china_time import CHINA, day_of
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError
 from engine.records import SplitKind
 from engine.settings import Settings
 from engine.statement import COLUMNS, DAYS_MAX, TOTALS, Movement, Statement, read, yuan
+from tests.days import whole_day
 from tests.front import Client, open_front
 from tests.scenes import caught_up, fund, let_time_run_out, persisting, send, settled, sweeping
 
@@ -32,6 +33,7 @@ def table(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[Client]:
     """Alice was given 100, sent 50 of which bob has 10 and the rest came back, and has 7 of carol's."""
+    await whole_day()  # the tests read this day's movements
     async with Engine.open(settings) as engine, persisting(settings), sweeping(settings):
         await fund(engine, "alice", 5_000)
         sent = await send(engine, "alice", total_fen=5_000, count=5, split=SplitKind.EQUAL)
@@ -43,6 +45,13 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
         await caught_up(engine)
     async with open_front(settings) as client:
         yield client
+
+
+async def day_of_movements(client: Client) -> date:
+    """That of all of alice's movements."""
+    answer = await client.http.get("/v1/wallets/alice/transfers", headers=client.as_user("alice"))
+    (day,) = {day_of(item["at_ms"]) for item in answer.json()["transfers"]}
+    return day
 
 
 async def test_every_movement_is_there_and_the_totals_close(client: Client) -> None:
@@ -62,9 +71,10 @@ async def test_every_movement_is_there_and_the_totals_close(client: Client) -> N
     wallet = await client.http.get("/v1/wallets/alice", headers=client.as_user("alice"))
     assert yuan(wallet.json()["balance_fen"]) == rows[-1]["账户结余(元)"]
     transfers = await client.http.get("/v1/wallets/alice/transfers", headers=client.as_user("alice"))
-    assert {row["资金流水单号"] for row in rows} == {item["transfer_id"] for item in transfers.json()["transfers"]}
-    today = f"{datetime.now(CHINA):%Y-%m-%d}"
-    assert all(row["记账时间"].startswith(today) for row in rows)
+    times = {item["transfer_id"]: item["at_ms"] // 1000 for item in transfers.json()["transfers"]}
+    assert {
+        row["资金流水单号"]: datetime.fromisoformat(row["记账时间"]).replace(tzinfo=CHINA).timestamp() for row in rows
+    } == times
 
 
 async def test_other_days_have_other_movements(client: Client) -> None:
@@ -74,7 +84,7 @@ async def test_other_days_have_other_movements(client: Client) -> None:
         assert answer.status_code == 200, answer.text
         return table(answer.text)
 
-    today = datetime.now(CHINA).date()
+    today = await day_of_movements(client)
     tomorrow, yesterday = f"{today + timedelta(days=1)}", f"{today - timedelta(days=1)}"
     for days in ({"from": tomorrow, "to": tomorrow}, {"from": yesterday, "to": yesterday}):
         rows, totals = await on(**days)
@@ -106,7 +116,7 @@ async def test_odd_days_are_named(client: Client, days: dict[str, str], field: s
 async def test_too_many_movements_are_refused_and_not_cut(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    today = datetime.now(CHINA).date()
+    today = await day_of_movements(client)
     async with Engine.open(settings) as engine:
         monkeypatch.setattr("engine.statement.ROWS_MAX", 5)
         assert len((await read(engine.pool, "alice", today, today)).movements) == 5

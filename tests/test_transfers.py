@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from engine import keys
-from engine.china_time import today
 from engine.clients import command
 from engine.engine import Engine
 from engine.errors import (
@@ -27,6 +26,7 @@ from engine.errors import (
 from engine.lanes import lane_of
 from engine.records import ClaimResult, Outcome, Transfer, TransferState
 from engine.settings import Settings
+from tests.days import whole_day
 from tests.front import Client, Json, new_key, open_front
 from tests.races import Race
 from tests.scenes import (
@@ -220,6 +220,7 @@ async def test_the_choice_of_when_it_arrives(front: Client, settings: Settings) 
 
 
 async def test_the_choice_is_changed_three_times_a_month(engine: Engine) -> None:
+    await whole_day()
     for arrives_after_s in (TWO_HOURS_S, TWO_HOURS_S, 0, TWO_HOURS_S):  # what holds already is no change
         await engine.delays.choose("alice", arrives_after_s, None)
     with pytest.raises(TooManyChangesError):
@@ -230,6 +231,7 @@ async def test_the_choice_is_changed_three_times_a_month(engine: Engine) -> None
 
 
 async def test_changes_at_the_same_time_are_counted_one_by_one(engine: Engine) -> None:
+    await whole_day()
     choices = [engine.delays.choose("alice", number % 2 * TWO_HOURS_S, None) for number in range(1, 11)]
     done = await asyncio.gather(*choices, return_exceptions=True)
     assert all(result is None or isinstance(result, TooManyChangesError) for result in done)
@@ -391,6 +393,7 @@ async def test_of_an_arrival_and_a_cancellation_one_wins(engine: Engine, setting
 
 
 async def test_a_statement_tells_transfers_from_packets(engine: Engine, settings: Settings) -> None:
+    day = await whole_day()
     await are_known(engine, settings, "alice", "bob")
     taken, returned = await transfer(engine, amount_fen=300), await transfer(engine, amount_fen=500)
     await engine.transfers.confirm(taken.transfer_id, "bob")
@@ -399,7 +402,7 @@ async def test_a_statement_tells_transfers_from_packets(engine: Engine, settings
         await settled(engine, taken.transfer_id, returned.transfer_id)
     told = {}
     for user in ("alice", "bob"):
-        text = (await engine.wallets.statement(user, today(), today())).as_csv().decode()
+        text = (await engine.wallets.statement(user, day, day)).as_csv().decode()
         told[user] = sorted(line.split(",")[4].strip("`") for line in text.splitlines()[1:-2])
     assert told == {
         "alice": sorted([*["充值"] * 3, "发出红包", "转出", "转出", "转账退回"]),
