@@ -242,6 +242,28 @@ def test_a_token_made_before_the_first_start_and_one_made_later_both_open(
             assert answer.json()["balance_fen"] == 0
 
 
+OTHER_SERVERS = {
+    **{f"{scheme}_proxy": "http://127.0.0.1:1" for scheme in ("http", "https", "all")},
+    **{"PGHOST": "other.invalid", "PGPORT": "1", "PGUSER": "other", "PGPASSWORD": "other", "PGDATABASE": "other"},
+    **{"PGSSLMODE": "verify-full", "PGTARGETSESSIONATTRS": "standby", "REDIS_URL": "redis://127.0.0.1:1"},
+}
+ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("shell", [OTHER_SERVERS, ASCII_ONLY], ids=["other servers", "ASCII"])
+async def test_whatever_the_shell_is_set_to_everything_comes_up(tmp_path: Path, shell: dict[str, str]) -> None:
+    data_dir = tmp_path / "红包 of the house"
+    with upped(data_dir, **shell) as up:
+        client = up.client()
+        async with client.http:
+            await client.deposit("bob", 500)
+        assert (await asyncio.to_thread(hongbao, "doctor", "--data-dir", data_dir, **shell)).stderr == ""
+        assert up.end() == (0, "")
+    audited = await asyncio.to_thread(hongbao, "audit", "--data-dir", data_dir, **shell)
+    assert (audited.returncode, audited.stderr) == (0, "")
+    embedded.remove(data_dir)
+
+
 def test_audit_makes_nothing_where_nothing_is(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         assert sentence(hongbao("audit", "--data-dir", path)).startswith(f"There are no books in {path}: ")
