@@ -8,6 +8,7 @@ import httpx
 import orjson
 import pytest
 
+from engine.china_time import day_of
 from engine.engine import Engine
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front
@@ -76,7 +77,8 @@ async def test_a_withdrawal_is_processed_and_then_settled_or_failed(
     kinds = [(one["kind"], one["amount_fen"]) for one in moved[:-1]]
     assert kinds == [*([("withdrawal_return", 150_050)] if state == "failed" else []), ("withdrawal", -150_050)]
     assert told["transfer_id"] == moved[-2]["transfer_id"]
-    statement = await get(client, "/v1/wallets/alice/statement.csv")
+    days = f"from={day_of(ended['asked_at_ms'])}&to={day_of(ended['ended_at_ms'])}"
+    statement = await get(client, f"/v1/wallets/alice/statement.csv?{days}")
     assert ("提现退回" in statement.text) == (state == "failed")
     assert "`提现,`提现,`支出,`1500.50" in statement.text
 
