@@ -20,7 +20,7 @@ from engine.tokens import issue, load_secret
 from tests.both_ways import Reply
 from tests.scenes import send
 from tests.waiting import wait_until
-from tests.wire import Wire, request, says_close
+from tests.wire import Wire, request, says_close, streams
 
 
 class Watched(Connection):
@@ -58,6 +58,8 @@ class Served:
     """A server in this process. ``task`` ends when it has stopped."""
 
     port: int
+    narrow_port: int
+    """Of its connections the system holds little."""
     front: Front
     server: _Server
     task: asyncio.Task[None]
@@ -74,10 +76,16 @@ class Served:
         return {connection for connection in self.server.server_state.connections if isinstance(connection, Watched)}
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Wire[Watched]]:
-        """A new connection."""
-        before = self.connections()
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def connected(self, *, is_narrow: bool = False) -> AsyncIterator[Wire[Watched]]:
+        """A new connection. ``is_narrow``: the system holds little between client and server."""
+        before, client = self.connections(), socket.socket()
+        client.setblocking(False)
+        if is_narrow:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW_BYTES)
+        await asyncio.get_running_loop().sock_connect(
+            client, ("127.0.0.1", self.narrow_port if is_narrow else self.port)
+        )
+        reader, writer = await streams(client)
         try:
             (there,) = await wait_until(lambda: self.connections() - before, what="the server taking a connection")
             yield Wire(reader, writer, there)
@@ -102,15 +110,24 @@ async def serving_here(settings: Settings) -> AsyncIterator[Served]:
     """The server in this process, on a free port; it is stopped in the end if it was not before."""
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        listener = socket.create_server(("127.0.0.1", 0))
+        # What a connection's buffers hold is settled when it is made; the server's end has the listener's.
+        listener, narrow = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW_BYTES)
         server = _Server(app)
         made: Any = server.config.http_protocol_class
         server.config.http_protocol_class = partial(Watched, *made.args)  # type: ignore[assignment]
-        port = listener.getsockname()[1]
-        task = asyncio.create_task(server.serve([listener]))
+        port, narrow_port = (each.getsockname()[1] for each in (listener, narrow))
+        task = asyncio.create_task(server.serve([listener, narrow]))
         await wait_until(lambda: server.started, what="the server listening")
         try:
-            yield Served(port=port, front=app.state.front, server=server, task=task, secret=load_secret(settings))
+            yield Served(
+                port=port,
+                narrow_port=narrow_port,
+                front=app.state.front,
+                server=server,
+                task=task,
+                secret=load_secret(settings),
+            )
         finally:
             server.should_exit = True
             await task
@@ -159,10 +176,11 @@ def _is_last(reply: Reply) -> bool:
     return says_close(reply) and reply.body.endswith(b'"code":"not_found"}')
 
 
-def with_small_buffers(wire: Wire[Watched]) -> None:
-    """Have the system hold little between client and server."""
-    for transport, option in ((wire.writer, socket.SO_RCVBUF), (wire.there.transport, socket.SO_SNDBUF)):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 4_096)
+def held_bytes_max(wire: Wire[Watched]) -> int:
+    """How much of what the server sends the system may hold, by its own account."""
+    ends = ((wire.writer, socket.SO_RCVBUF), (wire.there.transport, socket.SO_SNDBUF))
+    return sum(end.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option) for end, option in ends)
 
 
+_NARROW_BYTES = 4_096
 _LAST = request("/no/such/path", "connection: close")

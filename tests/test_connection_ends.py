@@ -18,10 +18,9 @@ from engine.engine import Engine
 from engine.settings import Settings
 from engine.tokens import issue, load_secret
 from tests.both_ways import Reply
-from tests.conftest import free_port
 from tests.front import errors_of, serving
 from tests.scenes import changed, send
-from tests.served import Watched, World, open_world, redis_held, with_small_buffers
+from tests.served import Watched, World, held_bytes_max, open_world, redis_held
 from tests.waiting import wait_until
 from tests.wire import Wire, claim, request, says_close
 
@@ -35,13 +34,13 @@ async def world(settings: Settings) -> AsyncIterator[World]:
         yield opened
 
 
-async def fill(wire: Wire[Watched]) -> None:
-    """Ask until an answer can be written only in part, and not yet so much that asking has to wait."""
-    there = wire.there
-    while there.transport.get_write_buffer_size() == 0:
-        await wire.send(request("/openapi.json", method="GET"))
+async def fill(wire: Wire[Watched], data: bytes) -> None:
+    """Ask until more waits to be written than the system could still take, and not yet so much that asking waits."""
+    there, unwritten_min = wire.there, held_bytes_max(wire)
+    while there.transport.get_write_buffer_size() < unwritten_min:
+        await wire.send(data)
         await wait_until(lambda: there.cycle.response_complete, what="the answer being written")
-    assert not there.flow.write_paused
+        assert not there.flow.write_paused
 
 
 def reset(wire: Wire[Watched]) -> None:
@@ -89,9 +88,9 @@ async def test_a_claim_stands_whose_client_is_gone_with_an_answer_it_has_not_tak
     requests = [claim(world.open, served.authorized("ada"), query=query) for query in QUEUES[name]]
     with capture_logs() as logs, caplog.at_level(logging.WARNING):
         async with redis_held(settings):
-            async with served.connected() as wire:
-                with_small_buffers(wire)
-                await fill(wire)
+            async with served.connected(is_narrow=True) as wire:
+                wire.stop_reading()
+                await fill(wire, claim(world.sold_out, world.bob))
                 await wire.send(*requests)
                 await wait_until(lambda: served.front.in_flight == 1, what="the claim being under way")
                 reset(wire)
@@ -131,7 +130,7 @@ async def test_a_stop_answers_what_has_been_read_and_says_that_it_is_the_last(
             (200, True),
         ]
         assert len({without_connection(reply) for reply in replies}) == 1
-    await asyncio.wait_for(served.task, timeout=5)
+    await asyncio.wait_for(served.task, timeout=20)
 
 
 def without_connection(reply: Reply) -> Reply:
@@ -139,12 +138,14 @@ def without_connection(reply: Reply) -> Reply:
 
 
 @pytest.mark.parametrize("query", ["", "?x=1"], ids=["short", "long"])
-async def test_a_stop_does_not_wait_for_ever(settings: Settings, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+async def test_a_stop_does_not_wait_for_ever(
+    settings: Settings, port: int, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
     """And says so. The process itself, stopped by a signal."""
     monkeypatch.setattr("api.server.STOP_S_MAX", 0.3)
     monkeypatch.setattr("api.app.DRAIN_S", 0.1)
     monkeypatch.setattr("api.server._spare_the_collector", lambda: None)  # this process has other tests to run
-    settings, ready = changed(settings, port=free_port(), redis_timeout_s=1.0), asyncio.Event()
+    settings, ready = changed(settings, port=port, redis_timeout_s=1.0), asyncio.Event()
     line = f"authorization: Bearer {issue(load_secret(settings), 'bob', ('claim',), 3_600)}"
     async with Engine.open(settings) as engine:
         packet_id = (await send(engine)).packet_id
@@ -158,7 +159,7 @@ async def test_a_stop_does_not_wait_for_ever(settings: Settings, monkeypatch: py
             writer.write(claim(packet_id, line, query=query) + request("/livez", method="GET"))
             await asyncio.sleep(0)
             signal.raise_signal(signal.SIGTERM)
-            await asyncio.wait_for(task, timeout=5)
+            await asyncio.wait_for(task, timeout=20)
         # A task is cancelled, a claim on its short way is answered when Redis has not.
         assert (await reader.read()).startswith(b"HTTP/1.1 500" if query else b"HTTP/1.1 503")
         writer.close()
@@ -168,14 +169,14 @@ async def test_a_stop_does_not_wait_for_ever(settings: Settings, monkeypatch: py
 
 
 async def test_who_is_told_to_stop_as_soon_as_it_serves_stops(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.server._spare_the_collector", lambda: None)
     told = []
     before = signal.signal(signal.SIGTERM, lambda *_: told.append("nobody was there to be told"))
     try:
         ready = partial(signal.raise_signal, signal.SIGTERM)
-        await asyncio.wait_for(serve(changed(settings, port=free_port()), ready), timeout=10)
+        await asyncio.wait_for(serve(changed(settings, port=port), ready), timeout=10)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == []
@@ -192,7 +193,7 @@ async def test_impatience_takes_no_answer_away(world: World, settings: Settings)
             assert not ended
         (reply,) = await wire.rest()
         assert (reply.status, says_close(reply)) == (200, True)
-    await asyncio.wait_for(served.task, timeout=5)
+    await asyncio.wait_for(served.task, timeout=20)
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT,) * 2, (signal.SIGTERM,) * 2, (signal.SIGTERM, signal.SIGINT)])

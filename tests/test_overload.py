@@ -223,7 +223,7 @@ async def test_a_connection_too_many_is_told_so(settings: Settings) -> None:
             for _ in range(3):
                 reader, writer = await asyncio.open_connection("127.0.0.1", world.served.port)
                 writer.write(data)
-                answer = await asyncio.wait_for(reader.read(), timeout=5)
+                answer = await asyncio.wait_for(reader.read(), timeout=20)
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert b"\r\nconnection: close\r\n" in answer
                 assert b'"code":"overloaded"' in answer
@@ -243,7 +243,7 @@ async def test_those_turned_away_are_bounded_too(settings: Settings, monkeypatch
             lengths = []
             for reader, _writer in opened:
                 try:
-                    lengths.append(len(await asyncio.wait_for(reader.read(), timeout=5)))
+                    lengths.append(len(await asyncio.wait_for(reader.read(), timeout=20)))
                 except ConnectionResetError:
                     lengths.append(0)
             assert sum(length > 0 for length in lengths) == 2

@@ -1,12 +1,19 @@
 """A client's end of a connection that chooses every byte and every packet, and the bytes it may send."""
 
 import asyncio
-from typing import Generic, Protocol, TypeVar
+import socket
+from time import monotonic
+from typing import Generic, Protocol, TypeVar, cast
+
+import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from tests.both_ways import Reply
 
-_ANSWER_S_MAX = 20.0
+_ANSWER_S_MAX, _ARRIVAL_S_MAX = 20.0, 20.0
+_POLL_S = 0.001
 _TURNS_MAX = 50
+"""A piece arrives within a few turns of the loop, most often; nobody waits longer for a server that does not read."""
 
 
 class Counted(Protocol):
@@ -15,8 +22,32 @@ class Counted(Protocol):
     transport: asyncio.Transport
     arrived: int
 
+    @property
+    def flow(self) -> FlowControl:
+        """Whether it reads."""
+        ...
+
 
 End = TypeVar("End", bound=Counted)
+
+
+class _Reader(asyncio.StreamReader):
+    """Has what came before a reset read after it, as the system does; asyncio's own forgets it."""
+
+    def set_exception(self, exc: Exception) -> None:  # type: ignore[override]
+        if isinstance(exc, ConnectionResetError):
+            self.feed_eof()
+        else:
+            super().set_exception(exc)
+
+
+async def streams(client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client's end of a connection that stands."""
+    loop = asyncio.get_running_loop()
+    reader = _Reader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, sock=client)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 class Wire(Generic[End]):
@@ -31,12 +62,30 @@ class Wire(Generic[End]):
         for piece in pieces:
             self.writer.write(piece)
             goal += len(piece)
-            for _ in range(_TURNS_MAX):
-                if self.there.transport.is_closing():
-                    return
-                if self.there.arrived >= goal:
-                    break
-                await asyncio.sleep(0)
+            await self._arrival(goal)
+            if self.there.transport.is_closing():
+                return
+
+    async def _arrival(self, goal: int) -> None:
+        """Return when the server has read so much, or ends, or has not read for some turns because it has paused."""
+        there, turns, turns_paused, deadline_s = self.there, 0, 0, monotonic() + _ARRIVAL_S_MAX
+        while there.arrived < goal and turns_paused < _TURNS_MAX and not there.transport.is_closing():
+            if monotonic() > deadline_s:
+                pytest.fail(f"the server reads, and {goal - there.arrived} bytes did not arrive")
+            turns, turns_paused = turns + 1, turns_paused + 1 if there.flow.read_paused else 0
+            await asyncio.sleep(0 if turns < _TURNS_MAX else _POLL_S)
+
+    def stop_reading(self) -> None:
+        """Leave what the server sends with the system, which holds little of it on a narrow connection."""
+        self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        return cast(asyncio.Transport, self.writer.transport)
 
     async def answer(self) -> Reply:
         """The next answer, an interim one included."""
