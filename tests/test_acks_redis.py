@@ -50,7 +50,7 @@ async def replica(server: OwnRedis, tmp_path: Path) -> AsyncIterator[OwnRedis]:
         yield started
 
 
-def on(settings: Settings, server: OwnRedis, ack: Ack, timeout_s: float = 2.0) -> Settings:
+def on(settings: Settings, server: OwnRedis, ack: Ack, timeout_s: float = 20.0) -> Settings:
     return changed(settings, redis_url=server.url, lanes=1, ack=ack, ack_timeout_s=timeout_s)
 
 
@@ -65,7 +65,7 @@ async def claimed_when_it_serves_again(settings: Settings, packet_id: str, users
         async def serves() -> bool:
             return not await engine.ready()
 
-        await wait_until(serves, timeout_s=10, what="the lane being verified")
+        await wait_until(serves, what="the lane being verified")
         return await claims(engine, packet_id, users)
 
 
@@ -85,7 +85,7 @@ class TestFsync:
     async def test_what_is_not_on_the_disk_is_not_acknowledged(self, settings: Settings, server: OwnRedis) -> None:
         async with Engine.open(on(settings, server, Ack.FSYNC, SOON_S)) as engine:
             packet_id = (await send(engine)).packet_id
-            assert (await engine.claims.claim(packet_id, "ada")).outcome is Outcome.CLAIMED
+            await confirmed(engine, packet_id, "ada")
             await server.ask("CONFIG", "SET", "appendfsync", "no")  # from now on the kernel decides
             for user in ("bob", "bob", "eve"):  # a repeat, which writes nothing itself, is told no sooner
                 with pytest.raises(UnconfirmedError):
@@ -93,7 +93,7 @@ class TestFsync:
             held = {row.user_id: row.amount_fen for row in await engine.store.claims(packet_id)}
             await server.ask("CONFIG", "SET", "appendfsync", "always")
             for user in ("bob", "eve"):
-                assert await engine.claims.claim(packet_id, user) == ClaimResult(Outcome.ALREADY, held[user])
+                assert await confirmed(engine, packet_id, user) == ClaimResult(Outcome.ALREADY, held[user])
 
     async def test_a_packet_may_ask_for_it(self, settings: Settings, server: OwnRedis) -> None:
         async with Engine.open(on(settings, server, Ack.MEMORY, SOON_S)) as engine:
@@ -103,7 +103,7 @@ class TestFsync:
             with pytest.raises(UnconfirmedError):
                 await engine.claims.claim(strong, "ada")
             await server.ask("CONFIG", "SET", "appendfsync", "always")
-            assert (await engine.claims.claim(strong, "ada")).outcome is Outcome.ALREADY
+            assert (await confirmed(engine, strong, "ada")).outcome is Outcome.ALREADY
 
     async def test_a_claim_whose_server_went_away_is_not_acknowledged_by_another(
         self, settings: Settings, server: OwnRedis
@@ -227,7 +227,7 @@ class TestReplica:
             replica.signal(signal.SIGSTOP)
             waiting = [await in_a_call_of_its_own(engine, strong, number) for number in range(WAITS_MAX + 5)]
             for number in range(10):
-                result = await asyncio.wait_for(engine.claims.claim(plain, f"user{number}"), 1)
+                result = await asyncio.wait_for(engine.claims.claim(plain, f"user{number}"), 15)
                 assert result.outcome is Outcome.CLAIMED
             refused = [task for task in waiting if task.done()]
             assert [type(task.exception()) for task in refused] == [UnconfirmedError] * 5
@@ -272,6 +272,6 @@ async def confirmed(engine: Engine, packet_id: str, user_id: str) -> ClaimResult
         except UnconfirmedError:
             return None
 
-    result = await wait_until(told, timeout_s=10, what="the claim being confirmed")
+    result = await wait_until(told, what="the claim being confirmed")
     assert result is not None
     return result

@@ -193,7 +193,7 @@ async def test_money_moves_and_records_show_it(client: Client, persisting: None)
     async def is_credited() -> bool:
         return await balance_fen("bob") == 100
 
-    await wait_until(is_credited, timeout_s=2, what="the claim being credited")
+    await wait_until(is_credited, what="the claim being credited")
     assert await balance_fen("alice") == 0
     answer = await client.http.get("/v1/wallets/alice/transfers?limit=1", headers=client.as_backend("alice"))
     (newest,) = answer.json()["transfers"]

@@ -61,7 +61,7 @@ async def test_five_hundred_users_on_ten_shares_are_ten_winners(server: Server, 
     async def all_credited() -> bool:
         return all([await _balance_fen(client, user) == amount_fen for user, amount_fen in won.items()])
 
-    await wait_until(all_credited, timeout_s=2, what="every winner's wallet being credited")
+    await wait_until(all_credited, what="every winner's wallet being credited")
     (loser,) = [result["user_id"] for result in results if result["outcome"] != "claimed"][:1]
     assert await _balance_fen(client, loser) == 0
 

@@ -68,7 +68,7 @@ async def receiving(*answers: int | str) -> AsyncIterator[Receiver]:
 
 
 def told(settings: Settings, receiver: Receiver, **more: object) -> Settings:
-    values: dict[str, object] = {"webhook_retry_s": 0.01, "webhook_timeout_s": 0.5, "alert_large_fen": 1_000}
+    values: dict[str, object] = {"webhook_retry_s": 0.01, "alert_large_fen": 1_000}
     return changed(settings, webhook_url=receiver.url, webhook_secret=SECRET, **(values | more))
 
 
@@ -85,10 +85,10 @@ async def row_of(engine: Engine, alert_id: int) -> dict[str, Any]:
 
 async def test_an_alert_is_delivered_though_its_receiver_fails_first(settings: Settings) -> None:
     async with receiving(500, "redirect", "silence", 429) as receiver:
-        settings = told(settings, receiver)
+        settings = told(settings, receiver, webhook_timeout_s=2)
         async with Engine.open(settings) as engine, sweeping(settings):
             await send(engine, "alice", total_fen=1_000, count=1)
-            await wait_until(lambda: len(receiver.got) == 5, timeout_s=15, what="five tries")
+            await wait_until(lambda: len(receiver.got) == 5, what="five tries")
 
             async def is_delivered() -> bool:
                 (alert,) = (await engine.alerts.page(after=None, limit=10)).alerts

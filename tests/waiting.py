@@ -10,6 +10,8 @@ import pytest
 
 T = TypeVar("T")
 _POLL_S = 0.01
+_S_MAX = 30.0
+"""A wait that succeeds costs nothing: a busy machine has time for what takes an idle one a moment."""
 
 
 @overload
@@ -18,7 +20,7 @@ async def wait_until(
 ) -> T: ...
 @overload
 async def wait_until(predicate: Callable[[], T], timeout_s: float = ..., what: str = ...) -> T: ...
-async def wait_until(predicate: Callable[[], object], timeout_s: float = 5.0, what: str = "the condition") -> object:
+async def wait_until(predicate: Callable[[], object], timeout_s: float = _S_MAX, what: str = "the condition") -> object:
     """Ask ``predicate`` (plain or async) again and again until its answer is true, and return that answer.
 
     Fails the test, naming ``what``, when ``timeout_s`` have passed. What the predicate raises is not caught.
