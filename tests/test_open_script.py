@@ -1,7 +1,6 @@
 """open.lua on a standalone and on a cluster-enabled server."""
 
 import asyncio
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,6 +23,9 @@ from tests.slowlog import script_calls_ms
 
 AMOUNTS = [5, 9, 7, 9, 1, 2, 3]
 SHARES_PER_CALL_LARGEST = 7_000
+PUSH = "return redis.call('RPUSH', KEYS[1], unpack(ARGV))"
+SLOWER_MAX = 5
+"""How many times as long as a plain push of its shares a call may take; it takes about as long."""
 
 
 async def load(lane: Lane, packet_id: str, first: int, size: int, amounts: Sequence[int] = AMOUNTS) -> tuple[str, int]:
@@ -312,24 +314,46 @@ async def test_only_the_cluster_refuses_keys_of_two_lanes(lane: Lane, request: p
 
 
 async def test_a_million_shares_do_not_hold_the_server(lane: Lane) -> None:
-    """The server's own time of each call; the bound is 20 ms, which a busy machine may break now and then."""
+    """The server's own time of each call, beside that of plain pushes of as many shares at about the same moment."""
     count = 1_000_000
     size = Settings.model_fields["shares_per_open_call_max"].default
-    packet = new_packet_number(LANE)
+    packet, *twins = (new_packet_number(LANE) for _ in range(4))
     usual = chunk_of([100], packet_id=packet)
-    async with script_calls_ms(lane.client) as calls_ms:
-        for first in range(0, count, size):
-            shares = [f"{slot}:100" for slot in range(first, first + size)]
-            chunk = replace(usual, offset=first, count=count, total_fen=100 * count, shares=shares)
-            reply, _ = await lane.store.open(chunk, not_after_ms=FAR_FUTURE_MS)
-            assert reply is (Opened.LOADED if first + size < count else Opened.OPENED)
-    assert len(calls_ms) >= count // size
-    assert statistics.median(calls_ms) < 20
-    assert sum(call_ms > 20 for call_ms in calls_ms) <= len(calls_ms) // 20
+    calls_ms: list[float] = []
+    pushes_ms: list[float] = []
+    for begin in range(0, count, 20 * size):
+        firsts = range(begin, begin + 20 * size, size)
+        chunks = [(first, [f"{slot}:100" for slot in range(first, first + size)]) for first in firsts]
+        async with script_calls_ms(lane.client) as block_ms:
+            for first, shares in chunks:
+                chunk = replace(usual, offset=first, count=count, total_fen=100 * count, shares=shares)
+                reply, _ = await lane.store.open(chunk, not_after_ms=FAR_FUTURE_MS)
+                assert reply is (Opened.LOADED if first + size < count else Opened.OPENED)
+        calls_ms += block_ms
+        async with script_calls_ms(lane.client) as block_ms:
+            for _, shares in chunks:
+                await command(lane.client, "EVAL", PUSH, 1, keys.shares(twins[0]), *shares)
+        pushes_ms += block_ms
+    assert len(calls_ms) >= len(pushes_ms) == count // size
+    for share_of_calls in (0.5, 0.95):
+        assert at(calls_ms, share_of_calls) < SLOWER_MAX * at(pushes_ms, share_of_calls)
     assert await command(lane.client, "LLEN", keys.shares(packet)) == count
+
+    # One closing may be held up by whatever else the machine does: the quickest of four says what it takes.
+    await command(lane.client, "DEL", keys.shares(twins[0]))
+    for twin in twins:
+        for key in (keys.packet, keys.shares):
+            assert await command(lane.client, "COPY", key(packet), key(twin)) == 1
     async with script_calls_ms(lane.client) as closing_ms:
-        assert (await lane.close(packet, CloseReason.RETRACTED))[1:] == (count, count * 100)
-    assert min(closing_ms) < 20
+        for each in (packet, *twins):
+            assert (await lane.close(each, CloseReason.RETRACTED))[1:] == (count, count * 100)
+    assert len(closing_ms) >= 4
+    assert sorted(closing_ms)[-4] < SLOWER_MAX * at(pushes_ms, 0.5)
+
+
+def at(calls_ms: list[float], share_of_calls: float) -> float:
+    """How long the slowest of this share of the calls took."""
+    return sorted(calls_ms)[int(len(calls_ms) * share_of_calls)]
 
 
 @pytest.mark.parametrize("ack", [None, *Ack])
