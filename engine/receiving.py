@@ -99,7 +99,8 @@ class Receiving:
 
     async def _limit(self, wallets: list[int]) -> None:
         default_fen = self._settings.person_day_received_fen_max
-        values = (wallets, default_fen, self._first, *self._day_ms, FROZEN_BY)
+        day = self._day_ms  # another call may begin the next day while this one waits
+        values = (wallets, default_fen, self._first, *day, FROZEN_BY)
         for row in await self._pool.fetch(SQL["reached"], *values) if wallets else []:
             reason = f"the limit of {row['limit_fen']} fen a day is reached"
             await self._freezes.freeze(
@@ -107,7 +108,7 @@ class Receiving:
                 reason=reason,
                 frozen_by=FROZEN_BY,
                 scope=FreezeScope.RECEIVING,
-                until_ms=self._day_ms[1],
+                until_ms=day[1],
             )
             LOG.info("day_received", user_id=row["user_id"], received_fen=row["received_fen"])
 
