@@ -1,6 +1,7 @@
 """What a person may receive in a day: the ledger is followed, and whoever has as much is frozen until the day ends."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from engine import receiving
 from engine.engine import Engine
 from engine.errors import FrozenError
-from engine.freezes import lift_run_out
+from engine.freezes import Freezes, lift_run_out
 from engine.receiving import FROZEN_BY, Receiving
 from engine.records import AccountKind, FreezeScope, Outcome, SplitKind
 from engine.rules import day_ms
@@ -115,6 +116,42 @@ async def test_yesterdays_claims_do_not_count_and_the_freeze_ends_with_the_day(
     await engine.pool.execute("UPDATE transfers SET at_ms = at_ms - $1", DAY_MS)
     await follower(engine).look()
     assert await engine.freezes.in_force("bob") == []
+
+
+class FreezesAtMidnight(Freezes):
+    """Before the first freeze the next day begins, and somebody else's limit is looked at."""
+
+    watching: Receiving
+
+    async def freeze(self, user_id: str, **how: Any) -> bool:  # noqa: ANN401  # those of ``Freezes.freeze``
+        if await self._pool.fetchval("UPDATE clock.ahead SET days = 1 WHERE days = 0 RETURNING days"):
+            await self.watching.look_at("carol")
+        return await super().freeze(user_id, **how)
+
+
+async def test_who_is_frozen_as_the_day_ends_is_not_frozen_for_the_next(settings: Settings) -> None:
+    connection = await asyncpg.connect(settings.database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"""
+        CREATE SCHEMA clock;
+        CREATE TABLE clock.ahead AS SELECT 0 AS days;
+        CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+            'SELECT pg_catalog.clock_timestamp() + interval ''1 day'' * (SELECT days FROM clock.ahead)';
+        ALTER DATABASE {name} SET search_path = clock, pg_catalog, public;
+    """)
+    await connection.close()
+    async with Engine.open(settings) as engine, persisting(settings):
+        for user in ("alice", "bob"):
+            await limit(engine, user, 100)
+            assert await receive(engine, user, 100) is Outcome.CLAIMED
+        await caught_up(engine)
+        freezes = FreezesAtMidnight(engine.pool, engine.store)
+        freezes.watching = Receiving(engine.pool, freezes, settings)
+        await freezes.watching.look()
+        found = [freeze for user in ("alice", "bob") for freeze in await engine.freezes.of(user)]
+        assert len(found) == 2
+        # Both were made after the day that they are for.
+        assert {freeze.until_ms for freeze in found} == {day_ms(found[0].frozen_at_ms)[0]}
 
 
 @pytest.mark.parametrize("held", [0, 1])
