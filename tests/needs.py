@@ -16,7 +16,13 @@ MARKS = (
     "programs(*names): needs programs of the machine on PATH",
 )
 AS_ROOT = "sudo .venv/bin/python -m pytest -m root"
-_PACKAGES = {"redis-server": "redis-server", "unshare": "util-linux", "wrk": "wrk"}
+_PACKAGES = {
+    "curl": "curl",
+    "redis-server": "redis-server",
+    "sha256sum": "coreutils",
+    "unshare": "util-linux",
+    "wrk": "wrk",
+}
 """Which package of Debian and its kin has a program."""
 
 
