@@ -367,12 +367,15 @@ def test_a_claim_asked_after_a_freeze_was_answered_never_wins(settings: Settings
             assert len(await amounts_in_ledger(engines[0])) == totals["CLAIMED"]
 
         try:
-            check()
+            for _ in range(5):
+                check()
+                if totals["FROZEN"] > 50 and totals["CLAIMED"] > 100:  # else too little was raced
+                    break
+            else:
+                pytest.fail(f"too little was raced: {totals}")
             runner.run(settle())
         finally:
             runner.run(stack.aclose())
-    assert totals["FROZEN"] > 50  # else nothing was raced
-    assert totals["CLAIMED"] > 100
 
 
 async def test_a_freeze_in_the_same_instant_as_sendings_lets_money_through_or_not_at_all(engine: Engine) -> None:

@@ -241,10 +241,9 @@ async def test_an_hour_later_takings_back_are_forgotten(engine: Engine) -> None:
 
 async def test_of_a_claim_and_a_taking_back_one_wins(engine: Engine, settings: Settings) -> None:
     """Hundreds of pairs at once, now the one first and now the other: never both, never neither."""
-    race, won, lost = Race(5), 0, 0
+    race, packets = Race(5, rounds_min=150, wins_min=21), list[str]()
     frequent = changed(settings, retractions_an_hour_max=10_000)
     async with Engine.open(frequent) as other, persisting(settings):
-        packets = [(await send(engine, total_fen=100, count=1)).packet_id for _ in range(150)]
 
         async def take_back(packet_id: str) -> bool:
             await race.wait_first()
@@ -257,13 +256,13 @@ async def test_of_a_claim_and_a_taking_back_one_wins(engine: Engine, settings: S
             await race.wait_second()
             return await engine.claims.claim(packet_id, "bob")
 
-        for packet_id in packets:
+        for _ in race.rounds():
+            packet_id = (await send(engine, total_fen=100, count=1)).packet_id
+            packets.append(packet_id)
             is_back, claimed_now = await asyncio.gather(take_back(packet_id), claim(packet_id))
             assert claimed_now == (ClaimResult(Outcome.RETRACTED, 0) if is_back else ClaimResult(Outcome.CLAIMED, 100))
             race.won(by_first=is_back)
-            won, lost = won + is_back, lost + (not is_back)
-        assert won > 20
-        assert lost > 20
+        won, lost = race.first_won, race.second_won
         await settled(engine, *packets)
         assert (await engine.wallets.get("alice")).balance_fen == won * 100
         assert (await engine.wallets.get("bob")).balance_fen == lost * 100
