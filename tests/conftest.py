@@ -93,6 +93,7 @@ def pytest_sessionstart() -> None:
 
     What is tested with such a variable sets it.
     """
+    os.environ["TERM"] = "xterm"  # in a dumb one every table is 80 columns wide
     for name in list(os.environ):
         if _OF_THE_SHELL.fullmatch(name):
             del os.environ[name]
@@ -283,6 +284,7 @@ def _settings(redis_url: str, database_url: str, data_dir: Path) -> Settings:
             "port": 0,
             "lanes": 2,
             "claim_queue_max": 1_000,
+            "claim_wait_ms_max": 60_000,  # what a claim takes, and so how many may wait, is the machine's
             "backlog_max": 10_000,
             "sweep_interval_s": 0.05,
             "publish_interval_s": 0.05,
