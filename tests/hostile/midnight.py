@@ -32,14 +32,24 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Iterator[object | None]:
+    result = yield
+    if fixturedef.scope == "session":  # the servers are started by the first test that needs them, which takes longer
+        _clock().set(_begin(request.node) - timedelta(seconds=_FIXTURES_S))
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     if today() < _begin(item).date():
         _clock().set(_begin(item) - timedelta(milliseconds=item.config.getoption("--midnight-after-ms")))
     return (yield)
 
 
-def _begin(item: pytest.Item) -> datetime:
-    day: date = item.config.getoption("--midnight")
+def _begin(node: pytest.Item | pytest.Session) -> datetime:
+    day: date = node.config.getoption("--midnight")
     return datetime(day.year, day.month, day.day, tzinfo=CHINA)
 
 
