@@ -95,6 +95,16 @@ def test_a_clock_is_set_while_the_command_runs() -> None:
     assert timedelta() <= at - (MOMENT - timedelta(days=400)) <= SEEN_LATER_MAX
 
 
+@pytest.mark.usefixtures("needs_realtime")
+def test_a_test_has_a_day_to_itself_however_late_it_begins() -> None:
+    code = "import asyncio; from tests.days import whole_day; print(asyncio.run(whole_day()))"
+    begin = MOMENT.replace(hour=23, minute=59, second=57)
+    done = under("--realtime", begin.isoformat(), sys.executable, "-c", code)
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "2032-01-01")
+    done = under("--realtime", (begin - timedelta(minutes=5)).isoformat(), sys.executable, "-c", code)
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "2031-12-31")
+
+
 @pytest.mark.usefixtures("needs_uptime")
 def test_a_machine_has_just_been_started() -> None:
     code = "import time, psutil; print(time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time())"

@@ -20,8 +20,9 @@ from engine.working_days import is_working_day, working_day
         (date(2026, 2, 20), False),
         (date(2026, 10, 7), False),
         (date(2026, 10, 8), True),
+        # Of a year without a plan nothing but what the law names is known, which no plan takes away.
         (date(2027, 1, 1), False),
-        (date(2035, 10, 1), False),  # of a year that nobody has planned
+        (date(2035, 10, 1), False),
     ],
 )
 def test_which_days_are(day: date, is_one: bool) -> None:
@@ -36,6 +37,7 @@ def test_they_are_counted_over_weekends_and_holidays() -> None:
         working_day(date(2026, 11, 20), 0)
 
 
+# Also of years without a plan: whatever is guessed of their days, they are counted alike.
 @given(st.dates(date(2020, 1, 1), date(2030, 12, 1)), st.integers(1, 20))
 def test_the_last_is_one_and_so_many_are_up_to_it(after: date, number: int) -> None:
     last = working_day(after, number)

@@ -9,7 +9,7 @@ left alone. Every test is given the same midnight, so the clock goes back betwee
 share no engine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import date, datetime, timedelta
 
 import pytest
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     _clock().set(_begin(item) - timedelta(seconds=_FIXTURES_S))
     return (yield)
 
@@ -34,7 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
-) -> Iterator[object | None]:
+) -> Generator[None, object, object]:
     result = yield
     if fixturedef.scope == "session":  # the servers are started by the first test that needs them, which takes longer
         _clock().set(_begin(request.node) - timedelta(seconds=_FIXTURES_S))
@@ -42,7 +42,7 @@ def pytest_fixture_setup(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if today() < _begin(item).date():
         _clock().set(_begin(item) - timedelta(milliseconds=item.config.getoption("--midnight-after-ms")))
     return (yield)
