@@ -80,8 +80,12 @@ async def test_claims_end_as_claimed_already_claimed_or_sold_out(client: Client)
 
 
 async def test_a_claim_after_the_packets_time_is_told_so(client: Client) -> None:
-    packet_id = await client.send("alice", total_fen=100_000, count=1_000, ttl_s=1)
-    early = await client.claim(packet_id, "bob")
+    for ttl_s in (1, 4, 16):  # the longer ones for a machine on which the first claim came too late
+        packet_id = await client.send("alice", total_fen=100_000, count=1_000, ttl_s=ttl_s)
+        early = await client.claim(packet_id, "bob")
+        if early["outcome"] == "claimed":
+            break
+    assert early["outcome"] == "claimed"
     users = (f"user{number}" for number in itertools.count())
 
     async def next_is_late() -> bool:

@@ -28,6 +28,7 @@ from tests.scenes import (
     caught_up,
     changed,
     fund,
+    let_time_run_out,
     packet_keys,
     pay_only,
     persisting,
@@ -228,8 +229,9 @@ async def test_many_claims_are_answered_in_their_order_each_for_itself(engine: E
 async def test_a_claim_is_remembered_when_redis_has_dropped_the_packet(engine: Engine, settings: Settings) -> None:
     async with persisting(settings), sweeping(settings):
         gone = await send(engine, count=1)
-        ran_out = await send(engine, count=2, ttl_s=1)
+        ran_out = await send(engine, count=2)
         first = [await engine.claims.claim(packet.packet_id, "bob") for packet in (gone, ran_out)]
+        await let_time_run_out(engine, ran_out.packet_id)
         await settled(engine, gone.packet_id, ran_out.packet_id)
         await caught_up(engine)
     for packet in (gone, ran_out):

@@ -310,10 +310,11 @@ async def test_it_is_told_when_it_is_as_safe_as_claims_are(settings: Settings) -
             with pytest.raises(UnconfirmedError, match="stands"):
                 await engine.retractions.retract(sent.packet_id, "alice", confirmed=False)
         assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.RETRACTED
-        async with persisting(settings):
+        patient = changed(settings, ack_timeout_s=30)
+        async with persisting(settings), Engine.open(patient) as another:
             await settled(engine, sent.packet_id)
-            assert await engine.retractions.retract(sent.packet_id, "alice", confirmed=False) == 1_000
+            assert await another.retractions.retract(sent.packet_id, "alice", confirmed=False) == 1_000
             other = await send(engine, ack=Ack.LEDGER)
-            assert await engine.retractions.retract(other.packet_id, "alice", confirmed=False) == 1_000
+            assert await another.retractions.retract(other.packet_id, "alice", confirmed=False) == 1_000
             state = await engine.pool.fetchval("SELECT state FROM packets WHERE packet_id = $1", int(other.packet_id))
             assert state == PacketState.RETRACTED

@@ -41,8 +41,9 @@ async def refunds(engine: Engine) -> dict[str, list[int]]:
 
 async def test_the_rest_goes_back_to_the_sender(engine: Engine, settings: Settings) -> None:
     async with persisting(settings), sweeping(settings):
-        sent = await send(engine, "alice", total_fen=1_000, count=10, ttl_s=1)
+        sent = await send(engine, "alice", total_fen=1_000, count=10)
         won = [(await engine.claims.claim(sent.packet_id, user)).amount_fen for user in ("bob", "carol")]
+        await let_time_run_out(engine, sent.packet_id)
         await settled(engine, sent.packet_id)
         await caught_up(engine)
     assert await refunds(engine) == {sent.packet_id: [1_000 - sum(won)]}

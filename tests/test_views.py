@@ -16,6 +16,7 @@ from engine.store import LiveCounts, Store
 from tests.scenes import (
     caught_up,
     claimed,
+    let_time_run_out,
     packet_keys,
     pay_only,
     persisting,
@@ -63,10 +64,10 @@ async def test_live_and_afterwards_the_answer_is_the_same(settings: Settings, sp
         terms: dict[str, Any] = {
             "recipients": [f"user{number}" for number in range(12)],
             "greeting": "红包",
-            "ttl_s": 1,
         }
         sent = await send(engine, total_fen=1_000, count=10, split=split, **terms)
         await claim(engine, sent.packet_id, *(f"user{number}" for number in range(claimers)))
+        await let_time_run_out(engine, sent.packet_id)
 
         async def is_over() -> bool:
             return (await engine.views.packet(sent.packet_id)).state not in (PacketState.FUNDED, PacketState.OPEN)

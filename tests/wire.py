@@ -34,7 +34,7 @@ End = TypeVar("End", bound=Counted)
 class _Reader(asyncio.StreamReader):
     """Has what came before a reset read after it, as the system does; asyncio's own forgets it."""
 
-    def set_exception(self, exc: Exception) -> None:  # type: ignore[override]
+    def set_exception(self, exc: Exception) -> None:
         if isinstance(exc, ConnectionResetError):
             self.feed_eof()
         else:
