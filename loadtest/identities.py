@@ -66,6 +66,7 @@ def _secret(data_dir: Path | None) -> bytes:
     if not keyring.is_given(settings):
         raise OperatorError(
             f"No tokens can be made: {settings.data_dir} holds no installation and HONGBAO_AUTH_SECRET is not set. "
-            "Name the folder of one with --data-dir, or give a backend's token with --act-token."
+            "Name the folder of one with --data-dir (`make load DATA_DIR=...`), "
+            "or give a backend's token with --act-token."
         )
     return tokens.load_secret(settings)

@@ -29,6 +29,9 @@ from loadtest.shapes import Eve
 from loadtest.simple_client import SimpleClient
 from loadtest.targets import checked_url, is_this_machine
 
+_TABLE_WIDTH = 80
+"""In a narrower terminal a table's lines are broken: one that fits it would lose what it says."""
+
 
 def main(  # noqa: PLR0917  # typer gives them by name
     url: Annotated[str, typer.Option(help="The server, which must be running.")] = "http://127.0.0.1:8080",
@@ -46,6 +49,7 @@ def main(  # noqa: PLR0917  # typer gives them by name
 ) -> None:
     """Run the festival's eve on a running server, write the report, audit the books."""
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, _TABLE_WIDTH)
     funded = tuple(sender for sender in funded_senders.split(",") if sender)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -68,8 +72,9 @@ def main(  # noqa: PLR0917  # typer gives them by name
 
 
 def _run(plan: Plan, console: Console) -> int:
-    client, identities = SimpleClient(plan.url), Identities(plan.given)
-    client.check_ready()
+    client = SimpleClient(plan.url)
+    client.check_ready()  # before tokens: where no server has ever run, there is no secret to make them with
+    identities = Identities(plan.given)
     client.check_identities(identities, "load-probe")
     _make(plan.report_dir)
     run_dir = Settings.load(data_dir=plan.given.data_dir).data_dir / "run"

@@ -44,7 +44,8 @@ class SimpleClient:
             of = "made with this installation's secret" if identities.made_here else "given with --act-token"
             raise OperatorError(
                 f"{self._base_url} does not accept the tokens {of} ({_word(body, 'detail')}) "
-                "Name the folder of the installation that runs there with --data-dir, or give --act-token."
+                "Name the folder of the installation that runs there with --data-dir (`make load DATA_DIR=...`), "
+                "or give --act-token."
             )
         if status != 200:
             raise OperatorError(f"Asking {self._base_url} for a wallet was answered {status}: {_word(body, 'detail')}")
@@ -87,7 +88,7 @@ class SimpleClient:
             reason = getattr(error, "reason", error)
             raise OperatorError(
                 f"No server answers at {self._base_url} ({getattr(reason, 'strerror', None) or reason}); "
-                "start one with `make serve`, or name another with --url."
+                "start one with `make serve`, or name another with --url (`make load URL=...`)."
             ) from None
 
 

@@ -74,11 +74,13 @@ def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_pat
         timeout=120,
         check=False,
         cwd=ROOT,
+        env={**os.environ, "COLUMNS": "40"},
     )
     assert made.returncode == 0, made.stdout + made.stderr
     assert "FAILED" not in made.stdout
     assert "ok     all balances sum to zero" in made.stdout
     assert "│ claimed" in made.stdout
+    assert "│ look at the claims " in made.stdout, "a narrow terminal makes a table say less"
     (folder,) = report.iterdir()
     assert f"The report: {folder}/report.html" in made.stdout
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
@@ -140,9 +142,10 @@ def test_being_busy_is_counted_apart_and_asked_again(tmp_path: Path) -> None:
     )
 
 
-def test_no_server_is_said_in_a_sentence(tmp_path: Path, port: int) -> None:
+@pytest.mark.parametrize("more", [BACKEND, ("--data-dir", "nothing-was-ever-here")])
+def test_no_server_is_said_in_a_sentence(tmp_path: Path, port: int, more: tuple[str, ...]) -> None:
     url = f"http://127.0.0.1:{port}"
-    ended = load(url, tmp_path / "r", *BACKEND)
+    ended = load(url, tmp_path / "r", *more)
     assert ended.returncode == 1
     assert ended.stdout.startswith(f"load: No server answers at {url} ({os.strerror(errno.ECONNREFUSED)})")
     assert ended.stdout.count("\n") == 1
@@ -158,7 +161,8 @@ def test_no_server_is_said_in_a_sentence(tmp_path: Path, port: int) -> None:
     ],
 )
 def test_mistakes_are_said_in_a_sentence(tmp_path: Path, more: tuple[str, ...], sentence: str) -> None:
-    ended = load("http://127.0.0.1:1", tmp_path / "r", *more)
+    with front("honest") as url:
+        ended = load(url, tmp_path / "r", *more)
     assert ended.returncode == 1
     assert ended.stdout.startswith("load: ")
     assert sentence in ended.stdout
