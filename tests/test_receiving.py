@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine import receiving
+from engine import keys, receiving
 from engine.engine import Engine
 from engine.errors import FrozenError
 from engine.freezes import Freezes, lift_run_out
@@ -55,7 +55,9 @@ async def test_who_has_received_as_much_as_they_may_claims_nothing_more_today(se
         await caught_up(engine)
 
         async def is_frozen() -> bool:
-            return await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
+            """The ledger has it first, then one lane after the other."""
+            lanes = [await engine.redis.sismember(keys.frozen(lane), "bob") for lane in engine.lanes]
+            return all(lanes) and await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
 
         assert receiving._LOOK_S <= 0.25  # so often it looks; how long a look takes is the machine's
         await wait_until(is_frozen, timeout_s=10, what="the freeze, soon after the ledger")
