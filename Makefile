@@ -48,7 +48,7 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff check --fix .
 
 test: $(READY) ## everything CI runs but `make check`
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
 	@$(BIN)/python -m pytest -s tests/test_api_fuzz.py tests/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200

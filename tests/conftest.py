@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import re
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests import database_folder, needs
 from tests.books import Books
 from tests.lane import Lane, lane_on
 from tests.ports import held_port
+from tests.progress import Progress
 from tests.waiting import wait_until
 
 # The same examples in every run, so that a red run is a change's fault; `--hypothesis-profile=explore` tries new ones.
@@ -70,10 +72,17 @@ def pytest_configure(config: pytest.Config) -> None:
         memory = config.workerinput["memory"]
         config.stash[_MEMORY] = None if memory is None else Path(memory)
         return
+    config.pluginmanager.register(Progress(config))
     left = database_folder.remove_leftovers()
     workers = config.getoption("numprocesses", None) or 1
     config.stash[_MEMORY], line = database_folder.choose(workers)
     config.stash[_HEADER] = f"{line} (removed {len(left)} folders of runs that were killed)" if left else line
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, for some tests only wait; at most eight, for each has servers of its own."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 7) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -83,9 +92,9 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401  # xdist has no ty
     node.workerinput["memory"] = None if memory is None else str(memory)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> str | None:
     """Say which was chosen: it decides how long a run takes."""
-    return config.stash[_HEADER]
+    return config.stash.get(_HEADER, None)
 
 
 def pytest_sessionstart() -> None:
@@ -93,6 +102,9 @@ def pytest_sessionstart() -> None:
 
     What is tested with such a variable sets it.
     """
+    for number in (signal.SIGINT, signal.SIGHUP):  # under nohup or in a script's background they are ignored, and
+        if signal.getsignal(number) is signal.SIG_IGN:  # what is started would inherit that
+            signal.signal(number, signal.SIG_DFL)
     os.environ["TERM"] = "xterm"  # in a dumb one every table is 80 columns wide
     for name in list(os.environ):
         if _OF_THE_SHELL.fullmatch(name):

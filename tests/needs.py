@@ -1,11 +1,16 @@
 """What a machine may lack for a test, and the one form in which a skipped test says so: ``needs wrk (command)``.
 
 A test says what it needs with a mark: ``@pytest.mark.root``, ``@pytest.mark.programs("wrk")``. What shows only while
-it runs is said with ``skip_for_want_of``.
+it runs is said with ``skip_for_want_of``. In continuous integration nothing may be missing: there the test fails.
+
+``python -m tests.needs`` prints the packages that are missing, for ``apt-get install``.
 """
 
 import os
+import re
 import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,9 +31,34 @@ _PACKAGES = {
 """Which package of Debian and its kin has a program."""
 
 
+_REASON = re.compile(r"needs (?P<what>.+?) \((?P<command>.+)\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What is missing, and the command that gets it."""
+
+    what: str
+    command: str
+
+
+def need_in(reason: str) -> Need | None:
+    """The need that a skipped test's reason names; None if it was skipped for something else."""
+    found = _REASON.fullmatch(reason)
+    return None if found is None else Need(found["what"], found["command"])
+
+
+def is_ci() -> bool:
+    """Whether this is continuous integration, which installs what the tests need (``.ci/run``)."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
 def skip_for_want_of(what: str, command: str) -> NoReturn:
     """Skip the running test for want of ``what``; ``command`` is what gets it. The run's last lines list both."""
-    pytest.skip(f"needs {what} ({command})")
+    reason = f"needs {what} ({command})"
+    if is_ci():
+        pytest.fail(f"{reason}; continuous integration must have it", pytrace=False)
+    pytest.skip(reason)
 
 
 def needs_program(name: str) -> Path:
@@ -52,3 +82,12 @@ def check_marks(item: pytest.Item) -> None:
     for mark in item.iter_markers("programs"):
         for name in mark.args:
             needs_program(name)
+
+
+def missing_packages() -> list[str]:
+    """The packages of all programs that are not on PATH, each once."""
+    return sorted({package for program, package in _PACKAGES.items() if shutil.which(program) is None})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(" ".join(missing_packages()) + "\n")
