@@ -6,7 +6,7 @@
 ``--midnight``: the day that begins meanwhile. Fixtures are made two seconds before it. The test itself begins
 ``--midnight-after-ms`` before it, or just after it with 0; where a fixture has waited until the day began, the clock is
 left alone. Every test is given the same midnight, so the clock goes back between tests: use it for modules whose tests
-share no engine.
+share no engine. Begin ten minutes before it (``--realtime``): tokens that are made as modules are imported then last.
 """
 
 from collections.abc import Generator
