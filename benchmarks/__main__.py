@@ -42,6 +42,7 @@ from benchmarks.peers import availability
 from benchmarks.plan import QUICK, WHOLE, Plan
 from benchmarks.servers import OURS, SERVERS, Server
 from engine.errors import HongbaoError
+from engine.terminal import print_anything
 
 PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "A": ("all winners", storms.all_winners),
@@ -69,6 +70,7 @@ def main(arguments: list[str]) -> int:
     """Measure; 0 if the report is written, whatever it says, 1 if nothing could be measured, 130 if stopped."""
     options = _options(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    print_anything()
     console = Console(highlight=False)
     plan = QUICK if options.quick else WHOLE
     if options.rounds:

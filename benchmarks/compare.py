@@ -22,6 +22,7 @@ from rich.console import Console
 
 from benchmarks import wrk
 from benchmarks.storms import CONNECTIONS
+from engine.terminal import print_anything
 
 HERE = Path(__file__).parent
 ROUNDS, PACKETS = 5, 6_000
@@ -149,6 +150,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="each on fresh servers (default: 5)")
     parser.add_argument("--packets", type=int, default=PACKETS, help="that a side has in a round")
     options = parser.parse_args(arguments)
+    print_anything()
     console = Console(highlight=False, soft_wrap=True)
     old, new = options.old.resolve(), options.new.resolve()
     for checkout in (old, new):

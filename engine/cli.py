@@ -19,6 +19,7 @@ from engine.cli_common import show as _print
 from engine.errors import HongbaoError
 from engine.report import Report
 from engine.settings import Settings
+from engine.terminal import print_anything
 
 app = typer.Typer(
     help="Hongbao, the red packet claim engine.",
@@ -139,6 +140,7 @@ app.add_typer(cli_quarantine.app, name="quarantine")
 
 def main() -> None:
     """Run the command; an error made on purpose is one sentence on stderr and exit code 1."""
+    print_anything()
     signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # what a command started is stopped first
     try:
         app(prog_name="hongbao")

@@ -14,6 +14,7 @@ from types import FrameType
 import orjson
 from rich.console import Console
 
+from engine.terminal import print_anything
 from loadtest import demo_report
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
@@ -26,6 +27,7 @@ _LOG_LINES_TOLD = 5
 
 def main(sizes: Sizes = FULL, before_audit: Callable[[Running], None] | None = None) -> int:
     """Play it; gives the exit code. ``before_audit`` may meddle with the books, to see that it is noticed."""
+    print_anything()
     console = Console()
     try:
         return _played(console, sizes, before_audit)

@@ -22,6 +22,7 @@ from rich.console import Console
 from engine import embedded
 from engine.errors import HongbaoError, OperatorError
 from engine.settings import Settings
+from engine.terminal import print_anything
 from loadtest import cpu, load_report, locust_process
 from loadtest.identities import Given, Identities
 from loadtest.locust_process import Plan
@@ -48,6 +49,7 @@ def main(  # noqa: PLR0917  # typer gives them by name
     allow_remote: Annotated[str | None, typer.Option(help="The one other host that load may go to.")] = None,
 ) -> None:
     """Run the festival's eve on a running server, write the report, audit the books."""
+    print_anything()
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, _TABLE_WIDTH)
     funded = tuple(sender for sender in funded_senders.split(",") if sender)

@@ -1,6 +1,7 @@
 """Logs: JSON lines on stderr, with nothing secret in them."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ logging.getLogger("library").warning("sent %s", "Bearer hush.hush")
 try:
     raise ValueError("postgresql://u:hush@h/d")
 except ValueError:
-    log.exception("failed", greeting="恭喜\\n发财")
+    log.exception("failed", greeting="\\u606d\\u559c\\n\\u53d1\\u8d22")
 """
 
 
@@ -43,3 +44,17 @@ def test_lines_are_json_and_hold_no_secret() -> None:
 def test_what_is_not_secret_stays() -> None:
     event = {"event": "GET http://host/path?a=b@c", "user": "alice", "amounts": (1, 2), "port": None}
     assert redact(None, "info", dict(event)) == event | {"amounts": [1, 2]}
+
+
+def test_what_an_encoding_lacks_is_printed_as_an_escape() -> None:
+    code = (
+        "import sys\n"
+        "from engine.terminal import print_anything\n"
+        "print_anything()\n"
+        "for stream in (sys.stdout, sys.stderr): print('\\u7ea2\\u5305 \\u2026', file=stream)\n"
+    )
+    ascii_only = {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, encoding="ascii", env=os.environ | ascii_only
+    )
+    assert done.stdout == done.stderr == "\\u7ea2\\u5305 \\u2026\n"

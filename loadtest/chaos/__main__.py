@@ -7,6 +7,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from engine.terminal import print_anything
 from loadtest.chaos.plan import KILLS, KILLS_MAX, MODES, Plan
 from loadtest.chaos.run import run
 from loadtest.running import NotStartedError
@@ -15,6 +16,7 @@ from loadtest.running import NotStartedError
 def main(words: list[str]) -> int:
     """Play what the words say; gives the exit code."""
     plan = _plan(words)
+    print_anything()
     console = Console()
     try:
         return run(console, plan)
