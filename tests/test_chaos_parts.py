@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -63,9 +64,10 @@ def test_a_fault_is_told_in_a_line() -> None:
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Path:
-    """The unix socket of the server behind a link."""
-    return tmp_path / "echo"
+def upstream() -> Iterator[Path]:
+    """The unix socket of the server behind a link, in a folder whose name is short whatever TMPDIR is."""
+    with tempfile.TemporaryDirectory(prefix="hongbao-test-", dir="/tmp") as folder:
+        yield Path(folder) / "echo"
 
 
 @asynccontextmanager

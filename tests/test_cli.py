@@ -226,6 +226,7 @@ def test_secrets_that_cannot_be_used_are_not_told(tmp_path: Path) -> None:
     for variables in ({"HONGBAO_AUTH_SECRETS": "hush" * 10}, {"HONGBAO_AUTH_SECRET": "hush"}):
         assert "hush" not in sentence(hongbao(*words, **variables))
     (tmp_path / "auth-secret").write_text("hush" * 10, encoding="utf-8")
+    (tmp_path / "auth-secret").chmod(0o644)  # whatever the umask is
     said = sentence(hongbao(*words))
     assert "chmod 600" in said
     assert "hush" not in said
@@ -244,15 +245,21 @@ def test_a_token_made_before_the_first_start_and_one_made_later_both_open(
 
 OTHER_SERVERS = {
     **{f"{scheme}_proxy": "http://127.0.0.1:1" for scheme in ("http", "https", "all")},
-    **{"PGHOST": "other.invalid", "PGPORT": "1", "PGUSER": "other", "PGPASSWORD": "other", "PGDATABASE": "other"},
-    **{"PGSSLMODE": "verify-full", "PGTARGETSESSIONATTRS": "standby", "REDIS_URL": "redis://127.0.0.1:1"},
+    "PGHOST": "other.invalid",
+    "PGPORT": "1",
+    "PGUSER": "other",
+    "PGPASSWORD": "other",
+    "PGDATABASE": "other",
+    "PGSSLMODE": "verify-full",
+    "PGTARGETSESSIONATTRS": "standby",
+    "REDIS_URL": "redis://127.0.0.1:1",
 }
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.parametrize("shell", [OTHER_SERVERS, ASCII_ONLY], ids=["other servers", "ASCII"])
 async def test_whatever_the_shell_is_set_to_everything_comes_up(tmp_path: Path, shell: dict[str, str]) -> None:
-    data_dir = tmp_path / "红包 of the house"
+    data_dir = tmp_path / os.fsdecode("红包 of the house".encode())  # also if these tests run in ASCII
     with upped(data_dir, **shell) as up:
         client = up.client()
         async with client.http:

@@ -1,6 +1,7 @@
 """The demo, small: what it prints, that it notices what is wrong, and that it leaves nothing behind."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def left_in(temporary: Path) -> list[Path]:
 
 def lines_of(text: str) -> list[str]:
     """The lines without their frames and runs of spaces."""
-    return [" ".join(line.strip("│┃ ").replace("│", " ").split()) for line in text.splitlines()]
+    return [" ".join(re.sub(r"[│┃|]", " ", line).split()) for line in text.splitlines()]
 
 
 def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:

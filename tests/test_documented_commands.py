@@ -131,7 +131,7 @@ class Desk:
             script = script.replace(theirs, ours)
         words = ["bash", "-e", "-u", "-o", "pipefail", "-c", script]
         return subprocess.run(
-            words, cwd=self.folder, env=self.variables, capture_output=True, text=True, timeout=60, check=False
+            words, cwd=self.folder, env=self.variables, capture_output=True, encoding="utf-8", timeout=60, check=False
         )
 
     def _replaced(self) -> dict[str, str]:
@@ -243,7 +243,9 @@ def test_what_is_shown_to_be_printed_is() -> None:
     needs_program("sha256sum")
     (script,) = [script for script in SCRIPTS if "sha256sum" in script]
     (shown,) = [block.text.strip() for block in BLOCKS if re.fullmatch(r"[0-9a-f]{64}\s*", block.text)]
-    printed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True).stdout
+    printed = subprocess.run(
+        ["bash", "-c", script], capture_output=True, encoding="utf-8", timeout=60, check=True
+    ).stdout
     assert printed.split()[0] == shown
 
 
@@ -270,5 +272,5 @@ def test_make_knows_the_target_and_its_variables(line: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert [name for name in variables if f"$({name}" not in makefile and f"$(if $({name}" not in makefile] == []
     words = ["make", "--dry-run", "--no-print-directory", *line.split()[1:]]
-    planned = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    planned = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert planned.returncode == 0, planned.stderr
