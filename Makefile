@@ -16,7 +16,7 @@ ACK ?= memory
 CHAOS_OPTIONS ?=
 SEED ?= 1
 
-.PHONY: help setup demo serve check format test fuzz model bench bench-quick load chaos lock clean
+.PHONY: help setup demo serve check format test test-hostile fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -49,6 +49,9 @@ format: $(READY) ## write the code as `make check` wants it
 
 test: $(READY) ## everything CI runs but `make check`
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-hostile: $(READY) ## the tests that can tell, on hard machines: just booted, midnight in China, another shell, no root, busy, one core
+	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
 	@$(BIN)/python -m pytest -s tests/test_api_fuzz.py tests/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
