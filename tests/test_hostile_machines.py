@@ -38,7 +38,7 @@ def test_what_a_run_found_is_told(tmp_path: Path) -> None:
     console = Console(quiet=True)
     result = run(machine, ["-n", "0", f"--rootdir={tmp_path}", str(tmp_path)], tmp_path / "log", console)
     assert not result.is_green
-    assert list(result.lines())[0].startswith("  RED: 1 failed, 1 passed, ")
+    assert next(result.lines()).startswith("  RED: 1 failed, 1 passed, ")
     assert any("test_some.py::test_it_does_not" in line for line in result.lines())
     chosen = ["-n", "0", f"--rootdir={tmp_path}", str(tmp_path), "-k", "holds"]
     assert run(machine, chosen, tmp_path / "log", console).is_green
