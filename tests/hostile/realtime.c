@@ -71,9 +71,9 @@ int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *unti
 }
 
 int execve(const char *path, char *const argv[], char *const variables[]) {
-    size_t count = 0;
-    while (variables && variables[count]) count++;
-    char *all[count + 3]; /* where a name is there twice, the first holds */
+    size_t count = 0, has_clock = 0; /* one of another clock, with its library, is left as it is */
+    for (; variables && variables[count]; count++) has_clock |= !strncmp(variables[count], "HOSTILE_REALTIME=", 17);
+    char *all[count + 3];
     memcpy(all, kept, sizeof kept), memcpy(all + 2, variables, count * sizeof *all), all[count + 2] = NULL;
-    return real_execve(path, argv, all);
+    return real_execve(path, argv, has_clock ? all + 2 : all);
 }

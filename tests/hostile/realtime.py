@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("realtime.c")
-_NAME = "HOSTILE_REALTIME"
+_NAME, _LIBRARY = "HOSTILE_REALTIME", "realtime.so"
 _OFFSET = struct.Struct("=q")
 
 
@@ -38,14 +38,8 @@ class Realtime:
 
     def set(self, moment: datetime) -> None:
         """Let it be ``moment`` (with a time zone) now, for what runs already as well."""
-        now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - offset_ns(self.offset_path)
+        now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - _own_offset_ns()  # the machine's
         _write(self.offset_path, int(moment.timestamp() * 1_000) * 1_000_000 - now_ns)
-
-
-def offset_ns(path: Path) -> int:
-    """How far the clock of this process is from the machine's; 0 unless it runs under the one of ``path``."""
-    is_ours = os.environ.get(_NAME) == str(path)
-    return int(_OFFSET.unpack(path.read_bytes())[0]) if is_ours else 0
 
 
 def own_realtime() -> Realtime | None:
@@ -63,15 +57,20 @@ def realtime() -> Iterator[Realtime]:
     with tempfile.TemporaryDirectory(prefix="hostile-clock-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # as root, Postgres runs under another account
-        library, offset_path = folder / "realtime.so", folder / "offset"
+        library, offset_path = folder / _LIBRARY, folder / "offset"
         flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
         subprocess.run(["gcc", *flags, "-o", library, _SOURCE, "-ldl"], check=True, timeout=60)
         _write(offset_path, 0)
         for path in (library, offset_path):
             path.chmod(0o644 if path is offset_path else 0o755)
-        before = os.environ.get("LD_PRELOAD")
-        preload = str(library) if before is None else f"{library}:{before}"
-        yield Realtime(offset_path, {"LD_PRELOAD": preload, _NAME: str(offset_path)})
+        others = [name for name in os.environ.get("LD_PRELOAD", "").split(":") if name and Path(name).name != _LIBRARY]
+        yield Realtime(offset_path, {"LD_PRELOAD": ":".join([str(library), *others]), _NAME: str(offset_path)})
+
+
+def _own_offset_ns() -> int:
+    """How far the clock of this process is from the machine's."""
+    own = own_realtime()
+    return 0 if own is None else int(_OFFSET.unpack(own.offset_path.read_bytes())[0])
 
 
 def _write(path: Path, ns: int) -> None:
