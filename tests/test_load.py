@@ -214,7 +214,7 @@ def started(argv: list[str]) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _counted(output: str) -> dict[str, int]:
-    """The table of claims by outcome, which follows its title."""
-    table = output[output.index("Claims by outcome") :].split("└", maxsplit=1)[0]
-    cells = [line.strip("│").split("│") for line in table.splitlines() if line.startswith("│")]
-    return {outcome.strip(): int(count.replace(",", "")) for outcome, count in cells}
+    """The table of claims by outcome, which follows its title: the one with two columns. ASCII has other edges."""
+    table = output[output.index("Claims by outcome") :]
+    cells = re.findall(r"^[│|] (\w+) +[│|] +([\d,]+) [│|]$", table, re.MULTILINE)
+    return {outcome: int(count.replace(",", "")) for outcome, count in cells}
