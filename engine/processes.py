@@ -13,7 +13,6 @@ from engine.publisher import publish
 from engine.receiving import follow_received
 from engine.settings import Settings
 from engine.sweeper import sweep
-from engine.webhooks import deliver_alerts
 
 
 async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
@@ -31,7 +30,10 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
         group.create_task(publish(engine.pool, engine.store, settings, stop))
         group.create_task(follow_freezes(engine.pool, engine.store, stop))
         group.create_task(follow_received(engine.pool, engine.freezes, settings, stop))
-        group.create_task(deliver_alerts(engine.pool, settings, stop))
+        if settings.webhook_url is not None:
+            from engine.webhooks import deliver_alerts  # noqa: PLC0415  # its HTTP client is a twentieth of a start
+
+            group.create_task(deliver_alerts(engine.pool, settings, stop))
         group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
         group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
         if ready is not None:

@@ -2,8 +2,10 @@
 
 from datetime import date, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import holidays
+if TYPE_CHECKING:
+    import holidays
 
 
 def working_day(after: date, number: int) -> date:
@@ -23,5 +25,7 @@ def is_working_day(day: date) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _of_year(year: int) -> holidays.HolidayBase:
+def _of_year(year: int) -> "holidays.HolidayBase":
+    import holidays  # noqa: PLC0415  # only disputes need it: a thirtieth of every process's start
+
     return holidays.country_holidays("CN", years=year)
