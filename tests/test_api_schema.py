@@ -5,9 +5,11 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from engine.settings import Settings
 from tests.front import Client, serving
@@ -62,21 +64,28 @@ async def run(client: Client, folder: Path, config: str, examples: str) -> tuple
     return process.returncode, output.decode()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shared_settings: Settings) -> AsyncIterator[Client]:
+    """Of one server for all scopes: what one run has left is no news to the next."""
+    async with serving(shared_settings) as (serving_client, _):
+        yield serving_client
+
+
 @pytest.mark.timeout(RUN_S_MAX + 60)
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", SCOPES)
 async def test_every_answer_is_as_documented(
-    settings: Settings, tmp_path: Path, pytestconfig: pytest.Config, name: str
+    client: Client, tmp_path: Path, pytestconfig: pytest.Config, name: str
 ) -> None:
-    scopes = SCOPES[name]
-    async with serving(settings) as (client, _):
-        await client.deposit("alice", 1_000_000)
-        packet_id = await client.send("alice", count=100)
-        parameters = {"path.packet_id": packet_id, "path.number": packet_id, "path.user_id": "alice"}
-        if "act" in scopes:
-            parameters["header.X-User-Id"] = "alice"
-        token = client.as_user("alice", *scopes)["authorization"].removeprefix("Bearer ") if scopes else ""
-        # Two of the runs with whatever comes into its head for numbers and names.
-        config = config_of(token, {} if name in ("none", "admin") else parameters)
-        code, report = await run(client, tmp_path, config, pytestconfig.getoption("--schema-examples"))
+    scopes, user = SCOPES[name], f"alice-{name}"
+    await client.deposit(user, 1_000_000)
+    packet_id = await client.send(user, count=100)
+    parameters = {"path.packet_id": packet_id, "path.number": packet_id, "path.user_id": user}
+    if "act" in scopes:
+        parameters["header.X-User-Id"] = user
+    token = client.as_user(user, *scopes)["authorization"].removeprefix("Bearer ") if scopes else ""
+    # Two of the runs with whatever comes into its head for numbers and names.
+    config = config_of(token, {} if name in ("none", "admin") else parameters)
+    code, report = await run(client, tmp_path, config, pytestconfig.getoption("--schema-examples"))
     print(report)  # noqa: T201  # for `make fuzz`
     assert code == 0, report
