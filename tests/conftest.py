@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     left = database_folder.remove_leftovers()
     workers = config.getoption("numprocesses", None) or 1
     config.stash[_MEMORY], line = database_folder.choose(workers)
-    config.stash[_HEADER] = f"{line} (removed {len(left)} folders of runs that were killed)" if left else line
+    config.stash[_HEADER] = f"{line} (folders of killed runs removed: {len(left)})" if left else line
 
 
 @pytest.hookimpl(optionalhook=True)
