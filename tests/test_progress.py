@@ -36,8 +36,10 @@ def test_it(number):
 def run(folder: Path, *words: str, count: int = 120, **variables: str) -> "subprocess.CompletedProcess[str]":
     (folder / "conftest.py").write_text(_CONFTEST, encoding="utf-8")
     (folder / "test_some.py").write_text(_TESTS.format(count=count), encoding="utf-8")
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={folder}", *words, str(folder)]
+    plugins = ["-p", "no:cacheprovider", "-p", "xdist.plugin"]  # to load all that are installed takes seconds
+    argv = [sys.executable, "-m", "pytest", *plugins, f"--rootdir={folder}", *words, str(folder)]
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | variables
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     return subprocess.run(argv, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
