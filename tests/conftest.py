@@ -81,8 +81,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, for some tests only wait; at most eight, for each has servers of its own."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 7) + 1
+    """Two more than there are cores, for many tests wait; at most eight, for each worker has servers of its own."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 6) + 2
 
 
 @pytest.hookimpl(optionalhook=True)
