@@ -47,10 +47,10 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-test: $(READY) ## everything CI runs but `make check`
+test: $(READY) ## everything CI runs but `make check` (about 6 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-hostile: $(READY) ## the tests that can tell, on hard machines: just booted, midnight in China, another shell, no root, busy, one core
+test-hostile: $(READY) ## the tests that can tell, on hard machines: just booted, at midnight, without root, busy; ONLY (names)
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
