@@ -25,138 +25,240 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """One frozen record; every field can be set as ``HONGBAO_<NAME>``."""
+    """One frozen record; every field can be set as ``HONGBAO_<NAME>``.
+
+    docs/configuration.md is generated from this class (`engine.configuration_page`): a comment line begins a topic.
+    """
 
     model_config = SettingsConfigDict(env_prefix="HONGBAO_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    # Servers. Unset: the embedded ones in data_dir are used.
+    # Servers. Unset, the embedded ones of `hongbao up` are used.
     redis_url: str | None = None
+    """`redis://`, `rediss://` or `unix://`. That Redis needs `appendonly yes` and `maxmemory-policy noeviction`."""
     database_url: str | None = None
+    """`postgresql://`. `hongbao migrate` (or `up`) creates the schema."""
     data_dir: Path = Field(default_factory=default_data_dir)
+    """Where the embedded servers keep their files, and where token secrets are kept unless the environment has them."""
 
-    # When a claim is acknowledged (`engine.acks`); a packet's sender may ask for more.
+    # Acknowledging claims.
     ack: Ack = Ack.MEMORY
+    """What must have happened before a claim is acknowledged. A packet's sender may ask for more, never for less."""
     ack_replicas: Annotated[int, Field(ge=1, le=16)] = 1
+    """How many replicas must have a claim in `replica` mode."""
     ack_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """A claim that is not confirmed within this time is answered 503 `unconfirmed`. It stands."""
 
-    # HTTP.
+    # HTTP and tokens.
     host: str = "127.0.0.1"
+    """The address to listen on. Beyond this machine, use TLS."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """The port to listen on. 0: any free port."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """API processes that `hongbao up` runs. They share the port."""
     auth_secret: SecretStr | None = None
+    """The secret that signs tokens, at least 32 bytes. Set it, or `auth_secrets`, in production."""
     auth_secrets: SecretStr | None = None
+    """Several secrets by key id, `new:secret,old:secret`: the first signs, all verify."""
     token_leeway_s: Annotated[int, Field(ge=0, le=300)] = 30
+    """How far the clocks of issuer and server may differ."""
     token_ttl_s_max: Annotated[int, Field(ge=60)] = 2_592_000
+    """The longest lifetime of a token. A longer one is refused (401)."""
     tls_certificate: Path | None = None
+    """A PEM file with the certificate chain. With `tls_key`, the API speaks TLS itself."""
     tls_key: Path | None = None
+    """A PEM file with the certificate's private key."""
     body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
+    """The largest request body. A larger one is refused: 413 `too_large`."""
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
+    """The same for a batch of claims, for sending a packet, its preview, and filing a dispute."""
 
     # What one API process takes on at a time, and how it stops.
     connections_max: Annotated[int, Field(ge=1)] = 10_000
+    """Open connections. The limit on open files may lower it."""
     requests_in_flight_max: Annotated[int, Field(ge=1)] = 1_000
+    """Requests being answered at a time, without plain claims."""
     claims_in_flight_max: Annotated[int, Field(ge=1)] = 10_000
+    """Plain claims being answered at a time."""
     claim_wait_ms_max: Annotated[int, Field(ge=1)] = 40
+    """A claim is refused if the queue before it would take longer than this at the recent cost per claim."""
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """When told to stop, a process goes on answering for this long, while `/readyz` answers 503."""
 
-    # Rate limits, a process: so many in a window of rate_window_s. 0: none.
+    # Rate limits, per API process and `rate_window_s`. 0: no limit.
     rate_window_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    """The window in which rate limits count."""
     claims_per_user_max: Annotated[int, Field(ge=0)] = 0
+    """Claims per user."""
     claims_per_address_max: Annotated[int, Field(ge=0)] = 0
+    """Claims per client address."""
     requests_per_user_max: Annotated[int, Field(ge=0)] = 0
+    """Other requests per user."""
     requests_per_address_max: Annotated[int, Field(ge=0)] = 0
+    """Other requests per client address."""
     trusted_proxies: str = ""
+    """Addresses and networks of your proxies, separated by commas. Without one, a client's address is its peer's."""
     address_header: str = "x-forwarded-for"
+    """The header in which these proxies name the client. Its right-most address that is not a trusted proxy is used."""
 
     # Lanes and claiming.
     lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 1
+    """Partitions for new packets: one per Redis node, or more if the ledger needs several writers. May grow."""
     claims_per_call_max: Annotated[int, Field(ge=1, le=1_000)] = 500
+    """Claims that one script call decides, at most."""
     claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
+    """Claims waiting for Redis, per lane. Beyond it: 503 `overloaded`."""
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
+    """Script calls under way at a time, per lane."""
     backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
+    """Changes of a lane that the ledger may lack before claims are refused: 503 `busy`."""
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long a request waits for Redis. After it: 503 `unavailable`."""
     database_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """The same for Postgres."""
 
     # Opening, sweeping, persisting.
     shares_per_open_call_max: Annotated[int, Field(ge=1, le=7_000)] = 5_000
+    """Shares that one script call loads into Redis."""
     open_inline_count_max: Annotated[int, Field(ge=0)] = 5_000
+    """Packets of more shares are opened by the publisher, not by the request that sends them."""
     sweep_interval_s: Annotated[float, Field(gt=0)] = 0.25
+    """How often the sweeper looks for packets that have expired."""
     sweep_batch_max: Annotated[int, Field(ge=1, le=1_000)] = 200
+    """Packets that it closes per lane and round."""
     publish_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the publisher looks for packets that are paid for and not open."""
     publish_age_s: Annotated[float, Field(ge=0)] = 2.0
+    """How old such a packet must be: first, the request that sends it opens it. Larger ones are opened at once."""
     persist_batch_max: Annotated[int, Field(ge=1)] = 100_000
+    """Changes that the persister commits in one transaction."""
     settled_retention_s: Annotated[int, Field(ge=120)] = 600
-    # Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up`, and not by itself.
+    """How long Redis keeps a packet's keys after the packet has settled."""
     recover_automatically: bool | None = None
+    """Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up` and nowhere else."""
     database_pool_max: Annotated[int, Field(ge=2)] = 4
+    """Connections to Postgres per process."""
 
     # The product's limits.
     currency: str = "CNY"
+    """The currency that wallets show. One instance has one."""
     share_fen_min: Annotated[int, Field(ge=1)] = 1
+    """The smallest share. A sender may ask for a larger minimum."""
     share_fen_max: Annotated[int, Field(ge=1)] = 20_000
+    """The largest share on an ordinary day."""
     festivals: str = "02-14,05-20,qixi"
+    """Days on which shares may be larger, separated by commas: `MM-DD`, or `qixi` (七夕, by the lunar calendar)."""
     festival_share_fen_max: Annotated[int, Field(ge=1)] = 52_000
+    """The largest share on those days."""
     count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100
+    """Shares per packet of a person."""
     merchant_count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    """Shares per packet of a merchant."""
     preview_count_max: Annotated[int, Field(ge=1)] = 10_000
+    """Shares per preview."""
     ttl_s_default: Annotated[int, Field(ge=1)] = 86_400
+    """How long a packet is open if its sender does not say."""
     ttl_s_max: Annotated[int, Field(ge=1)] = 86_400
+    """The longest that a sender may ask for."""
     timed_ttl_s: Annotated[int, Field(ge=1)] = 60
+    """How long a timed packet (限时红包) is open."""
     greeting_length_max: Annotated[int, Field(ge=0)] = 200
+    """Characters in a greeting, and in a transfer's note."""
     recipients_max: Annotated[int, Field(ge=1, le=5_000)] = 1_000
+    """Users that a packet may name as its recipients."""
     deposit_fen_max: Annotated[int, Field(ge=1)] = 10**15
+    """The largest deposit."""
 
-    # Taking back: so long after the sending, what must be confirmed, and how often before sending is frozen.
+    # Retracting packets.
     retraction_s_max: Annotated[int, Field(ge=1)] = 300
+    """How long after the sending the sender can retract a packet."""
     retraction_confirm_above_fen: Annotated[int, Field(ge=0)] = 20_000
+    """Retracting a packet above this total needs `"confirm": true`."""
     retraction_viewers_max: Annotated[int, Field(ge=1, le=100)] = 20
+    """Viewers per packet that are kept by name and can consent. With more viewers it cannot be retracted."""
     retractions_an_hour_max: Annotated[int, Field(ge=0)] = 3
+    """Retractions per user and hour. One more, and the user cannot send for a while."""
     retraction_freeze_s: Annotated[int, Field(ge=1)] = 86_400
+    """How long they cannot send."""
 
     # Transfers from one person to another.
     transfer_fen_max: Annotated[int, Field(ge=1)] = 20_000_000
+    """The largest transfer."""
     transfer_confirm_s_short: Annotated[int, Field(ge=1)] = 120
+    """The shorter time in which a recipient must confirm, if the sender chooses it."""
     transfer_confirm_s: Annotated[int, Field(ge=1)] = 86_400
+    """The time in which a recipient must confirm. After it, the money goes back to the sender."""
     transfer_delay_s_short: Annotated[int, Field(ge=1)] = 7_200
+    """The shorter delay of arrival (延迟到账), and the least for a transfer to a stranger."""
     transfer_delay_s_long: Annotated[int, Field(ge=1)] = 86_400
+    """The longer delay of arrival. Choosing it needs the payment password."""
     delay_changes_a_month_max: Annotated[int, Field(ge=0)] = 3
+    """How often a user can change their delay in a calendar month."""
 
-    # Payment passwords and withdrawals. So much a user may withdraw in a lifetime without a fee.
+    # Payment passwords and withdrawals.
     payment_password_tries_max: Annotated[int, Field(ge=1, le=100)] = 5
+    """Wrong tries in a row that lock a payment password."""
     payment_password_lock_s: Annotated[int, Field(ge=1)] = 10_800
+    """How long it is locked."""
     payment_password_hash_kib: Annotated[int, Field(ge=64, le=4_194_304)] = 65_536
+    """Memory that one argon2id hash takes."""
     withdrawal_free_fen: Annotated[int, Field(ge=0, le=10**15)] = 100_000
+    """What a user withdraws in a lifetime without a fee."""
     withdrawal_fee_per_mille: Annotated[int, Field(ge=0, le=1_000)] = 1
+    """The fee on the rest, in thousandths, rounded up to a fen."""
     withdrawal_fee_fen_min: Annotated[int, Field(ge=0, le=10**15)] = 10
+    """The smallest fee."""
     payout_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the provider is asked about payouts under way."""
     sandbox_payout_s: Annotated[float, Field(ge=0, le=864_000)] = 1.0
+    """How long the sandbox provider takes for a payout."""
 
-    # Disputes: above how much, how many a person a year of China's, in how many of its working days they are decided.
+    # Disputes. Years and working days are China's.
     dispute_above_fen: Annotated[int, Field(ge=0, le=10**15)] = 50_000
+    """Only amounts above this can be disputed (system faults: any amount)."""
     disputes_a_year_max: Annotated[int, Field(ge=0, le=1_000)] = 2
+    """Disputes per person and calendar year (system faults not counted)."""
     dispute_fraud_days_min: Annotated[int, Field(ge=1, le=250)] = 3
+    """Working days after which a fraud is decided, at the earliest."""
     dispute_fraud_days_max: Annotated[int, Field(ge=1, le=250)] = 7
+    """Working days within which a fraud is decided. Later: an alert."""
     dispute_minor_days_min: Annotated[int, Field(ge=1, le=250)] = 5
+    """The same for a minor dispute, at the earliest."""
     dispute_minor_days_max: Annotated[int, Field(ge=1, le=250)] = 15
+    """The same for a minor dispute, at the latest."""
     dispute_system_fault_s: Annotated[int, Field(ge=0, le=864_000)] = 3_600
+    """Time within which a system fault is decided. Later: an alert."""
 
-    # Risk. 0: no limit, no alert, no freeze. Days are China's; a user's or a label's own limits go before these.
+    # Risk. 0: no limit, no alert, no freeze. Days are China's. An account's or a label's own limit replaces these.
     person_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """What a person may send per day."""
     person_day_received_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """What a person may receive per day. The claim that reaches it stands; later ones are refused."""
     merchant_transaction_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """What a merchant may send in one packet."""
     merchant_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """What a merchant may send per day."""
     label_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """What may be sent per day to one label (a group)."""
     alert_large_fen: Annotated[int, Field(ge=0, le=10**15)] = 5_000_000
+    """A movement of at least this much is an alert."""
     alert_sends_a_minute_max: Annotated[int, Field(ge=0, le=10_000)] = 60
+    """More sendings than this within a minute are an alert."""
     alert_new_place: bool = True
+    """Whether a movement from a network that is new for the user is an alert."""
     freeze_large_fen: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """A movement of at least this much freezes the account afterwards."""
 
-    # Where alerts are delivered, as Standard Webhooks. Between tries the wait is four times the last, at most 6 h.
+    # Delivering alerts, as Standard Webhooks.
     webhook_url: str | None = None
+    """Where alerts are sent: `https://`, or `http://` to this machine. Unset, `GET /v1/alerts` is the only way."""
     webhook_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    """What signs them: `whsec_` and 24 to 64 bytes in base64. Required with `webhook_url`."""
     webhook_tries_max: Annotated[int, Field(ge=1, le=100)] = 10
+    """Tries per alert. After the last one the alert is given up, and the log says so."""
     webhook_retry_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0
+    """The wait after the first failed try. Each further wait is four times the one before, at most 6 h."""
     webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """How long the receiver has to answer."""
 
     @field_validator("redis_url", "database_url")
     @classmethod
