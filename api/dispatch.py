@@ -19,7 +19,7 @@ from api.meter import Meter
 from api.payloads import checked
 from api.problems import IdempotencyKeyRequiredError, UnknownRouteError, WrongMethodError, answer_to
 from engine.engine import Engine
-from engine.errors import FieldProblem, InvalidFieldsError, UnknownPacketError, UnknownTransactionError
+from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, UnknownPacketError, UnknownTransactionError
 from engine.lanes import is_packet_number
 from engine.settings import Settings
 from engine.tokens import Verifier
@@ -94,8 +94,8 @@ class Operation:
 
     ``plain_body``: a quick reader that gives an equal of ``body``'s model, or None for what the model must look at.
     ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON but of ``media_type``.
-    ``has_page``: its answer may be asked for as an HTML page as well. ``problems``: the statuses it can fail with
-    beyond those that follow from the rest.
+    ``has_page``: its answer may be asked for as an HTML page as well. ``problems``: the errors it can answer with
+    beyond those that follow from the rest (``api.failures``).
     """
 
     method: str
@@ -114,7 +114,7 @@ class Operation:
     moves_money: bool = False
     is_claim: bool = False
     has_page: bool = False
-    problems: tuple[int, ...] = ()
+    problems: tuple[type[HongbaoError], ...] = ()
 
     @property
     def name(self) -> str:

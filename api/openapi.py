@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, made from the route table and the models."""
 
+from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
@@ -10,7 +11,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from api.auth import USER_HEADER
 from api.dispatch import IDEMPOTENCY_KEY_MAX, Operation
+from api.failures import ALL, codes_by_status, failures_of
+from api.packets import BATCH_REFUSALS
 from api.payloads import USER_ID_FORM, Problem
+from api.problems import KINDS
+from engine.errors import HongbaoError
 from engine.lanes import NUMBER_LENGTH
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -58,14 +63,7 @@ def document(routes: tuple[Operation, ...]) -> bytes:
 
 def statuses(row: Operation) -> list[int]:
     """Every status ``row`` can answer with, its success first."""
-    failures = set(row.problems) | {500}
-    if row.access is not None:
-        failures |= {400, 401, 429, 503}
-        # X-User-Id from a token without act is forbidden; a malformed one is named.
-        failures |= {403, 422}
-    if row.body is not None:
-        failures |= {400, 408, 413, 415, 422}
-    return [row.status, *sorted(failures)]
+    return [row.status, *codes_by_status(failures_of(row))]
 
 
 def _schemas(rows: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -75,7 +73,16 @@ def _schemas(rows: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
         (model, "validation" if _is_body(model) else "serialization", TypeAdapter(model)) for model in models
     ]
     found, definitions = TypeAdapter.json_schemas(adapters, ref_template=_TEMPLATE)
-    return {model: schema for (model, _mode), schema in found.items()}, definitions["$defs"]
+    components: dict[str, Any] = definitions["$defs"]
+    _name_codes(components["Problem"], ALL)
+    if "ClaimRefusal" in components:
+        _name_codes(components["ClaimRefusal"], [error for error in KINDS if issubclass(error, BATCH_REFUSALS)])
+    return {model: schema for (model, _mode), schema in found.items()}, components
+
+
+def _name_codes(schema: dict[str, Any], found: Iterable[type[HongbaoError]]) -> None:
+    """Have the field ``code`` list the codes of some errors."""
+    schema["properties"]["code"]["enum"] = sorted(error.code for error in found)
 
 
 def _is_body(model: object) -> bool:
@@ -83,7 +90,9 @@ def _is_body(model: object) -> bool:
 
 
 def _operation(row: Operation, references: dict[Any, Any]) -> dict[str, Any]:
-    answers = {str(status): _answer(row, status, references) for status in statuses(row)}
+    answers = {str(row.status): _success(row, references)}
+    for status, codes in codes_by_status(failures_of(row)).items():
+        answers[str(status)] = _failure(status, codes, references[Problem])
     operation: dict[str, Any] = {
         "operationId": row.name,
         "summary": row.summary,
@@ -103,18 +112,25 @@ def _operation(row: Operation, references: dict[Any, Any]) -> dict[str, Any]:
     return operation
 
 
-def _answer(row: Operation, status: int, references: dict[Any, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if status != row.status:
-        described["content"] = {"application/problem+json": {"schema": references[Problem]}}
-        if status in (423, 429, 503):
-            described["headers"] = _RETRY_AFTER | _RATE if status == 429 else _RETRY_AFTER
-    elif row.answer is None:
+def _success(row: Operation, references: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": HTTPStatus(row.status).phrase}
+    if row.answer is None:
         described["content"] = {row.media_type: {"schema": {"type": "string"}}}
     else:
         described["content"] = {"application/json": {"schema": references[row.answer]}}
         if row.has_page:
             described["content"]["text/html"] = {"schema": {"type": "string"}}
+    return described
+
+
+def _failure(status: int, codes: list[str], problem: dict[str, Any]) -> dict[str, Any]:
+    schema = {"allOf": [problem, {"properties": {"code": {"enum": codes}}}]}
+    described: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+        "content": {"application/problem+json": {"schema": schema}},
+    }
+    if status in (423, 429, 503):
+        described["headers"] = _RETRY_AFTER | _RATE if status == 429 else _RETRY_AFTER
     return described
 
 

@@ -28,6 +28,8 @@ OUTCOME_WORDS = {
     Outcome.EXPIRED: "expired",
     Outcome.RETRACTED: "retracted",
 }
+BATCH_REFUSALS = (UnknownPacketError, NotInvitedError, NotArrivedError, FrozenError, UnavailableError)
+"""What refuses one claim of a batch, and not the batch; those that derive from them as well."""
 _OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in OUTCOME_WORDS.items()}
 
 
@@ -130,7 +132,7 @@ def _results(claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | 
 
 
 def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:
-    if not isinstance(error, UnknownPacketError | NotInvitedError | NotArrivedError | FrozenError | UnavailableError):
+    if not isinstance(error, BATCH_REFUSALS):
         raise error
     answer = {"packet_id": packet_id, "user_id": user_id, "code": error.code, "detail": detail_of(error)}
     return orjson.dumps(answer).decode()

@@ -107,7 +107,7 @@ class Kind(NamedTuple):
     """The field the error is always about, if there is one."""
 
 
-KINDS: dict[type[Exception], Kind] = {
+KINDS: dict[type[HongbaoError], Kind] = {
     MalformedError: Kind(400, "The request cannot be read", "body"),
     IdempotencyKeyRequiredError: Kind(400, "An Idempotency-Key is required", "Idempotency-Key"),
     errors.InvalidTokenError: Kind(401, "A valid bearer token is required"),
@@ -170,26 +170,23 @@ _SAME_FOR_ALL: dict[type[Exception], str] = {
 """Details that do not depend on the case."""
 
 
-def kind_of(error: Exception) -> Kind:
-    """How ``error`` is answered: by its class or the nearest it derives from."""
-    for parent in type(error).__mro__:
-        if parent in KINDS:
-            return KINDS[parent]
-    return INTERNAL
+def kind_of(error: type[Exception]) -> Kind:
+    """How an error is answered: by its class or the nearest it derives from."""
+    return next((KINDS[parent] for parent in error.__mro__ if parent in KINDS), INTERNAL)
 
 
 def detail_of(error: Exception) -> str:
     """The sentence a client may read."""
     if isinstance(error, InvalidFieldsError) and len(error.problems) > _FIELDS_TOLD_MAX:
         return f"{len(error.problems)} fields are not valid."
-    return _SAME_FOR_ALL.get(type(error), str(error) or kind_of(error).title)
+    return _SAME_FOR_ALL.get(type(error), str(error) or kind_of(type(error)).title)
 
 
 def answer_to(error: Exception) -> Answer:
     """The response to any exception. What is not in the table is logged and told as ``internal``."""
     if isinstance(error, HTTPException):  # the router's only one: every path answers for all its methods
         error = UnknownRouteError("Nothing lives at this path.")
-    kind = kind_of(error)
+    kind = kind_of(type(error))
     if kind is INTERNAL or not isinstance(error, HongbaoError):
         _log.error("request failed", exc_info=error)
         return _problem(INTERNAL, HongbaoError.code, "The request could not be answered; nothing more is known.")

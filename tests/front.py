@@ -13,10 +13,13 @@ import httpx
 from api.app import create_app
 from engine.settings import Settings
 from engine.tokens import issue, load_secret
+from tests import documented
 from tests.ports import held_port
 from tests.waiting import wait_until
 
 Json = dict[str, Any]
+CHECKED = {"response": [documented.check]}
+"""Every error that the tests' clients are answered must be in the OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ async def open_front(settings: Settings) -> AsyncIterator[Client]:
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://front") as http,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://front", event_hooks=CHECKED) as http,
     ):
         yield Client(http, load_secret(settings))
 
@@ -114,7 +117,10 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[Client, asyncio.sub
         process = await spawn(settings)
         try:
             async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", limits=httpx.Limits(max_connections=200), timeout=30
+                base_url=f"http://127.0.0.1:{port}",
+                limits=httpx.Limits(max_connections=200),
+                timeout=30,
+                event_hooks=CHECKED,
             ) as http:
 
                 async def is_ready() -> bool:

@@ -4,12 +4,16 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
+from api.failures import ALL, codes_by_status, failures_of
 from api.openapi import document, statuses
+from api.problems import kind_of
 from api.routes import ROUTES
 from engine.settings import Settings
+from tests.documented import PROBLEM, UNROUTED, check, codes_of
 from tests.front import Client, Json, new_key, open_front
 
 DOCUMENT: Json = orjson.loads(document(ROUTES))
@@ -34,6 +38,13 @@ def nodes(value: object) -> Iterator[Json]:
 def resolved(schema: Json) -> Json:
     while "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "allOf" in schema:
+        parts = [resolved(part) for part in schema["allOf"]]
+        properties: Json = {}
+        for part in parts:
+            for name, field in part["properties"].items():
+                properties[name] = {**properties.get(name, {}), **field}
+        return {**parts[0], "properties": properties}
     return schema
 
 
@@ -72,6 +83,38 @@ def test_every_status_a_route_can_answer_is_documented() -> None:
         operation = DOCUMENT["paths"][row.path][row.method.lower()]
         assert set(operation["responses"]) == {str(status) for status in statuses(row)}
         assert ("security" in operation) == (row.access is not None)
+
+
+def test_every_code_is_documented_where_it_is_answered() -> None:
+    listed = set()
+    for row in ROUTES:
+        for status, codes in codes_by_status(failures_of(row)).items():
+            answer = DOCUMENT["paths"][row.path][row.method.lower()]["responses"][str(status)]
+            assert resolved(answer["content"][PROBLEM]["schema"])["properties"]["code"]["enum"] == codes
+            assert {kind_of(error).status for error in ALL if error.code in codes} == {status}
+            listed |= set(codes)
+    everything = {error.code for error in ALL}
+    assert everything - listed == {"method_not_allowed"}  # which is the answer where there is no operation
+    assert set(DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == everything
+
+
+def test_a_code_that_is_not_documented_is_seen() -> None:
+    assert codes_of("POST", "/v1/packets", 409) == {"idempotency_in_flight", "insufficient_funds", "limit_exceeded"}
+    assert codes_of("GET", "/v1/disputes/7", 404) == {"not_found", "unknown_dispute"}
+    assert codes_of("POST", "/v1/packets/preview", 409) == set()
+    assert codes_of("PATCH", "/v1/packets", 405) == codes_of("GET", "/v1/nothing", 404) == UNROUTED
+
+
+async def test_a_client_of_the_tests_refuses_a_code_that_is_not_documented(client: Client) -> None:
+    answer = httpx.Response(
+        409,
+        json={"code": "not_settled"},
+        headers={"content-type": PROBLEM},
+        request=client.http.build_request("GET", "/v1/wallets/alice"),
+    )
+    with pytest.raises(AssertionError, match="not_settled"):
+        await check(answer)
+    assert client.http.event_hooks["response"] == [check]
 
 
 def test_references_and_names_lead_somewhere() -> None:

@@ -3,6 +3,7 @@
 from api import disputes
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Operation
+from engine import errors
 from engine.disputes import Dispute
 
 ROUTES = (
@@ -10,13 +11,20 @@ ROUTES = (
         method="POST",
         path="/v1/disputes",
         endpoint=disputes.file_dispute,
-        summary="Dispute a payment of one's own, or a share of it; the same again, while it is open, gives it again.",
+        summary="Dispute the user's own payment, or one share of it; repeating an open dispute returns it.",
         access=Access(for_user=True),
         body=disputes.DisputeBody,
         large_body=True,
         answer=Dispute,
         status=201,
-        problems=(403, 404, 409, 503),
+        problems=(
+            errors.NotSenderError,
+            errors.UnknownTransactionError,
+            errors.BelowManualHandlingError,
+            errors.TooManyDisputesError,
+            errors.DisputeOpenError,
+            errors.UnavailableError,
+        ),
     ),
     Operation(
         method="GET",
@@ -25,16 +33,16 @@ ROUTES = (
         summary="A dispute, for its parties and admins.",
         access=ANY_TOKEN,
         answer=Dispute,
-        problems=(404, 503),
+        problems=(errors.UnknownDisputeError, errors.UnavailableError),
     ),
     Operation(
         method="POST",
         path="/v1/disputes/{dispute_id}/decision",
         endpoint=disputes.decide_dispute,
-        summary="Uphold or reject a dispute; the same outcome again changes nothing.",
+        summary="Uphold or reject a dispute; repeating the outcome changes nothing.",
         access=Access(("admin",)),
         body=disputes.DecisionBody,
         answer=Dispute,
-        problems=(404, 409, 503),
+        problems=(errors.UnknownDisputeError, errors.DisputeDecidedError, errors.UnavailableError),
     ),
 )

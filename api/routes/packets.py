@@ -3,6 +3,7 @@
 from api import packets, plain_claims
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Operation
+from api.failures import CLAIMING, SENDING
 from api.payloads import (
     ClaimAnswer,
     ClaimBody,
@@ -13,6 +14,7 @@ from api.payloads import (
     PreviewAnswer,
     SentAnswer,
 )
+from engine import errors
 from engine.proof import Proof
 from engine.records import ClaimsPage, PacketView
 
@@ -21,13 +23,13 @@ ROUTES = (
         method="POST",
         path="/v1/packets/{packet_id}/claims",
         endpoint=packets.claim,
-        summary="Claim a share. Losing is a normal answer; a repeat gives already_claimed with the original amount.",
+        summary="Claim a share. Losing is a normal answer; a repeat returns already_claimed with the original amount.",
         access=Access(("claim", "act"), for_user=True),
         body=ClaimBody,
         body_required=False,
         is_claim=True,
         answer=ClaimAnswer,
-        problems=(403, 404, 503),
+        problems=(errors.NotInvitedError, errors.FrozenError, errors.NotArrivedError, *CLAIMING),
     ),
     Operation(
         method="GET",
@@ -37,7 +39,7 @@ ROUTES = (
         access=ANY_TOKEN,
         query=PageQuery,
         answer=ClaimsPage,
-        problems=(404, 503),
+        problems=(errors.RecoveringError, errors.UnavailableError),
     ),
     Operation(
         method="POST",
@@ -49,7 +51,6 @@ ROUTES = (
         plain_body=plain_claims.read,
         large_body=True,
         answer=ClaimsAnswer,
-        problems=(503,),
     ),
     Operation(
         method="POST",
@@ -62,7 +63,7 @@ ROUTES = (
         moves_money=True,
         answer=SentAnswer,
         status=201,
-        problems=(409, 503),
+        problems=(*SENDING,),
     ),
     Operation(
         method="POST",
@@ -78,10 +79,10 @@ ROUTES = (
         method="GET",
         path="/v1/packets/{packet_id}",
         endpoint=packets.get_packet,
-        summary="A packet: its state, terms, counts, and the luckiest once all shares are gone.",
+        summary="A packet: its state, terms, counts, and the luckiest claimant once all shares are claimed.",
         access=ANY_TOKEN,
         answer=PacketView,
-        problems=(404, 503),
+        problems=(errors.RecoveringError, errors.UnavailableError),
     ),
     Operation(
         method="GET",
@@ -90,6 +91,6 @@ ROUTES = (
         summary="A settled packet's seed, terms and shares; `hongbao verify` needs nothing else.",
         access=ANY_TOKEN,
         answer=Proof,
-        problems=(404, 409, 503),
+        problems=(errors.NotSettledError, errors.RecoveringError, errors.UnavailableError),
     ),
 )

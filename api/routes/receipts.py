@@ -3,6 +3,7 @@
 from api import receipts
 from api.auth import ANY_TOKEN
 from api.dispatch import Operation
+from engine import errors
 from engine.receipts import Receipt
 
 ROUTES = (
@@ -10,11 +11,11 @@ ROUTES = (
         method="GET",
         path="/v1/transactions/{number}/receipt",
         endpoint=receipts.get_receipt,
-        summary="What the ledger says of a packet or transfer, with a hash that `hongbao verify` checks; or as a page.",
+        summary="The receipt of a packet or transfer, with a hash that `hongbao verify` checks; as JSON or as a page.",
         access=ANY_TOKEN,
         query=receipts.ReceiptQuery,
         has_page=True,
         answer=Receipt,
-        problems=(404, 409, 503),
+        problems=(errors.NotSettledError, errors.NotInLedgerError, errors.UnavailableError),
     ),
 )

@@ -4,6 +4,7 @@ from api import retraction
 from api.auth import Access
 from api.dispatch import Operation
 from api.retraction import ConsentAnswer, RetractionAnswer, RetractionBody, ViewAnswer
+from engine import errors
 
 _CLAIMER = Access(("claim", "act"), for_user=True)
 
@@ -12,29 +13,45 @@ ROUTES = (
         method="POST",
         path="/v1/packets/{packet_id}/views",
         endpoint=retraction.view_packet,
-        summary="Tell that the user has opened the packet's page.",
+        summary="Record that the user has viewed the packet.",
         access=_CLAIMER,
         answer=ViewAnswer,
-        problems=(404, 503),
+        problems=(errors.RecoveringError, errors.OpeningError, errors.UnavailableError),
     ),
     Operation(
         method="POST",
         path="/v1/packets/{packet_id}/retraction",
         endpoint=retraction.retract_packet,
-        summary="Take back a packet that nobody has claimed, or seen without consenting.",
+        summary="Retract a packet that nobody has claimed and that no viewer objects to.",
         access=Access(("send", "act"), for_user=True),
         body=RetractionBody,
         body_required=False,
         answer=RetractionAnswer,
-        problems=(403, 404, 409, 503),
+        problems=(
+            errors.NotSenderError,
+            errors.FrozenError,
+            errors.ConfirmationRequiredError,
+            errors.ConsentRequiredError,
+            errors.NotRetractableError,
+            errors.RecoveringError,
+            errors.OpeningError,
+            errors.UnconfirmedError,
+            errors.UnavailableError,
+        ),
     ),
     Operation(
         method="POST",
         path="/v1/packets/{packet_id}/retraction/consent",
         endpoint=retraction.consent_to_retraction,
-        summary="Consent to a packet's being taken back that the user has seen.",
+        summary="Consent to the retraction of a packet that the user has viewed.",
         access=_CLAIMER,
         answer=ConsentAnswer,
-        problems=(404, 409, 503),
+        problems=(
+            errors.NotViewedError,
+            errors.NotRetractableError,
+            errors.RecoveringError,
+            errors.OpeningError,
+            errors.UnavailableError,
+        ),
     ),
 )

@@ -3,6 +3,7 @@
 from api import status
 from api.dispatch import Operation
 from api.payloads import StatusAnswer
+from api.problems import NotReadyError
 
 ROUTES = (
     Operation(
@@ -17,10 +18,10 @@ ROUTES = (
         method="GET",
         path="/readyz",
         endpoint=status.readyz,
-        summary="The process can do its work; 503 tells why not.",
+        summary="The process can do its work; 503 says why not.",
         access=None,
         answer=StatusAnswer,
-        problems=(503,),
+        problems=(NotReadyError,),
     ),
     Operation(
         method="GET",

@@ -4,6 +4,7 @@ from api import wallets
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Operation
 from api.payloads import DepositAnswer, DepositBody, PageQuery, RecordsQuery, StatementQuery
+from engine import errors
 from engine.records import PacketsPage, TransfersPage, Wallet
 
 ROUTES = (
@@ -11,43 +12,43 @@ ROUTES = (
         method="GET",
         path="/v1/wallets/{user_id}",
         endpoint=wallets.get_wallet,
-        summary="What a user holds.",
+        summary="A user's balance.",
         access=ANY_TOKEN,
         answer=Wallet,
-        problems=(403, 503),
+        problems=(errors.UnavailableError,),
     ),
     Operation(
         method="GET",
         path="/v1/wallets/{user_id}/transfers",
         endpoint=wallets.list_transfers,
-        summary="A wallet's movements, newest first.",
+        summary="A wallet's ledger entries, newest first.",
         access=ANY_TOKEN,
         query=PageQuery,
         answer=TransfersPage,
-        problems=(403, 503),
+        problems=(errors.UnavailableError,),
     ),
     Operation(
         method="GET",
         path="/v1/wallets/{user_id}/statement.csv",
         endpoint=wallets.get_statement,
-        summary="A wallet's movements of some days, with closing totals, in the columns of a fund bill.",
+        summary="A wallet's ledger entries of some days, with closing totals, in the columns of a fund bill.",
         access=ANY_TOKEN,
         query=StatementQuery,
         answer=None,
         media_type="text/csv",
-        problems=(403, 503),
+        problems=(errors.UnavailableError,),
     ),
     Operation(
         method="POST",
         path="/v1/wallets/{user_id}/deposits",
         endpoint=wallets.deposit,
-        summary="Put money from outside into a wallet.",
+        summary="Deposit money from outside into a wallet.",
         access=Access(("admin",)),
         body=DepositBody,
         moves_money=True,
         answer=DepositAnswer,
         status=201,
-        problems=(409, 503),
+        problems=(errors.UnavailableError,),
     ),
     Operation(
         method="GET",
@@ -57,6 +58,6 @@ ROUTES = (
         access=ANY_TOKEN,
         query=RecordsQuery,
         answer=PacketsPage,
-        problems=(403, 503),
+        problems=(errors.UnavailableError,),
     ),
 )

@@ -3,8 +3,10 @@
 from api import withdrawals
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Operation
+from api.failures import WITH_PASSWORD
 from api.payloads import PageQuery
 from api.withdrawals import PaymentPasswordAnswer, PaymentPasswordBody, WithdrawalBody
+from engine import errors
 from engine.withdrawals import Withdrawal, WithdrawalsPage
 
 _OWNER = Access(("send", "act"), for_user=True)
@@ -14,23 +16,29 @@ ROUTES = (
         method="PUT",
         path="/v1/wallets/{user_id}/payment-password",
         endpoint=withdrawals.set_payment_password,
-        summary="Set a payment password; one that is set is changed with the current one.",
+        summary="Set a payment password; changing it needs the current one.",
         access=_OWNER,
         body=PaymentPasswordBody,
         answer=PaymentPasswordAnswer,
-        problems=(403, 409, 423, 503),
+        problems=(*WITH_PASSWORD, errors.UnavailableError),
     ),
     Operation(
         method="POST",
         path="/v1/wallets/{user_id}/withdrawals",
         endpoint=withdrawals.withdraw,
-        summary="Withdraw to a bank account: the amount and its fee are held until the bank has it, or refuses it.",
+        summary="Withdraw to a bank account: the amount and its fee are held until the bank accepts or refuses.",
         access=_OWNER,
         body=WithdrawalBody,
         moves_money=True,
         answer=Withdrawal,
         status=201,
-        problems=(403, 409, 423, 503),
+        problems=(
+            errors.FrozenError,
+            errors.AddressNotAllowedError,
+            errors.InsufficientFundsError,
+            *WITH_PASSWORD,
+            errors.UnavailableError,
+        ),
     ),
     Operation(
         method="GET",
@@ -40,7 +48,7 @@ ROUTES = (
         access=ANY_TOKEN,
         query=PageQuery,
         answer=WithdrawalsPage,
-        problems=(403, 503),
+        problems=(errors.UnavailableError,),
     ),
     Operation(
         method="GET",
@@ -49,6 +57,6 @@ ROUTES = (
         summary="A withdrawal: processing, settled or failed.",
         access=ANY_TOKEN,
         answer=Withdrawal,
-        problems=(403, 404, 503),
+        problems=(errors.UnknownWithdrawalError, errors.UnavailableError),
     ),
 )
