@@ -24,6 +24,7 @@ from engine.embedded_postgres import UNSAFE_BUT_FAST
 from engine.engine import Engine
 from engine.settings import Settings
 from tests import database_folder, needs
+from tests.administrator import Administrator, administrator_of
 from tests.books import Books
 from tests.lane import Lane, lane_on
 from tests.ports import held_port
@@ -66,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One process chooses for all workers, which share the memory."""
-    for mark in needs.MARKS:
+    for mark in (*needs.MARKS, "long: takes some twenty seconds or more, so it is begun first"):
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):
         memory = config.workerinput["memory"]
@@ -114,6 +115,23 @@ def pytest_sessionstart() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose marks name what is not here."""
     needs.check_marks(item)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: each of xdist's workers is given as many tests as the others, one after another.
+
+    A long one that comes last is waited for alone.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    short = [item for item in items if item.get_closest_marker("long") is None]
+    size = len(items) // workers
+    items.clear()
+    for worker in range(workers):
+        first = long[worker::workers]
+        count = len(short) if worker == workers - 1 else max(0, size - len(first))
+        items += first + short[:count]
+        del short[:count]
 
 
 def pytest_collection_finish() -> None:
@@ -218,17 +236,24 @@ async def lane(script_server: EmbeddedRedis) -> AsyncIterator[Lane]:
         yield fresh
 
 
+@pytest.fixture(scope="session")
+def administrator(postgres_server: EmbeddedPostgres) -> Iterator[Administrator]:
+    """Makes and drops the tests' databases."""
+    with administrator_of(postgres_server.url) as connected:
+        yield connected
+
+
 @pytest.fixture
-async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+async def empty_database_url(postgres_server: EmbeddedPostgres, administrator: Administrator) -> AsyncIterator[str]:
     """A database without any table, dropped afterwards."""
-    async with _database(postgres_server.url, "template1") as url:
+    async with _database(postgres_server.url, administrator, "template1") as url:
         yield url
 
 
 @pytest.fixture
-async def database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+async def database_url(postgres_server: EmbeddedPostgres, administrator: Administrator) -> AsyncIterator[str]:
     """A migrated database of the test's own, dropped afterwards."""
-    async with _database(postgres_server.url, _TEMPLATE) as url:
+    async with _database(postgres_server.url, administrator, _TEMPLATE) as url:
         yield url
 
 
@@ -251,14 +276,17 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_settings(
-    redis_server: EmbeddedRedis, postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    redis_server: EmbeddedRedis,
+    postgres_server: EmbeddedPostgres,
+    administrator: Administrator,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Settings]:
     """The same for all tests of a module, none of which minds what another left.
 
     No such test may ask for ``redis_url`` as well: it empties their Redis.
     """
     await _flush(redis_server.url)
-    async with _database(postgres_server.url, _TEMPLATE) as url:
+    async with _database(postgres_server.url, administrator, _TEMPLATE) as url:
         yield _settings(redis_server.url, url, tmp_path_factory.mktemp("shared") / "data")
 
 
@@ -329,21 +357,15 @@ async def _flush(url: str) -> None:
 async def _make_template(url: str) -> None:
     from engine.schema import migrate  # only the tests that need a database need it
 
-    await _execute(url, f"CREATE DATABASE {_TEMPLATE}")
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    await connection.close()
     await migrate(url_of(url, _TEMPLATE))
 
 
 @asynccontextmanager
-async def _database(url: str, template: str) -> AsyncIterator[str]:
+async def _database(url: str, administrator: Administrator, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
-    await _execute(url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield url_of(url, name)
-    await _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")

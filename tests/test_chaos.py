@@ -49,6 +49,7 @@ def told(printed: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_nothing_is_lost_whatever_is_killed(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
     exit_code = main(["--seed", "1", "--kills", str(KILLS)])
     printed = capsys.readouterr().out

@@ -309,6 +309,7 @@ class Running(RuleBasedStateMachine):
         await assert_books_balance(pool)
 
 
+@pytest.mark.long
 def test_the_engine_says_and_books_what_the_model_does(
     settings: Settings, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,7 @@ def by_a_backend(engine: Running, senders: str) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_path: Path) -> None:
     report = tmp_path / "load-report"
     options = f"--processes 2 --report {report}"
@@ -117,7 +118,7 @@ def test_a_run_that_can_do_nothing_is_a_sentence_and_no_table(engine: Running, t
     ended = load(engine.base_url, tmp_path / "r", *by_a_backend(engine, "poor"))
     assert ended.returncode == 1
     assert ended.stdout == (
-        "load: poor cannot send: /v1/packets was answered 409: The wallet does not hold the packet's total.\n"
+        "load: poor cannot send: /v1/packets was answered 409: The wallet holds less than the packet's total.\n"
     )
 
 

@@ -5,6 +5,7 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -86,6 +87,7 @@ async def lose_and_compare(engine: Engine, settings: Settings, plans: list[Plan]
     await assert_in_order(engine)
 
 
+@pytest.mark.long
 def test_a_rebuilt_lane_is_the_lane_that_was_lost(settings: Settings) -> None:
     settings = changed(settings, lanes=1)
 

@@ -253,6 +253,7 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
+@pytest.mark.long
 async def test_the_books_close_after_a_walk_over_everything(
     settings: Settings, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
