@@ -102,7 +102,7 @@ class Settings(BaseSettings):
 
     # Lanes and claiming.
     lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 1
-    """Partitions for new packets: one per Redis node, or more if the ledger needs several writers. May grow."""
+    """Partitions for new packets. More than one helps if the ledger needs several writers. May grow."""
     claims_per_call_max: Annotated[int, Field(ge=1, le=1_000)] = 500
     """Claims that one script call decides, at most."""
     claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
