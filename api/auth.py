@@ -15,7 +15,7 @@ from engine.tokens import TokenClaims, Verifier
 from engine.users import USER_ID_RULE, is_user_id
 
 USER_HEADER = "X-User-Id"
-_NAME_THE_USER = FieldProblem(USER_HEADER, "is required: a token with the scope act names the user it speaks for")
+_NAME_THE_USER = FieldProblem(USER_HEADER, "is required: with the scope act it names the user to act for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Caller:
         """Raise ForbiddenError unless this is ``user_id`` itself, a backend speaking for them, or an admin."""
         if "admin" in self.scopes or self.user == user_id:
             return
-        raise ForbiddenError("This is another user's; reading it needs the scope admin.")
+        raise ForbiddenError("This belongs to another user; reading it needs the scope admin.")
 
     def must_be(self, user_id: str) -> None:
         """Raise ForbiddenError unless this is ``user_id`` itself or a backend speaking for them."""
         if self.user != user_id:
-            raise ForbiddenError("This is another user's, and theirs alone.")
+            raise ForbiddenError("This belongs to another user; only they can use it.")
 
     def may_see(self, view: PacketView) -> None:
         """Raise UnknownPacketError for a packet that names its recipients, unless this is one of them or its sender.
@@ -91,7 +91,7 @@ def caller_of(access: Access, headers: Headers, verifier: Verifier, problems: li
 def _bearer(headers: Headers) -> bytes:
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"bearer" or not token:
-        raise InvalidTokenError("The header Authorization must be: Bearer and a token.")
+        raise InvalidTokenError("Send the header Authorization: Bearer and a token.")
     return token
 
 

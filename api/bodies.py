@@ -37,7 +37,7 @@ def headers_of(scope: Scope) -> Headers:
         names = [name for name, _ in pairs]
         for name in _ONCE:
             if names.count(name) > 1:
-                raise MalformedError(f"The header {name.decode()} is given more than once.")
+                raise MalformedError(f"The header {name.decode()} must be sent once, not several times.")
     return headers
 
 
@@ -99,7 +99,7 @@ class Reader:
 
 
 def _too_large(bytes_max: int) -> TooLargeError:
-    return TooLargeError(f"The body is larger than {bytes_max} bytes.")
+    return TooLargeError(f"The body must be at most {bytes_max} bytes.")
 
 
 def parsed(headers: Headers, body: bytes) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def parsed(headers: Headers, body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedError("The body must be a JSON object.")
     if not unambiguous:
-        raise MalformedError("The body gives the same name twice in one object.")
+        raise MalformedError("An object in the body has the same name twice.")
     return value
 
 
@@ -175,10 +175,10 @@ def query_of(scope: Scope, problems: list[FieldProblem]) -> dict[str, Any]:
             scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
         )
     except ValueError:
-        raise MalformedError(f"The query has more than {QUERY_FIELDS_MAX} parameters.") from None
+        raise MalformedError(f"The query must have at most {QUERY_FIELDS_MAX} parameters.") from None
     query: dict[str, Any] = {}
     for name, value in pairs:
         if name in query:
-            problems.append(FieldProblem(name[:100], "is given more than once"))
+            problems.append(FieldProblem(name[:100], "must be given once"))
         query[name] = value
     return query

@@ -400,4 +400,6 @@ def _take_nothing(*_arguments: object) -> None:
 
 # Told, never raised: an exception that is kept and raised again keeps what raised it.
 _NOT_HTTP: HongbaoError = MalformedError("This is not an HTTP/1.1 request.")
-_TOO_LARGE = HeadTooLargeError(f"A request may begin with {HEAD_BYTES_MAX} bytes in {HEADERS_MAX} headers at most.")
+_TOO_LARGE = HeadTooLargeError(
+    f"A request's line and headers must be at most {HEAD_BYTES_MAX} bytes, in at most {HEADERS_MAX} headers."
+)

@@ -221,7 +221,7 @@ def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:
             unknown = UnknownTransactionError if name == "number" else UnknownPacketError
             raise unknown("Not a packet number.")
         if name in ROW_NUMBERS and not _ROW_NUMBER.fullmatch(text):
-            raise UnknownRouteError("Nothing has this number.")
+            raise UnknownRouteError("Not found: the number in the path is not valid.")
     named = [name for name in ("user_id", "label") if not is_user_id(path.get(name, "anyone"))]
     problems += [FieldProblem(name, USER_ID_RULE) for name in named]
 

@@ -27,10 +27,10 @@ _DAY = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _SHOWN_MAX = 100
 _MESSAGES = {
     "missing": "is required",
-    "date_from_datetime_parsing": "must be a day that there is",
-    "date_parsing": "must be a day that there is",
+    "date_from_datetime_parsing": "must be a valid date (YYYY-MM-DD)",
+    "date_parsing": "must be a valid date (YYYY-MM-DD)",
     "extra_forbidden": "is not a known field",
-    "int_type": f"must be a whole number no larger than {FEN_MAX}, not text, a fraction or true/false",
+    "int_type": f"must be a whole number of at most {FEN_MAX}, not text, a fraction or true/false",
     "string_type": "must be text",
     "list_type": "must be a list",
     "model_type": "must be an object",
@@ -47,7 +47,7 @@ def _number(text: object) -> object:
 
 def _day(text: object) -> object:
     if isinstance(text, str) and not _DAY.fullmatch(text):
-        raise ValueError("must be a day, as 2026-02-17")
+        raise ValueError("must be a valid date (YYYY-MM-DD)")
     return text
 
 

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: one table from exception to status, used for everything that goes wrong.
 
 A problem is ``{"type", "title", "status", "detail", "code"}``; ``code`` is stable and is what clients match on.
-``errors`` names each bad field. A 500 tells nothing of its cause: that is in the log.
+``errors`` names each bad field. A 500 says nothing of its cause: the log has it.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class MalformedError(HongbaoError):
-    """The body (or query) cannot be read at all."""
+    """The body, query or a header cannot be read at all."""
 
     code = "malformed"
 
@@ -39,29 +39,29 @@ class ForbiddenError(HongbaoError):
 
 
 class UnknownRouteError(HongbaoError):
-    """Nothing lives at this path."""
+    """No resource has this path."""
 
     code = "not_found"
 
 
 class WrongMethodError(HongbaoError):
-    """The path exists, the method does not. ``allowed`` lists those that do."""
+    """The path does not allow this method. ``allowed`` lists those that it does."""
 
     code = "method_not_allowed"
 
     def __init__(self, allowed: str) -> None:
-        super().__init__(f"This path takes {allowed}.")
+        super().__init__(f"This path allows {allowed}.")
         self.allowed = allowed
 
 
 class TooLargeError(HongbaoError):
-    """The body is longer than this path takes."""
+    """The body is longer than this path allows."""
 
     code = "too_large"
 
 
 class HeadTooLargeError(HongbaoError):
-    """The request's line and headers are too long, or too many."""
+    """The request's line and headers are too long, or there are too many headers."""
 
     code = "head_too_large"
 
@@ -73,18 +73,20 @@ class SlowBodyError(HongbaoError):
 
 
 class UnsupportedMediaTypeError(HongbaoError):
-    """The body says it is not JSON."""
+    """The Content-Type is not JSON."""
 
     code = "unsupported_media_type"
 
 
 class RateLimitedError(HongbaoError):
-    """The caller has spent its quota of ``policy``: ``quota`` in ``window_s``; ask again in ``retry_after_s``."""
+    """The caller has used up ``policy``: ``quota`` per ``window_s``; try again in ``retry_after_s``."""
 
     code = "rate_limited"
 
     def __init__(self, policy: str, quota: int, window_s: int, retry_after_s: int) -> None:
-        super().__init__(f"The limit {policy} is {quota} in {window_s} s; this one was not looked at.")
+        super().__init__(
+            f"The limit {policy} is {quota} requests per {window_s} s: wait {retry_after_s} s. Nothing was done."
+        )
         self.policy, self.quota, self.window_s, self.retry_after_s = policy, quota, window_s, retry_after_s
 
 
@@ -108,64 +110,64 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[type[HongbaoError], Kind] = {
-    MalformedError: Kind(400, "The request cannot be read", "body"),
-    IdempotencyKeyRequiredError: Kind(400, "An Idempotency-Key is required", "Idempotency-Key"),
+    MalformedError: Kind(400, "The request is malformed", "body"),
+    IdempotencyKeyRequiredError: Kind(400, "Idempotency-Key required", "Idempotency-Key"),
     errors.InvalidTokenError: Kind(401, "A valid bearer token is required"),
     ForbiddenError: Kind(403, "The token does not allow this"),
-    errors.NotInvitedError: Kind(403, "The packet is for others"),
-    errors.NotArrivedError: Kind(409, "The transfer has not arrived"),
+    errors.NotInvitedError: Kind(403, "The packet is for other users"),
+    errors.NotArrivedError: Kind(409, "The transfer has not arrived yet"),
     errors.FrozenError: Kind(403, "The account is frozen"),
     errors.WrongPaymentPasswordError: Kind(403, "The payment password is wrong"),
-    errors.NotSenderError: Kind(403, "Only its sender may do that"),
+    errors.NotSenderError: Kind(403, "Only the sender can do this"),
     errors.TransferEndedError: Kind(409, "The transfer has ended", "transfer_id"),
-    errors.NotCancellableError: Kind(409, "The transfer cannot be cancelled any more", "transfer_id"),
-    errors.NotRetractableError: Kind(409, "The packet cannot be taken back any more", "packet_id"),
-    errors.ConsentRequiredError: Kind(409, "Who has seen the packet must consent", "packet_id"),
-    errors.ConfirmationRequiredError: Kind(409, "A large packet is taken back by confirming it", "confirm"),
-    errors.NotViewedError: Kind(409, "There is nothing to consent to", "packet_id"),
-    errors.TooManyChangesError: Kind(409, "It was changed too often", "arrives_after_s"),
-    errors.AddressNotAllowedError: Kind(403, "The account does not send from this address"),
-    UnknownRouteError: Kind(404, "Nothing lives at this path"),
-    errors.UnknownPacketError: Kind(404, "No such packet", "packet_id"),
+    errors.NotCancellableError: Kind(409, "The transfer can no longer be cancelled", "transfer_id"),
+    errors.NotRetractableError: Kind(409, "The packet can no longer be retracted", "packet_id"),
+    errors.ConsentRequiredError: Kind(409, "The viewers' consent is required", "packet_id"),
+    errors.ConfirmationRequiredError: Kind(409, "Confirmation required", "confirm"),
+    errors.NotViewedError: Kind(409, "Consent not needed", "packet_id"),
+    errors.TooManyChangesError: Kind(409, "Changed too often this month", "arrives_after_s"),
+    errors.AddressNotAllowedError: Kind(403, "The account may not send from this address"),
+    UnknownRouteError: Kind(404, "Not found"),
+    errors.UnknownPacketError: Kind(404, "No such packet or transfer", "packet_id"),
     errors.UnknownTransactionError: Kind(404, "No such packet or transfer", "number"),
     errors.UnknownDisputeError: Kind(404, "No such dispute", "dispute_id"),
     errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
-    WrongMethodError: Kind(405, "The path does not take this method"),
-    SlowBodyError: Kind(408, "The body came too slowly", "body"),
-    errors.InsufficientFundsError: Kind(409, "The wallet holds too little"),
+    WrongMethodError: Kind(405, "Method not allowed"),
+    SlowBodyError: Kind(408, "The body arrived too slowly", "body"),
+    errors.InsufficientFundsError: Kind(409, "Insufficient funds"),
     errors.NoPaymentPasswordError: Kind(409, "No payment password is set"),
-    errors.LimitExceededError: Kind(409, "More than a limit lets through"),
-    errors.NotSettledError: Kind(409, "The packet is not settled yet", "packet_id"),
-    errors.BelowManualHandlingError: Kind(409, "Too little to be handled by hand"),
+    errors.LimitExceededError: Kind(409, "Limit exceeded"),
+    errors.NotSettledError: Kind(409, "The packet has not settled yet", "packet_id"),
+    errors.BelowManualHandlingError: Kind(409, "Amount too small to dispute"),
     errors.TooManyDisputesError: Kind(409, "Too many disputes this year"),
-    errors.DisputeOpenError: Kind(409, "There is a dispute about the same"),
-    errors.DisputeDecidedError: Kind(409, "The dispute was decided otherwise"),
-    errors.NotInLedgerError: Kind(409, "The ledger does not have it"),
-    errors.IdempotencyInFlightError: Kind(409, "The first request with this key is still at work", "Idempotency-Key"),
+    errors.DisputeOpenError: Kind(409, "A dispute about this exists already"),
+    errors.DisputeDecidedError: Kind(409, "The dispute was decided with the other outcome"),
+    errors.NotInLedgerError: Kind(409, "Not in the ledger yet"),
+    errors.IdempotencyInFlightError: Kind(409, "A request with this key is in progress", "Idempotency-Key"),
     TooLargeError: Kind(413, "The body is too large", "body"),
     UnsupportedMediaTypeError: Kind(415, "The body must be JSON", "Content-Type"),
-    InvalidFieldsError: Kind(422, "Some fields are not valid"),
+    InvalidFieldsError: Kind(422, "Some fields are invalid"),
     errors.PaymentPasswordLockedError: Kind(423, "The payment password is locked"),
-    errors.IdempotencyKeyReusedError: Kind(422, "The key was used with another body", "Idempotency-Key"),
-    HeadTooLargeError: Kind(431, "The request's line and headers are too large"),
+    errors.IdempotencyKeyReusedError: Kind(422, "The key was used for another request", "Idempotency-Key"),
+    HeadTooLargeError: Kind(431, "The request line and headers are too large"),
     RateLimitedError: Kind(429, "Too many requests"),
     NotReadyError: Kind(503, "Not ready"),
-    errors.UnavailableError: Kind(503, "Not available now"),
-    errors.OverloadedError: Kind(503, "Too much at once"),
-    errors.BusyError: Kind(503, "The ledger must catch up first"),
-    errors.RecoveringError: Kind(503, "The lane is being recovered"),
+    errors.UnavailableError: Kind(503, "Temporarily unavailable"),
+    errors.OverloadedError: Kind(503, "Overloaded"),
+    errors.BusyError: Kind(503, "The ledger is catching up"),
+    errors.RecoveringError: Kind(503, "The packet is being recovered"),
     errors.OpeningError: Kind(503, "The packet is still being opened"),
-    errors.UnconfirmedError: Kind(503, "The claim is not confirmed yet"),
+    errors.UnconfirmedError: Kind(503, "Not confirmed yet"),
 }
-INTERNAL = Kind(500, "Something went wrong on our side")
+INTERNAL = Kind(500, "Internal error")
 _SAME_FOR_ALL: dict[type[Exception], str] = {
     # A packet for others looks like one that does not exist.
-    errors.UnknownPacketError: "No packet that you may see has this number.",
-    errors.UnknownTransactionError: "No packet or transfer that you may see has this number.",
-    # The cause is a server's own message, which is no client's business (/readyz tells it).
-    errors.UnavailableError: "A server this depends on does not answer; nothing was decided.",
-    # Told by whichever bound is met first.
-    errors.OverloadedError: "This process has as much to do as it can answer in time; nothing was decided.",
+    errors.UnknownPacketError: "No packet or transfer that you can see has this number.",
+    errors.UnknownTransactionError: "No packet or transfer that you can see has this number.",
+    # The cause is a server's own message, which clients must not see (/readyz has it).
+    errors.UnavailableError: "A server that this depends on does not answer. Nothing was decided: try again.",
+    # The same from whichever bound is met first.
+    errors.OverloadedError: "This process is overloaded. Nothing was decided: try again.",
 }
 """Details that do not depend on the case."""
 
@@ -178,18 +180,22 @@ def kind_of(error: type[Exception]) -> Kind:
 def detail_of(error: Exception) -> str:
     """The sentence a client may read."""
     if isinstance(error, InvalidFieldsError) and len(error.problems) > _FIELDS_TOLD_MAX:
-        return f"{len(error.problems)} fields are not valid."
+        return f"{len(error.problems)} fields are invalid."
     return _SAME_FOR_ALL.get(type(error), str(error) or kind_of(type(error)).title)
 
 
 def answer_to(error: Exception) -> Answer:
-    """The response to any exception. What is not in the table is logged and told as ``internal``."""
+    """The response to any exception. What is not in the table is logged and answered as ``internal``."""
     if isinstance(error, HTTPException):  # the router's only one: every path answers for all its methods
-        error = UnknownRouteError("Nothing lives at this path.")
+        error = UnknownRouteError("No resource has this path.")
     kind = kind_of(type(error))
     if kind is INTERNAL or not isinstance(error, HongbaoError):
         _log.error("request failed", exc_info=error)
-        return _problem(INTERNAL, HongbaoError.code, "The request could not be answered; nothing more is known.")
+        return _problem(
+            INTERNAL,
+            HongbaoError.code,
+            "The server failed to answer this request; whether it was carried out is not known.",
+        )
     problem = _problem(kind, error.code, detail_of(error), _fields(error, kind), _extra(error))
     return problem._replace(headers=(*problem.headers, *_headers(error)))
 

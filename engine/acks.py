@@ -37,9 +37,9 @@ _GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
 _SAID_S = 0.5
 """How much longer than the server itself we wait for its word that it waited in vain."""
 _UNCONFIRMED = {
-    Ack.FSYNC: "The claim stands, but is not known to be on disk yet: ask again.",
-    Ack.REPLICA: "The claim stands, but too few replicas are known to have it yet: ask again.",
-    Ack.LEDGER: "The claim stands, but the ledger does not have it yet: ask again.",
+    Ack.FSYNC: "The claim stands, but it may not be on disk yet: repeat it for its answer.",
+    Ack.REPLICA: "The claim stands, but too few replicas may have it yet: repeat it for its answer.",
+    Ack.LEDGER: "The claim stands, but the ledger does not have it yet: repeat it for its answer.",
 }
 
 
@@ -81,7 +81,7 @@ class Acks:
             except OperatorError as error:
                 return [str(error)]
         if self.setting is Ack.REPLICA and (found := await connected_replicas(self._redis)) < self._replicas:
-            return [f"Redis has {found} of the {self._replicas} replicas that must have a claim."]
+            return [f"Redis has {found} of the {self._replicas} replicas that a claim must reach."]
         return []
 
     async def admit(self, ack: Ack | None) -> None:
@@ -90,9 +90,11 @@ class Acks:
             try:
                 self._fsync_by = await fsync_by(self._redis)
             except OperatorError:
-                raise InvalidFieldsError([FieldProblem("ack", "cannot be fsync: Redis is not set for it")]) from None
+                raise InvalidFieldsError(
+                    [FieldProblem("ack", "cannot be fsync: Redis is not configured for it")]
+                ) from None
         if ack is Ack.REPLICA and ack is not self.setting and await connected_replicas(self._redis) < self._replicas:
-            raise InvalidFieldsError([FieldProblem("ack", "cannot be replica: Redis has too few of them")])
+            raise InvalidFieldsError([FieldProblem("ack", "cannot be replica: too few Redis replicas are connected")])
 
     def waiting(self, asked: Mapping[str, Sequence[str]], reply: ClaimReply) -> dict[Ack, list[int]]:
         """The places of the claims that are not to be acknowledged yet, by what they wait for.

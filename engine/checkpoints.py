@@ -59,7 +59,7 @@ class Checkpoints:
         if known is not None and known[0] == word and known[1] >= position:
             return
         if self._waiting >= WAITERS_MAX:
-            raise UnconfirmedError("The claim stands, but too many wait for the ledger: ask again.")
+            raise UnconfirmedError("The claim stands, but the ledger does not have it yet: repeat it for its answer.")
         self.listen()
         waiter = _Waiter(word, position, asyncio.get_running_loop().create_future())
         self._waiters[lane].add(waiter)

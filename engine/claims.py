@@ -37,9 +37,9 @@ _OUTCOMES = {
 _GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
 _ENDED = frozenset(_OUTCOMES.values())
 _REFUSALS: dict[Outcome, Callable[[], HongbaoError]] = {
-    Outcome.BUSY: lambda: BusyError("The ledger is behind; claims wait until it has caught up."),
-    Outcome.NOT_INVITED: lambda: NotInvitedError("This packet is for others."),
-    Outcome.HELD: lambda: NotArrivedError("The transfer has not arrived; its sender can still cancel it."),
+    Outcome.BUSY: lambda: BusyError("The ledger is too far behind to take more claims: try again in a moment."),
+    Outcome.NOT_INVITED: lambda: NotInvitedError("This packet is for other users."),
+    Outcome.HELD: lambda: NotArrivedError("This transfer has not arrived yet; its sender can still cancel it."),
     Outcome.FROZEN: lambda: FrozenError("This account is frozen and cannot claim."),
 }
 
@@ -180,9 +180,9 @@ def _remembered(row: asyncpg.Record) -> ClaimResult | HongbaoError:
         return ClaimResult(Outcome.ALREADY, row["amount_fen"])
     state = PacketState(row["state"])
     if state is PacketState.FUNDED:
-        return OpeningError("The packet is being opened.")
+        return OpeningError("The packet's shares are still being loaded: try again in a moment.")
     if state is PacketState.OPEN:
-        return RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+        return RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")
     if state is PacketState.EXHAUSTED and row["for_others"]:  # as the script would have said
-        return NotInvitedError("This packet is for others.")
+        return NotInvitedError("This packet is for other users.")
     return ClaimResult(_OUTCOMES[state], 0)

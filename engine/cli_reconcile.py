@@ -66,9 +66,9 @@ def _day(text: str | None) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise OperatorError("--day must be a day that there is, as 2026-11-21.") from None
+        raise OperatorError("--day must be a valid date (YYYY-MM-DD).") from None
     if text != day.isoformat() or day.year < 2000:
-        raise OperatorError("--day must be a day that there is, as 2026-11-21.")
+        raise OperatorError("--day must be a valid date (YYYY-MM-DD).")
     if day > today():
         raise OperatorError(f"{day} has not begun in China.")
     return day

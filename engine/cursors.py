@@ -13,5 +13,5 @@ def parse(cursor: str | None, *, parts: int, start: tuple[int, ...]) -> tuple[in
         return start
     numbers = tuple(int(part) for part in cursor.split("-")) if _CURSOR.fullmatch(cursor) else ()
     if len(numbers) != parts or max(numbers) >= 2**63:
-        raise InvalidFieldsError([FieldProblem("after", "must be the `next` of an earlier page")])
+        raise InvalidFieldsError([FieldProblem("after", "must be the `next` of the page before")])
     return numbers

@@ -50,5 +50,5 @@ class Delays:
                 month_ms = begin_ms(day_of(at_ms).replace(day=1))
                 most = settings.delay_changes_a_month_max
                 if await connection.fetchval(SQL["changes_since"], user_id, month_ms) >= most:
-                    raise TooManyChangesError(f"The delay can be changed {most} times a month.")
+                    raise TooManyChangesError(f"The delay can be changed {most} times per month: try again next month.")
                 await connection.execute(SQL["change_delay"], user_id, arrives_after_s, at_ms)

@@ -53,7 +53,7 @@ async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState
     """Decide inside the caller's transaction; whether somebody may be free of a freeze by it."""
     found = await read(connection, dispute_id)
     if found is None:
-        raise UnknownDisputeError("There is no dispute of this number.")
+        raise UnknownDisputeError("No dispute has this number.")
     # In the order in which filing takes them: the complainant's turn, the freezes', then wallets.
     await connection.execute(SQL["take_turns"], found.complainant)
     row = await connection.fetchrow(SQL["lock"], dispute_id)
@@ -61,7 +61,7 @@ async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState
         raise AssertionError("a dispute is never removed")
     if row["state"] != DisputeState.OPEN:
         if row["state"] != outcome:
-            raise DisputeDecidedError(f"It was decided before: {row['state']}.")
+            raise DisputeDecidedError(f"This dispute is {row['state']} already; a decision is final.")
         return False
     await connection.execute(FREEZES["take_turns"])
     at_ms, transfer_id = await now_ms(connection), None

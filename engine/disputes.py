@@ -124,7 +124,7 @@ class Disputes:
         if complaint.kind is not DisputeKind.SYSTEM_FAULT:
             await self._check_limits(connection, complainant, amount_fen, filed_at_ms)
             if await connection.fetchval(SQL["is_decided"], int(complaint.number), complaint.counterparty):
-                raise DisputeOpenError("A dispute about this share was upheld before.")
+                raise DisputeOpenError("A dispute about this share has already been upheld.")
         freeze_id = None
         if complaint.kind is DisputeKind.FRAUD and complaint.counterparty is not None:
             reason = f"a dispute of fraud about {complaint.number} is open"
@@ -143,12 +143,10 @@ class Disputes:
     async def _check_limits(self, connection: Connection, complainant: str, amount_fen: int, filed_at_ms: int) -> None:
         above_fen, most = self._settings.dispute_above_fen, self._settings.disputes_a_year_max
         if amount_fen <= above_fen:
-            raise BelowManualHandlingError(
-                f"{amount_fen} fen are disputed; by hand are handled only more than {above_fen}."
-            )
+            raise BelowManualHandlingError(f"Only amounts above {above_fen} fen can be disputed; this is {amount_fen}.")
         year = date(day_of(filed_at_ms).year, 1, 1)
         if await connection.fetchval(SQL["filed_since"], complainant, begin_ms(year)) >= most:
-            raise TooManyDisputesError(f"A person may file {most} disputes a year.")
+            raise TooManyDisputesError(f"You can file {most} disputes per calendar year: try again next year.")
 
     async def _amount(self, connection: Connection, complainant: str, complaint: Complaint) -> int:
         """What is disputed. Raises unless the complainant paid it, then, and the counterparty has a share of it."""
@@ -157,7 +155,7 @@ class Disputes:
             raise UnknownTransactionError("No packet has this number.")
         if row["sender"] != complainant:
             if row["has_share"] or await self._store.claim_of(complaint.number, complainant) is not None:
-                raise NotSenderError("A payment is disputed by who paid, against somebody who has a share of it.")
+                raise NotSenderError("Only the sender of a packet or transfer can dispute it.")
             raise UnknownTransactionError("Somebody else's packet.")
         problems = []
         if complaint.at_ms // 1_000 != row["created_at_ms"] // 1_000:
@@ -165,7 +163,7 @@ class Disputes:
         is_fault = complaint.kind is DisputeKind.SYSTEM_FAULT
         amount_fen: int | None = row["total_fen"] if is_fault else row["their_fen"]
         if amount_fen is None:
-            problems.append(FieldProblem("counterparty", "must be somebody who has a share of it in the ledger"))
+            problems.append(FieldProblem("counterparty", "must be a user whose share of it is in the ledger"))
         if problems or amount_fen is None:
             raise InvalidFieldsError(problems)
         return amount_fen
@@ -199,7 +197,7 @@ async def _open_one(connection: Connection, complainant: str, complaint: Complai
     if row is None:
         return None
     if row["kind"] != complaint.kind or orjson.loads(row["evidence"]) != list(complaint.evidence):
-        raise DisputeOpenError(f"Dispute {row['dispute_id']} about the same is open.")
+        raise DisputeOpenError(f"Dispute {row['dispute_id']} about it is open, with another kind or evidence.")
     dispute_id: int = row["dispute_id"]
     return dispute_id
 
@@ -207,16 +205,16 @@ async def _open_one(connection: Connection, complainant: str, complaint: Complai
 def check(complainant: str, complaint: Complaint) -> None:
     """What can be said without the ledger. Raises InvalidFieldsError naming every bad field."""
     problems = [
-        FieldProblem(f"evidence[{place}]", "must have something to read, and no control characters")
+        FieldProblem(f"evidence[{place}]", "must have text in it, and no control characters")
         for place, text in enumerate(complaint.evidence)
         if not text.strip() or any(_is_unprintable(character) for character in text)
     ]
     if complaint.kind is DisputeKind.SYSTEM_FAULT and complaint.counterparty is not None:
-        problems.append(FieldProblem("counterparty", "must not be given: nobody is accused of a system fault"))
+        problems.append(FieldProblem("counterparty", "must not be given for a system fault"))
     if complaint.kind is not DisputeKind.SYSTEM_FAULT and complaint.counterparty is None:
         problems.append(FieldProblem("counterparty", "is required"))
     if complaint.counterparty == complainant:
-        problems.append(FieldProblem("counterparty", "must be somebody else"))
+        problems.append(FieldProblem("counterparty", "must be another user"))
     if problems:
         raise InvalidFieldsError(problems)
 

@@ -57,7 +57,7 @@ async def _config(client: Redis, pattern: str) -> Mapping[str, str]:
         told: Any = await command(client, "CONFIG", "GET", pattern)
     except ResponseError as error:
         raise OperatorError(
-            f"Claims cannot be acknowledged by fsync: Redis does not tell how it is set ({error})."
+            f"Claims cannot be acknowledged by fsync: Redis does not report its configuration ({error})."
         ) from None
     except (RedisError, OSError) as error:
         raise UnavailableError(f"Redis does not answer: {error}") from error

@@ -31,7 +31,7 @@ class InvalidFieldsError(HongbaoError):
 
 
 class InsufficientFundsError(HongbaoError):
-    """The paying wallet holds too little; nothing was recorded. ``field``: the one that says how much was asked for."""
+    """The paying wallet holds too little; nothing was recorded. ``field``: the one with the amount."""
 
     code = "insufficient_funds"
 
@@ -53,13 +53,13 @@ class UnknownTransactionError(UnknownPacketError):
 
 
 class NotSettledError(HongbaoError):
-    """The packet has not ended, or the ledger has not emptied its custody yet: its seed is nobody's business."""
+    """The packet has not ended, or the ledger has not emptied its custody yet: its seed must stay secret."""
 
     code = "not_settled"
 
 
 class NotInLedgerError(HongbaoError):
-    """What was asked for is stated only once the ledger has it, and it has not, or not yet."""
+    """Only what the ledger has can be stated, and it does not have this (yet)."""
 
     code = "not_in_ledger"
 
@@ -71,13 +71,13 @@ class NotInvitedError(HongbaoError):
 
 
 class NotArrivedError(HongbaoError):
-    """A transfer whose time of arrival has not come: nobody can claim it."""
+    """The transfer's time of arrival has not come: nobody can claim it."""
 
     code = "not_arrived"
 
 
 class TransferEndedError(HongbaoError):
-    """The transfer was cancelled, or not confirmed in time: its money is its sender's again."""
+    """The transfer was cancelled, or not confirmed in time: its money was refunded to its sender."""
 
     code = "transfer_ended"
 
@@ -89,43 +89,43 @@ class NotCancellableError(HongbaoError):
 
 
 class NotSenderError(HongbaoError):
-    """Only who sent it may do that."""
+    """Only the sender can do this."""
 
     code = "not_sender"
 
 
 class NotRetractableError(HongbaoError):
-    """The packet cannot be taken back any more: claimed, ended, or too late."""
+    """The packet can no longer be retracted: it was claimed, it has ended, or it is too late."""
 
     code = "not_retractable"
 
 
 class ConsentRequiredError(HongbaoError):
-    """Somebody has seen the packet and has not consented to its being taken back."""
+    """Someone has viewed the packet and has not consented to its retraction."""
 
     code = "consent_required"
 
 
 class ConfirmationRequiredError(HongbaoError):
-    """So much money is taken back only by somebody who says so twice."""
+    """The retraction of a packet this large must be confirmed."""
 
     code = "confirmation_required"
 
 
 class NotViewedError(HongbaoError):
-    """The user has not seen the packet, so there is nothing to consent to."""
+    """The user's consent is not needed: they are not among the packet's first viewers."""
 
     code = "not_viewed"
 
 
 class TooManyChangesError(HongbaoError):
-    """The choice was changed as often this month as it may be."""
+    """The choice was changed as often this month as is allowed."""
 
     code = "too_many_changes"
 
 
 class FrozenError(HongbaoError):
-    """The account is frozen for what was asked; nothing was done."""
+    """The account is frozen for this; nothing was done."""
 
     code = "account_frozen"
 
@@ -137,17 +137,17 @@ class NoPaymentPasswordError(HongbaoError):
 
 
 class WrongPaymentPasswordError(HongbaoError):
-    """Not the user's payment password; it was counted. ``tries_left`` until it is locked."""
+    """Not the user's payment password; the try was counted. ``tries_left``: until it is locked."""
 
     code = "wrong_payment_password"
 
     def __init__(self, tries_left: int) -> None:
-        super().__init__(f"The payment password is wrong; wrong tries left before it is locked: {tries_left}.")
+        super().__init__(f"The payment password is wrong. Tries left before it is locked: {tries_left}.")
         self.tries_left = tries_left
 
 
 class PaymentPasswordLockedError(HongbaoError):
-    """Too many wrong tries: until ``locked_until_ms``, in ``retry_after_s``, the right one is refused as well."""
+    """Too many wrong tries: until ``locked_until_ms`` (in ``retry_after_s``) even the right one is refused."""
 
     code = "payment_password_locked"
 
@@ -157,77 +157,77 @@ class PaymentPasswordLockedError(HongbaoError):
 
 
 class UnknownWithdrawalError(HongbaoError):
-    """The user has no withdrawal of this number."""
+    """The user has no withdrawal with this number."""
 
     code = "unknown_withdrawal"
 
 
 class UnknownDisputeError(HongbaoError):
-    """No dispute has this number, or it is somebody else's."""
+    """No dispute has this number, or the user is no party to it."""
 
     code = "unknown_dispute"
 
 
 class BelowManualHandlingError(HongbaoError):
-    """So little is disputed that nobody handles it by hand."""
+    """The amount is too small to dispute: nobody handles it by hand."""
 
     code = "below_manual_handling"
 
 
 class TooManyDisputesError(HongbaoError):
-    """The complainant has filed as many disputes this year as a person may."""
+    """The complainant has filed as many disputes this year as is allowed."""
 
     code = "too_many_disputes"
 
 
 class DisputeOpenError(HongbaoError):
-    """There is another dispute about the same, open or upheld."""
+    """There is another dispute about this payment, open or upheld."""
 
     code = "dispute_exists"
 
 
 class DisputeDecidedError(HongbaoError):
-    """The dispute was decided before, and otherwise."""
+    """The dispute was decided before, with the other outcome."""
 
     code = "dispute_decided"
 
 
 class AddressNotAllowedError(HongbaoError):
-    """The account sends from certain networks only, and the request comes from elsewhere; nothing was done."""
+    """The account may send from certain networks only, and the request comes from elsewhere; nothing was done."""
 
     code = "address_not_allowed"
 
 
 class LimitExceededError(HongbaoError):
-    """More than a limit lets through; nothing was done. ``left_fen``: what it would let through now."""
+    """The amount exceeds a limit; nothing was done. ``left_fen``: what the limit allows now."""
 
     code = "limit_exceeded"
 
     def __init__(self, limit: str, limit_fen: int, left_fen: int) -> None:
-        super().__init__(f"The limit {limit} is {limit_fen} fen; {left_fen} fen are left of it.")
+        super().__init__(f"The limit {limit} is {limit_fen} fen; {left_fen} fen of it are left.")
         self.limit, self.limit_fen, self.left_fen = limit, limit_fen, left_fen
 
 
 class IdempotencyKeyReusedError(HongbaoError):
-    """The Idempotency-Key was used before with another body."""
+    """The Idempotency-Key was used before for another request."""
 
     code = "idempotency_key_reused"
 
 
 class IdempotencyInFlightError(HongbaoError):
-    """A request with the same Idempotency-Key is being worked on at this moment."""
+    """A request with the same Idempotency-Key is in progress."""
 
     code = "idempotency_in_flight"
 
 
 class InvalidTokenError(HongbaoError):
-    """The bearer token is missing, forged, expired or not of the form ``engine.tokens`` describes."""
+    """The bearer token is missing, forged, expired or not of the form that ``engine.tokens`` describes."""
 
     code = "unauthorized"
 
 
 class UnavailableError(HongbaoError):
-    """The engine cannot answer now and nothing was decided: ask again after ``retry_after_s`` seconds."""
+    """The engine cannot answer now and nothing was decided: try again after ``retry_after_s`` seconds."""
 
     code = "unavailable"
     retry_after_s = 1
@@ -246,7 +246,7 @@ class BusyError(UnavailableError):
 
 
 class RecoveringError(UnavailableError):
-    """The lane gives nothing: Redis lost it, or was restarted and has not been compared with the ledger yet."""
+    """The lane takes no claims: Redis lost it, or restarted and has not been compared with the ledger yet."""
 
     code = "recovering"
     retry_after_s = 5
@@ -259,12 +259,12 @@ class OpeningError(UnavailableError):
 
 
 class UnconfirmedError(UnavailableError):
-    """The claim was decided and stands, but it is not yet as safe as it was asked to be: ask again for the answer."""
+    """The change was decided and stands, but is not yet as safe as requested: repeat the request for its answer."""
 
     code = "unconfirmed"
 
 
 class OperatorError(HongbaoError):
-    """Something only the operator can mend (a server, a URL, a port, a schema). The CLI prints it and exits 1."""
+    """Only the operator can fix this (a server, a URL, a port, a schema). The CLI prints it and exits 1."""
 
     code = "operator"

@@ -163,7 +163,9 @@ async def _set_back(pool: asyncpg.Pool, store: Store, lane: int, version: int, n
     frozen = {row["user_id"] for row in await pool.fetch(RECOVERY["frozen"])}
     lifted = await store.frozen(lane) - frozen
     if len(frozen) + len(lifted) > _SET_BACK_MAX:
-        raise UnavailableError(f"Lane {lane} knows other freezes than the ledger, too many to tell: have it rebuilt.")
+        raise UnavailableError(
+            f"Lane {lane}'s freezes differ too much from the ledger's to patch: run `hongbao recover --lane {lane}`."
+        )
     LOG.warning("freezes_set_back", lane=lane, frozen=len(frozen), lifted=len(lifted))
     return await store.freeze(lane, version, newest, sorted(frozen), sorted(lifted))
 

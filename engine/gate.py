@@ -56,7 +56,7 @@ async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
     try:
         await connection.fetchval(SQL["wait_for_lease"], LEASES, lane, timeout=_LEASE_S_MAX)
     except TimeoutError:
-        raise OperatorError(f"A persister is at work on lane {lane} and does not let go of it: try again.") from None
+        raise OperatorError(f"A persister is working on lane {lane} and does not release it: try again.") from None
 
 
 async def verify(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> tuple[int, str]:

@@ -34,12 +34,12 @@ async def begin(connection: Connection, request: Request) -> dict[str, Any] | No
     """
     name = "\x1f".join((request.principal, request.operation, request.key))
     if not await connection.fetchval(SQL["try_lock"], name):
-        raise IdempotencyInFlightError("A request with this Idempotency-Key is being worked on.")
+        raise IdempotencyInFlightError("A request with this Idempotency-Key is in progress: repeat it in a moment.")
     stored = await connection.fetchrow(SQL["stored"], request.principal, request.operation, request.key)
     if stored is None:
         return None
     if stored["request_hash"] != request.request_hash:
-        raise IdempotencyKeyReusedError("This Idempotency-Key was used before with another body.")
+        raise IdempotencyKeyReusedError("This Idempotency-Key was used for another request: send a new one.")
     answer: dict[str, Any] = orjson.loads(stored["answer"])
     return answer
 

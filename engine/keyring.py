@@ -88,7 +88,7 @@ def load(settings: Settings) -> Keyring:
     """
     found = _from_environment(settings) or _from_files(settings.data_dir)
     if len(found) > SECRETS_MAX:
-        raise OperatorError(f"{len(found)} secrets are in force; {SECRETS_MAX} are the most: withdraw the oldest.")
+        raise OperatorError(f"{len(found)} secrets are configured, the maximum is {SECRETS_MAX}: remove the oldest.")
     return Keyring(found)
 
 

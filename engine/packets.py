@@ -99,7 +99,7 @@ class Packets:
             if paid is None:
                 if await connection.fetchval(SQL["why_not_paid"], sender, created_at_ms):
                     raise FrozenError("This account is frozen and cannot send.")
-                raise InsufficientFundsError("The wallet does not hold the packet's total.")
+                raise InsufficientFundsError("The wallet holds less than the packet's total.")
             return {
                 "packet_id": packet_id,
                 "total_fen": terms.total_fen,

@@ -83,7 +83,7 @@ class PaymentPasswords:
         """Count one try; gives why it does not open, for the caller to raise once this is committed."""
         row = await connection.fetchrow(SQL["lock"], user_id)
         if row is None:
-            return NoPaymentPasswordError("This needs a payment password, and none was set.")
+            return NoPaymentPasswordError("This needs a payment password: set one first.")
         at_ms = await now_ms(connection)
         if row["locked_until_ms"] is not None and row["locked_until_ms"] > at_ms:
             return _locked(row["locked_until_ms"], at_ms)

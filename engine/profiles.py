@@ -19,7 +19,7 @@ from engine.settings import Settings
 SQL = load("profiles")
 ADDRESSES_MAX = 100
 _LIMITS = ("transaction_fen_max", "day_sent_fen_max", "day_received_fen_max")
-_NETWORK_RULE = "must be an address, or a network without bits after its prefix, as 192.0.2.0/24"
+_NETWORK_RULE = "must be an address, or a network with no bits set after its prefix (192.0.2.0/24)"
 
 
 class Profiles:
@@ -100,9 +100,9 @@ class Profiles:
 def _networks(kind: AccountKind, addresses: Sequence[str]) -> list[str]:
     """The networks in the form in which they are compared. Raises InvalidFieldsError naming each that is none."""
     if addresses and kind is not AccountKind.MERCHANT:
-        raise InvalidFieldsError([FieldProblem("addresses", "must be empty for a person: only merchants have them")])
+        raise InvalidFieldsError([FieldProblem("addresses", "must be empty for a person: only merchants have any")])
     if len(addresses) > ADDRESSES_MAX:
-        raise InvalidFieldsError([FieldProblem("addresses", f"must be at most {ADDRESSES_MAX}")])
+        raise InvalidFieldsError([FieldProblem("addresses", f"must name at most {ADDRESSES_MAX} networks")])
     networks, problems = [], []
     for place, text in enumerate(addresses):
         try:

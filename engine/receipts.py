@@ -94,9 +94,9 @@ class Receipts:
         if facts is not None:
             return Receipt(facts=facts, hash=hash_of(as_json(facts)))
         if sees_all or user_id == row["sender"]:
-            raise NotSettledError("A sender has a receipt once all of it is settled.")
+            raise NotSettledError("The sender's receipt is available once the packet has settled.")
         if user_id is not None and await self._is_party(number, user_id, row):
-            raise NotInLedgerError("The ledger has no share of yours in it, or not yet.")
+            raise NotInLedgerError("The ledger has no share of this packet for you (yet).")
         raise UnknownTransactionError("Somebody else's packet.")
 
     async def _is_party(self, number: str, user_id: str, row: asyncpg.Record) -> bool:

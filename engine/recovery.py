@@ -68,7 +68,7 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
                 await stream.joins_up_to(lane, position)
         except gate.LaneDoubtfulError as error:
             if not force:
-                raise OperatorError(f"{error} If Redis is to be made as the ledger is, say --force.") from None
+                raise OperatorError(f"{error} To rebuild Redis from the ledger all the same, add --force.") from None
             reason = str(error)
         except (gate.LaneBrokenError, UnreadableEventError) as error:
             if isinstance(error, UnreadableEventError) and not force:

@@ -33,8 +33,8 @@ from engine.store import Store
 
 SQL = load("retraction")
 _HOUR_MS = 3_600_000
-_TOO_LATE = "It is too late to take this packet back: from now on only the system gives it back."
-_CLAIMED = "Somebody has a share of this packet; what nobody claims comes back when its time is over."
+_TOO_LATE = "It is too late to retract this packet; unclaimed shares are refunded when it expires."
+_CLAIMED = "Someone has a share of this packet; unclaimed shares are refunded when it expires."
 
 
 class Retractions:
@@ -61,7 +61,7 @@ class Retractions:
         """
         reply = await self._note(await self._packet_for(packet_id, user_id), user_id, consents=True)
         if reply is Noted.NOT_VIEWED:
-            raise NotViewedError("Only who has seen the packet, as one of the first, can consent.")
+            raise NotViewedError("Your consent is not needed: you are not among the first viewers of this packet.")
         if reply is not Noted.NOTED:
             raise NotRetractableError(_CLAIMED if reply is Noted.CLAIMED else _TOO_LATE)
 
@@ -73,12 +73,12 @@ class Retractions:
         """
         row = await self._packet_for(packet_id, sender)
         if row["sender"] != sender:
-            raise NotSenderError("Only who sent the packet can take it back.")
+            raise NotSenderError("Only the packet's sender can retract it.")
         total_fen: int = row["total_fen"]
         if row["state"] == PacketState.RETRACTED:
             return total_fen
         if total_fen > self._settings.retraction_confirm_above_fen and not confirmed:
-            raise ConfirmationRequiredError("This is a large packet: say confirm to take it back.")
+            raise ConfirmationRequiredError('Retracting a packet this large needs "confirm": true.')
         asked_at_ms = await self._ask(packet_id, sender)
         reply, _, _ = await self._store.close(packet_id, CloseReason.RETRACTED, not_after_ms=self._not_after_ms(row))
         if reply is Closed.ENDED:
@@ -164,14 +164,14 @@ async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
     lane = lane_of(str(row["packet_id"]))
     status = await store.lane_status(lane)
     if status is None or not await acks.in_ledger(lane, status.word, status.position):
-        raise UnconfirmedError("It stands, but the ledger does not have it yet: ask again.")
+        raise UnconfirmedError("It stands, but the ledger does not have it yet: repeat the request for its answer.")
 
 
 def missing(row: asyncpg.Record) -> OpeningError | RecoveringError:
     """Why Redis does not hold a packet that by the ledger is under way."""
     if row["state"] == PacketState.FUNDED:
-        return OpeningError("The packet is being opened.")
-    return RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+        return OpeningError("The packet's shares are still being loaded: try again in a moment.")
+    return RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")
 
 
 def _raise_unless_closed(reply: Closed, row: asyncpg.Record) -> None:
@@ -183,7 +183,9 @@ def _raise_unless_closed(reply: Closed, row: asyncpg.Record) -> None:
                 raise missing(row)
             raise NotRetractableError("The packet has ended.")
         case Closed.VIEWED:
-            raise ConsentRequiredError("Somebody has seen this packet: who has seen it must consent.")
+            raise ConsentRequiredError(
+                "Someone has viewed this packet; every viewer must consent before it is retracted."
+            )
         case Closed.LATE:
             raise NotRetractableError(_TOO_LATE)
         case Closed.CLAIMED:

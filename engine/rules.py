@@ -34,7 +34,7 @@ async def admit(
     """
     row = await connection.fetchrow(SQL["sender"], sender, at_ms)
     if row is None:
-        raise InsufficientFundsError("The wallet does not hold the packet's total.")
+        raise InsufficientFundsError("The wallet holds less than the packet's total.")
     if row["is_frozen"]:
         raise FrozenError("This account is frozen and cannot send.")
     kind = AccountKind(row["kind"])
@@ -95,7 +95,7 @@ def day_ms(at_ms: int) -> tuple[int, int]:
 
 def _check_address(address: str, networks: list[str]) -> None:
     if networks and not is_in(address, networks):
-        raise AddressNotAllowedError("This merchant does not pay from the address that the request comes from.")
+        raise AddressNotAllowedError("This merchant account may not send from the address of this request.")
 
 
 def is_in(address: str, networks: list[str]) -> bool:

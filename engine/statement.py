@@ -98,7 +98,7 @@ async def read(pool: asyncpg.Pool, user_id: str, first: date, last: date) -> Sta
             opening_fen = await connection.fetchval(SQL["opening"], user_id, begins_ms)
             rows = await connection.fetch(SQL["movements"], user_id, begins_ms, ends_ms, ROWS_MAX + 1)
     if len(rows) > ROWS_MAX:
-        most = f"must be earlier: there are more than {ROWS_MAX} movements"
+        most = f"must be earlier: these days have more than {ROWS_MAX} ledger entries"
         raise InvalidFieldsError([FieldProblem("to", most)])
     movements, balance_fen = [], opening_fen
     for row in rows:

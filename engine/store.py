@@ -134,7 +134,7 @@ class Store:
     def _epoch(self, lane: int) -> str:
         epoch = self.epochs.get(lane)
         if epoch is None:
-            raise RecoveringError(f"Lane {lane} is not known here yet.")
+            raise RecoveringError(f"Lane {lane} has not been prepared by this process yet.")
         return epoch
 
     async def _call(
@@ -155,7 +155,7 @@ class Store:
         if reply[0] == b"FENCED":
             self.on_fenced(lane)
             raise RecoveringError(
-                f"Lane {lane} is fenced until its data in Redis is found to be, or made, the ledger's."
+                f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
             )
         if reply[0] == b"MALFORMED":
             raise ValueError(f"{script.name}.lua refused the form of its arguments")

@@ -42,7 +42,8 @@ def service_account() -> Account | None:
             entry = pwd.getpwnam(name)
             return Account(entry.pw_uid, entry.pw_gid)
     raise OperatorError(
-        "Postgres cannot run as root and no account for it could be made: run useradd --system hongbao, or be a user."
+        "Postgres cannot run as root and no account for it could be made: "
+        "run useradd --system hongbao, or start it as another user."
     )
 
 

@@ -52,8 +52,8 @@ def terms_from(
     )
     problems = _limit_problems(terms, settings, share_fen_max) + _recipient_problems(terms, settings)
     if is_exclusive and (count != 1 or len(recipients) != 1):
-        wrong = "count" if count != 1 else "recipients"
-        problems.append(FieldProblem(wrong, "must be one for an exclusive packet"))
+        field, rule = ("count", "must be 1") if count != 1 else ("recipients", "must name one user")
+        problems.append(FieldProblem(field, f"{rule} for an exclusive packet"))
     if is_timed:
         problems.append(FieldProblem("ttl_s", f"must not be given for a timed packet: it is {settings.timed_ttl_s}"))
     if label is not None and not is_user_id(label):
@@ -92,9 +92,7 @@ def _limit_problems(terms: Terms, settings: Settings, share_fen_max: int) -> lis
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in terms.greeting):
         problems.append(FieldProblem("greeting", "must not have control characters or lone surrogates"))
     if terms.ack is not None and terms.ack.is_weaker_than(settings.ack):
-        problems.append(
-            FieldProblem("ack", f"must be at least as strong as {settings.ack}, which holds for all packets")
-        )
+        problems.append(FieldProblem("ack", f"must be at least as strong as {settings.ack}, the server's setting"))
     return problems
 
 

@@ -26,7 +26,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     _check_readable("HONGBAO_TLS_CERTIFICATE", certificate)
     _check_readable("HONGBAO_TLS_KEY", key)
     if stat.S_IMODE(key.stat().st_mode) & stat.S_IRWXO:
-        raise OperatorError(f"Everybody can get at HONGBAO_TLS_KEY {key}: chmod 600 it.")
+        raise OperatorError(f"Others can read HONGBAO_TLS_KEY {key}: chmod 600 it.")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(_PROTOCOLS)

@@ -47,7 +47,7 @@ def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int, *, key_id
     if not is_user_id(user):
         raise OperatorError(f"The user {user!r} {USER_ID_RULE}.")
     if ttl_s < 1:
-        raise OperatorError("A token must hold for at least one second.")
+        raise OperatorError("A token's lifetime must be at least one second.")
     now = int(time.time())
     claims = {"sub": user, "iat": now, "exp": now + ttl_s, "scope": " ".join(wanted)}
     headers = None if key_id is None else {"kid": key_id}
@@ -61,7 +61,7 @@ def issue_by(settings: Settings, user: str, scopes: Iterable[str], ttl_s: int, k
     """
     if ttl_s > settings.token_ttl_s_max:
         raise OperatorError(
-            f"A token may hold for at most {settings.token_ttl_s_max} seconds (HONGBAO_TOKEN_TTL_S_MAX)."
+            f"A token's lifetime can be at most {settings.token_ttl_s_max} seconds (HONGBAO_TOKEN_TTL_S_MAX)."
         )
     secret = keyring.load(settings).named(key_id)
     return issue(secret.value, user, scopes, ttl_s, key_id=secret.key_id)
@@ -122,7 +122,7 @@ class Verifier:
             raise InvalidTokenError(f"The token lacks the claim {error.claim}.") from None
         # Not only PyJWT's own: a header nested deeply, or an infinite exp, fails below it.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            raise InvalidTokenError("The token is not one of ours.") from None
+            raise InvalidTokenError("The token's form or signature is not valid.") from None
         user_id, scope = payload["sub"], payload.get("scope", "")
         if not isinstance(user_id, str) or not is_user_id(user_id) or not isinstance(scope, str):
             raise InvalidTokenError("The token's sub must be a user id and its scope a string.")
@@ -133,7 +133,7 @@ class Verifier:
     def _payload(self, token: bytes) -> dict[str, Any]:
         secret = self._keys.verifying(jwt.get_unverified_header(token).get("kid"))
         if secret is None:
-            raise InvalidTokenError("The token names a key that is not in force.")
+            raise InvalidTokenError("The token's kid names no secret in force.")
         payload: dict[str, Any] = jwt.decode(
             token,
             secret,
@@ -150,4 +150,4 @@ class Verifier:
             raise InvalidTokenError("The token's exp and iat must be numbers.")
         began_at_s = time.time() if "iat" not in payload else min(issued_at_s, time.time())
         if self._ttl_s_max is not None and expires_at_s - began_at_s > self._ttl_s_max + self._leeway_s:
-            raise InvalidTokenError(f"The token holds for longer than {self._ttl_s_max} seconds.")
+            raise InvalidTokenError(f"The token's lifetime is longer than {self._ttl_s_max} seconds.")

@@ -97,7 +97,7 @@ class Transfers:
                 sender, terms, address=address, idempotency_key=idempotency_key, request_hash=request_hash
             )
         except InsufficientFundsError:
-            raise InsufficientFundsError("The wallet does not hold the amount.", field="amount_fen") from None
+            raise InsufficientFundsError("The wallet holds less than the amount.", field="amount_fen") from None
         return await self.get(sent.packet_id, sender), sent.replayed
 
     async def get(self, transfer_id: str, user_id: str | None) -> Transfer:
@@ -136,7 +136,7 @@ class Transfers:
         result = await self._claims.claim(transfer_id, user_id)
         if result.outcome not in (Outcome.CLAIMED, Outcome.ALREADY):
             ended = "was cancelled" if result.outcome is Outcome.RETRACTED else "was not confirmed in time"
-            raise TransferEndedError(f"The transfer {ended}; the money is its sender's again.")
+            raise TransferEndedError(f"The transfer {ended}; its money was refunded to the sender.")
         return await self.get(transfer_id, user_id)
 
     async def cancel(self, transfer_id: str, user_id: str) -> Transfer:
@@ -147,7 +147,7 @@ class Transfers:
         """
         row = await self._row(transfer_id, user_id)
         if row["sender"] != user_id:
-            raise NotSenderError("Only who sent the transfer can cancel it.")
+            raise NotSenderError("Only the transfer's sender can cancel it.")
         await self._refuse_frozen(user_id)
         not_after_ms = row["created_at_ms"] + self._settings.retraction_s_max * 1000
         if row["arrives_at_ms"] is not None:
@@ -167,7 +167,7 @@ class Transfers:
         if not is_user_id(to):
             problems.append(FieldProblem("to", USER_ID_RULE))
         elif to == sender:
-            problems.append(FieldProblem("to", "must be somebody else"))
+            problems.append(FieldProblem("to", "must be another user"))
         if not 1 <= amount_fen <= settings.transfer_fen_max:
             problems.append(FieldProblem("amount_fen", f"must be from 1 to {settings.transfer_fen_max}"))
         if len(note) > settings.greeting_length_max:
@@ -200,7 +200,7 @@ class Transfers:
             are_strangers = await self._pool.fetchval(SQL["are_strangers"], sender, to)
         if confirm_within_s is not None:
             if are_strangers:
-                least = f"must not be given: what goes to a stranger arrives after {delays_s[0]} s at least"
+                least = f"must not be given: a transfer to a stranger arrives after at least {delays_s[0]} s"
                 problems.append(FieldProblem("confirm_within_s", least))
             return 0
         chosen_s = await self._delays.of(sender)

@@ -96,7 +96,7 @@ class Views:
         """What shows that a packet was split as it was committed to. Raises UnknownPacketError, NotSettledError."""
         row = await self._row(packet_id)
         if row["settled_at_ms"] is None:
-            raise NotSettledError("A packet is proved once it is settled.")
+            raise NotSettledError("The proof is available once the packet has settled.")
         claims = None
         if row["count"] <= CLAIMS_MAX:
             with ledger_errors():
@@ -145,7 +145,7 @@ class Views:
             # It may have ended, settled and been dropped since the row was read.
             row = await self._row(packet_id)
             if row["state"] == PacketState.OPEN:
-                raise RecoveringError("Redis has lost this packet; it waits to be rebuilt.")
+                raise RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")
         return row, live
 
 

@@ -118,7 +118,7 @@ class Withdrawals:
     async def _admit(self, connection: Connection, user_id: str, amount_fen: int, address: str) -> None:
         """Refuse whoever may not withdraw from there, and note what somebody should look at."""
         if (await lock_wallet(connection, user_id)).frozen:
-            raise FrozenError("The account is frozen: nothing can be withdrawn.")
+            raise FrozenError("This account is frozen and cannot withdraw.")
         await rules.check_address(connection, user_id, address)
         at_ms = await now_ms(connection)
         await watch.look(
@@ -136,7 +136,7 @@ class Withdrawals:
         )
         if transfer_id is None:
             raise InsufficientFundsError(
-                f"With a fee of {fee_fen} fen this is more than the wallet holds.", "amount_fen"
+                f"The wallet holds less than the amount and its fee of {fee_fen} fen.", "amount_fen"
             )
         terms = (user_id, amount_fen, fee_fen, free_fen, bank_account, transfer_id, at_ms)
         return {
@@ -158,7 +158,7 @@ class Withdrawals:
         with ledger_errors():
             row = await self._pool.fetchrow(SQL["withdrawal"], user_id, withdrawal_id)
         if row is None:
-            raise UnknownWithdrawalError("The user has no withdrawal of this number.")
+            raise UnknownWithdrawalError("The user has no withdrawal with this number.")
         return _withdrawal(row)
 
     async def of(self, user_id: str, *, after: str | None, limit: int) -> WithdrawalsPage:

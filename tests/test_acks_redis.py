@@ -170,7 +170,7 @@ class TestFsync:
             await server.start()
             await skip_if_it_has_waitaof(server)
             async with server.client() as client:
-                with pytest.raises(OperatorError, match="does not tell how it is set"):
+                with pytest.raises(OperatorError, match="does not report its configuration"):
                     await fsync_by(client)
 
     async def test_once_a_second_is_not_enough_whatever_the_server_says(self, server: OwnRedis) -> None:
@@ -185,7 +185,7 @@ class TestFsync:
             await server.ask("ACL", "SETUSER", "default", "-waitaof")
             assert await fsync_by(client) is FsyncBy.ALWAYS  # by its settings, which may be read
             await server.ask("ACL", "SETUSER", "default", "-config")
-            with pytest.raises(OperatorError, match="does not tell how it is set"):
+            with pytest.raises(OperatorError, match="does not report its configuration"):
                 await fsync_by(client)
 
 
@@ -248,7 +248,7 @@ class TestReplica:
         async with Engine.open(on(settings, server, Ack.REPLICA, SOON_S)) as engine:
             await engine.acks.check()
             (reason,) = await engine.ready()
-            assert reason == "Redis has 0 of the 1 replicas that must have a claim."
+            assert reason == "Redis has 0 of the 1 replicas that a claim must reach."
             packet_id = (await send(engine)).packet_id
             with pytest.raises(UnconfirmedError):
                 await engine.claims.claim(packet_id, "ada")

@@ -195,7 +195,9 @@ def test_a_token_that_cannot_be(tmp_path: Path) -> None:
     said = sentence(hongbao(*words, "--user", "bob", "--scope", "claim", "--scope", "root"))
     assert said == "There is no scope 'root'; the scopes are send, claim, act, admin."
     assert hongbao(*words, "--user", "bob", "--ttl-s", "0").returncode == 2
-    assert sentence(hongbao(*words, "--user", "bob", "--ttl-s", "2592001")).startswith("A token may hold for at most")
+    assert sentence(hongbao(*words, "--user", "bob", "--ttl-s", "2592001")).startswith(
+        "A token's lifetime can be at most"
+    )
     assert sentence(hongbao(*words, "--user", "bob", "--key-id", "new")).startswith("No secret has the key id 'new'")
 
 

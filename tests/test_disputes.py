@@ -143,7 +143,7 @@ async def test_the_same_again_is_the_same_and_another_is_refused(scene: Scene) -
     with pytest.raises(DisputeOpenError):
         await scene.file(MINOR)
     await scene.decide(filed[0], UPHELD)
-    with pytest.raises(DisputeOpenError, match="upheld before"):
+    with pytest.raises(DisputeOpenError, match="already been upheld"):
         await scene.file()
 
 
@@ -164,7 +164,7 @@ async def test_only_who_paid_complains_of_a_payment(scene: Scene) -> None:
 
 async def test_nobody_pays_for_a_share_twice(scene: Scene) -> None:
     await scene.decide(await scene.file(MINOR), UPHELD)
-    with pytest.raises(DisputeOpenError, match="upheld before"):
+    with pytest.raises(DisputeOpenError, match="already been upheld"):
         await scene.file(FRAUD)
     # And if it were filed: the ledger's own rule.
     columns = "packet_id, complainant, amount_fen, transaction_at_ms, evidence, filed_at_ms, earliest_at_ms"

@@ -123,7 +123,7 @@ def test_a_secret_others_may_read_is_refused(tmp_path: Path, name: str, mode: in
         (f"{'q' * 65}:{'q' * 32}", "no proper key id"),
         (f"a:{'q' * 32},a:{'q' * 33}", "Pair 2 of HONGBAO_AUTH_SECRETS has the key id of another"),
         (f"a:{'q' * 32},b:{'q' * 31}", "Pair 2 of HONGBAO_AUTH_SECRETS has 31 bytes"),
-        (",".join(f"k{number}:{'q' * 32}" for number in range(SECRETS_MAX + 1)), "17 secrets are in force"),
+        (",".join(f"k{number}:{'q' * 32}" for number in range(SECRETS_MAX + 1)), "17 secrets are configured"),
     ],
 )
 def test_pairs_that_cannot_be_are_named_by_their_place(tmp_path: Path, pairs: str, said: str) -> None:

@@ -154,7 +154,7 @@ async def test_limits_changed_while_money_is_sent_hold_from_their_answer_on(engi
 async def test_what_is_not_paid_for_is_not_counted(engine: Engine) -> None:
     await fund(engine, "alice", 100)
     await engine.profiles.put("alice", AccountKind.PERSON, [], {"day_sent_fen_max": 1_000}, changed_by="root")
-    with pytest.raises(HongbaoError, match="does not hold"):
+    with pytest.raises(HongbaoError, match="holds less"):
         await send(engine, "alice", 500)
     await send(engine, "alice", 100)
     assert await engine.pool.fetchval("SELECT sent_fen FROM day_totals") == 100

@@ -121,7 +121,7 @@ async def test_too_many_movements_are_refused_and_not_cut(
         monkeypatch.setattr("engine.statement.ROWS_MAX", 5)
         assert len((await read(engine.pool, "alice", today, today)).movements) == 5
         monkeypatch.setattr("engine.statement.ROWS_MAX", 4)
-        with pytest.raises(InvalidFieldsError, match="more than 4 movements"):
+        with pytest.raises(InvalidFieldsError, match="more than 4 ledger entries"):
             await read(engine.pool, "alice", today, today)
         assert await read(engine.pool, "nobody", today, today) == Statement("nobody", 0, [])
         whole = await read(engine.pool, "nobody", date(2026, 1, 1), date(2026, 1, DAYS_MAX))

@@ -78,7 +78,7 @@ def test_what_cannot_be_served_with_is_told_in_one_sentence(
         ((absent, key), f"HONGBAO_TLS_CERTIFICATE {absent} cannot be read: {os.strerror(errno.ENOENT)}."),
         ((certificate, absent), f"HONGBAO_TLS_KEY {absent} cannot be read: {os.strerror(errno.ENOENT)}."),
         ((certificate, tmp_path), f"HONGBAO_TLS_KEY {tmp_path} cannot be read: {os.strerror(errno.EISDIR)}."),
-        ((certificate, open_key), f"Everybody can get at HONGBAO_TLS_KEY {open_key}: chmod 600 it."),
+        ((certificate, open_key), f"Others can read HONGBAO_TLS_KEY {open_key}: chmod 600 it."),
         ((certificate, other_key), f"HONGBAO_TLS_KEY {other_key} is not the key of HONGBAO_TLS_CERTIFICATE"),
         ((garbage, key), "cannot be used: the one must be a certificate in PEM"),
         ((certificate, garbage), "cannot be used: the one must be a certificate in PEM"),
