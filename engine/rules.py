@@ -32,6 +32,7 @@ async def admit(
     ``address``: where the request comes from, empty when nobody knows. Raises FrozenError, InsufficientFundsError when
     there is no wallet, AddressNotAllowedError, InvalidFieldsError naming ``count``, LimitExceededError.
     """
+    await connection.execute(SQL["lock_sender"], sender)
     row = await connection.fetchrow(SQL["sender"], sender, at_ms)
     if row is None:
         raise InsufficientFundsError("The wallet holds less than the packet's total.")

@@ -215,3 +215,8 @@ async def let_time_run_out(engine: Engine, *packet_ids: str) -> None:
     for packet_id in packet_ids:
         await command(engine.redis, "HSET", keys.packet(packet_id), "expires_at_ms", 1)
         await command(engine.redis, "ZADD", keys.due(lane_of(packet_id)), "XX", 1, packet_id)
+
+
+async def waits_for_a_lock(engine: Engine) -> bool:
+    """Whether anybody waits for a lock of Postgres."""
+    return bool(await engine.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))

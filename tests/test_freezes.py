@@ -26,7 +26,7 @@ from engine.terms import terms_from
 from tests.front import Client, Json, new_key, open_front, serving
 from tests.lost_lanes import amounts_in_ledger, assert_in_order, lose_lane, mended
 from tests.restartable_redis import redis_of_its_own
-from tests.scenes import caught_up, changed, fund, persisting, send, sweeping
+from tests.scenes import caught_up, changed, fund, persisting, send, sweeping, waits_for_a_lock
 from tests.test_recovery import epochs_known
 from tests.waiting import wait_until
 
@@ -199,10 +199,6 @@ async def test_a_sending_that_waits_for_the_wallet_is_refused_once_it_is_frozen(
     with pytest.raises(FrozenError):
         await sending
     assert (await engine.wallets.get("alice")).balance_fen == 1_000
-
-
-async def waits_for_a_lock(engine: Engine) -> bool:
-    return bool(await engine.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def test_a_lane_that_does_not_answer_keeps_no_other_from_being_told(engine: Engine) -> None:

@@ -1,13 +1,16 @@
 -- What stands in a sender's way (engine/rules.py).
 
+-- lock_sender --
+-- The wallet is locked first, so that of two sendings of a user the second sees what the first has counted. The lock is a
+-- statement of its own: one that waits goes on with what it saw before it waited, and limits may have changed meanwhile.
+SELECT FROM accounts WHERE kind = 'wallet' AND owner = $1 FOR UPDATE
+
 -- sender --
--- The wallet is locked first, so that of two sendings of a user the second sees what the first has counted.
 SELECT frozen OR coalesce(sending_frozen_until_ms > $2::bigint, FALSE) AS is_frozen,
     coalesce(profiles.kind, 'person') AS kind, coalesce(addresses, '{}') AS addresses,
     transaction_fen_max, profiles.day_sent_fen_max
 FROM accounts LEFT JOIN profiles ON user_id = owner
 WHERE accounts.kind = 'wallet' AND owner = $1
-FOR UPDATE OF accounts
 
 -- label --
 SELECT day_sent_fen_max FROM labels WHERE label = $1
