@@ -1,4 +1,4 @@
-"""Accounts as those see them who watch over the money: freezes, profiles, limits of groups, alerts."""
+"""Accounts for the people who watch over the money: freezes, profiles, limits of groups, alerts."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ Reason = Annotated[
 ]
 Scope = Annotated[
     Literal["account", "sending", "receiving"],
-    Field(description="account: sends, claims, transfers and withdraws nothing; or only one of the directions"),
+    Field(description="account: no sending, claiming, transferring or withdrawing; or only one direction"),
 ]
 Limit = Annotated[
     int | None,
-    Field(ge=0, le=FEN_MAX, description="In fen; 0: no limit; null: the server's setting for the kind"),
+    Field(ge=0, le=FEN_MAX, description="In fen; 0: no limit; null: the server's setting"),
 ]
 
 
 Networks = Annotated[
     list[Annotated[str, Field(max_length=64)]],
-    Field(max_length=ADDRESSES_MAX, description="Networks a merchant sends from, as 192.0.2.0/24; empty: any"),
+    Field(max_length=ADDRESSES_MAX, description="Networks that a merchant may send from (192.0.2.0/24); empty: any"),
 ]
 
 
@@ -58,9 +58,9 @@ class LiftQuery(BaseModel):
 
 
 class ProfileBody(Payload):
-    """What an account is, in place of all that was said before."""
+    """What an account is; replaces the whole profile."""
 
-    kind: Literal["person", "merchant"]
+    kind: Annotated[Literal["person", "merchant"], Field(description="Whose account it is")]
     addresses: Networks = Field(default_factory=list)
     transaction_fen_max: Limit = None
     day_sent_fen_max: Limit = None
@@ -68,14 +68,14 @@ class ProfileBody(Payload):
 
 
 class LabelBody(Payload):
-    """How much may be sent to a group in a day of China's."""
+    """How much can be sent to a group per day (China's)."""
 
     day_sent_fen_max: Limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreezeAnswer:
-    """``frozen``: what is in force now; ``in_force``: whether every lane of Redis knows, so that no claim wins."""
+    """``frozen``: what is in force now; ``in_force``: whether every lane of Redis has it, so that no claim wins."""
 
     user_id: str
     frozen: list[FreezeScope]

@@ -16,20 +16,30 @@ _Evidence = Annotated[str, Field(min_length=1, max_length=EVIDENCE_LENGTH_MAX)]
 
 
 class DisputeBody(Payload):
-    """What somebody complains of. A system fault has no counterparty, everything else has one."""
+    """What the dispute is about. A system fault has no counterparty, every other kind has one."""
 
-    kind: Literal["fraud", "minor", "system_fault"]
-    number: Annotated[str, Field(max_length=64, description="The packet's or transfer's number")]
-    at_ms: Annotated[int, Field(ge=0, le=FEN_MAX, description="When the complainant paid, to the second")]
-    counterparty: UserId | None = None
-    evidence: Annotated[list[_Evidence], Field(min_length=1, max_length=EVIDENCE_MAX)]
+    kind: Annotated[Literal["fraud", "minor", "system_fault"], Field(description="minor: paid by a child")]
+    number: Annotated[str, Field(max_length=64, description="The number of the packet or transfer")]
+    at_ms: Annotated[int, Field(ge=0, le=FEN_MAX, description="When the user paid; must be right to the second")]
+    counterparty: Annotated[UserId | None, Field(description="Whose share is disputed; none for a system fault")] = None
+    evidence: Annotated[
+        list[_Evidence], Field(min_length=1, max_length=EVIDENCE_MAX, description="Texts; line breaks are allowed")
+    ]
 
 
 class DecisionBody(Payload):
     """How a dispute ends, and why."""
 
-    outcome: Literal["upheld", "rejected"]
-    reason: Annotated[str, Field(min_length=1, max_length=_REASON_LENGTH_MAX, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    outcome: Annotated[Literal["upheld", "rejected"], Field(description="upheld: the complainant is right")]
+    reason: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=_REASON_LENGTH_MAX,
+            pattern=r"^[^\x00-\x1f\x7f]+$",
+            description="No control characters",
+        ),
+    ]
 
 
 async def file_dispute(call: Call) -> Answer:

@@ -11,11 +11,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from api.auth import USER_HEADER
 from api.dispatch import IDEMPOTENCY_KEY_MAX, Operation
-from api.failures import ALL, codes_by_status, failures_of
+from api.failures import ALL, Errors, codes_by_status, failures_of
 from api.packets import BATCH_REFUSALS
 from api.payloads import USER_ID_FORM, Problem
 from api.problems import KINDS
-from engine.errors import HongbaoError
+from engine.errors import HongbaoError, UnavailableError
 from engine.lanes import NUMBER_LENGTH
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -76,8 +76,13 @@ def _schemas(rows: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     components: dict[str, Any] = definitions["$defs"]
     _name_codes(components["Problem"], ALL)
     if "ClaimRefusal" in components:
-        _name_codes(components["ClaimRefusal"], [error for error in KINDS if issubclass(error, BATCH_REFUSALS)])
+        _name_codes(components["ClaimRefusal"], _refusals())
     return {model: schema for (model, _mode), schema in found.items()}, components
+
+
+def _refusals() -> Errors:
+    """What can refuse one claim of a batch."""
+    return tuple(error for error in KINDS if error in BATCH_REFUSALS or issubclass(error, UnavailableError))
 
 
 def _name_codes(schema: dict[str, Any], found: Iterable[type[HongbaoError]]) -> None:

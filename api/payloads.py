@@ -1,4 +1,4 @@
-"""What clients send and get, as models: they check bodies and queries, and the OpenAPI document is made from them.
+"""What clients send and receive, as models: they check bodies and queries, and the OpenAPI document is made from them.
 
 Types are strict (1.0 and true are not 1) and unknown fields are refused. What a packet's terms may be is checked by
 ``engine.terms``, all at once; here it is only documented. Answers that are the engine's records are not repeated here.
@@ -19,6 +19,7 @@ USER_ID_FORM = f"^{USER_ID_PATTERN}$"
 BATCH_CLAIMS_MAX = 1_000
 PAGE_MAX = 1_000
 PAGE_DEFAULT = 100
+TEXT = "At most HONGBAO_GREETING_LENGTH_MAX characters; no control characters"
 FEN_MAX = 2**53 - 1
 """The largest whole number every JSON reader keeps exactly."""
 
@@ -68,24 +69,45 @@ class Payload(BaseModel):
 class PacketBody(Payload):
     """A packet to send or to preview."""
 
-    total_fen: Annotated[int, _noted("What all shares sum to, in fen")]
-    count: Annotated[int, _noted("How many shares")]
+    total_fen: Annotated[int, _noted("The sum of all shares, in fen: from count x min_fen to count x max_fen")]
+    count: Annotated[
+        int,
+        _noted("How many shares; at most HONGBAO_COUNT_MAX from a person, HONGBAO_MERCHANT_COUNT_MAX from a merchant"),
+    ]
     split: Annotated[
         Literal["lucky", "equal", "exclusive"],
         Field(description="lucky: shares differ; equal: all the same; exclusive: one share for one recipient"),
     ]
-    min_fen: Annotated[int | None, _noted("The least a share may be")] = None
-    max_fen: Annotated[int | None, _noted("The most a share may be")] = None
-    ttl_s: Annotated[int | None, _noted("Seconds until the rest goes back to the sender")] = None
-    timed: Annotated[bool, Field(description="For a minute only, instead of ttl_s")] = False
-    label: Annotated[str | None, Field(description="The group it is sent to; formed as a user id")] = None
-    greeting: Annotated[str, Field(description="No control characters")] = ""
-    recipients: Annotated[list[str], Field(description="User ids; empty: anyone with the number may claim")] = []
+    min_fen: Annotated[
+        int | None, _noted("The smallest that a share can be; at least HONGBAO_SHARE_FEN_MIN, which is the default")
+    ] = None
+    max_fen: Annotated[
+        int | None,
+        _noted(
+            "The largest that a share can be; at most HONGBAO_SHARE_FEN_MAX, on festivals "
+            "HONGBAO_FESTIVAL_SHARE_FEN_MAX, which is the default"
+        ),
+    ] = None
+    ttl_s: Annotated[
+        int | None,
+        _noted(
+            "Seconds until unclaimed shares are refunded; at most HONGBAO_TTL_S_MAX, HONGBAO_TTL_S_DEFAULT if left out"
+        ),
+    ] = None
+    timed: Annotated[bool, Field(description="Expires after HONGBAO_TIMED_TTL_S seconds; ttl_s must be left out")] = (
+        False
+    )
+    label: Annotated[str | None, Field(description="The group it is sent to; the form of a user id")] = None
+    greeting: Annotated[str, Field(description=TEXT)] = ""
+    recipients: Annotated[
+        list[str],
+        Field(description="The users who can claim, at most HONGBAO_RECIPIENTS_MAX; empty: anyone with the number"),
+    ] = []
     ack: Annotated[
         Literal["memory", "fsync", "replica", "ledger"] | None,
         Field(
-            description="What must have happened before a claim is acknowledged, if it is to be more than the server's "
-            "setting: on the disk of Redis, on its replicas, committed in the ledger"
+            description="What must have happened before a claim is acknowledged; at least HONGBAO_ACK, "
+            "which is the default"
         ),
     ] = None
 
@@ -97,42 +119,51 @@ class ClaimBody(Payload):
 class ClaimItem(Payload):
     """One claim of a batch."""
 
-    packet_id: Annotated[str, Field(max_length=64)]
-    user_id: UserId
+    packet_id: Annotated[str, Field(max_length=64, description="The packet's number")]
+    user_id: Annotated[UserId, Field(description="Who claims")]
 
 
 class ClaimsBody(Payload):
     """Many claims at once, by a backend."""
 
-    claims: Annotated[list[ClaimItem], Field(min_length=1, max_length=BATCH_CLAIMS_MAX)]
+    claims: Annotated[
+        list[ClaimItem], Field(min_length=1, max_length=BATCH_CLAIMS_MAX, description="Claims of any packets and users")
+    ]
 
 
 class DepositBody(Payload):
     """Money from outside into a wallet."""
 
-    amount_fen: Fen
+    amount_fen: Annotated[Fen, Field(description="In fen; at most HONGBAO_DEPOSIT_FEN_MAX")]
 
 
 class PageQuery(BaseModel):
     """Which part of a list. ``after`` is the ``next`` of the page before."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    limit: Annotated[int, BeforeValidator(_number), Field(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT
-    after: Annotated[str | None, Field(pattern=r"^[!-~]{1,200}$")] = None
+    limit: Annotated[
+        int, Field(ge=1, le=PAGE_MAX, description="How many entries at most"), BeforeValidator(_number)
+    ] = PAGE_DEFAULT
+    after: Annotated[
+        str | None,
+        Field(pattern=r"^[!-~]{1,200}$", description="The `next` of the page before; left out for the first page"),
+    ] = None
 
 
 class RecordsQuery(PageQuery):
     """Which of a user's records."""
 
-    role: Literal["sent", "received"]
+    role: Annotated[Literal["sent", "received"], Field(description="Which of the user's packets")]
 
 
 class StatementQuery(BaseModel):
-    """Which days, China's, both included; without them this month's so far."""
+    """Which days, China's, both included; without them this month so far."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    first: Annotated[date | None, BeforeValidator(_day), Field(alias="from")] = None
-    to: Annotated[date | None, BeforeValidator(_day)] = None
+    first: Annotated[date | None, BeforeValidator(_day), Field(alias="from", description="The first day")] = None
+    to: Annotated[
+        date | None, BeforeValidator(_day), Field(description="The last day, at most 30 days after the first")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +222,7 @@ class ClaimsAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepositAnswer:
-    """The deposit's transfer and the balance after it."""
+    """The deposit's ledger entry and the balance after it."""
 
     transfer_id: str
     user_id: str
@@ -201,7 +232,7 @@ class DepositAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusAnswer:
-    """A process's own word on how it is."""
+    """How a process is."""
 
     status: Literal["live", "ready"]
 

@@ -165,7 +165,7 @@ _SAME_FOR_ALL: dict[type[Exception], str] = {
     errors.UnknownPacketError: "No packet or transfer that you can see has this number.",
     errors.UnknownTransactionError: "No packet or transfer that you can see has this number.",
     # The cause is a server's own message, which clients must not see (/readyz has it).
-    errors.UnavailableError: "A server that this depends on does not answer. Nothing was decided: try again.",
+    errors.UnavailableError: "A server that this depends on does not answer: repeat the same request.",
     # The same from whichever bound is met first.
     errors.OverloadedError: "This process is overloaded. Nothing was decided: try again.",
 }

@@ -1,4 +1,4 @@
-"""Taking packets back."""
+"""Retracting packets."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,14 +11,16 @@ from api.payloads import Payload
 
 
 class RetractionBody(Payload):
-    """Taking a packet back; a large one only with ``confirm``."""
+    """A retraction; a large packet's must be confirmed."""
 
-    confirm: Annotated[bool, Field(description="Said a second time, for a large packet")] = False
+    confirm: Annotated[
+        bool, Field(description="Required for a packet of more than HONGBAO_RETRACTION_CONFIRM_ABOVE_FEN fen")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewAnswer:
-    """``needs_consent``: from now on the packet is taken back only if this user consents."""
+    """``needs_consent``: from now on the packet is retracted only if this user consents."""
 
     packet_id: str
     user_id: str
@@ -36,7 +38,7 @@ class ConsentAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetractionAnswer:
-    """The packet is taken back; ``returned_fen`` goes to its sender's wallet."""
+    """The packet is retracted; ``returned_fen`` is refunded to its sender."""
 
     packet_id: str
     state: Literal["retracted"]
@@ -44,21 +46,21 @@ class RetractionAnswer:
 
 
 async def view_packet(call: Call) -> Answer:
-    """Tell that a user has opened the packet's page."""
+    """Record that a user has viewed the packet."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     needs_consent = await call.engine.retractions.view(packet_id, user_id)
     return as_json({"packet_id": packet_id, "user_id": user_id, "needs_consent": needs_consent})
 
 
 async def consent_to_retraction(call: Call) -> Answer:
-    """Let the sender take back what this user has seen."""
+    """Let the sender retract what this user has viewed."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     await call.engine.retractions.consent(packet_id, user_id)
     return as_json({"packet_id": packet_id, "user_id": user_id, "consents": True})
 
 
 async def retract_packet(call: Call) -> Answer:
-    """Take a packet back."""
+    """Retract a packet."""
     packet_id, confirmed = call.path["packet_id"], call.body is not None and call.body.confirm
     returned_fen = await call.engine.retractions.retract(packet_id, call.caller.user, confirmed=confirmed)
     return as_json({"packet_id": packet_id, "state": "retracted", "returned_fen": returned_fen})

@@ -6,28 +6,45 @@ from pydantic import Field
 
 from api.answers import Answer, as_json
 from api.dispatch import Call
-from api.payloads import Fen, Payload, UserId
+from api.payloads import TEXT, Fen, Payload, UserId
 
 
 class TransferBody(Payload):
-    """A transfer. With neither of the two times it goes as its sender has chosen for all."""
+    """A transfer. With neither of the two times it arrives by the sender's own choice (arrival-delay)."""
 
-    to: UserId
-    amount_fen: Fen
-    confirm_within_s: Annotated[int | None, Field(description="It goes back if it is not confirmed by then")] = None
-    arrives_after_s: Annotated[int | None, Field(description="It arrives by itself after so long")] = None
-    note: Annotated[str, Field(description="No control characters")] = ""
+    to: Annotated[UserId, Field(description="Who receives it")]
+    amount_fen: Annotated[Fen, Field(description="In fen; at most HONGBAO_TRANSFER_FEN_MAX")]
+    confirm_within_s: Annotated[
+        int | None,
+        Field(
+            description="Refunded if it is not confirmed by then: HONGBAO_TRANSFER_CONFIRM_S_SHORT or "
+            "HONGBAO_TRANSFER_CONFIRM_S"
+        ),
+    ] = None
+    arrives_after_s: Annotated[
+        int | None,
+        Field(
+            description="Arrives by itself after this delay: HONGBAO_TRANSFER_DELAY_S_SHORT or "
+            "HONGBAO_TRANSFER_DELAY_S_LONG; not with confirm_within_s"
+        ),
+    ] = None
+    note: Annotated[str, Field(description=TEXT)] = ""
 
 
 class ArrivalDelayBody(Payload):
-    """After how long a user's transfers arrive; 0: they wait to be confirmed."""
+    """The delay after which a user's transfers arrive."""
 
-    arrives_after_s: int
-    payment_password: Annotated[str | None, Field(description="Needed for the longest delay")] = None
+    arrives_after_s: Annotated[
+        int,
+        Field(
+            description="0: the recipient confirms; or HONGBAO_TRANSFER_DELAY_S_SHORT, or HONGBAO_TRANSFER_DELAY_S_LONG"
+        ),
+    ]
+    payment_password: Annotated[str | None, Field(description="Required for the longest delay")] = None
 
 
 class ArrivalDelayAnswer(Payload):
-    """What holds now."""
+    """The delay that is in force."""
 
     user_id: str
     arrives_after_s: int
@@ -62,7 +79,7 @@ async def confirm_transfer(call: Call) -> Answer:
 
 
 async def cancel_transfer(call: Call) -> Answer:
-    """Call it off."""
+    """Cancel it."""
     return as_json(await call.engine.transfers.cancel(call.path["transfer_id"], call.caller.user))
 
 

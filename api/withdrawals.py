@@ -16,13 +16,13 @@ class PaymentPasswordBody(Payload):
     """A payment password to set. One that is set is changed only with the current one."""
 
     password: SixDigits = Field(repr=False)  # not in what is printed of a body
-    current_password: SixDigits | None = Field(None, repr=False)
+    current_password: SixDigits | None = Field(None, repr=False, description="Required if a password is set")
 
 
 class WithdrawalBody(Payload):
     """A withdrawal. Its fee comes on top of the amount."""
 
-    amount_fen: Fen
+    amount_fen: Annotated[Fen, Field(description="In fen, without the fee")]
     bank_account: Annotated[str, Field(pattern=r"^[0-9A-Z]{8,34}$", description="8 to 34 digits and capital letters")]
     payment_password: SixDigits = Field(repr=False)
 

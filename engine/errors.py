@@ -227,7 +227,7 @@ class InvalidTokenError(HongbaoError):
 
 
 class UnavailableError(HongbaoError):
-    """The engine cannot answer now and nothing was decided: try again after ``retry_after_s`` seconds."""
+    """The engine cannot answer now. A repeat after ``retry_after_s`` seconds does nothing twice."""
 
     code = "unavailable"
     retry_after_s = 1

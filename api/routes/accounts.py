@@ -1,4 +1,4 @@
-"""Accounts, limits of groups, alerts: for those who watch over the money."""
+"""Accounts, limits of groups, alerts: for the people who watch over the money."""
 
 from api import accounts
 from api.auth import Access

@@ -23,7 +23,7 @@ ROUTES = (
         method="POST",
         path="/v1/packets/{packet_id}/claims",
         endpoint=packets.claim,
-        summary="Claim a share. Losing is a normal answer; a repeat returns already_claimed with the original amount.",
+        summary="Claim a share. Losing is a normal answer; a repeat returns `already_claimed` with the same amount.",
         access=Access(("claim", "act"), for_user=True),
         body=ClaimBody,
         body_required=False,

@@ -1,4 +1,4 @@
-"""Papers over single transactions."""
+"""Receipts of single transactions."""
 
 from api import receipts
 from api.auth import ANY_TOKEN

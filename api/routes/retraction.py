@@ -1,4 +1,4 @@
-"""Taking packets back."""
+"""Retracting packets."""
 
 from api import retraction
 from api.auth import Access

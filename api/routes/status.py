@@ -35,7 +35,7 @@ ROUTES = (
         method="GET",
         path="/openapi.json",
         endpoint=status.show_openapi,
-        summary="This document.",
+        summary="The OpenAPI document.",
         access=None,
         answer=dict,
     ),

@@ -1,0 +1,193 @@
+"""What each error code means and what a client does about it: the table of docs/api.md, by class of error.
+
+Next to ``api.problems.KINDS``, which has the statuses and titles. A test holds the two to the same errors.
+"""
+
+from typing import NamedTuple
+
+from api import problems
+from engine import errors
+from engine.errors import HongbaoError
+
+
+class Guide(NamedTuple):
+    """One error for readers. ``remedy``: what a client does about it."""
+
+    meaning: str
+    remedy: str
+
+
+_REPEAT = "Repeat the same request after `Retry-After` seconds."
+_NO_REPEAT = "Do not repeat."
+
+GUIDES: dict[type[HongbaoError], Guide] = {
+    problems.MalformedError: Guide(
+        "The request is not HTTP/1.1, its body is not one JSON object in UTF-8 with distinct names, a header came "
+        "twice, or the query has too many parameters.",
+        "Correct the client; `detail` names the cause.",
+    ),
+    problems.IdempotencyKeyRequiredError: Guide(
+        "A request that moves money came without the header Idempotency-Key.",
+        "Send a new key with each new request, and the same key with each repeat of it.",
+    ),
+    errors.InvalidTokenError: Guide(
+        "The bearer token is missing, forged, expired or not of the required form ([access.md](access.md)).",
+        "Get a new token, then repeat. If that is refused too, `detail` says what is wrong with it.",
+    ),
+    problems.ForbiddenError: Guide(
+        "The token is valid, but it lacks the scope, or the resource belongs to another user.",
+        f"{_NO_REPEAT} Use a token with the scope that `detail` names, or act for the right user.",
+    ),
+    errors.NotInvitedError: Guide(
+        "The packet names its recipients, and this user is not one of them.", f"{_NO_REPEAT} Tell the user."
+    ),
+    errors.FrozenError: Guide(
+        "The account is frozen for this action; nothing was done.",
+        f"{_NO_REPEAT} Send the user to support: an admin can lift the freeze ([risk.md](risk.md)).",
+    ),
+    errors.WrongPaymentPasswordError: Guide(
+        "The payment password is wrong. The try was counted; `tries_left` more wrong ones lock it.",
+        "Ask the user again. A repeat can use the same Idempotency-Key.",
+    ),
+    errors.NotSenderError: Guide(
+        "Only the sender of the packet or transfer can do this.", f"{_NO_REPEAT} Offer this action to the sender only."
+    ),
+    errors.AddressNotAllowedError: Guide(
+        "This merchant's account may send from certain networks only, and the request came from elsewhere; nothing was "
+        "done.",
+        "Send from one of the account's networks, or have an admin change them (`PUT /v1/accounts/{user_id}/profile`).",
+    ),
+    problems.UnknownRouteError: Guide(
+        "No resource has this path, or the number in it is not valid.", "Correct the path."
+    ),
+    errors.UnknownPacketError: Guide(
+        "No packet or transfer has this number, or this user may not see it.", "Check the number and the user."
+    ),
+    errors.UnknownTransactionError: Guide(
+        "No packet or transfer has this number, or the user has no part in it.", "Check the number and the user."
+    ),
+    errors.UnknownDisputeError: Guide(
+        "No dispute has this number, or the user is no party to it.", "Check the number and the user."
+    ),
+    errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
+    problems.WrongMethodError: Guide(
+        "The path exists, but not with this method.", "Use one of the methods in the header Allow."
+    ),
+    problems.SlowBodyError: Guide(
+        "The body did not arrive in time; nothing was done.", "Repeat the same request on a better connection."
+    ),
+    errors.NotArrivedError: Guide(
+        "The transfer's time of arrival has not come.", "Repeat at the transfer's `arrives_at_ms`."
+    ),
+    errors.TransferEndedError: Guide(
+        "The transfer was cancelled, or not confirmed in time; its money was refunded to its sender.",
+        f"{_NO_REPEAT} Show the transfer as ended.",
+    ),
+    errors.NotCancellableError: Guide(
+        "It is too late to cancel the transfer, or it has ended.", f"{_NO_REPEAT} Read the transfer's state."
+    ),
+    errors.NotRetractableError: Guide(
+        "The packet was claimed or has ended, or it is too late. Unclaimed shares are refunded when it expires.",
+        f"{_NO_REPEAT} Read the packet's state.",
+    ),
+    errors.ConsentRequiredError: Guide(
+        "Someone has viewed the packet and has not consented to its retraction.",
+        "Ask the viewers to consent (`POST /v1/packets/{packet_id}/retraction/consent`), then repeat.",
+    ),
+    errors.ConfirmationRequiredError: Guide(
+        "The packet is large, so its retraction must be confirmed.",
+        'Ask the user, then repeat with `{"confirm": true}`.',
+    ),
+    errors.NotViewedError: Guide(
+        "The user's consent is not needed: they are not among the first viewers.",
+        f"{_NO_REPEAT} The sender needs no consent from this user.",
+    ),
+    errors.TooManyChangesError: Guide(
+        "The user has changed the arrival delay too often this month (China's).", "Try again next month."
+    ),
+    errors.InsufficientFundsError: Guide(
+        "The wallet holds less than the amount (and its fee); nothing was done.",
+        "Lower the amount, or have money deposited and repeat.",
+    ),
+    errors.NoPaymentPasswordError: Guide(
+        "This needs a payment password, and the user has none.",
+        "Have the user set one (`PUT /v1/wallets/{user_id}/payment-password`), then repeat.",
+    ),
+    errors.LimitExceededError: Guide(
+        "The amount exceeds a limit; nothing was done. `limit` names it, `left_fen` is what it allows now.",
+        "Send at most `left_fen`, wait for the next day (China's) if it is a daily limit, or have an admin raise it.",
+    ),
+    errors.NotSettledError: Guide(
+        "The packet has not settled: it is open, or the ledger has not finished it.",
+        "Repeat when the packet's `settled_at_ms` is set.",
+    ),
+    errors.NotInLedgerError: Guide(
+        "The ledger has no share of this packet for the user (yet).", "Repeat in a second. If it stays, there is none."
+    ),
+    errors.BelowManualHandlingError: Guide(
+        "The amount is too small to dispute.", f"{_NO_REPEAT} `detail` names the smallest amount."
+    ),
+    errors.TooManyDisputesError: Guide(
+        "The user has filed as many disputes this calendar year (China's) as is allowed.", "Try again next year."
+    ),
+    errors.DisputeOpenError: Guide(
+        "Another dispute about this payment is open, or was upheld.",
+        f"{_NO_REPEAT} Read the dispute that `detail` names.",
+    ),
+    errors.DisputeDecidedError: Guide(
+        "The dispute was decided before, with the other outcome.", f"{_NO_REPEAT} A decision is final."
+    ),
+    errors.IdempotencyInFlightError: Guide(
+        "A request with this Idempotency-Key is in progress.",
+        "Repeat the same request with the same key in a moment: it returns the first one's answer.",
+    ),
+    problems.TooLargeError: Guide(
+        "The body is larger than this path allows ([bounds.md](bounds.md)).", "Send less, or several requests."
+    ),
+    problems.UnsupportedMediaTypeError: Guide(
+        "The Content-Type is not `application/json` in UTF-8.", "Correct the header Content-Type."
+    ),
+    errors.InvalidFieldsError: Guide(
+        "Some fields break a rule; nothing was done. `errors` names each field and its rule.",
+        "Correct every field that is named, then send a new request.",
+    ),
+    errors.IdempotencyKeyReusedError: Guide(
+        "The Idempotency-Key was used before for another request; nothing was done.",
+        "Send a new key with each new request. If this was meant as a repeat, send the same body.",
+    ),
+    errors.PaymentPasswordLockedError: Guide(
+        "Too many wrong tries: until `locked_until_ms` even the right payment password is refused.",
+        "Wait for `Retry-After` seconds, and tell the user until when.",
+    ),
+    problems.RateLimitedError: Guide(
+        "The user or the client address has sent too many requests; this one was not processed.",
+        f"{_REPEAT} The headers RateLimit and RateLimit-Policy have the limit.",
+    ),
+    problems.HeadTooLargeError: Guide(
+        "The request line and headers are too large, or too many. The connection is closed.",
+        "Send fewer or smaller headers.",
+    ),
+    HongbaoError: Guide(
+        "The server has a bug or a broken installation; its log has the cause.",
+        "Report it to the operator. Repeat what moves money with the same Idempotency-Key only.",
+    ),
+    problems.NotReadyError: Guide(
+        "The process cannot do all of its work; `reasons` says why. Only `/readyz` returns it.",
+        "Send requests to another process until it is ready.",
+    ),
+    errors.UnavailableError: Guide(
+        "Redis or Postgres does not answer.",
+        f"{_REPEAT} Keep the Idempotency-Key: the first try may have been carried out, and is not carried out twice.",
+    ),
+    errors.OverloadedError: Guide("The process has too much to do; nothing was done.", _REPEAT),
+    errors.BusyError: Guide("The ledger is too far behind to take more claims; nothing was decided.", _REPEAT),
+    errors.RecoveringError: Guide(
+        "Redis lost the packet or was restarted: its data is being compared with the ledger or rebuilt from it.",
+        _REPEAT,
+    ),
+    errors.OpeningError: Guide("The packet is paid for, but its shares are still being loaded.", _REPEAT),
+    errors.UnconfirmedError: Guide(
+        "It was decided and stands, but it is not yet as safe as the ack mode demands.",
+        f"{_REPEAT} It returns the same outcome.",
+    ),
+}
