@@ -1,5 +1,6 @@
 """The command `hongbao` for tests, as a process of its own: run to its end, or kept running and stopped."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import psutil
 
 from engine import tether, tokens
 from engine.settings import Settings
-from tests.front import Client
+from tests.front import CHECKED, Client
 from tests.supervised import is_alive
 
 _PROGRAM = (sys.executable, "-m", "engine")
@@ -76,8 +77,9 @@ class Kept:
         """The process ids of its children, by name."""
         found = {}
         for path in (self.data_dir / "run").glob("*.pid"):
-            if (text := path.read_text(encoding="utf-8")).endswith("\n"):
-                found[path.stem] = int(text)
+            with contextlib.suppress(FileNotFoundError):  # a child that has ended meanwhile has none
+                if (text := path.read_text(encoding="utf-8")).endswith("\n"):
+                    found[path.stem] = int(text)
         return found
 
     def family(self) -> list[int]:
@@ -126,7 +128,7 @@ class Up(Kept):
     def client(self) -> Client:
         """A client with tokens of its own. Close ``client.http`` (an async context manager)."""
         secret = tokens.load_secret(Settings(data_dir=self.data_dir, auth_secret=None))
-        return Client(httpx.AsyncClient(base_url=self.base_url, timeout=30), secret)
+        return Client(httpx.AsyncClient(base_url=self.base_url, timeout=30, event_hooks=CHECKED), secret)
 
 
 @contextmanager
