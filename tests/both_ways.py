@@ -16,6 +16,7 @@ from api.dispatch import Front
 from api.fast_claims import LATER, REFUSED, FastClaims
 from api.limits import OVERLOADED
 from engine.settings import Settings
+from tests.documented import assert_listed
 
 Headers = tuple[tuple[bytes, bytes], ...]
 T = TypeVar("T")
@@ -95,7 +96,10 @@ async def open_app(settings: Settings) -> AsyncIterator[Opened]:
 async def ask(opened: Opened, asked: Asked, *, long: bool = False) -> tuple[Reply | None, bool]:
     """The reply, None if there was none, and whether it came by the short way. ``long``: never that way."""
     reply = None if long else await ask_short(opened.fast_claims, asked)
-    return (await ask_long(opened.app, asked), False) if reply is None else (reply, True)
+    found, is_short = (await ask_long(opened.app, asked), False) if reply is None else (reply, True)
+    if found is not None:
+        assert_listed(asked.method, asked.path, found.status, found.body)
+    return found, is_short
 
 
 async def ask_short(fast_claims: FastClaims, asked: Asked) -> Reply | None:
