@@ -36,14 +36,14 @@ def audit(
     """Examine every invariant of the books; exits 1 if one does not hold. Starts the servers if none are running."""
     from engine import audit_anchor, reach
     from engine.audit import audit as run_audit
-    from engine.engine import Engine
+    from engine.connected import Connected
 
     logs.configure("audit")
     heads = None if anchor is None else audit_anchor.read(anchor)
 
     async def examine(settings: Settings) -> "list[Finding]":
-        async with Engine.open(settings) as engine:
-            return await run_audit(engine.pool, engine.store, engine.stream, heads)
+        async with Connected.open(settings) as connected:
+            return await run_audit(connected.pool, connected.store, connected.stream, heads)
 
     # The whole books are read: no statement is too slow here.
     loaded = Settings.load(data_dir=data_dir, database_timeout_s=_AUDIT_S_MAX)

@@ -78,6 +78,7 @@ def write_off(
 
 def _with(data_dir: Path | None, work: "Callable[[Quarantine], Coroutine[Any, Any, Any]]") -> Any:  # noqa: ANN401
     from engine import reach, schema
+    from engine.connected import urls_of
     from engine.quarantine import Quarantine
 
     logs.configure("quarantine")
@@ -85,7 +86,7 @@ def _with(data_dir: Path | None, work: "Callable[[Quarantine], Coroutine[Any, An
     reach.check_has_books(loaded)
 
     async def opened(settings: Settings) -> Any:  # noqa: ANN401
-        await schema.check(settings.database_url or "")
+        await schema.check(urls_of(settings).database)
         async with Quarantine.open(settings) as quarantine:
             return await work(quarantine)
 

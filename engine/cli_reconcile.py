@@ -76,15 +76,15 @@ def _day(text: str | None) -> date:
 
 def _compared(day: date, data_dir: Path | None) -> "list[Comparison]":
     from engine import reach
-    from engine.engine import Engine
+    from engine.connected import Connected
     from engine.payouts import provider_of
     from engine.reconciled import Day
     from engine.reconciliation import reconcile as run_reconciliation
 
     async def compare(settings: Settings) -> "list[Comparison]":
-        async with Engine.open(settings) as engine:
-            provider = provider_of(engine.pool, settings)
-            return await run_reconciliation(engine.pool, engine.store, engine.stream, provider, Day.of(day))
+        async with Connected.open(settings) as connected:
+            provider = provider_of(connected.pool, settings)
+            return await run_reconciliation(connected.pool, connected.store, connected.stream, provider, Day.of(day))
 
     # A whole day is read: no statement is too slow here.
     loaded = Settings.load(data_dir=data_dir, database_timeout_s=_RECONCILE_S_MAX)

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
-from engine import epochs, lag, schema
+from engine import epochs, lag
 from engine.acks import Acks
 from engine.alerts import Alerts
 from engine.batcher import Batcher
 from engine.checkpoints import Checkpoints
 from engine.claims import Claims
-from engine.clients import check_redis, database_pool, ledger_errors, redis_client, redis_connections
+from engine.clients import ledger_errors, redis_client, redis_connections
+from engine.connected import Connected, urls_of
 from engine.delays import Delays
 from engine.dispute_decisions import DisputeDecisions
 from engine.disputes import Disputes
-from engine.errors import OperatorError, UnavailableError
+from engine.errors import UnavailableError
 from engine.freezes import Freezes
 from engine.packets import Packets
 from engine.pause import end
@@ -72,35 +73,34 @@ class Engine:
 
         Raises OperatorError when a server does not answer or the database has another schema.
         """
-        if settings.redis_url is None or settings.database_url is None:
-            raise OperatorError(
-                "HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL are not set, and no `hongbao up` is running."
-            )
-        await schema.check(settings.database_url)
-        pool = await database_pool(
-            settings.database_url, connections_max=settings.database_pool_max, timeout_s=settings.database_timeout_s
-        )
-        url, timeout_s = settings.redis_url, settings.redis_timeout_s
-        redis = redis_client(url, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
+        async with Connected.open(settings) as connected, cls._on(connected) as engine:
+            yield engine
+
+    @classmethod
+    @asynccontextmanager
+    async def _on(cls, connected: Connected) -> AsyncIterator["Engine"]:
+        settings, pool, redis = connected.settings, connected.pool, connected.redis
+        urls, timeout_s = urls_of(settings), settings.redis_timeout_s
         # A connection for each call that may be under way, so that a claim never waits for one, and some to read by.
         calls_max = settings.lanes * settings.calls_in_flight_max + _READING_CONNECTIONS
-        connections = redis_connections(url, connections_max=calls_max, timeout_s=timeout_s)
-        changing = redis_connections(url, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
+        connections = redis_connections(urls.redis, connections_max=calls_max, timeout_s=timeout_s)
+        changing = redis_connections(urls.redis, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
         try:
-            await check_redis(redis)
             lane_epochs: dict[int, str] = {}
             store = Store(redis, lane_epochs, connections, changing)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             freezes = Freezes(pool, store)
             await freezes.spread()  # a lane that was begun just now knows of none
             full_lanes: set[int] = set()
-            checkpoints = Checkpoints(settings.database_url)
+            checkpoints = Checkpoints(urls.database)
             acks = Acks(settings, redis, checkpoints)
             batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in lane_epochs}
             claims = Claims(pool, store, batchers, full_lanes, acks=acks)
             watch = epochs.Watch(pool, store, lane_epochs, claims.finished.forget)
             store.on_fenced = watch.wake
             payment_passwords = PaymentPasswords(pool, settings)
+            # Following a lane keeps a connection, nearly always: lanes that shared a few would wait for each other.
+            following = redis_client(urls.redis, connections_max=len(lane_epochs) + 1, timeout_s=timeout_s)
             watching = asyncio.create_task(watch.run())
             try:
                 packets = Packets(pool, store, settings, acks=acks)
@@ -110,7 +110,7 @@ class Engine:
                     redis=redis,
                     pool=pool,
                     store=store,
-                    stream=EventStream(redis),
+                    stream=EventStream(following),
                     lanes=tuple(lane_epochs),
                     acks=acks,
                     packets=packets,
@@ -135,11 +135,10 @@ class Engine:
                 await claims.finished.close()
                 await end(watching)
                 await checkpoints.close()
+                await following.aclose()
         finally:
             await connections.aclose()
             await changing.aclose()
-            await redis.aclose()
-            await pool.close()
 
     async def ready(self) -> list[str]:
         """One sentence for each thing that keeps this process from doing all of its work; none when it is ready."""

@@ -86,22 +86,20 @@ class SandboxPayouts:
         """As the provider's."""
         with ledger_errors():
             await self._pool.execute(SQL["submit"], *order, self._takes_ms)
-            row = await self._pool.fetchrow(SQL["find"], order.reference)
+            row = await self._pool.fetchrow(SQL["payouts"], order.reference, 0, 0)
         if row is None or _payout(row).order != order:
             raise PayoutMismatchError(f"Another payout was ordered as {order.reference}.")
 
     async def find(self, reference: str) -> Payout | None:
         """As the provider's."""
         with ledger_errors():
-            await self._pool.execute(SQL["end_due"], reference, 0, 0)
-            row = await self._pool.fetchrow(SQL["find"], reference)
+            row = await self._pool.fetchrow(SQL["payouts"], reference, 0, 0)
         return None if row is None else _payout(row)
 
     async def of_day(self, first_ms: int, after_ms: int) -> Sequence[Payout]:
         """As the provider's."""
         with ledger_errors():
-            await self._pool.execute(SQL["end_due"], None, first_ms, after_ms)
-            return [_payout(row) for row in await self._pool.fetch(SQL["of_day"], first_ms, after_ms)]
+            return [_payout(row) for row in await self._pool.fetch(SQL["payouts"], None, first_ms, after_ms)]
 
 
 def _payout(row: asyncpg.Record) -> Payout:

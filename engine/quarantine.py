@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from engine.clients import database_connection, ledger_errors, redis_client
-from engine.errors import HongbaoError, OperatorError, UnavailableError
+from engine.connected import urls_of
+from engine.errors import HongbaoError, UnavailableError
 from engine.events import Change, Claims, Ending, Opening
 from engine.ledger import PLANNED, RULES_BROKEN, Ledger
 from engine.ledger import SQL as LEDGER
@@ -72,12 +73,9 @@ class Quarantine:
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator["Quarantine"]:
         """Connect to both servers. Raises OperatorError."""
-        if settings.redis_url is None or settings.database_url is None:
-            raise OperatorError(
-                "HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL are not set, and no `hongbao up` is running."
-            )
-        connection = await database_connection(settings.database_url, PLANNED)
-        redis = redis_client(settings.redis_url, connections_max=2, timeout_s=settings.redis_timeout_s)
+        urls = urls_of(settings)
+        connection = await database_connection(urls.database, PLANNED)
+        redis = redis_client(urls.redis, connections_max=2, timeout_s=settings.redis_timeout_s)
         try:
             with ledger_errors():
                 yield cls(connection, EventStream(redis), settings.settled_retention_s * 1_000)

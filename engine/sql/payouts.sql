@@ -6,16 +6,14 @@ INSERT INTO sandbox_payouts (reference, amount_fen, bank_account, state, asked_a
 SELECT $1, $2, $3, 'processing', $4, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $5
 ON CONFLICT (reference) DO NOTHING
 
--- end_due --
-UPDATE sandbox_payouts
-SET state = CASE WHEN bank_account LIKE '%0000' THEN 'failed' ELSE 'settled' END,
-    failure = CASE WHEN bank_account LIKE '%0000' THEN 'the bank does not know the account' END
-WHERE state = 'processing' AND ends_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)
-    AND (reference = $1 OR (asked_at_ms >= $2 AND asked_at_ms < $3))
-
--- find --
-SELECT reference, amount_fen, bank_account, state, failure, asked_at_ms FROM sandbox_payouts WHERE reference = $1
-
--- of_day --
-SELECT reference, amount_fen, bank_account, state, failure, asked_at_ms FROM sandbox_payouts
-WHERE asked_at_ms >= $1 AND asked_at_ms < $2 ORDER BY asked_at_ms, reference
+-- payouts --
+-- One by its reference, or those of a day (reference NULL). A payout that was ordered ends when its time has come: nobody
+-- need write that down, so a question is no change.
+SELECT reference, amount_fen, bank_account, asked_at_ms,
+    CASE WHEN NOT is_due THEN state WHEN fails THEN 'failed' ELSE 'settled' END AS state,
+    CASE WHEN is_due AND fails THEN 'the bank does not know the account' ELSE failure END AS failure
+FROM sandbox_payouts, LATERAL (
+    SELECT state = 'processing' AND ends_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000) AS is_due,
+        bank_account LIKE '%0000' AS fails
+) AS ended
+WHERE reference = $1 OR (asked_at_ms >= $2 AND asked_at_ms < $3) ORDER BY asked_at_ms, reference

@@ -1,0 +1,63 @@
+"""Both servers, as those who only read need them: nothing is written, and no lane is begun."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from redis.asyncio import Redis
+
+from engine import schema
+from engine.clients import check_redis, database_pool, redis_client
+from engine.errors import OperatorError
+from engine.settings import Settings
+from engine.store import Store
+from engine.stream import EventStream
+
+_REDIS_CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Urls:
+    """Where the two servers are."""
+
+    redis: str
+    database: str
+
+
+def urls_of(settings: Settings) -> Urls:
+    """Both servers' URLs. Raises OperatorError when one of them is not set."""
+    if settings.redis_url is None or settings.database_url is None:
+        raise OperatorError("HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL are not set, and no `hongbao up` is running.")
+    return Urls(redis=settings.redis_url, database=settings.database_url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """Open with ``async with Connected.open(settings) as connected``. ``store`` reads; its scripts find no lane."""
+
+    settings: Settings
+    redis: Redis
+    pool: asyncpg.Pool
+    store: Store
+    stream: EventStream
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["Connected"]:
+        """Connect, and let go of everything at the end.
+
+        Raises OperatorError when a server does not answer or the database has another schema.
+        """
+        urls = urls_of(settings)
+        await schema.check(urls.database)
+        pool = await database_pool(
+            urls.database, connections_max=settings.database_pool_max, timeout_s=settings.database_timeout_s
+        )
+        redis = redis_client(urls.redis, connections_max=_REDIS_CONNECTIONS, timeout_s=settings.redis_timeout_s)
+        try:
+            await check_redis(redis)
+            yield cls(settings=settings, redis=redis, pool=pool, store=Store(redis, {}), stream=EventStream(redis))
+        finally:
+            await redis.aclose()
+            await pool.close()
