@@ -164,7 +164,7 @@ async def test_a_sending_that_waited_while_the_limits_were_changed_is_held_to_th
             engine.packets.send("alice", terms, idempotency_key=uuid4().hex, request_hash=b"send")
         )
         await wait_until(lambda: waits_for_a_lock(engine), what="the sending waiting for the wallet")
-        values = ("alice", AccountKind.PERSON, [], None, 99, None, "root", 0)
+        values: tuple[object, ...] = ("alice", AccountKind.PERSON, [], None, 99, None, "root", 0)
         await connection.execute(profiles.SQL["put"], *values)
     with pytest.raises(LimitExceededError):
         await sending
