@@ -176,6 +176,7 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("POST", "/v1/transfers", alice, {"to": "bob", "amount_fen": 1, "arrives_after_s": 7_200}, 201),
         ("GET", f"/v1/transfers/{transfer_id}", bob, None, 200),
         ("POST", f"/v1/transfers/{transfer_id}/confirmation", bob, None, 409),
+        ("POST", f"/v1/packets/{transfer_id}/claims", bob, None, 409),
         ("POST", f"/v1/transfers/{transfer_id}/cancellation", alice, None, 200),
         ("GET", "/v1/wallets/alice/arrival-delay", alice, None, 200),
         ("PUT", "/v1/wallets/alice/arrival-delay", alice, {"arrives_after_s": 7_200}, 200),
