@@ -400,6 +400,4 @@ def _take_nothing(*_arguments: object) -> None:
 
 # Told, never raised: an exception that is kept and raised again keeps what raised it.
 _NOT_HTTP: HongbaoError = MalformedError("This is not an HTTP/1.1 request.")
-_TOO_LARGE = HeadTooLargeError(
-    f"A request's line and headers must be at most {HEAD_BYTES_MAX} bytes, in at most {HEADERS_MAX} headers."
-)
+_TOO_LARGE = HeadTooLargeError(f"Line and headers must be at most {HEAD_BYTES_MAX} bytes and {HEADERS_MAX} headers.")
