@@ -108,6 +108,8 @@ class Persister:
                 entries = await reading
                 if not entries and position < emitted:  # emitted after that read had come back, or gone
                     entries = await self._read_after(position)
+                if entries:  # they may have come after the look at the lane
+                    self._seen = max(emitted, entries[-1].position)
                 joining = joined(position, entries)
                 behind = emitted - position > _BEHIND_CHANGES_MIN
                 if behind:  # what comes next is read and decoded while Postgres works on these

@@ -220,3 +220,9 @@ async def let_time_run_out(engine: Engine, *packet_ids: str) -> None:
 async def waits_for_a_lock(engine: Engine) -> bool:
     """Whether anybody waits for a lock of Postgres."""
     return bool(await engine.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+async def followed_lanes(engine: Engine) -> int:
+    """How many reads of a stream wait at Redis for something to come."""
+    clients = (await command(engine.redis, "CLIENT", "LIST")).decode()
+    return sum(" cmd=xread " in line and " flags=b" in line for line in clients.splitlines())

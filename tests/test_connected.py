@@ -13,7 +13,7 @@ from engine.engine import Engine
 from engine.errors import OperatorError
 from engine.settings import Settings
 from tests.commands import hongbao
-from tests.scenes import caught_up, changed, persisting, send
+from tests.scenes import caught_up, changed, followed_lanes, persisting, send
 from tests.waiting import wait_until
 
 _READER = "books_reader"
@@ -76,8 +76,7 @@ async def test_lanes_do_not_wait_for_each_other(settings: Settings) -> None:
         ]
 
         async def all_wait() -> bool:
-            clients = (await command(engine.redis, "CLIENT", "LIST")).decode()
-            return sum(" cmd=xread " in line and " flags=b" in line for line in clients.splitlines()) == LANES
+            return await followed_lanes(engine) == LANES
 
         await wait_until(all_wait, what="all lanes being followed at once")
         await asyncio.gather(*waiting)

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from engine import gate, keys
+from engine import gate, keys, persister
 from engine.clients import command, database_connection, redis_connections
 from engine.connections import word_of
 from engine.engine import Engine
@@ -26,7 +26,7 @@ from tests.lost_lanes import (
     mended,
 )
 from tests.restartable_redis import RestartableRedis, redis_of_its_own
-from tests.scenes import caught_up, changed, checkpoints, persisting, send
+from tests.scenes import caught_up, changed, checkpoints, followed_lanes, persisting, send
 from tests.waiting import wait_until
 
 RESTARTED = "Lane 0 is fenced: Redis was restarted and is not compared with the ledger yet."
@@ -164,9 +164,12 @@ async def test_a_redis_that_was_set_back_refuses_though_nobody_has_looked_and_th
         await assert_in_order(engine)
 
 
+@pytest.mark.parametrize("retry_s", [persister._RETRY_S, 3.0], ids=["looked again", "read once"])
 async def test_a_redis_that_lost_only_what_the_ledger_lacks_serves_again_and_says_how_much(
-    snapshotted: RestartableRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    snapshotted: RestartableRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch, retry_s: float
 ) -> None:
+    """Also if Redis is gone before the persister has looked at the lane again, after it had read them."""
+    monkeypatch.setattr(persister, "_RETRY_S", retry_s)
     settings = on(snapshotted, settings)
 
     async def fail(*_arguments: object, **_named: object) -> Applied:
@@ -181,6 +184,8 @@ async def test_a_redis_that_lost_only_what_the_ledger_lacks_serves_again_and_say
                 await snapshotted.put_snapshot_aside()
                 with monkeypatch.context() as patch:
                     patch.setattr(Ledger, "apply", fail)
+                    # It has looked at the lane, and will learn of what comes now by reading it.
+                    await wait_until(lambda: followed_lanes(engine), what="the lanes being followed")
                     await claims(engine, sent.packet_id, 3, 2)  # the persister sees them, and cannot carry them over
                     await wait_until(lambda: [log for log in logs if "stands still" in str(log)], what="seeing them")
                     snapshotted.restart_set_back()
