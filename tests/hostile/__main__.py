@@ -8,6 +8,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
@@ -64,7 +66,8 @@ def run(machine: Machine, words: Sequence[str], log_path: Path, console: Console
     began_s = time.monotonic()
     with ExitStack() as stack:
         place = stack.enter_context(machine.place(ROOT))
-        argv = [*place.prefix, sys.executable, "-m", "pytest", "-n", "auto", "--dist", "worksteal"]
+        workers = ["-n", "auto", "--dist", "worksteal"] if machine.has_workers else ["-n", "0"]
+        argv = [*place.prefix, sys.executable, "-m", "pytest", *workers]
         environment = {name: value for name, value in os.environ.items() if name != "CI"} | place.environment
         log = stack.enter_context(log_path.open("wb"))
         process = stack.enter_context(
@@ -129,7 +132,7 @@ def main(words: list[str]) -> int:
             continue
         console.print(f"{machine.name}: {machine.what}", markup=False)
         # A clock that is set back for each test is for tests that share no engine.
-        tests = [] if options.whole and not machine.words else machine.paths
+        tests = [] if options.whole and machine.has_workers else machine.paths
         result = run(machine, [*machine.words, *tests, *rest], folder / f"{machine.name}.log", console)
         results.append(result)
         for line in result.lines():
@@ -143,7 +146,13 @@ def main(words: list[str]) -> int:
     return 1 if red else 0
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM as an exception, so that the run under way is ended as well."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

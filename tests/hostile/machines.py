@@ -16,11 +16,10 @@ from tests.hostile.uptime import uptime_missing, uptime_prefix
 from tests.hostile.user import checkout_of_user, user_missing
 
 _CALENDAR = (
-    "audit chains cli_recover disputes disputes_http festivals freezes payouts plays profiles proof quarantine "
-    "receipts receiving reconciliation retraction statement sweeper tamper terms tokens transfers views wallet "
-    "watch withdrawal_fees withdrawals working_days"
+    "disputes disputes_http festivals freezes payouts plays profiles receipts receiving reconciliation retraction "
+    "statement terms tokens transfers wallet watch withdrawal_fees withdrawals working_days"
 )
-"""What counts by China's day, month or year, or compares the clocks of two servers."""
+"""What counts by China's day, month or year."""
 _CLOCKS = (
     "acks acks_redis admission api_headers api_packets api_server backlog batcher benchmarks_cpu clients "
     "connection connection_bounds connection_ends connections doctor embedded engine epochs finished freezes gate "
@@ -48,13 +47,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One of them. ``tests``: those that can tell. ``words``: pytest's. ``missing``: why it cannot be had here."""
+    """One of them. ``tests``: those that can tell. ``words``: pytest's. ``missing``: why it cannot be had here.
+
+    ``has_workers``: whether tests can run beside each other there.
+    """
 
     name: str
     what: str
     tests: str
     place: Callable[[Path], AbstractContextManager[Place]]
     words: tuple[str, ...] = ()
+    has_workers: bool = True
     missing: Callable[[], str | None] = lambda: None
 
     @property
@@ -86,6 +89,7 @@ def _midnight(name: str, what: str, day: date) -> Machine:
         what=what,
         tests=_CALENDAR,
         words=("-p", "tests.hostile.midnight", "--midnight", day.isoformat()),
+        has_workers=False,  # which would all set the one clock
         place=_beginning_at(begins - timedelta(minutes=10)),
         missing=realtime_missing,
     )
