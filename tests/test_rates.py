@@ -114,7 +114,7 @@ def test_the_key_not_seen_for_longest_is_forgotten_first() -> None:
 def test_claims_and_other_requests_have_limits_apart() -> None:
     rates = Rates("user", 1, 2, 60)
     rates.take("bob", is_claim=True)
-    with pytest.raises(RateLimitedError, match="claims-user is 1 in 60 s"):
+    with pytest.raises(RateLimitedError, match="claims-user is 1 per 60 s"):
         rates.take("bob", is_claim=True)
     for _ in range(2):
         rates.take("bob", is_claim=False)
