@@ -84,9 +84,7 @@ class RateLimitedError(HongbaoError):
     code = "rate_limited"
 
     def __init__(self, policy: str, quota: int, window_s: int, retry_after_s: int) -> None:
-        super().__init__(
-            f"The limit {policy} is {quota} per {window_s} s: wait {retry_after_s} s. Nothing was done."
-        )
+        super().__init__(f"The limit {policy} is {quota} per {window_s} s: wait {retry_after_s} s. Nothing was done.")
         self.policy, self.quota, self.window_s, self.retry_after_s = policy, quota, window_s, retry_after_s
 
 

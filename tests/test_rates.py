@@ -118,7 +118,7 @@ def test_claims_and_other_requests_have_limits_apart() -> None:
         rates.take("bob", is_claim=True)
     for _ in range(2):
         rates.take("bob", is_claim=False)
-    with pytest.raises(RateLimitedError, match="requests-user is 2 in 60 s"):
+    with pytest.raises(RateLimitedError, match="requests-user is 2 per 60 s"):
         rates.take("bob", is_claim=False)
 
 
