@@ -66,7 +66,8 @@ class Progress:
         if not self._is_shown() or hasattr(report, "wasxfail") or not isinstance(report, pytest.TestReport):
             return None
         if report.failed:
-            return ("failed" if report.when == "call" else "error"), "", ""
+            # The words are those of pytest's summary.
+            return ("failed", "", "FAILED") if report.when == "call" else ("error", "", "ERROR")
         if report.skipped or report.when == "call":
             return report.outcome, "", ""
         return None
