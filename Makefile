@@ -35,7 +35,7 @@ demo: $(READY) ## a storm over real HTTP on embedded servers, persisted and audi
 	@$(BIN)/python -m loadtest.demo
 
 serve: $(READY) ## up and stay up, on PORT (8080); DATA_DIR keeps the data elsewhere
-	@exec $(BIN)/hongbao up --port $(PORT) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+	@exec $(BIN)/hongbao up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
 
 check: $(READY) ## lint, types, import rules
 	@$(BIN)/ruff format --check .
@@ -66,7 +66,7 @@ bench-quick: $(READY) ## the same with fewer and shorter runs (under 4 minutes)
 	@$(BIN)/python -m benchmarks --quick $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))
 
 load: $(READY) ## the festival's eve, by locust, on the server at URL (`make serve`); USERS, EVE_S, DATA_DIR, LOAD_OPTIONS
-	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(LOAD_OPTIONS)
+	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(LOAD_OPTIONS)
 
 chaos: $(READY) ## faults from a SEED (1), 25 KILLS (or 1000), then every answer held against the books; ACK, CHAOS_OPTIONS
 	@exec $(BIN)/python -m loadtest.chaos --seed $(SEED) --kills $(KILLS) --ack $(ACK) $(CHAOS_OPTIONS)

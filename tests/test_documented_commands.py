@@ -5,6 +5,7 @@ Commands are found in the indented blocks, so a new one is run here, or named in
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -139,8 +140,8 @@ class Desk:
         yesterday = datetime.now(CHINA).date() - timedelta(days=1)
         return {
             "localhost:8080": self.up.base_url,
-            "--data-dir ./data": f"--data-dir {self.up.data_dir}",
-            "/var/lib/node_exporter/textfile": str(self.folder),
+            "--data-dir ./data": f"--data-dir {shlex.quote(str(self.up.data_dir))}",
+            "/var/lib/node_exporter/textfile": shlex.quote(str(self.folder)),
             "/elsewhere/audit-of-yesterday.json": "audit.json",
             "/elsewhere/the-last-clean-one.json": "audit.json",
             "2026-11-21": yesterday.isoformat(),

@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def by_a_backend(engine: Running, senders: str) -> tuple[str, ...]:
 @pytest.mark.long
 def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_path: Path) -> None:
     report = tmp_path / "load-report"
-    options = f"--processes 2 --report {report}"
+    options = f"--processes 2 --report {shlex.quote(str(report))}"
     made = subprocess.run(
         [
             *("make", "--no-print-directory", "--old-file=.venv/.ready", "load"),
