@@ -32,8 +32,10 @@ from tests.progress import Progress
 from tests.waiting import wait_until
 
 # The same examples in every run, so that a red run is a change's fault; `--hypothesis-profile=explore` tries new ones.
-hypothesis.settings.register_profile("fixed", derandomize=True, database=None)
-hypothesis.settings.register_profile("explore", derandomize=False)
+# No example has to be quick: how quick one is depends on the machine.
+_ANY_SPEED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("fixed", _ANY_SPEED, derandomize=True, database=None)
+hypothesis.settings.register_profile("explore", _ANY_SPEED, derandomize=False)
 hypothesis.settings.load_profile("fixed")
 
 _TEMPLATE = "template_migrated"
