@@ -9,6 +9,9 @@ from pathlib import Path
 
 from engine.settings import Settings
 
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client looks for the folder; its name is the library's."""
+
 
 def directory(settings: Settings) -> Path:
     """The folder of this installation's metric files."""
@@ -23,4 +26,4 @@ def prepare(path: Path) -> None:
 
 def environment(path: Path) -> dict[str, str]:
     """What a process must have in its environment to share its metrics through the folder."""
-    return {"PROMETHEUS_MULTIPROC_DIR": str(path)}
+    return {VARIABLE: str(path)}

@@ -23,9 +23,16 @@ class Running:
     base_url: str
     data_dir: Path
 
-    def pid(self, name: str) -> int:
-        """The process id of one of its children ("persist", "serve-1", ...)."""
-        return int((self.data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8"))
+    def kill(self, name: str) -> bool:
+        """Kill one of its children ("persist", "serve-1", ...); False if it is not running, as between two starts."""
+        try:
+            text = (self.data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8")
+            if not text.endswith("\n"):
+                return False  # it is being written
+            os.kill(int(text), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return True
 
     def log(self) -> str:
         """What it and its children have logged."""

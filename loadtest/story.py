@@ -1,10 +1,8 @@
 """What the demo plays on a running engine: deposits, packets, the storm with its kills, the wait, the comparison."""
 
 import asyncio
-import os
 import random
 import re
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,14 +118,15 @@ class _Stage:
     async def tap(self) -> None:
         """Tap, and kill on the way: the persister halfway, one of the two API processes a little later."""
         sizes, story = self.sizes, self.story
-        kills = {sizes.taps // 2: "persist", sizes.taps * 5 // 8: "serve-1"}
+        kills, due = {sizes.taps // 2: "persist", sizes.taps * 5 // 8: "serve-1"}, list[str]()
         with self.steps.step(f"{sizes.users} users tapping", sizes.taps) as step:
 
             def tapped() -> None:
                 step.advance()
                 if step.done in kills:
-                    os.kill(self.engine.pid(kills[step.done]), signal.SIGKILL)
-                    story.killed.append(kills[step.done])
+                    due.append(kills[step.done])
+                if due and self.engine.kill(due[0]):  # otherwise at the next tap
+                    story.killed.append(due.pop(0))
 
             story.storm_s = await storm(
                 self.client, self._taps(), hands=sizes.hands, answers=story.answers, tapped=tapped

@@ -144,6 +144,19 @@ async def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: si
     assert ("Stopped; nothing is left running." in out.read_text(encoding="utf-8")) == (number == signal.SIGINT)
 
 
+def test_a_child_that_is_being_restarted_is_not_killed_and_one_that_runs_is(tmp_path: Path) -> None:
+    engine, path = Running("", tmp_path), tmp_path / "run" / "serve-1.pid"
+    path.parent.mkdir()
+    assert not engine.kill("serve-1")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        path.write_text("1", encoding="utf-8")  # the first digit of more
+        assert not engine.kill("serve-1")
+        path.write_text(f"{child.pid}\n", encoding="utf-8")
+        assert engine.kill("serve-1")
+        assert child.wait() == -signal.SIGKILL
+    assert not engine.kill("serve-1")
+
+
 def test_an_engine_that_does_not_start_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,3 +151,11 @@ def test_one_scrape_shows_all_processes(tmp_path: Path) -> None:
 
     metrics_directory.prepare(directory)
     assert value(samples_of(run(directory, [show])), "hongbao_claims_total", outcome="claimed") == 0
+
+
+def test_the_empty_file_of_a_process_that_was_killed_as_it_started_spoils_no_scrape(tmp_path: Path) -> None:
+    claimed, show = "metrics.CLAIMS.labels('claimed').inc(2)", "sys.stdout.buffer.write(metrics.render())"
+    run(tmp_path, [claimed])
+    for kind in ("counter", "gauge_mostrecent", "histogram"):
+        (tmp_path / f"{kind}_{2**22 + 1}.db").touch()  # no process has this id
+    assert value(samples_of(run(tmp_path, [show])), "hongbao_claims_total", outcome="claimed") == 2
