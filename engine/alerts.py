@@ -3,8 +3,8 @@
 import asyncpg
 import orjson
 
-from engine.clients import Connection, ledger_errors
 from engine.cursors import parse
+from engine.database import Connection, ledger_errors
 from engine.queries import load
 from engine.records import Alert, AlertsPage
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from engine import audit_anchor, audit_chain, audit_ledger, audit_redis, audit_transfers, audit_withdrawals
 from engine.audit_anchor import Head
-from engine.clients import Connection, ledger_errors
+from engine.database import Connection, ledger_errors
 from engine.store import Store
 from engine.stream import EventStream
 

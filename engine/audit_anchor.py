@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from engine.audit_streams import SQL
-from engine.clients import Connection
+from engine.database import Connection
 from engine.errors import OperatorError
 
 BANK = -1

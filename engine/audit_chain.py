@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.audit_streams import SQL, ClaimRows, Rows
 from engine.chain import ASIDE_COLUMNS, Counts, Refund, batch_hash, rows_digest
-from engine.clients import Connection
+from engine.database import Connection
 from engine.records import PacketState
 
 _NAMED_MAX = 5

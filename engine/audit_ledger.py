@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 
-from engine.clients import Connection
+from engine.database import Connection
 from engine.queries import load
 from engine.records import PacketState, SplitKind
 from engine.split import commitment, split

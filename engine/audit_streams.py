@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.claim_rows import HEADER_BYTES, ROW
-from engine.clients import Connection
+from engine.database import Connection
 from engine.queries import load
 
 SQL = load("chain")

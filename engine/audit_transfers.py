@@ -6,7 +6,7 @@ import asyncpg
 
 from engine.audit_streams import SQL
 from engine.chain import transfer_hash
-from engine.clients import Connection
+from engine.database import Connection
 
 _GONE_MAX = 100
 """So many hashes without a transfer are kept, to go on behind a transfer that was removed."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from engine.audit_ledger import SQL, Result
-from engine.clients import Connection
+from engine.database import Connection
 
 
 async def withdrawals_add_up(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:

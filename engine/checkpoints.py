@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from engine import metrics
-from engine.clients import DATABASE_ERRORS, database_connection
+from engine.database import DATABASE_ERRORS, database_connection
 from engine.errors import HongbaoError, UnconfirmedError
 from engine.pause import end, stopped_within
 from engine.queries import load

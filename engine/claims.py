@@ -8,7 +8,7 @@ import asyncpg
 
 from engine.acks import Acks
 from engine.batcher import Batcher, Deliver
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.errors import (
     BusyError,
     FrozenError,

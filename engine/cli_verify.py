@@ -90,7 +90,7 @@ def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:
 
 async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
     from engine import reach, receipt_check, schema
-    from engine.clients import DATABASE_ERRORS, database_connection
+    from engine.database import DATABASE_ERRORS, database_connection
 
     url = reach.running(Settings.load(data_dir=data_dir)).database_url
     not_compared = "A receipt is compared with the ledger, and was not"

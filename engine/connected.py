@@ -8,7 +8,8 @@ import asyncpg
 from redis.asyncio import Redis
 
 from engine import schema
-from engine.clients import check_redis, database_pool, redis_client
+from engine.clients import check_redis, redis_client
+from engine.database import database_pool
 from engine.errors import OperatorError
 from engine.settings import Settings
 from engine.store import Store

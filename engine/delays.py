@@ -7,7 +7,7 @@ user's money up, or lets a thief believe that it has left.
 import asyncpg
 
 from engine.china_time import begin_ms, day_of
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.errors import FieldProblem, InvalidFieldsError, TooManyChangesError
 from engine.money import lock_wallet, now_ms
 from engine.payment_passwords import PaymentPasswords

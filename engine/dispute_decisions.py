@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from engine import alerts, metrics
-from engine.clients import DATABASE_ERRORS, Connection, ledger_errors
+from engine.database import DATABASE_ERRORS, Connection, ledger_errors
 from engine.disputes import SQL, Dispute, DisputeKind, DisputeState, read
 from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError
 from engine.freezes import SQL as FREEZES

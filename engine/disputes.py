@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 
 from engine.china_time import begin_ms, day_of
-from engine.clients import Connection, ledger_errors
+from engine.database import Connection, ledger_errors
 from engine.errors import (
     BelowManualHandlingError,
     DisputeOpenError,

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine import doctor_lanes, doctor_machine, doctor_postgres, doctor_redis
-from engine.clients import DATABASE_ERRORS, check_redis, database_connection, redis_client
+from engine.clients import check_redis, redis_client
+from engine.database import DATABASE_ERRORS, database_connection
 from engine.diagnosis import Level, Line, ok, place_of, problem, without_secrets
 from engine.doctor_postgres import SQL
 from engine.errors import HongbaoError

@@ -14,8 +14,9 @@ from engine.alerts import Alerts
 from engine.batcher import Batcher
 from engine.checkpoints import Checkpoints
 from engine.claims import Claims
-from engine.clients import ledger_errors, redis_client, redis_connections
+from engine.clients import redis_client, redis_connections
 from engine.connected import Connected, urls_of
+from engine.database import ledger_errors
 from engine.delays import Delays
 from engine.dispute_decisions import DisputeDecisions
 from engine.disputes import Disputes

@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from engine import metrics
-from engine.clients import DATABASE_ERRORS
+from engine.database import DATABASE_ERRORS
 from engine.errors import UnavailableError
 from engine.fencing import FENCED, REBUILDING, words
 from engine.pause import stopped_within

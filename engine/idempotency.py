@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from engine.clients import Connection
+from engine.database import Connection
 from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError
 from engine.queries import load
 

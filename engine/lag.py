@@ -3,7 +3,7 @@
 import asyncpg
 
 from engine import metrics
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.queries import load
 from engine.store import LaneStatus, Store
 from engine.stream import EventStream

@@ -6,7 +6,7 @@ pays and one who freezes, the second sees what the first did.
 
 from typing import NamedTuple
 
-from engine.clients import Connection
+from engine.database import Connection
 from engine.queries import load
 
 SQL = load("money")

@@ -9,7 +9,7 @@ import asyncpg
 
 from engine import idempotency, rules, watch
 from engine.acks import Acks
-from engine.clients import Connection, ledger_errors
+from engine.database import Connection, ledger_errors
 from engine.errors import (
     FieldProblem,
     FrozenError,

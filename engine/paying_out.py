@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from engine import metrics
-from engine.clients import DATABASE_ERRORS, Connection, ledger_errors
+from engine.database import DATABASE_ERRORS, Connection, ledger_errors
 from engine.errors import HongbaoError
 from engine.money import BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT, lock_wallet, move, now_ms
 from engine.pause import stopped_within

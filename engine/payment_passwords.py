@@ -13,7 +13,7 @@ import asyncpg
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-from engine.clients import Connection, ledger_errors
+from engine.database import Connection, ledger_errors
 from engine.errors import (
     FieldProblem,
     HongbaoError,

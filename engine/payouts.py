@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import asyncpg
 
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.errors import HongbaoError
 from engine.queries import load
 from engine.settings import Settings

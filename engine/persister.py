@@ -14,7 +14,7 @@ import structlog
 
 from engine import metrics
 from engine.checkpoints import is_awaited
-from engine.clients import DATABASE_ERRORS, database_connection
+from engine.database import DATABASE_ERRORS, database_connection
 from engine.epochs import SQL
 from engine.errors import HongbaoError, OperatorError, UnavailableError
 from engine.events import Change, changes_of

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.freezes import LISTED_MAX, Freezes
 from engine.money import lock_wallet, now_ms

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from engine import metrics
-from engine.clients import DATABASE_ERRORS
+from engine.database import DATABASE_ERRORS
 from engine.errors import HongbaoError, UnavailableError
 from engine.lanes import lane_of
 from engine.pause import stopped_within

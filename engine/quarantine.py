@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.clients import database_connection, ledger_errors, redis_client
+from engine.clients import redis_client
 from engine.connected import urls_of
+from engine.database import database_connection, ledger_errors
 from engine.errors import HongbaoError, UnavailableError
 from engine.events import Change, Claims, Ending, Opening
 from engine.ledger import PLANNED, RULES_BROKEN, Ledger

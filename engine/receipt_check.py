@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from engine.clients import Connection
+from engine.database import Connection
 from engine.errors import OperatorError
 from engine.lanes import is_packet_number
 from engine.receipts import ReceiptFacts, as_json, hash_of, received_facts, sent_facts, snapshot

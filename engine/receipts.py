@@ -12,7 +12,7 @@ from typing import Any, Literal
 import asyncpg
 import orjson
 
-from engine.clients import Connection, ledger_errors
+from engine.database import Connection, ledger_errors
 from engine.errors import NotInLedgerError, NotSettledError, UnknownTransactionError
 from engine.queries import load
 from engine.store import Store

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from engine import metrics
-from engine.clients import DATABASE_ERRORS, ledger_errors
+from engine.database import DATABASE_ERRORS, ledger_errors
 from engine.errors import HongbaoError
 from engine.freezes import Freezes
 from engine.pause import stopped_within

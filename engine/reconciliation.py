@@ -6,7 +6,7 @@ It reads only, and may run at any time: what is just moving is seen where it com
 import asyncpg
 
 from engine import reconciliation_ledger, reconciliation_payouts, reconciliation_redis
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.money import now_ms
 from engine.payouts import PayoutProvider
 from engine.reconciled import Comparison, Day

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from engine import statement
-from engine.clients import Connection
+from engine.database import Connection
 from engine.queries import load
 from engine.reconciled import Comparison, Day, Differences, Side
 

@@ -19,8 +19,8 @@ import asyncpg
 import structlog
 
 from engine import fencing, gate, keys, metrics
-from engine.clients import database_connection
 from engine.connections import word_of
+from engine.database import database_connection
 from engine.errors import OperatorError
 from engine.events import UnreadableEventError, changes_of
 from engine.fencing import FENCED, REBUILDING, LaneChangedError, set_word, write_if

@@ -7,7 +7,7 @@ import asyncpg
 
 from engine import alerts
 from engine.acks import Acks
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.errors import (
     ConfirmationRequiredError,
     ConsentRequiredError,

@@ -8,7 +8,7 @@ import ipaddress
 from datetime import timedelta
 
 from engine.china_time import begin_ms, day_of
-from engine.clients import Connection
+from engine.database import Connection
 from engine.errors import (
     AddressNotAllowedError,
     FieldProblem,

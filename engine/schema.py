@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import asyncpg
 
-from engine.clients import database_connection
+from engine.database import database_connection
 from engine.errors import OperatorError
 
 _LOCK = 0x686F6E6762616F  # one migration at a time in a database; the number spells the project's name

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import asyncpg
 
 from engine.china_time import CHINA, begin_ms
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.lanes import is_packet_number
 from engine.queries import load

@@ -10,7 +10,7 @@ import asyncpg
 
 from engine.acks import Acks
 from engine.claims import Claims
-from engine.clients import ledger_errors
+from engine.database import ledger_errors
 from engine.delays import Delays
 from engine.errors import (
     FieldProblem,

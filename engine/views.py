@@ -2,8 +2,8 @@
 
 import asyncpg
 
-from engine.clients import ledger_errors
 from engine.cursors import parse
+from engine.database import ledger_errors
 from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
 from engine.proof import CLAIMS_MAX, Proof, from_ledger
 from engine.queries import load

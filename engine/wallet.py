@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 
 from engine import idempotency
-from engine.clients import Connection, ledger_errors
 from engine.cursors import parse
+from engine.database import Connection, ledger_errors
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.lanes import is_packet_number
 from engine.queries import load

@@ -9,7 +9,7 @@ import ipaddress
 import structlog
 
 from engine import alerts
-from engine.clients import Connection
+from engine.database import Connection
 from engine.errors import UnavailableError
 from engine.freezes import Freezes
 from engine.queries import load

@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from engine import metrics
-from engine.clients import DATABASE_ERRORS
+from engine.database import DATABASE_ERRORS
 from engine.pause import end, stopped_within
 from engine.queries import load
 from engine.settings import Settings, webhook_key

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from engine import idempotency, rules, watch
-from engine.clients import Connection, ledger_errors
 from engine.cursors import parse
+from engine.database import Connection, ledger_errors
 from engine.errors import FrozenError, InsufficientFundsError, UnknownWithdrawalError
 from engine.freezes import Freezes
 from engine.money import PAYOUT_ACCOUNT, lock_wallet, move, now_ms

@@ -8,8 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from engine import epochs, keys
-from engine.clients import command, database_pool
+from engine.clients import command
 from engine.connections import word_of
+from engine.database import database_pool
 from engine.errors import RecoveringError
 from engine.fencing import REBUILDING, run_id
 from engine.lanes import new_packet_number

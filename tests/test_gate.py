@@ -11,8 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine import gate, keys, persister
-from engine.clients import command, database_connection, redis_connections
+from engine.clients import command, redis_connections
 from engine.connections import word_of
+from engine.database import database_connection
 from engine.engine import Engine
 from engine.errors import OperatorError, RecoveringError
 from engine.fencing import LaneChangedError, run_id, set_word, write_if

@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from engine import embedded
-from engine.clients import DATABASE_ERRORS
+from engine.database import DATABASE_ERRORS
 from engine.pause import end
 from loadtest.chaos import books
 from loadtest.chaos.asking import ANSWER_S_MAX, Client

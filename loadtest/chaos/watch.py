@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine import embedded, keys
-from engine.clients import DATABASE_ERRORS, command
+from engine.clients import command
+from engine.database import DATABASE_ERRORS
 from loadtest.chaos.history import Carried, History
 
 _EACH_S = 0.4

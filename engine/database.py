@@ -1,0 +1,80 @@
+"""Builds the connections to the ledger's database; its URL comes from the settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from engine.errors import OperatorError, UnavailableError
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+"""A connection to the ledger, one's own or lent by a pool."""
+
+DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises, an InternalClientError also when the server hangs up between two steps of one statement."""
+
+_CONNECT_S_MAX = 10.0
+
+
+class _Pool(asyncpg.Pool):
+    """Waits for a connection, and for giving it back, no longer than for a statement; asyncpg's own waits for ever."""
+
+    wait_s_max: float = 10.0
+
+    def acquire(self, *, timeout: float | None = None) -> Any:  # noqa: ANN401  # as asyncpg declares it
+        """As asyncpg's, with the bound."""
+        return super().acquire(timeout=self.wait_s_max if timeout is None else timeout)
+
+
+async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> asyncpg.Pool:
+    """A pool on the ledger's database; ``timeout_s`` bounds each statement and the wait for a connection.
+
+    Raises OperatorError, in one sentence, when it cannot be reached.
+    """
+    with _database_errors(url):
+        pool = _Pool(
+            url,
+            min_size=1,
+            max_size=connections_max,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            timeout=min(timeout_s, _CONNECT_S_MAX),
+            command_timeout=timeout_s,
+        )
+        pool.wait_s_max = timeout_s
+        return await pool
+
+
+async def database_connection(url: str, settings: dict[str, str] | None = None) -> asyncpg.Connection:
+    """One connection of its own (for a session lock, or a short job), with Postgres's ``settings`` for the session.
+
+    Raises OperatorError like the pool.
+    """
+    with _database_errors(url):
+        return await asyncpg.connect(url, timeout=_CONNECT_S_MAX, command_timeout=60, server_settings=settings)
+
+
+@contextmanager
+def _database_errors(url: str) -> Iterator[None]:
+    if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        raise OperatorError("HONGBAO_DATABASE_URL cannot be used: it must begin with postgresql://.")
+    try:
+        yield
+    except (*DATABASE_ERRORS, ValueError) as error:
+        raise OperatorError(f"Postgres does not answer: {str(error) or 'it was silent for too long'}") from None
+
+
+@contextmanager
+def ledger_errors() -> Iterator[None]:
+    """Turn what the driver raises into UnavailableError. Broken constraints stay: they are somebody's mistake."""
+    try:
+        yield
+    except asyncpg.IntegrityConstraintViolationError:
+        raise
+    except DATABASE_ERRORS as error:
+        raise UnavailableError(f"Postgres does not answer: {error}") from error
