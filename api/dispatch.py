@@ -20,10 +20,9 @@ from api.payloads import checked
 from api.problems import IdempotencyKeyRequiredError, UnknownRouteError, WrongMethodError, answer_to
 from engine.engine import Engine
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, UnknownPacketError, UnknownTransactionError
-from engine.lanes import is_packet_number
+from engine.lanes import USER_ID_RULE, is_packet_number, is_user_id
 from engine.settings import Settings
 from engine.tokens import Verifier
-from engine.users import USER_ID_RULE, is_user_id
 
 IDEMPOTENCY_KEY_MAX = 255
 PACKET_NUMBERS = ("packet_id", "transfer_id", "number")

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.errors import FieldProblem
+from engine.lanes import USER_ID_PATTERN, USER_ID_RULE
 from engine.records import PacketState
-from engine.users import USER_ID_PATTERN, USER_ID_RULE
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"
 BATCH_CLAIMS_MAX = 1_000

@@ -3,13 +3,12 @@
 import asyncpg
 import orjson
 
-from engine.cursors import parse
+from engine.cursors import NEWEST, parse
 from engine.database import Connection, ledger_errors
 from engine.queries import load
 from engine.records import Alert, AlertsPage
 
 SQL = load("alerts")
-_NEWEST = 2**63 - 1
 
 
 async def note(connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object) -> int:
@@ -29,7 +28,7 @@ class Alerts:
 
     async def page(self, *, after: str | None, limit: int) -> AlertsPage:
         """Alerts, newest first. Raises InvalidFieldsError for a cursor that is none, UnavailableError."""
-        (below,) = parse(after, parts=1, start=(_NEWEST,))
+        (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
             rows = await self._pool.fetch(SQL["page"], below, limit + 1)
         alerts = [

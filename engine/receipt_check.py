@@ -8,9 +8,8 @@ import msgspec
 
 from engine.database import Connection
 from engine.errors import OperatorError
-from engine.lanes import is_packet_number
+from engine.lanes import is_packet_number, is_user_id
 from engine.receipts import ReceiptFacts, as_json, hash_of, received_facts, sent_facts, snapshot
-from engine.users import is_user_id
 
 FILE_BYTES_MAX = 16_777_216
 _NAMES = {"facts", "hash"}

@@ -8,9 +8,9 @@ from engine import split as splitting
 from engine.china_time import today
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.festivals import festivals_in, is_festival
+from engine.lanes import USER_ID_RULE, is_user_id
 from engine.records import Ack, SplitKind, Terms
 from engine.settings import Settings
-from engine.users import USER_ID_RULE, is_user_id
 
 
 def terms_from(

@@ -14,8 +14,8 @@ import jwt
 from engine import keyring
 from engine.errors import InvalidTokenError, OperatorError
 from engine.keyring import ALGORITHM, Keyring
+from engine.lanes import USER_ID_RULE, is_user_id
 from engine.settings import Settings
-from engine.users import USER_ID_RULE, is_user_id
 
 SCOPES = ("send", "claim", "act", "admin")
 TOKEN_BYTES_MAX = 4_096

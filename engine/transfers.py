@@ -22,6 +22,7 @@ from engine.errors import (
     TransferEndedError,
     UnknownPacketError,
 )
+from engine.lanes import USER_ID_RULE, is_user_id
 from engine.money import lock_wallet
 from engine.packets import SQL as PACKETS
 from engine.packets import Packets
@@ -31,7 +32,6 @@ from engine.replies import Closed, CloseReason
 from engine.retraction import confirm_end, missing
 from engine.settings import Settings
 from engine.store import Store
-from engine.users import USER_ID_RULE, is_user_id
 
 SQL = load("transfers")
 _STATES = {

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from engine.cursors import parse
+from engine.cursors import NEWEST, parse
 from engine.database import ledger_errors
 from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
 from engine.proof import CLAIMS_MAX, Proof, from_ledger
@@ -23,7 +23,6 @@ from engine.records import (
 from engine.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
 
 SQL = load("packets")
-_NEWEST = 2**63 - 1
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
 """States in which Redis may know more than the ledger; of what has ended the ledger has everything."""
 
@@ -107,10 +106,10 @@ class Views:
         """The packets a user has ``sent`` or ``received`` a share of, newest first."""
         with ledger_errors():
             if role == "sent":
-                created_at_ms, packet = parse(after, parts=2, start=(_NEWEST, _NEWEST))
+                created_at_ms, packet = parse(after, parts=2, start=(NEWEST, NEWEST))
                 rows = await self._pool.fetch(SQL["sent_by"], user_id, created_at_ms, packet, limit + 1)
             else:
-                (below,) = parse(after, parts=1, start=(_NEWEST,))
+                (below,) = parse(after, parts=1, start=(NEWEST,))
                 rows = await self._pool.fetch(SQL["received_by"], user_id, below, limit + 1)
         packets = [
             PacketSummary(

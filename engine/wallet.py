@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 
 from engine import idempotency
-from engine.cursors import parse
+from engine.cursors import NEWEST, parse
 from engine.database import Connection, ledger_errors
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.lanes import is_packet_number
@@ -16,7 +16,6 @@ from engine.settings import Settings
 from engine.statement import Statement, read
 
 SQL = load("wallet")
-_NEWEST = 2**63 - 1
 
 
 class Wallets:
@@ -33,7 +32,7 @@ class Wallets:
 
     async def transfers(self, user_id: str, *, after: str | None, limit: int) -> TransfersPage:
         """The wallet's movements, newest first. Raises InvalidFieldsError for a cursor that is none."""
-        (below,) = parse(after, parts=1, start=(_NEWEST,))
+        (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
             rows = await self._pool.fetch(SQL["transfers"], user_id, below, limit + 1)
         transfers = [

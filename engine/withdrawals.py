@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from engine import idempotency, rules, watch
-from engine.cursors import parse
+from engine.cursors import NEWEST, parse
 from engine.database import Connection, ledger_errors
 from engine.errors import FrozenError, InsufficientFundsError, UnknownWithdrawalError
 from engine.freezes import Freezes
@@ -21,7 +21,6 @@ from engine.settings import Settings
 from engine.withdrawal_fees import cost_of
 
 SQL = load("withdrawals")
-_NEWEST = 2**63 - 1
 
 
 class WithdrawalState(StrEnum):
@@ -163,7 +162,7 @@ class Withdrawals:
 
     async def of(self, user_id: str, *, after: str | None, limit: int) -> WithdrawalsPage:
         """A user's withdrawals, newest first. Raises InvalidFieldsError for a cursor that is none."""
-        (below,) = parse(after, parts=1, start=(_NEWEST,))
+        (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
             rows = await self._pool.fetch(SQL["of_user"], user_id, below, limit + 1)
         withdrawals = [_withdrawal(row) for row in rows[:limit]]

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from api.connection import FORMS_MAX
 from api.forms import FORM_BYTES_MAX, form_of, headers_in, packet_in, speaker
-from engine.lanes import is_packet_number, new_packet_number
+from engine.lanes import is_packet_number, is_user_id, new_packet_number
 from engine.settings import Settings
 from engine.tokens import TokenClaims
-from engine.users import is_user_id
 from tests.served import Watched, World, open_world
 from tests.wire import Wire, claim, request, says_close
 
