@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from api.answers import Answer, as_json
 from api.dispatch import Call
 from api.payloads import FEN_MAX, Payload
-from engine.profiles import ADDRESSES_MAX
 from engine.records import AccountKind, FreezeScope
+from engine.risk.profiles import ADDRESSES_MAX
 
 REASON_LENGTH_MAX = 200
 

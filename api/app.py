@@ -16,10 +16,10 @@ from api.limits import Limits
 from api.openapi import document
 from api.problems import answer_to
 from api.routes import ROUTES
-from engine import keyring
+from engine.access import keyring
+from engine.access.tokens import Verifier
 from engine.engine import Engine
 from engine.settings import Settings
-from engine.tokens import Verifier
 
 DRAIN_S = 10.0
 """How long a stopping process waits for the requests it has begun."""

@@ -18,11 +18,11 @@ from api.limits import Limits
 from api.meter import Meter
 from api.payloads import checked
 from api.problems import IdempotencyKeyRequiredError, UnknownRouteError, WrongMethodError, answer_to
+from engine.access.tokens import Verifier
 from engine.engine import Engine
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, UnknownPacketError, UnknownTransactionError
-from engine.lanes import USER_ID_RULE, is_packet_number, is_user_id
+from engine.ids import USER_ID_RULE, is_packet_number, is_user_id
 from engine.settings import Settings
-from engine.tokens import Verifier
 
 IDEMPOTENCY_KEY_MAX = 255
 PACKET_NUMBERS = ("packet_id", "transfer_id", "number")

@@ -7,9 +7,9 @@ from pydantic import Field
 from api.answers import Answer, as_json
 from api.dispatch import Call
 from api.payloads import FEN_MAX, Payload, UserId
-from engine.disputes import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, DisputeKind, DisputeState
+from engine.disputes.filing import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, DisputeKind, DisputeState
 from engine.errors import FieldProblem, InvalidFieldsError
-from engine.lanes import NUMBER_PATTERN, is_packet_number
+from engine.ids import NUMBER_PATTERN, is_packet_number
 
 _REASON_LENGTH_MAX = 500
 _Evidence = Annotated[str, Field(min_length=1, max_length=EVIDENCE_LENGTH_MAX)]

@@ -15,8 +15,8 @@ from api.forms import PREFIX, SUFFIX, Form, form_of, headers_in, packet_in, spea
 from api.limits import CLAIMS, CLAIMS_WAITING, OVERLOADED
 from api.packets import claim_body
 from api.problems import RateLimitedError, answer_to
-from engine.claims import Claims
-from engine.lanes import is_packet_number, lane_of
+from engine.claiming.claims import Claims
+from engine.ids import is_packet_number, lane_of
 from engine.records import ClaimResult, Outcome
 
 LATER = b""

@@ -9,8 +9,8 @@ import re
 from typing import NamedTuple
 
 from api.bodies import has_body
-from engine.lanes import USER_ID_PATTERN, user_id_in
-from engine.tokens import TokenClaims
+from engine.access.tokens import TokenClaims
+from engine.ids import USER_ID_PATTERN, user_id_in
 
 PREFIX, SUFFIX = b"/v1/packets/", b"/claims"
 FORM_BYTES_MAX = 2_048

@@ -17,8 +17,8 @@ from starlette.types import Scope
 from api.answers import Answer
 from api.problems import RateLimitedError, answer_to
 from api.rates import Addresses, Rates
-from engine import metrics
 from engine.errors import OverloadedError
+from engine.observability import metrics
 from engine.settings import Settings, networks_of
 
 TICK_S = 0.01

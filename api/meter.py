@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import defaultdict
 
-from engine.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from engine.observability.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 
 class RouteMeter:

@@ -16,7 +16,7 @@ from api.packets import BATCH_REFUSALS
 from api.payloads import USER_ID_FORM, Problem
 from api.problems import KINDS
 from engine.errors import HongbaoError, UnavailableError
-from engine.lanes import NUMBER_LENGTH
+from engine.ids import NUMBER_LENGTH
 
 _TEMPLATE = "#/components/schemas/{model}"
 _PACKET_NUMBER = f"^10[0-9]{{{NUMBER_LENGTH - 2}}}$"

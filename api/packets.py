@@ -17,9 +17,9 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
-from engine.lanes import is_packet_number
+from engine.ids import is_packet_number
+from engine.packets.terms import terms_from
 from engine.records import Ack, ClaimResult, Outcome, SplitKind, Terms
-from engine.terms import terms_from
 
 OUTCOME_WORDS = {
     Outcome.CLAIMED: "claimed",

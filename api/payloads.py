@@ -1,7 +1,8 @@
 """What clients send and receive, as models: they check bodies and queries, and the OpenAPI document is made from them.
 
 Types are strict (1.0 and true are not 1) and unknown fields are refused. What a packet's terms may be is checked by
-``engine.terms``, all at once; here it is only documented. Answers that are the engine's records are not repeated here.
+``engine.packets.terms``, all at once; here it is only documented. Answers that are the engine's records are not
+repeated here.
 """
 
 import re
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.errors import FieldProblem
-from engine.lanes import USER_ID_PATTERN, USER_ID_RULE
+from engine.ids import USER_ID_PATTERN, USER_ID_RULE
 from engine.records import PacketState
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"

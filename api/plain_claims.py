@@ -7,7 +7,7 @@ payload, which takes it or names what is wrong with it.
 import msgspec
 
 from api.payloads import BATCH_CLAIMS_MAX
-from engine.lanes import are_user_ids, is_packet_number
+from engine.ids import are_user_ids, is_packet_number
 
 _QUOTES_A_CLAIM, _QUOTES_AROUND = 8, 2
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from engine.china_time import CHINA
-from engine.receipts import Receipt, ReceiptFacts
-from engine.statement import yuan
+from engine.calendar.china_time import CHINA
+from engine.wallets.receipts import Receipt, ReceiptFacts
+from engine.wallets.statement import yuan
 
 _TEMPLATES = Environment(
     loader=PackageLoader("api"), autoescape=True, undefined=StrictUndefined, auto_reload=False, cache_size=8

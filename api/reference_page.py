@@ -40,9 +40,9 @@ from api.routes import (
     withdrawals,
 )
 from engine.errors import HongbaoError
-from engine.lanes import NUMBER_LENGTH
+from engine.ids import NUMBER_LENGTH
+from engine.observability.terminal import print_anything
 from engine.settings import Settings
-from engine.terminal import print_anything
 
 Json = dict[str, Any]
 

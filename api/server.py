@@ -24,10 +24,11 @@ from api.dispatch import Front
 from api.fast_claims import FastClaims
 from api.limits import Limits
 from api.prepared import Outbox, Prepared
-from engine import metrics, tls
+from engine.access import tls
 from engine.errors import OperatorError
-from engine.ports import family_of
+from engine.observability import metrics
 from engine.settings import Settings
+from engine.supervision.ports import family_of
 
 STOP_S_MAX = 15
 """A process that has been told to stop ends within this time, answered or not."""

@@ -6,8 +6,8 @@ import contextlib
 from api.answers import PLAIN, Answer, as_json
 from api.dispatch import Call
 from api.problems import NotReadyError
-from engine import metrics
 from engine.errors import UnavailableError
+from engine.observability import metrics
 
 
 async def livez(_call: Call) -> Answer:

@@ -2,7 +2,7 @@
 
 from api.answers import CSV, Answer, as_json
 from api.dispatch import Call
-from engine.china_time import today
+from engine.calendar.china_time import today
 
 
 async def get_wallet(call: Call) -> Answer:

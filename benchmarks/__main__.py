@@ -42,7 +42,7 @@ from benchmarks.peers import availability
 from benchmarks.plan import QUICK, WHOLE, Plan
 from benchmarks.servers import OURS, SERVERS, Server
 from engine.errors import HongbaoError
-from engine.terminal import print_anything
+from engine.observability.terminal import print_anything
 
 PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "A": ("all winners", storms.all_winners),

@@ -13,8 +13,8 @@ from benchmarks.servers import OURS, Server, started
 from benchmarks.stage import Stage
 from benchmarks.walks import Walk
 from benchmarks.world import World
-from engine.process import Process
 from engine.records import Ack
+from engine.supervision.child import Process
 
 WORKLOAD = "ack"
 CONNECTIONS = 64

@@ -11,13 +11,13 @@ from redis import Redis
 
 from benchmarks.stage import Stage, wait
 from benchmarks.world import World
-from engine import keys
-from engine.audit import audit
+from engine.auditing.audit import audit
 from engine.engine import Engine
-from engine.processes import run_persister
+from engine.lanes import keys
+from engine.packets.split import split
 from engine.records import SplitKind
+from engine.running.processes import run_persister
 from engine.settings import Settings
-from engine.split import split
 
 DRAIN_S_MAX = 180.0
 _PAGE = 500

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks import wrk
 from benchmarks.storms import CONNECTIONS
-from engine.terminal import print_anything
+from engine.observability.terminal import print_anything
 
 HERE = Path(__file__).parent
 ROUNDS, PACKETS = 5, 6_000

@@ -15,7 +15,7 @@ from benchmarks.servers import OURS, POSTGRES, started
 from benchmarks.stage import Stage, wait
 from benchmarks.walks import Walk
 from benchmarks.world import PROBE_SHARES, SHARE_FEN_MEAN, World, positions
-from engine.process import Process
+from engine.supervision.child import Process
 
 CONNECTIONS = 256
 APPENDFSYNC_ON = "everysec"

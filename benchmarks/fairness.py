@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 from benchmarks.bench import Bench
+from engine.packets.split import split
 from engine.records import SplitKind
-from engine.split import split
 
 PLACES, TOTAL_FEN = 10, 10**10
 _SEED = 2017

@@ -11,8 +11,8 @@ from benchmarks.servers import OURS, POSTGRES
 from benchmarks.stage import Stage
 from benchmarks.walks import BatchWalk
 from benchmarks.world import World
-from engine import keys
-from engine.process import Process
+from engine.lanes import keys
+from engine.supervision.child import Process
 
 _PACKETS = 50
 

@@ -20,7 +20,7 @@ from benchmarks.servers import OURS, Started
 from benchmarks.stage import Stage
 from benchmarks.walks import Walk
 from benchmarks.world import World, claims_held, positions
-from engine.process import Process
+from engine.supervision.child import Process
 
 CONNECTIONS, RATE_PER_S = 256, 2_000
 BEFORE_S, STOPPED_S, AFTER_S = 10, 60, 20

@@ -22,7 +22,7 @@ from benchmarks.servers import OURS, Started
 from benchmarks.stage import Stage
 from benchmarks.walks import Walk, claim_lua
 from benchmarks.world import World
-from engine import keys
+from engine.lanes import keys
 
 PEAK_CONNECTIONS = 256
 CROWDS = (2_560, 8_000)

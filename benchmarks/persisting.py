@@ -15,7 +15,7 @@ from benchmarks.servers import OURS, started
 from benchmarks.stage import Stage, wait
 from benchmarks.walks import BatchWalk
 from benchmarks.world import World, positions
-from engine.process import Process
+from engine.supervision.child import Process
 
 _POLL_S = 0.002
 _REQUEST = 500

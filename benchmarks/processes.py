@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import cpu
-from engine.process import Command, Process
+from engine.supervision.child import Command, Process
 
 START_S_MAX = 30.0
 _POLL_S = 0.02

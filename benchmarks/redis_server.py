@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from benchmarks import processes
 from engine.errors import OperatorError
-from engine.process import Process
+from engine.supervision.child import Process
 
 SNAPSHOT = "dump.rdb"
 APPENDFSYNC = ("off", "no", "everysec", "always")

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from engine import embedded
-from engine.clients import command, redis_client
-from engine.embedded import EmbeddedRedis
-from engine.lanes import new_packet_number
-from engine.process import Command
-from engine.replies import CloseReason
-from engine.store import Chunk, Store
+from engine.embedded import servers
+from engine.embedded.servers import EmbeddedRedis
+from engine.ids import new_packet_number
+from engine.lanes.clients import command, redis_client
+from engine.lanes.replies import CloseReason
+from engine.lanes.store import Chunk, Store
+from engine.supervision.child import Command
 
 LANE, EPOCH = 0, "benchmark"
 FAR_FUTURE_MS = 4_000_000_000_000
@@ -47,14 +47,14 @@ def server(appendonly: str) -> Iterator[PathRedis]:
     """A server of the benchmark's own, gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"
-        with embedded.hold(data_dir) as held:
+        with servers.hold(data_dir) as held:
             running = PathRedis(held, options={"appendonly": appendonly})
             running.start()
             try:
                 yield running
             finally:
                 running.stop()
-        embedded.remove(data_dir)
+        servers.remove(data_dir)
 
 
 async def begin(client: Redis) -> Store:

@@ -14,7 +14,7 @@ from string import Template
 from benchmarks import processes
 from benchmarks.peers.availability import HERE, NGINX_MODULES, fastify_folder, go_program
 from benchmarks.stage import Stage
-from engine.process import Process
+from engine.supervision.child import Process
 
 GRAB_LUA = HERE / "grab.lua"
 

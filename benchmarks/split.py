@@ -3,8 +3,8 @@
 import statistics
 import time
 
+from engine.packets.split import split
 from engine.records import SplitKind
-from engine.split import split
 
 SEED = bytes(32)
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks.bench import Bench
 from benchmarks.split import seconds_a_split
+from engine.packets.split import split
 from engine.records import SplitKind
-from engine.split import split
 
 SIZES = ((10, 2_000), (100, 500), (10_000, 10), (1_000_000, 1))
 """(shares, splits a round)."""

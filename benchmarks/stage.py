@@ -13,10 +13,11 @@ from uuid import uuid4
 import asyncpg
 
 from benchmarks.redis_server import RedisServer
-from engine import embedded, tokens
-from engine.embedded import EmbeddedPostgres
-from engine.process import Process
+from engine.access import tokens
+from engine.embedded import servers
+from engine.embedded.servers import EmbeddedPostgres
 from engine.settings import Settings
+from engine.supervision.child import Process
 
 T = TypeVar("T")
 COUNT_MAX = 1_000_000
@@ -85,7 +86,7 @@ def stage() -> Iterator[Stage]:
         folder.chmod(0o711)
         data_dir = folder / "data"
         secret = secrets.token_hex(32)
-        with embedded.hold(data_dir) as held:
+        with servers.hold(data_dir) as held:
             redis, postgres = RedisServer(folder / "redis"), EmbeddedPostgres(held)
             try:
                 postgres.start()
@@ -94,7 +95,7 @@ def stage() -> Iterator[Stage]:
             finally:
                 redis.stop()
                 postgres.stop()
-        embedded.remove(data_dir)
+        servers.remove(data_dir)
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from redis import Redis
 
 from benchmarks.stage import Stage, wait
-from engine import keys, schema
 from engine.engine import Engine
-from engine.lanes import lane_of
-from engine.processes import run_persister
-from engine.publisher import publish_once
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.ledger import schema
+from engine.packets.opening import publish_once
 from engine.records import SplitKind, Terms
+from engine.running.processes import run_persister
 from engine.settings import Settings
 
 SHARE_FEN_MEAN = 1_000

@@ -10,7 +10,7 @@ def main() -> None:
     # Most of what a process makes it keeps: modules as it starts, then connections. Python's own thresholds look
     # through all of it again and again, which was an eighth of a start.
     gc.set_threshold(*_GC_THRESHOLDS)
-    from engine import cli
+    from engine.cli import main as cli
 
     cli.main()
 

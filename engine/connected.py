@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
-from engine import schema
-from engine.clients import check_redis, redis_client
-from engine.database import database_pool
 from engine.errors import OperatorError
+from engine.lanes.clients import check_redis, redis_client
+from engine.lanes.store import Store
+from engine.lanes.stream import EventStream
+from engine.ledger import schema
+from engine.ledger.database import database_pool
 from engine.settings import Settings
-from engine.store import Store
-from engine.stream import EventStream
 
 _REDIS_CONNECTIONS = 8
 

@@ -8,33 +8,34 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
-from engine import epochs, lag
-from engine.acks import Acks
-from engine.alerts import Alerts
-from engine.batcher import Batcher
-from engine.checkpoints import Checkpoints
-from engine.claims import Claims
-from engine.clients import redis_client, redis_connections
+from engine.claiming.acks import Acks
+from engine.claiming.batcher import Batcher
+from engine.claiming.checkpoints import Checkpoints
+from engine.claiming.claims import Claims
 from engine.connected import Connected, urls_of
-from engine.database import ledger_errors
-from engine.delays import Delays
-from engine.dispute_decisions import DisputeDecisions
-from engine.disputes import Disputes
+from engine.disputes.deciding import DisputeDecisions
+from engine.disputes.filing import Disputes
 from engine.errors import UnavailableError
-from engine.freezes import Freezes
-from engine.packets import Packets
-from engine.pause import end
-from engine.payment_passwords import PaymentPasswords
-from engine.profiles import Profiles
-from engine.receipts import Receipts
-from engine.retraction import Retractions
+from engine.lanes.clients import redis_client, redis_connections
+from engine.lanes.store import Store
+from engine.lanes.stream import EventStream
+from engine.ledger.database import ledger_errors
+from engine.loops import end
+from engine.packets.retraction import Retractions
+from engine.packets.sending import Packets
+from engine.packets.views import Views
+from engine.persisting import lag
+from engine.recovery import epochs
+from engine.risk.alerts import Alerts
+from engine.risk.freezes import Freezes
+from engine.risk.profiles import Profiles
 from engine.settings import Settings
-from engine.store import Store
-from engine.stream import EventStream
-from engine.transfers import Transfers
-from engine.views import Views
-from engine.wallet import Wallets
-from engine.withdrawals import Withdrawals
+from engine.transfers.delays import Delays
+from engine.transfers.transfers import Transfers
+from engine.wallets.payment_passwords import PaymentPasswords
+from engine.wallets.receipts import Receipts
+from engine.wallets.wallets import Wallets
+from engine.wallets.withdrawals import Withdrawals
 
 _OTHER_CONNECTIONS = 8
 _READING_CONNECTIONS = 4

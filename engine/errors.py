@@ -221,7 +221,7 @@ class IdempotencyInFlightError(HongbaoError):
 
 
 class InvalidTokenError(HongbaoError):
-    """The bearer token is missing, forged, expired or not of the form that ``engine.tokens`` describes."""
+    """The bearer token is missing, forged, expired or not of the form that ``engine.access.tokens`` describes."""
 
     code = "unauthorized"
 

@@ -10,8 +10,8 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
-from engine.festivals import festivals_in
 from engine.records import Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
@@ -27,7 +27,7 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """One frozen record; every field can be set as ``HONGBAO_<NAME>``.
 
-    docs/configuration.md is generated from this class (`engine.configuration_page`): a comment line begins a topic.
+    docs/configuration.md is generated from this class (`engine.cli.configuration_page`): a comment line begins a topic.
     """
 
     model_config = SettingsConfigDict(env_prefix="HONGBAO_", frozen=True, extra="ignore", env_ignore_empty=True)

@@ -14,7 +14,7 @@ from types import FrameType
 import orjson
 from rich.console import Console
 
-from engine.terminal import print_anything
+from engine.observability.terminal import print_anything
 from loadtest import demo_report
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import keyring, tokens
+from engine.access import keyring, tokens
 from engine.errors import OperatorError
 from engine.settings import Settings
 

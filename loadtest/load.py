@@ -19,10 +19,10 @@ import orjson
 import typer
 from rich.console import Console
 
-from engine import embedded
+from engine.embedded import servers
 from engine.errors import HongbaoError, OperatorError
+from engine.observability.terminal import print_anything
 from engine.settings import Settings
-from engine.terminal import print_anything
 from loadtest import cpu, load_report, locust_process
 from loadtest.identities import Given, Identities
 from loadtest.locust_process import Plan
@@ -109,7 +109,7 @@ def _audit(plan: Plan, identities: Identities, console: Console) -> bool:
     """Audit the installation if it is this machine's. Whether nothing was found that is wrong."""
     settings = Settings.load(data_dir=plan.given.data_dir)
     is_ours = identities.made_here or plan.given.data_dir is not None
-    has_servers = embedded.is_running(settings.data_dir) or None not in (settings.redis_url, settings.database_url)
+    has_servers = servers.is_running(settings.data_dir) or None not in (settings.redis_url, settings.database_url)
     if not (is_this_machine(urlsplit(plan.url).hostname or "") and is_ours and has_servers):
         console.print("Not audited: its servers cannot be reached from here; run `hongbao audit` where they can.")
         return True

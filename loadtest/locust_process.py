@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from engine.ports import held
-from engine.process import Command, Process
+from engine.supervision.child import Command, Process
+from engine.supervision.ports import held
 from loadtest import cpu
 from loadtest.identities import Given
 from loadtest.shapes import Eve

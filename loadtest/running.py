@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import embedded, tether
+from engine.embedded import servers
+from engine.supervision import tether
 
 _STOP_S_MAX = 60.0
 
@@ -62,7 +63,7 @@ def fresh_data_dir() -> Iterator[Path]:
             yield data_dir
         finally:
             with _patient():
-                embedded.remove(data_dir)
+                servers.remove(data_dir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from engine import tokens
+from engine.access import tokens
 from engine.settings import Settings
 from loadtest.running import Running
 from loadtest.steps import Steps

@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from engine.tokens import SCOPES, TOKEN_BYTES_MAX
+from engine.access.tokens import SCOPES, TOKEN_BYTES_MAX
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "access.md"
 _HEADING = "| operation | asked by | no genuine token |"

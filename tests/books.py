@@ -6,11 +6,12 @@ from typing import Any
 
 import asyncpg
 
-from engine import packets, wallet
 from engine.events import Change, Claims, Ending, Opening
-from engine.lanes import new_packet_number
-from engine.ledger import Applied, Ledger
+from engine.ids import new_packet_number
+from engine.ledger.posting import Applied, Ledger
+from engine.packets import sending
 from engine.records import PacketState
+from engine.wallets import wallets
 
 UNKNOWN = 1_000_000_000_000_000_001
 AT_MS = 1_750_000_000_000
@@ -27,13 +28,13 @@ class Books:
 
     async def packet(self, total_fen: int = 100, count: int = 5, number: int | None = None) -> int:
         """A packet that ``alice`` has paid for."""
-        await self.connection.execute(wallet.SQL["create"], "alice")
-        await self.connection.execute(wallet.SQL["deposit"], "alice", total_fen)
+        await self.connection.execute(wallets.SQL["create"], "alice")
+        await self.connection.execute(wallets.SQL["deposit"], "alice", total_fen)
         number = number or int(new_packet_number(self.lane))
         split_terms: tuple[Any, ...] = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1, None)
         purpose = ("packet", None, None)
         terms = (number, "alice", total_fen, count, *split_terms, *purpose)
-        assert await self.connection.fetchval(packets.SQL["send"], *terms)
+        assert await self.connection.fetchval(sending.SQL["send"], *terms)
         return number
 
     def numbered(self, changes: Sequence[Change]) -> list[Change]:

@@ -14,8 +14,9 @@ import httpx
 import orjson
 import psutil
 
-from engine import tether, tokens
+from engine.access import tokens
 from engine.settings import Settings
+from engine.supervision import tether
 from tests.front import CHECKED, Client
 from tests.supervised import is_alive
 

@@ -17,11 +17,11 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from engine import embedded
-from engine.clients import command, redis_client
-from engine.embedded import EmbeddedPostgres, EmbeddedRedis
-from engine.embedded_postgres import UNSAFE_BUT_FAST
+from engine.embedded import servers
+from engine.embedded.postgres import UNSAFE_BUT_FAST
+from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.engine import Engine
+from engine.lanes.clients import command, redis_client
 from engine.settings import Settings
 from tests import database_folder, needs
 from tests.administrator import Administrator, administrator_of
@@ -177,7 +177,7 @@ def postgres_server(
     """The session's Postgres, with a migrated database that each test's own is cloned from."""
     memory = pytestconfig.stash[_MEMORY]
     data_dir = tmp_path_factory.mktemp("postgres") if memory is None else database_folder.make(memory)
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedPostgres(held, options=_FAST_POSTGRES)
         server.start()
         try:
@@ -186,7 +186,7 @@ def postgres_server(
             yield server
         finally:
             server.stop()
-    embedded.remove(data_dir)
+    servers.remove(data_dir)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ async def database_url(postgres_server: EmbeddedPostgres, administrator: Adminis
 @pytest.fixture
 async def books(database_url: str) -> AsyncIterator[Books]:
     """The first of two lanes of a ledger by itself."""
-    from engine.epochs import SQL
+    from engine.recovery.epochs import SQL
 
     connection = await asyncpg.connect(database_url)
     await connection.execute(SQL["add_lanes"], [0, 1], ["epoch-0", "epoch-1"])
@@ -305,14 +305,14 @@ def url_of(server_url: str, database: str) -> str:
 
 
 def _redis(data_dir: Path, options: dict[str, str]) -> Iterator[EmbeddedRedis]:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedRedis(held, options=options)
         server.start()
         try:
             yield server
         finally:
             server.stop()
-    embedded.remove(data_dir)
+    servers.remove(data_dir)
 
 
 def _settings(redis_url: str, database_url: str, data_dir: Path) -> Settings:
@@ -357,7 +357,7 @@ async def _flush(url: str) -> None:
 
 
 async def _make_template(url: str) -> None:
-    from engine.schema import migrate  # only the tests that need a database need it
+    from engine.ledger.schema import migrate  # only the tests that need a database need it
 
     connection = await asyncpg.connect(url)
     await connection.execute(f"CREATE DATABASE {_TEMPLATE}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from engine import embedded
+from engine.embedded import servers
 from engine.errors import OperatorError
 
 MEMORY = Path("/dev/shm")
@@ -45,7 +45,7 @@ def remove_leftovers(memory: Path = MEMORY) -> list[Path]:
     for folder in memory.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, OperatorError):  # somebody else removes it, or holds it after all
             if folder.lstat().st_uid == os.geteuid() and _owner_is_gone(folder):
-                embedded.remove(folder)
+                servers.remove(folder)
                 found.append(folder)
     return found
 

@@ -3,7 +3,7 @@
 import time
 from datetime import date, timedelta
 
-from engine.china_time import begin_ms, today
+from engine.calendar.china_time import begin_ms, today
 from tests.waiting import wait_until
 
 LENGTH_S = 60

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.disputes import Complaint, Dispute, DisputeKind, DisputeState
+from engine.disputes.filing import Complaint, Dispute, DisputeKind, DisputeState
 from engine.engine import Engine
 from engine.records import FreezeScope, SplitKind
 from engine.settings import Settings

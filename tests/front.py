@@ -11,8 +11,8 @@ from uuid import uuid4
 import httpx
 
 from api.app import create_app
+from engine.access.tokens import issue, load_secret
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests import documented
 from tests.ports import held_port
 from tests.waiting import wait_until
@@ -89,7 +89,7 @@ async def open_front(settings: Settings) -> AsyncIterator[Client]:
 _SERVE = """
 import json, sys
 import uvloop
-from engine import logs
+from engine.observability import logs
 from engine.errors import OperatorError
 from api.server import serve
 from engine.settings import Settings

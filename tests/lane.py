@@ -8,16 +8,16 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from engine import keys
-from engine.clients import command, redis_client
 from engine.events import Claims, Event, changes_of
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command, redis_client
+from engine.lanes.replies import Closed, CloseReason, Opened
+from engine.lanes.scripts import Script
+from engine.lanes.store import Chunk, Store
+from engine.lanes.stream import Entry, EventStream
+from engine.packets.split import luckiest_slot
 from engine.records import Ack, ClaimRow, PacketState
-from engine.replies import Closed, CloseReason, Opened
-from engine.scripts import Script
-from engine.split import luckiest_slot
-from engine.store import Chunk, Store
-from engine.stream import Entry, EventStream
 
 LANE = 7
 EPOCH = "epoch-of-the-test"

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from engine import keys
-from engine.audit import audit
-from engine.clients import command
+from engine.auditing.audit import audit
 from engine.engine import Engine
+from engine.lanes import keys
+from engine.lanes.clients import command
 from engine.records import ClaimResult, Outcome, PacketState
-from engine.recovery import Recovered, mend
+from engine.recovery.recovery import Recovered, mend
 from tests.scenes import assert_books_balance
 
 Held = dict[str, Any]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.lanes import lane_of
+from engine.ids import lane_of
 from engine.records import ClaimResult, Outcome, PacketState
 
 EMPTY, BUSY = ClaimResult(Outcome.EMPTY, 0), ClaimResult(Outcome.BUSY, 0)

@@ -10,10 +10,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from engine import embedded_redis
-from engine.clients import command, redis_client
-from engine.durability import connected_replicas
-from engine.process import Command, Process
+from engine.embedded import redis
+from engine.lanes.clients import command, redis_client
+from engine.lanes.durability import connected_replicas
+from engine.supervision.child import Command, Process
 from tests.needs import needs_program
 from tests.ports import held_port
 from tests.waiting import wait_until
@@ -75,7 +75,7 @@ class OwnRedis:
 
 def valkey() -> Path:
     """The embedded server's program, which has WAITAOF."""
-    return embedded_redis.binary()
+    return redis.binary()
 
 
 def redis_without_waitaof() -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.ports import held
+from engine.supervision.ports import held
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from engine import embedded
-from engine.clients import command, redis_client
-from engine.embedded import EmbeddedRedis
+from engine.embedded import servers
+from engine.embedded.servers import EmbeddedRedis
+from engine.lanes.clients import command, redis_client
 
 
 class RestartableRedis:
@@ -50,11 +50,11 @@ class RestartableRedis:
 @asynccontextmanager
 async def redis_of_its_own(data_dir: Path, *, has_log: bool) -> AsyncIterator[RestartableRedis]:
     """A running server below ``data_dir``, removed at the end of the block."""
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedRedis(held, options={"appendonly": "yes" if has_log else "no"})
         server.start()
         try:
             yield RestartableRedis(server)
         finally:
             server.stop()
-    embedded.remove(data_dir)
+    servers.remove(data_dir)

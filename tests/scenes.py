@@ -10,19 +10,19 @@ from uuid import uuid4
 
 import asyncpg
 
-from engine import keys
-from engine.clients import command
 from engine.engine import Engine
-from engine.lanes import lane_of
-from engine.processes import run_persister, run_sweeper
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.packets.terms import terms_from
 from engine.records import PacketState, Sent, SplitKind
+from engine.running.processes import run_persister, run_sweeper
 from engine.settings import Settings
-from engine.terms import terms_from
 from tests.waiting import wait_until
 
 _PERSIST = """
 import asyncio, sys
-from engine.processes import run_persister
+from engine.running.processes import run_persister
 from engine.settings import Settings
 asyncio.run(run_persister(Settings.model_validate_json(sys.argv[1]), asyncio.Event()))
 """

@@ -14,9 +14,9 @@ from api.dispatch import Front
 from api.fast_claims import Asker
 from api.forms import Form
 from api.server import _Server
-from engine.clients import command, redis_client
+from engine.access.tokens import issue, load_secret
+from engine.lanes.clients import command, redis_client
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests.both_ways import Reply
 from tests.scenes import send
 from tests.waiting import wait_until

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from engine.clients import command
+from engine.lanes.clients import command
 
 _ENTRIES_MAX = 20_000
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from engine import embedded, tether
-from engine.embedded_postgres import UNSAFE_BUT_FAST
-from engine.service import Worker
-from engine.supervisor import Supervisor
+from engine.embedded import servers
+from engine.embedded.postgres import UNSAFE_BUT_FAST
+from engine.supervision import tether
+from engine.supervision.service import Worker
+from engine.supervision.supervisor import Supervisor
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
@@ -57,11 +58,11 @@ def is_alive(pid: int) -> bool:
 
 async def main(data_dir: Path, names: list[str]) -> None:
     """Run until a stop signal."""
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         async with Supervisor(data_dir / "run") as supervisor:
             if names == ["servers"]:
-                await supervisor.start(embedded.EmbeddedRedis(held))
-                await supervisor.start(embedded.EmbeddedPostgres(held, options=UNSAFE_BUT_FAST))
+                await supervisor.start(servers.EmbeddedRedis(held))
+                await supervisor.start(servers.EmbeddedPostgres(held, options=UNSAFE_BUT_FAST))
             else:
                 await supervisor.start(*[worker(name) for name in names])
             sys.stdout.write(json.dumps(supervisor.pids()) + "\n")

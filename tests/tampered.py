@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.audit import Finding, chains
-from engine.audit_anchor import Head
+from engine.auditing.anchors import Head
+from engine.auditing.audit import Finding, chains
 from tests.books import Books, claim, exhausted, expired, opening
 
 CLAIM = "kind = 'claim' AND position"

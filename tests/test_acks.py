@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from engine.acks import Acks
-from engine.batcher import Batcher
-from engine.checkpoints import APPLICATION, Checkpoints
+from engine.claiming.acks import Acks
+from engine.claiming.batcher import Batcher
+from engine.claiming.checkpoints import APPLICATION, Checkpoints
+from engine.claiming.finished import Finished
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError, OverloadedError, UnconfirmedError
-from engine.finished import Finished
+from engine.packets.terms import terms_from
 from engine.records import Ack, ClaimResult, Outcome, SplitKind, strongest
 from engine.settings import Settings
-from engine.terms import terms_from
 from tests.front import Client, new_key, open_front
 from tests.own_redis import in_step, own_redis, valkey
 from tests.scenes import caught_up, changed, persisting, send
@@ -120,7 +120,7 @@ class TestLedger:
     async def test_the_persister_does_not_linger_while_somebody_waits(
         self, ledger_settings: Settings, setting: Ack, asked: Ack | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("engine.persister._LINGER_S", 3_600.0)
+        monkeypatch.setattr("engine.persisting.persister._LINGER_S", 3_600.0)
         settings = changed(ledger_settings, ack=setting)
         async with Engine.open(settings) as engine:
             packet_id = (await send(engine, ack=asked)).packet_id

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.acks import Decided
-from engine.connections import WAITS_MAX
-from engine.durability import FsyncBy, fsync_by
+from engine.claiming.acks import Decided
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError, OperatorError, UnconfirmedError
+from engine.lanes.connections import WAITS_MAX
+from engine.lanes.durability import FsyncBy, fsync_by
 from engine.records import Ack, ClaimResult, Outcome
 from engine.settings import Settings
 from tests.commands import hongbao, sentence

@@ -9,8 +9,8 @@ from itertools import count
 
 import pytest
 
-from engine import batcher as batching
-from engine.batcher import CLAIM_S_FIRST, Batcher
+from engine.claiming import batcher as batching
+from engine.claiming.batcher import CLAIM_S_FIRST, Batcher
 from engine.errors import OverloadedError
 from engine.records import ClaimResult, Outcome
 from engine.settings import Settings

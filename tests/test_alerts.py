@@ -9,7 +9,8 @@ import typer
 import yaml
 from prometheus_client import REGISTRY
 
-from engine import cli, metrics
+from engine.cli import main
+from engine.observability import metrics
 
 FOLDER = Path(__file__).parent.parent
 RUNBOOKS = sorted((FOLDER / "docs" / "runbooks").glob("*.md"))
@@ -67,7 +68,7 @@ def test_a_runbook_has_its_parts_and_names_only_what_exists(path: Path, known: s
 
 def commands() -> set[str]:
     """The command's own commands, by its own word: how its help is drawn depends on the terminal."""
-    command = typer.main.get_command(cli.app)
+    command = typer.main.get_command(main.app)
     assert isinstance(command, typer.core.TyperGroup)
     return set(command.commands)
 

@@ -7,8 +7,8 @@ import pytest
 
 from api.dispatch import Operation
 from api.routes import ROUTES
+from engine.access.tokens import SCOPES
 from engine.settings import Settings
-from engine.tokens import SCOPES
 from tests.front import Client, Json, new_key, open_front
 from tests.paths import path_of
 

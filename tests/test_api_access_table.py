@@ -8,8 +8,8 @@ import pytest
 
 from api.dispatch import Operation
 from api.routes import ROUTES
+from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
-from engine.tokens import SCOPES, issue
 from tests.access_table import DOCUMENT, HOUR_S, Cell, Row, rows, wrong_tokens
 from tests.front import Client, Json, new_key, open_front
 from tests.paths import path_of

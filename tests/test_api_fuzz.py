@@ -13,9 +13,9 @@ from api.dispatch import Operation
 from api.failures import codes_by_status, failures_of
 from api.openapi import statuses
 from api.routes import ROUTES
-from engine.audit import audit
+from engine.access.tokens import issue, load_secret
+from engine.auditing.audit import audit
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Opened, Reply, ask_long, open_app
 from tests.front import Json
 from tests.mutation import Mutator

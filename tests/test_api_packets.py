@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.engine import Engine
-from engine.persister import persist
+from engine.persisting.persister import persist
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front
 from tests.waiting import wait_until

@@ -12,9 +12,9 @@ import orjson
 from redis.asyncio import Redis
 
 from api.problems import FIELDS_MAX, INTERNAL, KINDS, answer_to, kind_of
-from engine.clients import command
-from engine.embedded import EmbeddedPostgres
+from engine.embedded.servers import EmbeddedPostgres
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, OperatorError
+from engine.lanes.clients import command
 from engine.settings import Settings
 from tests.front import Client, new_key, open_front
 from tests.waiting import wait_until

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from engine.engine import Engine
-from engine.persister import persist
+from engine.persisting.persister import persist
 from engine.settings import Settings
 from tests.front import Client, Json, errors_of, new_key, serving, spawn
 from tests.waiting import wait_until

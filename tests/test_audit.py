@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from engine import keys
-from engine.audit import PROBLEMS_MAX, Finding, audit
-from engine.clients import command
+from engine.auditing.audit import PROBLEMS_MAX, Finding, audit
 from engine.engine import Engine
-from engine.lanes import lane_of
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.store import READ_WHOLE_COUNT_MAX
 from engine.settings import Settings
-from engine.store import READ_WHOLE_COUNT_MAX
 from tests.scenes import caught_up, changed, claimed, fund, let_time_run_out, persisting, send, settled, sweeping
 from tests.waiting import wait_until
 
@@ -354,7 +354,7 @@ async def test_a_busy_engine_raises_no_false_alarm(settings: Settings) -> None:
 
 async def test_packets_of_any_size_and_number_are_read(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those too large to be read whole among those that are, in several lanes and pages; a fault in each is found."""
-    monkeypatch.setattr("engine.audit_redis._PACKETS_PAGE", 3)
+    monkeypatch.setattr("engine.auditing.lanes._PACKETS_PAGE", 3)
     async with Engine.open(changed(settings, lanes=2)) as engine:
         async with persisting(changed(settings, lanes=2)):
             counts = [2, 2, READ_WHOLE_COUNT_MAX + 1, 2, READ_WHOLE_COUNT_MAX, 2, 2, READ_WHOLE_COUNT_MAX + 5, 2]

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
-from engine.audit import audit
-from engine.clients import command
-from engine.embedded import EmbeddedPostgres
+from engine.auditing.audit import audit
+from engine.embedded.servers import EmbeddedPostgres
 from engine.engine import Engine
 from engine.errors import BusyError, UnavailableError
+from engine.lanes.clients import command
 from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.front import open_front

@@ -8,14 +8,14 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from engine import metrics
-from engine.batcher import PACE_BELOW, Batcher, Deliver
-from engine.clients import redis_client
-from engine.connections import Lent
+from engine.claiming.batcher import PACE_BELOW, Batcher, Deliver
 from engine.errors import OverloadedError, RecoveringError, UnavailableError
+from engine.lanes.clients import redis_client
+from engine.lanes.connections import Lent
+from engine.lanes.store import Store
+from engine.observability import metrics
 from engine.records import ClaimReply, ClaimResult, Outcome
 from engine.settings import Settings
-from engine.store import Store
 from tests.lane import EPOCH, LANE, Lane, lane_on, users
 from tests.waiting import wait_until
 
@@ -261,7 +261,7 @@ async def test_answers_are_counted_by_outcome(lane: Lane, store: WatchedStore) -
 async def test_few_claims_soon_after_a_call_wait_and_go_together(
     lane: Lane, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.batcher.PACE_S", 3_600.0)
+    monkeypatch.setattr("engine.claiming.batcher.PACE_S", 3_600.0)
     packet, batcher = await lane.open([1] * 100), batcher_of(store)
     assert (await batcher.claim(packet, "first")).outcome is Outcome.CLAIMED
     answers = []
@@ -279,7 +279,7 @@ async def test_the_first_claim_does_not_wait_where_the_clock_has_just_begun(
 ) -> None:
     """A loop's clock begins when the machine starts: nought is a moment of it, and no call was then."""
     begun_s = time.monotonic()
-    monkeypatch.setattr("engine.batcher.PACE_S", 3_600.0)
+    monkeypatch.setattr("engine.claiming.batcher.PACE_S", 3_600.0)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() - begun_s)
     packet, batcher = await lane.open([5]), batcher_of(store)
     assert (await asyncio.wait_for(batcher.claim(packet, "ada"), 20)).outcome is Outcome.CLAIMED
@@ -295,7 +295,7 @@ async def test_few_claims_wait_no_longer_than_the_pace(lane: Lane, store: Watche
 async def test_closing_sends_what_waits_for_its_turn(
     lane: Lane, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.batcher.PACE_S", 3_600.0)
+    monkeypatch.setattr("engine.claiming.batcher.PACE_S", 3_600.0)
     packet, batcher = await lane.open([1] * 100), batcher_of(store)
     await batcher.claim(packet, "first")
     waiting = batcher.claim(packet, "second")

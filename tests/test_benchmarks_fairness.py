@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.fairness import PLACES, TOTAL_FEN, doubling, found
 from benchmarks.tables import sections
+from engine.packets.split import split
 from engine.records import SplitKind
-from engine.split import split
 
 PACKETS = 20_000
 

@@ -11,7 +11,7 @@ from benchmarks.servers import OURS, TEXTBOOK, Server
 from benchmarks.stage import Stage
 from benchmarks.walks import Walk
 from benchmarks.world import World
-from engine import keys
+from engine.lanes import keys
 
 pytestmark = pytest.mark.programs("wrk", "redis-server")
 PACKETS, SHARES = 200, 100

@@ -13,7 +13,7 @@ from benchmarks.open_loop import problems as open_loop_problems
 from benchmarks.storms import repeats_within
 from benchmarks.walks import BatchWalk, Walk, claim_lua
 from benchmarks.wrk import parse
-from engine.clients import command
+from engine.lanes.clients import command
 
 PACKETS = tuple(f"10000{number:014d}" for number in range(8))
 SUMMARY = {

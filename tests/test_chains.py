@@ -13,12 +13,14 @@ import asyncpg
 import orjson
 import pytest
 
-from engine import audit_anchor, schema, wallet
-from engine.audit_anchor import BANK, Head
-from engine.chain import Counts, batch_hash, rows_digest
+from engine.auditing import anchors
+from engine.auditing.anchors import BANK, Head
 from engine.errors import OperatorError
 from engine.events import Claims
-from engine.ledger import Ledger
+from engine.ledger import schema
+from engine.ledger.chain import Counts, batch_hash, rows_digest
+from engine.ledger.posting import Ledger
+from engine.wallets import wallets
 from tests.books import AT_MS, Books, claim, expired, opening
 from tests.commands import hongbao, sentence
 from tests.tampered import BATCH, CHANGED, CLAIM, UNCHECKED, Scene, pool_on, scene_on
@@ -72,7 +74,7 @@ def printed(heads: list[Head]) -> bytes:
 def test_an_anchor_is_what_the_audit_printed(tmp_path: Path) -> None:
     heads = [Head(0, 12, "ab"), Head(BANK, 3, "cd")]
     (tmp_path / "anchor").write_bytes(printed(heads))
-    assert audit_anchor.read(tmp_path / "anchor") == heads
+    assert anchors.read(tmp_path / "anchor") == heads
 
 
 @pytest.mark.parametrize(
@@ -88,9 +90,9 @@ def test_an_anchor_is_what_the_audit_printed(tmp_path: Path) -> None:
 def test_another_file_is_no_anchor(tmp_path: Path, text: bytes, told: str) -> None:
     (tmp_path / "anchor").write_bytes(text)
     with pytest.raises(OperatorError, match=told):
-        audit_anchor.read(tmp_path / "anchor")
+        anchors.read(tmp_path / "anchor")
     with pytest.raises(OperatorError, match=re.escape(f"cannot be read: {os.strerror(errno.ENOENT)}")):
-        audit_anchor.read(tmp_path / "none")
+        anchors.read(tmp_path / "none")
 
 
 async def test_the_command_compares_with_what_it_printed_before(
@@ -128,7 +130,7 @@ async def test_the_command_compares_with_what_it_printed_before(
 
 
 async def test_many_rows_come_in_many_chunks(books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.audit_streams._CHUNK_BYTES", 200)
+    monkeypatch.setattr("engine.auditing.streams._CHUNK_BYTES", 200)
     packet = await books.packet(total_fen=1_000, count=1_000)
     await books.apply(opening(packet))
     for start in range(0, 400, 80):
@@ -200,9 +202,9 @@ async def test_what_an_older_release_wrote_is_before_the_chains(
 async def test_deposits_at_once_are_chained_in_the_order_of_their_numbers(books: Books, database_url: str) -> None:
     async def one(user: str) -> None:
         async with pool.acquire() as connection:
-            await connection.execute(wallet.SQL["create"], user)
+            await connection.execute(wallets.SQL["create"], user)
             for _ in range(20):
-                await connection.execute(wallet.SQL["deposit"], user, 1)
+                await connection.execute(wallets.SQL["deposit"], user, 1)
 
     async with asyncpg.create_pool(database_url, min_size=8, max_size=8) as pool:
         await asyncio.gather(*(one(f"user{number}") for number in range(8)))

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from engine.embedded import EmbeddedRedis
+from engine.embedded.servers import EmbeddedRedis
 from engine.events import Claims, Ending, Opening, changes_of
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes.replies import Closed, CloseReason, Noted
 from engine.records import ClaimResult, Outcome, PacketState
-from engine.replies import Closed, CloseReason, Noted
 from tests.lane import FAR_FUTURE_MS, LANE, LONG_AGO_MS, lane_on, rows_of
 
 USERS = ["ada", "bob", "eve", "1", "01", "a:b", "@", "-"]

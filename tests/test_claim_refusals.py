@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from engine import keys
-from engine.clients import command
 from engine.errors import RecoveringError, UnavailableError
-from engine.store import USERS_PER_CALL_MAX, Store
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.store import USERS_PER_CALL_MAX, Store
 from tests.lane import BACKLOG_MAX, EPOCH, LANE, Lane, claim_keys, users
 
 

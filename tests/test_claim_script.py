@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError
 
-from engine import embedded, keys
-from engine.clients import command, redis_client
-from engine.embedded import EmbeddedRedis
+from engine.embedded import servers
+from engine.embedded.servers import EmbeddedRedis
 from engine.errors import UnavailableError
 from engine.events import ClaimsEvent
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command, redis_client
+from engine.lanes.replies import CloseReason
+from engine.lanes.store import Store
+from engine.lanes.stream import EventStream
 from engine.records import Ack, ClaimRow, PacketState
-from engine.replies import CloseReason
-from engine.store import Store
-from engine.stream import EventStream
 from tests.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, claim_keys, lane_on, users
 from tests.waiting import wait_until
 
@@ -320,7 +321,7 @@ async def test_a_flushed_script_is_loaded_again(lane: Lane) -> None:
 
 async def test_a_restarted_server_goes_on_where_it_was(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedRedis(held)
         server.start()
         try:
@@ -337,7 +338,7 @@ async def test_a_restarted_server_goes_on_where_it_was(tmp_path: Path) -> None:
                 await lane.assert_contiguous()
         finally:
             server.stop()
-    embedded.remove(data_dir)
+    servers.remove(data_dir)
 
 
 async def test_many_clients_at_once_give_each_share_once(script_server: EmbeddedRedis) -> None:

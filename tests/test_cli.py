@@ -15,10 +15,10 @@ import jwt
 import orjson
 import pytest
 
-from engine import embedded
-from engine.keyring import load, sole
+from engine.access.keyring import load, sole
+from engine.access.tokens import Verifier, load_secret
+from engine.embedded import servers as embedded
 from engine.settings import Settings
-from engine.tokens import Verifier, load_secret
 from tests.commands import Up, hongbao, kept, sentence, upped
 from tests.waiting import wait_until
 

@@ -4,7 +4,7 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from engine.clients import command, redis_client
+from engine.lanes.clients import command, redis_client
 
 LOOP_FACTORY = uvloop.new_event_loop
 

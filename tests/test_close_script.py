@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from redis.exceptions import ResponseError
 
-from engine import keys
-from engine.clients import command
 from engine.errors import RecoveringError, UnavailableError
 from engine.events import ClosedEvent
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import Closed, CloseReason
+from engine.lanes.store import ANY_TIME_MS
 from engine.records import PacketState
-from engine.replies import Closed, CloseReason
-from engine.store import ANY_TIME_MS
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
 EXPIRED, RETRACTED = CloseReason.EXPIRED, CloseReason.RETRACTED

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from engine.configuration_page import page
+from engine.cli.configuration_page import page
 from engine.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -32,7 +32,7 @@ class Bounded(BaseSettings):
 
 
 def test_the_page_is_what_the_settings_say() -> None:
-    renew = "python -m engine.configuration_page > docs/configuration.md"
+    renew = "python -m engine.cli.configuration_page > docs/configuration.md"
     assert PAGE.read_text(encoding="utf-8") == page(), f"renew it: {renew}"
 
 

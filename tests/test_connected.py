@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from engine.clients import command, redis_client
 from engine.connected import Connected, urls_of
 from engine.engine import Engine
 from engine.errors import OperatorError
+from engine.lanes.clients import command, redis_client
 from engine.settings import Settings
 from tests.commands import hongbao
 from tests.scenes import caught_up, changed, followed_lanes, persisting, send

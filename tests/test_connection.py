@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
 from engine.settings import Settings
 from tests.both_ways import Reply, Run, in_a_thread
 from tests.served import World, open_world

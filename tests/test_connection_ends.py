@@ -14,9 +14,9 @@ import uvloop
 from structlog.testing import capture_logs
 
 from api.server import serve
+from engine.access.tokens import issue, load_secret
 from engine.engine import Engine
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests.both_ways import Reply
 from tests.front import errors_of, serving
 from tests.scenes import changed, send

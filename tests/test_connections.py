@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from engine.clients import command, redis_connections
-from engine.connections import Connections
+from engine.lanes.clients import command, redis_connections
+from engine.lanes.connections import Connections
 from tests.waiting import wait_until
 
 

@@ -5,9 +5,9 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from engine import keys
-from engine.audit import audit
+from engine.auditing.audit import audit
 from engine.engine import Engine
+from engine.lanes import keys
 from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.scenes import (

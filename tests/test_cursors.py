@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.cursors import parse
 from engine.errors import InvalidFieldsError
+from engine.paging import parse
 
 
 def test_without_a_cursor_it_starts_at_the_start() -> None:

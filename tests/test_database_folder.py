@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import embedded
+from engine.embedded import servers
 from tests import database_folder
 
 
@@ -31,14 +31,15 @@ def test_only_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
     ours, fresh, stranger = (database_folder.make(tmp_path) for _ in range(3))
     (stranger / "run").mkdir()
     (stranger / "run" / "lock").write_text("1\n", encoding="utf-8")  # of a process that lives
-    code = "import sys; from pathlib import Path; from tests import database_folder as f; from engine import embedded\n"
-    code += "with embedded.hold(f.make(Path(sys.argv[1]))): print(flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from tests import database_folder as f\n"
+    code += "from engine.embedded import servers\n"
+    code += "with servers.hold(f.make(Path(sys.argv[1]))): print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as run:
         assert run.stdout is not None
         run.stdout.readline()
-        with embedded.hold(ours):
+        with servers.hold(ours):
             assert database_folder.remove_leftovers(tmp_path) == []
             run.kill()
             run.wait()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from engine import embedded
+from engine.embedded import servers
 from loadtest.demo import main
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
@@ -45,7 +45,7 @@ def execute(engine: Running, statement: str) -> None:
     """Change the ledger behind its back."""
 
     async def work() -> None:
-        connection = await asyncpg.connect(embedded.urls(engine.data_dir).database_url)
+        connection = await asyncpg.connect(servers.urls(engine.data_dir).database_url)
         try:
             await connection.execute(statement)
         finally:
@@ -137,7 +137,7 @@ async def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: si
     assert err.read_text(encoding="utf-8") == ""
     if number == signal.SIGKILL:  # nobody was left to clear up
         for data_dir in left_in(temporary):
-            embedded.remove(data_dir)
+            servers.remove(data_dir)
         return
     assert demo.returncode == 128 + number
     assert left_in(temporary) == []

@@ -7,11 +7,11 @@ from datetime import date
 import asyncpg
 import pytest
 
-from engine.audit import audit
-from engine.china_time import begin_ms, day_of
-from engine.dispute_decisions import follow_disputes, give_back, tell_overdue
-from engine.disputes import SQL as DISPUTES
-from engine.disputes import Dispute, DisputeKind, DisputeState, deadlines
+from engine.auditing.audit import audit
+from engine.calendar.china_time import begin_ms, day_of
+from engine.disputes.deciding import follow_disputes, give_back, tell_overdue
+from engine.disputes.filing import SQL as DISPUTES
+from engine.disputes.filing import Dispute, DisputeKind, DisputeState, deadlines
 from engine.engine import Engine
 from engine.errors import (
     BelowManualHandlingError,
@@ -24,7 +24,7 @@ from engine.errors import (
     UnknownDisputeError,
     UnknownTransactionError,
 )
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
 from engine.queries import load
 from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from engine.disputes import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX
-from engine.lanes import new_packet_number
+from engine.disputes.filing import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX
+from engine.ids import new_packet_number
 from engine.settings import Settings
 from tests.dispute_scene import with_small_disputes
 from tests.front import Client, Json, open_front

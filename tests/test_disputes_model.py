@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from engine.disputes import Complaint, DisputeKind, DisputeState
+from engine.disputes.filing import Complaint, DisputeKind, DisputeState
 from engine.engine import Engine
 from engine.errors import (
     DisputeDecidedError,

@@ -15,11 +15,14 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from engine import doctor_machine, embedded, keys, schema
-from engine.clients import command
-from engine.diagnosis import Level, Line, place_of, without_secrets
-from engine.doctor import examine, is_healthy
+from engine.doctor import machine_checks
+from engine.doctor.doctor import examine, is_healthy
+from engine.doctor.lines import Level, Line, place_of, without_secrets
+from engine.embedded import servers
 from engine.engine import Engine
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.ledger import schema
 from engine.settings import Settings
 from tests.commands import environment, hongbao, upped
 from tests.scenes import changed, persisting, send
@@ -40,7 +43,9 @@ def levels(found: dict[str, Line], level: Level) -> set[str]:
 
 
 async def test_an_engine_in_good_condition(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.doctor_redis._PING_MS_MAX", 1_000.0)  # a machine that runs tests answers when it can
+    monkeypatch.setattr(
+        "engine.doctor.redis_checks._PING_MS_MAX", 1_000.0
+    )  # a machine that runs tests answers when it can
     async with persisting(settings):
         found = await look(settings)
     assert levels(found, Level.PROBLEM) == UNSAFE
@@ -240,15 +245,15 @@ async def test_clocks_that_differ(ahead_ms: int, level: Level, monkeypatch: pyte
         return at_ms
 
     ours = Clock()
-    monkeypatch.setattr(doctor_machine, "time", ours)
-    line = await doctor_machine.clock("redis clock", theirs)
+    monkeypatch.setattr(machine_checks, "time", ours)
+    line = await machine_checks.clock("redis clock", theirs)
     assert line.level is level
     assert line.found == f"{ahead_ms:+.0f} ms beside ours, give or take 126"
 
 
 def test_secrets_that_others_can_read(settings: Settings) -> None:
     def line(**values: object) -> Line:
-        lines = doctor_machine.examine(changed(settings, **values), is_embedded=False)
+        lines = machine_checks.examine(changed(settings, **values), is_embedded=False)
         return next(line for line in lines if line.name == "secrets")
 
     assert line().found.startswith("none yet")
@@ -268,9 +273,9 @@ def test_a_disk_that_is_full(settings: Settings, monkeypatch: pytest.MonkeyPatch
     for name in ("redis", "postgres"):
         (settings.data_dir / name).mkdir(parents=True)
     for free_more, level in ((10**18, Level.PROBLEM), (0, Level.OK)):
-        monkeypatch.setattr(doctor_machine, "_FREE_BYTES_PROBLEM", free_more)
-        monkeypatch.setattr(doctor_machine, "_FREE_BYTES_WARNING", free_more)
-        lines = [line for line in doctor_machine.examine(settings, is_embedded=True) if line.name == "disk"]
+        monkeypatch.setattr(machine_checks, "_FREE_BYTES_PROBLEM", free_more)
+        monkeypatch.setattr(machine_checks, "_FREE_BYTES_WARNING", free_more)
+        lines = [line for line in machine_checks.examine(settings, is_embedded=True) if line.name == "disk"]
         assert [line.level for line in lines] == [level] * 2
 
 
@@ -305,9 +310,9 @@ def test_the_command_on_an_engine_that_runs_and_then_does_not(tmp_path: Path) ->
         done = hongbao("doctor", "--data-dir", data_dir)
         assert (done.returncode, done.stderr) == (1, "")
         assert "problem redis: not configured, and no `hongbao up` runs it -> " in done.stdout
-        assert embedded.running(data_dir) == (None, None)
+        assert servers.running(data_dir) == (None, None)
     finally:
-        embedded.remove(data_dir)
+        servers.remove(data_dir)
 
 
 def test_the_command_where_nothing_is(tmp_path: Path) -> None:

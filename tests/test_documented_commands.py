@@ -20,8 +20,9 @@ import httpx
 import orjson
 import pytest
 
-from engine import data_dir as data_dirs
-from engine import embedded, tokens
+from engine.access import tokens
+from engine.embedded import data_dir as data_dirs
+from engine.embedded import servers
 from engine.settings import Settings
 from tests.commands import Up, environment, upped
 from tests.needs import needs_program
@@ -165,7 +166,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         with upped(data_dir) as up:
             yield Desk(up, folder, variables)
     finally:
-        embedded.remove(data_dir)
+        servers.remove(data_dir)
 
 
 def put(program: Path, line: str) -> None:

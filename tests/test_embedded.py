@@ -15,12 +15,15 @@ import asyncpg
 import psutil
 import pytest
 
-from engine import embedded, embedded_redis, postgres_programs, process, system_account
-from engine.clients import command, redis_client
-from engine.data_dir import DataDir, redis_socket
-from engine.embedded import EmbeddedPostgres, EmbeddedRedis
-from engine.embedded_postgres import UNSAFE_BUT_FAST
+from engine.embedded import postgres_programs, servers
+from engine.embedded import redis as embedded_redis
+from engine.embedded.data_dir import DataDir, redis_socket
+from engine.embedded.postgres import UNSAFE_BUT_FAST
+from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
+from engine.lanes.clients import command, redis_client
+from engine.supervision import child as process
+from engine.supervision import system_account
 from tests.needs import skip_for_want_of
 from tests.supervised import is_alive, supervised
 from tests.waiting import wait_until
@@ -31,7 +34,7 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     """A data directory below folders only we may enter (pytest's are 0700)."""
     path = tmp_path / "data"
     yield path
-    embedded.remove(path)
+    servers.remove(path)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def open_data_dir() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="hongbao-test-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder) / "data"
-        embedded.remove(Path(folder) / "data")
+        servers.remove(Path(folder) / "data")
 
 
 def fast_postgres(held: DataDir) -> EmbeddedPostgres:
@@ -73,7 +76,7 @@ def pid_of(server: EmbeddedRedis | EmbeddedPostgres) -> int:
 
 
 async def test_redis_keeps_its_data_over_a_stop_and_a_kill(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedRedis(held)
         server.start()
         await redis_says(server.url, "SET", "stopped", 1)
@@ -88,7 +91,7 @@ async def test_redis_keeps_its_data_over_a_stop_and_a_kill(data_dir: Path) -> No
 
 
 async def test_redis_is_durable_private_and_never_evicts(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedRedis(held, appendfsync="always")
         server.start()
         for name, expected in [
@@ -104,7 +107,7 @@ async def test_redis_is_durable_private_and_never_evicts(data_dir: Path) -> None
 
 
 async def test_postgres_keeps_its_data_over_a_stop_and_a_kill(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = fast_postgres(held)
         server.start()
         await postgres_says(server.url, "CREATE TABLE kept AS SELECT 1 AS number")
@@ -119,7 +122,7 @@ async def test_postgres_keeps_its_data_over_a_stop_and_a_kill(data_dir: Path) ->
 
 
 async def test_postgres_is_durable_and_private_unless_told_otherwise(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = EmbeddedPostgres(held)
         server.start()
         for name, expected in [("fsync", "on"), ("synchronous_commit", "on"), ("listen_addresses", "")]:
@@ -130,33 +133,33 @@ async def test_postgres_is_durable_and_private_unless_told_otherwise(data_dir: P
 
 
 def test_is_running_says_whether_both_servers_take_connections(data_dir: Path) -> None:
-    assert not embedded.is_running(data_dir)
-    with embedded.hold(data_dir) as held:
+    assert not servers.is_running(data_dir)
+    with servers.hold(data_dir) as held:
         redis, postgres = EmbeddedRedis(held), fast_postgres(held)
-        assert embedded.urls(data_dir) == embedded.Servers(redis_url=redis.url, database_url=postgres.url)
+        assert servers.urls(data_dir) == servers.Servers(redis_url=redis.url, database_url=postgres.url)
         redis.start()
-        assert not embedded.is_running(data_dir)
+        assert not servers.is_running(data_dir)
         postgres.start()
-        assert embedded.is_running(data_dir)
+        assert servers.is_running(data_dir)
         postgres.stop()
         redis.stop()
-    assert not embedded.is_running(data_dir)
+    assert not servers.is_running(data_dir)
 
 
 def test_a_data_directory_is_held_once(data_dir: Path) -> None:
     with (
-        embedded.hold(data_dir),
+        servers.hold(data_dir),
         pytest.raises(OperatorError, match=rf"is in use by another hongbao \(process {os.getpid()}\)"),
-        embedded.hold(data_dir),
+        servers.hold(data_dir),
     ):
         pass
-    with embedded.hold(data_dir):
+    with servers.hold(data_dir):
         pass
 
 
 async def test_a_long_data_directory_with_spaces_works(tmp_path: Path) -> None:
     data_dir = tmp_path / "a folder's name, with everything" / ("long" * 30)
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         redis, postgres = EmbeddedRedis(held), fast_postgres(held)
         redis.start()
         postgres.start()
@@ -164,13 +167,13 @@ async def test_a_long_data_directory_with_spaces_works(tmp_path: Path) -> None:
         assert await postgres_says(postgres.url, "SELECT 1") == 1
         postgres.stop()
         redis.stop()
-    embedded.remove(data_dir)
+    servers.remove(data_dir)
     assert not redis.socket.parent.exists()
     assert not postgres.socket_dir.exists()
 
 
 async def test_servers_an_earlier_supervisor_left_behind_are_stopped_first(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         old_redis, old_postgres = EmbeddedRedis(held), fast_postgres(held)
         old_redis.start()
         old_postgres.start()
@@ -186,7 +189,7 @@ async def test_servers_an_earlier_supervisor_left_behind_are_stopped_first(data_
 
 
 async def test_a_stale_pid_file_that_names_a_living_stranger_is_no_obstacle(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = fast_postgres(held)
         server.start()
         lines = (server.folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()
@@ -203,18 +206,18 @@ async def test_no_server_outlives_its_supervisor_and_nothing_is_lost(
     data_dir: Path, signal_number: signal.Signals
 ) -> None:
     with supervised(data_dir, "servers") as supervisor:
-        urls = embedded.urls(data_dir)
+        urls = servers.urls(data_dir)
         pids = [int((data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8")) for name in ("redis", "postgres")]
         everyone = [*pids, *(child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True))]
         assert len(everyone) > 4
         await redis_says(urls.redis_url, "SET", "kept", 1)
         await postgres_says(urls.database_url, "CREATE TABLE kept AS SELECT 1 AS number")
-        with pytest.raises(OperatorError, match="in use"), embedded.hold(data_dir):
+        with pytest.raises(OperatorError, match="in use"), servers.hold(data_dir):
             pass
         supervisor.send_signal(signal_number)
         await wait_until(lambda: not is_alive(supervisor.pid), timeout_s=20, what="the supervisor ending")
     await wait_until(lambda: not any(map(is_alive, everyone)), timeout_s=20, what="every server process ending")
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         redis, postgres = EmbeddedRedis(held), fast_postgres(held)
         redis.start()
         postgres.start()
@@ -233,7 +236,7 @@ async def test_a_stop_signal_while_the_cluster_is_being_made_leaves_nothing_half
         assert supervisor.wait(20) == 0
     assert children
     await wait_until(lambda: not any(is_alive(child.pid) for child in children), what="every child ending")
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = fast_postgres(held)
         server.start()
         assert await postgres_says(server.url, "SELECT current_database()") == "hongbao"
@@ -241,7 +244,7 @@ async def test_a_stop_signal_while_the_cluster_is_being_made_leaves_nothing_half
 
 
 def test_a_server_that_cannot_start_says_why_and_where_its_log_is(data_dir: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         with pytest.raises(OperatorError, match=r"^redis did not start: .*Bad directive.*\(log: .*redis\.log\)\.$"):
             EmbeddedRedis(held, options={"no-such-setting": "1"}).start()
         with pytest.raises(OperatorError, match=r"^postgres did not start: .*no_such.*\(log: .*postgres\.log\)\.$"):
@@ -274,14 +277,14 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(OperatorError, match=rf"cannot be used: {re.escape(os.strerror(errno.EEXIST))}\.$"),
-        embedded.hold(tmp_path / "file"),
+        servers.hold(tmp_path / "file"),
     ):
         pass
 
 
 @pytest.mark.root
 async def test_as_root_a_cluster_stays_in_a_data_directory_its_account_can_reach(open_data_dir: Path) -> None:
-    with embedded.hold(open_data_dir) as held:
+    with servers.hold(open_data_dir) as held:
         server = fast_postgres(held)
         server.start()
         assert server.folder == held.path / "postgres"
@@ -293,7 +296,7 @@ async def test_as_root_a_cluster_stays_in_a_data_directory_its_account_can_reach
 @pytest.mark.root
 async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) -> None:
     modes = {folder: folder.stat().st_mode for folder in data_dir.parents}
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = fast_postgres(held)
         server.start()
         first = server.folder
@@ -305,11 +308,11 @@ async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) ->
         assert server.folder != first
         assert await postgres_says(server.url, "SELECT to_regclass('kept')") is None
         server.stop()
-    embedded.remove(data_dir)
+    servers.remove(data_dir)
     data_dir.mkdir()  # noqa: ASYNC240
     assert {folder: folder.stat().st_mode for folder in data_dir.parents} == modes
     (data_dir / "postgres").symlink_to(first)
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         server = fast_postgres(held)
         server.start()
         assert await postgres_says(server.url, "SELECT number FROM kept") == 1
@@ -318,24 +321,24 @@ async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) ->
 
 @pytest.mark.root
 def test_as_root_a_copied_data_directory_is_refused_and_a_moved_one_is_not(data_dir: Path, tmp_path: Path) -> None:
-    with embedded.hold(data_dir) as held:
+    with servers.hold(data_dir) as held:
         fast_postgres(held).prepare()
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "postgres").symlink_to((data_dir / "postgres").resolve())
-    with embedded.hold(copy) as held, pytest.raises(OperatorError, match="is a copy of"):
+    with servers.hold(copy) as held, pytest.raises(OperatorError, match="is a copy of"):
         fast_postgres(held).prepare()
     (data_dir / "postgres").unlink()
-    with embedded.hold(copy) as held:
+    with servers.hold(copy) as held:
         fast_postgres(held).prepare()
-    embedded.remove(copy)
+    servers.remove(copy)
 
 
 @pytest.mark.root
 def test_as_root_a_lost_cluster_is_not_replaced_by_an_empty_one(data_dir: Path) -> None:
     data_dir.mkdir()
     (data_dir / "postgres").symlink_to(system_account.STATE_DIR / "clusters" / "gone" / "data")
-    with embedded.hold(data_dir) as held, pytest.raises(OperatorError, match="is gone: restore it"):
+    with servers.hold(data_dir) as held, pytest.raises(OperatorError, match="is gone: restore it"):
         fast_postgres(held).prepare()
 
 

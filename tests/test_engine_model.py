@@ -19,7 +19,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from engine.audit import audit
+from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.errors import (
     BusyError,
@@ -29,16 +29,16 @@ from engine.errors import (
     NotInvitedError,
     UnknownPacketError,
 )
-from engine.lanes import lane_of, new_packet_number
-from engine.pause import end
-from engine.persister import Persister
+from engine.ids import lane_of, new_packet_number
+from engine.lanes.replies import Closed, CloseReason
+from engine.loops import end
+from engine.packets.split import split
+from engine.packets.sweeper import sweep_lane
+from engine.packets.terms import terms_from
+from engine.persisting.persister import Persister
 from engine.queries import load
 from engine.records import ClaimResult, Outcome, PacketState, SplitKind
-from engine.replies import Closed, CloseReason
 from engine.settings import Settings
-from engine.split import split
-from engine.sweeper import sweep_lane
-from engine.terms import terms_from
 from tests.lost_lanes import mended
 from tests.model import BUSY, FROZEN, MISSING, REFUSED, Model, Packet
 from tests.scenes import assert_books_balance, caught_up, changed, fund, let_time_run_out

@@ -7,15 +7,16 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from engine import epochs, keys
-from engine.clients import command
-from engine.connections import word_of
-from engine.database import database_pool
 from engine.errors import RecoveringError
-from engine.fencing import REBUILDING, run_id
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.connections import word_of
+from engine.lanes.store import LaneStatus, Store
+from engine.ledger.database import database_pool
 from engine.records import Outcome
-from engine.store import LaneStatus, Store
+from engine.recovery import epochs
+from engine.recovery.fencing import REBUILDING, run_id
 from tests.waiting import wait_until
 
 

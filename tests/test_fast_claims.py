@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from api.answers import Answer
 from api.fast_claims import LATER
-from engine import keys
-from engine.clients import command
+from engine.access.tokens import issue, load_secret
 from engine.engine import Engine
 from engine.errors import InvalidTokenError
-from engine.lanes import lane_of, new_packet_number
+from engine.ids import lane_of, new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import CloseReason
 from engine.records import SplitKind
-from engine.replies import CloseReason
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Reply, Run, ask, in_a_thread, open_app
 from tests.scenes import caught_up, pay_only, persisting, send
 from tests.waiting import wait_until
@@ -151,7 +151,7 @@ async def scene(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     async with open_app(settings) as opened:
         packets = await packets_in_every_state(opened.front.engine, settings)
         assert set(packets) == set(STATES)
-        monkeypatch.setattr("engine.tokens.time", clock := Clock())
+        monkeypatch.setattr("engine.access.tokens.time", clock := Clock())
         yield Scene(opened=opened, clock=clock, packets=packets, tokens=tokens_by(load_secret(settings)))
 
 
@@ -350,7 +350,7 @@ async def test_any_request_is_answered_alike(scene: Scene) -> None:
 @pytest.fixture
 async def twins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
     """Every packet has the same seed, so that two of the same terms have the same shares."""
-    monkeypatch.setattr("engine.packets.new_seed", lambda: bytes(range(32)))
+    monkeypatch.setattr("engine.packets.sending.new_seed", lambda: bytes(range(32)))
     async with open_app(settings) as opened:
         yield opened
 

@@ -13,18 +13,18 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from engine import keys
-from engine.audit import audit
-from engine.clients import command
+from engine.access.tokens import issue, load_secret
+from engine.auditing.audit import audit
 from engine.engine import Engine
-from engine.lanes import lane_of, new_packet_number
-from engine.persister import persist
+from engine.ids import lane_of, new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import Closed, CloseReason
+from engine.packets.split import split
+from engine.packets.sweeper import sweep_lane
+from engine.persisting.persister import persist
 from engine.records import PacketState
-from engine.replies import Closed, CloseReason
 from engine.settings import Settings
-from engine.split import split
-from engine.sweeper import sweep_lane
-from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Run, ask, in_a_thread, open_app
 from tests.scenes import changed, is_settled, send
 

@@ -4,8 +4,8 @@ from datetime import date, timedelta
 
 import pytest
 
+from engine.calendar.festivals import festivals_in, is_festival, qixi
 from engine.errors import OperatorError
-from engine.festivals import festivals_in, is_festival, qixi
 from engine.settings import Settings
 
 ALMANAC = {

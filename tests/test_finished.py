@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 
-from engine import keys
-from engine.clients import command
+from engine.claiming.finished import Finished
 from engine.engine import Engine
-from engine.finished import Finished
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import CloseReason
 from engine.records import ClaimResult, Outcome
-from engine.replies import CloseReason
 from tests.scenes import let_time_run_out, send
 from tests.waiting import wait_until
 
@@ -111,7 +111,7 @@ async def test_answers_are_counted_once(engine: Engine, monkeypatch: pytest.Monk
     await engine.claims.claim(packet_id, "bob")
     await learnt(engine, packet_id)
     engine.claims.finished.flush()
-    monkeypatch.setattr("engine.finished.metrics.CLAIMS", Claims())
+    monkeypatch.setattr("engine.claiming.finished.metrics.CLAIMS", Claims())
     for user in ("ada", "bob", "bob"):
         await engine.claims.claim(packet_id, user)
     engine.claims.finished.flush()

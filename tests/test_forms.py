@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from api.connection import FORMS_MAX
 from api.forms import FORM_BYTES_MAX, form_of, headers_in, packet_in, speaker
-from engine.lanes import is_packet_number, is_user_id, new_packet_number
+from engine.access.tokens import TokenClaims
+from engine.ids import is_packet_number, is_user_id, new_packet_number
 from engine.settings import Settings
-from engine.tokens import TokenClaims
 from tests.served import Watched, World, open_world
 from tests.wire import Wire, claim, request, says_close
 
@@ -242,7 +242,7 @@ async def test_a_form_ends_with_its_token(world: World, monkeypatch: pytest.Monk
         assert [(await wire.ask(plain)).status for _ in range(3)] == [200] * 3
         assert wire.there.known == 2
         later = time.time() + 4_000
-        monkeypatch.setattr("engine.tokens.time", type("Clock", (), {"time": staticmethod(lambda: later)}))
+        monkeypatch.setattr("engine.access.tokens.time", type("Clock", (), {"time": staticmethod(lambda: later)}))
         assert [(await wire.ask(plain)).status for _ in range(2)] == [401] * 2
         assert wire.there.known == 2
 

@@ -14,15 +14,16 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from engine import freezes, keys
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import FrozenError, UnavailableError
-from engine.freezes import Freezes, lift_run_out
-from engine.lanes import lane_of
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.packets.terms import terms_from
 from engine.records import FreezeScope, Outcome, SplitKind
+from engine.risk import freezes
+from engine.risk.freezes import Freezes, lift_run_out
 from engine.settings import Settings
-from engine.terms import terms_from
 from tests.front import Client, Json, new_key, open_front, serving
 from tests.lost_lanes import amounts_in_ledger, assert_in_order, lose_lane, mended
 from tests.restartable_redis import redis_of_its_own

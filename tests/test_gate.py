@@ -10,15 +10,17 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from engine import gate, keys, persister
-from engine.clients import command, redis_connections
-from engine.connections import word_of
-from engine.database import database_connection
 from engine.engine import Engine
 from engine.errors import OperatorError, RecoveringError
-from engine.fencing import LaneChangedError, run_id, set_word, write_if
-from engine.ledger import Applied, CheckpointMovedError, Ledger
+from engine.lanes import keys
+from engine.lanes.clients import command, redis_connections
+from engine.lanes.connections import word_of
+from engine.ledger.database import database_connection
+from engine.ledger.posting import Applied, CheckpointMovedError, Ledger
+from engine.persisting import persister
 from engine.records import ClaimResult, Outcome
+from engine.recovery import gate
+from engine.recovery.fencing import LaneChangedError, run_id, set_word, write_if
 from engine.settings import Settings
 from tests.lost_lanes import (
     amounts_in_ledger,

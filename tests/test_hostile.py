@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.china_time import CHINA
+from engine.calendar.china_time import CHINA
 from tests.hostile.clock import MISSING, main
 from tests.hostile.realtime import realtime_missing
 from tests.hostile.uptime import uptime_missing
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import asyncpg
 
-from engine import embedded
-from engine.clients import command, redis_client
-from engine.embedded import EmbeddedPostgres, EmbeddedRedis
-from engine.embedded_postgres import UNSAFE_BUT_FAST
+from engine.embedded import servers
+from engine.lanes.clients import command, redis_client
+from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
+from engine.embedded.postgres import UNSAFE_BUT_FAST
 
 async def ask(postgres_url, redis_url):
     connection = await asyncpg.connect(postgres_url)

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from engine import idempotency
 from engine.engine import Engine
 from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError
+from engine.ledger import idempotency
+from engine.packets.terms import terms_from
 from engine.records import Deposit, Sent, SplitKind
 from engine.settings import Settings
-from engine.terms import terms_from
 from tests.scenes import assert_books_balance, fund
 from tests.waiting import wait_until
 

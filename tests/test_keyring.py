@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import keyring
+from engine.access import keyring
+from engine.access.keyring import SECRETS_MAX
+from engine.access.tokens import Verifier, issue_by, load_secret
 from engine.errors import InvalidTokenError, OperatorError
-from engine.keyring import SECRETS_MAX
 from engine.settings import Settings
-from engine.tokens import Verifier, issue_by, load_secret
 
 
 def made_settings(data_dir: Path, secret: str | None = None, secrets: str | None = None, **more: int) -> Settings:

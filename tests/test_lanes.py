@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import keys
-from engine.lanes import is_packet_number, lane_of, new_packet_number
+from engine.ids import is_packet_number, lane_of, new_packet_number
+from engine.lanes import keys
 from engine.settings import LANES_MAX
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from engine import wallet
-from engine.ledger import Applied, CheckpointMovedError, Ledger
+from engine.ledger.posting import Applied, CheckpointMovedError, Ledger
+from engine.wallets import wallets
 from tests.books import AT_MS, Books, claim, exhausted, expired, opening
 from tests.scenes import assert_books_balance
 
@@ -96,7 +96,7 @@ async def test_what_is_written_is_never_changed(books: Books, table: str, action
 
 
 async def test_wallets_that_were_forgotten_are_learned_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.ledger._WALLETS_KNOWN_MAX", 3)
+    monkeypatch.setattr("engine.ledger.posting._WALLETS_KNOWN_MAX", 3)
     packet = await books.packet(total_fen=100, count=50)
     await books.apply(opening(packet))
     for start in range(0, 50, 5):
@@ -125,8 +125,8 @@ async def test_lanes_that_pay_the_same_wallets_at_once_do_not_disturb_each_other
     async def deposits() -> None:
         connection = await asyncpg.connect(database_url)
         for number in range(200):
-            await connection.execute(wallet.SQL["create"], f"user{number % 40}")
-            await connection.execute(wallet.SQL["deposit"], f"user{number % 40}", 1)
+            await connection.execute(wallets.SQL["create"], f"user{number % 40}")
+            await connection.execute(wallets.SQL["deposit"], f"user{number % 40}", 1)
         await connection.close()
 
     await asyncio.gather(one_lane(0), one_lane(1), deposits())

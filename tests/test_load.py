@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from engine import tokens
+from engine.access import tokens
 from engine.settings import Settings
 from loadtest.identities import Headers
 from loadtest.running import Running, running

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.access.keyring import sole
+from engine.access.tokens import Verifier
 from engine.errors import OperatorError
-from engine.keyring import sole
-from engine.tokens import Verifier
 from loadtest.board import Announcement, Board
 from loadtest.identities import Given, Identities
 from loadtest.targets import checked_url

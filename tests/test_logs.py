@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 
-from engine.logs import REDACTED, redact
+from engine.observability.logs import REDACTED, redact
 
 PROGRAM = """
 import logging
 import structlog
-from engine import logs
+from engine.observability import logs
 logs.configure("api-1", "info")
 log = structlog.get_logger("test")
 log.debug("dropped")
@@ -49,7 +49,7 @@ def test_what_is_not_secret_stays() -> None:
 def test_what_an_encoding_lacks_is_printed_as_an_escape() -> None:
     code = (
         "import sys\n"
-        "from engine.terminal import print_anything\n"
+        "from engine.observability.terminal import print_anything\n"
         "print_anything()\n"
         "for stream in (sys.stdout, sys.stderr): print('\\u7ea2\\u5305 \\u2026', file=stream)\n"
     )

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.meter import Meter
-from engine import metrics, metrics_directory
-from engine.metrics import CountedHistogram
+from engine.observability import metrics, metrics_directory
+from engine.observability.metrics import CountedHistogram
 from engine.settings import Settings
 from tests.front import Client, open_front
 
@@ -130,7 +130,7 @@ async def test_a_scrape_shows_claims_and_requests(client: Client) -> None:
 
 def run(directory: Path, statements: Sequence[str]) -> bytes:
     """What a process of its own prints that shares its metrics through ``directory``."""
-    program = "\n".join(("import sys", "from engine import metrics", *statements))
+    program = "\n".join(("import sys", "from engine.observability import metrics", *statements))
     environment = metrics_directory.environment(directory)
     return subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True).stdout
 

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from engine import keys
-from engine.clients import command
-from engine.embedded import EmbeddedRedis
+from engine.embedded.servers import EmbeddedRedis
 from engine.errors import RecoveringError, UnavailableError
 from engine.events import OpenedEvent
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import CloseReason, Opened
 from engine.records import Ack, PacketState
-from engine.replies import CloseReason, Opened
 from engine.settings import Settings
 from tests.lane import EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, lane_on, shares_of, users
 from tests.slowlog import script_calls_ms

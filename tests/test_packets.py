@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 
-from engine import keys, packets
 from engine.engine import Engine
 from engine.errors import (
     BusyError,
@@ -18,11 +17,13 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
-from engine.lanes import is_packet_number, lane_of, new_packet_number
+from engine.ids import is_packet_number, lane_of, new_packet_number
+from engine.lanes import keys
+from engine.packets import sending
+from engine.packets.split import commitment, split
+from engine.packets.terms import terms_from
 from engine.records import ClaimResult, Outcome, PacketState, Sent, SplitKind
 from engine.settings import Settings
-from engine.split import commitment, split
-from engine.terms import terms_from
 from tests.scenes import (
     assert_books_balance,
     caught_up,
@@ -100,11 +101,11 @@ async def test_sendings_at_once_never_overdraw(engine: Engine) -> None:
 async def test_a_number_that_is_taken_is_not_used_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await send(engine)
     numbers = [new_packet_number(1), first.packet_id, first.packet_id]
-    monkeypatch.setattr(packets, "new_packet_number", lambda _: numbers.pop())
+    monkeypatch.setattr(sending, "new_packet_number", lambda _: numbers.pop())
     second = await send(engine)
     assert second.packet_id != first.packet_id
     assert numbers == []
-    monkeypatch.setattr(packets, "new_packet_number", lambda _: first.packet_id)
+    monkeypatch.setattr(sending, "new_packet_number", lambda _: first.packet_id)
     with pytest.raises(UnavailableError):
         await send(engine)
     assert (await engine.wallets.get("alice")).balance_fen == 1_000  # what could not be sent

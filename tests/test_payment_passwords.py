@@ -20,8 +20,8 @@ from engine.errors import (
     PaymentPasswordLockedError,
     WrongPaymentPasswordError,
 )
-from engine.payment_passwords import WAITING_MAX, PaymentPasswords
 from engine.settings import Settings
+from engine.wallets.payment_passwords import WAITING_MAX, PaymentPasswords
 from tests.front import Client, Json, open_front
 from tests.scenes import changed
 from tests.waiting import wait_until

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from engine.audit import audit
+from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.errors import UnavailableError
-from engine.paying_out import advance, end, pay_out
-from engine.payouts import (
+from engine.settings import Settings
+from engine.wallets.paying_out import advance, end, pay_out
+from engine.wallets.payouts import (
     Payout,
     PayoutMismatchError,
     PayoutOrder,
@@ -25,8 +26,7 @@ from engine.payouts import (
     provider_of,
     reference_of,
 )
-from engine.settings import Settings
-from engine.withdrawals import Withdrawal, WithdrawalState
+from engine.wallets.withdrawals import Withdrawal, WithdrawalState
 from tests.scenes import assert_books_balance, changed, fund, sweeping
 from tests.waiting import wait_until
 
@@ -238,7 +238,7 @@ async def test_another_payout_by_a_reference_of_ours_ends_nothing(funded: Engine
 
 
 async def test_more_than_a_page_is_gone_through(funded: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.paying_out.PAGE_MAX", 3)
+    monkeypatch.setattr("engine.wallets.paying_out.PAGE_MAX", 3)
     withdrawals = [await withdraw(funded, 100) for _ in range(10)]
     states = await run_until_ended(funded, provider_of(funded.pool, funded.settings), *withdrawals)
     assert states == [WithdrawalState.SETTLED] * 10

@@ -8,14 +8,17 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from engine import epochs, keys, lag, metrics, persister
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import RecoveringError
-from engine.ledger import Applied, Ledger
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.stream import Entry, EventStream
+from engine.ledger.posting import Applied, Ledger
+from engine.observability import metrics
+from engine.persisting import lag, persister
 from engine.records import Outcome
+from engine.recovery import epochs
 from engine.settings import Settings
-from engine.stream import Entry, EventStream
 from tests.scenes import (
     assert_books_balance,
     assert_settled_keys_expire,
@@ -329,7 +332,7 @@ async def test_nothing_is_taken_from_the_redis_of_another_ledger(
     engine: Engine, settings: Settings, empty_database_url: str
 ) -> None:
     """A new database on a Redis that is in use: its stream is another ledger's, and must neither be applied nor cut."""
-    from engine.schema import migrate
+    from engine.ledger.schema import migrate
 
     sent = await send(engine, count=5)
     told = await claim_all(engine, sent.packet_id, 5)

@@ -17,11 +17,11 @@ from api import bodies, plain_claims
 from api.payloads import BATCH_CLAIMS_MAX, ClaimsBody, checked
 from api.routes import ROUTES
 from benchmarks.walks import BatchWalk
+from engine.access.tokens import issue, load_secret
 from engine.errors import FieldProblem, HongbaoError
-from engine.lanes import is_packet_number
+from engine.ids import is_packet_number
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests.both_ways import Asked, Headers, Opened, Run, ask, in_a_thread, open_app
 from tests.scenes import send
 

@@ -7,15 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from engine import profiles
-from engine.china_time import begin_ms, day_of
+from engine.calendar.china_time import begin_ms, day_of
 from engine.engine import Engine
 from engine.errors import AddressNotAllowedError, HongbaoError, InvalidFieldsError, LimitExceededError
-from engine.money import lock_wallet
+from engine.ledger.money import lock_wallet
+from engine.packets.terms import terms_from
 from engine.records import AccountKind, SplitKind
-from engine.rules import day_ms, is_in, limits_of
+from engine.risk import profiles
+from engine.risk.rules import day_ms, is_in, limits_of
 from engine.settings import Settings
-from engine.terms import terms_from
 from tests.days import whole_day
 from tests.front import Client, Json, new_key, open_front
 from tests.scenes import changed, fund, waits_for_a_lock

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from engine.engine import Engine
 from engine.errors import OperatorError
-from engine.lanes import new_packet_number
-from engine.proof import CLAIMS_MAX, FILE_BYTES_MAX, read, verify
+from engine.ids import new_packet_number
+from engine.packets.proof import CLAIMS_MAX, FILE_BYTES_MAX, read, verify
+from engine.packets.split import commitment, split
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.split import commitment, split
 from tests.commands import hongbao
 from tests.front import Client, Json, open_front
 from tests.scenes import let_time_run_out, persisting, settled, sweeping

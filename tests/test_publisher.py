@@ -7,20 +7,21 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from engine import keys, metrics
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import OpeningError, UnavailableError
 from engine.events import OpenedEvent
-from engine.lanes import lane_of
-from engine.packets import SQL as PACKETS
-from engine.publisher import LEDGER_READING_MS_MAX, Funded, funded_from, open_packet, publish_once
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import Opened
+from engine.lanes.store import Chunk, Store
+from engine.observability import metrics
+from engine.packets.opening import LEDGER_READING_MS_MAX, Funded, funded_from, open_packet, publish_once
+from engine.packets.sending import SQL as PACKETS
+from engine.packets.split import split
+from engine.packets.terms import terms_from
 from engine.records import Outcome, PacketState, Sent, SplitKind
-from engine.replies import Opened
 from engine.settings import Settings
-from engine.split import split
-from engine.store import Chunk, Store
-from engine.terms import terms_from
 from tests.scenes import (
     assert_books_balance,
     caught_up,
@@ -162,7 +163,7 @@ async def test_the_young_are_left_to_their_sender(settings: Settings) -> None:
 async def test_more_than_a_page_is_opened_in_one_go(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.publisher._PAGE", 3)
+    monkeypatch.setattr("engine.packets.opening._PAGE", 3)
     for _ in range(8):
         await pay_only(engine)
     assert await publish_once(engine.pool, engine.store, settings) == 8

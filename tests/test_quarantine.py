@@ -13,15 +13,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from engine import keys, metrics
-from engine.audit import audit, chains
+from engine.auditing.audit import audit, chains
 from engine.engine import Engine
 from engine.events import Change
-from engine.lanes import new_packet_number
-from engine.quarantine import Aside, Quarantine, Result
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.stream import EventStream
+from engine.observability import metrics
+from engine.persisting.quarantine import Aside, Quarantine, Result
 from engine.records import PacketState
 from engine.settings import Settings
-from engine.stream import EventStream
 from tests.books import AT_MS, Books, claim, exhausted, expired, opening
 from tests.commands import hongbao, sentence
 from tests.scenes import assert_books_balance, caught_up, let_time_run_out, persisting, send, settled, sweeping

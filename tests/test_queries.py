@@ -9,7 +9,7 @@ from engine.queries import load
 
 SQL = files("engine").joinpath("sql")
 FILES = sorted(entry.name.removesuffix(".sql") for entry in SQL.iterdir() if entry.name.endswith(".sql"))
-SOURCES = [path.read_text(encoding="utf-8") for path in sorted(Path(engine.__file__).parent.glob("*.py"))]
+SOURCES = [path.read_text(encoding="utf-8") for path in sorted(Path(engine.__file__).parent.rglob("*.py"))]
 
 
 def test_there_are_files() -> None:

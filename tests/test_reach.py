@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import embedded, reach
-from engine.embedded import EmbeddedRedis
+from engine.embedded import servers
+from engine.embedded.servers import EmbeddedRedis
 from engine.errors import OperatorError
+from engine.running import reach
 from engine.settings import Settings
 
 GIVEN_REDIS, GIVEN_DATABASE = "redis://given", "postgresql://given/x"
@@ -18,7 +19,7 @@ def alone(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     """Settings that name no server."""
     changes = {"data_dir": tmp_path / "data", "redis_url": None, "database_url": None}
     yield settings.model_copy(update=changes)
-    embedded.remove(tmp_path / "data")
+    servers.remove(tmp_path / "data")
 
 
 def given(settings: Settings, *, redis: bool, database: bool) -> Settings:
@@ -33,7 +34,7 @@ def test_where_nothing_runs_nothing_is_found_or_made(alone: Settings) -> None:
 
 def test_what_runs_is_used_one_by_one(alone: Settings) -> None:
     """Of an `up` that was given a database only Redis is the data directory's."""
-    with embedded.hold(alone.data_dir) as held:
+    with servers.hold(alone.data_dir) as held:
         redis = EmbeddedRedis(held)
         redis.start()
         try:
@@ -50,21 +51,21 @@ def test_what_runs_is_used_one_by_one(alone: Settings) -> None:
 def test_only_what_is_missing_is_started_and_it_is_stopped(alone: Settings) -> None:
     with reach.reachable(given(alone, redis=False, database=True)) as reached:
         assert reached.database_url == GIVEN_DATABASE
-        assert embedded.running(alone.data_dir) == (reached.redis_url, None)
+        assert servers.running(alone.data_dir) == (reached.redis_url, None)
         assert not (alone.data_dir / "postgres").exists()
-    assert embedded.running(alone.data_dir) == (None, None)
+    assert servers.running(alone.data_dir) == (None, None)
 
 
 def test_both_are_stopped_when_the_work_fails(alone: Settings) -> None:
     def work() -> float:
         with reach.reachable(alone) as reached:
-            assert embedded.running(alone.data_dir) == (reached.redis_url, reached.database_url)
-            assert embedded.is_running(alone.data_dir)
+            assert servers.running(alone.data_dir) == (reached.redis_url, reached.database_url)
+            assert servers.is_running(alone.data_dir)
             return 1 / 0
 
     with pytest.raises(ZeroDivisionError):
         work()
-    assert embedded.running(alone.data_dir) == (None, None)
+    assert servers.running(alone.data_dir) == (None, None)
     reach.check_has_books(alone)
 
 

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.receipts import prefers_page
-from engine import receipts
 from engine.engine import Engine
 from engine.errors import OperatorError
-from engine.lanes import new_packet_number
-from engine.receipt_check import FILE_BYTES_MAX, check, is_receipt, read
+from engine.ids import new_packet_number
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.statement import yuan
+from engine.wallets import receipts
+from engine.wallets.receipt_check import FILE_BYTES_MAX, check, is_receipt, read
+from engine.wallets.statement import yuan
 from tests.commands import hongbao, sentence
 from tests.front import Client, Json, open_front
 from tests.scenes import caught_up, let_time_run_out, persisting, send, settled, sweeping

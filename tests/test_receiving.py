@@ -6,13 +6,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine import keys, receiving
 from engine.engine import Engine
 from engine.errors import FrozenError
-from engine.freezes import Freezes, lift_run_out
-from engine.receiving import FROZEN_BY, Receiving
+from engine.lanes import keys
 from engine.records import AccountKind, FreezeScope, Outcome, SplitKind
-from engine.rules import day_ms
+from engine.risk import receiving
+from engine.risk.freezes import Freezes, lift_run_out
+from engine.risk.receiving import FROZEN_BY, Receiving
+from engine.risk.rules import day_ms
 from engine.settings import Settings
 from tests.days import whole_day
 from tests.front import open_front

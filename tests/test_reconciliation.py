@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from engine import keys
-from engine.china_time import today
-from engine.clients import command
+from engine.auditing.comparison import DIFFERENCES_MAX, Comparison, Day, Differences, Side
+from engine.auditing.reconciliation import reconcile
+from engine.calendar.china_time import today
 from engine.engine import Engine
-from engine.payouts import PayoutOrder, SandboxPayouts, reference_of
-from engine.reconciled import DIFFERENCES_MAX, Comparison, Day, Differences, Side
-from engine.reconciliation import reconcile
+from engine.lanes import keys
+from engine.lanes.clients import command
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.statement import SQL as STATEMENT_SQL
+from engine.wallets.payouts import PayoutOrder, SandboxPayouts, reference_of
+from engine.wallets.statement import SQL as STATEMENT_SQL
 from tests.commands import hongbao
 from tests.days import whole_day
 from tests.scenes import caught_up, fund, let_time_run_out, persisting, send, settled, sweeping

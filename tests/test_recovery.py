@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from engine import gate, keys, rebuild
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import OpeningError, RecoveringError, UnavailableError, UnknownPacketError
-from engine.fencing import REBUILDING, LaneChangedError, set_word, write_if
-from engine.lanes import new_packet_number
-from engine.publisher import open_packet, publish_once
-from engine.rebuild import rebuild_packets
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import Closed, CloseReason, Opened
+from engine.packets.opening import open_packet, publish_once
+from engine.packets.sweeper import sweep_lane
 from engine.records import ClaimResult, Outcome
-from engine.recovery import mend
-from engine.replies import Closed, CloseReason, Opened
+from engine.recovery import gate, rebuild
+from engine.recovery.fencing import REBUILDING, LaneChangedError, set_word, write_if
+from engine.recovery.rebuild import rebuild_packets
+from engine.recovery.recovery import mend
 from engine.settings import Settings
-from engine.sweeper import sweep_lane
 from tests.lost_lanes import (
     all_keys,
     amounts_in_ledger,
@@ -293,7 +294,7 @@ async def test_other_lanes_serve_while_one_is_rebuilt(settings: Settings, monkey
             await go_on.wait()
             return await rebuild_packets(*arguments)
 
-        monkeypatch.setattr("engine.recovery.rebuild_packets", waits)
+        monkeypatch.setattr("engine.recovery.recovery.rebuild_packets", waits)
         mending = asyncio.create_task(mended(engine))
         await inside.wait()
         assert await engine.ready() == ["Lane 0 is fenced: it is being rebuilt from the ledger."]
@@ -329,9 +330,9 @@ async def test_a_recovery_that_dies_at_any_step_leaves_the_lane_fenced_and_the_n
     await command(engine.redis, "HSET", keys.lane(0), "epoch", f"{engine.store.epochs[0]}@before", "position", 12)
     steps = 0
     writes: list[tuple[str, Write]] = [
-        ("engine.recovery.write_if", write_if),
-        ("engine.recovery.set_word", set_word),
-        ("engine.rebuild.write_if", write_if),
+        ("engine.recovery.recovery.write_if", write_if),
+        ("engine.recovery.recovery.set_word", set_word),
+        ("engine.recovery.rebuild.write_if", write_if),
     ]
     monkeypatch.setattr(rebuild, "_WORDS_PER_WRITE", 4)
 

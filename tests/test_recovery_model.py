@@ -11,8 +11,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from engine.engine import Engine
+from engine.lanes.replies import CloseReason
 from engine.records import Ack, SplitKind
-from engine.replies import CloseReason
 from engine.settings import Settings
 from tests.lost_lanes import assert_in_order, live_packets, mended
 from tests.scenes import caught_up, changed, persisting, send

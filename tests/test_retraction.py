@@ -19,9 +19,9 @@ from engine.errors import (
     UnconfirmedError,
     UnknownPacketError,
 )
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
 from engine.records import Ack, ClaimResult, Outcome, PacketState
-from engine.recovery import mend
+from engine.recovery.recovery import mend
 from engine.settings import Settings
 from tests.front import Client, new_key, open_front
 from tests.races import Race

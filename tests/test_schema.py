@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 import engine
-from engine import queries, schema
+from engine import queries
 from engine.errors import OperatorError
+from engine.ledger import schema
 
 FOLDER = Path(engine.__file__).parent
 LATEST = schema.migrations()[-1][0]
@@ -99,7 +100,7 @@ async def test_every_sql_block_fits_the_schema(database_url: str) -> None:
 
 
 def test_every_sql_block_is_used_by_a_module_that_loads_its_file() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py")]
     for file, name in BLOCKS:
         # A module loads one file, or takes SQL from the one that does.
         readers = [source for source in sources if re.search(rf'load\("{file}"\)|import SQL', source)]
@@ -108,5 +109,5 @@ def test_every_sql_block_is_used_by_a_module_that_loads_its_file() -> None:
 
 def test_every_sql_block_that_is_asked_for_is_there() -> None:
     names = {name for _, name in BLOCKS}
-    asked = {name for path in FOLDER.glob("*.py") for name in re.findall(r'SQL\["(\w+)"\]', path.read_text("utf-8"))}
+    asked = {name for path in FOLDER.rglob("*.py") for name in re.findall(r'SQL\["(\w+)"\]', path.read_text("utf-8"))}
     assert asked - names == set()

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from engine.events import ClaimsEvent, ClosedEvent, OpenedEvent, PacketClaims
+from engine.lanes.replies import Claimed, Closed, Followed, Noted, Opened
+from engine.lanes.store import Chunk
 from engine.records import Outcome
-from engine.replies import Claimed, Closed, Followed, Noted, Opened
-from engine.store import Chunk
 
 NAMES = ["open", "claim", "close", "view", "freeze"]
 REPLIES: dict[str, type[StrEnum]] = {

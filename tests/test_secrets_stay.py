@@ -8,8 +8,8 @@ import httpx
 import psutil
 import pytest
 
-from engine import embedded
-from engine.tokens import issue
+from engine.access.tokens import issue
+from engine.embedded import servers
 from tests.access_table import wrong_tokens
 from tests.commands import Kept, hongbao, kept
 from tests.front import Client, new_key
@@ -22,7 +22,7 @@ VARIABLES = {"HONGBAO_AUTH_SECRETS": f"new:{SIGNS},old:{VERIFIES}", "HONGBAO_AUT
 def data_dir(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "data"
     yield path
-    embedded.remove(path)
+    servers.remove(path)
 
 
 async def drive(client: Client, tokens: list[str]) -> list[httpx.Response]:

@@ -20,7 +20,7 @@ _STATEMENT = re.compile(
 _ASKS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare"}
 _RUNS = {"run", "Popen", "check_output", "check_call", "call"}
 _SECRET = re.compile(r"secret|token|signature|password|\bkey_value\b|digest|mac\b", re.IGNORECASE)
-_WITHOUT_PARAMETERS = ("embedded_postgres.py: CREATE DATABASE ", "audit.py: SET TRANSACTION SNAPSHOT ")
+_WITHOUT_PARAMETERS = ("embedded/postgres.py: CREATE DATABASE ", "auditing/audit.py: SET TRANSACTION SNAPSHOT ")
 """Where Postgres takes no parameters: a constant name, and the name that Postgres itself gave a snapshot before."""
 
 
@@ -144,7 +144,7 @@ def test_text_is_read_and_written_alike_in_every_locale() -> None:
 
 def test_no_sql_is_put_together_from_values() -> None:
     assert len(SOURCES) > 60
-    found = {f"{path.name}: {text}" for path, tree in trees() for _, text in built_sql(tree)}
+    found = {f"{path.parent.name}/{path.name}: {text}" for path, tree in trees() for _, text in built_sql(tree)}
     assert {text for text in found if not text.startswith(_WITHOUT_PARAMETERS)} == set()
     assert {f"{path.name}:{line}" for path, tree in trees() for line in unfixed_queries(tree)} == set()
 

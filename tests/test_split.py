@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine import doubling
 from engine.errors import InvalidFieldsError
+from engine.packets import doubling
+from engine.packets.split import TOTAL_FEN_MAX, check, commitment, luckiest_slot, new_seed, split
 from engine.records import SplitKind
-from engine.split import TOTAL_FEN_MAX, check, commitment, luckiest_slot, new_seed, split
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "split.md").read_text(encoding="utf-8")
 ZERO_SEED = bytes(32)

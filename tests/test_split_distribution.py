@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
-from engine import doubling
+from engine.packets import doubling
+from engine.packets.split import split
 from engine.records import SplitKind
-from engine.split import split
 
 
 def place_p_value(scores: NDArray[np.int64]) -> float:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.china_time import CHINA, day_of
+from engine.calendar.china_time import CHINA, day_of
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.statement import COLUMNS, DAYS_MAX, TOTALS, Movement, Statement, read, yuan
+from engine.wallets.statement import COLUMNS, DAYS_MAX, TOTALS, Movement, Statement, read, yuan
 from tests.days import whole_day
 from tests.front import Client, open_front
 from tests.scenes import caught_up, fund, let_time_run_out, persisting, send, settled, sweeping
@@ -118,9 +118,9 @@ async def test_too_many_movements_are_refused_and_not_cut(
 ) -> None:
     today = await day_of_movements(client)
     async with Engine.open(settings) as engine:
-        monkeypatch.setattr("engine.statement.ROWS_MAX", 5)
+        monkeypatch.setattr("engine.wallets.statement.ROWS_MAX", 5)
         assert len((await read(engine.pool, "alice", today, today)).movements) == 5
-        monkeypatch.setattr("engine.statement.ROWS_MAX", 4)
+        monkeypatch.setattr("engine.wallets.statement.ROWS_MAX", 4)
         with pytest.raises(InvalidFieldsError, match="more than 4 ledger entries"):
             await read(engine.pool, "alice", today, today)
         assert await read(engine.pool, "nobody", today, today) == Statement("nobody", 0, [])

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import keys
-from engine.clients import command, redis_client
 from engine.errors import RecoveringError, UnavailableError
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes import keys
+from engine.lanes.clients import command, redis_client
+from engine.lanes.replies import CloseReason
+from engine.lanes.store import LaneStatus, Store, claim_row
 from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
-from engine.replies import CloseReason
-from engine.store import LaneStatus, Store, claim_row
 from tests.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
 

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from engine import keys
-from engine.clients import command
 from engine.events import ClaimsEvent, OpenedEvent, UnreadableEventError
-from engine.replies import CloseReason
-from engine.store import LaneStatus
-from engine.stream import ended_in
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.replies import CloseReason
+from engine.lanes.store import LaneStatus
+from engine.lanes.stream import ended_in
 from tests.lane import EPOCH, LANE, Lane, users
 from tests.waiting import wait_until
 

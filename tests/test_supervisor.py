@@ -13,12 +13,12 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from engine.backoff import Backoff
 from engine.errors import OperatorError
-from engine.ports import held
-from engine.process import Command, Process
-from engine.service import Worker
-from engine.supervisor import Supervisor
+from engine.supervision.backoff import Backoff
+from engine.supervision.child import Command, Process
+from engine.supervision.ports import held
+from engine.supervision.service import Worker
+from engine.supervision.supervisor import Supervisor
 from tests.supervised import SLEEPER, STUBBORN, is_alive, supervised
 from tests.waiting import wait_until
 

@@ -6,16 +6,16 @@ from collections import Counter
 
 import pytest
 
-from engine import keys
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import UnavailableError
-from engine.lanes import lane_of
-from engine.processes import run_sweeper
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.store import Store
+from engine.packets.sweeper import sweep, sweep_lane
 from engine.records import ClaimResult, Outcome, PacketState, TransferState
+from engine.running.processes import run_sweeper
 from engine.settings import Settings
-from engine.store import Store
-from engine.sweeper import sweep, sweep_lane
 from tests.scenes import (
     assert_books_balance,
     caught_up,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from engine.audit_anchor import BANK
+from engine.auditing.anchors import BANK
 from tests.books import Books
 from tests.tampered import BATCH, CHANGED, CLAIM, COPIED, UNCHECKED, Scene, pool_on, scene_on
 

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from engine.errors import InvalidFieldsError
-from engine.lanes import is_user_id
+from engine.ids import is_user_id
+from engine.packets.terms import terms_from
 from engine.records import Ack, SplitKind
 from engine.settings import Settings
-from engine.terms import terms_from
 
 SETTINGS = Settings.model_construct(
     merchant_count_max=1_000, recipients_max=5, greeting_length_max=10, ack=Ack.FSYNC, festivals=""

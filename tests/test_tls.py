@@ -10,10 +10,11 @@ import httpx
 import pytest
 import trustme
 
-from engine import embedded, tls
+from engine.access import tls
+from engine.access.tokens import issue, load_secret
+from engine.embedded import servers
 from engine.errors import OperatorError
 from engine.settings import Settings
-from engine.tokens import issue, load_secret
 from tests.commands import hongbao, kept, sentence
 from tests.front import new_key
 
@@ -33,7 +34,7 @@ def files(authority: trustme.CA, tmp_path: Path) -> tuple[Path, Path]:
 def data_dir(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "data"
     yield path
-    embedded.remove(path)
+    servers.remove(path)
 
 
 def written(authority: trustme.CA, folder: Path, name: str) -> tuple[Path, Path]:

@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import pytest
 
+from engine.access.keyring import Keyring, Secret, sole
+from engine.access.tokens import SCOPES, TOKEN_BYTES_MAX, TokenClaims, Verifier, issue
 from engine.errors import InvalidTokenError, OperatorError
-from engine.keyring import Keyring, Secret, sole
-from engine.tokens import SCOPES, TOKEN_BYTES_MAX, TokenClaims, Verifier, issue
 
 SECRET = b"s" * 64
 OTHER_SECRET = b"o" * 64

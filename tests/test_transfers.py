@@ -8,8 +8,6 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from engine import keys
-from engine.clients import command
 from engine.engine import Engine
 from engine.errors import (
     FrozenError,
@@ -23,7 +21,9 @@ from engine.errors import (
     UnknownPacketError,
     WrongPaymentPasswordError,
 )
-from engine.lanes import lane_of
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
 from engine.records import ClaimResult, Outcome, Transfer, TransferState
 from engine.settings import Settings
 from tests.days import whole_day

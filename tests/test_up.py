@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from engine import embedded
+from engine.embedded import servers as embedded
 from engine.settings import Settings
 from tests.commands import Up, hongbao, hongbao_code, kept, sentence, upped
 from tests.front import Client, new_key
@@ -151,10 +151,10 @@ async def test_a_stop_signal_at_any_moment_of_the_start_leaves_nothing(data_dir:
 def test_a_signal_before_anything_is_started_ends_it_quietly(tmp_path: Path, servers: dict[str, str]) -> None:
     """The address is looked up first; a name of a test's own holds it there until the signal has come."""
     code = (
-        "import os, signal, engine.ports, engine.up, engine.cli\n"
+        "import os, signal, engine.supervision.ports, engine.running.up, engine.cli.main\n"
         "def stuck(host, port): os.kill(os.getpid(), signal.{0}); signal.pause()\n"
-        "engine.ports.held = stuck\n"
-        "engine.cli.main()"
+        "engine.supervision.ports.held = stuck\n"
+        "engine.cli.main.main()"
     )
     for number in ("SIGINT", "SIGTERM"):
         finished = hongbao_code(code.format(number), "up", "--data-dir", tmp_path / "data", **servers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from engine import embedded
+from engine.embedded import servers
 from tests.commands import Up, hongbao, upped
 from tests.test_up import credited, through_trouble
 from tests.waiting import wait_until
@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 def data_dir(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "data"
     yield path
-    embedded.remove(path)
+    servers.remove(path)
 
 
 def logged(up: Up, event: str) -> list[dict[str, object]]:
@@ -33,7 +33,7 @@ async def test_an_emptied_redis_is_filled_again_and_a_killed_one_serves_again(da
             assert [await through_trouble(client, packet_id, user) for user in ("ada", "bob")] == [100, 100]
             await credited(client, "bob", 100)
 
-            with Redis(unix_socket_path=embedded.urls(data_dir).redis_url.removeprefix("unix://")) as redis:
+            with Redis(unix_socket_path=servers.urls(data_dir).redis_url.removeprefix("unix://")) as redis:
                 redis.flushall()
             assert [await through_trouble(client, packet_id, user) for user in ("ada", "eve")] == [100, 100]
             (recovered,) = logged(up, "lane_recovered")

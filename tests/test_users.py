@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.lanes import are_user_ids, is_user_id, user_id_in
+from engine.ids import are_user_ids, is_user_id, user_id_in
 
 LETTERS = b"ABCXYZabcxyz0189._:@-"
 

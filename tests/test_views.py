@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from engine import views
-from engine.clients import redis_client
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError, RecoveringError, UnavailableError, UnknownPacketError
-from engine.lanes import new_packet_number
+from engine.ids import new_packet_number
+from engine.lanes.clients import redis_client
+from engine.lanes.store import LiveCounts, Store
+from engine.packets import views
 from engine.records import ClaimRow, PacketState, PacketSummary, PacketView, SplitKind
 from engine.settings import Settings
-from engine.store import LiveCounts, Store
 from tests.scenes import (
     caught_up,
     claimed,

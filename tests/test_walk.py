@@ -15,16 +15,16 @@ from uuid import uuid4
 
 import pytest
 
-from engine import keys
-from engine.audit import audit
-from engine.clients import command
-from engine.disputes import Complaint, DisputeKind, DisputeState
+from engine.auditing.audit import audit
+from engine.disputes.filing import Complaint, DisputeKind, DisputeState
 from engine.engine import Engine
 from engine.errors import HongbaoError, UnavailableError
-from engine.lanes import lane_of
+from engine.ids import lane_of
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.packets.terms import terms_from
 from engine.records import FreezeScope, Outcome, PacketState, SplitKind, TransferState
 from engine.settings import Settings
-from engine.terms import terms_from
 from tests.scenes import (
     assert_books_balance,
     caught_up,
@@ -44,7 +44,7 @@ KILLS_MIN = 10
 PASSWORD = "135790"
 _RUN = """
 import asyncio, sys
-from engine.processes import {name}
+from engine.running.processes import {name}
 from engine.settings import Settings
 asyncio.run({name}(Settings.model_validate_json(sys.argv[1]), asyncio.Event()))
 """

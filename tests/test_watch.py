@@ -9,10 +9,10 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import FrozenError, InsufficientFundsError
+from engine.packets.terms import terms_from
 from engine.records import FreezeScope, SplitKind
+from engine.risk.watch import FROZEN_BY, PLACES_MAX, network_of
 from engine.settings import Settings
-from engine.terms import terms_from
-from engine.watch import FROZEN_BY, PLACES_MAX, network_of
 from tests.front import new_key, open_front
 from tests.scenes import changed, fund
 

@@ -16,11 +16,12 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 from structlog.testing import capture_logs
 
-from engine import alerts, metrics
 from engine.engine import Engine
 from engine.errors import OperatorError
+from engine.observability import metrics
+from engine.risk import alerts
+from engine.risk.webhooks import AT_ONCE_MAX, Webhook, wait_s
 from engine.settings import Settings
-from engine.webhooks import AT_ONCE_MAX, Webhook, wait_s
 from tests.front import open_front
 from tests.ports import held_port
 from tests.scenes import changed, fund, send, sweeping

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.settings import Settings
-from engine.withdrawal_fees import Cost, cost_of
+from engine.wallets.withdrawal_fees import Cost, cost_of
 
 DEFAULTS = Settings.model_construct()
 AMOUNTS = st.integers(1, 2**53 - 1) | st.integers(1, 300_000)

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from engine.audit import audit
+from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.errors import FrozenError, HongbaoError, IdempotencyInFlightError, InsufficientFundsError
 from engine.settings import Settings
-from engine.withdrawal_fees import cost_of
-from engine.withdrawals import Withdrawals
+from engine.wallets.withdrawal_fees import cost_of
+from engine.wallets.withdrawals import Withdrawals
 from tests.scenes import assert_books_balance, changed, fund
 
 GOOD, BAD = "6222020200112233", "6222020200110000"

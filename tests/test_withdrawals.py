@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 
-from engine.china_time import day_of
+from engine.calendar.china_time import day_of
 from engine.engine import Engine
 from engine.settings import Settings
 from tests.front import Client, Json, new_key, open_front

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.working_days import is_working_day, working_day
+from engine.calendar.working_days import is_working_day, working_day
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from api import disputes
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Operation
 from engine import errors
-from engine.disputes import Dispute
+from engine.disputes.filing import Dispute
 
 ROUTES = (
     Operation(

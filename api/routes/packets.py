@@ -15,7 +15,7 @@ from api.payloads import (
     SentAnswer,
 )
 from engine import errors
-from engine.proof import Proof
+from engine.packets.proof import Proof
 from engine.records import ClaimsPage, PacketView
 
 ROUTES = (

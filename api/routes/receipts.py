@@ -4,7 +4,7 @@ from api import receipts
 from api.auth import ANY_TOKEN
 from api.dispatch import Operation
 from engine import errors
-from engine.receipts import Receipt
+from engine.wallets.receipts import Receipt
 
 ROUTES = (
     Operation(

@@ -7,7 +7,7 @@ from api.failures import WITH_PASSWORD
 from api.payloads import PageQuery
 from api.withdrawals import PaymentPasswordAnswer, PaymentPasswordBody, WithdrawalBody
 from engine import errors
-from engine.withdrawals import Withdrawal, WithdrawalsPage
+from engine.wallets.withdrawals import Withdrawal, WithdrawalsPage
 
 _OWNER = Access(("send", "act"), for_user=True)
 

@@ -1,4 +1,4 @@
--- What the audit reads to check the hash chains (engine/chain.py), each in the order in which the chains run.
+-- What the audit reads to check the hash chains (engine/ledger/chain.py), each in the order in which the chains run.
 
 -- lanes --
 SELECT lane, position, chained_from, hash FROM lanes ORDER BY lane

@@ -1,6 +1,6 @@
 -- send --
 -- One statement: the wallet pays if it can, and only then is anything recorded. No row: it could not.
--- The wallet's row carries the head of the chain over what it paid (engine/chain.py), so its lock is the chain's order.
+-- The wallet's row carries the head of the chain over what it paid (engine/ledger/chain.py), so its lock is the chain's order.
 WITH paid AS (
     UPDATE accounts SET balance_fen = balance_fen - $3::bigint,
         hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'send', account_id, $1::bigint, $3::bigint, $12::bigint), 'UTF8'))

@@ -1,4 +1,4 @@
--- What is known of users and of labels (engine/profiles.py).
+-- What is known of users and of labels (engine/risk/profiles.py).
 
 -- put --
 INSERT INTO profiles (user_id, kind, addresses, transaction_fen_max, day_sent_fen_max, day_received_fen_max,

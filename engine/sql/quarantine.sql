@@ -24,7 +24,7 @@ SELECT count(*) FROM quarantine
 WHERE packet_id = $1 AND resolution IS NULL AND kind <> 'opening' AND quarantine_id <> $2
 
 -- write_off --
--- Out of the custody into the quarantine account, chained like every transfer that no batch writes (engine/chain.py).
+-- Out of the custody into the quarantine account, chained like every transfer that no batch writes (engine/ledger/chain.py).
 WITH custody AS (
     UPDATE accounts SET balance_fen = balance_fen - $2::bigint,
         hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'write_off', $1::bigint, 3, $2::bigint, $3::bigint), 'UTF8'))

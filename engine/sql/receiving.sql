@@ -1,4 +1,4 @@
--- What is received in a day (engine/receiving.py).
+-- What is received in a day (engine/risk/receiving.py).
 
 -- is_limited --
 SELECT EXISTS (SELECT FROM profiles WHERE day_received_fen_max > 0)

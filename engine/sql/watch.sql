@@ -1,4 +1,4 @@
--- What is looked at when money moves (engine/watch.py).
+-- What is looked at when money moves (engine/risk/watch.py).
 
 -- look --
 -- Remember the place. It is new if others were known before; a burst is told once a minute.

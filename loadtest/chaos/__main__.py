@@ -7,7 +7,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from engine.terminal import print_anything
+from engine.observability.terminal import print_anything
 from loadtest.chaos.plan import KILLS, KILLS_MAX, MODES, Plan
 from loadtest.chaos.run import run
 from loadtest.running import NotStartedError

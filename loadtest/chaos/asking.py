@@ -8,7 +8,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from engine import tokens
+from engine.access import tokens
 from engine.errors import FrozenError, NotInvitedError, UnavailableError, UnknownPacketError
 from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send
 

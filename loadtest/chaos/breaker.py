@@ -14,8 +14,8 @@ import psutil
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine import embedded
-from engine.clients import command
+from engine.embedded import servers
+from engine.lanes.clients import command
 from loadtest.chaos import history
 from loadtest.chaos.disk import SmallDisk
 from loadtest.chaos.history import History
@@ -149,7 +149,7 @@ class Breaker:
 
     async def _writes(self) -> bool:
         with contextlib.suppress(RedisError, OSError):
-            async with Redis.from_url(embedded.urls(self.data_dir).redis_url) as client:
+            async with Redis.from_url(servers.urls(self.data_dir).redis_url) as client:
                 told = await command(client, "INFO", "persistence")
                 return bool(told["aof_last_write_status"] == "ok")
         return False
@@ -167,7 +167,7 @@ class Breaker:
 
     async def _flush(self) -> bool:
         with contextlib.suppress(RedisError, OSError):
-            async with Redis.from_url(embedded.urls(self.data_dir).redis_url) as client:
+            async with Redis.from_url(servers.urls(self.data_dir).redis_url) as client:
                 await command(client, "FLUSHALL")
                 return True
         return False

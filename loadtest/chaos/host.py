@@ -12,11 +12,11 @@ from pathlib import Path
 
 import orjson
 
-from engine import logs
-from engine.backoff import Backoff
 from engine.errors import HongbaoError
+from engine.observability import logs
+from engine.running.up import Route, up
 from engine.settings import Settings
-from engine.up import Route, up
+from engine.supervision.backoff import Backoff
 
 RESTART_S_MAX = 0.5
 """What is killed hundreds of times would otherwise soon be away for ten seconds each time."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from engine import embedded, report
+from engine.embedded import servers
+from engine.supervision import report
 from loadtest.chaos.schedule import PROCESSES, SERVERS
 
 
@@ -27,7 +28,7 @@ class Family:
     def is_ready(self, name: str) -> bool:
         """Whether it runs and can do its work."""
         if name in SERVERS:
-            return dict(zip(SERVERS, embedded.running(self._run_dir.parent), strict=True))[name] is not None
+            return dict(zip(SERVERS, servers.running(self._run_dir.parent), strict=True))[name] is not None
         found = self.find(name)
         return bool(found) and report.is_ready(self._run_dir / f"{name}.report", found[0].pid)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-from engine import data_dir as data_dirs
+from engine.embedded import data_dir as data_dirs
 from loadtest.chaos import disk, report, schedule
 from loadtest.chaos.asking import Client
 from loadtest.chaos.breaker import Breaker

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import asyncpg
 import orjson
 
-from engine import embedded
-from engine.database import DATABASE_ERRORS
-from engine.pause import end
+from engine.embedded import servers
+from engine.ledger.database import DATABASE_ERRORS
+from engine.loops import end
 from loadtest.chaos import books
 from loadtest.chaos.asking import ANSWER_S_MAX, Client
 from loadtest.chaos.books import Books
@@ -100,7 +100,7 @@ class Stage:
 
     @property
     def _database_url(self) -> str:
-        return embedded.urls(self.watch.data_dir).database_url
+        return servers.urls(self.watch.data_dir).database_url
 
     @asynccontextmanager
     async def _feasting(self) -> AsyncIterator[None]:

@@ -8,9 +8,10 @@ import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine import embedded, keys
-from engine.clients import command
-from engine.database import DATABASE_ERRORS
+from engine.embedded import servers as embedded
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.ledger.database import DATABASE_ERRORS
 from loadtest.chaos.history import Carried, History
 
 _EACH_S = 0.4

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from engine.china_time import CHINA
+from engine.calendar.china_time import CHINA
 from tests.hostile.realtime import realtime, realtime_missing
 from tests.hostile.uptime import uptime_missing, uptime_prefix
 from tests.hostile.user import checkout_of_user, user_missing

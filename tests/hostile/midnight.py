@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from engine.china_time import CHINA, today
+from engine.calendar.china_time import CHINA, today
 from tests.hostile.realtime import Realtime, own_realtime
 
 _FIXTURES_S = 2.0

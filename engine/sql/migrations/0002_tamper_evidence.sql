@@ -1,7 +1,7 @@
 -- Tamper evidence, and what becomes of changes in quarantine.
 --
 -- Each batch carries a hash over the batch before it in its lane, its own row, and every row that it wrote
--- (engine/chain.py says of what exactly). What no batch writes (deposits, sends, write-offs) is chained by the account
+-- (engine/ledger/chain.py says of what exactly). What no batch writes (deposits, sends, write-offs) is chained by the account
 -- it goes out of. What was there before this migration is not in the chains: they begin after it.
 
 ALTER TABLE batches ADD COLUMN hash BYTEA;  -- NULL up to the lane's chained_from

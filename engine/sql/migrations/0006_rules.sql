@@ -4,7 +4,7 @@ INSERT INTO accounts (account_id, kind) VALUES (4, 'payout');
 
 -- Money that no lane's event moves. Gives the transfer's number, NULL when the account holds too little.
 -- Wallets are locked in the order of their ids, as the persister does, and the accounts that are always there after
--- them; the payer's row carries the head of the chain over what it paid (engine/chain.py).
+-- them; the payer's row carries the head of the chain over what it paid (engine/ledger/chain.py).
 CREATE FUNCTION move_money(named transfer_kind, payer BIGINT, payee BIGINT, fen BIGINT, moved_at_ms BIGINT)
 RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE

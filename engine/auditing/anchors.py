@@ -1,0 +1,68 @@
+"""Where the hash chains end, for keeping elsewhere: whoever can rewrite the whole ledger cannot rewrite that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from engine.auditing.streams import SQL
+from engine.errors import OperatorError
+from engine.ledger.database import Connection
+
+BANK = -1
+"""In place of a lane: the chain of deposits. Its positions are transfers' numbers."""
+_FILE_BYTES_MAX = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last hash of a lane's chain, in hex, and the position of its batch."""
+
+    lane: int
+    position: int
+    hash: str
+
+
+class _Printed(msgspec.Struct):
+    """Of a finding as `audit --json` prints it, what an anchor needs."""
+
+    invariant: str
+    heads: list[Head] = []
+
+
+async def heads(connection: Connection) -> list[Head]:
+    """Each chain's head; a chain that has not begun has none."""
+    found = [Head(r["lane"], r["position"], r["hash"].hex()) for r in await connection.fetch(SQL["lanes"]) if r["hash"]]
+    last = await connection.fetchrow(SQL["last_of_bank"])
+    return found if last is None else [*found, Head(BANK, last["transfer_id"], last["hash"].hex())]
+
+
+def read(path: Path) -> list[Head]:
+    """The heads in what `hongbao audit --json` printed. Raises OperatorError for any other file."""
+    try:
+        with path.open("rb") as file:
+            findings = msgspec.json.decode(file.read(_FILE_BYTES_MAX), type=list[_Printed])
+    except OSError as error:
+        raise OperatorError(f"The anchor {path} cannot be read: {error.strerror}.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise OperatorError(f"The anchor {path} is not what `hongbao audit --json` prints.") from None
+    kept = [head for finding in findings if finding.invariant == "chains_unbroken" for head in finding.heads]
+    if not kept:
+        raise OperatorError(f"The anchor {path} has no heads: it was printed before anything was chained.")
+    return kept
+
+
+async def contradictions(connection: Connection, anchor: Sequence[Head]) -> list[str]:
+    """A sentence for each head of an anchor that is not in its chain any more."""
+    problems = []
+    for head in anchor:
+        is_bank = head.lane == BANK
+        name = f"deposit {head.position}" if is_bank else f"lane {head.lane}, the batch up to change {head.position}"
+        where = (head.position,) if is_bank else (head.lane, head.position)
+        now = await connection.fetchval(SQL["hash_of_transfer"] if is_bank else SQL["batch_hash"], *where)
+        if now is None:
+            problems.append(f"{name}: it is in the anchor, and gone from the ledger")
+        elif now.hex() != head.hash:
+            problems.append(f"{name}: it has another hash than in the anchor: something up to there was rewritten")
+    return problems

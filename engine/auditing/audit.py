@@ -1,0 +1,126 @@
+"""The audit: every invariant of the books, examined on running servers, each with what breaks it.
+
+The ledger's own invariants are read in one snapshot. Those between Redis and the ledger are read in an order in which
+money that is just moving is seen in at least one of the two, so a busy system raises no false alarm.
+"""
+
+import itertools
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from engine.auditing import anchors, books, hash_chain, lanes, transfers, withdrawals
+from engine.auditing.anchors import Head
+from engine.lanes.store import Store
+from engine.lanes.stream import EventStream
+from engine.ledger.database import Connection, ledger_errors
+
+PROBLEMS_MAX = 10
+"""How many problems of one invariant are told; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One invariant: what it says, how much was examined, and what breaks it (empty: it holds).
+
+    ``heads``, of ``chains_unbroken`` alone: where the chains end, for an operator to keep elsewhere (`audit --anchor`).
+    """
+
+    invariant: str
+    statement: str
+    examined: int
+    problems: tuple[str, ...]
+    more: int
+    heads: tuple[Head, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing breaks it."""
+        return not self.problems
+
+    def line(self) -> str:
+        """The finding as people read it."""
+        return f"{'ok    ' if self.holds else 'FAILED'} {self.statement} ({self.examined:,} examined)"
+
+
+async def audit(
+    pool: asyncpg.Pool, store: Store, stream: EventStream, anchor: Sequence[Head] | None = None
+) -> list[Finding]:
+    """Examine every invariant. Raises UnavailableError when Redis or Postgres does not answer.
+
+    ``anchor``: heads that an earlier audit printed; each must still be in its chain.
+    """
+    findings = []
+    with ledger_errors():
+        async with _snapshot(pool) as connection:
+            packets = await books.read_packets(connection)
+            for name, statement, check in _LEDGER_CHECKS:
+                examined, problems = await check(connection, packets)
+                findings.append(_finding(name, statement, examined, problems))
+            findings += await chains(pool, connection, anchor)
+        for name, statement, redis_check in _REDIS_CHECKS:
+            examined, problems = await redis_check(pool, store, stream)
+            findings.append(_finding(name, statement, examined, problems))
+    return findings
+
+
+_LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
+    ("balances_sum_to_zero", "all balances sum to zero", books.balances_sum_to_zero),
+    ("balances_equal_transfers", "each balance is the sum of its transfers", books.balances_equal_transfers),
+    ("packets_add_up", "each packet's total is its claims, its refund and its custody", books.packets_add_up),
+    ("no_user_twice", "no user has two shares of a packet", books.no_user_twice),
+    ("no_slot_twice", "no share was given twice", books.no_slot_twice),
+    ("shares_as_split", "each claim is the share its packet's seed gives that slot", books.shares_as_split),
+    ("events_applied", "every event up to the checkpoint is in the ledger", books.events_applied),
+    ("nothing_quarantined", "no change that was set aside waits", books.nothing_quarantined),
+    ("withdrawals_add_up", "what is withdrawn is held, paid or returned", withdrawals.withdrawals_add_up),
+]
+_REDIS_CHECKS: list[tuple[str, str, lanes.Check]] = [
+    ("stream_continues_ledger", "each stream goes on where the ledger is", lanes.stream_continues_ledger),
+    ("redis_agrees", "Redis and the ledger have given the same shares and hold the same rest", lanes.agrees),
+]
+
+
+async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[Head] | None) -> list[Finding]:
+    """Walk along the hash chains in the snapshot of ``connection``, and compare them with an anchor if there is one.
+
+    ``connection``: in a transaction of its own (repeatable read). Raises asyncpg's errors.
+    """
+    async with _same_snapshot(pool, connection) as copying:
+        examined, problems = await hash_chain.lanes_unbroken(connection, copying)
+    heads = tuple(await anchors.heads(connection))
+    statement = f"each batch's hash is that of its rows and its past{await hash_chain.begins(connection)}"
+    findings = [_finding("chains_unbroken", statement, examined, problems, heads)]
+    examined, problems = await transfers.transfers_unbroken(connection)
+    statement = "each transfer that no batch wrote has its own hash"
+    findings.append(_finding("transfers_unbroken", statement, examined, problems))
+    if anchor is not None:
+        problems = await anchors.contradictions(connection, anchor)
+        findings.append(_finding("anchor_holds", "the chains go on from the anchor", len(anchor), problems))
+    return findings
+
+
+@asynccontextmanager
+async def _same_snapshot(pool: asyncpg.Pool, connection: Connection) -> AsyncIterator[Connection]:
+    """A second connection that sees what the first one sees."""
+    snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+    async with _snapshot(pool) as second:
+        await second.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        yield second
+
+
+@asynccontextmanager
+async def _snapshot(pool: asyncpg.Pool) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy"]:
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        yield connection
+
+
+def _finding(
+    name: str, statement: str, examined: int, problems: Iterable[str], heads: tuple[Head, ...] = ()
+) -> Finding:
+    remaining = iter(problems)
+    told = tuple(itertools.islice(remaining, PROBLEMS_MAX))
+    more = sum(1 for _ in remaining)
+    return Finding(invariant=name, statement=statement, examined=examined, problems=told, more=more, heads=heads)

@@ -1,0 +1,96 @@
+"""What a reconciliation finds: one comparison's two sides, and what differs between them."""
+
+from collections.abc import AsyncIterable, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from engine.calendar.china_time import begin_ms
+
+DIFFERENCES_MAX = 20
+"""How many differences of one comparison are told; the others are counted."""
+
+
+class Day(NamedTuple):
+    """A day of China's: from ``first_ms`` until before ``after_ms``."""
+
+    first_ms: int
+    after_ms: int
+
+    @classmethod
+    def of(cls, day: date) -> "Day":
+        """The day's bounds."""
+        return cls(begin_ms(day), begin_ms(day + timedelta(days=1)))
+
+    def has(self, at_ms: int) -> bool:
+        """Whether a moment is of the day."""
+        return self.first_ms <= at_ms < self.after_ms
+
+
+@dataclass(slots=True, kw_only=True)
+class Side:
+    """One side of a comparison. ``fen`` None: it counts and does not sum."""
+
+    what: str
+    count: int = 0
+    fen: int | None = 0
+
+    def add(self, fen: int) -> None:
+        """Count one more."""
+        self.count += 1
+        self.fen = fen + (self.fen or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How much there is on each side, and a sentence for each thing that differs; ``more``: those not told."""
+
+    name: str
+    left: Side
+    right: Side
+    differences: tuple[str, ...]
+    more: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+    @property
+    def difference_count(self) -> int:
+        """How many more the left side has."""
+        return self.left.count - self.right.count
+
+    @property
+    def difference_fen(self) -> int | None:
+        """How much more the left side has; None where one side does not sum."""
+        return None if self.left.fen is None or self.right.fen is None else self.left.fen - self.right.fen
+
+
+class Differences:
+    """Differences as they are found: the first are kept, the others counted."""
+
+    def __init__(self, found: Iterable[str] = ()) -> None:
+        self._told: list[str] = []
+        self._more = 0
+        for difference in found:
+            self.add(difference)
+
+    def add(self, difference: str) -> None:
+        """One more."""
+        if len(self._told) < DIFFERENCES_MAX:
+            self._told.append(difference)
+        else:
+            self._more += 1
+
+    async def add_all(self, found: AsyncIterable[str]) -> None:
+        """Many more."""
+        async for difference in found:
+            self.add(difference)
+
+    def of(self, name: str, left: Side, right: Side) -> Comparison:
+        """The comparison they are of. Sides that differ are a difference even where nothing in them was named."""
+        sums_differ = None not in (left.fen, right.fen) and left.fen != right.fen
+        if not self._told and (left.count != right.count or sums_differ):
+            self.add(f"{left.what} and {right.what} differ, and no single one of them does")
+        return Comparison(name=name, left=left, right=right, differences=tuple(self._told), more=self._more)

@@ -1,0 +1,166 @@
+"""A day of the ledger held against itself: batches, packets, kinds of transfers, balances, statements.
+
+All of it is read in one snapshot, so whatever moves meanwhile is in all of it or in none.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from engine.auditing.comparison import Comparison, Day, Differences, Side
+from engine.ledger.database import Connection
+from engine.queries import load
+from engine.wallets import statement
+
+SQL = load("reconciliation")
+PROPER = {
+    "deposit": ("bank", "wallet"),
+    "send": ("wallet", "custody"),
+    "claim": ("custody", "wallet"),
+    "refund": ("custody", "wallet"),
+    "write_off": ("custody", "quarantine"),
+    "withdrawal": ("wallet", "payout"),
+    "withdrawal_return": ("payout", "wallet"),
+    "payout": ("payout", "bank"),
+    "fee": ("payout", "fee"),
+    "correction": ("wallet", "wallet"),
+}
+"""What kind of account pays, and which is paid, by each kind of transfer."""
+_PREFETCH = 5_000
+_WALLETS_PAGE = 1_000
+_MOVEMENTS_MAX = 10_000_000
+
+
+async def batches(connection: Connection, day: Day) -> list[Comparison]:
+    """What the lanes' batches say was applied, and what the ledger holds of their positions."""
+    said = {what: Side(what=f"{what} by the lanes' batches", fen=None) for what in ("claims", "refunds")}
+    held = {what: Side(what=f"{what} in the ledger", fen=None) for what in said}
+    differences = {what: Differences() for what in said}
+    async for row in _rows(connection, SQL["batches"], day):
+        for what, found in differences.items():
+            says, holds = row[f"{what}_said"], row[f"{what}_held"]
+            said[what].count += says
+            held[what].count += holds
+            if says != holds:
+                batch = f"lane {row['lane']}, changes {row['position_before'] + 1} to {row['position']}"
+                found.add(f"{batch}: {says} {what} were applied, the ledger holds {holds}")
+    return [found.of(f"{what}: events", said[what], held[what]) for what, found in differences.items()]
+
+
+async def packets(connection: Connection, day: Day) -> list[Comparison]:
+    """What packets say they cost and what was left of them, and the transfers of it."""
+    return [
+        await _packets(connection, day, "sends", SQL["sends"], ("packets sent", "payments for packets")),
+        await _packets(connection, day, "endings", SQL["endings"], ("packets that ended with a rest", "refunds")),
+    ]
+
+
+async def _packets(connection: Connection, day: Day, name: str, query: str, sides: tuple[str, str]) -> Comparison:
+    due, paid, differences = Side(what=sides[0]), Side(what=sides[1]), Differences()
+    async for row in _rows(connection, query, day):
+        for side, fen in ((due, row["due_fen"]), (paid, row["paid_fen"])):
+            if fen is not None:
+                side.add(fen)
+        if row["due_fen"] != row["paid_fen"]:
+            amounts = f"{_fen(row['due_fen'])} due, {_fen(row['paid_fen'])} moved"
+            differences.add(f"packet {row['packet_id']}: {amounts}")
+    return differences.of(f"{name}: packets", due, paid)
+
+
+def _fen(fen: int | None) -> str:
+    return "nothing" if fen is None else f"{fen} fen"
+
+
+async def kinds(connection: Connection, day: Day) -> list[Comparison]:
+    """For each kind of transfer, what left the accounts that pay so and what reached those that are paid so."""
+    proper = (list(PROPER), [payer for payer, _ in PROPER.values()], [payee for _, payee in PROPER.values()])
+    differences: defaultdict[str, Differences] = defaultdict(Differences)
+    async for row in _rows(connection, SQL["improper"], day, *proper):
+        accounts = f"from {_account(row, 'from_account', 'payer')} to {_account(row, 'to_account', 'payee')}"
+        differences[row["kind"]].add(
+            f"transfer {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, goes {accounts}"
+        )
+    found = []
+    for row in await connection.fetch(SQL["kinds"], *day, *proper):
+        payer, payee = PROPER.get(row["kind"], ("known account", "known account"))
+        left = Side(what=f"out of a {payer}", count=row["left_count"], fen=row["left_fen"])
+        reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=row["reached_fen"])
+        found.append(differences[row["kind"]].of(f"{row['kind']}: ledger", left, reached))
+    return found
+
+
+def _account(row: asyncpg.Record, number: str, kind: str) -> str:
+    return f"{row[kind]} {row[number]}" if row[kind] else f"account {row[number]}, which does not exist,"
+
+
+async def balances(connection: Connection, day: Day) -> Comparison:
+    """What each account that moved holds, and what its transfers sum to."""
+    held, summed, differences = Side(what="balances of accounts"), Side(what="sums of their transfers"), Differences()
+    async for row in _rows(connection, SQL["balances"], day):
+        summed.add(row["transfers_fen"])
+        if row["kind"] is None:
+            differences.add(
+                f"account {row['account_id']} does not exist, and its transfers sum to {row['transfers_fen']} fen"
+            )
+            continue
+        held.add(row["balance_fen"])
+        if row["balance_fen"] != row["transfers_fen"]:
+            whose = f"{row['kind']} {row['account_id']}" + (f" of {row['owner']}" if row["owner"] else "")
+            amounts = f"holds {row['balance_fen']} fen, its transfers sum to {row['transfers_fen']}"
+            differences.add(f"{whose} {amounts}")
+    return differences.of("balances: ledger", held, summed)
+
+
+async def statements(connection: Connection, day: Day) -> list[Comparison]:
+    """Every statement of the day as its user would get it: whether it closes, whether all of them are the ledger."""
+    closing, held, differences = Side(what="statements' closings"), Side(what="wallets after the day"), Differences()
+    sums: defaultdict[str, Side] = defaultdict(lambda: Side(what="in the statements"))
+    async for user_id in _wallets(connection, day):
+        opening_fen = await connection.fetchval(statement.SQL["opening"], user_id, day.first_ms)
+        after_fen = await connection.fetchval(statement.SQL["opening"], user_id, day.after_ms)
+        moved_fen = 0
+        async for kind, fen in _movements(connection, user_id, day):
+            moved_fen += fen
+            sums[f"{kind} {'in' if fen > 0 else 'out'}"].add(abs(fen))
+        closing.add(opening_fen + moved_fen)
+        held.add(after_fen)
+        if opening_fen + moved_fen != after_fen:
+            told = f"{user_id}: {opening_fen} fen and movements of {moved_fen} are not the {after_fen} held after it"
+            differences.add(told)
+    return [differences.of("statements close", closing, held), *await _statement_kinds(connection, day, sums)]
+
+
+async def _statement_kinds(connection: Connection, day: Day, sums: dict[str, Side]) -> list[Comparison]:
+    rows = await connection.fetch(SQL["wallet_kinds"], *day)
+    ledger = {row["kind"]: Side(what="in the ledger", count=row["count"], fen=row["fen"]) for row in rows}
+    found = []
+    for kind in sorted(sums.keys() | ledger.keys()):
+        told, kept = sums.get(kind, Side(what="in the statements")), ledger.get(kind, Side(what="in the ledger"))
+        differences = Differences()
+        if (told.count, told.fen) != (kept.count, kept.fen):
+            differences.add(
+                f"{kind} of wallets: {told.count} of {told.fen} fen in the statements, "
+                f"{kept.count} of {kept.fen} fen in the ledger"
+            )
+        found.append(differences.of(f"{kind}: statements", told, kept))
+    return found
+
+
+async def _wallets(connection: Connection, day: Day) -> AsyncIterator[str]:
+    """Users whose wallet moved, a page at a time: between two pages other questions are asked."""
+    cursor = await connection.cursor(SQL["wallets"], *day)
+    while page := await cursor.fetch(_WALLETS_PAGE):
+        for row in page:
+            yield row["owner"]
+
+
+async def _movements(connection: Connection, user_id: str, day: Day) -> AsyncIterator[tuple[str, int]]:
+    query = connection.cursor(statement.SQL["movements"], user_id, *day, _MOVEMENTS_MAX, prefetch=_PREFETCH)
+    async for row in query:
+        yield row["kind"], row["amount_fen"]
+
+
+async def _rows(connection: Connection, query: str, day: Day, *more: object) -> AsyncIterator[asyncpg.Record]:
+    async for row in connection.cursor(query, *day, *more, prefetch=_PREFETCH):
+        yield row

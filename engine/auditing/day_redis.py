@@ -1,0 +1,140 @@
+"""The claims of a day in Redis, against the ledger and what waits in the stream.
+
+Claims go from Redis through the stream into the ledger and never back. So what the ledger had before Redis was read
+must be in Redis, and what Redis has must be in the stream, in quarantine or in the ledger when these are read after
+it, in that order.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+
+from engine.auditing.comparison import Comparison, Day, Differences, Side
+from engine.events import Claims, changes_of
+from engine.ids import lane_of
+from engine.lanes.store import READ_WHOLE_COUNT_MAX, Store
+from engine.lanes.stream import EventStream
+from engine.queries import load
+from engine.records import ClaimRow
+
+SQL, LANES = load("reconciliation"), load("lanes")
+Given = dict[str, tuple[int, int]]
+"""Who has what of one packet: user -> (slot, amount_fen)."""
+_PACKETS_PAGE, _SHARES_PAGE = 500, 5_000
+
+
+async def claims(pool: asyncpg.Pool, store: Store, stream: EventStream, day: Day) -> Comparison:
+    """Compare each live packet's claims of the day. Raises UnavailableError, asyncpg's errors."""
+    differences = Differences()
+    in_redis, elsewhere = Side(what="claims in live packets in Redis"), Side(what="in the ledger or on their way")
+    ahead: dict[int, Given] = {}
+    async for packets in _pages(pool, day):
+        in_ledger = await _of_packets(pool, SQL["claims"], day, packets)
+        live = await _live(store, packets, day)
+        aside = await _of_packets(pool, SQL["claims_aside"], day, list(live))
+        for packet, given in live.items():
+            for _, amount_fen in given.values():
+                in_redis.add(amount_fen)
+            for user, share in in_ledger[packet].items():
+                elsewhere.add(share[1])
+                if given.get(user) not in (share, aside[packet].get(user, ())):
+                    differences.add(f"packet {packet}: the ledger gave {_share(user, share)}, Redis did not")
+            if late := {user: share for user, share in given.items() if user not in in_ledger[packet]}:
+                ahead[packet] = late
+    await _account_for(pool, stream, day, ahead, elsewhere=elsewhere, differences=differences)
+    return differences.of("claims: Redis", in_redis, elsewhere)
+
+
+async def _account_for(
+    pool: asyncpg.Pool,
+    stream: EventStream,
+    day: Day,
+    ahead: dict[int, Given],
+    *,
+    elsewhere: Side,
+    differences: Differences,
+) -> None:
+    """Look for what Redis has and the ledger had not when it was read."""
+    if not ahead:
+        return
+    waiting = await _in_streams(pool, stream)
+    aside = await _of_packets(pool, SQL["claims_aside"], day, list(ahead))
+    in_ledger = await _of_packets(pool, SQL["claims"], day, list(ahead))
+    for packet, given in ahead.items():
+        accounted = waiting[packet] | aside[packet] | in_ledger[packet]
+        for user, share in given.items():
+            if accounted.get(user) == share:
+                elsewhere.add(share[1])
+            else:
+                told = f"packet {packet}: Redis gave {_share(user, share)}"
+                differences.add(f"{told}; neither the stream nor the ledger has it")
+
+
+def _share(user: str, share: tuple[int, int]) -> str:
+    return f"{user} {share[1]} fen (share {share[0]})"
+
+
+async def _pages(pool: asyncpg.Pool, day: Day) -> AsyncIterator[list[asyncpg.Record]]:
+    """Packets that are read together: of one lane, and of no more than some thousand shares or just one."""
+    after = 0
+    while rows := await pool.fetch(SQL["packets_page"], *day, after, _PACKETS_PAGE):
+        after = rows[-1]["packet_id"]
+        page: list[asyncpg.Record] = []
+        shares = 0
+        for row in rows:
+            shares += row["count"]
+            if page and (shares > _SHARES_PAGE or _lane(row) != _lane(page[0])):
+                yield page
+                page, shares = [], row["count"]
+            page.append(row)
+        yield page
+
+
+def _lane(row: asyncpg.Record) -> int:
+    return lane_of(str(row["packet_id"]))
+
+
+async def _live(store: Store, packets: Sequence[asyncpg.Record], day: Day) -> dict[int, Given]:
+    """The day's claims of those of the packets that Redis holds."""
+    small = [str(row["packet_id"]) for row in packets if row["count"] <= READ_WHOLE_COUNT_MAX]
+    live = {}
+    for packet_id, held in zip(small, await store.held(small) if small else [], strict=True):
+        if held is not None:
+            live[int(packet_id)] = _given(held.given, day)
+    for row in packets:
+        if row["count"] > READ_WHOLE_COUNT_MAX:
+            packet_id = str(row["packet_id"])
+            found = [claim async for claim in store.scan_claims(packet_id)]
+            # Dropped while it was read, it may have lost some on the way.
+            if await store.counts(packet_id) is not None:
+                live[row["packet_id"]] = _given(found, day)
+    return live
+
+
+def _given(rows: Sequence[ClaimRow], day: Day) -> Given:
+    return {row.user_id: (row.slot, row.amount_fen) for row in rows if day.has(row.claimed_at_ms)}
+
+
+async def _of_packets(
+    pool: asyncpg.Pool, query: str, day: Day, packets: Sequence[int] | Sequence[asyncpg.Record]
+) -> defaultdict[int, Given]:
+    numbers = [packet if isinstance(packet, int) else packet["packet_id"] for packet in packets]
+    found: defaultdict[int, Given] = defaultdict(dict)
+    for row in await pool.fetch(query, *day, numbers):
+        found[row["packet_id"]][row["user_id"]] = (row["slot"], row["amount_fen"])
+    return found
+
+
+async def _in_streams(pool: asyncpg.Pool, stream: EventStream) -> defaultdict[int, Given]:
+    """Every claim that the streams still hold."""
+    waiting: defaultdict[int, Given] = defaultdict(dict)
+    for row in await pool.fetch(LANES["all"]):
+        position = 0
+        while entries := await stream.page(row["lane"], after=position):
+            position = entries[-1].position
+            for change in (change for entry in entries for change in changes_of(entry.event, entry.position)):
+                if isinstance(change, Claims):
+                    shares = zip(change.slots, change.amounts_fen, strict=True)
+                    waiting[change.packet].update(zip(change.user_ids, shares, strict=True))
+    return waiting

@@ -1,0 +1,210 @@
+"""The hash chain over each lane's batches: computed anew from what the ledger holds, from the first batch on.
+
+A row that was changed shows in its batch, which is as close as a hash can tell; one that was removed or added often in
+its position, because a lane's positions have no gaps. ``engine.ledger.chain`` says what each hash is taken of.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.auditing.streams import SQL, ClaimRows, Rows
+from engine.ledger.chain import ASIDE_COLUMNS, Counts, Refund, batch_hash, rows_digest
+from engine.ledger.database import Connection
+from engine.records import PacketState
+
+_NAMED_MAX = 5
+_END = (1_000, 0)
+"""Behind the last lane: whatever is still to be taken."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Where the walk is in one lane. ``expected`` is the last batch's hash as computed, ``stored`` as it has it."""
+
+    lane: int
+    position: int = 0
+    stored: bytes | None = None
+    expected: bytes | None = None
+
+
+class _Held(NamedTuple):
+    """What the ledger holds of one batch, without what was set aside first and retried later."""
+
+    claims: NDArray[np.void]
+    refunds: list[asyncpg.Record]
+    asides: list[asyncpg.Record]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk along all chains."""
+
+    claims: ClaimRows
+    refunds: Rows
+    asides: Rows
+    examined: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    async def take(self, lane: int, position: int) -> _Held:
+        """What the ledger holds of a lane after what was taken last, up to a position."""
+        claims = await self.claims.take(lane, position)
+        held = _Held(claims, await self.refunds.take(lane, position), await self.asides.take(lane, position))
+        self.examined += len(held.claims) + len(held.refunds) + len(held.asides)
+        return held
+
+    async def skip(self, lane: int, position: int) -> None:
+        """Tell of whatever comes up to here: no batch has it."""
+        count = 0
+        async for part in self.claims.parts(lane, position):
+            for row in part[: max(0, _NAMED_MAX - count)]:
+                self._tell_stray("claim", int(row["from_account"]), int(row["position"]))
+            count += len(part)
+        for what, rows, column in (
+            ("refund", self.refunds, "from_account"),
+            ("row in quarantine", self.asides, "packet_id"),
+        ):
+            async for row in rows.up_to(lane, position):
+                count += 1
+                if count <= _NAMED_MAX:
+                    self._tell_stray(what, row[column], row["position"])
+        self.examined += count
+        if count > _NAMED_MAX:
+            self.problems.append(f"{count - _NAMED_MAX} more rows there are of no batch")
+
+    def _tell_stray(self, what: str, packet: int, position: int) -> None:
+        self.problems.append(f"packet {packet}: a {what} at change {position} is of no batch")
+
+
+async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[int, list[str]]:
+    """Walk along each lane's batches; ``copying``: a second connection that sees the same snapshot."""
+    lanes = {row["lane"]: row for row in await connection.fetch(SQL["lanes"])}
+    async with ClaimRows(copying) as claims:
+        refunds, asides = connection.cursor(SQL["refunds"]), connection.cursor(SQL["asides"])
+        walk = _Walk(claims, Rows(aiter(refunds)), Rows(aiter(asides)))
+        at: dict[int, _Lane] = {
+            lane: _Lane(lane, position=row["chained_from"], stored=None) for lane, row in lanes.items()
+        }
+        async for batch in connection.cursor(SQL["batches"], prefetch=1_000):
+            await _check_batch(walk, at.setdefault(batch["lane"], _Lane(batch["lane"])), batch)
+        await walk.skip(*_END)
+    for lane, reached in at.items():
+        walk.problems += (
+            _wrong_head(reached, lanes[lane]) if lane in lanes else [f"lane {lane}: only its batches are there"]
+        )
+    for row in await connection.fetch(SQL["strays"]):
+        walk.problems.append(
+            f"transfer {row['transfer_id']}: a {row['kind']} out of {row['from_account']} is of no batch"
+        )
+    return walk.examined, walk.problems
+
+
+async def begins(connection: Connection) -> str:
+    """Where chains do not begin with the lane's first batch, because that was written by an older release."""
+    late = [row for row in await connection.fetch(SQL["lanes"]) if row["chained_from"]]
+    told = ", ".join(f"lane {row['lane']} from change {row['chained_from'] + 1} on" for row in late[:_NAMED_MAX])
+    return f" ({told}{', ...' if len(late) > _NAMED_MAX else ''})" if late else ""
+
+
+async def _check_batch(walk: _Walk, at: _Lane, batch: asyncpg.Record) -> None:
+    """Compare one batch with what it should be, and go on behind it."""
+    lane, position, before, *rest = batch[:8]
+    counts, stored = Counts(*rest), batch["hash"]
+    name = f"lane {lane}, batch of changes {before + 1} to {position}"
+    await walk.skip(lane, before)
+    held = await walk.take(lane, position)
+    walk.examined += 1
+    held = _without_retried(held, name, walk.problems)
+    aside = [[row[column] for column in ASIDE_COLUMNS] for row in held.asides]
+    refunds = [Refund(*(row[column] for column in Refund._fields)) for row in held.refunds]
+    digest = rows_digest([held.claims.tobytes()], refunds, aside)
+    expected = batch_hash(at.stored, batch[:3], counts, digest)
+    follows = batch_hash(at.expected, batch[:3], counts, digest)  # when the hash before was rewritten
+    if before != at.position:
+        walk.problems.append(_unjoined(name, at.position, before))
+        expected = stored  # what it was taken of is gone
+    elif stored is None:
+        walk.problems.append(f"{name}: it has no hash")
+    elif stored not in (expected, follows):
+        walk.problems.append(f"{name}: {'; '.join(_why(before, position, counts, held))}")
+    at.position, at.stored, at.expected = position, stored, expected
+
+
+def _unjoined(name: str, reached: int, before: int) -> str:
+    if before > reached:
+        return f"{name}: the batch of changes {reached + 1} to {before}, before it, was removed"
+    return f"{name}: it was inserted, or begins too early: the one before it ends at {reached}"
+
+
+def _wrong_head(at: _Lane, row: asyncpg.Record) -> Iterator[str]:
+    """Whether the lane's own row agrees with its last batch."""
+    if row["position"] > at.position:
+        yield f"lane {at.lane}: the last batch, of changes {at.position + 1} to {row['position']}, was removed"
+    elif row["position"] < at.position:
+        yield f"lane {at.lane}: its checkpoint is {row['position']}, its batches go to {at.position}"
+    elif row["hash"] not in (at.stored, at.expected):
+        yield f"lane {at.lane}: its head is not the hash of its last batch"
+
+
+def _without_retried(held: _Held, name: str, problems: list[str]) -> _Held:
+    """Take out what a retry added later, after comparing it with what was set aside, which is in the chain."""
+    retried = [row for row in held.asides if row["resolution"] == "retried"]
+    if not retried:
+        return held
+    claims, refunds = held.claims, list(held.refunds)
+    for row in retried:
+        found: Any = None
+        if row["kind"] == "claim":
+            at = claims["position"] == row["position"]
+            found = claims[at]
+            claims = claims[~at]
+            wanted = (row["packet_id"], row["account_id"], row["amount_fen"], row["at_ms"], row["slot"])
+            is_there = len(found) == 1 and tuple(found[0][column] for column in _CLAIM_COLUMNS) == wanted
+        else:
+            found = [refund for refund in refunds if refund["position"] == row["position"]]
+            refunds = [refund for refund in refunds if refund["position"] != row["position"]]
+            due = [(row["packet_id"], row["amount_fen"])] if row["amount_fen"] else []
+            is_there = [(refund["from_account"], refund["amount_fen"]) for refund in found] == due
+        if not is_there:
+            problems.append(
+                f"{name}: change {row['position']} was retried, and is not in the ledger as it was set aside"
+            )
+    return _Held(claims, refunds, held.asides)
+
+
+_CLAIM_COLUMNS = ("from_account", "to_account", "amount_fen", "at_ms", "slot")
+
+
+def _why(before: int, position: int, counts: Counts, held: _Held) -> Iterator[str]:
+    """What can be said of a batch that does not have its hash."""
+    asides = [row["position"] for row in held.asides if row["state"] != PacketState.EXHAUSTED]
+    refunds = [row["position"] for row in held.refunds]
+    positions = np.concatenate([held.claims["position"].astype(np.int64), np.array(refunds + asides, dtype=np.int64)])
+    seen, times = np.unique(positions, return_counts=True)
+    missing = np.setdiff1d(np.arange(before + 1, position + 1), seen)
+    without_rows = counts.opened + counts.closed - counts.refunds
+    told = False
+    for what, number, said in (("claims", len(held.claims), counts.claims), ("refunds", len(refunds), counts.refunds)):
+        if number != said:
+            told = True
+            yield f"it had {said} {what}, the ledger has {number}"
+    if len(twice := seen[times > 1]):
+        told = True
+        yield f"{_changes(twice)} there more than once"
+    if len(missing) > without_rows:
+        told = True
+        among = "" if without_rows == 0 else f" ({without_rows} of them never had a row)"
+        yield f"{_changes(missing)} missing{among}"
+    if not told:
+        yield "it, or a row of these changes, was changed"
+
+
+def _changes(positions: NDArray[np.int64]) -> str:
+    """Some positions as people read them, with the verb that follows."""
+    named = ", ".join(map(str, positions[:_NAMED_MAX].tolist()))
+    more = f" and {len(positions) - _NAMED_MAX} more" if len(positions) > _NAMED_MAX else ""
+    return f"change {named} is" if len(positions) == 1 else f"changes {named}{more} are"

@@ -1,0 +1,62 @@
+"""The hash chains over what no batch writes (deposits, sends, withdrawals, ...), by the account it leaves."""
+
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from engine.auditing.streams import SQL
+from engine.ledger.chain import transfer_hash
+from engine.ledger.database import Connection
+
+_GONE_MAX = 100
+"""So many hashes without a transfer are kept, to go on behind a transfer that was removed."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    account: int | None = None
+    stored: bytes | None = None
+    expected: bytes | None = None
+    head: bytes | None = None
+    gone: list[bytes] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def leave_account(self) -> None:
+        """Compare the head that the account has with the last hash seen."""
+        if self.account is not None and self.head not in (self.stored, self.expected):
+            self.problems.append(f"account {self.account}: its last transfers were removed, or its head was changed")
+
+    def visit(self, row: asyncpg.Record) -> None:
+        """Check one transfer, and go on behind it."""
+        name = f"transfer {row['transfer_id']}"
+        if row["kind"] is None:
+            self.problems.append(f"{name} was removed")
+            self.gone = [*self.gone, row["stored"]][:_GONE_MAX]
+            return
+        if row["from_account"] != self.account:
+            self.leave_account()
+            self.account, self.stored, self.expected = row["from_account"], None, None
+        self.head = row["head"]
+        if row["stored"] is None:
+            self.problems.append(f"{name}, a {row['kind']} of {row['amount_fen']} fen, was inserted: it has no hash")
+            return
+        values = (row["kind"], row["from_account"], row["to_account"], row["amount_fen"], row["at_ms"])
+        # Also right behind a transfer that was removed, or whose hash was rewritten: that is told of there.
+        befores = (self.stored, self.expected, *self.gone)
+        if all(transfer_hash(before, values) != row["stored"] for before in befores):
+            self.problems.append(
+                f"{name}, a {row['kind']} of {row['amount_fen']} fen: it, or the one before, was changed"
+            )
+        self.expected, self.stored = transfer_hash(self.stored, values), row["stored"]
+
+
+async def transfers_unbroken(connection: Connection) -> tuple[int, list[str]]:
+    """Walk along each account's outgoing transfers that no batch wrote."""
+    walk, examined = _Walk(), 0
+    async for row in connection.cursor(SQL["transfers"], prefetch=5_000):
+        examined += 1
+        walk.visit(row)
+    walk.leave_account()
+    for row in await connection.fetch(SQL["heads_alone"]):
+        walk.problems.append(f"account {row['account_id']}: every transfer that its head is about was removed")
+    return examined, walk.problems

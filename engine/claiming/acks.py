@@ -1,0 +1,189 @@
+"""What must have happened before a claim is acknowledged, by the server's setting or, if that is more, its packet's.
+
+memory: Redis has decided. fsync: what it wrote is on its disk. replica: its replicas have it. ledger: the ledger's
+transaction has committed. Redis is asked for the second and third on the connection by which the claim went, so that
+it can be no other server that says so. A repeat waits as the first time did: nobody is told of a share too early.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from engine.claiming.checkpoints import Checkpoints
+from engine.errors import (
+    FieldProblem,
+    HongbaoError,
+    InvalidFieldsError,
+    OperatorError,
+    UnavailableError,
+    UnconfirmedError,
+)
+from engine.lanes import keys
+from engine.lanes.connections import Lent
+from engine.lanes.durability import FsyncBy, connected_replicas, fsync_by
+from engine.observability import metrics
+from engine.records import Ack, ClaimReply, Outcome, strongest
+from engine.settings import Settings
+
+Tell = Callable[[Sequence[int], HongbaoError | None], None]
+"""Takes the places of claims, and why they are not acknowledged, None if they are."""
+
+_ACKS = {ack.value[0]: ack for ack in Ack}
+_GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
+_SAID_S = 0.5
+"""How much longer than the server itself we wait for its word that it waited in vain."""
+_UNCONFIRMED = {
+    Ack.FSYNC: "The claim stands, but it may not be on disk yet: repeat it for its answer.",
+    Ack.REPLICA: "The claim stands, but too few replicas may have it yet: repeat it for its answer.",
+    Ack.LEDGER: "The claim stands, but the ledger does not have it yet: repeat it for its answer.",
+}
+
+
+class Decided(NamedTuple):
+    """A call of the claim script that Redis has answered, and by which connection (None: by none of its own)."""
+
+    lane: int
+    reply: ClaimReply
+    lent: Lent | None
+
+    def give_back(self) -> None:
+        """Others may have the connection."""
+        if self.lent is not None:
+            self.lent.give_back()
+
+
+class Acks:
+    """One process's rules and waiting."""
+
+    def __init__(self, settings: Settings, redis: Redis, checkpoints: Checkpoints) -> None:
+        self.setting = settings.ack
+        self._redis, self._checkpoints = redis, checkpoints
+        self._replicas, self._timeout_s = settings.ack_replicas, settings.ack_timeout_s
+        self._fsync_by: FsyncBy | None = None
+
+    async def check(self) -> None:
+        """Raise OperatorError when Redis cannot do what the setting asks of it. Replicas come and go: ``reasons``."""
+        if self.setting is Ack.FSYNC:
+            self._fsync_by = await fsync_by(self._redis)
+        if self.setting is Ack.LEDGER:
+            self._checkpoints.listen()
+
+    async def reasons(self) -> list[str]:
+        """One sentence for what keeps claims from being acknowledged at this moment. Raises UnavailableError."""
+        if self.setting is Ack.FSYNC:
+            self._fsync_by = None
+            try:
+                self._fsync_by = await fsync_by(self._redis)
+            except OperatorError as error:
+                return [str(error)]
+        if self.setting is Ack.REPLICA and (found := await connected_replicas(self._redis)) < self._replicas:
+            return [f"Redis has {found} of the {self._replicas} replicas that a claim must reach."]
+        return []
+
+    async def admit(self, ack: Ack | None) -> None:
+        """Raise InvalidFieldsError for a packet that asks for more than the setting, and for what Redis cannot do."""
+        if ack is Ack.FSYNC and self._fsync_by is None:
+            try:
+                self._fsync_by = await fsync_by(self._redis)
+            except OperatorError:
+                raise InvalidFieldsError(
+                    [FieldProblem("ack", "cannot be fsync: Redis is not configured for it")]
+                ) from None
+        if ack is Ack.REPLICA and ack is not self.setting and await connected_replicas(self._redis) < self._replicas:
+            raise InvalidFieldsError([FieldProblem("ack", "cannot be replica: too few Redis replicas are connected")])
+
+    def waiting(self, asked: Mapping[str, Sequence[str]], reply: ClaimReply) -> dict[Ack, list[int]]:
+        """The places of the claims that are not to be acknowledged yet, by what they wait for.
+
+        Only shares are acknowledged; who has none is told so at once.
+        """
+        if reply.acks is None and self.setting is Ack.MEMORY:
+            return {}
+        waiting: dict[Ack, list[int]] = {}
+        first = 0
+        for number, users in enumerate(asked.values()):
+            ack = self.setting if reply.acks is None else strongest(self.setting, _ACKS.get(reply.acks[number]))
+            given = [place for place in range(first, first + len(users)) if reply.results[place].outcome in _GIVEN]
+            if ack is not Ack.MEMORY and given:
+                waiting.setdefault(ack, []).extend(given)
+            first += len(users)
+        return waiting
+
+    async def confirm(self, decided: Decided, waiting: Mapping[Ack, Sequence[int]], tell: Tell) -> None:
+        """Wait for all that ``waiting`` names; ``tell`` hears of each kind when it is over, once.
+
+        The connection is given back as soon as Redis has no more to say.
+        """
+        jobs = [self._by_redis(decided, waiting, tell)]
+        if Ack.LEDGER in waiting:
+            reply = decided.reply
+            reached = self._checkpoints.reached(decided.lane, reply.word, reply.position)
+            jobs.append(self._bounded(Ack.LEDGER, waiting, reached, tell))
+        await asyncio.gather(*jobs)
+
+    async def in_ledger(self, lane: int, word: str, position: int) -> bool:
+        """Whether the ledger holds a lane's changes up to ``position``, as long as a claim would wait for it."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._checkpoints.reached(lane, word, position)
+        except (TimeoutError, UnconfirmedError):
+            return False
+        return True
+
+    async def _by_redis(self, decided: Decided, waiting: Mapping[Ack, Sequence[int]], tell: Tell) -> None:
+        """Ask Redis, on one connection, for one thing after the other."""
+        try:
+            for ack, ask in ((Ack.FSYNC, self._on_disk), (Ack.REPLICA, self._on_replicas)):
+                if ack in waiting:
+                    await self._bounded(ack, waiting, ask(decided), tell)
+        finally:
+            decided.give_back()
+
+    async def _bounded(self, ack: Ack, waiting: Mapping[Ack, Sequence[int]], work: Awaitable[None], tell: Tell) -> None:
+        """Wait for ``work`` as long as the settings allow, and tell how it went."""
+        started_s = perf_counter()
+        failed: HongbaoError | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s + _SAID_S if ack is not Ack.LEDGER else self._timeout_s):
+                await work
+        except (UnavailableError, OperatorError, RedisError, OSError):  # a TimeoutError is one of them
+            failed = UnconfirmedError(_UNCONFIRMED[ack])
+        except Exception as error:  # whatever it is, everyone who waits must hear of it
+            failed = HongbaoError("A claim could not be confirmed.")
+            failed.__cause__ = error
+        metrics.ACK_SECONDS.labels(ack.value).observe(perf_counter() - started_s)
+        if failed is not None:
+            metrics.UNCONFIRMED.labels(ack.value).inc(len(waiting[ack]))
+        tell(waiting[ack], failed)
+
+    async def _on_disk(self, decided: Decided) -> None:
+        if self._fsync_by is None:
+            self._fsync_by = await fsync_by(self._redis)
+        if self._fsync_by is FsyncBy.WAITAOF:
+            try:
+                on_disk, _ = await self._ask(Ack.FSYNC, decided, "WAITAOF", 1, 0)
+            except ResponseError:  # another server than it was, or set otherwise
+                self._fsync_by = None
+                raise
+            if on_disk < 1:
+                raise UnconfirmedError(_UNCONFIRMED[Ack.FSYNC])
+
+    async def _on_replicas(self, decided: Decided) -> None:
+        if await self._ask(Ack.REPLICA, decided, "WAIT", self._replicas) < self._replicas:
+            raise UnconfirmedError(_UNCONFIRMED[Ack.REPLICA])
+
+    async def _ask(self, ack: Ack, decided: Decided, *words: str | int) -> Any:  # noqa: ANN401 -- any reply
+        """What the server says, within the settings' time, of all that is written in it by now."""
+        if decided.lent is None:
+            raise UnavailableError("A claim without a connection of its own cannot be confirmed.")
+        # What the operator wants may slow everybody down; what a sender wants beyond that may not.
+        wait = partial(decided.lent.wait, is_patient=ack is self.setting)
+        if all(result.outcome is not Outcome.CLAIMED for result in decided.reply.results):
+            # It speaks of what came by this connection, and a repeat was written by another. This is written, too.
+            await wait("HINCRBY", keys.lane(decided.lane), "position", 0, timeout_s=self._timeout_s)
+        return await wait(*words, int(self._timeout_s * 1000), timeout_s=self._timeout_s + _SAID_S)

@@ -1,0 +1,121 @@
+"""How far the ledger is in each lane, as its commits tell; and those who wait until it is far enough.
+
+The persister's transaction notifies with its commit (``sql/ledger.sql``). One connection listens, made when somebody
+first waits, and made anew when it is lost. All checkpoints are read when it is there and once a second, so that what
+was told to nobody, or lost on a connection that only looks alive, is known soon after.
+
+A checkpoint counts under its lane's word (``engine.lanes.connections.word_of``) alone: a Redis that was set back, or a
+lane that was rebuilt, counts up to the same positions again, with other changes.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from engine.errors import HongbaoError, UnconfirmedError
+from engine.ledger.database import DATABASE_ERRORS, database_connection
+from engine.loops import end, stopped_within
+from engine.observability import metrics
+from engine.queries import load
+
+CHANNEL = "hongbao_applied"
+APPLICATION = "hongbao checkpoints"
+"""What Postgres calls the connection that listens."""
+SQL = load("acks")
+WAITERS_MAX = 10_000
+"""Calls of the claim script, not claims."""
+_READ_INTERVAL_S = 1.0
+_READ_S_MAX = 1.0
+_RETRY_S = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+class _Waiter(NamedTuple):
+    word: str
+    position: int
+    reached: "asyncio.Future[None]"
+
+
+class Checkpoints:
+    """One process's knowledge of the ledger's checkpoints."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._known: dict[int, tuple[str, int]] = {}
+        self._waiters: defaultdict[int, set[_Waiter]] = defaultdict(set)
+        self._waiting = 0
+        self._listening: asyncio.Task[None] | None = None
+
+    async def reached(self, lane: int, word: str, position: int) -> None:
+        """Wait until the ledger holds all changes up to ``position`` of a lane that has this word.
+
+        For ever, if it has another one by now; the caller sets a bound. Raises UnconfirmedError when too many wait.
+        """
+        known = self._known.get(lane)
+        if known is not None and known[0] == word and known[1] >= position:
+            return
+        if self._waiting >= WAITERS_MAX:
+            raise UnconfirmedError("The claim stands, but the ledger does not have it yet: repeat it for its answer.")
+        self.listen()
+        waiter = _Waiter(word, position, asyncio.get_running_loop().create_future())
+        self._waiters[lane].add(waiter)
+        self._waiting += 1
+        try:
+            await waiter.reached
+        finally:
+            self._waiting -= 1
+            self._waiters[lane].discard(waiter)
+
+    def listen(self) -> None:
+        """Begin to listen, if this process does not yet."""
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._keep_listening())
+
+    async def close(self) -> None:
+        """Listen no more."""
+        if self._listening is not None:
+            await end(self._listening)
+            self._listening = None
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (HongbaoError, *DATABASE_ERRORS) as error:  # a TimeoutError is one of them
+                metrics.LOOP_ERRORS.labels("checkpoints").inc()
+                _log.warning("not_listening", error=str(error), error_type=type(error).__name__)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self) -> None:
+        """Listen on a connection until it is lost."""
+        connection = await database_connection(self._database_url, {"application_name": APPLICATION})
+        try:
+            lost = asyncio.Event()
+            connection.add_termination_listener(lambda _connection: lost.set())
+            await connection.add_listener(CHANNEL, self._hear)
+            while not lost.is_set():
+                for row in await connection.fetch(SQL["checkpoints"], timeout=_READ_S_MAX):
+                    self._note(row["lane"], row["word"], row["position"])
+                await stopped_within(lost, _READ_INTERVAL_S)
+        finally:
+            # Without the farewell: it may be the network that is gone.
+            connection.terminate()
+
+    def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        lane, position, word = str(payload).split(":", 2)
+        self._note(int(lane), word, int(position))
+
+    def _note(self, lane: int, word: str, position: int) -> None:
+        self._known[lane] = (word, position)
+        for waiter in self._waiters[lane]:
+            if waiter.position <= position and waiter.word == word and not waiter.reached.done():
+                waiter.reached.set_result(None)
+
+
+async def is_awaited(connection: asyncpg.Connection, lane: int) -> bool:
+    """Whether a packet of the lane can be claimed whose sender wants claims to be in the ledger when they are told."""
+    return bool(await connection.fetchval(SQL["is_awaited"], lane))

@@ -1,0 +1,188 @@
+"""Claiming: what a user is told, whoever decides it: this process's memory of ended packets, the script, the ledger."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import repeat
+
+import asyncpg
+
+from engine.claiming.acks import Acks
+from engine.claiming.batcher import Batcher, Deliver
+from engine.claiming.finished import Finished
+from engine.errors import (
+    BusyError,
+    FrozenError,
+    HongbaoError,
+    NotArrivedError,
+    NotInvitedError,
+    OpeningError,
+    RecoveringError,
+    UnavailableError,
+    UnknownPacketError,
+)
+from engine.ids import lane_of
+from engine.lanes.store import Store
+from engine.ledger.database import ledger_errors
+from engine.queries import load
+from engine.records import ClaimResult, Outcome, PacketState
+
+SQL = load("claims")
+_UNKNOWN = UnknownPacketError("No packet has this number.")
+_OUTCOMES = {
+    PacketState.EXHAUSTED: Outcome.EMPTY,
+    PacketState.EXPIRED: Outcome.EXPIRED,
+    PacketState.RETRACTED: Outcome.RETRACTED,
+}
+"""What those are told who come after a packet has ended."""
+_GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
+_ENDED = frozenset(_OUTCOMES.values())
+_REFUSALS: dict[Outcome, Callable[[], HongbaoError]] = {
+    Outcome.BUSY: lambda: BusyError("The ledger is too far behind to take more claims: try again in a moment."),
+    Outcome.NOT_INVITED: lambda: NotInvitedError("This packet is for other users."),
+    Outcome.HELD: lambda: NotArrivedError("This transfer has not arrived yet; its sender can still cancel it."),
+    Outcome.FROZEN: lambda: FrozenError("This account is frozen and cannot claim."),
+}
+
+
+class Claims:
+    """Use cases of those who claim. Every method raises UnavailableError when Redis or Postgres does not answer.
+
+    ``full_lanes``: those whose batcher refuses claims at this moment.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        store: Store,
+        batchers: Mapping[int, Batcher],
+        full_lanes: Set[int] = frozenset(),
+        *,
+        acks: Acks | None = None,
+    ) -> None:
+        self._pool, self._batchers = pool, batchers
+        self.full_lanes = full_lanes
+        self.finished = Finished(store, acks)
+
+    async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
+        """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED.
+
+        Raises UnknownPacketError, NotInvitedError, UnconfirmedError when the claim stands and is not yet as safe as it
+        was asked to be, and UnavailableError or another of its kinds when nothing was decided.
+        """
+        result = self.finished.answer(packet_id, user_id)
+        if result is None:
+            result = await self._batcher_of(packet_id).claim(packet_id, user_id)
+            if not self.is_final(packet_id, result):
+                result = await self.decided(packet_id, user_id, result)
+        return result
+
+    async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
+        """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order.
+
+        One script call a lane, so at most 1,000 claims.
+        """
+        users_of: dict[str, list[str]] = {}
+        for packet_id, user_id in claims:
+            users = users_of.get(packet_id)
+            if users is None:
+                users_of[packet_id] = [user_id]
+            else:
+                users.append(user_id)
+        lanes: dict[int, dict[str, list[str]]] = {}
+        answers_of: dict[str, Iterator[ClaimResult | HongbaoError]] = {}
+        for packet_id, users in users_of.items():
+            known = self.finished.answers(packet_id, users)
+            if known is None:
+                lanes.setdefault(lane_of(packet_id), {})[packet_id] = users
+            else:
+                answers_of[packet_id] = iter(known)
+        answered = await asyncio.gather(*(self._claim_lane(lane, asked) for lane, asked in lanes.items()))
+        for asked, answers in zip(lanes.values(), answered, strict=True):
+            first = 0
+            for packet_id, users in asked.items():
+                answers_of[packet_id] = iter(answers[first : first + len(users)])
+                first += len(users)
+        return [next(answers_of[packet_id]) for packet_id, _ in claims]
+
+    async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> Sequence[ClaimResult | HongbaoError]:
+        """What ``claim_many`` gives for the claims of one lane (packet -> users), in the order of iteration."""
+        size = sum(map(len, asked.values()))
+        batcher = self._batchers.get(lane)
+        if batcher is None:
+            return [_UNKNOWN] * size
+        try:
+            answers = [*await batcher.claim_all(asked)]
+        except HongbaoError as error:
+            return [error] * size
+        lost = [
+            (place, answer)
+            for place, answer in enumerate(answers)
+            if isinstance(answer, ClaimResult) and answer.outcome not in _GIVEN
+        ]
+        if not lost:
+            return answers
+        claims = [(packet_id, user_id) for packet_id, users in asked.items() for user_id in users]
+        undecided = [(place, result) for place, result in lost if not self.is_final(claims[place][0], result)]
+        decided = await self._decided([claims[place] for place, _ in undecided], [result for _, result in undecided])
+        for (place, _), answer in zip(undecided, decided, strict=True):
+            answers[place] = answer
+        return answers
+
+    def ask(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
+        """The first half of ``claim``: what the script answers, handed to ``deliver`` once it is known.
+
+        What is not ``is_final`` goes through ``decided``. Raises UnknownPacketError, OverloadedError.
+        """
+        self._batcher_of(packet_id).claim_for(packet_id, user_id, deliver)
+
+    def _batcher_of(self, packet_id: str) -> Batcher:
+        batcher = self._batchers.get(lane_of(packet_id))
+        if batcher is None:
+            raise UnknownPacketError("No packet has this number.")
+        return batcher
+
+    def is_final(self, packet_id: str, result: ClaimResult) -> bool:
+        """Whether the script's answer is all there is to say."""
+        outcome = result.outcome
+        if outcome in _ENDED:
+            self.finished.learn(packet_id)
+            return True
+        return outcome in _GIVEN
+
+    async def decided(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
+        """The second half of ``claim``: what it means that nothing was given and the packet has not ended."""
+        (answer,) = await self._decided([(packet_id, user_id)], [result])
+        if isinstance(answer, HongbaoError):
+            raise answer
+        return answer
+
+    async def _decided(
+        self, claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult]
+    ) -> list[ClaimResult | HongbaoError]:
+        refused = iter([_REFUSALS[result.outcome]() for result in results if result.outcome in _REFUSALS])
+        missing = [claim for claim, result in zip(claims, results, strict=True) if result.outcome is Outcome.MISSING]
+        remembered: Iterator[ClaimResult | HongbaoError] = iter(())
+        try:
+            with ledger_errors():
+                packet_ids, users = [int(packet_id) for packet_id, _ in missing], [user_id for _, user_id in missing]
+                rows = await self._pool.fetch(SQL["claims_of"], packet_ids, users) if missing else []
+            remembered = map(_remembered, rows)
+        except UnavailableError as error:
+            remembered = repeat(error)
+        return [next(remembered if result.outcome is Outcome.MISSING else refused) for result in results]
+
+
+def _remembered(row: asyncpg.Record) -> ClaimResult | HongbaoError:
+    """What the ledger knows of a claim on a packet that Redis does not hold."""
+    if row["state"] is None:
+        return UnknownPacketError("No packet has this number.")
+    if row["amount_fen"] is not None:
+        return ClaimResult(Outcome.ALREADY, row["amount_fen"])
+    state = PacketState(row["state"])
+    if state is PacketState.FUNDED:
+        return OpeningError("The packet's shares are still being loaded: try again in a moment.")
+    if state is PacketState.OPEN:
+        return RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")
+    if state is PacketState.EXHAUSTED and row["for_others"]:  # as the script would have said
+        return NotInvitedError("This packet is for other users.")
+    return ClaimResult(_OUTCOMES[state], 0)

@@ -1,0 +1,177 @@
+"""The command ``hongbao``. With settings.py, the only place that reads the environment."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+
+from engine.cli import audit, doctor, quarantine, reconcile, recover, verify
+from engine.cli.common import DataDirOption, JsonOption
+from engine.cli.common import run as _run
+from engine.cli.common import show as _print
+from engine.errors import HongbaoError
+from engine.observability import logs
+from engine.observability.terminal import print_anything
+from engine.settings import Settings
+from engine.supervision.report import Report
+
+app = typer.Typer(
+    help="Hongbao, the red packet claim engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="0: any free one. Default: 8080.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="API processes. Default: 1.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="Where `up` reads how it goes.")]
+
+
+@app.command()
+def up(port: PortOption = None, data_dir: DataDirOption = None, workers: WorkersOption = None) -> None:
+    """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor takes them over
+        signal.signal(number, _exit_with(0))
+    from engine.running.up import up as run_up
+
+    logs.configure("up")
+    settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
+    _run(run_up(settings, os.environ, lambda url: _print(f"ready {url}")))
+
+
+@app.command()
+def serve(port: PortOption = None, data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
+    """Run one API process. Several may share the port."""
+    from api.server import serve as run_server
+
+    report = Report(report_path)
+    with report.complaining():
+        _run(run_server(_settings("serve", port=port, data_dir=data_dir), report.ready))
+
+
+@app.command()
+def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
+    """Run the persister, which carries the lanes' events into the ledger."""
+    from engine.running.processes import run_persister
+
+    report = Report(report_path)
+    with report.complaining():
+        settings = _settings("persist", data_dir=data_dir)
+        _run(_until_signalled(lambda stop: run_persister(settings, stop, report.ready)))
+
+
+@app.command()
+def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
+    """Run the sweeper, which closes packets whose time is over, and opens those that are paid for and not open."""
+    from engine.running.processes import run_sweeper
+
+    report = Report(report_path)
+    with report.complaining():
+        settings = _settings("sweep", data_dir=data_dir)
+        _run(_until_signalled(lambda stop: run_sweeper(settings, stop, report.ready)))
+
+
+@app.command()
+def migrate(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Bring the database to this release's schema (`up` does so by itself)."""
+    from engine.ledger import schema
+    from engine.running import reach
+
+    logs.configure("migrate")
+    with reach.reachable(Settings.load(data_dir=data_dir)) as settings:
+        applied = _run(schema.migrate(settings.database_url or ""))
+    if as_json:
+        _print(orjson.dumps({"applied": applied}).decode())
+    else:
+        _print(f"applied {', '.join(map(str, applied))}" if applied else "nothing to apply")
+
+
+@app.command()
+def token(
+    *,
+    user: Annotated[str, typer.Option("--user", help="Who the token speaks for.")],
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="send, claim, act, admin; may be repeated.")
+    ] = None,
+    ttl_s: Annotated[int, typer.Option("--ttl-s", min=1, help="Seconds until it expires.")] = 86_400,
+    key_id: Annotated[str | None, typer.Option("--key-id", help="Which secret. Default: the one that signs.")] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a bearer token, signed with a secret of the environment or else of the data directory."""
+    from engine.access import tokens
+
+    logs.configure("token")
+    scopes = scope if scope is not None else ["send", "claim"]
+    issued = tokens.issue_by(Settings.load(data_dir=data_dir), user, scopes, ttl_s, key_id)
+    _print(orjson.dumps({"token": issued, "user": user, "scopes": scopes}).decode() if as_json else issued)
+
+
+@app.command()
+def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Make a new secret for tokens in the data directory, and tell which are in force. Restart the API afterwards."""
+    from engine.access import keyring
+
+    logs.configure("rotate-secret")
+    settings = Settings.load(data_dir=data_dir)
+    keyring.add(settings)
+    in_force = [secret.key_id for secret in keyring.load(settings).secrets]
+    if as_json:
+        _print(orjson.dumps({"signs": in_force[0], "in_force": in_force}).decode())
+        return
+    _print(f"signs     {in_force[0]}")
+    for key_id in in_force[1:]:
+        _print(f"verifies  {key_id or '(tokens without a key id)'}")
+    _print("Restart the API processes before you issue tokens: they read the secrets when they start.")
+
+
+app.command()(audit.audit)
+app.command()(doctor.doctor)
+app.command()(reconcile.reconcile)
+app.command()(recover.recover)
+app.command()(verify.verify)
+app.add_typer(quarantine.app, name="quarantine")
+
+
+def main() -> None:
+    """Run the command; an error made on purpose is one sentence on stderr and exit code 1."""
+    print_anything()
+    signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # what a command started is stopped first
+    try:
+        app(prog_name="hongbao")
+    except HongbaoError as error:
+        print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _settings(process_name: str, **overrides: object) -> Settings:
+    """What a process of its own needs: logs, and the servers of the settings or of a running `up`."""
+    from engine.running import reach
+
+    logs.configure(process_name)
+    return reach.running(Settings.load(**overrides))
+
+
+def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
+    """A signal handler that ends the process as if the running line had asked for it."""
+
+    def handler(_number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(code)
+
+    return handler
+
+
+async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run ``work`` with an event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await work(stop)

@@ -1,0 +1,129 @@
+"""`hongbao quarantine`: what broke a rule of the ledger, and what is to become of it."""
+
+import dataclasses
+import os
+import pwd
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from engine.cli.common import DataDirOption, JsonOption, run, show
+from engine.errors import OperatorError
+from engine.observability import logs
+from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.persisting.quarantine import Aside, Quarantine, Result
+
+_TEXT_LENGTH_MAX = 500
+app = typer.Typer(
+    help="Changes that broke a rule of the ledger: list them, retry them, or write them off.", no_args_is_help=True
+)
+IdsArgument = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Rows, as `list` numbers them.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who decides. Default: the account that runs this.")]
+
+
+@app.command(name="list")
+def list_rows(
+    all_rows: Annotated[bool, typer.Option("--all", help="Also those that are resolved.")] = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what waits."""
+
+    async def rows(quarantine: "Quarantine") -> "list[Aside]":
+        return [row async for row in quarantine.rows(resolved_too=all_rows)]
+
+    found = _with(data_dir, rows)
+    if as_json:
+        show(orjson.dumps([dataclasses.asdict(row) for row in found]).decode())
+    elif not found:
+        show("nothing is in quarantine")
+    for row in [] if as_json else found:
+        show(_line(row))
+
+
+@app.command()
+def retry(ids: IdsArgument, by: ByOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Apply changes again, the ones given, in this order; exits 1 if one of them still breaks a rule."""
+
+    async def again(quarantine: "Quarantine") -> "list[Result]":
+        return [await quarantine.retry(number, by=_who(by)) for number in ids]
+
+    _tell(_with(data_dir, again), as_json)
+
+
+@app.command(name="write-off")
+def write_off(
+    ids: IdsArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for those who read the books later.")],
+    by: ByOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give changes up; their money leaves the packet's custody for the quarantine account. Cannot be undone."""
+    if not 1 <= len(reason.strip()) <= _TEXT_LENGTH_MAX:
+        raise OperatorError(f"A reason needs 1 to {_TEXT_LENGTH_MAX} characters.")
+
+    async def give_up(quarantine: "Quarantine") -> "list[Result]":
+        return [await quarantine.write_off(number, reason=reason.strip(), by=_who(by)) for number in ids]
+
+    _tell(_with(data_dir, give_up), as_json)
+
+
+def _with(data_dir: Path | None, work: "Callable[[Quarantine], Coroutine[Any, Any, Any]]") -> Any:  # noqa: ANN401
+    from engine.connected import urls_of
+    from engine.ledger import schema
+    from engine.persisting.quarantine import Quarantine
+    from engine.running import reach
+
+    logs.configure("quarantine")
+    loaded = Settings.load(data_dir=data_dir)
+    reach.check_has_books(loaded)
+
+    async def opened(settings: Settings) -> Any:  # noqa: ANN401
+        await schema.check(urls_of(settings).database)
+        async with Quarantine.open(settings) as quarantine:
+            return await work(quarantine)
+
+    with reach.reachable(loaded) as settings:
+        return run(opened(settings))
+
+
+def _tell(results: "list[Result]", as_json: bool) -> None:
+    if as_json:
+        show(orjson.dumps([dataclasses.asdict(result) for result in results]).decode())
+    for result in [] if as_json else results:
+        show(f"{'ok    ' if result.resolved else 'FAILED'} {result.quarantine_id}: {_in_a_line(result.sentence)}")
+    if not all(result.resolved for result in results):
+        raise typer.Exit(1)
+
+
+def _who(by: str | None) -> str:
+    if by is not None and by.strip():
+        return by.strip()[:_TEXT_LENGTH_MAX]
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    return str(os.getuid())
+
+
+def _line(row: "Aside") -> str:
+    at = datetime.fromtimestamp(row.at_ms / 1_000, UTC).isoformat(timespec="seconds")
+    what = {
+        "claim": f"{row.user_id} claimed share {row.slot} of {row.amount_fen} fen",
+        "ending": f"it ended with {row.amount_fen} fen left",
+        "opening": "it was opened",
+    }[row.kind]
+    done = "" if row.resolution is None else f" [{row.resolution.replace('_', ' ')} by {row.resolved_by}]"
+    where = f"lane {row.lane}, change {row.position}, packet {row.packet_id}"
+    return f"{row.quarantine_id}  {at}  {where}: {what}: {_in_a_line(row.reason)}{done}"
+
+
+def _in_a_line(text: str) -> str:
+    """Postgres tells a broken constraint in two lines."""
+    return "; ".join(text.splitlines())

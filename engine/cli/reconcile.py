@@ -1,0 +1,165 @@
+"""`hongbao reconcile`: one day of Redis, events, ledger, statements and payouts, compared."""
+
+import dataclasses
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from engine.cli.common import DataDirOption, JsonOption, run, show
+from engine.errors import HongbaoError, OperatorError
+from engine.observability import logs
+from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from engine.auditing.comparison import Comparison
+
+_RECONCILE_S_MAX = 3_600.0
+_WIDTH = 160
+"""Of a table that goes to no terminal."""
+
+TextfileOption = Annotated[
+    Path | None, typer.Option("--textfile", help="Leave the result there as metrics, for Prometheus' node exporter.")
+]
+DayOption = Annotated[str | None, typer.Option("--day", help="A day of China's, as 2026-11-21. Default: yesterday.")]
+
+
+def reconcile(
+    day: DayOption = None,
+    data_dir: DataDirOption = None,
+    textfile: TextfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a day's Redis, events, ledger, statements and payouts; changes nothing.
+
+    Exits 1 if anything differs, 2 if it could not be compared. Starts the servers if none are running.
+    """
+    logs.configure("reconcile")
+    try:
+        wanted = _day(day)
+        comparisons = _compared(wanted, data_dir)
+        if textfile is not None:
+            _leave(textfile, comparisons)
+    except HongbaoError as error:
+        print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(2) from None
+    if as_json:
+        records = [_record(comparison) for comparison in comparisons]
+        show(orjson.dumps({"day": wanted.isoformat(), "comparisons": records}).decode())
+    else:
+        _tell(wanted, comparisons)
+    if not all(comparison.agrees for comparison in comparisons):
+        raise typer.Exit(1)
+
+
+def _day(text: str | None) -> date:
+    from engine.calendar.china_time import today
+
+    if text is None:
+        return today() - timedelta(days=1)
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise OperatorError("--day must be a valid date (YYYY-MM-DD).") from None
+    if text != day.isoformat() or day.year < 2000:
+        raise OperatorError("--day must be a valid date (YYYY-MM-DD).")
+    if day > today():
+        raise OperatorError(f"{day} has not begun in China.")
+    return day
+
+
+def _compared(day: date, data_dir: Path | None) -> "list[Comparison]":
+    from engine.auditing.comparison import Day
+    from engine.auditing.reconciliation import reconcile as run_reconciliation
+    from engine.connected import Connected
+    from engine.running import reach
+    from engine.wallets.payouts import provider_of
+
+    async def compare(settings: Settings) -> "list[Comparison]":
+        async with Connected.open(settings) as connected:
+            provider = provider_of(connected.pool, settings)
+            return await run_reconciliation(connected.pool, connected.store, connected.stream, provider, Day.of(day))
+
+    # A whole day is read: no statement is too slow here.
+    loaded = Settings.load(data_dir=data_dir, database_timeout_s=_RECONCILE_S_MAX)
+    reach.check_has_books(loaded)
+    with reach.reachable(loaded) as settings:
+        return run(compare(settings))
+
+
+def _leave(path: Path, comparisons: "list[Comparison]") -> None:
+    from engine.observability import metrics
+
+    differences = {comparison.name: len(comparison.differences) + comparison.more for comparison in comparisons}
+    try:
+        metrics.write_reconciliation(path, differences, time.time())
+    except OSError as error:
+        raise OperatorError(f"The metrics cannot be written to {path}: {error.strerror}.") from None
+
+
+def _record(comparison: "Comparison") -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(comparison),
+        "agrees": comparison.agrees,
+        "difference_count": comparison.difference_count,
+        "difference_fen": comparison.difference_fen,
+    }
+
+
+def _tell(day: date, comparisons: "list[Comparison]") -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(_sides(day, comparisons))
+    differing = [comparison for comparison in comparisons if not comparison.agrees]
+    if differing:
+        console.print(_differences(differing))
+    else:
+        console.print(f"Nothing differs on {day}.", highlight=False)
+
+
+def _sides(day: date, comparisons: "list[Comparison]") -> "Table":
+    table = _table(
+        f"{day}, China's day", ("compared", "one side", "other side"), ("how many", "fen", "how many", "fen")
+    )
+    for heading in ("difference", "in fen"):
+        table.add_column(heading, justify="right")
+    for comparison in comparisons:
+        left, right = comparison.left, comparison.right
+        numbers = (left.count, left.fen, right.count, right.fen, comparison.difference_count, comparison.difference_fen)
+        style = None if comparison.agrees else "bold red"
+        table.add_row(comparison.name, left.what, right.what, *map(_number, numbers), style=style)
+    return table
+
+
+def _differences(differing: "list[Comparison]") -> "Table":
+    from rich.text import Text
+
+    table = _table("What differs", ("compared", "difference"), ())
+    for comparison in differing:
+        for difference in comparison.differences:
+            table.add_row(comparison.name, Text(difference))
+        if comparison.more:
+            table.add_row(comparison.name, f"... and {comparison.more} more")
+    return table
+
+
+def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in words:
+        table.add_column(heading, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"

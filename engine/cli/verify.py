@@ -1,0 +1,115 @@
+"""`hongbao verify`: a proof, held against its commitment without any server; or a receipt, held against the ledger."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from engine.cli.common import DataDirOption, JsonOption, run, show
+from engine.errors import OperatorError
+from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.wallets.receipt_check import Shown
+
+FileArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="What GET /v1/packets/{number}/proof answered, or GET /v1/transactions/{number}/receipt as JSON.",
+    ),
+]
+CommitmentOption = Annotated[
+    str | None, typer.Option("--commitment", help="Of a proof: what the sender was told when the packet was sent.")
+]
+_HEX_DIGITS = 64
+
+
+def verify(
+    file: FileArgument,
+    commitment: CommitmentOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Redo a packet's split from its proof, without a server; or compare a receipt with the ledger, in its database.
+
+    Exits 1 if anything is not as it should be.
+    """
+    from engine.wallets import receipt_check
+
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{file} cannot be read: {error.strerror}.") from None
+    if receipt_check.is_receipt(text):
+        if commitment is not None:
+            raise OperatorError("A commitment belongs to a proof; this is a receipt.")
+        _receipt(text, data_dir, as_json)
+    else:
+        _proof(text, commitment, as_json)
+
+
+def _proof(text: bytes, commitment: str | None, as_json: bool) -> None:
+    from engine.packets import proof as proofs
+
+    if commitment is not None and (len(commitment) != _HEX_DIGITS or not _is_hex(commitment)):
+        raise OperatorError(f"A commitment has {_HEX_DIGITS} hexadecimal digits.")
+    found = proofs.read(text)
+    verdict = proofs.verify(found, commitment)
+    if as_json:
+        answer = {"packet_id": found.packet_id, "holds": verdict.holds, "claims": verdict.claims}
+        show(orjson.dumps({**answer, "problems": verdict.problems}).decode())
+    elif verdict.holds:
+        listed = "its claims are too many to be listed" if found.claims is None else f"{verdict.claims} claims as split"
+        against = "the sender's commitment" if commitment else "its own commitment"
+        show(f"packet {found.packet_id}: seed and terms are those of {against}, {listed}")
+    else:
+        for problem in verdict.problems:
+            show(f"packet {found.packet_id}: {problem}")
+    if not verdict.holds:
+        raise typer.Exit(1)
+
+
+def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:
+    from engine.wallets import receipt_check
+
+    shown = receipt_check.read(text)
+    problems = run(_compared(shown, data_dir))
+    number = shown.facts.number
+    if as_json:
+        show(orjson.dumps({"number": number, "holds": not problems, "problems": problems}).decode())
+    elif problems:
+        for problem in problems:
+            show(f"receipt {number}: {problem}")
+    else:
+        show(f"receipt {number}: its hash is that of its facts, and each of them is the ledger's")
+    if problems:
+        raise typer.Exit(1)
+
+
+async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
+    from engine.ledger import schema
+    from engine.ledger.database import DATABASE_ERRORS, database_connection
+    from engine.running import reach
+    from engine.wallets import receipt_check
+
+    url = reach.running(Settings.load(data_dir=data_dir)).database_url
+    not_compared = "A receipt is compared with the ledger, and was not"
+    if url is None:
+        raise OperatorError(f"{not_compared}: HONGBAO_DATABASE_URL is not set, and no `hongbao up` is running.")
+    try:
+        await schema.check(url)
+        connection = await database_connection(url)
+        try:
+            return await receipt_check.check(connection, shown)
+        finally:
+            await connection.close()
+    except OperatorError as error:
+        raise OperatorError(f"{not_compared}: {error}") from None
+    except DATABASE_ERRORS as error:
+        raise OperatorError(f"{not_compared}: Postgres does not answer: {error}") from None
+
+
+def _is_hex(text: str) -> bool:
+    return set(text.lower()) <= set("0123456789abcdef")

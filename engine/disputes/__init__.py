@@ -1,0 +1,1 @@
+"""Complaints about a packet: filing and deciding them."""

@@ -1,0 +1,138 @@
+"""Deciding disputes, once each: a correcting transfer or a debt, in the transaction of the decision.
+
+And what follows from them: packets that were sent by a fault of the system's end before their time.
+"""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, read
+from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError
+from engine.lanes.replies import CloseReason
+from engine.lanes.store import Store
+from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
+from engine.ledger.money import move, now_ms
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.risk import alerts
+from engine.risk.freezes import SQL as FREEZES
+from engine.risk.freezes import Freezes, lift_in
+from engine.settings import Settings
+
+LOG = structlog.get_logger()
+_PAGE_MAX = 100
+_LOOK_S = 1.0
+
+
+class DisputeDecisions:
+    """What an admin does. Raises UnavailableError when Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, freezes: Freezes) -> None:
+        self._pool, self._store, self._freezes = pool, store, freezes
+
+    async def decide(self, dispute_id: int, outcome: DisputeState, *, reason: str, decided_by: str) -> Dispute:
+        """Uphold or reject; the same outcome again changes nothing and gives what was decided.
+
+        Raises UnknownDisputeError, DisputeDecidedError when it was decided otherwise.
+        """
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                freed = await _decide(connection, dispute_id, outcome, reason, decided_by)
+        if freed:
+            await self._freezes.spread()
+        await give_back(self._pool, self._store, dispute_id)
+        with ledger_errors():
+            dispute = await read(self._pool, dispute_id)
+        if dispute is None:
+            raise AssertionError("a dispute is never removed")
+        return dispute
+
+
+async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState, reason: str, decided_by: str) -> bool:
+    """Decide inside the caller's transaction; whether somebody may be free of a freeze by it."""
+    found = await read(connection, dispute_id)
+    if found is None:
+        raise UnknownDisputeError("No dispute has this number.")
+    # In the order in which filing takes them: the complainant's turn, the freezes', then wallets.
+    await connection.execute(SQL["take_turns"], found.complainant)
+    row = await connection.fetchrow(SQL["lock"], dispute_id)
+    if row is None:
+        raise AssertionError("a dispute is never removed")
+    if row["state"] != DisputeState.OPEN:
+        if row["state"] != outcome:
+            raise DisputeDecidedError(f"This dispute is {row['state']} already; a decision is final.")
+        return False
+    await connection.execute(FREEZES["take_turns"])
+    at_ms, transfer_id = await now_ms(connection), None
+    if outcome is DisputeState.UPHELD and row["kind"] != DisputeKind.SYSTEM_FAULT:
+        transfer_id = await _correct(connection, dispute_id, row, at_ms)
+    await connection.execute(SQL["decide"], dispute_id, outcome, at_ms, decided_by, reason, transfer_id)
+    if row["freeze_id"] is None:
+        return False
+    why = f"dispute {dispute_id} was {outcome.value}"
+    await lift_in(connection, row["counterparty"], reason=why, lifted_by=decided_by, freeze_id=row["freeze_id"])
+    return True
+
+
+async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record, at_ms: int) -> int | None:
+    """Move what was disputed, frozen or not, or note that it is owed; gives the transfer's number."""
+    payer, payee = [await connection.fetchval(SQL["wallet"], row[name]) for name in ("counterparty", "complainant")]
+    amount_fen: int = row["amount_fen"]
+    transfer_id = await move(connection, "correction", payer=payer, payee=payee, amount_fen=amount_fen, at_ms=at_ms)
+    if transfer_id is None:
+        await connection.execute(SQL["owe"], dispute_id, row["counterparty"], row["complainant"], amount_fen, at_ms)
+    return transfer_id
+
+
+async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = None, *, after: int = 0) -> int:
+    """End the packets of upheld system faults before their time, and note what was unclaimed once the ledger has it.
+
+    Of one dispute, or of a page of those with numbers above ``after``; gives ``after`` of the next page, 0 behind the
+    last, so that those that cannot end stand in nobody's way. The persister gives the money back to the sender; until
+    it has, Redis may lose the end, so it is asked for again. Raises UnavailableError for Postgres alone.
+    """
+    with ledger_errors():
+        rows = await pool.fetch(SQL["to_return"], dispute_id, after, _PAGE_MAX)
+    for row in rows:
+        if row["remaining_fen"] is not None:
+            with ledger_errors():
+                await pool.execute(SQL["returned"], row["dispute_id"], row["remaining_fen"])
+            continue
+        try:
+            await store.close(str(row["packet_id"]), CloseReason.RETURNED)
+        except HongbaoError as error:
+            LOG.warning("not_given_back", dispute_id=row["dispute_id"], error=str(error))
+    return rows[-1]["dispute_id"] if len(rows) == _PAGE_MAX else 0
+
+
+async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
+    """Raise an alert, once, for each dispute that should have been decided; how many. Raises asyncpg's errors."""
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(SQL["tell_overdue"], await now_ms(connection), _PAGE_MAX)
+        for row in rows:
+            await alerts.note(
+                connection,
+                "dispute_overdue",
+                row["complainant"],
+                is_delivered=settings.webhook_url is not None,
+                dispute_id=str(row["dispute_id"]),
+                dispute_kind=row["kind"],
+                number=str(row["packet_id"]),
+                deadline_at_ms=row["deadline_at_ms"],
+            )
+    return len(rows)
+
+
+async def follow_disputes(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
+    """Tell of disputes that are overdue, and end what was decided to end, until ``stop`` is set."""
+    after = 0
+    while not stop.is_set():
+        try:
+            await tell_overdue(pool, settings)
+            after = await give_back(pool, store, after=after)
+        except (HongbaoError, *DATABASE_ERRORS) as error:
+            metrics.LOOP_ERRORS.labels("disputes").inc()
+            LOG.error("disputes_error", error=str(error), error_type=type(error).__name__)
+        await stopped_within(stop, _LOOK_S)

@@ -1,0 +1,235 @@
+"""申诉: who paid disputes it, or a share of it; by when it is to be decided, and who is frozen meanwhile.
+
+What a dispute is about is in the ledger before it is filed. Claimed shares stay whose they are: a decision is a
+transfer of its own (``engine.disputes.deciding``).
+"""
+
+import asyncio
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from engine.calendar.china_time import begin_ms, day_of
+from engine.calendar.working_days import working_day
+from engine.errors import (
+    BelowManualHandlingError,
+    DisputeOpenError,
+    FieldProblem,
+    InvalidFieldsError,
+    NotSenderError,
+    TooManyDisputesError,
+    UnknownDisputeError,
+    UnknownTransactionError,
+)
+from engine.lanes.store import Store
+from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.money import now_ms
+from engine.queries import load
+from engine.risk.freezes import Freezes, freeze_in
+from engine.settings import Settings
+
+SQL = load("disputes")
+FROZEN_BY = "dispute"
+EVIDENCE_MAX, EVIDENCE_LENGTH_MAX = 20, 2_000
+_LINE_CHARACTERS = "\n\r\t"
+
+
+class DisputeKind(StrEnum):
+    """What somebody complains of."""
+
+    FRAUD = "fraud"  # the counterparty, who has a share, is frozen while it is open
+    MINOR = "minor"  # a child paid
+    SYSTEM_FAULT = "system_fault"  # what is unclaimed goes back to the sender
+
+
+class DisputeState(StrEnum):
+    """``open -> upheld | rejected``; the last two never change again."""
+
+    OPEN = "open"
+    UPHELD = "upheld"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispute:
+    """A dispute. ``amount_fen``: what is disputed; of a system fault the packet's total.
+
+    It is to be decided between ``earliest_at_ms`` and ``deadline_at_ms``; an earlier decision is not refused. An upheld
+    one has a correcting ``transfer_id``, or a ``debt_id``, or, of a system fault, ``returned_fen`` (None until the
+    packet has ended in the ledger).
+    ``evidence`` None: not shown to the counterparty.
+    """
+
+    dispute_id: str
+    kind: DisputeKind
+    number: str
+    complainant: str
+    counterparty: str | None
+    amount_fen: int
+    transaction_at_ms: int
+    evidence: list[str] | None
+    filed_at_ms: int
+    earliest_at_ms: int
+    deadline_at_ms: int
+    state: DisputeState
+    decided_at_ms: int | None
+    decision_reason: str | None
+    transfer_id: str | None
+    debt_id: str | None
+    returned_fen: int | None
+
+
+class Complaint(NamedTuple):
+    """What a sender files. ``at_ms``: when they paid; ``counterparty``: who has a share, None of a system fault."""
+
+    kind: DisputeKind
+    number: str
+    at_ms: int
+    counterparty: str | None
+    evidence: Sequence[str]
+
+
+class Disputes:
+    """Use cases of those who complain. Every method raises UnavailableError when what it needs does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, freezes: Freezes, settings: Settings) -> None:
+        self._pool, self._store, self._freezes, self._settings = pool, store, freezes, settings
+
+    async def file(self, complainant: str, complaint: Complaint) -> Dispute:
+        """File a dispute; the same again, while it is open, gives it again.
+
+        Raises InvalidFieldsError, UnknownTransactionError, NotSenderError for whoever has a share of another's packet,
+        BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.
+        """
+        check(complainant, complaint)
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(SQL["take_turns"], complainant)
+                amount_fen = await self._amount(connection, complainant, complaint)
+                dispute_id = await _open_one(connection, complainant, complaint)
+                if dispute_id is None:
+                    dispute_id = await self._file(connection, complainant, complaint, amount_fen)
+        if complaint.kind is DisputeKind.FRAUD:
+            await self._freezes.spread()
+        return await self.get(dispute_id, complainant, sees_all=False)
+
+    async def _file(self, connection: Connection, complainant: str, complaint: Complaint, amount_fen: int) -> int:
+        filed_at_ms = await now_ms(connection)
+        if complaint.kind is not DisputeKind.SYSTEM_FAULT:
+            await self._check_limits(connection, complainant, amount_fen, filed_at_ms)
+            if await connection.fetchval(SQL["is_decided"], int(complaint.number), complaint.counterparty):
+                raise DisputeOpenError("A dispute about this share has already been upheld.")
+        freeze_id = None
+        if complaint.kind is DisputeKind.FRAUD and complaint.counterparty is not None:
+            reason = f"a dispute of fraud about {complaint.number} is open"
+            freeze_id = await freeze_in(connection, complaint.counterparty, reason=reason, frozen_by=FROZEN_BY)
+        # In a thread: a year's holidays are worked out when they are first asked for, which takes a while.
+        due = await asyncio.to_thread(deadlines, complaint.kind, filed_at_ms, self._settings)
+        values = (
+            *(complaint.kind, int(complaint.number), complainant, complaint.counterparty, amount_fen),
+            *(complaint.at_ms, orjson.dumps(list(complaint.evidence)).decode(), filed_at_ms),
+            *due,
+            freeze_id,
+        )
+        dispute_id: int = await connection.fetchval(SQL["file"], *values)
+        return dispute_id
+
+    async def _check_limits(self, connection: Connection, complainant: str, amount_fen: int, filed_at_ms: int) -> None:
+        above_fen, most = self._settings.dispute_above_fen, self._settings.disputes_a_year_max
+        if amount_fen <= above_fen:
+            raise BelowManualHandlingError(f"Only amounts above {above_fen} fen can be disputed; this is {amount_fen}.")
+        year = date(day_of(filed_at_ms).year, 1, 1)
+        if await connection.fetchval(SQL["filed_since"], complainant, begin_ms(year)) >= most:
+            raise TooManyDisputesError(f"You can file {most} disputes per calendar year: try again next year.")
+
+    async def _amount(self, connection: Connection, complainant: str, complaint: Complaint) -> int:
+        """What is disputed. Raises unless the complainant paid it, then, and the counterparty has a share of it."""
+        row = await connection.fetchrow(SQL["transaction"], int(complaint.number), complainant, complaint.counterparty)
+        if row is None:
+            raise UnknownTransactionError("No packet has this number.")
+        if row["sender"] != complainant:
+            if row["has_share"] or await self._store.claim_of(complaint.number, complainant) is not None:
+                raise NotSenderError("Only the sender of a packet or transfer can dispute it.")
+            raise UnknownTransactionError("Somebody else's packet.")
+        problems = []
+        if complaint.at_ms // 1_000 != row["created_at_ms"] // 1_000:
+            problems.append(FieldProblem("at_ms", "must be the time of your payment, to the second"))
+        is_fault = complaint.kind is DisputeKind.SYSTEM_FAULT
+        amount_fen: int | None = row["total_fen"] if is_fault else row["their_fen"]
+        if amount_fen is None:
+            problems.append(FieldProblem("counterparty", "must be a user whose share of it is in the ledger"))
+        if problems or amount_fen is None:
+            raise InvalidFieldsError(problems)
+        return amount_fen
+
+    async def get(self, dispute_id: int, user_id: str | None, *, sees_all: bool) -> Dispute:
+        """A dispute for one of its parties, or whoever ``sees_all``. Raises UnknownDisputeError.
+
+        ``user_id`` None is nobody, and no party: a system fault's counterparty is None as well.
+        """
+        with ledger_errors():
+            dispute = await read(self._pool, dispute_id)
+        if dispute is not None and (sees_all or user_id == dispute.complainant):
+            return dispute
+        if dispute is not None and user_id is not None and user_id == dispute.counterparty:
+            return replace(dispute, evidence=None)
+        raise UnknownDisputeError("No dispute that you may see has this number.")
+
+
+async def read(source: asyncpg.Pool | Connection, dispute_id: int) -> Dispute | None:
+    """A dispute as it is now. Raises asyncpg's errors."""
+    row = await source.fetchrow(SQL["dispute"], dispute_id)
+    if row is None:
+        return None
+    values: dict[str, Any] = {**row, "kind": DisputeKind(row["kind"]), "state": DisputeState(row["state"])}
+    return Dispute(**{**values, "evidence": orjson.loads(row["evidence"])})
+
+
+async def _open_one(connection: Connection, complainant: str, complaint: Complaint) -> int | None:
+    """The dispute that is open about the same. Raises DisputeOpenError if it is not the same one."""
+    row = await connection.fetchrow(SQL["open_one"], int(complaint.number), complainant, complaint.counterparty)
+    if row is None:
+        return None
+    if row["kind"] != complaint.kind or orjson.loads(row["evidence"]) != list(complaint.evidence):
+        raise DisputeOpenError(f"Dispute {row['dispute_id']} about it is open, with another kind or evidence.")
+    dispute_id: int = row["dispute_id"]
+    return dispute_id
+
+
+def check(complainant: str, complaint: Complaint) -> None:
+    """What can be said without the ledger. Raises InvalidFieldsError naming every bad field."""
+    problems = [
+        FieldProblem(f"evidence[{place}]", "must have text in it, and no control characters")
+        for place, text in enumerate(complaint.evidence)
+        if not text.strip() or any(_is_unprintable(character) for character in text)
+    ]
+    if complaint.kind is DisputeKind.SYSTEM_FAULT and complaint.counterparty is not None:
+        problems.append(FieldProblem("counterparty", "must not be given for a system fault"))
+    if complaint.kind is not DisputeKind.SYSTEM_FAULT and complaint.counterparty is None:
+        problems.append(FieldProblem("counterparty", "is required"))
+    if complaint.counterparty == complainant:
+        problems.append(FieldProblem("counterparty", "must be another user"))
+    if problems:
+        raise InvalidFieldsError(problems)
+
+
+def _is_unprintable(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in _LINE_CHARACTERS
+
+
+def deadlines(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> tuple[int, int]:
+    """From when and until when it is to be decided: the days are China's working days after the one it was filed on."""
+    if kind is DisputeKind.SYSTEM_FAULT:
+        return filed_at_ms, filed_at_ms + settings.dispute_system_fault_s * 1_000
+    if kind is DisputeKind.FRAUD:
+        days = settings.dispute_fraud_days_min, settings.dispute_fraud_days_max
+    else:
+        days = settings.dispute_minor_days_min, settings.dispute_minor_days_max
+    first, last = (begin_ms(working_day(day_of(filed_at_ms), number)) for number in (min(days), max(days)))
+    return first, last + 86_400_000

@@ -1,0 +1,75 @@
+"""What `hongbao doctor` says of the lanes: do Redis and the ledger agree, and how far is the ledger behind?"""
+
+import asyncpg
+from redis.asyncio import Redis
+
+from engine.doctor.lines import Line, ok, problem, warning
+from engine.lanes.store import LaneStatus, Store
+from engine.lanes.stream import EventStream
+from engine.persisting import lag
+from engine.recovery.epochs import SQL as LANES
+from engine.recovery.fencing import REBUILDING
+from engine.settings import Settings
+
+_BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
+_AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
+_REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
+
+
+async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
+    """A line a lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
+    store, stream = Store(redis, {}), EventStream(redis)
+    lines = []
+    for row in await connection.fetch(LANES["all"]):
+        status = await store.lane_status(row["lane"])
+        lines.append(await _lane(row, status, store, stream, settings))
+    if not lines:
+        lines.append(ok("lanes", "none yet: the first process that starts makes them"))
+    total = sum((await lag.open_rows(connection)).values())
+    if total:
+        advice = "Run `hongbao quarantine list` (docs/runbooks/quarantine.md)."
+        return [*lines, warning("quarantine", f"{total} change{'' if total == 1 else 's'} set aside", advice)]
+    return [*lines, ok("quarantine", "empty")]
+
+
+async def _lane(
+    row: asyncpg.Record, status: LaneStatus | None, store: Store, stream: EventStream, settings: Settings
+) -> Line:
+    name, checkpoint = f"lane {row['lane']}", row["position"]
+    if not row["begun"]:
+        return ok(name, "not used yet")
+    if status is None:
+        return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", _REBUILD)
+    if (fenced := _fenced(name, row, status)) is not None:
+        return fenced
+    waiting = await stream.page(row["lane"], after=checkpoint, entries_max=1)
+    age_s = max(0, await store.now_ms() - waiting[0].event.at_ms) / 1_000 if waiting else 0.0
+    return _progress(name, checkpoint, status, age_s, settings)
+
+
+def _fenced(name: str, row: asyncpg.Record, status: LaneStatus) -> Line | None:
+    """Why a lane that Redis has does not serve; None when it does."""
+    if status.epoch.startswith(REBUILDING):
+        return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
+    if status.epoch != row["epoch"]:
+        return problem(name, "fenced: Redis and the ledger disagree about its epoch", _REBUILD)
+    if status.position < row["position"]:
+        return problem(name, f"Redis is at {status.position}, behind the ledger at {row['position']}", _REBUILD)
+    if not status.is_verified:
+        found = "Redis was restarted, and nobody has compared the lane with the ledger since"
+        return problem(name, found, "Start `hongbao persist`: it compares, and lets the lane serve again.")
+    return None
+
+
+def _progress(name: str, checkpoint: int, status: LaneStatus, age_s: float, settings: Settings) -> Line:
+    backlog, bound = status.position - status.applied, settings.backlog_max
+    found = (
+        f"at {status.position}, ledger at {checkpoint}: {status.position - checkpoint} behind by {age_s:.1f} s; "
+        f"backlog {backlog:,} of {bound:,}"
+    )
+    advice = "See whether `hongbao persist` runs and why it is slow (docs/runbooks/persister-behind.md)."
+    if backlog > bound * _BACKLOG_SHARE_PROBLEM or age_s > _AGE_S_PROBLEM:
+        return problem(name, found, advice)
+    if backlog > bound * _BACKLOG_SHARE_WARNING or age_s > _AGE_S_WARNING:
+        return warning(name, found, advice)
+    return ok(name, found)

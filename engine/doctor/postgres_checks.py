@@ -1,0 +1,68 @@
+"""What `hongbao doctor` says of Postgres: is it the ledger of this release, and does a commit stay committed?"""
+
+from collections.abc import Iterator, Mapping
+
+import asyncpg
+
+from engine.doctor.lines import Line, megabytes, ok, problem, warning
+from engine.ledger import schema
+from engine.queries import load
+from engine.settings import Settings
+
+SQL = load("doctor")
+_VERSION_MIN = 140_000
+_CONNECTIONS_SHARE_MAX = 0.9
+
+
+async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Line]:
+    """Everything about the server and its schema. Raises asyncpg's errors when it does not answer."""
+    told = {row["name"]: row["setting"] for row in await connection.fetch(SQL["settings"])}
+    (state,) = await connection.fetch(SQL["state"])
+    lines = [_version(told), await _schema(connection), *_durable(told), _connections(told, state, settings)]
+    if state["is_replica"]:
+        advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
+        lines.append(problem("postgres role", "a replica", advice))
+    else:
+        lines.append(ok("postgres role", f"primary, wal_level {told['wal_level']}, {megabytes(state['size_bytes'])}"))
+    return lines
+
+
+def _version(told: Mapping[str, str]) -> Line:
+    found = f"Postgres {told['server_version']}"
+    if int(told["server_version_num"]) < _VERSION_MIN:
+        return problem("postgres version", found, "Upgrade it to 14 or newer.")
+    return ok("postgres version", found)
+
+
+async def _schema(connection: asyncpg.Connection) -> Line:
+    known = await connection.fetchval(SQL["has_schema"])
+    current = await connection.fetchval(SQL["version"]) if known else 0
+    latest = schema.migrations()[-1][0]
+    found = f"version {current}, this release has {latest}"
+    if current < latest:
+        return problem("postgres schema", found, "Stop the processes and run `hongbao migrate`.")
+    if current > latest:
+        return problem("postgres schema", found, "Upgrade hongbao: a newer release has written here.")
+    return ok("postgres schema", f"version {current}")
+
+
+def _durable(told: Mapping[str, str]) -> Iterator[Line]:
+    """A commit that may be undone by a crash would let a claim that was trimmed from the stream vanish."""
+    risks = {
+        "fsync": ("off", "a power cut corrupts the whole database"),
+        "full_page_writes": ("off", "a power cut may corrupt pages"),
+        "synchronous_commit": ("off", "a crash undoes commits whose events Redis has let go of"),
+    }
+    for name, (wrong, why) in risks.items():
+        if told[name] == wrong:
+            yield problem(f"postgres {name}", wrong, f"Set it on: {why}.")
+        else:
+            yield ok(f"postgres {name}", told[name])
+
+
+def _connections(told: Mapping[str, str], state: asyncpg.Record, settings: Settings) -> Line:
+    bound = int(told["max_connections"]) - int(told["superuser_reserved_connections"])
+    found = f"{state['connections']} of {bound} used; each of our processes takes up to {settings.database_pool_max}"
+    if state["connections"] + settings.database_pool_max > bound * _CONNECTIONS_SHARE_MAX:
+        return warning("postgres connections", found, "Raise max_connections, or lower HONGBAO_DATABASE_POOL_MAX.")
+    return ok("postgres connections", found)

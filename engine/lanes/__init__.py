@@ -1,0 +1,4 @@
+"""All that speaks to Redis: connections, keys, scripts, the store and the event stream.
+
+Nothing here knows of Postgres.
+"""

@@ -1,0 +1,91 @@
+"""Builds the clients of Redis; their URL comes from the settings."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from engine.errors import OperatorError
+from engine.lanes.connections import Connections
+
+RETRIES_MAX = 3
+"""A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
+
+
+def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
+    """A client whose callers wait for a free connection (the default pool raises when it is out of them).
+
+    ``timeout_s`` bounds each reply and the wait for a connection. Raises OperatorError for an unusable URL.
+    """
+    with _redis_url_errors():
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=connections_max, timeout=timeout_s, **_connection_options(timeout_s)
+        )
+    return Redis.from_pool(_noticing(pool))
+
+
+def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Connections:
+    """Kept connections for calls that come by the thousand. Raises OperatorError for an unusable URL."""
+    with _redis_url_errors():
+        pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "socket_timeout": None})
+    return Connections(_noticing(pool), connections_max=connections_max, timeout_s=timeout_s)
+
+
+class _NoticesClosing:
+    """A connection whose server hung up a moment ago: uvloop says so with a RuntimeError, which nobody expects."""
+
+    async def send_packed_command(self, command: str | bytes | Iterable[bytes], check_health: bool = True) -> None:
+        """As redis-py's, which has disconnected by the time it raises."""
+        try:
+            await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
+        except RuntimeError as error:
+            raise RedisConnectionError(f"The connection was closed: {error}") from error
+
+
+Pool = TypeVar("Pool", bound=ConnectionPool)
+
+
+def _noticing(pool: Pool) -> Pool:
+    """The same pool, whose connections raise redis-py's own error when they were closed."""
+    of_scheme = pool.connection_class
+    pool.connection_class = type(of_scheme.__name__, (_NoticesClosing, of_scheme), {})
+    return pool
+
+
+def _connection_options(timeout_s: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        # Not after a timeout: whoever waits has waited long enough.
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES_MAX, (RedisConnectionError,)),
+        # A plain Redis or Valkey refuses the command that asks for them.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "protocol": 2,
+    }
+
+
+@contextmanager
+def _redis_url_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise OperatorError(f"HONGBAO_REDIS_URL cannot be used: {error}.") from None
+
+
+async def command(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN401
+    """Send one command; the reply as the client parses it (redis-py types its replies too loosely to be of use)."""
+    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def check_redis(client: Redis) -> None:
+    """Raise OperatorError, in one sentence, when Redis does not answer."""
+    try:
+        await command(client, "PING")
+    except (RedisError, OSError) as error:
+        raise OperatorError(f"Redis does not answer: {error}") from None

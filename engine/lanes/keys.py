@@ -1,0 +1,65 @@
+"""The names of all Redis keys; nothing else spells one.
+
+Every key of a lane carries the lane's hash tag, so a script that touches one lane never crosses cluster slots.
+"""
+
+from engine.ids import lane_of
+
+
+def tag(lane: int) -> str:
+    """The lane's hash tag, braces included."""
+    return f"{{hongbao:{lane:03d}}}"
+
+
+def lane(number: int) -> str:
+    """Hash: epoch, position (changes ever emitted), applied (those the ledger has committed).
+
+    And frozen (there when anybody is), frozen_version (the last change of who is).
+    """
+    return f"{tag(number)}:lane"
+
+
+def events(number: int) -> str:
+    """Stream of the lane's changes; an entry's ID is ``<position after it>-0``."""
+    return f"{tag(number)}:events"
+
+
+def due(number: int) -> str:
+    """Sorted set: packet -> when the sweeper must look at it: expires_at_ms, or arrives_at_ms of a transfer."""
+    return f"{tag(number)}:due"
+
+
+def frozen(number: int) -> str:
+    """Set of the users who may not claim in the lane; no such key when there is none."""
+    return f"{tag(number)}:frozen"
+
+
+def packet(packet_id: str) -> str:
+    """Hash: state, count, total_fen, expires_at_ms, remaining_count, remaining_fen, luckiest_share, ..."""
+    return f"{tag(lane_of(packet_id))}:packet:{packet_id}"
+
+
+def shares(packet_id: str) -> str:
+    """List of the shares nobody has yet, "slot:amount_fen", in the order they are given."""
+    return f"{tag(lane_of(packet_id))}:shares:{packet_id}"
+
+
+def claims(packet_id: str) -> str:
+    """Hash: user -> "slot:amount_fen:claimed_at_ms"."""
+    return f"{tag(lane_of(packet_id))}:claims:{packet_id}"
+
+
+def recipients(packet_id: str) -> str:
+    """Set of the users a packet is for; no such key when it is for anyone."""
+    return f"{tag(lane_of(packet_id))}:recipients:{packet_id}"
+
+
+def all_of(packet_id: str) -> tuple[str, str, str, str]:
+    """A packet's four keys in the order in which claim.lua takes them: packet, shares, claims, recipients."""
+    lane_tag = tag(lane_of(packet_id))
+    return (
+        f"{lane_tag}:packet:{packet_id}",
+        f"{lane_tag}:shares:{packet_id}",
+        f"{lane_tag}:claims:{packet_id}",
+        f"{lane_tag}:recipients:{packet_id}",
+    )

@@ -1,0 +1,253 @@
+"""The double-entry ledger's one way in for what happened in Redis: a lane's changes, in order, exactly once.
+
+One call is one Postgres transaction: the lane's checkpoint is locked and must be where the caller believes it to be,
+the transfers go in, the balances move, the checkpoint moves. A crash before the commit leaves nothing, after it all.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import asyncpg
+import numpy as np
+
+from engine.errors import HongbaoError
+from engine.events import Change, Claims, Ending, Opening
+from engine.ledger import batches
+from engine.ledger.batches import Tally
+from engine.ledger.chain import Refund
+from engine.ledger.claim_rows import COLUMNS, claim_rows, joined, summed
+from engine.queries import load
+from engine.records import PacketState
+
+BANK, FEE, QUARANTINE, PAYOUT = 1, 2, 3, 4
+"""The accounts that are always there. A packet's custody has the packet's number, wallets have the ids between."""
+
+SQL = load("ledger")
+PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"}
+"""How a connection that calls ``apply`` wants its statements planned: by index, row after row in the order given.
+
+Left alone, Postgres joins some thousand accounts to the table by reading all of it, each time, however large it is.
+"""
+_WALLETS_KNOWN_MAX = 500_000
+_KIND_NAMES: dict[type[Change], str] = {Claims: "claim", Opening: "opening", Ending: "ending"}
+
+
+class CheckpointMovedError(HongbaoError):
+    """Another persister has applied these changes already: read the checkpoint again."""
+
+    code = "checkpoint_moved"
+
+
+class RuleBrokenError(HongbaoError):
+    """A change does not fit what the ledger holds (an unknown packet, one that is not open)."""
+
+    code = "rule_broken"
+
+
+RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, RuleBrokenError)
+"""What a change raises that the ledger cannot take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What one call committed. ``ended``: the packets whose end the ledger now has; ``quarantined``: rows set aside."""
+
+    position: int
+    claims: int
+    ended: list[int]
+    quarantined: int
+
+
+class Ledger:
+    """Writes one persister's changes. Keeps the ids of wallets it has met, up to a bound."""
+
+    def __init__(self) -> None:
+        self._wallets: dict[str, int] = {}
+
+    async def apply(
+        self,
+        connection: asyncpg.Connection,
+        lane: int,
+        position_before: int,
+        position: int,
+        changes: Sequence[Change],
+        *,
+        word: str | None = None,
+    ) -> Applied:
+        """Apply changes (position_before, position] of a lane, read while it had this word (``engine.recovery.gate``).
+
+        Raises CheckpointMovedError when the lane's checkpoint is not at position_before, or its word another. A change
+        that breaks a rule of the ledger is set aside in quarantine and the others are applied.
+        """
+        user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
+        await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
+        tally = Tally()
+        async with connection.transaction():
+            locked = await connection.fetchrow(SQL["lock_lane"], lane, word)
+            if locked is None or locked["position"] != position_before:
+                raise CheckpointMovedError(f"Lane {lane} is no longer at {position_before}.")
+            await self._write_or_set_aside(connection, lane, changes, tally)
+            where = {"position_before": position_before, "position": position}
+            await batches.record(connection, lane, tally, **where, previous=locked["hash"])
+        return Applied(position=position, claims=tally.claims, ended=tally.ended, quarantined=len(tally.asides))
+
+    async def apply_again(self, connection: asyncpg.Connection, change: Change) -> Tally:
+        """Apply a change that was set aside before, inside the caller's transaction; the lane is long past it.
+
+        Raises RuleBrokenError, or what Postgres raises for a broken constraint, and has then written nothing.
+        """
+        if isinstance(change, Claims):
+            await self._know_wallets(connection, set(change.user_ids))
+        async with connection.transaction():
+            return await self._write(connection, [change])
+
+    async def _write_or_set_aside(
+        self, connection: asyncpg.Connection, lane: int, changes: Sequence[Change], tally: Tally
+    ) -> None:
+        """Write all; where a rule is broken, halve until the change that breaks it stands alone, and set that aside."""
+        try:
+            async with connection.transaction():
+                written = await self._write(connection, changes)
+        except RULES_BROKEN as error:
+            if len(changes) == 1 and isinstance(changes[0], Claims) and len(changes[0].slots) > 1:
+                changes = changes[0].halves()
+            if len(changes) == 1:
+                tally.asides.append(await _set_aside(connection, lane, changes[0], str(error)))
+                # An exhaustion is part of the last claim's change and is not counted again.
+                tally.quarantined += not _is_exhaustion(changes[0])
+                return
+            middle = len(changes) // 2
+            await self._write_or_set_aside(connection, lane, changes[:middle], tally)
+            await self._write_or_set_aside(connection, lane, changes[middle:], tally)
+            return
+        tally.add(written)
+
+    async def _write(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> Tally:
+        claims = [change for change in changes if isinstance(change, Claims)]
+        openings = [change.packet for change in changes if isinstance(change, Opening)]
+        endings = [change for change in changes if isinstance(change, Ending)]
+        claim_rows = [await self._write_claims(connection, claims)] if claims else []
+        refunds = await _write_refunds(connection, [ending for ending in endings if ending.remaining_fen > 0])
+        if openings:
+            opened = await connection.execute(SQL["open_packets"], openings)
+            _expect(opened, len(openings), "the packet is not waiting to be opened")
+        if endings:
+            await _end_packets(connection, endings)
+        return Tally(
+            opened=len(openings),
+            claims=sum(len(change.slots) for change in claims),
+            closed=sum(not _is_exhaustion(ending) for ending in endings),
+            ended=[ending.packet for ending in endings],
+            claim_rows=claim_rows,
+            refunds=refunds,
+        )
+
+    async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> bytes:
+        """Write a transfer for each claim and move the balances; gives the rows as they were copied."""
+        sizes = [len(change.slots) for change in claims]
+        users = chain.from_iterable([change.user_ids for change in claims])
+        last = np.cumsum(sizes)
+        columns = {
+            "from_account": np.repeat(np.array([change.packet for change in claims], dtype=np.int64), sizes),
+            "to_account": np.fromiter(map(self._wallets.__getitem__, users), dtype=np.int64, count=last[-1]),
+            "amount_fen": joined([change.amounts_fen for change in claims]),
+            "at_ms": np.repeat(np.array([change.at_ms for change in claims], dtype=np.int64), sizes),
+            "slot": joined([change.slots for change in claims]),
+            # A change's claims have the positions up to its own.
+            "position": np.arange(1, last[-1] + 1)
+            + np.repeat(np.array([change.position for change in claims], dtype=np.int64) - last, sizes),
+        }
+        rows = claim_rows(columns)
+        await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
+        received = summed(columns["to_account"], columns["amount_fen"])
+        given = summed(columns["from_account"], -columns["amount_fen"])
+        # Custodies have larger ids than wallets: one after the other they are in order.
+        await _move(connection, received[0] + given[0], received[1] + given[1])
+        return rows
+
+    async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
+        """Learn the wallet of each user, creating those that are missing (outside the transaction: they hold 0)."""
+        if len(self._wallets) + len(users) > _WALLETS_KNOWN_MAX:
+            self._wallets.clear()
+        unknown = users.difference(self._wallets)
+        for sql in (SQL["wallets"], SQL["create_wallets"], SQL["wallets"]):  # the last: somebody else was faster
+            if unknown:
+                rows = await connection.fetch(sql, list(unknown))
+                self._wallets.update({row["owner"]: row["account_id"] for row in rows})
+                unknown.difference_update(self._wallets)
+
+
+def _is_exhaustion(change: Change) -> bool:
+    return isinstance(change, Ending) and change.state is PacketState.EXHAUSTED
+
+
+def _expect(status: str, rows: int, otherwise: str) -> None:
+    """Check how many rows a statement touched, from its status ("UPDATE 3")."""
+    if int(status.rpartition(" ")[2]) != rows:
+        raise RuleBrokenError(otherwise)
+
+
+async def _once(rows: bytes) -> AsyncIterator[bytes]:
+    yield rows
+
+
+async def _move(connection: asyncpg.Connection, accounts: list[int], deltas_fen: list[int]) -> None:
+    """Change balances; each account is named once, in the order of their ids."""
+    moved = await connection.execute(SQL["move_balances"], _array_text(accounts), _array_text(deltas_fen))
+    _expect(moved, len(accounts), "it names an account the ledger does not have")
+
+
+def _array_text(numbers: Sequence[int]) -> str:
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
+async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> list[Refund]:
+    """Give what remained back to the senders."""
+    if not endings:
+        return []
+    found = await connection.fetch(SQL["senders"], [ending.packet for ending in endings])
+    senders = {row["packet_id"]: row["account_id"] for row in found}
+    deltas: defaultdict[int, int] = defaultdict(int)
+    refunds = []
+    for ending in endings:
+        if (sender := senders.get(ending.packet)) is None:
+            raise RuleBrokenError("the packet is not known")
+        deltas[ending.packet] -= ending.remaining_fen
+        deltas[sender] += ending.remaining_fen
+        refunds.append(Refund(ending.packet, sender, ending.remaining_fen, ending.at_ms, ending.position))
+    rows = [("refund", *refund[:4], None, refund.position) for refund in refunds]
+    await connection.copy_records_to_table("transfers", records=rows, columns=COLUMNS)
+    accounts = sorted(deltas)
+    await _move(connection, accounts, [deltas[account] for account in accounts])
+    return refunds
+
+
+async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]) -> None:
+    packets = [ending.packet for ending in endings]
+    ended = await connection.execute(
+        SQL["end_packets"],
+        packets,
+        [ending.state.value for ending in endings],
+        [ending.remaining_count for ending in endings],
+        [ending.remaining_fen for ending in endings],
+        [ending.at_ms for ending in endings],
+    )
+    _expect(ended, len(endings), "the packet is not open")
+    await connection.execute(SQL["settle_packets"], packets)
+
+
+async def _set_aside(
+    connection: asyncpg.Connection, lane: int, change: Change, reason: str
+) -> tuple[int | str | None, ...]:
+    """Put a change into quarantine; gives the row's values, in the order of ``chain.ASIDE_COLUMNS``."""
+    user_id, slot, amount_fen, state, remaining_count = None, None, None, None, None
+    if isinstance(change, Claims):
+        (user_id,), (slot,), (amount_fen,) = change.user_ids, change.slots, change.amounts_fen
+    elif isinstance(change, Ending):
+        amount_fen, state, remaining_count = change.remaining_fen, change.state.value, change.remaining_count
+    what = (change.packet, _KIND_NAMES[type(change)], user_id, slot, amount_fen, change.at_ms)
+    row = (change.position, *what, reason, state, remaining_count)
+    await connection.execute(SQL["set_aside"], lane, *row)
+    return row

@@ -1,0 +1,157 @@
+"""Every metric, declared once. Labels are few and bounded: outcomes, lanes, routes, statuses; never a user or a packet.
+
+Alone, a process shows its own values. With ``metrics_directory.environment`` in its environment before this module is
+imported, it shares them through files, and any process's scrape shows the sum over all of them (gauges: the latest
+value).
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values, write_to_textfile
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from engine.observability import metrics_directory
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+
+
+class CountedHistogram(Histogram):
+    """A histogram that takes many observations at once, already sorted into its buckets."""
+
+    @property
+    def bounds(self) -> Sequence[float]:
+        """The buckets' upper bounds, the last one infinite."""
+        return self._upper_bounds
+
+    def observe_counted(self, counts: Sequence[int], total: float) -> None:
+        """Add ``counts[i]`` observations to bucket ``i``; ``total`` is their sum."""
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+# Claiming: set by the batcher, once a call.
+CLAIMS = Counter("hongbao_claims", "Claims answered, by outcome.", ["outcome"])
+CLAIM_BATCH_SIZE = Histogram("hongbao_claim_batch_size", "Claims in one call of the claim script.", buckets=_SIZES)
+SCRIPT_SECONDS = Histogram(
+    "hongbao_script_seconds", "Round trip of one Redis script call, in seconds.", ["script"], buckets=_SECONDS
+)
+
+# Acknowledging: set by the batcher, once a call and mode; nothing in memory mode.
+ACK_SECONDS = Histogram(
+    "hongbao_ack_seconds",
+    "How long acknowledgements waited after Redis had decided, in seconds, by ack mode.",
+    ["ack"],
+    buckets=_SECONDS,
+)
+UNCONFIRMED = Counter("hongbao_unconfirmed", "Claims that stand but were not confirmed in time, by ack mode.", ["ack"])
+
+# Persisting: set by the persister, once a transaction.
+PERSISTER_LAG_EVENTS = Gauge(
+    "hongbao_persister_lag_events", "Events the ledger has not applied.", ["lane"], multiprocess_mode="mostrecent"
+)
+PERSISTER_LAG_SECONDS = Gauge(
+    "hongbao_persister_lag_seconds",
+    "Age of the oldest event the ledger has not applied; 0 when there is none.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
+BACKLOG = Gauge("hongbao_backlog", "Changes in the lane's event stream.", ["lane"], multiprocess_mode="mostrecent")
+PERSISTED_EVENTS = Counter("hongbao_persisted_events", "Events applied to the ledger.", ["lane"])
+LANE_FENCED = Gauge(
+    "hongbao_lane_fenced",
+    "1 while a lane gives nothing: Redis has lost it, holds it in another state than the ledger, or was restarted.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
+QUARANTINE_OPEN = Gauge(
+    "hongbao_quarantine_open",
+    "Rows in quarantine that are neither retried nor written off.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
+QUARANTINED = Counter("hongbao_quarantined", "Rows set aside because they break a rule of the ledger.", ["lane"])
+RECOVERIES = Counter("hongbao_recoveries", "Times a lane was rebuilt from the ledger.", ["lane"])
+
+# Processes.
+LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
+WEBHOOK_TRIES = Counter(
+    "hongbao_webhook_tries", "Tries to deliver an alert: delivered, failed, or given_up (the last one).", ["outcome"]
+)
+PROCESS_STARTS = Counter("hongbao_process_starts", "Times a process of this name has started.", ["process"])
+
+# HTTP: set by the front, a few times a second.
+HTTP_REQUESTS = Counter("hongbao_http_requests", "HTTP requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = CountedHistogram(
+    "hongbao_http_request_seconds",
+    "From a request's headers to its answer, in seconds.",
+    ["method", "route"],
+    buckets=_SECONDS,
+)
+
+REFUSALS = Counter("hongbao_refusals", "Requests and connections refused at a bound, by which bound.", ["reason"])
+
+
+def write_audit(path: Path, problems: Mapping[str, int], finished_at_s: float) -> None:
+    """Leave what an audit found (invariant -> how many problems) for the node exporter's textfile collector, whole.
+
+    Raises OSError.
+    """
+    registry = CollectorRegistry()
+    found = Gauge(
+        "hongbao_audit_problems", "What breaks each invariant of the books.", ["invariant"], registry=registry
+    )
+    for invariant, number in problems.items():
+        found.labels(invariant).set(number)
+    finished = Gauge("hongbao_audit_finished_timestamp_seconds", "When the last audit ended.", registry=registry)
+    finished.set(finished_at_s)
+    write_to_textfile(str(path), registry)
+
+
+def write_reconciliation(path: Path, differences: Mapping[str, int], finished_at_s: float) -> None:
+    """The same of a reconciliation (comparison -> how many differences). Raises OSError."""
+    registry = CollectorRegistry()
+    found = Gauge(
+        "hongbao_reconciliation_differences",
+        "What differs in each comparison of the day that was reconciled.",
+        ["comparison"],
+        registry=registry,
+    )
+    for comparison, number in differences.items():
+        found.labels(comparison).set(number)
+    finished = Gauge(
+        "hongbao_reconciliation_finished_timestamp_seconds", "When the last reconciliation ended.", registry=registry
+    )
+    finished.set(finished_at_s)
+    write_to_textfile(str(path), registry)
+
+
+def render() -> bytes:
+    """All metrics as Prometheus text: of every process if they share a directory, else of this one. Reads files."""
+    if not values.ValueClass._multiprocess:
+        return generate_latest()
+    registry = CollectorRegistry()
+    registry.register(_Shared(Path(os.environ[metrics_directory.VARIABLE])))
+    return generate_latest(registry)
+
+
+class _Shared(Collector):
+    """The values of every process that shares its metrics through a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def collect(self) -> Iterable[Metric]:
+        """Leave out empty files, which the library cannot read: a process makes its file first and fills it then.
+
+        A process that is killed in between leaves its file empty for good.
+        """
+        filled = [str(path) for path in self._path.glob("*.db") if path.stat().st_size]
+        return MultiProcessCollector.merge(filled)  # type: ignore[no-any-return, no-untyped-call]

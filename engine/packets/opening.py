@@ -1,0 +1,147 @@
+"""Opens packets that are paid for: loads their shares into Redis, chunk by chunk, and marks them open with the last.
+
+Sending does this at once; the publisher does it for what a crash left between the payment and the opening, and for
+packets too large to be opened within a request. Both may work on one packet: every chunk says where it joins on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from engine.errors import HongbaoError, UnavailableError
+from engine.ids import lane_of
+from engine.lanes.replies import Opened
+from engine.lanes.store import Chunk, Store
+from engine.ledger.database import DATABASE_ERRORS
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.packets.split import luckiest_slot, split
+from engine.queries import load
+from engine.records import Ack, SplitKind
+from engine.settings import Settings
+
+LOG = structlog.get_logger()
+SQL = load("publisher")
+LEDGER_READING_MS_MAX = 60_000
+"""How old the reading "this packet is funded" may be when the first chunk is loaded.
+
+Must stay below the time a settled packet's keys are kept (``settled_retention_s``, at least 120 s): within it, a packet
+that was opened by somebody else is still there and answers EXISTS; after it, it might be gone and be opened twice.
+"""
+_PAGE = 200
+_IN_THREAD_COUNT_MIN = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funded:
+    """What opening a packet needs of the ledger."""
+
+    packet_id: str
+    split: SplitKind
+    total_fen: int
+    count: int
+    min_fen: int
+    max_fen: int
+    seed: bytes
+    recipients: Sequence[str]
+    ack: Ack | None
+    arrives_at_ms: int | None
+    expires_at_ms: int
+
+
+async def open_packet(
+    store: Store, funded: Funded, *, shares_per_call: int, read_at_ms: int, epoch: str | None = None
+) -> Opened:
+    """Load a packet's shares; ``read_at_ms`` is Redis's clock before the ledger said that it is funded.
+
+    ``epoch`` is the lane's, by what this process knew before that. A lane that was rebuilt since refuses: the packet
+    may have been opened, claimed and ended meanwhile, and a rebuilt lane does not hold those that have ended.
+
+    Gives OPENED, EXISTS (somebody else had opened it) or LATE (read the ledger again).
+    """
+    terms = (funded.split, funded.total_fen, funded.count, funded.min_fen, funded.max_fen, funded.seed)
+    if funded.count >= _IN_THREAD_COUNT_MIN:
+        amounts = await asyncio.to_thread(split, *terms)
+    else:
+        amounts = split(*terms)
+    luckiest = luckiest_slot(amounts)
+    offset = 0
+    while True:
+        part = amounts[offset : offset + shares_per_call].tolist()
+        chunk = Chunk(
+            packet_id=funded.packet_id,
+            offset=offset,
+            count=funded.count,
+            total_fen=funded.total_fen,
+            expires_at_ms=funded.expires_at_ms,
+            luckiest_share=f"{luckiest}:{amounts[luckiest]}",
+            ack=funded.ack,
+            arrives_at_ms=funded.arrives_at_ms,
+            recipients=funded.recipients,
+            shares=[f"{slot}:{amount_fen}" for slot, amount_fen in enumerate(part, start=offset)],
+        )
+        reply, loaded = await store.open(chunk, not_after_ms=read_at_ms + LEDGER_READING_MS_MAX, epoch=epoch)
+        if reply not in (Opened.LOADED, Opened.OFFSET):
+            return reply
+        offset = loaded
+
+
+async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> int:
+    """Open every packet that has been funded for a while and is not in Redis; gives how many were opened."""
+    opened, after = 0, 0
+    while True:
+        read_at_ms, epochs = await store.now_ms(), dict(store.epochs)
+        rows = await pool.fetch(SQL["funded"], after, settings.publish_age_s, settings.open_inline_count_max, _PAGE)
+        if not rows:
+            return opened
+        after = rows[-1]["packet_id"]
+        waiting = [funded_from(row) for row in rows]
+        # Most are open already and only wait for the persister: asking for the state is cheaper than a split.
+        states = await store.states([funded.packet_id for funded in waiting])
+        for funded, state in zip(waiting, states, strict=True):
+            if state in (None, "loading"):
+                try:
+                    reply = await open_packet(
+                        store,
+                        funded,
+                        shares_per_call=settings.shares_per_open_call_max,
+                        read_at_ms=read_at_ms,
+                        epoch=epochs.get(lane_of(funded.packet_id)),
+                    )
+                except UnavailableError as error:
+                    LOG.warning("not_opened", packet_id=funded.packet_id, error=str(error))
+                    continue
+                if reply is Opened.OPENED:
+                    opened += 1
+                    LOG.info("opened", packet_id=funded.packet_id, count=funded.count)
+
+
+async def publish(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
+    """Publish again and again until ``stop`` is set; what fails is logged and tried again."""
+    while not stop.is_set():
+        try:
+            await publish_once(pool, store, settings)
+        except (HongbaoError, *DATABASE_ERRORS) as error:
+            metrics.LOOP_ERRORS.labels("publisher").inc()
+            LOG.error("publisher_error", error=str(error), error_type=type(error).__name__)
+        await stopped_within(stop, settings.publish_interval_s)
+
+
+def funded_from(row: asyncpg.Record) -> Funded:
+    """A row of ``packets`` as what opening needs."""
+    return Funded(
+        packet_id=str(row["packet_id"]),
+        split=SplitKind(row["split"]),
+        total_fen=row["total_fen"],
+        count=row["count"],
+        min_fen=row["min_fen"],
+        max_fen=row["max_fen"],
+        seed=row["seed"],
+        recipients=row["recipients"],
+        ack=None if row["ack"] is None else Ack(row["ack"]),
+        arrives_at_ms=row["arrives_at_ms"],
+        expires_at_ms=row["expires_at_ms"],
+    )

@@ -1,0 +1,134 @@
+"""That a packet was split as it was committed to, and given out in order: what anyone can check without a server.
+
+docs/split.md says how, so that a stranger can do it with a program of his own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import msgspec
+
+from engine.errors import InvalidFieldsError, OperatorError
+from engine.ids import is_packet_number
+from engine.packets.split import SEED_BYTES, commitment, split
+from engine.records import SplitKind
+
+FILE_BYTES_MAX = 16_777_216
+CLAIMS_MAX = 1_000
+"""A proof lists the claims of packets of no more shares; those of larger ones are read a page at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofClaim:
+    """Who has which share. Slot 0 was given first."""
+
+    slot: int
+    user_id: str
+    amount_fen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A settled packet's terms, the seed it was split from, and who got what.
+
+    ``commitment`` is what the sender was given when the packet was sent. ``claims``: None where they are too many.
+    """
+
+    packet_id: str
+    split: SplitKind
+    total_fen: int
+    count: int
+    min_fen: int
+    max_fen: int
+    seed: str
+    commitment: str
+    claims: Sequence[ProofClaim] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``problems``: what is wrong, empty if nothing is. ``claims``: how many were held against their shares."""
+
+    problems: tuple[str, ...]
+    claims: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of it is as it should be."""
+        return not self.problems
+
+
+def read(text: bytes) -> Proof:
+    """A proof as the server gives it. Raises OperatorError with what it lacks."""
+    if len(text) > FILE_BYTES_MAX:
+        raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
+    try:
+        proof = msgspec.json.decode(text, type=Proof)
+        seed, committed = bytes.fromhex(proof.seed), bytes.fromhex(proof.commitment)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise OperatorError(f"This is not a proof: {error}.") from None
+    if not is_packet_number(proof.packet_id):
+        raise OperatorError("This is not a proof: `packet_id` is not a packet number.")
+    if len(seed) != SEED_BYTES or len(committed) != SEED_BYTES:
+        raise OperatorError(f"This is not a proof: `seed` and `commitment` must have {SEED_BYTES} bytes.")
+    return proof
+
+
+def verify(proof: Proof, given_commitment: str | None = None) -> Verdict:
+    """Hold a proof against its commitment and its split.
+
+    ``given_commitment``: what the sender was told, which is the one that counts. Takes a second for a million shares.
+    """
+    terms = (proof.split, proof.total_fen, proof.count, proof.min_fen, proof.max_fen, bytes.fromhex(proof.seed))
+    due = (given_commitment or proof.commitment).lower()
+    problems = []
+    if commitment(proof.packet_id, *terms).hex() != due:
+        problems.append(f"the seed and terms are not those that were committed to ({due})")
+    try:
+        amounts: list[int] = split(*terms).tolist()
+    except InvalidFieldsError as error:
+        wrong = "; ".join(f"{problem.field} {problem.message}" for problem in error.problems)
+        return Verdict((*problems, f"the terms cannot be split: {wrong}"), 0)
+    problems += _wrong_claims(proof.claims or (), amounts)
+    return Verdict(tuple(problems), len(proof.claims or ()))
+
+
+def _wrong_claims(claims: Sequence[ProofClaim], amounts: Sequence[int]) -> list[str]:
+    problems = []
+    users, slots = set[str](), set[int]()
+    for claim in claims:
+        if not 0 <= claim.slot < len(amounts):
+            problems.append(f"share {claim.slot} of {claim.user_id} does not exist")
+        elif claim.amount_fen != amounts[claim.slot]:
+            problems.append(
+                f"share {claim.slot} of {claim.user_id} is {amounts[claim.slot]} fen, not {claim.amount_fen}"
+            )
+        if claim.user_id in users:
+            problems.append(f"{claim.user_id} has more than one share")
+        if claim.slot in slots:
+            problems.append(f"share {claim.slot} was given twice")
+        users.add(claim.user_id)
+        slots.add(claim.slot)
+    if slots and slots != set(range(len(slots))):
+        problems.append("the shares were not given in their order")
+    return problems
+
+
+def from_ledger(packet_id: str, row: asyncpg.Record, claims: Sequence[asyncpg.Record] | None) -> Proof:
+    """The proof of a packet as the ledger has it. The caller sees to it that it is settled."""
+    return Proof(
+        packet_id=packet_id,
+        split=SplitKind(row["split"]),
+        total_fen=row["total_fen"],
+        count=row["count"],
+        min_fen=row["min_fen"],
+        max_fen=row["max_fen"],
+        seed=row["seed"].hex(),
+        commitment=row["commitment"].hex(),
+        claims=None
+        if claims is None
+        else [
+            ProofClaim(slot=claim["slot"], user_id=claim["user_id"], amount_fen=claim["amount_fen"]) for claim in claims
+        ],
+    )

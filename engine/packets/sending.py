@@ -1,0 +1,150 @@
+"""What senders do with packets: preview, pay, open."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+from engine.claiming.acks import Acks
+from engine.errors import (
+    FieldProblem,
+    FrozenError,
+    InsufficientFundsError,
+    InvalidFieldsError,
+    UnavailableError,
+)
+from engine.ids import lane_of, new_packet_number
+from engine.lanes.replies import Opened
+from engine.lanes.store import Store
+from engine.ledger import idempotency
+from engine.ledger.database import Connection, ledger_errors
+from engine.packets.opening import Funded, funded_from, open_packet
+from engine.packets.split import commitment, new_seed, split
+from engine.queries import load
+from engine.records import PacketState, Sent, Terms
+from engine.risk import rules, watch
+from engine.risk.freezes import Freezes
+from engine.settings import Settings
+
+SQL = load("packets")
+_NUMBER_TRIES_MAX = 5
+
+
+class Packets:
+    """Use cases of those who send. Every method raises UnavailableError when Redis or Postgres does not answer."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        store: Store,
+        settings: Settings,
+        *,
+        acks: Acks | None = None,
+    ) -> None:
+        self._pool, self._store, self._settings = pool, store, settings
+        self._acks = acks
+        self._freezes = Freezes(pool, store)
+
+    async def send(
+        self, sender: str, terms: Terms, *, address: str = "", idempotency_key: str, request_hash: bytes
+    ) -> Sent:
+        """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
+
+        ``address``: where the request comes from. Raises as ``rules.admit`` does, IdempotencyInFlightError,
+        IdempotencyKeyReusedError, and InvalidFieldsError for an ack that Redis is not set for.
+        """
+        if self._acks is not None:
+            await self._acks.admit(terms.ack)
+        read_at_ms, epochs = await self._store.now_ms(), dict(self._store.epochs)
+        request = idempotency.Request(
+            principal=sender, operation="send", key=idempotency_key, request_hash=request_hash
+        )
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                answer = await idempotency.begin(connection, request)
+                replayed = answer is not None
+                if answer is None:
+                    await self._admit(connection, sender, terms, address, read_at_ms)
+                    answer = await self._pay(connection, sender, terms, read_at_ms)
+                    await idempotency.keep(connection, request, answer)
+        if not replayed:
+            await watch.freeze_if_large(self._freezes, self._settings, sender, terms.total_fen, what=terms.purpose)
+        state = await self._open(answer["packet_id"], read_at_ms, epochs)
+        return Sent(**answer, state=state, replayed=replayed)
+
+    async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
+        await rules.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
+        what, total_fen = terms.purpose.value, terms.total_fen
+        await watch.look(connection, self._settings, sender, total_fen, what=what, address=address, at_ms=at_ms)
+
+    async def _pay(self, connection: Connection, sender: str, terms: Terms, created_at_ms: int) -> dict[str, Any]:
+        seed, expires_at_ms = new_seed(), created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000
+        arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000 if terms.arrives_after_s else None
+        split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
+        for _ in range(_NUMBER_TRIES_MAX):
+            # Which lane is no secret; which number within it is, and that comes from `secrets`.
+            packet_id = new_packet_number(random.randrange(self._settings.lanes))  # noqa: S311
+            committed = commitment(packet_id, *split_terms, seed)
+            values = (
+                *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
+                *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
+                *(created_at_ms, expires_at_ms, terms.ack, terms.purpose, terms.label, arrives_at_ms),
+            )
+            try:
+                async with connection.transaction():
+                    paid = await connection.fetchval(SQL["send"], *values)
+            except asyncpg.UniqueViolationError:
+                continue  # somebody has this number
+            if paid is None:
+                if await connection.fetchval(SQL["why_not_paid"], sender, created_at_ms):
+                    raise FrozenError("This account is frozen and cannot send.")
+                raise InsufficientFundsError("The wallet holds less than the packet's total.")
+            return {
+                "packet_id": packet_id,
+                "total_fen": terms.total_fen,
+                "count": terms.count,
+                "expires_at_ms": expires_at_ms,
+                "commitment": committed.hex(),
+            }
+        raise UnavailableError("No free packet number was found.")
+
+    async def _open(self, packet_id: str, read_at_ms: int, epochs: Mapping[int, str]) -> PacketState:
+        """Open a packet unless it is too large for a request; tells how far it is.
+
+        ``read_at_ms``, ``epochs``: Redis's clock, and the lanes' epochs, before the ledger is read.
+        """
+        try:
+            with ledger_errors():
+                row = await self._pool.fetchrow(SQL["packet"], int(packet_id))
+            if row is None or row["state"] != PacketState.FUNDED:
+                return PacketState.OPEN
+            funded: Funded = funded_from(row)
+            if funded.count > self._settings.open_inline_count_max:
+                (state,) = await self._store.states([packet_id])
+                return PacketState.FUNDED if state in (None, "loading") else PacketState.OPEN
+            per_call = self._settings.shares_per_open_call_max
+            reply = await open_packet(
+                self._store,
+                funded,
+                shares_per_call=per_call,
+                read_at_ms=read_at_ms,
+                epoch=epochs.get(lane_of(packet_id)),
+            )
+        except UnavailableError:
+            return PacketState.FUNDED
+        return PacketState.FUNDED if reply is Opened.LATE else PacketState.OPEN
+
+    async def preview(self, terms: Terms) -> list[int]:
+        """What a split by these terms may look like. Not the split a sending would get.
+
+        Raises InvalidFieldsError for more shares than an answer should carry.
+        """
+        if terms.count > self._settings.preview_count_max:
+            most = f"must be at most {self._settings.preview_count_max} for a preview"
+            raise InvalidFieldsError([FieldProblem("count", most)])
+        seed = new_seed()
+        parts = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen, seed)
+        amounts: list[int] = (await asyncio.to_thread(split, *parts)).tolist()
+        return amounts

@@ -1,0 +1,156 @@
+"""Looking at packets and their claims: from Redis while it holds them, from the ledger afterwards, with one answer."""
+
+import asyncpg
+
+from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
+from engine.lanes.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
+from engine.ledger.database import ledger_errors
+from engine.packets.proof import CLAIMS_MAX, Proof, from_ledger
+from engine.paging import NEWEST, parse
+from engine.queries import load
+from engine.records import (
+    Ack,
+    ClaimRow,
+    ClaimsPage,
+    Luckiest,
+    PacketsPage,
+    PacketState,
+    PacketSummary,
+    PacketView,
+    Purpose,
+    SplitKind,
+    strongest,
+)
+
+SQL = load("packets")
+_UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
+"""States in which Redis may know more than the ledger; of what has ended the ledger has everything."""
+
+
+class Views:
+    """Reads. Every method raises UnavailableError when what it needs does not answer.
+
+    ``ack``: the server's setting.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, ack: Ack = Ack.MEMORY) -> None:
+        self._pool, self._store, self._ack = pool, store, ack
+
+    async def packet(self, packet_id: str) -> PacketView:
+        """A packet's terms and where it is. Raises UnknownPacketError, RecoveringError."""
+        row, live = await self._look(packet_id)
+        luckiest = None
+        if live is None:
+            state = PacketState(row["state"])
+            remaining_count, remaining_fen = row["remaining_count"], row["remaining_fen"]
+            if state is PacketState.EXHAUSTED:
+                with ledger_errors():
+                    luckiest = _luckiest(await self._pool.fetchrow(SQL["luckiest"], int(packet_id)))
+            elif state is PacketState.FUNDED:
+                remaining_count, remaining_fen = row["count"], row["total_fen"]
+        else:
+            state, remaining_count, remaining_fen = live.state, live.remaining_count, live.remaining_fen
+            if live.luckiest is not None and state is PacketState.EXHAUSTED:
+                luckiest = _luckiest(live.luckiest)
+        return PacketView(
+            packet_id=packet_id,
+            sender=row["sender"],
+            purpose=Purpose(row["purpose"]),
+            label=row["label"],
+            state=state,
+            split=SplitKind(row["split"]),
+            total_fen=row["total_fen"],
+            count=row["count"],
+            min_fen=row["min_fen"],
+            max_fen=row["max_fen"],
+            greeting=row["greeting"],
+            recipients=tuple(row["recipients"]),
+            ack=strongest(self._ack, None if row["ack"] is None else Ack(row["ack"])),
+            commitment=row["commitment"].hex(),
+            created_at_ms=row["created_at_ms"],
+            arrives_at_ms=row["arrives_at_ms"],
+            expires_at_ms=row["expires_at_ms"],
+            claimed_count=row["count"] - remaining_count,
+            claimed_fen=row["total_fen"] - remaining_fen,
+            remaining_count=remaining_count,
+            remaining_fen=remaining_fen,
+            luckiest=luckiest,
+            settled_at_ms=row["settled_at_ms"],
+        )
+
+    async def claims(self, packet_id: str, *, after: str | None, limit: int) -> ClaimsPage:
+        """A packet's claims in slot order. Raises UnknownPacketError, InvalidFieldsError for a cursor that is none."""
+        (last_slot,) = parse(after, parts=1, start=(-1,))
+        row, live = await self._look(packet_id)
+        if row["count"] <= READ_WHOLE_COUNT_MAX and live is not None:
+            held = await self._store.claims(packet_id)
+            rows = [claim for claim in held if claim.slot > last_slot][: limit + 1]
+        else:
+            with ledger_errors():
+                found = await self._pool.fetch(SQL["claims"], int(packet_id), last_slot, limit + 1)
+            rows = [ClaimRow(**claim) for claim in found]
+        return ClaimsPage(claims=rows[:limit], next=str(rows[limit - 1].slot) if len(rows) > limit else None)
+
+    async def proof(self, packet_id: str) -> Proof:
+        """What shows that a packet was split as it was committed to. Raises UnknownPacketError, NotSettledError."""
+        row = await self._row(packet_id)
+        if row["settled_at_ms"] is None:
+            raise NotSettledError("The proof is available once the packet has settled.")
+        claims = None
+        if row["count"] <= CLAIMS_MAX:
+            with ledger_errors():
+                claims = await self._pool.fetch(SQL["claims"], int(packet_id), -1, CLAIMS_MAX)
+        return from_ledger(packet_id, row, claims)
+
+    async def records(self, user_id: str, *, role: str, after: str | None, limit: int) -> PacketsPage:
+        """The packets a user has ``sent`` or ``received`` a share of, newest first."""
+        with ledger_errors():
+            if role == "sent":
+                created_at_ms, packet = parse(after, parts=2, start=(NEWEST, NEWEST))
+                rows = await self._pool.fetch(SQL["sent_by"], user_id, created_at_ms, packet, limit + 1)
+            else:
+                (below,) = parse(after, parts=1, start=(NEWEST,))
+                rows = await self._pool.fetch(SQL["received_by"], user_id, below, limit + 1)
+        packets = [
+            PacketSummary(
+                packet_id=str(row["packet_id"]),
+                role=role,
+                state=PacketState(row["state"]),
+                amount_fen=row["amount_fen"],
+                at_ms=row["at_ms"],
+            )
+            for row in rows[:limit]
+        ]
+        if len(rows) <= limit:
+            return PacketsPage(packets=packets, next=None)
+        last = rows[limit - 1]
+        cursor = f"{last['at_ms']}-{last['packet_id']}" if role == "sent" else str(last["transfer_id"])
+        return PacketsPage(packets=packets, next=cursor)
+
+    async def _row(self, packet_id: str) -> asyncpg.Record:
+        with ledger_errors():
+            row = await self._pool.fetchrow(SQL["packet"], int(packet_id))
+        if row is None:
+            raise UnknownPacketError("No packet has this number.")
+        return row
+
+    async def _look(self, packet_id: str) -> tuple[asyncpg.Record, LiveCounts | None]:
+        """The ledger's row, and what Redis holds; None there when the row says all (not opened yet, or ended)."""
+        row = await self._row(packet_id)
+        if row["state"] not in _UNDER_WAY:
+            return row, None
+        live = await self._store.counts(packet_id)
+        if live is None and row["state"] == PacketState.OPEN:
+            # It may have ended, settled and been dropped since the row was read.
+            row = await self._row(packet_id)
+            if row["state"] == PacketState.OPEN:
+                raise RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")
+        return row, live
+
+
+def _luckiest(row: ClaimRow | asyncpg.Record | None) -> Luckiest | None:
+    if row is None:
+        return None
+    if isinstance(row, ClaimRow):
+        return Luckiest(user_id=row.user_id, amount_fen=row.amount_fen, slot=row.slot, claimed_at_ms=row.claimed_at_ms)
+    return Luckiest(**row)

@@ -1,0 +1,210 @@
+"""Carries each lane's events into the ledger, in order, exactly once.
+
+The checkpoint lives in the ledger and moves in the same transaction as the money, so a crash at any point replays or
+skips nothing. Lanes are leased by Postgres advisory locks; even without them the checkpoint's row lock and its check
+would make a second persister harmless.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import asyncpg
+import structlog
+
+from engine.claiming.checkpoints import is_awaited
+from engine.errors import HongbaoError, OperatorError, UnavailableError
+from engine.events import Change, changes_of
+from engine.lanes.store import Store
+from engine.lanes.stream import Entry, EventStream, joined
+from engine.ledger.database import DATABASE_ERRORS, database_connection
+from engine.ledger.posting import PLANNED, Applied, CheckpointMovedError, Ledger
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.records import Ack
+from engine.recovery.epochs import SQL
+from engine.recovery.fencing import LaneChangedError
+from engine.recovery.gate import LEASES, LaneBrokenError, LaneDoubtfulError, verify
+from engine.recovery.recovery import Recovery
+from engine.settings import Settings
+
+LOG = structlog.get_logger()
+_ENTRIES_PER_READ = 400
+_BLOCK_MS = 200
+_RETRY_S = 0.5
+_LOOK_S = 0.1
+"""A Redis that does not answer is asked so soon again: when it is back, its lanes wait to be compared."""
+_BEHIND_CHANGES_MIN = 2_000
+_LINGER_S = 0.05
+_PASSING = (HongbaoError, *DATABASE_ERRORS)
+
+
+class Persister:
+    """One lane's loop. ``run`` ends when ``stopping`` is set and nothing is left to apply."""
+
+    def __init__(self, settings: Settings, store: Store, stream: EventStream, lane: int) -> None:
+        self._settings, self._store, self._stream, self._lane = settings, store, stream, lane
+        self._ledger = Ledger()
+        self._retention_ms = settings.settled_retention_s * 1000
+        self._label = str(lane)
+        self._is_away = False
+        self._seen: int | None = None  # the furthest position of Redis that was seen
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Lease the lane and follow its stream; what fails is logged, counted and tried again."""
+        while True:
+            try:
+                connection = await database_connection(self._settings.database_url or "", PLANNED)
+                try:
+                    if await connection.fetchval(SQL["lease"], LEASES, self._lane):
+                        await self._hold(connection)
+                finally:
+                    await connection.close(timeout=5)
+            except _PASSING as error:
+                self._complain(error)
+            if await stopped_within(self.stopping, _RETRY_S):
+                return
+
+    async def _hold(self, connection: asyncpg.Connection) -> None:
+        """Follow the lane as long as the lease is ours, also when Redis goes away and when it has to be rebuilt."""
+        while True:
+            try:
+                return await self._follow(connection)
+            except LaneChangedError:
+                pass
+            except UnavailableError as error:
+                if self.stopping.is_set():
+                    raise
+                if not self._is_away:
+                    self._complain(error)
+                self._is_away = True
+            except LaneBrokenError as error:
+                if self.stopping.is_set() or not self._settings.recover_automatically:
+                    raise
+                await self._recover(connection, error)
+            await stopped_within(self.stopping, _LOOK_S)
+
+    def _complain(self, error: Exception) -> None:
+        metrics.LOOP_ERRORS.labels("persister").inc()
+        LOG.error("persister_error", lane=self._lane, error=str(error), error_type=type(error).__name__)
+
+    async def _recover(self, connection: asyncpg.Connection, error: LaneBrokenError) -> None:
+        if isinstance(error, LaneDoubtfulError):
+            raise error
+        self._complain(error)
+        recovery = Recovery(connection, self._store, self._stream, self._lane, seen=self._seen)
+        recovered = await recovery.run(str(error))
+        self._seen = None
+        LOG.warning("lane_recovered", **asdict(recovered))
+
+    async def _follow(self, connection: asyncpg.Connection) -> None:
+        position, word = await verify(connection, self._store, self._stream, self._lane)
+        await self._stream.discard_applied(self._lane, position, retention_ms=self._retention_ms)
+        reading = self._read_after(position)
+        try:
+            while True:
+                emitted = await self._check_lane(connection, word, position)
+                entries = await reading
+                if not entries and position < emitted:  # emitted after that read had come back, or gone
+                    entries = await self._read_after(position)
+                if entries:  # they may have come after the look at the lane
+                    self._seen = max(emitted, entries[-1].position)
+                joining = joined(position, entries)
+                behind = emitted - position > _BEHIND_CHANGES_MIN
+                if behind:  # what comes next is read and decoded while Postgres works on these
+                    reading = self._read_after(joining[-1].position if joining else position)
+                position = await self._apply(connection, word, position, joining)
+                if len(joining) < len(entries):
+                    found = entries[len(joining)].position
+                    reason = f"after change {position} comes an event that ends at {found}"
+                    await self._fence(connection, position, reason)
+                if not entries and position < emitted:
+                    reason = f"the stream holds nothing of changes {position} to {emitted}"
+                    await self._fence(connection, position, reason)
+                if not entries and self.stopping.is_set():
+                    return
+                if not behind:
+                    # A transaction costs as much as some hundred claims: let a few more come before the next, unless
+                    # somebody is not answered before it.
+                    linger_s = _LINGER_S if entries and not await self._is_awaited(connection) else 0
+                    await stopped_within(self.stopping, linger_s)
+                    reading = self._read_after(position)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _read_after(self, position: int) -> "asyncio.Task[list[Entry]]":
+        block_ms = 1 if self.stopping.is_set() else _BLOCK_MS
+        read = self._stream.read(self._lane, position, entries_max=_ENTRIES_PER_READ, block_ms=block_ms)
+        return asyncio.create_task(read)
+
+    async def _apply(self, connection: asyncpg.Connection, word: str, position: int, entries: Sequence[Entry]) -> int:
+        """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""
+        changes: list[Change] = []
+        discarding: asyncio.Task[None] | None = None
+        try:
+            for number, entry in enumerate(entries, start=1):
+                changes += changes_of(entry.event, entry.position)
+                if entry.position - position < self._settings.persist_batch_max and number < len(entries):
+                    continue
+                applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes, word=word)
+                self._note(applied, entry.position - position)
+                position, changes = entry.position, []
+                if discarding is not None:
+                    await discarding
+                # Redis lets go of them while Postgres works on the next.
+                discard = self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
+                discarding = asyncio.create_task(discard)
+        finally:
+            if discarding is not None:
+                await discarding
+        return position
+
+    async def _is_awaited(self, connection: asyncpg.Connection) -> bool:
+        return self._settings.ack is Ack.LEDGER or await is_awaited(connection, self._lane)
+
+    def _note(self, applied: Applied, changes: int) -> None:
+        metrics.PERSISTED_EVENTS.labels(self._label).inc(changes)
+        if applied.quarantined:
+            metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
+            LOG.error("quarantined", lane=self._lane, position=applied.position, changes=applied.quarantined)
+
+    async def _check_lane(self, connection: asyncpg.Connection, word: str, checkpoint: int) -> int:
+        """Look whether Redis still continues the ledger; gives its position."""
+        status = await self._store.lane_status(self._lane)
+        self._is_away = False
+        if status is None or status.word != word or not status.is_verified:
+            raise LaneChangedError(f"Lane {self._lane} is not as it was verified.")
+        if status.position < checkpoint:
+            await self._fence(
+                connection, checkpoint, f"Redis is at change {status.position}, the ledger at {checkpoint}"
+            )
+        if self._seen is not None and status.position < self._seen:
+            # Redis was restarted without its last moments, which the ledger did not have yet.
+            LOG.error("changes_lost", lane=self._lane, changes=self._seen - status.position, position=status.position)
+        self._seen = status.position
+        return status.position
+
+    async def _fence(self, connection: asyncpg.Connection, position: int, reason: str) -> None:
+        """Stop the lane from giving anything more: what it would give could not be carried into the ledger."""
+        if await connection.fetchval(SQL["checkpoint"], self._lane) != position:
+            # Another persister has applied and trimmed what is missing here: the lane is well, this one is late.
+            raise CheckpointMovedError(f"Lane {self._lane} is no longer at {position}.")
+        await self._store.fence(self._lane)
+        raise LaneBrokenError(f"Lane {self._lane} is fenced: {reason}.")
+
+
+async def persist(
+    settings: Settings, store: Store, stream: EventStream, lanes: Sequence[int], stop: asyncio.Event
+) -> None:
+    """Follow all lanes until ``stop`` is set; then apply what is left and return."""
+    if settings.database_url is None:
+        raise OperatorError("The persister needs HONGBAO_DATABASE_URL.")
+    persisters = [Persister(settings, store, stream, lane) for lane in lanes]
+    async with asyncio.TaskGroup() as group:
+        for persister in persisters:
+            group.create_task(persister.run())
+        await stop.wait()
+        for persister in persisters:
+            persister.stopping.set()

@@ -1,0 +1,203 @@
+"""What broke a rule of the ledger: shown, tried again, or written off. A row is open until one of the two is done.
+
+A retry goes the way of every change, so afterwards the books are as if nothing had happened. A write-off gives the
+change up: the money it was about leaves the packet's custody for the quarantine account, and the row says why and by
+whom.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from engine.connected import urls_of
+from engine.errors import HongbaoError, UnavailableError
+from engine.events import Change, Claims, Ending, Opening
+from engine.lanes.clients import redis_client
+from engine.lanes.stream import EventStream
+from engine.ledger.database import database_connection, ledger_errors
+from engine.ledger.posting import PLANNED, RULES_BROKEN, Ledger
+from engine.ledger.posting import SQL as LEDGER
+from engine.queries import load
+from engine.records import PacketState
+from engine.settings import Settings
+
+SQL = load("quarantine")
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """One change in quarantine. ``amount_fen``: of the claim, or what an ending gives back.
+
+    ``resolution`` None: it is open.
+    """
+
+    quarantine_id: int
+    lane: int
+    position: int
+    packet_id: str
+    kind: str
+    user_id: str | None
+    slot: int | None
+    amount_fen: int | None
+    at_ms: int
+    reason: str
+    resolution: str | None
+    resolved_at_ms: int | None
+    resolved_by: str | None
+    resolution_reason: str | None
+    moved_fen: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one row: whether it is resolved now, and a sentence."""
+
+    quarantine_id: int
+    resolved: bool
+    sentence: str
+
+
+class _RefusedError(HongbaoError):
+    """The row stays as it is, for this reason."""
+
+
+class Quarantine:
+    """Open with ``async with Quarantine.open(settings) as quarantine``. ``by``: who resolves."""
+
+    def __init__(self, connection: asyncpg.Connection, stream: EventStream, retention_ms: int) -> None:
+        self._connection, self._stream, self._retention_ms = connection, stream, retention_ms
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator["Quarantine"]:
+        """Connect to both servers. Raises OperatorError."""
+        urls = urls_of(settings)
+        connection = await database_connection(urls.database, PLANNED)
+        redis = redis_client(urls.redis, connections_max=2, timeout_s=settings.redis_timeout_s)
+        try:
+            with ledger_errors():
+                yield cls(connection, EventStream(redis), settings.settled_retention_s * 1_000)
+        finally:
+            await redis.aclose()
+            await connection.close(timeout=5)
+
+    async def rows(self, *, resolved_too: bool = False) -> AsyncIterator[Aside]:
+        """The open rows, or all, in the order in which they were set aside."""
+        after = 0
+        while page := await self._connection.fetch(SQL["page"], after, resolved_too, _PAGE):
+            for row in page:
+                yield Aside(**{**dict(row), "packet_id": str(row["packet_id"])})
+            after = page[-1]["quarantine_id"]
+
+    async def retry(self, quarantine_id: int, *, by: str) -> Result:
+        """Apply the change again; it stays in quarantine if it still breaks a rule."""
+        ended: Sequence[int] = ()
+        try:
+            async with self._connection.transaction():
+                row = await self._locked(quarantine_id)
+                # A ledger of its own: a wallet that is made and rolled back must not be remembered.
+                tally = await Ledger().apply_again(self._connection, _change(row))
+                ended = tally.ended
+                await self._resolve(row, "retried", by=by, took_effect=True)
+        except RULES_BROKEN as error:
+            return Result(quarantine_id=quarantine_id, resolved=False, sentence=f"it still breaks a rule: {error}")
+        except _RefusedError as error:
+            return Result(quarantine_id=quarantine_id, resolved=False, sentence=str(error))
+        sentence = "the ledger has taken it"
+        if ended and not await self._let_go(ended):
+            sentence += ", but Redis does not answer and keeps the packet's keys"
+        return Result(quarantine_id=quarantine_id, resolved=True, sentence=sentence)
+
+    async def write_off(self, quarantine_id: int, *, reason: str, by: str) -> Result:
+        """Give the change up, and move what it was about out of the packet's custody.
+
+        A claim waits until its packet has ended: before that, its custody belongs to those who have yet to claim.
+        """
+        try:
+            async with self._connection.transaction():
+                row = await self._locked(quarantine_id)
+                took_effect, moved_fen = await self._give_up(row)
+                await self._resolve(
+                    row, "written_off", by=by, reason=reason, moved_fen=moved_fen, took_effect=took_effect
+                )
+        except _RefusedError as error:
+            return Result(quarantine_id=quarantine_id, resolved=False, sentence=str(error))
+        if took_effect:
+            await self._let_go([row["packet_id"]])
+        return Result(
+            quarantine_id=quarantine_id, resolved=True, sentence=f"written off, {moved_fen} fen left the custody"
+        )
+
+    async def _locked(self, quarantine_id: int) -> asyncpg.Record:
+        row = await self._connection.fetchrow(SQL["lock"], quarantine_id)
+        if row is None:
+            raise _RefusedError("there is no such row")
+        if row["resolution"] is not None:
+            raise _RefusedError(f"it was {row['resolution'].replace('_', ' ')} before")
+        return row
+
+    async def _give_up(self, row: asyncpg.Record) -> tuple[bool, int]:
+        """Move the money; gives whether the packet was ended by this, and how much was moved."""
+        packet, is_open = row["packet_id"], row["packet_state"] in (PacketState.OPEN, PacketState.FUNDED)
+        custody_fen = await self._connection.fetchval(SQL["custody"], packet) or 0
+        ends = row["kind"] == "ending" and is_open
+        if row["kind"] == "claim" and is_open:
+            raise _RefusedError(f"packet {packet} has not ended: write it off when it has")
+        if row["kind"] == "opening":
+            return False, 0
+        # The last row of its packet takes the rest along, so that custody empties.
+        is_last = ends or not await self._connection.fetchval(SQL["other_open"], packet, row["quarantine_id"])
+        moved_fen = custody_fen if is_last else min(custody_fen, row["amount_fen"] or 0)
+        if ends:
+            await self._end(row, moved_fen)
+        if moved_fen:
+            now_ms = await self._connection.fetchval(SQL["now_ms"])
+            await self._connection.execute(SQL["write_off"], packet, moved_fen, now_ms, row["position"])
+        return ends, moved_fen
+
+    async def _end(self, row: asyncpg.Record, remaining_fen: int) -> None:
+        """End the packet as the change says, with what the ledger really has left."""
+        change = _change(row)
+        if not isinstance(change, Ending):
+            raise TypeError("only an ending ends a packet")
+        values = ([change.state.value], [change.remaining_count], [remaining_fen], [change.at_ms])
+        if await self._connection.execute(LEDGER["end_packets"], [change.packet], *values) != "UPDATE 1":
+            raise _RefusedError(f"packet {change.packet} was never opened: retry its opening first")
+
+    async def _resolve(
+        self,
+        row: asyncpg.Record,
+        resolution: str,
+        *,
+        by: str,
+        took_effect: bool,
+        reason: str | None = None,
+        moved_fen: int | None = None,
+    ) -> None:
+        now_ms = await self._connection.fetchval(SQL["now_ms"])
+        values = (resolution, now_ms, by, reason, moved_fen, took_effect)
+        await self._connection.execute(SQL["resolve"], row["quarantine_id"], *values)
+        await self._connection.execute(SQL["settle"], row["packet_id"], now_ms)
+
+    async def _let_go(self, packets: Sequence[int]) -> bool:
+        """Let Redis drop packets whose end the ledger has now; False when Redis does not answer."""
+        try:
+            await self._stream.forget(packets, retention_ms=self._retention_ms)
+        except UnavailableError:
+            return False
+        return True
+
+
+def _change(row: asyncpg.Record) -> Change:
+    """The change as the stream had it."""
+    packet, at_ms, position = row["packet_id"], row["at_ms"], row["position"]
+    if row["kind"] == "claim":
+        return Claims(packet, [row["user_id"]], [row["slot"]], [row["amount_fen"]], at_ms, position)
+    if row["kind"] == "opening":
+        return Opening(packet, at_ms, position)
+    if row["state"] is None:
+        raise _RefusedError("it was set aside by an older release, which did not keep how the packet ended")
+    return Ending(packet, PacketState(row["state"]), row["remaining_count"], row["amount_fen"], at_ms, position)

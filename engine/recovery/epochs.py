@@ -1,0 +1,114 @@
+"""Each lane's epoch: what Redis and the ledger must agree on before a lane may give anything.
+
+A lane's Redis side is written once, when the lane is first used. If it is gone later, says another epoch, or is that of
+a Redis process that nobody has compared with the ledger, the scripts refuse (FENCED) until it was verified (``gate``)
+or rebuilt (``recovery``). A rebuilt lane has another epoch, which every process must learn.
+"""
+
+import asyncio
+import math
+import secrets
+from collections.abc import Callable
+
+import asyncpg
+import structlog
+
+from engine.errors import UnavailableError
+from engine.lanes.store import Store
+from engine.ledger.database import DATABASE_ERRORS
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.queries import load
+from engine.recovery.fencing import FENCED, REBUILDING, words
+
+LOG = structlog.get_logger()
+SQL = load("lanes")
+_LOOK_S = 1.0
+_LOOK_AGAIN_S = 0.1
+_READ_S = 1.0
+
+
+async def read(pool: asyncpg.Pool) -> dict[int, str]:
+    """Every lane the ledger knows and its epoch."""
+    return {row["lane"]: row["epoch"] for row in await pool.fetch(SQL["all"])}
+
+
+async def begin(pool: asyncpg.Pool, store: Store, lanes: int) -> dict[int, str]:
+    """Make sure that lanes 0 to ``lanes`` - 1 exist in the ledger, and in Redis if they were never used before."""
+    await pool.execute(SQL["add_lanes"], list(range(lanes)), [secrets.token_hex(16) for _ in range(lanes)])
+    for row in await pool.fetch(SQL["all"]):
+        if not row["begun"]:
+            await _begin_lane(pool, store, row["lane"])
+    return await read(pool)
+
+
+async def _begin_lane(pool: asyncpg.Pool, store: Store, lane: int) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        row = await connection.fetchrow(SQL["lock"], lane)
+        if row is not None and not row["begun"]:
+            await store.begin_lane(lane, row["epoch"])
+            await connection.execute(SQL["mark_begun"], lane)
+
+
+async def fenced(pool: asyncpg.Pool, store: Store) -> list[str]:
+    """One sentence for each lane whose Redis side is missing, of another epoch, or older than the ledger."""
+    sentences = []
+    for row in await pool.fetch(SQL["all"]):
+        lane, status = row["lane"], await store.lane_status(row["lane"])
+        if status is None:
+            sentences.append(f"Lane {lane} is fenced: Redis has lost it.")
+        elif status.epoch.startswith(REBUILDING):
+            sentences.append(f"Lane {lane} is fenced: it is being rebuilt from the ledger.")
+        elif status.epoch != row["epoch"]:
+            sentences.append(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
+        elif status.position < row["position"]:
+            sentences.append(f"Lane {lane} is behind the ledger in Redis: it was set back.")
+        elif not status.is_verified:
+            sentences.append(f"Lane {lane} is fenced: Redis was restarted and is not compared with the ledger yet.")
+    return sentences
+
+
+class Watch:
+    """Keeps a process's ``epochs`` those of the ledger, and has it forget what it remembers of a lane that changed.
+
+    It looks at the lanes' words in Redis once a second, and soon after ``wake``; the ledger is read only when a lane
+    refuses or has an epoch that is not known here, at most once a second.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, epochs: dict[int, str], forget: Callable[[int], None]) -> None:
+        self._pool, self._store, self._epochs, self._forget = pool, store, epochs, forget
+        self._words: dict[int, str] = {}
+        self._refused = asyncio.Event()
+        self._read_at_s = -math.inf
+
+    def wake(self, _lane: int) -> None:
+        """A lane has refused: look soon."""
+        self._refused.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled; what fails is logged and tried again."""
+        is_away = False
+        while True:
+            try:
+                await self._look()
+                is_away = False
+            except (UnavailableError, *DATABASE_ERRORS) as error:
+                if not is_away:
+                    metrics.LOOP_ERRORS.labels("epochs").inc()
+                    LOG.warning("epochs_not_read", error=str(error), error_type=type(error).__name__)
+                is_away = True
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            await stopped_within(self._refused, _LOOK_S - _LOOK_AGAIN_S)
+
+    async def _look(self) -> None:
+        found = await words(self._store.client, list(self._epochs))
+        for lane, word in found.items():
+            if word and not word.startswith((FENCED, REBUILDING)) and word != self._words.get(lane):
+                self._forget(lane)  # another server, or a rebuilt lane: it may not hold what is remembered here
+                self._words[lane] = word
+        is_known = all(word and word.partition("@")[0] == self._epochs[lane] for lane, word in found.items())
+        now_s = asyncio.get_running_loop().time()
+        if (self._refused.is_set() or not is_known) and now_s - self._read_at_s >= _READ_S:
+            self._read_at_s = now_s
+            self._refused.clear()
+            self._epochs.update(await read(self._pool))

@@ -1,0 +1,88 @@
+"""A lane's word in Redis, and writes to a lane that only go through while it has the word its writer saw.
+
+Redis decides by one string alone whether a lane serves; whoever changes it, or the lane's data while it is fenced, says
+which word and which server it means. So of two who take a lane for theirs (one of them late) only one gets anywhere.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import WatchError
+
+from engine.errors import HongbaoError
+from engine.lanes import keys
+from engine.lanes.clients import command
+from engine.lanes.store import LaneStatus, redis_errors
+
+FENCED, REBUILDING = "fenced ", "rebuilding "
+"""What stands before the epoch in the word of a lane that must not serve; no connection ever says such a word."""
+_SCAN_COUNT = 1_000
+
+Command = Sequence[str | bytes | int]
+
+
+class LaneChangedError(HongbaoError):
+    """Somebody else has written the lane's word, or another server answers: look again."""
+
+    code = "lane_changed"
+
+
+def epoch_in(status: LaneStatus) -> str:
+    """The epoch of a lane whatever stands before it; empty when it was taken away."""
+    return status.epoch.removeprefix(FENCED).removeprefix(REBUILDING)
+
+
+async def run_id(client: Redis) -> str:
+    """The run id of the server that answers. Raises UnavailableError."""
+    with redis_errors():
+        info = await command(client, "INFO", "server")
+    return str(info["run_id"])
+
+
+async def set_word(client: Redis, lane: int, status: LaneStatus, word: str) -> None:
+    """Give a lane another word in place of the one that was looked at. Raises as ``write_if`` does."""
+    await write_if(client, lane, status.word, status.server, [("HSET", keys.lane(lane), "epoch", word)])
+
+
+async def write_if(client: Redis, lane: int, word: str | None, server: str, commands: Sequence[Command]) -> None:
+    """Run commands on a lane's keys, all or none, if it has this word (None: none at all) and is on this server.
+
+    Raises LaneChangedError if not, or if it cannot be known whether they ran, and UnavailableError.
+    """
+    with redis_errors():
+        async with client.pipeline(transaction=True) as pipeline:
+            try:
+                await pipeline.watch(keys.lane(lane))
+                found = await command(pipeline, "HGET", keys.lane(lane), "epoch")
+                info = await command(pipeline, "INFO", "server")
+                if (None if found is None else found.decode()) != word or info["run_id"] != server:
+                    raise LaneChangedError(f"Lane {lane} has been changed by somebody else, or Redis was restarted.")
+                pipeline.multi()  # type: ignore[no-untyped-call]
+                for words in commands:
+                    pipeline.execute_command(*words)
+                await pipeline.execute()
+            except WatchError as error:
+                raise LaneChangedError(f"Lane {lane} was changed meanwhile, or Redis was lost: {error}") from None
+
+
+async def words(client: Redis, lanes: Sequence[int]) -> dict[int, str | None]:
+    """Each lane's word as Redis has it. Raises UnavailableError."""
+    with redis_errors():
+        async with client.pipeline(transaction=False) as pipeline:
+            for lane in lanes:
+                pipeline.hget(keys.lane(lane), "epoch")
+            found = await pipeline.execute()
+    return {lane: None if word is None else word.decode() for lane, word in zip(lanes, found, strict=True)}
+
+
+async def leftovers(client: Redis, lane: int) -> AsyncIterator[list[bytes]]:
+    """The names of all keys of a lane but the lane's own, some at a time, without holding Redis up."""
+    cursor, own = 0, keys.lane(lane).encode()
+    while True:
+        with redis_errors():
+            found = await command(client, "SCAN", cursor, "MATCH", f"{keys.tag(lane)}:*", "COUNT", _SCAN_COUNT)
+        cursor, names = int(found[0]), [name for name in found[1] if name != own]
+        if names:
+            yield names
+        if not cursor:
+            return

@@ -1,0 +1,124 @@
+"""What must hold before a lane serves: its data in Redis continues the ledger, on the very server that was looked at.
+
+A Redis that restarts, or another one in its place, may hold older data under the same epoch. So a lane's word names the
+Redis process as well (``engine.lanes.connections.word_of``): after a restart every lane refuses until somebody who
+holds its lease has compared it with the ledger and written the new word. The ledger notes the word first; what a
+persister of before has in its hands cannot be committed under it.
+"""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from engine.errors import HongbaoError, OperatorError
+from engine.lanes.connections import word_of
+from engine.lanes.store import LaneStatus, Store
+from engine.lanes.stream import EventStream
+from engine.ledger.posting import CheckpointMovedError
+from engine.queries import load
+from engine.recovery.fencing import FENCED, epoch_in, set_word
+from engine.recovery.rebuild import refreeze
+
+SQL = load("lanes")
+_LEASE_S_MAX = 30.0
+LEASES = 0x68B
+"""The namespace of the lanes' leases among Postgres's advisory locks."""
+
+
+class LaneBrokenError(HongbaoError):
+    """The lane in Redis does not continue the ledger: Redis lost it, lost events, or was set back."""
+
+    code = "lane_broken"
+
+
+class LaneDoubtfulError(LaneBrokenError):
+    """The same, and it may be the ledger that is wrong: only an operator may have the lane rebuilt."""
+
+    code = "lane_doubtful"
+
+
+class LedgerLane(NamedTuple):
+    """A lane as the ledger has it: its epoch, the Redis process it was verified on, its checkpoint."""
+
+    epoch: str
+    run_id: str
+    position: int
+
+
+async def ledger_lane(connection: asyncpg.Connection, lane: int) -> LedgerLane:
+    """Read a lane the ledger knows."""
+    (row,) = await connection.fetch(SQL["lane"], lane)
+    return LedgerLane(**row)
+
+
+async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
+    """Take a lane's lease for as long as the connection lasts. Raises OperatorError when it is not to be had."""
+    try:
+        await connection.fetchval(SQL["wait_for_lease"], LEASES, lane, timeout=_LEASE_S_MAX)
+    except TimeoutError:
+        raise OperatorError(f"A persister is working on lane {lane} and does not release it: try again.") from None
+
+
+async def verify(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> tuple[int, str]:
+    """Compare a lane with the ledger and let it serve on this server; gives the checkpoint and the lane's word.
+
+    For whoever holds the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
+    and LaneChangedError when somebody else was faster, UnreadableEventError.
+    """
+    before = await ledger_lane(connection, lane)
+    status = await store.lane_status(lane)
+    row = await ledger_lane(connection, lane)
+    if before != row:
+        raise CheckpointMovedError(f"Lane {lane} is being worked on by somebody else.")
+    if status is None:
+        raise LaneBrokenError(f"Redis has lost lane {lane}; it is fenced.")
+    await _compare(connection, store, lane, row, status)
+    position, word = row.position, word_of(row.epoch, status.server)
+    if status.word != word and (reached := await stream.joins_up_to(lane, position)) < status.position:
+        lost = f"changes {reached + 1} to {status.position} are gone from the stream"
+        raise LaneBrokenError(f"Lane {lane} is fenced: {lost}.")
+    if status.word != word or row.run_id != status.server:
+        # The ledger first: from now on nothing is committed that was read from a server before this one.
+        noted = await connection.execute(SQL["note_run_id"], lane, row.epoch, position, status.server)
+        if noted != "UPDATE 1":
+            raise CheckpointMovedError(f"Lane {lane} is no longer at {position}.")
+        if status.word != word:
+            # Who was frozen since its data was written must not claim for a moment either.
+            await refreeze(connection, store.client, lane, status)
+            await set_word(store.client, lane, status, word)
+    return position, word
+
+
+async def _compare(
+    connection: asyncpg.Connection, store: Store, lane: int, row: LedgerLane, status: LaneStatus
+) -> None:
+    """Compare epoch and position; a lane that serves and should not is fenced."""
+    if (doubt := await why_doubtful(connection, lane, row, status)) is not None:
+        if status.epoch == row.epoch:
+            await set_word(store.client, lane, status, FENCED + status.epoch)
+        raise LaneDoubtfulError(doubt)
+    if status.epoch != row.epoch:
+        raise LaneBrokenError(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
+    if status.position < row.position:
+        await set_word(store.client, lane, status, "")
+        behind = f"Redis is at change {status.position}, the ledger at {row.position}"
+        raise LaneBrokenError(f"Lane {lane} is fenced: {behind}.")
+
+
+async def why_doubtful(connection: asyncpg.Connection, lane: int, row: LedgerLane, status: LaneStatus) -> str | None:
+    """Why it may be the ledger that is wrong, or another's; None when Redis alone can have lost something.
+
+    ``row``: the ledger's of this lane, no older than ``status``.
+    """
+    epoch = epoch_in(status)
+    if epoch and not await connection.fetchval(SQL["had_epoch"], lane, epoch):
+        return (
+            f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch, and the ledger has never had "
+            "that of Redis. One of the two belongs elsewhere, or the ledger was set back."
+        )
+    if epoch == row.epoch and status.applied > row.position:
+        return (
+            f"Lane {lane} is fenced: by what Redis says the ledger had applied {status.applied} changes, and it has "
+            f"{row.position}. The ledger was set back."
+        )
+    return None

@@ -1,0 +1,198 @@
+"""Rebuilds a lane that Redis has lost, or holds in an older state, from the ledger; other lanes serve meanwhile.
+
+In this order, so that a crash at any point leaves the lane fenced and a second run finishes it:
+
+1. The lane is fenced, and what its stream still has after the checkpoint goes into the ledger.
+2. The ledger gets a new epoch for the lane. Nothing that was read under the old one can be committed any more, and no
+   process that knows only the old one gets an answer.
+3. The lane's leftovers are removed from Redis, and its open packets put there (``engine.recovery.rebuild``).
+4. One write of the lane's word lets it serve.
+
+What is lost are claims whose events Redis had not kept and the ledger never got.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from engine.errors import OperatorError
+from engine.events import UnreadableEventError, changes_of
+from engine.lanes import keys
+from engine.lanes.connections import word_of
+from engine.lanes.store import LaneStatus, Store
+from engine.lanes.stream import EventStream, joined
+from engine.ledger.database import database_connection
+from engine.ledger.posting import PLANNED, CheckpointMovedError, Ledger
+from engine.observability import metrics
+from engine.queries import load
+from engine.recovery import fencing, gate
+from engine.recovery.fencing import FENCED, REBUILDING, LaneChangedError, set_word, write_if
+from engine.recovery.rebuild import LaneWriter, Rebuilt, rebuild_frozen, rebuild_packets
+from engine.settings import Settings
+
+LOG = structlog.get_logger()
+SQL = load("recovery")
+_ENTRIES_PER_TRANSACTION = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What a recovery did.
+
+    ``changes_lost``: so many at least had Redis emitted that the ledger never saw; None when nobody knows.
+    """
+
+    lane: int
+    reason: str
+    packets: int
+    claims: int
+    shares_left: int
+    changes_lost: int | None
+    seconds: float
+
+
+async def mend(settings: Settings, store: Store, stream: EventStream, lane: int, *, force: bool) -> Recovered | None:
+    """Take a lane's lease and make it serve: verified if it can be (gives None), else rebuilt.
+
+    Raises OperatorError when somebody else holds the lease, and as ``Recovery.run`` does.
+    """
+    connection = await database_connection(settings.database_url or "", PLANNED)
+    try:
+        if not force and await _is_in_order(connection, store, lane):
+            return None  # its persister, which has the lease, need not be disturbed
+        await gate.wait_for_lease(connection, lane)
+        try:
+            position, _ = await gate.verify(connection, store, stream, lane)
+            if force:
+                await stream.joins_up_to(lane, position)
+        except gate.LaneDoubtfulError as error:
+            if not force:
+                raise OperatorError(f"{error} To rebuild Redis from the ledger all the same, add --force.") from None
+            reason = str(error)
+        except (gate.LaneBrokenError, UnreadableEventError) as error:
+            if isinstance(error, UnreadableEventError) and not force:
+                raise
+            reason = str(error)
+        else:
+            return None
+        return await Recovery(connection, store, stream, lane, force=force).run(reason)
+    finally:
+        await connection.close(timeout=5)
+
+
+async def _is_in_order(connection: asyncpg.Connection, store: Store, lane: int) -> bool:
+    row = await gate.ledger_lane(connection, lane)
+    status = await store.lane_status(lane)
+    is_ours = status is not None and status.word == word_of(row.epoch, status.server)
+    return is_ours and status is not None and status.position >= row.position
+
+
+class Recovery:
+    """One lane's. ``connection`` holds the lane's lease; ``seen``: the last position of Redis that anybody knows of.
+
+    ``force``: rebuild also where it may be the ledger that is wrong, and without events that cannot be read.
+    """
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        store: Store,
+        stream: EventStream,
+        lane: int,
+        *,
+        seen: int | None = None,
+        force: bool = False,
+    ) -> None:
+        self._connection, self._store, self._stream, self._lane = connection, store, stream, lane
+        self._seen, self._force = seen, force
+
+    async def run(self, reason: str) -> Recovered:
+        """Rebuild the lane. Raises LaneDoubtfulError, and LaneChangedError or CheckpointMovedError when disturbed."""
+        started_s, client = time.monotonic(), self._store.client
+        server = await fencing.run_id(client)  # first: what is read from now on is of this server or a later one
+        word = (await fencing.words(client, [self._lane]))[self._lane]
+        status = await self._store.lane_status(self._lane)
+        row = await gate.ledger_lane(self._connection, self._lane)
+        if status is not None and not self._force:
+            doubt = await gate.why_doubtful(self._connection, self._lane, row, status)
+            if doubt is not None:
+                raise gate.LaneDoubtfulError(doubt)
+        position = row.position
+        if status is not None and status.epoch.removeprefix(FENCED) == row.epoch:
+            if (status.server, status.word) != (server, word):
+                raise LaneChangedError(f"Lane {self._lane} has changed while it was looked at.")
+            word = FENCED + row.epoch
+            await set_word(client, self._lane, status, word)
+            position = await self._carry_over(position, word_of(row.epoch, row.run_id))
+        lost = self._changes_lost(status, row.epoch, position)
+        epoch, recovery_id = await self._new_epoch(row.epoch, position, server, reason, lost)
+        rebuilt = await self._rebuild(word, epoch, position, server)
+        await self._connection.execute(SQL["end"], recovery_id, rebuilt.packets, rebuilt.claims, rebuilt.shares_left)
+        metrics.RECOVERIES.labels(str(self._lane)).inc()
+        return Recovered(
+            lane=self._lane,
+            reason=reason,
+            packets=rebuilt.packets,
+            claims=rebuilt.claims,
+            shares_left=rebuilt.shares_left,
+            changes_lost=lost,
+            seconds=time.monotonic() - started_s,
+        )
+
+    async def _carry_over(self, position: int, word: str) -> int:
+        """Apply what the stream has after the checkpoint, as far as it joins on; gives the new checkpoint."""
+        ledger, at_once = Ledger(), _ENTRIES_PER_TRANSACTION
+        while True:
+            try:
+                entries = joined(position, await self._stream.page(self._lane, after=position, entries_max=at_once))
+                changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
+            except UnreadableEventError:
+                if at_once > 1:  # one by one, up to the one that it is
+                    at_once = 1
+                    continue
+                if not self._force:
+                    raise
+                LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
+                return position
+            if not entries:
+                return position
+            await ledger.apply(self._connection, self._lane, position, entries[-1].position, changes, word=word)
+            position = entries[-1].position
+
+    def _changes_lost(self, status: LaneStatus | None, epoch: str, position: int) -> int | None:
+        known = [] if self._seen is None else [self._seen]
+        if status is not None and status.epoch.removeprefix(FENCED) == epoch and status.position >= position:
+            known.append(status.position)
+        return max(0, max(known) - position) if known else None
+
+    async def _new_epoch(
+        self, epoch_before: str, position: int, server: str, reason: str, lost: int | None
+    ) -> tuple[str, int]:
+        """From its commit on, whatever was read under the epoch before cannot be committed."""
+        epoch = secrets.token_hex(16)
+        async with self._connection.transaction():
+            (locked,) = await self._connection.fetch(SQL["lock"], self._lane)
+            if (locked["epoch"], locked["position"]) != (epoch_before, position):
+                raise CheckpointMovedError(f"Lane {self._lane} is being worked on by somebody else.")
+            values = (self._lane, epoch_before, epoch, position, reason, lost)
+            recovery_id = await self._connection.fetchval(SQL["begin"], *values)
+            await self._connection.execute(SQL["new_epoch"], self._lane, epoch, server)
+        return epoch, recovery_id
+
+    async def _rebuild(self, word: str | None, epoch: str, position: int, server: str) -> Rebuilt:
+        client, lane_key, rebuilding = self._store.client, keys.lane(self._lane), REBUILDING + epoch
+        fields = ("epoch", rebuilding, "position", position, "applied", position)
+        forgotten = ("HDEL", lane_key, "frozen", "frozen_version")
+        await write_if(client, self._lane, word, server, [("HSET", lane_key, *fields), forgotten])
+        async for names in fencing.leftovers(client, self._lane):
+            await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
+        writer = LaneWriter(client, self._lane, rebuilding, server)
+        await rebuild_frozen(self._connection, writer, self._lane)
+        rebuilt = await rebuild_packets(self._connection, writer, self._lane)
+        # All or nothing until here: this server was not restarted in between, which might have cost it some of it.
+        fields = ("epoch", word_of(epoch, server), "position", position, "applied", position)
+        await write_if(client, self._lane, rebuilding, server, [("HSET", lane_key, *fields)])
+        return rebuilt

@@ -1,0 +1,38 @@
+"""Alerts: what somebody who watches over the money should look at."""
+
+import asyncpg
+import orjson
+
+from engine.ledger.database import Connection, ledger_errors
+from engine.paging import NEWEST, parse
+from engine.queries import load
+from engine.records import Alert, AlertsPage
+
+SQL = load("alerts")
+
+
+async def note(connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object) -> int:
+    """Record an alert, in the transaction of what it is about; gives its number.
+
+    ``is_delivered``: whether there is a webhook it goes to. ``details``: what JSON can say.
+    """
+    alert_id: int = await connection.fetchval(SQL["note"], kind, user_id, orjson.dumps(details).decode(), is_delivered)
+    return alert_id
+
+
+class Alerts:
+    """Reading them."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def page(self, *, after: str | None, limit: int) -> AlertsPage:
+        """Alerts, newest first. Raises InvalidFieldsError for a cursor that is none, UnavailableError."""
+        (below,) = parse(after, parts=1, start=(NEWEST,))
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["page"], below, limit + 1)
+        alerts = [
+            Alert(**{**row, "alert_id": str(row["alert_id"]), "details": orjson.loads(row["details"])})
+            for row in rows[:limit]
+        ]
+        return AlertsPage(alerts=alerts, next=alerts[-1].alert_id if len(rows) > limit else None)

@@ -1,0 +1,196 @@
+"""Frozen accounts: who may not send, claim, transfer or withdraw, since when, by whom and why.
+
+The ledger decides. What stands in the wallet's row stops whoever pays, because they lock that row; claims are stopped
+by claim.lua, which looks at a set in its lane. The set follows the ledger's list of changes: at once when a freeze is
+made, and within half a second from everywhere (``follow_freezes``), so also after Redis was set back.
+"""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from engine.errors import HongbaoError, UnavailableError
+from engine.lanes.store import Store
+from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
+from engine.ledger.money import lock_wallet, now_ms
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.queries import load
+from engine.records import Freeze, FreezeScope
+
+LOG = structlog.get_logger()
+SQL, RECOVERY = load("freezes"), load("recovery")
+LISTED_MAX = 100
+_FOLLOW_S = 0.5
+_CHANGES_A_CALL_MAX = 1_000
+_RUN_OUT_MAX = 500
+_SET_BACK_MAX = 5_000
+
+
+class Freezes:
+    """Use cases over freezes; each raises UnavailableError when Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store) -> None:
+        self._pool, self._store = pool, store
+
+    async def freeze(
+        self,
+        user_id: str,
+        *,
+        reason: str,
+        frozen_by: str,
+        scope: FreezeScope = FreezeScope.ACCOUNT,
+        until_ms: int | None = None,
+    ) -> bool:
+        """Freeze, once for the same reason by the same; whether every lane in Redis knows.
+
+        If not, those that lack it will know once they answer.
+        """
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(SQL["take_turns"])
+                if not await connection.fetchval(SQL["is_held"], user_id, scope, reason, frozen_by):
+                    await freeze_in(
+                        connection, user_id, reason=reason, frozen_by=frozen_by, scope=scope, until_ms=until_ms
+                    )
+        return await self.spread()
+
+    async def lift(
+        self,
+        user_id: str,
+        *,
+        reason: str,
+        lifted_by: str,
+        scope: FreezeScope = FreezeScope.ACCOUNT,
+        frozen_by: str | None = None,
+    ) -> bool:
+        """Lift every freeze of a scope that holds, or those that somebody made; as ``freeze``."""
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await lift_in(connection, user_id, reason=reason, lifted_by=lifted_by, scope=scope, frozen_by=frozen_by)
+        return await self.spread()
+
+    async def of(self, user_id: str) -> list[Freeze]:
+        """The user's last freezes, newest first."""
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["of_user"], user_id, LISTED_MAX)
+        return [Freeze(**row) for row in rows]
+
+    async def in_force(self, user_id: str) -> list[FreezeScope]:
+        """What the user may not do at this moment."""
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["scopes"], user_id)
+        return [FreezeScope(row["scope"]) for row in rows]
+
+    async def spread(self) -> bool:
+        """Bring every lane to the ledger's last change, each whether or not another answers; whether all are there."""
+        try:
+            newest = await self._pool.fetchval(SQL["newest"])
+        except DATABASE_ERRORS as error:
+            LOG.warning("freezes_not_spread", error=str(error))
+            return False
+        are_told = True
+        for lane in list(self._store.epochs):
+            try:
+                await follow(self._pool, self._store, lane, newest)
+            except (UnavailableError, *DATABASE_ERRORS) as error:
+                LOG.warning("freezes_not_spread", lane=lane, error=str(error))
+                are_told = False
+        return are_told
+
+
+async def freeze_in(
+    connection: Connection,
+    user_id: str,
+    *,
+    reason: str,
+    frozen_by: str,
+    scope: FreezeScope = FreezeScope.ACCOUNT,
+    until_ms: int | None = None,
+) -> int:
+    """Freeze inside the caller's transaction; gives the freeze's number. Call ``Freezes.spread`` after the commit."""
+    await connection.execute(SQL["take_turns"])
+    wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
+    freeze_id: int = await connection.fetchval(SQL["add"], user_id, scope, reason, frozen_by, at_ms, until_ms)
+    await _mark(connection, user_id, wallet.account_id, at_ms)
+    return freeze_id
+
+
+async def lift_in(
+    connection: Connection,
+    user_id: str,
+    *,
+    reason: str,
+    lifted_by: str,
+    scope: FreezeScope = FreezeScope.ACCOUNT,
+    freeze_id: int | None = None,
+    frozen_by: str | None = None,
+) -> None:
+    """Lift one freeze, those of a scope that somebody made, or all of the scope; as ``freeze_in``."""
+    await connection.execute(SQL["take_turns"])
+    wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
+    await connection.execute(SQL["lift"], user_id, scope, freeze_id, at_ms, lifted_by, reason, frozen_by)
+    await _mark(connection, user_id, wallet.account_id, at_ms)
+
+
+async def _mark(connection: Connection, user_id: str, account_id: int, at_ms: int) -> None:
+    """Bring the wallet's row, and the list that lanes follow, to what holds now."""
+    (row,) = await connection.fetch(SQL["in_force"], user_id, at_ms)
+    frozen, cannot_claim, sending_until_ms = row
+    await connection.execute(SQL["mark"], account_id, frozen, sending_until_ms)
+    if cannot_claim is not bool(await connection.fetchval(SQL["last_change"], user_id)):
+        await connection.execute(SQL["change"], user_id, cannot_claim)
+
+
+async def follow(pool: asyncpg.Pool, store: Store, lane: int, newest: int) -> None:
+    """Bring one lane to the ledger's last change, which is ``newest`` or later.
+
+    Raises UnavailableError (also for a fenced lane that is not there), asyncpg's errors.
+    """
+    version = await store.frozen_version(lane)
+    if version > newest and version > (newest := await pool.fetchval(SQL["newest"])):
+        version = await _set_back(pool, store, lane, version, newest)
+    while version < newest and (rows := await pool.fetch(SQL["changes"], version, _CHANGES_A_CALL_MAX)):
+        last = {row["user_id"]: row["is_frozen"] for row in rows}
+        frozen = [user_id for user_id, is_frozen in last.items() if is_frozen]
+        lifted = [user_id for user_id, is_frozen in last.items() if not is_frozen]
+        version = await store.freeze(lane, version, rows[-1]["change_id"], frozen, lifted)
+
+
+async def _set_back(pool: asyncpg.Pool, store: Store, lane: int, version: int, newest: int) -> int:
+    """Make a lane that knows changes the ledger has lost (it was restored) what the ledger says now."""
+    frozen = {row["user_id"] for row in await pool.fetch(RECOVERY["frozen"])}
+    lifted = await store.frozen(lane) - frozen
+    if len(frozen) + len(lifted) > _SET_BACK_MAX:
+        raise UnavailableError(
+            f"Lane {lane}'s freezes differ too much from the ledger's to patch: run `hongbao recover --lane {lane}`."
+        )
+    LOG.warning("freezes_set_back", lane=lane, frozen=len(frozen), lifted=len(lifted))
+    return await store.freeze(lane, version, newest, sorted(frozen), sorted(lifted))
+
+
+async def follow_freezes(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:
+    """Keep every lane at the ledger's last change, and lift what ran out, until ``stop`` is set."""
+    freezes = Freezes(pool, store)
+    while not stop.is_set():
+        await freezes.spread()
+        try:
+            if await lift_run_out(pool):
+                await freezes.spread()
+        except (HongbaoError, *DATABASE_ERRORS) as error:
+            metrics.LOOP_ERRORS.labels("freezes").inc()
+            LOG.error("freezes_error", error=str(error), error_type=type(error).__name__)
+        await stopped_within(stop, _FOLLOW_S)
+
+
+async def lift_run_out(pool: asyncpg.Pool) -> int:
+    """Lift freezes whose time is over, each user's in a transaction of its own; gives of how many users."""
+    users = [row["user_id"] for row in await pool.fetch(SQL["run_out"], _RUN_OUT_MAX)]
+    for user_id in users:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["take_turns"])
+            wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
+            await connection.execute(SQL["end_run_out"], user_id, at_ms)
+            await _mark(connection, user_id, wallet.account_id, at_ms)
+    return len(users)

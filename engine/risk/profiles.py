@@ -1,0 +1,114 @@
+"""What is known of accounts and of groups: the kind, from where a merchant sends, the limits."""
+
+import ipaddress
+from collections.abc import Sequence
+
+import asyncpg
+
+from engine.errors import FieldProblem, InvalidFieldsError
+from engine.ledger.database import ledger_errors
+from engine.ledger.money import lock_wallet, now_ms
+from engine.queries import load
+from engine.records import Account, AccountKind, Debt, FreezeScope, LabelLimit, Profile
+from engine.risk.freezes import LISTED_MAX, Freezes
+from engine.risk.receiving import FROZEN_BY, Receiving
+from engine.risk.rules import SQL as RULES
+from engine.risk.rules import label_limit_fen, limits_of
+from engine.settings import Settings
+
+SQL = load("profiles")
+ADDRESSES_MAX = 100
+_LIMITS = ("transaction_fen_max", "day_sent_fen_max", "day_received_fen_max")
+_NETWORK_RULE = "must be an address, or a network with no bits set after its prefix (192.0.2.0/24)"
+
+
+class Profiles:
+    """Use cases over accounts and labels. Every method raises UnavailableError when Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, freezes: Freezes, settings: Settings) -> None:
+        self._pool, self._freezes, self._settings = pool, freezes, settings
+        self._receiving = Receiving(pool, freezes, settings)
+
+    async def account(self, user_id: str) -> Account:
+        """All that is known of an account; somebody nobody has heard of is a person."""
+        with ledger_errors():
+            row = await self._pool.fetchrow(SQL["profile"], user_id)
+            debts = await self._pool.fetch(SQL["debts"], user_id, LISTED_MAX)
+        return Account(
+            profile=self._profile(user_id, row),
+            frozen=await self._freezes.in_force(user_id),
+            freezes=await self._freezes.of(user_id),
+            debts=[Debt(**debt) for debt in debts],
+        )
+
+    async def put(
+        self, user_id: str, kind: AccountKind, addresses: Sequence[str], own: dict[str, int | None], *, changed_by: str
+    ) -> Profile:
+        """Say what an account is, in place of all that was said before.
+
+        ``own``: the limits of its own, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
+        """
+        networks = _networks(kind, addresses)
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                # As a sending does, so that it is made by the former limits or by these; and its day is counted anew.
+                await lock_wallet(connection, user_id)
+                limits = [own.get(name) for name in _LIMITS]
+                at_ms = await now_ms(connection)
+                await connection.execute(SQL["put"], user_id, kind, networks, *limits, changed_by, at_ms)
+                await connection.execute(SQL["forget"], f"user:{user_id}")
+                row = await connection.fetchrow(SQL["profile"], user_id)
+        why = "the limits were changed"
+        await self._freezes.lift(
+            user_id, reason=why, lifted_by=changed_by, scope=FreezeScope.RECEIVING, frozen_by=FROZEN_BY
+        )
+        await self._receiving.look_at(user_id)
+        return self._profile(user_id, row)
+
+    async def put_label(self, label: str, day_sent_fen_max: int | None, *, changed_by: str) -> LabelLimit:
+        """Say how much may be sent to a group in a day; None: the setting, 0: as much as one likes."""
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(RULES["take_turns"], label)
+                at_ms = await now_ms(connection)
+                await connection.execute(SQL["put_label"], label, day_sent_fen_max, changed_by, at_ms)
+                await connection.execute(SQL["forget"], f"label:{label}")
+        return LabelLimit(
+            label=label,
+            day_sent_fen_max=day_sent_fen_max,
+            limit_fen=label_limit_fen(self._settings, day_sent_fen_max),
+            changed_by=changed_by,
+            changed_at_ms=at_ms,
+        )
+
+    def _profile(self, user_id: str, row: asyncpg.Record | None) -> Profile:
+        kind = AccountKind.PERSON if row is None else AccountKind(row["kind"])
+        own: dict[str, int | None] = {name: None if row is None else row[name] for name in _LIMITS}
+        return Profile(
+            user_id=user_id,
+            kind=kind,
+            addresses=[] if row is None else row["addresses"],
+            transaction_fen_max=own["transaction_fen_max"],
+            day_sent_fen_max=own["day_sent_fen_max"],
+            day_received_fen_max=own["day_received_fen_max"],
+            limits=limits_of(self._settings, kind, **own),
+            changed_by=None if row is None else row["changed_by"],
+            changed_at_ms=None if row is None else row["changed_at_ms"],
+        )
+
+
+def _networks(kind: AccountKind, addresses: Sequence[str]) -> list[str]:
+    """The networks in the form in which they are compared. Raises InvalidFieldsError naming each that is none."""
+    if addresses and kind is not AccountKind.MERCHANT:
+        raise InvalidFieldsError([FieldProblem("addresses", "must be empty for a person: only merchants have any")])
+    if len(addresses) > ADDRESSES_MAX:
+        raise InvalidFieldsError([FieldProblem("addresses", f"must name at most {ADDRESSES_MAX} networks")])
+    networks, problems = [], []
+    for place, text in enumerate(addresses):
+        try:
+            networks.append(str(ipaddress.ip_network(text)))
+        except ValueError:
+            problems.append(FieldProblem(f"addresses[{place}]", _NETWORK_RULE))
+    if problems:
+        raise InvalidFieldsError(problems)
+    return networks

@@ -1,0 +1,125 @@
+"""What a person may receive in a day.
+
+Claims are decided in Redis, which knows nothing of days: so this follows what the ledger has booked, and freezes the
+receiving of whoever has reached their limit until the day ends in China. The claim that reaches the limit, or passes
+it, stands; so do those that are decided before the freeze is in every lane, a second after the ledger's commit at most.
+"""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from engine.errors import HongbaoError
+from engine.ledger.database import DATABASE_ERRORS, ledger_errors
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.queries import load
+from engine.records import FreezeScope
+from engine.risk.freezes import Freezes
+from engine.risk.rules import day_ms
+from engine.settings import Settings
+
+LOG = structlog.get_logger()
+SQL = load("receiving")
+FROZEN_BY = "rule:day_received"
+_LOOK_S = 0.25
+_PAGE = 10_000
+_HOUR_MS = 3_600_000
+
+
+class Receiving:
+    """Where one process is in the ledger's claims. Nothing of it is kept: it begins anew with the day."""
+
+    def __init__(self, pool: asyncpg.Pool, freezes: Freezes, settings: Settings) -> None:
+        self._pool, self._freezes, self._settings = pool, freezes, settings
+        self._day_ms = (0, 0)
+        self._first = 0  # no transfer of the day is before it
+        self._after = 0  # all up to it have been looked at, and none will come any more
+        self._ahead: tuple[int, int] | None = None  # so far it will be, once no transaction before so many is open
+
+    async def look(self) -> None:
+        """Look at what was booked since the last time. Raises UnavailableError."""
+        with ledger_errors():
+            if not (self._settings.person_day_received_fen_max or await self._pool.fetchval(SQL["is_limited"])):
+                self._day_ms = (0, 0)
+                return
+            now = await self._begin()
+            after = self._after
+            while (page := await self._page(after)) is not None:
+                after, wallets = page
+                await self._limit(wallets)
+            self._leave_behind(now)
+
+    async def look_at(self, user_id: str) -> None:
+        """Look at one user, whose limit was changed. Raises UnavailableError."""
+        with ledger_errors():
+            await self._begin()
+            wallet = await self._pool.fetchval(SQL["wallet"], user_id)
+            await self._limit([] if wallet is None else [wallet])
+
+    async def _begin(self) -> asyncpg.Record:
+        """Begin a day, if it is another than before; gives what could be seen at this moment."""
+        (now,) = await self._pool.fetch(SQL["horizon"])
+        if not self._day_ms[0] <= now["at_ms"] < self._day_ms[1]:
+            self._day_ms, self._ahead = day_ms(now["at_ms"]), None
+            # The ledger may be behind: what was claimed before midnight is booked after it.
+            self._first = await self._first_since(self._day_ms[0] - _HOUR_MS, now["transfer_id"])
+            self._after = self._first - 1
+        return now
+
+    async def _page(self, after: int) -> tuple[int, list[int]] | None:
+        """The last of some transfers after one, and the wallets that claimed by them; None when there are none."""
+        (row,) = await self._pool.fetch(SQL["claimants"], after, _PAGE)
+        return None if row["last"] is None else (row["last"], row["wallets"] or [])
+
+    def _leave_behind(self, now: asyncpg.Record) -> None:
+        """Do not look again at what is whole.
+
+        Transactions end in another order than they take their transfers' numbers: what can be seen may have gaps that
+        are filled later. So numbers are left behind once all transactions that were open then have ended, and the whole
+        was looked at after that.
+        """
+        if self._ahead is not None and now["oldest"] >= self._ahead[1]:
+            self._after, self._ahead = self._ahead[0], None
+        if self._ahead is None:
+            self._ahead = (now["transfer_id"], now["next"])
+
+    async def _first_since(self, at_ms: int, last: int) -> int:
+        """The first transfer since a moment, by halving: numbers and times rise together."""
+        low, high = 1, last + 1
+        while low < high:
+            middle = (low + high) // 2
+            row = await self._pool.fetchrow(SQL["at_or_after"], middle)
+            if row is None or row["at_ms"] >= at_ms:
+                high = middle
+            else:
+                low = row["transfer_id"] + 1
+        return low
+
+    async def _limit(self, wallets: list[int]) -> None:
+        default_fen = self._settings.person_day_received_fen_max
+        day = self._day_ms  # another call may begin the next day while this one waits
+        values = (wallets, default_fen, self._first, *day, FROZEN_BY)
+        for row in await self._pool.fetch(SQL["reached"], *values) if wallets else []:
+            reason = f"the limit of {row['limit_fen']} fen a day is reached"
+            await self._freezes.freeze(
+                row["user_id"],
+                reason=reason,
+                frozen_by=FROZEN_BY,
+                scope=FreezeScope.RECEIVING,
+                until_ms=day[1],
+            )
+            LOG.info("day_received", user_id=row["user_id"], received_fen=row["received_fen"])
+
+
+async def follow_received(pool: asyncpg.Pool, freezes: Freezes, settings: Settings, stop: asyncio.Event) -> None:
+    """Hold everybody to what they may receive in a day, until ``stop`` is set."""
+    receiving = Receiving(pool, freezes, settings)
+    while not stop.is_set():
+        try:
+            await receiving.look()
+        except (HongbaoError, *DATABASE_ERRORS) as error:
+            metrics.LOOP_ERRORS.labels("receiving").inc()
+            LOG.error("receiving_error", error=str(error), error_type=type(error).__name__)
+        await stopped_within(stop, _LOOK_S)

@@ -1,0 +1,119 @@
+"""What stands in a sender's way: a freeze, the kind of account, addresses, and limits by transaction, day and label.
+
+All of it is checked inside the sending transaction, before anything is paid. The sender's wallet is locked first, so of
+two sendings at once the second sees what the first has counted: no limit is ever passed.
+"""
+
+import ipaddress
+from datetime import timedelta
+
+from engine.calendar.china_time import begin_ms, day_of
+from engine.errors import (
+    AddressNotAllowedError,
+    FieldProblem,
+    FrozenError,
+    InsufficientFundsError,
+    InvalidFieldsError,
+    LimitExceededError,
+)
+from engine.ledger.database import Connection
+from engine.queries import load
+from engine.records import AccountKind, Limits, Terms
+from engine.settings import Settings
+
+SQL = load("rules")
+
+
+async def admit(
+    connection: Connection, settings: Settings, sender: str, terms: Terms, *, address: str, at_ms: int
+) -> None:
+    """Let a sending pass, and count it in its day's totals where there is a limit.
+
+    ``address``: where the request comes from, empty when nobody knows. Raises FrozenError, InsufficientFundsError when
+    there is no wallet, AddressNotAllowedError, InvalidFieldsError naming ``count``, LimitExceededError.
+    """
+    await connection.execute(SQL["lock_sender"], sender)
+    row = await connection.fetchrow(SQL["sender"], sender, at_ms)
+    if row is None:
+        raise InsufficientFundsError("The wallet holds less than the packet's total.")
+    if row["is_frozen"]:
+        raise FrozenError("This account is frozen and cannot send.")
+    kind = AccountKind(row["kind"])
+    _check_address(address, row["addresses"])
+    if kind is AccountKind.PERSON and terms.count > settings.count_max:
+        raise InvalidFieldsError([FieldProblem("count", f"must be at most {settings.count_max}")])
+    limits = limits_of(
+        settings, kind, transaction_fen_max=row["transaction_fen_max"], day_sent_fen_max=row["day_sent_fen_max"]
+    )
+    if 0 < limits.transaction_fen_max < terms.total_fen:
+        raise LimitExceededError("transaction_fen_max", limits.transaction_fen_max, limits.transaction_fen_max)
+    await _spend(connection, ("day_sent_fen_max", limits.day_sent_fen_max), f"user:{sender}", terms.total_fen, at_ms)
+    if terms.label is not None:
+        # The lock first: a limit that is set meanwhile holds for this sending, or this sending is counted by it.
+        await connection.execute(SQL["take_turns"], terms.label)
+        own_fen_max = await connection.fetchval(SQL["label"], terms.label)
+        limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
+        await _spend(connection, limit, f"label:{terms.label}", terms.total_fen, at_ms)
+
+
+async def check_address(connection: Connection, user_id: str, address: str) -> None:
+    """Raise AddressNotAllowedError unless an account pays from there."""
+    _check_address(address, await connection.fetchval(SQL["addresses"], user_id) or [])
+
+
+def label_limit_fen(settings: Settings, own_fen_max: int | None) -> int:
+    """What holds for a label: its own limit, or the setting. 0: no limit."""
+    return settings.label_day_sent_fen_max if own_fen_max is None else own_fen_max
+
+
+def limits_of(
+    settings: Settings,
+    kind: AccountKind,
+    *,
+    transaction_fen_max: int | None = None,
+    day_sent_fen_max: int | None = None,
+    day_received_fen_max: int | None = None,
+) -> Limits:
+    """What holds for an account: its own limits, and the settings' for its kind where it has none. 0: no limit."""
+    is_person = kind is AccountKind.PERSON
+    defaults = (
+        0 if is_person else settings.merchant_transaction_fen_max,
+        settings.person_day_sent_fen_max if is_person else settings.merchant_day_sent_fen_max,
+        settings.person_day_received_fen_max if is_person else 0,
+    )
+    own = (transaction_fen_max, day_sent_fen_max, day_received_fen_max)
+    transaction, sent, received = (
+        default if limit is None else limit for limit, default in zip(own, defaults, strict=True)
+    )
+    return Limits(transaction_fen_max=transaction, day_sent_fen_max=sent, day_received_fen_max=received)
+
+
+def day_ms(at_ms: int) -> tuple[int, int]:
+    """When the day of a moment begins and ends in China."""
+    day = day_of(at_ms)
+    return begin_ms(day), begin_ms(day + timedelta(days=1))
+
+
+def _check_address(address: str, networks: list[str]) -> None:
+    if networks and not is_in(address, networks):
+        raise AddressNotAllowedError("This merchant account may not send from the address of this request.")
+
+
+def is_in(address: str, networks: list[str]) -> bool:
+    """Whether an address lies in one of these networks. What is no address lies in none."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in ipaddress.ip_network(network) for network in networks)
+
+
+async def _spend(connection: Connection, limit: tuple[str, int], subject: str, amount_fen: int, at_ms: int) -> None:
+    """Count an amount in a subject's day, unless it passes the limit (its name and value)."""
+    name, limit_fen = limit
+    if not limit_fen:
+        return
+    values = (subject, day_of(at_ms), amount_fen, limit_fen, *day_ms(at_ms))
+    (row,) = await connection.fetch(SQL["spend"], *values)
+    if not row["is_within"]:
+        raise LimitExceededError(name, limit_fen, max(0, limit_fen - row["before_fen"]))

@@ -1,0 +1,72 @@
+"""Watching what moves: a large movement, a place that is new for its user, many sendings in a minute.
+
+Each is an alert in the transaction of the movement that it is about. Above a threshold the account is frozen as well,
+in a transaction of its own after the movement's: freezes are made before any wallet is locked.
+"""
+
+import ipaddress
+
+import structlog
+
+from engine.errors import UnavailableError
+from engine.ledger.database import Connection
+from engine.queries import load
+from engine.risk import alerts
+from engine.risk.freezes import Freezes
+from engine.settings import Settings
+
+LOG = structlog.get_logger()
+SQL = load("watch")
+FROZEN_BY = "rule:large_movement"
+WITHDRAWAL = "withdrawal"
+PLACES_MAX = 100
+"""So many networks of a user are remembered, the last ones."""
+_V4_PREFIX, _V6_PREFIX = 24, 64
+
+
+async def look(
+    connection: Connection,
+    settings: Settings,
+    user_id: str,
+    amount_fen: int,
+    *,
+    what: str,
+    address: str,
+    at_ms: int,
+) -> None:
+    """Note what somebody should look at, inside the transaction of a movement and before it is written.
+
+    ``what``: the kind of movement; ``address``: where the request comes from, empty when nobody knows.
+    """
+    network = network_of(address) if settings.alert_new_place else None
+    most = 0 if what == WITHDRAWAL else settings.alert_sends_a_minute_max
+    (row,) = await connection.fetch(SQL["look"], user_id, network, at_ms, most)
+    is_delivered = settings.webhook_url is not None
+    if 0 < settings.alert_large_fen <= amount_fen:
+        details: dict[str, object] = {"what": what, "amount_fen": amount_fen}
+        await alerts.note(connection, "large_movement", user_id, is_delivered=is_delivered, **details)
+    if row["is_new_place"]:
+        await connection.execute(SQL["forget_places"], user_id, PLACES_MAX)
+        await alerts.note(connection, "new_place", user_id, is_delivered=is_delivered, what=what, network=network)
+    if row["is_burst"]:
+        await alerts.note(connection, "burst", user_id, is_delivered=is_delivered, sent_in_a_minute=most + 1)
+
+
+async def freeze_if_large(freezes: Freezes, settings: Settings, user_id: str, amount_fen: int, *, what: str) -> None:
+    """Freeze an account after a movement above the threshold. If that fails, it is logged: the alert is there."""
+    if not 0 < settings.freeze_large_fen <= amount_fen:
+        return
+    try:
+        await freezes.freeze(user_id, reason=f"a {what} of {amount_fen} fen", frozen_by=FROZEN_BY)
+    except UnavailableError as error:
+        LOG.error("not_frozen", user_id=user_id, error=str(error))
+
+
+def network_of(address: str) -> str | None:
+    """The network an address is taken for: its /24, or its /64 of IPv6. None for what is no address."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    prefix = _V4_PREFIX if found.version == 4 else _V6_PREFIX
+    return str(ipaddress.ip_network((found, prefix), strict=False))

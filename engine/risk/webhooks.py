@@ -1,0 +1,151 @@
+"""Delivering alerts by webhook, in the form of Standard Webhooks: signed, by an id that stays the same in every try.
+
+At least once: whoever receives them drops an id they have seen. Between tries the wait grows; after the last one the
+alert is given up, which the metric and the log say, and GET /v1/alerts still has it.
+"""
+
+import asyncio
+import base64
+import hmac
+from datetime import UTC, datetime
+
+import asyncpg
+import httpx
+import orjson
+import structlog
+
+from engine.ledger.database import DATABASE_ERRORS
+from engine.loops import end, stopped_within
+from engine.observability import metrics
+from engine.queries import load
+from engine.settings import Settings, webhook_key
+
+LOG = structlog.get_logger()
+SQL = load("alerts")
+AT_ONCE_MAX = 20
+_LOOK_S = 0.5
+_WAIT_S_MAX = 21_600.0
+_WAIT_GROWTH = 4.0
+_LEASE_MS_MORE = 10_000
+_ERROR_LENGTH_MAX = 200
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
+
+
+class NotTakenError(Exception):
+    """The receiver answered something else than that it has taken the alert."""
+
+
+def signed(key: bytes, message_id: str, at_s: int, body: bytes) -> dict[str, str]:
+    """The headers that say which message this is, when it was sent, and that we sent it."""
+    signature = hmac.digest(key, f"{message_id}.{at_s}.".encode() + body, "sha256")
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at_s),
+        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "content-type": "application/json",
+    }
+
+
+def body_of(row: asyncpg.Record) -> bytes:
+    """An alert as it is told; the same in every try."""
+    at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC)
+    details = orjson.loads(row["details"])
+    data = {"alert_id": str(row["alert_id"]), "user_id": row["user_id"], "at_ms": row["at_ms"], "details": details}
+    return orjson.dumps({"type": f"alert.{row['kind']}", "timestamp": at.isoformat(), "data": data})
+
+
+def wait_s(settings: Settings, tries: int) -> float:
+    """How long to wait after so many tries."""
+    return min(settings.webhook_retry_s * _WAIT_GROWTH ** min(tries - 1, 20), _WAIT_S_MAX)
+
+
+class Webhook:
+    """The receiver. ``client`` is closed by whoever made it."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, client: httpx.AsyncClient) -> None:
+        if settings.webhook_url is None or settings.webhook_secret is None:
+            raise ValueError("a webhook has a URL and a secret")
+        self._pool, self._settings, self._client = pool, settings, client
+        self._url, self._key = settings.webhook_url, webhook_key(settings.webhook_secret.get_secret_value())
+
+    async def deliver_due(self) -> int:
+        """Try once each alert whose time has come, some at a time; gives how many. Raises asyncpg's errors."""
+        lease_ms = int(self._settings.webhook_timeout_s * 1000) + _LEASE_MS_MORE
+        rows = await self._pool.fetch(SQL["take"], AT_ONCE_MAX, lease_ms)
+        for ended in await asyncio.gather(*map(self._try, rows), return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+        return len(rows)
+
+    async def _try(self, row: asyncpg.Record) -> None:
+        try:
+            await self._send(row)
+        except (NotTakenError, *_FAILURES) as error:
+            await self._note_failure(row, error)
+        else:
+            await self._pool.execute(SQL["delivered"], row["alert_id"])
+            metrics.WEBHOOK_TRIES.labels("delivered").inc()
+
+    async def _send(self, row: asyncpg.Record) -> None:
+        """Send it. Raises NotTakenError, httpx's errors, and TimeoutError, which is an OSError."""
+        body = body_of(row)
+        headers = signed(self._key, f"alert_{row['alert_id']}", row["now_ms"] // 1000, body)
+        async with asyncio.timeout(self._settings.webhook_timeout_s):
+            # Only the status counts: what else the receiver says is not read, and no redirect is followed.
+            async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
+                if not answer.is_success:
+                    raise NotTakenError(f"it answered {answer.status_code}")
+
+    async def _note_failure(self, row: asyncpg.Record, error: Exception) -> None:
+        alert_id, tries = row["alert_id"], row["tries"]
+        said = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH_MAX]
+        is_last = tries >= self._settings.webhook_tries_max
+        wait_ms = None if is_last else int(wait_s(self._settings, tries) * 1000)
+        await self._pool.execute(SQL["failed"], alert_id, said, wait_ms)
+        metrics.WEBHOOK_TRIES.labels("given_up" if is_last else "failed").inc()
+        if is_last:
+            LOG.error("alert_given_up", alert_id=alert_id, kind=row["kind"], tries=tries, error=said)
+        else:
+            LOG.warning("alert_not_delivered", alert_id=alert_id, tries=tries, again_in_ms=wait_ms, error=said)
+
+
+async def deliver_alerts(pool: asyncpg.Pool, settings: Settings, stop: asyncio.Event) -> None:
+    """Deliver alerts until ``stop`` is set, if there is somebody to deliver them to."""
+    if settings.webhook_url is None:
+        return
+    # No proxies or certificates from the environment: only the settings read that.
+    async with httpx.AsyncClient(timeout=settings.webhook_timeout_s, follow_redirects=False, trust_env=False) as client:
+        webhook = Webhook(pool, settings, client)
+        while not stop.is_set():
+            tried = 0
+            try:
+                tried = await _unless_stopped(webhook, stop)
+            except DATABASE_ERRORS as error:
+                metrics.LOOP_ERRORS.labels("webhooks").inc()
+                LOG.error("webhooks_error", error=str(error), error_type=type(error).__name__)
+            if tried < AT_ONCE_MAX:
+                await stopped_within(stop, _LOOK_S)
+
+
+async def _unless_stopped(webhook: Webhook, stop: asyncio.Event) -> int:
+    """One round; told to stop in the middle of it, leave it: what was under way is tried again by the next process."""
+    tried = 0
+
+    async def deliver() -> None:
+        nonlocal tried
+        tried = await webhook.deliver_due()
+
+    work, stopping = asyncio.create_task(deliver()), asyncio.create_task(_wait_for(stop))
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(stopping)
+        was_done = work.done()
+        await end(work)
+    if was_done:
+        work.result()
+    return tried
+
+
+async def _wait_for(stop: asyncio.Event) -> None:
+    await stop.wait()

@@ -1,0 +1,40 @@
+"""What runs beside the API: the persister, and the sweeper with the publisher. Each until it is told to stop."""
+
+import asyncio
+from collections.abc import Callable
+
+from engine.disputes.deciding import follow_disputes
+from engine.engine import Engine
+from engine.packets.opening import publish
+from engine.packets.sweeper import sweep
+from engine.persisting.persister import persist
+from engine.risk.freezes import follow_freezes
+from engine.risk.receiving import follow_received
+from engine.settings import Settings
+from engine.wallets.paying_out import pay_out
+from engine.wallets.payouts import provider_of
+
+
+async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+    """Follow every lane, after calling ``ready``; after ``stop`` apply what is left and return."""
+    async with Engine.open(settings) as engine:
+        if ready is not None:
+            ready()
+        await persist(settings, engine.store, engine.stream, engine.lanes, stop)
+
+
+async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+    """Close what is due, open what is paid for, tell lanes who is frozen, after calling ``ready``, until ``stop``."""
+    async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
+        group.create_task(sweep(engine.store, settings, engine.lanes, stop))
+        group.create_task(publish(engine.pool, engine.store, settings, stop))
+        group.create_task(follow_freezes(engine.pool, engine.store, stop))
+        group.create_task(follow_received(engine.pool, engine.freezes, settings, stop))
+        if settings.webhook_url is not None:
+            from engine.risk.webhooks import deliver_alerts  # noqa: PLC0415  # its HTTP client is a twentieth of a start
+
+            group.create_task(deliver_alerts(engine.pool, settings, stop))
+        group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
+        group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
+        if ready is not None:
+            ready()

@@ -1,0 +1,134 @@
+"""The whole engine on one machine, under one supervisor: servers, persister, sweeper, API workers."""
+
+import asyncio
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+from engine.access import keyring, tls
+from engine.embedded import servers
+from engine.embedded.data_dir import DataDir, run_dir
+from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
+from engine.errors import OperatorError
+from engine.ledger import schema
+from engine.observability import metrics_directory
+from engine.records import Ack
+from engine.running.reach import with_urls
+from engine.settings import Settings
+from engine.supervision import ports
+from engine.supervision.service import Worker
+from engine.supervision.supervisor import Supervisor
+
+_DRAIN_S = 30.0
+"""How long the persister may take to carry over what is left when everything stops."""
+_READY_S_MAX = 60.0
+_READY_POLL_S = 0.1
+_NO_PROXY = urllib.request.ProxyHandler({})
+"""What http_proxy and its like name cannot reach this machine's loopback."""
+
+Route = Callable[[str, Settings], Settings]
+"""What one of our processes is told of the servers: its name and everyone's settings -> its own."""
+
+
+def _straight(_name: str, settings: Settings) -> Settings:
+    return settings
+
+
+async def up(
+    settings: Settings, environment: Mapping[str, str], announce: Callable[[str], None], route: Route = _straight
+) -> None:
+    """Run everything until SIGINT or SIGTERM; ``announce`` gets the URL once it can be used.
+
+    ``route`` may lead single processes to the servers by another way, one that can be cut.
+
+    Things stop in the reverse of the order in which they start: no claim is taken that the persister does not see, and
+    the persister carries over what is left before the servers go. Raises OperatorError when something cannot start.
+    """
+    with ports.held(settings.host, settings.port) as port, servers.hold(settings.data_dir) as held:
+        settings = settings.model_copy(update={"port": port})  # port 0 asks for any free one; all workers share it
+        keyring.load(settings)
+        tls.server_context(settings)
+        async with Supervisor(run_dir(settings.data_dir)) as supervisor:
+            settings = await _start_servers(supervisor, held, settings)
+            await schema.migrate(settings.database_url or "")
+            await _start_workers(supervisor, settings, environment, route)
+            scheme = "https" if tls.is_on(settings) else "http"
+            base_url = f"{scheme}://{_in_url(settings.host)}:{settings.port}"
+            await _wait_ready(base_url, tls.client_context(settings))
+            announce(base_url)
+            await supervisor.wait()
+
+
+async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settings) -> Settings:
+    """Start the embedded servers that the settings do not replace; gives the settings with all URLs."""
+    # By itself once a second, its log is on the disk too late for an acknowledgement to wait for it.
+    appendfsync = "always" if settings.ack is Ack.FSYNC else "everysec"
+    redis, postgres = EmbeddedRedis(held, appendfsync=appendfsync), EmbeddedPostgres(held)
+    needed = [server for server, url in ((postgres, settings.database_url), (redis, settings.redis_url)) if url is None]
+    if needed:
+        await supervisor.start(*needed)
+    return with_urls(settings, redis.url, postgres.url)
+
+
+async def _start_workers(
+    supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], route: Route
+) -> None:
+    """Start our own processes; return when each has said that it can do its work."""
+    shared = metrics_directory.directory(settings)
+    metrics_directory.prepare(shared)
+    child_environment = {**environment, **metrics_directory.environment(shared)}
+
+    def worker(name: str, stop_timeout_s: float) -> Worker:
+        """By its name: "serve-2" runs `hongbao serve`."""
+        report_path = run_dir(settings.data_dir) / f"{name}.report"
+        argv = (sys.executable, "-m", "engine", name.partition("-")[0], "--report", str(report_path))
+        env = {**child_environment, **_variables(route(name, settings))}
+        return Worker(name=name, argv=argv, env=env, stop_timeout_s=stop_timeout_s, report_path=report_path)
+
+    # One first: it writes the lanes that are new, so that the others find them; and stops last.
+    await supervisor.start(worker("persist", _DRAIN_S))
+    await supervisor.start(worker("sweep", 10.0))
+    await supervisor.start(
+        *(worker(f"serve-{number}", 20.0 + settings.drain_delay_s) for number in range(1, settings.workers + 1))
+    )
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """What the children must be told; the rest they read from the environment as this process did."""
+    return {
+        "HONGBAO_REDIS_URL": settings.redis_url or "",
+        "HONGBAO_DATABASE_URL": settings.database_url or "",
+        "HONGBAO_DATA_DIR": str(settings.data_dir),
+        "HONGBAO_RECOVER_AUTOMATICALLY": "false" if settings.recover_automatically is False else "true",
+        "HONGBAO_HOST": settings.host,
+        "HONGBAO_PORT": str(settings.port),
+    }
+
+
+async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
+    deadline_s = time.monotonic() + _READY_S_MAX
+    while (reason := await asyncio.to_thread(_unready, base_url, context)) is not None:
+        if "being rebuilt" in reason:  # of a large lane that may take a while, and it is under way
+            deadline_s = time.monotonic() + _READY_S_MAX
+        if time.monotonic() > deadline_s:
+            raise OperatorError(f"{base_url} is not ready after {_READY_S_MAX:.0f} s: {reason}")
+        await asyncio.sleep(_READY_POLL_S)
+
+
+def _unready(base_url: str, context: ssl.SSLContext | None) -> str | None:
+    """Why the API is not ready, or None."""
+    opener = urllib.request.build_opener(_NO_PROXY, urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(f"{base_url}/readyz", timeout=5):
+            return None
+    except urllib.error.HTTPError as error:
+        return error.read(2_000).decode(errors="replace")
+    except OSError as error:
+        return str(error)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

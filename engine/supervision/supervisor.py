@@ -1,0 +1,178 @@
+"""Keeps child processes running until a stop signal, and leaves none behind."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from engine.supervision.backoff import Backoff
+from engine.supervision.child import Process
+from engine.supervision.service import Service, wait_started
+
+_POLL_S = 0.05
+_log = structlog.get_logger("supervisor")
+
+
+@dataclass(slots=True)
+class _Child:
+    service: Service
+    process: Process | None = None
+    keeper: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Runs services as child processes; used as ``async with`` in the main thread's event loop.
+
+    What is started together stops together, later starts stop earlier. A child that dies is started again, after a
+    delay, and a log line says so. SIGINT, SIGTERM and SIGHUP end the block, wherever it is, as if it had returned.
+    Leaving the block, in whatever way, stops every child; if this process is killed, the kernel stops them (Linux).
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._stages: list[list[_Child]] = []
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # it is when started under nohup
+            self._signals.append(signal.SIGHUP)
+        self._signalled = False
+        self._stopping = False
+
+    async def __aenter__(self) -> Self:
+        """Take over the stop signals."""
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._task = asyncio.current_task()
+        for number in self._signals:
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Stop every child; a stop signal is not an error."""
+        self._stopping = True
+        stopping = asyncio.create_task(self._stop_all())
+        cancelled = kind is asyncio.CancelledError
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:  # not before every child is gone
+                cancelled = True
+        for number in self._signals:
+            asyncio.get_running_loop().remove_signal_handler(number)
+        stopping.result()
+        ours = self._signalled and self._task is not None and self._task.uncancel() == 0
+        if cancelled and not ours and kind is None:
+            raise asyncio.CancelledError
+        return ours and kind is asyncio.CancelledError
+
+    async def start(self, *services: Service) -> None:
+        """Start services and return when all are ready. Raises OperatorError when one cannot be started."""
+        stage = [_Child(service) for service in services]
+        self._stages.append(stage)
+        for child in stage:
+            await self._launch(child)
+        for child in stage:
+            if child.process is not None:
+                await asyncio.to_thread(wait_started, child.service, child.process)
+            child.keeper = asyncio.create_task(self._keep(child))
+
+    async def wait(self) -> None:
+        """Wait for a stop signal; it ends the ``async with`` block."""
+        await asyncio.Event().wait()
+
+    def pids(self) -> dict[str, int]:
+        """The process id of each child that runs at this moment, by name."""
+        children = [child for stage in self._stages for child in stage]
+        return {
+            child.service.name: child.process.pid
+            for child in children
+            if child.process is not None and child.process.exit_code() is None
+        }
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._signalled or self._stopping:
+            return
+        self._signalled = True
+        if self._task is not None:
+            self._task.cancel()
+        _log.info("stopping", signal=signal.Signals(number).name)  # last: the place it is written to may be gone
+
+    async def _launch(self, child: _Child) -> None:
+        """Prepare in a thread, for it may take long; spawn in this one, whose end is the child's end as well."""
+        preparing = asyncio.ensure_future(asyncio.to_thread(child.service.prepare))
+        try:
+            await asyncio.shield(preparing)
+        except asyncio.CancelledError:  # its thread cannot be stopped, and must not outlive the data directory's lock
+            await asyncio.wait([preparing])
+            raise
+        child.process = Process(child.service.command())
+        self._pid_file(child).write_text(f"{child.process.pid}\n", encoding="utf-8")
+
+    async def _keep(self, child: _Child) -> None:
+        """Start the child again whenever it has ended."""
+        backoff = Backoff()
+        while child.process is not None:
+            exit_code = child.process.exit_code()
+            if exit_code is None:
+                await asyncio.sleep(_POLL_S)
+                continue
+            delay_s = backoff.delay_s(ran_s=time.monotonic() - child.process.started_at_s)
+            self._pid_file(child).unlink(missing_ok=True)
+            _log.warning(
+                "child ended",
+                child=child.service.name,
+                pid=child.process.pid,
+                **_ending(exit_code),
+                complaint=child.process.complaint(),
+                restart_in_s=delay_s,
+            )
+            await asyncio.sleep(delay_s)
+            await self._relaunch(child)
+
+    async def _relaunch(self, child: _Child) -> None:
+        try:
+            await self._launch(child)
+        except Exception as error:  # the next round tries again, with a longer delay
+            _log.exception("child not restarted", child=child.service.name, error=str(error))
+        else:
+            _log.info("child restarted", child=child.service.name, pid=child.process.pid if child.process else None)
+
+    async def _stop_all(self) -> None:
+        keepers = [child.keeper for stage in self._stages for child in stage if child.keeper is not None]
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        for stage in reversed(self._stages):
+            await asyncio.gather(*(self._stop(child) for child in stage))
+
+    async def _stop(self, child: _Child) -> None:
+        """Its stop signal, a bounded wait, SIGKILL."""
+        process = child.process
+        if process is None:
+            return
+        process.signal(process.command.stop_signal)
+        deadline_s = time.monotonic() + process.command.stop_timeout_s
+        while process.exit_code() is None and time.monotonic() < deadline_s:  # noqa: ASYNC110  # no event tells us
+            await asyncio.sleep(_POLL_S)
+        killed = process.exit_code() is None
+        process.kill()
+        self._pid_file(child).unlink(missing_ok=True)
+        if killed:
+            _log.warning("child killed", child=child.service.name, waited_s=process.command.stop_timeout_s)
+
+    def _pid_file(self, child: _Child) -> Path:
+        return self._run_dir / f"{child.service.name}.pid"
+
+
+def _ending(exit_code: int) -> dict[str, int | str]:
+    if exit_code >= 0:
+        return {"exit_code": exit_code}
+    with contextlib.suppress(ValueError):
+        return {"signal": signal.Signals(-exit_code).name}
+    return {"signal": str(-exit_code)}

@@ -1,0 +1,1 @@
+"""Money from person to person: packets of one share that are confirmed or arrive later."""

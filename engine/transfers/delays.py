@@ -1,0 +1,54 @@
+"""Delayed arrival 延迟到账: after how long what a user transfers arrives, chosen once for all transfers.
+
+The choice may be changed a few times a month; the longest needs the payment password, so that nobody else locks a
+user's money up, or lets a thief believe that it has left.
+"""
+
+import asyncpg
+
+from engine.calendar.china_time import begin_ms, day_of
+from engine.errors import FieldProblem, InvalidFieldsError, TooManyChangesError
+from engine.ledger.database import ledger_errors
+from engine.ledger.money import lock_wallet, now_ms
+from engine.queries import load
+from engine.settings import Settings
+from engine.wallets.payment_passwords import PaymentPasswords
+
+SQL = load("delays")
+
+
+class Delays:
+    """Use cases over a user's choice. Every method raises UnavailableError when Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, passwords: PaymentPasswords, settings: Settings) -> None:
+        self._pool, self._passwords, self._settings = pool, passwords, settings
+
+    async def of(self, user_id: str) -> int:
+        """The user's choice in seconds; 0: transfers wait to be confirmed."""
+        with ledger_errors():
+            return await self._pool.fetchval(SQL["delay"], user_id) or 0
+
+    async def choose(self, user_id: str, arrives_after_s: int, payment_password: str | None) -> None:
+        """Change the choice. Choosing what holds already changes nothing.
+
+        Raises InvalidFieldsError, TooManyChangesError, and what ``PaymentPasswords.check`` raises.
+        """
+        settings = self._settings
+        known = (0, settings.transfer_delay_s_short, settings.transfer_delay_s_long)
+        if arrives_after_s not in known:
+            raise InvalidFieldsError([FieldProblem("arrives_after_s", f"must be {known[0]}, {known[1]} or {known[2]}")])
+        if arrives_after_s == settings.transfer_delay_s_long:
+            if payment_password is None:
+                raise InvalidFieldsError([FieldProblem("payment_password", "is required for the longest delay")])
+            await self._passwords.check(user_id, payment_password)
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await lock_wallet(connection, user_id)  # so that two changes at once are counted one after the other
+                if (await connection.fetchval(SQL["delay"], user_id) or 0) == arrives_after_s:
+                    return
+                at_ms = await now_ms(connection)
+                month_ms = begin_ms(day_of(at_ms).replace(day=1))
+                most = settings.delay_changes_a_month_max
+                if await connection.fetchval(SQL["changes_since"], user_id, month_ms) >= most:
+                    raise TooManyChangesError(f"The delay can be changed {most} times per month: try again next month.")
+                await connection.execute(SQL["change_delay"], user_id, arrives_after_s, at_ms)

@@ -1,0 +1,222 @@
+"""Transfers 转账: money for one person. Each is a packet of one share for one recipient, with the packet's number.
+
+It waits to be confirmed (the recipient's claim), or arrives by itself after a delay (the sweeper's claim for the
+recipient) until which its sender can cancel it. What is not confirmed goes back, as what is left of any packet does.
+"""
+
+import unicodedata
+
+import asyncpg
+
+from engine.claiming.acks import Acks
+from engine.claiming.claims import Claims
+from engine.errors import (
+    FieldProblem,
+    FrozenError,
+    InsufficientFundsError,
+    InvalidFieldsError,
+    NotCancellableError,
+    NotSenderError,
+    TransferEndedError,
+    UnknownPacketError,
+)
+from engine.ids import USER_ID_RULE, is_user_id
+from engine.lanes.replies import Closed, CloseReason
+from engine.lanes.store import Store
+from engine.ledger.database import ledger_errors
+from engine.ledger.money import lock_wallet
+from engine.packets.retraction import confirm_end, missing
+from engine.packets.sending import SQL as PACKETS
+from engine.packets.sending import Packets
+from engine.queries import load
+from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms, Transfer, TransferState
+from engine.settings import Settings
+from engine.transfers.delays import Delays
+
+SQL = load("transfers")
+_STATES = {
+    PacketState.EXHAUSTED: TransferState.CONFIRMED,
+    PacketState.EXPIRED: TransferState.RETURNED,
+    PacketState.RETRACTED: TransferState.CANCELLED,
+}
+
+
+class Transfers:
+    """Use cases over transfers. Every method raises UnavailableError when Redis or Postgres does not answer."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        store: Store,
+        packets: Packets,
+        claims: Claims,
+        *,
+        acks: Acks,
+        delays: Delays,
+        settings: Settings,
+    ) -> None:
+        self._pool, self._store, self._packets, self._claims = pool, store, packets, claims
+        self._acks, self._delays, self._settings = acks, delays, settings
+
+    async def send(
+        self,
+        sender: str,
+        to: str,
+        amount_fen: int,
+        *,
+        note: str = "",
+        confirm_within_s: int | None = None,
+        arrives_after_s: int | None = None,
+        address: str = "",
+        idempotency_key: str,
+        request_hash: bytes,
+    ) -> tuple[Transfer, bool]:
+        """Pay for a transfer; gives it, and whether it was answered before under this key.
+
+        ``confirm_within_s``: how long the recipient may take; ``arrives_after_s``: it arrives by itself so late. With
+        neither it is as the sender has chosen for all (``engine.transfers.delays``). Raises as ``Packets.send`` does.
+        """
+        problems = self._problems(sender, to, amount_fen, note)
+        delay_s = await self._delay_s(sender, to, confirm_within_s, arrives_after_s, problems)
+        if problems:
+            raise InvalidFieldsError(problems)
+        terms = Terms(
+            total_fen=amount_fen,
+            count=1,
+            split=SplitKind.EQUAL,
+            min_fen=amount_fen,
+            max_fen=amount_fen,
+            ttl_s=confirm_within_s or self._settings.transfer_confirm_s,
+            greeting=note,
+            recipients=(to,),
+            purpose=Purpose.TRANSFER,
+            arrives_after_s=delay_s,
+        )
+        try:
+            sent = await self._packets.send(
+                sender, terms, address=address, idempotency_key=idempotency_key, request_hash=request_hash
+            )
+        except InsufficientFundsError:
+            raise InsufficientFundsError("The wallet holds less than the amount.", field="amount_fen") from None
+        return await self.get(sent.packet_id, sender), sent.replayed
+
+    async def get(self, transfer_id: str, user_id: str | None) -> Transfer:
+        """A transfer, for one of the two it is between (None: for an admin). Raises UnknownPacketError."""
+        row = await self._row(transfer_id, user_id)
+        state = PacketState(row["state"])
+        if state in (PacketState.FUNDED, PacketState.OPEN):
+            (live,) = await self._store.states([transfer_id])
+            if live is not None and live in set(_STATES):
+                state = PacketState(live)
+        told = _STATES.get(state)
+        if told is None:
+            arrives_at_ms = row["arrives_at_ms"]
+            is_waiting = arrives_at_ms is None or await self._store.now_ms() >= arrives_at_ms
+            told = TransferState.WAITING if is_waiting else TransferState.DELAYED
+        return Transfer(
+            transfer_id=transfer_id,
+            sender=row["sender"],
+            to=row["recipients"][0],
+            amount_fen=row["total_fen"],
+            note=row["greeting"],
+            state=told,
+            created_at_ms=row["created_at_ms"],
+            arrives_at_ms=row["arrives_at_ms"],
+            expires_at_ms=row["expires_at_ms"],
+        )
+
+    async def confirm(self, transfer_id: str, user_id: str) -> Transfer:
+        """Take a transfer; doing it twice is doing it once.
+
+        Raises UnknownPacketError for all but its recipient, NotArrivedError, TransferEndedError, FrozenError.
+        """
+        row = await self._row(transfer_id, user_id)
+        if row["sender"] == user_id:
+            raise UnknownPacketError("A transfer to somebody else.")
+        result = await self._claims.claim(transfer_id, user_id)
+        if result.outcome not in (Outcome.CLAIMED, Outcome.ALREADY):
+            ended = "was cancelled" if result.outcome is Outcome.RETRACTED else "was not confirmed in time"
+            raise TransferEndedError(f"The transfer {ended}; its money was refunded to the sender.")
+        return await self.get(transfer_id, user_id)
+
+    async def cancel(self, transfer_id: str, user_id: str) -> Transfer:
+        """Call a transfer off: until it arrives, or, if it waits to be confirmed, as long as packets can be taken back.
+
+        Raises UnknownPacketError, NotSenderError, FrozenError, NotCancellableError, and UnconfirmedError when it
+        stands and is not yet safe.
+        """
+        row = await self._row(transfer_id, user_id)
+        if row["sender"] != user_id:
+            raise NotSenderError("Only the transfer's sender can cancel it.")
+        await self._refuse_frozen(user_id)
+        not_after_ms = row["created_at_ms"] + self._settings.retraction_s_max * 1000
+        if row["arrives_at_ms"] is not None:
+            not_after_ms = row["arrives_at_ms"] - 1
+        reply, _, _ = await self._store.close(transfer_id, CloseReason.RETRACTED, not_after_ms=not_after_ms)
+        if reply is Closed.MISSING and row["state"] in (PacketState.FUNDED, PacketState.OPEN):
+            raise missing(row)
+        transfer = await self.get(transfer_id, user_id)
+        if transfer.state is not TransferState.CANCELLED:
+            ended = "It is too late to cancel the transfer." if reply is Closed.LATE else "The transfer has ended."
+            raise NotCancellableError(ended)
+        await confirm_end(self._store, self._acks, row)
+        return transfer
+
+    def _problems(self, sender: str, to: str, amount_fen: int, note: str) -> list[FieldProblem]:
+        settings, problems = self._settings, []
+        if not is_user_id(to):
+            problems.append(FieldProblem("to", USER_ID_RULE))
+        elif to == sender:
+            problems.append(FieldProblem("to", "must be another user"))
+        if not 1 <= amount_fen <= settings.transfer_fen_max:
+            problems.append(FieldProblem("amount_fen", f"must be from 1 to {settings.transfer_fen_max}"))
+        if len(note) > settings.greeting_length_max:
+            problems.append(FieldProblem("note", f"must have at most {settings.greeting_length_max} characters"))
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in note):
+            problems.append(FieldProblem("note", "must not have control characters or lone surrogates"))
+        return problems
+
+    async def _delay_s(
+        self,
+        sender: str,
+        to: str,
+        confirm_within_s: int | None,
+        arrives_after_s: int | None,
+        problems: list[FieldProblem],
+    ) -> int:
+        """After how long it arrives; 0: it waits to be confirmed. What is wrong with that is added to ``problems``."""
+        settings = self._settings
+        waits = (settings.transfer_confirm_s_short, settings.transfer_confirm_s)
+        delays_s = (settings.transfer_delay_s_short, settings.transfer_delay_s_long)
+        if confirm_within_s is not None and arrives_after_s is not None:
+            problems.append(FieldProblem("confirm_within_s", "must not be given with arrives_after_s"))
+        if confirm_within_s is not None and confirm_within_s not in waits:
+            problems.append(FieldProblem("confirm_within_s", f"must be {waits[0]} or {waits[1]}"))
+        if arrives_after_s is not None and arrives_after_s not in delays_s:
+            problems.append(FieldProblem("arrives_after_s", f"must be {delays_s[0]} or {delays_s[1]}"))
+        if problems or arrives_after_s is not None:
+            return arrives_after_s or 0
+        with ledger_errors():
+            are_strangers = await self._pool.fetchval(SQL["are_strangers"], sender, to)
+        if confirm_within_s is not None:
+            if are_strangers:
+                least = f"must not be given: a transfer to a stranger arrives after at least {delays_s[0]} s"
+                problems.append(FieldProblem("confirm_within_s", least))
+            return 0
+        chosen_s = await self._delays.of(sender)
+        return max(chosen_s, delays_s[0]) if are_strangers else chosen_s
+
+    async def _row(self, transfer_id: str, user_id: str | None) -> asyncpg.Record:
+        with ledger_errors():
+            row = await self._pool.fetchrow(PACKETS["packet"], int(transfer_id))
+        if row is None or row["purpose"] != Purpose.TRANSFER:
+            raise UnknownPacketError("No transfer has this number.")
+        if user_id is not None and user_id not in (row["sender"], row["recipients"][0]):
+            raise UnknownPacketError("A transfer between others.")
+        return row
+
+    async def _refuse_frozen(self, user_id: str) -> None:
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                if (await lock_wallet(connection, user_id)).frozen:
+                    raise FrozenError("This account is frozen: its money stays where it is.")

@@ -1,0 +1,109 @@
+"""Takes withdrawals that are processed to their end: has the provider pay, and books what came of it.
+
+Nothing is noted between the two: whether a payout was ordered is what the provider says, and ordering it twice is one
+payout; so a process that dies anywhere leaves nothing undone, and several do no harm. A withdrawal ends once, in the
+transaction that moves its money.
+"""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from engine.errors import HongbaoError
+from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
+from engine.ledger.money import BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT, lock_wallet, move, now_ms
+from engine.loops import stopped_within
+from engine.observability import metrics
+from engine.settings import Settings
+from engine.wallets.payouts import Payout, PayoutMismatchError, PayoutOrder, PayoutProvider, PayoutState, reference_of
+from engine.wallets.withdrawals import SQL
+
+LOG = structlog.get_logger()
+PAGE_MAX = 100
+_FAILURE_LENGTH_MAX = 200
+
+
+async def pay_out(pool: asyncpg.Pool, provider: PayoutProvider, settings: Settings, stop: asyncio.Event) -> None:
+    """Go over what is processed again and again until ``stop`` is set; what fails is logged and tried again."""
+    after = 0
+    while not stop.is_set():
+        try:
+            rows = await pool.fetch(SQL["processing"], after, PAGE_MAX)
+        except DATABASE_ERRORS as error:
+            _note(error)
+            rows = []
+        for row in rows:
+            if stop.is_set():
+                return
+            try:
+                await advance(pool, provider, row["withdrawal_id"], _order(row))
+            except (HongbaoError, *DATABASE_ERRORS) as error:
+                _note(error, withdrawal_id=row["withdrawal_id"])
+                # The others are not kept from their turn, and a provider that is away is not asked at full speed.
+                await stopped_within(stop, settings.payout_interval_s)
+        after = rows[-1]["withdrawal_id"] if len(rows) == PAGE_MAX else 0
+        if not after:
+            await stopped_within(stop, settings.payout_interval_s)
+
+
+async def advance(pool: asyncpg.Pool, provider: PayoutProvider, withdrawal_id: int, order: PayoutOrder) -> None:
+    """Have a withdrawal's payout ordered, or book its end.
+
+    Raises UnavailableError, PayoutMismatchError when the provider knows another payout of this reference.
+    """
+    payout = await provider.find(order.reference)
+    if payout is None:
+        await provider.submit(order)
+    elif payout.order != order:
+        raise PayoutMismatchError(f"The provider has another payout as {order.reference}.")
+    elif payout.state is not PayoutState.PROCESSING:
+        await end(pool, withdrawal_id, payout)
+
+
+async def end(pool: asyncpg.Pool, withdrawal_id: int, payout: Payout) -> bool:
+    """Book what became of a withdrawal's payout; whether this call did. Raises UnavailableError."""
+    with ledger_errors():
+        async with pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(SQL["lock_processing"], withdrawal_id)
+            if row is None:
+                return False
+            at_ms = await now_ms(connection)
+            moved = _settle if payout.state is PayoutState.SETTLED else _give_back
+            transfers = await moved(connection, row, at_ms)
+            failure = None
+            if payout.state is PayoutState.FAILED:
+                failure = (payout.failure or "the provider does not say why")[:_FAILURE_LENGTH_MAX]
+            await connection.execute(SQL["end"], withdrawal_id, payout.state, failure, *transfers, at_ms)
+    LOG.info("withdrawal_ended", withdrawal_id=withdrawal_id, state=payout.state.value, failure=failure)
+    return True
+
+
+async def _settle(connection: Connection, row: asyncpg.Record, at_ms: int) -> tuple[int, int | None]:
+    paid = await _from_payouts(connection, "payout", BANK_ACCOUNT, row["amount_fen"], at_ms)
+    if not row["fee_fen"]:
+        return paid, None
+    return paid, await _from_payouts(connection, "fee", FEE_ACCOUNT, row["fee_fen"], at_ms)
+
+
+async def _give_back(connection: Connection, row: asyncpg.Record, at_ms: int) -> tuple[int, int | None]:
+    wallet = await lock_wallet(connection, row["user_id"])
+    held_fen = row["amount_fen"] + row["fee_fen"]
+    return await _from_payouts(connection, "withdrawal_return", wallet.account_id, held_fen, at_ms), None
+
+
+async def _from_payouts(connection: Connection, kind: str, payee: int, amount_fen: int, at_ms: int) -> int:
+    transfer_id = await move(connection, kind, payer=PAYOUT_ACCOUNT, payee=payee, amount_fen=amount_fen, at_ms=at_ms)
+    if transfer_id is None:
+        raise HongbaoError("The payout account holds less than is processed; `hongbao audit` says more.")
+    return transfer_id
+
+
+def _order(row: asyncpg.Record) -> PayoutOrder:
+    reference = reference_of(row["withdrawal_id"], row["asked_at_ms"])
+    return PayoutOrder(reference, row["amount_fen"], row["bank_account"], row["asked_at_ms"])
+
+
+def _note(error: Exception, **details: object) -> None:
+    metrics.LOOP_ERRORS.labels("payouts").inc()
+    LOG.error("payouts_error", error=str(error), error_type=type(error).__name__, **details)

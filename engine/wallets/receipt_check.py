@@ -1,0 +1,108 @@
+"""Holding a receipt against the ledger: its hash made again, and each of its facts looked up."""
+
+import dataclasses
+import json
+from typing import Any
+
+import msgspec
+
+from engine.errors import OperatorError
+from engine.ids import is_packet_number, is_user_id
+from engine.ledger.database import Connection
+from engine.wallets.receipts import ReceiptFacts, as_json, hash_of, received_facts, sent_facts, snapshot
+
+FILE_BYTES_MAX = 16_777_216
+_NAMES = {"facts", "hash"}
+_SHOWN_MAX = 200
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """A receipt as somebody shows it. ``text``: its facts as they are written; ``made``: the hash of these."""
+
+    facts: ReceiptFacts
+    text: dict[str, Any]
+    hash: str
+    made: str
+
+
+def is_receipt(text: bytes) -> bool:
+    """Whether a file wants to be a receipt (and not the proof of a packet)."""
+    try:
+        value = json.loads(text[: FILE_BYTES_MAX + 1])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "facts" in value
+
+
+def read(text: bytes) -> Shown:
+    """A receipt as the server gives it. Raises OperatorError with what it lacks."""
+    if len(text) > FILE_BYTES_MAX:
+        raise OperatorError(f"A receipt has at most {FILE_BYTES_MAX} bytes.")
+    try:
+        value = json.loads(text, object_pairs_hook=_once)
+        # A name that is not known is in the hash all the same, so one that was added is found.
+        facts = msgspec.convert(value["facts"], ReceiptFacts)
+        found = Shown(facts, value["facts"], str(value["hash"]), hash_of(value["facts"]))
+    except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise OperatorError(f"This is not a receipt: {what}.") from None
+    if value.keys() != _NAMES:
+        raise OperatorError("This is not a receipt: it has `facts` and `hash`, and nothing else.")
+    if not is_packet_number(facts.number):
+        raise OperatorError("This is not a receipt: `number` is not the number of a packet or transfer.")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different: of two, a reader might see the one and the hash be of the other."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a name is given twice")
+    return value
+
+
+async def check(connection: Connection, shown: Shown) -> list[str]:
+    """What is wrong with a receipt, a sentence each; nothing if it is the ledger's word. Raises asyncpg's errors."""
+    problems = []
+    if shown.made != shown.hash:
+        problems.append(f"its hash is {_cut(shown.hash)}, that of its facts is {shown.made}")
+    facts = shown.facts
+    async with snapshot(connection):
+        if facts.role == "sent":
+            held, otherwise = await sent_facts(connection, facts.number), "no settled packet or transfer of this number"
+        else:
+            user_id = facts.recipient or ""
+            held = await received_facts(connection, facts.number, user_id) if is_user_id(user_id) else None
+            otherwise = f"no share of {_cut(facts.recipient)} in it"
+    if held is None:
+        return [*problems, f"the ledger has {otherwise}"]
+    return problems + _differences(shown.text, as_json(held))
+
+
+def _differences(told: dict[str, Any], held: dict[str, Any]) -> list[str]:
+    problems = []
+    for name in [*held, *sorted(told.keys() - held.keys())]:
+        if name not in held:
+            problems.append(f"{_cut(name)} is not a fact of a receipt")
+        elif name == "transfers":
+            problems += _different_transfers(told[name], held[name])
+        elif type(told[name]) is not type(held[name]) or told[name] != held[name]:
+            problems.append(f"{name} is {_cut(told[name])} in the receipt, {_cut(held[name])} in the ledger")
+    return problems
+
+
+def _different_transfers(told: list[dict[str, Any]], held: list[dict[str, Any]]) -> list[str]:
+    problems = []
+    if len(told) != len(held):
+        problems.append(f"the receipt rests on {len(told)} transfers, the ledger has {len(held)}")
+    for shown, kept in zip(told, held, strict=False):
+        if json.dumps(shown, sort_keys=True) != json.dumps(kept, sort_keys=True):
+            problems.append(f"transfer {_cut(shown)} is {_cut(kept)} in the ledger")
+    return problems
+
+
+def _cut(value: object) -> str:
+    """A value as a sentence shows it."""
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."

@@ -1,0 +1,88 @@
+"""Wallets: what a user holds, how it came there, and money put in from outside."""
+
+from datetime import date
+from typing import Any
+
+import asyncpg
+
+from engine.errors import FieldProblem, InvalidFieldsError
+from engine.ids import is_packet_number
+from engine.ledger import idempotency
+from engine.ledger.database import Connection, ledger_errors
+from engine.paging import NEWEST, parse
+from engine.queries import load
+from engine.records import Deposit, TransfersPage, Wallet, WalletTransfer
+from engine.settings import Settings
+from engine.wallets.statement import Statement, read
+
+SQL = load("wallet")
+
+
+class Wallets:
+    """Use cases over wallets. Every method raises UnavailableError when Postgres does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        self._pool, self._settings = pool, settings
+
+    async def get(self, user_id: str) -> Wallet:
+        """A user's balance; someone nobody has paid yet holds 0."""
+        with ledger_errors():
+            balance_fen = await self._pool.fetchval(SQL["balance"], user_id)
+        return Wallet(user_id=user_id, balance_fen=balance_fen or 0, currency=self._settings.currency)
+
+    async def transfers(self, user_id: str, *, after: str | None, limit: int) -> TransfersPage:
+        """The wallet's movements, newest first. Raises InvalidFieldsError for a cursor that is none."""
+        (below,) = parse(after, parts=1, start=(NEWEST,))
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["transfers"], user_id, below, limit + 1)
+        transfers = [
+            WalletTransfer(
+                transfer_id=str(row["transfer_id"]),
+                kind=row["kind"],
+                amount_fen=row["amount_fen"],
+                at_ms=row["at_ms"],
+                packet_id=str(row["other"]) if is_packet_number(str(row["other"])) else None,
+            )
+            for row in rows[:limit]
+        ]
+        return TransfersPage(transfers=transfers, next=transfers[-1].transfer_id if len(rows) > limit else None)
+
+    async def statement(self, user_id: str, first: date, last: date) -> Statement:
+        """As ``statement.read``."""
+        return await read(self._pool, user_id, first, last)
+
+    async def deposit(
+        self, user_id: str, amount_fen: int, *, principal: str, idempotency_key: str, request_hash: bytes
+    ) -> Deposit:
+        """Put money into a wallet from the bank, once for each Idempotency-Key of the principal.
+
+        Raises InvalidFieldsError, IdempotencyInFlightError, IdempotencyKeyReusedError.
+        """
+        if not 1 <= amount_fen <= self._settings.deposit_fen_max:
+            raise InvalidFieldsError(
+                [FieldProblem("amount_fen", f"must be from 1 to {self._settings.deposit_fen_max}")]
+            )
+        request = idempotency.Request(
+            principal=principal, operation="deposit", key=idempotency_key, request_hash=request_hash
+        )
+        with ledger_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                answer = await idempotency.begin(connection, request)
+                replayed = answer is not None
+                if answer is None:
+                    answer = await _deposit(connection, user_id, amount_fen)
+                    await idempotency.keep(connection, request, answer)
+        return Deposit(**answer, replayed=replayed)
+
+
+async def _deposit(connection: Connection, user_id: str, amount_fen: int) -> dict[str, Any]:
+    await connection.execute(SQL["create"], user_id)
+    row = await connection.fetchrow(SQL["deposit"], user_id, amount_fen)
+    if row is None:
+        raise AssertionError("a wallet that was made in this transaction is there")
+    return {
+        "transfer_id": str(row["transfer_id"]),
+        "user_id": user_id,
+        "amount_fen": amount_fen,
+        "balance_fen": row["balance_fen"],
+    }
