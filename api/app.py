@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.dispatch import Front, Operation, PathApp
+from api.documents.openapi import document
 from api.limits import Limits
-from api.openapi import document
 from api.problems import answer_to
 from api.routes import ROUTES
 from engine.access import keyring

@@ -19,11 +19,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from api.app import create_app
-from api.connection import IDLE_S_MAX, Connection
 from api.dispatch import Front
-from api.fast_claims import FastClaims
 from api.limits import Limits
-from api.prepared import Outbox, Prepared
+from api.wire.connection import IDLE_S_MAX, Connection
+from api.wire.fast_claims import FastClaims
+from api.wire.prepared import Outbox, Prepared
 from engine.access import tls
 from engine.errors import OperatorError
 from engine.observability import metrics

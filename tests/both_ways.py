@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope
 from api.answers import Answer
 from api.app import create_app
 from api.dispatch import Front
-from api.fast_claims import LATER, REFUSED, FastClaims
 from api.limits import OVERLOADED
+from api.wire.fast_claims import LATER, REFUSED, FastClaims
 from engine.settings import Settings
 from tests.documented import assert_listed
 

@@ -8,8 +8,8 @@ import httpx
 import orjson
 from starlette.routing import compile_path
 
+from api.documents.openapi import document
 from api.failures import NO_OPERATION
-from api.openapi import document
 from api.routes import ROUTES
 
 DOCUMENT: dict[str, Any] = orjson.loads(document(ROUTES))

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from api.app import create_app
-from api.connection import Connection
 from api.dispatch import Front
-from api.fast_claims import Asker
-from api.forms import Form
 from api.server import _Server
+from api.wire.connection import Connection
+from api.wire.fast_claims import Asker
+from api.wire.forms import Form
 from engine.access.tokens import issue, load_secret
 from engine.lanes.clients import command, redis_client
 from engine.settings import Settings

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from api.dispatch import Operation
+from api.documents.openapi import statuses
 from api.failures import codes_by_status, failures_of
-from api.openapi import statuses
 from api.routes import ROUTES
 from engine.access.tokens import issue, load_secret
 from engine.auditing.audit import audit

@@ -12,8 +12,8 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from api import connection
-from api.connection import HEAD_BYTES_MAX, HEAD_S_MAX, HEADERS_MAX, IDLE_S_MAX
+from api.wire import connection
+from api.wire.connection import HEAD_BYTES_MAX, HEAD_S_MAX, HEADERS_MAX, IDLE_S_MAX
 from engine.settings import Settings
 from tests.both_ways import Reply
 from tests.served import Watched, World, held_bytes_max, open_world, redis_held
@@ -44,7 +44,7 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 @pytest.fixture
 def clock(world: World, monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("api.connection.monotonic", clock)
+    monkeypatch.setattr("api.wire.connection.monotonic", clock)
     monkeypatch.setattr("api.server.monotonic", clock)
     return clock
 

@@ -15,7 +15,7 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from api.answers import Answer
-from api.fast_claims import LATER
+from api.wire.fast_claims import LATER
 from engine.access.tokens import issue, load_secret
 from engine.engine import Engine
 from engine.errors import InvalidTokenError

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from api.connection import FORMS_MAX
-from api.forms import FORM_BYTES_MAX, form_of, headers_in, packet_in, speaker
+from api.wire.connection import FORMS_MAX
+from api.wire.forms import FORM_BYTES_MAX, form_of, headers_in, packet_in, speaker
 from engine.access.tokens import TokenClaims
 from engine.ids import is_packet_number, is_user_id, new_packet_number
 from engine.settings import Settings

@@ -8,8 +8,8 @@ import httpx
 import orjson
 import pytest
 
+from api.documents.openapi import document, statuses
 from api.failures import ALL, codes_by_status, failures_of
-from api.openapi import document, statuses
 from api.problems import kind_of
 from api.routes import ROUTES
 from engine.settings import Settings

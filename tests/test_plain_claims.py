@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from api import bodies, plain_claims
+from api import bodies
 from api.payloads import BATCH_CLAIMS_MAX, ClaimsBody, checked
+from api.resources import plain_claims
 from api.routes import ROUTES
 from benchmarks.walks import BatchWalk
 from engine.access.tokens import issue, load_secret

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.receipts import prefers_page
+from api.resources.receipts import prefers_page
 from engine.engine import Engine
 from engine.errors import OperatorError
 from engine.ids import new_packet_number

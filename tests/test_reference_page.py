@@ -9,10 +9,10 @@ import pytest
 
 import engine
 from api.dispatch import Operation
-from api.error_guide import GUIDES
+from api.documents.error_guide import GUIDES
+from api.documents.reference_page import RESOURCES, SHARED, page
 from api.failures import ALL, codes_by_status, failures_of
 from api.problems import answer_to, kind_of
-from api.reference_page import RESOURCES, SHARED, page
 from api.routes import ROUTES
 from engine.errors import HongbaoError
 from tests.documented import DOCUMENT
@@ -30,7 +30,7 @@ def section(method: str, path: str) -> str:
 
 
 def test_the_page_is_what_the_routes_say() -> None:
-    renew = "python -m api.reference_page > docs/api.md"
+    renew = "python -m api.documents.reference_page > docs/api.md"
     assert PAGE.read_text(encoding="utf-8") == page(), f"renew it: {renew}"
 
 

@@ -5,10 +5,24 @@ from collections.abc import Sequence
 import orjson
 
 from api.answers import Answer, as_json
-from api.dispatch import Call
-from api.payloads import ClaimItem, PacketBody
-from api.plain_claims import PlainClaim
+from api.auth import ANY_TOKEN, Access
+from api.dispatch import Call, Operation
+from api.failures import CLAIMING, SENDING
+from api.payloads import (
+    ClaimAnswer,
+    ClaimBody,
+    ClaimItem,
+    ClaimsAnswer,
+    ClaimsBody,
+    PacketBody,
+    PageQuery,
+    PreviewAnswer,
+    SentAnswer,
+)
 from api.problems import detail_of
+from api.resources import plain_claims
+from api.resources.plain_claims import PlainClaim
+from engine import errors
 from engine.errors import (
     FrozenError,
     HongbaoError,
@@ -18,8 +32,9 @@ from engine.errors import (
     UnknownPacketError,
 )
 from engine.ids import is_packet_number
+from engine.packets.proof import Proof
 from engine.packets.terms import terms_from
-from engine.records import Ack, ClaimResult, Outcome, SplitKind, Terms
+from engine.records import Ack, ClaimResult, ClaimsPage, Outcome, PacketView, SplitKind, Terms
 
 OUTCOME_WORDS = {
     Outcome.CLAIMED: "claimed",
@@ -156,3 +171,81 @@ def _terms(call: Call) -> Terms:
         recipients=tuple(body.recipients),
         ack=None if body.ack is None else Ack(body.ack),
     )
+
+
+ROUTES = (
+    Operation(
+        method="POST",
+        path="/v1/packets/{packet_id}/claims",
+        endpoint=claim,
+        summary="Claim a share. Losing is a normal answer; a repeat returns `already_claimed` with the same amount.",
+        access=Access(("claim", "act"), for_user=True),
+        body=ClaimBody,
+        body_required=False,
+        is_claim=True,
+        answer=ClaimAnswer,
+        problems=(errors.NotInvitedError, errors.FrozenError, errors.NotArrivedError, *CLAIMING),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}/claims",
+        endpoint=list_claims,
+        summary="The claims of a packet, in the order of their slots.",
+        access=ANY_TOKEN,
+        query=PageQuery,
+        answer=ClaimsPage,
+        problems=(errors.RecoveringError, errors.UnavailableError),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/claims",
+        endpoint=claim_many,
+        summary="Claim for many users at once. Results are in the order of the claims.",
+        access=Access(("act",)),
+        body=ClaimsBody,
+        plain_body=plain_claims.read,
+        large_body=True,
+        answer=ClaimsAnswer,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packets",
+        endpoint=send_packet,
+        summary="Send a packet: it is paid from the sender's wallet and open to claims.",
+        access=Access(("send", "act"), for_user=True),
+        body=PacketBody,
+        large_body=True,
+        moves_money=True,
+        answer=SentAnswer,
+        status=201,
+        problems=(*SENDING,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packets/preview",
+        endpoint=preview_packet,
+        summary="A sample split of a packet's terms. Nothing is stored.",
+        access=Access(("send", "act")),
+        body=PacketBody,
+        large_body=True,
+        answer=PreviewAnswer,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}",
+        endpoint=get_packet,
+        summary="A packet: its state, terms, counts, and the luckiest claimant once all shares are claimed.",
+        access=ANY_TOKEN,
+        answer=PacketView,
+        problems=(errors.RecoveringError, errors.UnavailableError),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}/proof",
+        endpoint=get_proof,
+        summary="A settled packet's seed, terms and shares; `hongbao verify` needs nothing else.",
+        access=ANY_TOKEN,
+        answer=Proof,
+        problems=(errors.NotSettledError, errors.RecoveringError, errors.UnavailableError),
+    ),
+)

@@ -3,7 +3,7 @@
 import asyncio
 
 from api.limits import CONNECTIONS, OVERLOADED, Limits
-from api.prepared import whole
+from api.wire.prepared import whole
 
 TURNED_AWAY_S = 1.0
 """So long it may take to read that it was one too many."""

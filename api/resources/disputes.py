@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.answers import Answer, as_json
-from api.dispatch import Call
+from api.auth import ANY_TOKEN, Access
+from api.dispatch import Call, Operation
 from api.payloads import FEN_MAX, Payload, UserId
-from engine.disputes.filing import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, DisputeKind, DisputeState
+from engine import errors
+from engine.disputes.filing import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, Dispute, DisputeKind, DisputeState
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import NUMBER_PATTERN, is_packet_number
 
@@ -69,3 +71,45 @@ async def decide_dispute(call: Call) -> Answer:
         decided_by=call.caller.principal,
     )
     return as_json(decided)
+
+
+ROUTES = (
+    Operation(
+        method="POST",
+        path="/v1/disputes",
+        endpoint=file_dispute,
+        summary="Dispute the user's own payment, or one share of it; repeating an open dispute returns it.",
+        access=Access(for_user=True),
+        body=DisputeBody,
+        large_body=True,
+        answer=Dispute,
+        status=201,
+        problems=(
+            errors.NotSenderError,
+            errors.UnknownTransactionError,
+            errors.BelowManualHandlingError,
+            errors.TooManyDisputesError,
+            errors.DisputeOpenError,
+            errors.UnavailableError,
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/disputes/{dispute_id}",
+        endpoint=get_dispute,
+        summary="A dispute, for its parties and admins.",
+        access=ANY_TOKEN,
+        answer=Dispute,
+        problems=(errors.UnknownDisputeError, errors.UnavailableError),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/disputes/{dispute_id}/decision",
+        endpoint=decide_dispute,
+        summary="Uphold or reject a dispute; repeating the outcome changes nothing.",
+        access=Access(("admin",)),
+        body=DecisionBody,
+        answer=Dispute,
+        problems=(errors.UnknownDisputeError, errors.DisputeDecidedError, errors.UnavailableError),
+    ),
+)

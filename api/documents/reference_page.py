@@ -1,6 +1,6 @@
-"""docs/api.md, generated from the OpenAPI document, the route table and ``api.error_guide``.
+"""docs/api.md, generated from the OpenAPI document, the route table and ``api.documents.error_guide``.
 
-python -m api.reference_page > docs/api.md
+python -m api.documents.reference_page > docs/api.md
 """
 
 import re
@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from api.auth import USER_HEADER
 from api.dispatch import IDEMPOTENCY_KEY_MAX, Operation
-from api.error_guide import GUIDES
+from api.documents.error_guide import GUIDES
+from api.documents.openapi import document
 from api.failures import (
     ALL,
     ANY_REQUEST,
@@ -24,21 +25,10 @@ from api.failures import (
     codes_by_status,
     failures_of,
 )
-from api.openapi import document
 from api.payloads import FEN_MAX, USER_ID_FORM
 from api.problems import RateLimitedError, kind_of
-from api.routes import (
-    ROUTES,
-    accounts,
-    disputes,
-    packets,
-    receipts,
-    retraction,
-    status,
-    transfers,
-    wallets,
-    withdrawals,
-)
+from api.resources import accounts, disputes, packets, receipts, retraction, status, transfers, wallets, withdrawals
+from api.routes import ROUTES
 from engine.errors import HongbaoError
 from engine.ids import NUMBER_LENGTH
 from engine.observability.terminal import print_anything

@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers import HTML, Answer, as_json
-from api.dispatch import Call
-from api.receipt_page import CONTENT_POLICY, page_of
+from api.auth import ANY_TOKEN
+from api.dispatch import Call, Operation
+from api.resources.receipt_page import CONTENT_POLICY, page_of
+from engine import errors
+from engine.wallets.receipts import Receipt
 
 _PARTS_MAX = 20
 
@@ -45,3 +48,18 @@ def _weight(parameters: list[str]) -> float:
         if name == "q":
             return float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else 0.0
     return 1.0
+
+
+ROUTES = (
+    Operation(
+        method="GET",
+        path="/v1/transactions/{number}/receipt",
+        endpoint=get_receipt,
+        summary="The receipt of a packet or transfer, with a hash that `hongbao verify` checks; as JSON or as a page.",
+        access=ANY_TOKEN,
+        query=ReceiptQuery,
+        has_page=True,
+        answer=Receipt,
+        problems=(errors.NotSettledError, errors.NotInLedgerError, errors.UnavailableError),
+    ),
+)

@@ -12,7 +12,7 @@ from engine.wallets.receipts import Receipt, ReceiptFacts
 from engine.wallets.statement import yuan
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("api"), autoescape=True, undefined=StrictUndefined, auto_reload=False, cache_size=8
+    loader=PackageLoader("api.resources"), autoescape=True, undefined=StrictUndefined, auto_reload=False, cache_size=8
 )
 _STYLE = Markup(_TEMPLATES.get_template("receipt.css").render())  # noqa: S704  # a file of ours, without a value in it
 CONTENT_POLICY = (

@@ -1,6 +1,6 @@
-"""The route table, a module a part. The application and the OpenAPI document are both made from it."""
+"""The route table: those of every resource. The application and the OpenAPI document are both made from it."""
 
-from api.routes import accounts, disputes, packets, receipts, retraction, status, transfers, wallets, withdrawals
+from api.resources import accounts, disputes, packets, receipts, retraction, status, transfers, wallets, withdrawals
 
 # The path of a claim comes first: routes are tried in this order.
 ROUTES = (

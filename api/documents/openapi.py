@@ -12,9 +12,9 @@ from pydantic import BaseModel, TypeAdapter
 from api.auth import USER_HEADER
 from api.dispatch import IDEMPOTENCY_KEY_MAX, Operation
 from api.failures import ALL, Errors, codes_by_status, failures_of
-from api.packets import BATCH_REFUSALS
 from api.payloads import USER_ID_FORM, Problem
 from api.problems import KINDS
+from api.resources.packets import BATCH_REFUSALS
 from engine.errors import HongbaoError, UnavailableError
 from engine.ids import NUMBER_LENGTH
 

@@ -6,8 +6,12 @@ from typing import Annotated
 from pydantic import Field
 
 from api.answers import Answer, as_json
-from api.dispatch import Call
-from api.payloads import Fen, Payload
+from api.auth import ANY_TOKEN, Access
+from api.dispatch import Call, Operation
+from api.failures import WITH_PASSWORD
+from api.payloads import Fen, PageQuery, Payload
+from engine import errors
+from engine.wallets.withdrawals import Withdrawal, WithdrawalsPage
 
 SixDigits = Annotated[str, Field(pattern=r"^[0-9]{6}$", description="Six digits", examples=["135790"])]
 
@@ -71,3 +75,56 @@ async def get_withdrawal(call: Call) -> Answer:
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json(await call.engine.withdrawals.get(user_id, int(call.path["withdrawal_id"])))
+
+
+_OWNER = Access(("send", "act"), for_user=True)
+
+ROUTES = (
+    Operation(
+        method="PUT",
+        path="/v1/wallets/{user_id}/payment-password",
+        endpoint=set_payment_password,
+        summary="Set a payment password; changing it needs the current one.",
+        access=_OWNER,
+        body=PaymentPasswordBody,
+        answer=PaymentPasswordAnswer,
+        problems=(*WITH_PASSWORD, errors.UnavailableError),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/wallets/{user_id}/withdrawals",
+        endpoint=withdraw,
+        summary="Withdraw to a bank account: the amount and its fee are held until the bank accepts or refuses.",
+        access=_OWNER,
+        body=WithdrawalBody,
+        moves_money=True,
+        answer=Withdrawal,
+        status=201,
+        problems=(
+            errors.FrozenError,
+            errors.AddressNotAllowedError,
+            errors.InsufficientFundsError,
+            *WITH_PASSWORD,
+            errors.UnavailableError,
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}/withdrawals",
+        endpoint=list_withdrawals,
+        summary="A user's withdrawals, newest first.",
+        access=ANY_TOKEN,
+        query=PageQuery,
+        answer=WithdrawalsPage,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}/withdrawals/{withdrawal_id}",
+        endpoint=get_withdrawal,
+        summary="A withdrawal: processing, settled or failed.",
+        access=ANY_TOKEN,
+        answer=Withdrawal,
+        problems=(errors.UnknownWithdrawalError, errors.UnavailableError),
+    ),
+)

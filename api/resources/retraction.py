@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.answers import Answer, as_json
-from api.dispatch import Call
+from api.auth import Access
+from api.dispatch import Call, Operation
 from api.payloads import Payload
+from engine import errors
 
 
 class RetractionBody(Payload):
@@ -64,3 +66,54 @@ async def retract_packet(call: Call) -> Answer:
     packet_id, confirmed = call.path["packet_id"], call.body is not None and call.body.confirm
     returned_fen = await call.engine.retractions.retract(packet_id, call.caller.user, confirmed=confirmed)
     return as_json({"packet_id": packet_id, "state": "retracted", "returned_fen": returned_fen})
+
+
+_CLAIMER = Access(("claim", "act"), for_user=True)
+
+ROUTES = (
+    Operation(
+        method="POST",
+        path="/v1/packets/{packet_id}/views",
+        endpoint=view_packet,
+        summary="Record that the user has viewed the packet.",
+        access=_CLAIMER,
+        answer=ViewAnswer,
+        problems=(errors.RecoveringError, errors.OpeningError, errors.UnavailableError),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packets/{packet_id}/retraction",
+        endpoint=retract_packet,
+        summary="Retract a packet that nobody has claimed and that no viewer objects to.",
+        access=Access(("send", "act"), for_user=True),
+        body=RetractionBody,
+        body_required=False,
+        answer=RetractionAnswer,
+        problems=(
+            errors.NotSenderError,
+            errors.FrozenError,
+            errors.ConfirmationRequiredError,
+            errors.ConsentRequiredError,
+            errors.NotRetractableError,
+            errors.RecoveringError,
+            errors.OpeningError,
+            errors.UnconfirmedError,
+            errors.UnavailableError,
+        ),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packets/{packet_id}/retraction/consent",
+        endpoint=consent_to_retraction,
+        summary="Consent to the retraction of a packet that the user has viewed.",
+        access=_CLAIMER,
+        answer=ConsentAnswer,
+        problems=(
+            errors.NotViewedError,
+            errors.NotRetractableError,
+            errors.RecoveringError,
+            errors.OpeningError,
+            errors.UnavailableError,
+        ),
+    ),
+)

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.answers import Answer, as_json
-from api.dispatch import Call
-from api.payloads import FEN_MAX, Payload
-from engine.records import AccountKind, FreezeScope
+from api.auth import Access
+from api.dispatch import Call, Operation
+from api.payloads import FEN_MAX, PageQuery, Payload
+from engine import errors
+from engine.records import Account, AccountKind, AlertsPage, FreezeScope, LabelLimit, Profile
 from engine.risk.profiles import ADDRESSES_MAX
 
 REASON_LENGTH_MAX = 200
@@ -133,3 +135,68 @@ async def put_label(call: Call) -> Answer:
 async def list_alerts(call: Call) -> Answer:
     """What somebody should look at, newest first."""
     return as_json(await call.engine.alerts.page(after=call.query.after, limit=call.query.limit))
+
+
+_ADMIN = Access(("admin",))
+
+ROUTES = (
+    Operation(
+        method="GET",
+        path="/v1/accounts/{user_id}",
+        endpoint=get_account,
+        summary="An account: its kind and limits, its freezes with who made them, when and why, and its debts.",
+        access=_ADMIN,
+        answer=Account,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/accounts/{user_id}/freeze",
+        endpoint=freeze_account,
+        summary="Freeze an account: it cannot send, claim, transfer or withdraw. Its money stays where it is.",
+        access=_ADMIN,
+        body=FreezeBody,
+        answer=FreezeAnswer,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/accounts/{user_id}/freeze",
+        endpoint=lift_freeze,
+        summary="Lift every freeze of a scope.",
+        access=_ADMIN,
+        query=LiftQuery,
+        answer=FreezeAnswer,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/accounts/{user_id}/profile",
+        endpoint=put_profile,
+        summary="Set an account's profile: person or merchant, the networks it may send from, its limits.",
+        access=_ADMIN,
+        body=ProfileBody,
+        answer=Profile,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/labels/{label}",
+        endpoint=put_label,
+        summary="Limit what is sent to a group per day.",
+        access=_ADMIN,
+        body=LabelBody,
+        answer=LabelLimit,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/alerts",
+        endpoint=list_alerts,
+        summary="Alerts for the people who watch over the money, newest first.",
+        access=_ADMIN,
+        query=PageQuery,
+        answer=AlertsPage,
+        problems=(errors.UnavailableError,),
+    ),
+)

@@ -11,10 +11,10 @@ from typing import Protocol
 from api.answers import Answer
 from api.bodies import has_body
 from api.dispatch import Front
-from api.forms import PREFIX, SUFFIX, Form, form_of, headers_in, packet_in, speaker, token_in
 from api.limits import CLAIMS, CLAIMS_WAITING, OVERLOADED
-from api.packets import claim_body
 from api.problems import RateLimitedError, answer_to
+from api.resources.packets import claim_body
+from api.wire.forms import PREFIX, SUFFIX, Form, form_of, headers_in, packet_in, speaker, token_in
 from engine.claiming.claims import Claims
 from engine.ids import is_packet_number, lane_of
 from engine.records import ClaimResult, Outcome

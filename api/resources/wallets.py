@@ -1,8 +1,12 @@
 """Wallets and a user's records."""
 
 from api.answers import CSV, Answer, as_json
-from api.dispatch import Call
+from api.auth import ANY_TOKEN, Access
+from api.dispatch import Call, Operation
+from api.payloads import DepositAnswer, DepositBody, PageQuery, RecordsQuery, StatementQuery
+from engine import errors
 from engine.calendar.china_time import today
+from engine.records import PacketsPage, TransfersPage, Wallet
 
 
 async def get_wallet(call: Call) -> Answer:
@@ -52,3 +56,59 @@ async def list_packets(call: Call) -> Answer:
     call.caller.may_read(user_id)
     query = call.query
     return as_json(await call.engine.views.records(user_id, role=query.role, after=query.after, limit=query.limit))
+
+
+ROUTES = (
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}",
+        endpoint=get_wallet,
+        summary="A user's balance.",
+        access=ANY_TOKEN,
+        answer=Wallet,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}/transfers",
+        endpoint=list_transfers,
+        summary="A wallet's ledger entries, newest first.",
+        access=ANY_TOKEN,
+        query=PageQuery,
+        answer=TransfersPage,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}/statement.csv",
+        endpoint=get_statement,
+        summary="A wallet's ledger entries of some days, with closing totals, in the columns of a fund bill.",
+        access=ANY_TOKEN,
+        query=StatementQuery,
+        answer=None,
+        media_type="text/csv",
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/wallets/{user_id}/deposits",
+        endpoint=deposit,
+        summary="Deposit money from outside into a wallet.",
+        access=Access(("admin",)),
+        body=DepositBody,
+        moves_money=True,
+        answer=DepositAnswer,
+        status=201,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/users/{user_id}/packets",
+        endpoint=list_packets,
+        summary="The packets a user sent or received, newest first.",
+        access=ANY_TOKEN,
+        query=RecordsQuery,
+        answer=PacketsPage,
+        problems=(errors.UnavailableError,),
+    ),
+)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 
 from api.answers import PLAIN, Answer, as_json
-from api.dispatch import Call
+from api.dispatch import Call, Operation
+from api.payloads import StatusAnswer
 from api.problems import NotReadyError
 from engine.errors import UnavailableError
 from engine.observability import metrics
@@ -38,3 +39,40 @@ async def show_metrics(call: Call) -> Answer:
 async def show_openapi(call: Call) -> Answer:
     """This document."""
     return Answer(200, call.front.document)
+
+
+ROUTES = (
+    Operation(
+        method="GET",
+        path="/livez",
+        endpoint=livez,
+        summary="The process answers.",
+        access=None,
+        answer=StatusAnswer,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        endpoint=readyz,
+        summary="The process can do its work; 503 says why not.",
+        access=None,
+        answer=StatusAnswer,
+        problems=(NotReadyError,),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        endpoint=show_metrics,
+        summary="Prometheus metrics of all processes.",
+        access=None,
+        answer=None,
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        endpoint=show_openapi,
+        summary="The OpenAPI document.",
+        access=None,
+        answer=dict,
+    ),
+)

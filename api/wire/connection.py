@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: uvicorn's own, with a short way for plain claims and bounds on what is not yet a request.
 
-A plain claim (``api.fast_claims``) is answered from the parser's callbacks: no scope, no task, no ASGI messages. All
+A plain claim (``fast_claims``) is answered from the parser's callbacks: no scope, no task, no ASGI messages. All
 else is uvicorn's, and so is a plain claim that comes while the one before it is not answered. What is over a bound
 (``api.limits``) is refused from the parser's callbacks too.
 """
@@ -18,13 +18,13 @@ from uvicorn.server import ServerState
 from api.answers import Answer
 from api.bodies import has_body
 from api.dispatch import refusing
-from api.fast_claims import LATER, REFUSED, FastClaims
-from api.forms import Form
 from api.limits import CLAIMS_WAITING, OVERLOADED, TOO_SOON, Limits
-from api.prepared import Outbox, Prepared, whole
 from api.problems import HeadTooLargeError, MalformedError, answer_to
-from api.stand_ins import Flow, Plain, Refusal
-from api.turning_away import Deaf, turn_away
+from api.wire.fast_claims import LATER, REFUSED, FastClaims
+from api.wire.forms import Form
+from api.wire.prepared import Outbox, Prepared, whole
+from api.wire.stand_ins import Flow, Plain, Refusal
+from api.wire.turning_away import Deaf, turn_away
 from engine.errors import HongbaoError
 
 HEADERS_MAX = 100

@@ -5,8 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from api.answers import Answer, as_json
-from api.dispatch import Call
+from api.auth import ANY_TOKEN, Access
+from api.dispatch import Call, Operation
+from api.failures import CLAIMING, SENDING, WITH_PASSWORD
 from api.payloads import TEXT, Fen, Payload, UserId
+from engine import errors
+from engine.records import Transfer
 
 
 class TransferBody(Payload):
@@ -96,3 +100,75 @@ async def choose_arrival_delay(call: Call) -> Answer:
     call.caller.must_be(user_id)
     await call.engine.delays.choose(user_id, body.arrives_after_s, body.payment_password)
     return as_json({"user_id": user_id, "arrives_after_s": body.arrives_after_s})
+
+
+_SENDER = Access(("send", "act"), for_user=True)
+
+ROUTES = (
+    Operation(
+        method="POST",
+        path="/v1/transfers",
+        endpoint=send_transfer,
+        summary="Transfer money to one person: they confirm it, or it arrives after a delay.",
+        access=_SENDER,
+        body=TransferBody,
+        moves_money=True,
+        answer=Transfer,
+        status=201,
+        problems=(*SENDING,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/transfers/{transfer_id}",
+        endpoint=get_transfer,
+        summary="A transfer, for its sender and its recipient.",
+        access=ANY_TOKEN,
+        answer=Transfer,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/transfers/{transfer_id}/confirmation",
+        endpoint=confirm_transfer,
+        summary="Confirm a transfer: its recipient takes the money.",
+        access=Access(("claim", "act"), for_user=True),
+        answer=Transfer,
+        problems=(errors.FrozenError, errors.NotArrivedError, errors.TransferEndedError, *CLAIMING),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/transfers/{transfer_id}/cancellation",
+        endpoint=cancel_transfer,
+        summary="Cancel a transfer that has not arrived, or that its recipient has not confirmed yet.",
+        access=_SENDER,
+        answer=Transfer,
+        problems=(
+            errors.NotSenderError,
+            errors.FrozenError,
+            errors.NotCancellableError,
+            errors.RecoveringError,
+            errors.OpeningError,
+            errors.UnconfirmedError,
+            errors.UnavailableError,
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/wallets/{user_id}/arrival-delay",
+        endpoint=get_arrival_delay,
+        summary="The delay after which the user's transfers arrive.",
+        access=ANY_TOKEN,
+        answer=ArrivalDelayAnswer,
+        problems=(errors.UnavailableError,),
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/wallets/{user_id}/arrival-delay",
+        endpoint=choose_arrival_delay,
+        summary="Choose the delay after which the user's transfers arrive; a few times per month.",
+        access=_SENDER,
+        body=ArrivalDelayBody,
+        answer=ArrivalDelayAnswer,
+        problems=(errors.TooManyChangesError, *WITH_PASSWORD, errors.UnavailableError),
+    ),
+)

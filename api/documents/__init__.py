@@ -1,0 +1,1 @@
+"""What is generated from the routes: the OpenAPI document and docs/api.md."""
