@@ -54,10 +54,10 @@ test-hostile: $(READY) ## the tests that can tell, on hard machines: just booted
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
-	@$(BIN)/python -m pytest -s tests/test_api_fuzz.py tests/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
+	@$(BIN)/python -m pytest -s tests/api/test_api_fuzz.py tests/api/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
 
 model: $(READY) ## OPERATIONS (1000000) on the whole engine, each held against a model of a hundred lines
-	@$(BIN)/python -m pytest -s tests/test_engine_model.py --model-operations $(OPERATIONS)
+	@$(BIN)/python -m pytest -s tests/whole/test_engine_model.py --model-operations $(OPERATIONS)
 
 bench: $(READY) ## the whole benchmark report (under 25 minutes); INSTALL=1 gets wrk, redis-server and the peers first
 	@$(BIN)/python -m benchmarks $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))

@@ -23,13 +23,13 @@ from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.engine import Engine
 from engine.lanes.clients import command, redis_client
 from engine.settings import Settings
-from tests import database_folder, needs
-from tests.administrator import Administrator, administrator_of
-from tests.books import Books
-from tests.lane import Lane, lane_on
-from tests.ports import held_port
-from tests.progress import Progress
-from tests.waiting import wait_until
+from tests.support import database_folder, needs
+from tests.support.administrator import Administrator, administrator_of
+from tests.support.books import Books
+from tests.support.lane import Lane, lane_on
+from tests.support.ports import held_port
+from tests.support.progress import Progress
+from tests.support.waiting import wait_until
 
 # The same examples in every run, so that a red run is a change's fault; `--hypothesis-profile=explore` tries new ones.
 # No example has to be quick: how quick one is depends on the machine.

@@ -1,6 +1,6 @@
 """Redis as the engine sees it: one typed function a script, and the reads that go with them.
 
-A script's header in ``lua/`` is its contract; ``tests/test_script_contracts.py`` holds these functions to it.
+A script's header in ``lua/`` is its contract; ``tests/scripts/test_script_contracts.py`` holds these functions to it.
 Every function raises RecoveringError when the lane is fenced and UnavailableError when Redis does not answer.
 """
 

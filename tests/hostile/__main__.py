@@ -22,9 +22,9 @@ from types import FrameType
 from rich.console import Console
 
 from tests.hostile.machines import MACHINES, Machine
-from tests.progress import duration
+from tests.support.progress import duration
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 _LOOK_S = 1.0
 _RUN_S_MAX = 3_600
 _RESULT = re.compile(r"^=+ (?P<counts>.*(?:passed|failed|error|no tests ran).*) in [0-9.]+s")

@@ -14,6 +14,7 @@ from engine.calendar.china_time import CHINA
 from tests.hostile.realtime import realtime, realtime_missing
 from tests.hostile.uptime import uptime_missing, uptime_prefix
 from tests.hostile.user import checkout_of_user, user_missing
+from tests.support.repository import ROOT
 
 _CALENDAR = (
     "disputes disputes_http festivals freezes payouts plays profiles receipts receiving reconciliation retraction "
@@ -63,7 +64,13 @@ class Machine:
     @property
     def paths(self) -> list[str]:
         """The files of those tests."""
-        return [f"tests/test_{name}.py" for name in self.tests.split()]
+        return [file_of(name) for name in self.tests.split()]
+
+
+def file_of(name: str) -> str:
+    """The path of the file ``test_<name>.py``, from the repository's root; there is one."""
+    (path,) = (ROOT / "tests").rglob(f"test_{name}.py")
+    return str(path.relative_to(ROOT))
 
 
 @contextmanager

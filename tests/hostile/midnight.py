@@ -1,7 +1,7 @@
 """A pytest plugin: each test has a midnight in China in the middle of it.
 
 ``python -m tests.hostile.clock --realtime … -- python -m pytest -p tests.hostile.midnight --midnight 2027-01-01
-[--midnight-after-ms 200] tests/test_statement.py``
+[--midnight-after-ms 200] tests/wallets/test_statement.py``
 
 ``--midnight``: the day that begins meanwhile. Fixtures are made two seconds before it. The test itself begins
 ``--midnight-after-ms`` before it, or just after it with 0; where a fixture has waited until the day began, the clock is

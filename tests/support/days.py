@@ -1,0 +1,26 @@
+"""A day for a test to be in: limits, statements and reconciliations go by China's days, and a day ends at 16:00 UTC."""
+
+import time
+from datetime import date, timedelta
+
+from engine.calendar.china_time import begin_ms, today
+from tests.support.waiting import wait_until
+
+LENGTH_S = 60
+"""How long a test has before its day ends. It may wait as long for the next day: both fit in its time-out of 120 s."""
+
+
+async def whole_day() -> date:
+    """China's day, if it goes on for a minute at least; else wait until the next one has begun.
+
+    Call it before anything is made that the test looks for. Months and years begin with a day, so it does for them too.
+    """
+    day = await wait_until(_day_with_a_minute_left, timeout_s=LENGTH_S + 30, what="the next day")
+    assert day is not None
+    return day
+
+
+def _day_with_a_minute_left() -> date | None:
+    day = today()
+    ends_ms = begin_ms(day + timedelta(days=1))
+    return day if ends_ms - time.time() * 1_000 >= LENGTH_S * 1_000 else None

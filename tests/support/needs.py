@@ -1,0 +1,93 @@
+"""What a machine may lack for a test, and the one form in which a skipped test says so: ``needs wrk (command)``.
+
+A test says what it needs with a mark: ``@pytest.mark.root``, ``@pytest.mark.programs("wrk")``. What shows only while
+it runs is said with ``skip_for_want_of``. In continuous integration nothing may be missing: there the test fails.
+
+``python -m tests.support.needs`` prints the packages that are missing, for ``apt-get install``.
+"""
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+MARKS = (
+    "root: needs root, makes the account hongbao and writes below /var/lib/hongbao",
+    "programs(*names): needs programs of the machine on PATH",
+)
+AS_ROOT = "sudo .venv/bin/python -m pytest -m root"
+_PACKAGES = {
+    "curl": "curl",
+    "redis-server": "redis-server",
+    "sha256sum": "coreutils",
+    "unshare": "util-linux",
+    "wrk": "wrk",
+}
+"""Which package of Debian and its kin has a program."""
+
+
+_REASON = re.compile(r"needs (?P<what>.+?) \((?P<command>.+)\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What is missing, and the command that gets it."""
+
+    what: str
+    command: str
+
+
+def need_in(reason: str) -> Need | None:
+    """The need that a skipped test's reason names; None if it was skipped for something else."""
+    found = _REASON.fullmatch(reason)
+    return None if found is None else Need(found["what"], found["command"])
+
+
+def is_ci() -> bool:
+    """Whether this is continuous integration, which installs what the tests need (``.ci/run``)."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def skip_for_want_of(what: str, command: str) -> NoReturn:
+    """Skip the running test for want of ``what``; ``command`` is what gets it. The run's last lines list both."""
+    reason = f"needs {what} ({command})"
+    if is_ci():
+        pytest.fail(f"{reason}; continuous integration must have it", pytrace=False)
+    pytest.skip(reason)
+
+
+def needs_program(name: str) -> Path:
+    """Where a program of the machine is; the test is skipped if it is not on PATH."""
+    found = shutil.which(name)
+    if found is None:
+        skip_for_want_of(name, f"apt-get install {_PACKAGES[name]}")
+    return Path(found)
+
+
+def needs_root() -> None:
+    """Skip the test if we are not root."""
+    if os.geteuid() != 0:
+        skip_for_want_of("root", AS_ROOT)
+
+
+def check_marks(item: pytest.Item) -> None:
+    """Skip the test if the machine lacks what its marks name."""
+    if item.get_closest_marker("root") is not None:
+        needs_root()
+    for mark in item.iter_markers("programs"):
+        for name in mark.args:
+            needs_program(name)
+
+
+def missing_packages() -> list[str]:
+    """The packages of all programs that are not on PATH, each once."""
+    return sorted({package for program, package in _PACKAGES.items() if shutil.which(program) is None})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(" ".join(missing_packages()) + "\n")

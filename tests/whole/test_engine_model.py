@@ -1,0 +1,354 @@
+"""Whatever happens in whatever order, the engine says and books what a hundred lines of plain Python do.
+
+The real scripts, persister and ledger; the persister runs, is killed at any moment and begins again; Redis is emptied
+and rebuilt. ``--model-operations 1000000`` goes on until there were as many.
+"""
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from engine.auditing.audit import audit
+from engine.engine import Engine
+from engine.errors import (
+    BusyError,
+    FrozenError,
+    HongbaoError,
+    InsufficientFundsError,
+    NotInvitedError,
+    UnknownPacketError,
+)
+from engine.ids import lane_of, new_packet_number
+from engine.lanes.replies import Closed, CloseReason
+from engine.loops import end
+from engine.packets.split import split
+from engine.packets.sweeper import sweep_lane
+from engine.packets.terms import terms_from
+from engine.persisting.persister import Persister
+from engine.queries import load
+from engine.records import ClaimResult, Outcome, PacketState, SplitKind
+from engine.settings import Settings
+from tests.support.lost_lanes import mended
+from tests.support.model import BUSY, FROZEN, MISSING, REFUSED, Model, Packet
+from tests.support.scenes import assert_books_balance, caught_up, changed, fund, let_time_run_out
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(7_200)  # for as many operations as are wished for
+T = TypeVar("T")
+SQL = load("packets")
+BACKLOG_MAX = 200
+USERS_MAX = 400
+FUNDS_FEN = 150_000
+OPERATIONS_MIN = 100_000
+"""Whoever wants fewer gets as many, unless everything that can happen has happened before."""
+EXAMPLES_A_PASS, STEPS = 8, 50
+REDIS_LOST_SHARE = 0.1
+_PICKED = st.integers(0, 2**32 - 1)
+_REFUSALS = {BusyError: BUSY, FrozenError: FROZEN, NotInvitedError: REFUSED, UnknownPacketError: MISSING}
+
+
+class Running(RuleBasedStateMachine):
+    """Sends, claims, lets time run out, closes, kills and loses, in the engine and in the model, and compares."""
+
+    engine: Engine  # of all examples, set by the test
+    runner: asyncio.Runner
+    seen: Counter[str]
+    numbers: Iterator[int]
+
+    @initialize()
+    def begin(self) -> None:
+        self.model, self.prefix = Model(), f"m{next(self.numbers)}"
+        self.persisters: list[asyncio.Task[None]] = []
+        self.sender = f"{self.prefix}-sender"
+        self.deposit()
+        for lane in self.engine.lanes:  # what examples before this one left
+            self.run(sweep_lane(self.engine.store, lane, 1_000, 1_000_000))
+        self.model.positions.update(self.run(self.positions()))
+
+    def teardown(self) -> None:
+        try:
+            self.start_persisting()
+            self.run(caught_up(self.engine))
+            self.run(self.compare())
+        finally:
+            self.kill_the_persister()
+
+    def run(self, step: Coroutine[object, object, T]) -> T:
+        return self.runner.run(step)
+
+    def did(self, what: str, times: int = 1) -> None:
+        self.seen[what] += times
+
+    @rule()
+    def deposit(self) -> None:
+        self.run(fund(self.engine, self.sender, FUNDS_FEN))
+        self.model.deposit(self.sender, FUNDS_FEN)
+        self.did("deposit")
+
+    @rule(
+        shares=st.integers(1, 12) | st.integers(1, 300),
+        mean_fen=st.integers(1, 400),
+        kind=st.sampled_from(SplitKind),
+        invited=st.sampled_from([0, 0, 0, 40]),
+    )
+    def send(self, shares: int, mean_fen: int, kind: SplitKind, invited: int) -> None:
+        recipients = [self.user(number) for number in range(invited)] if shares <= invited else []
+        total_fen = shares * mean_fen
+        terms = terms_from(
+            settings=self.engine.settings, total_fen=total_fen, count=shares, split=kind, recipients=recipients
+        )
+        sending = self.engine.packets.send(self.sender, terms, idempotency_key=uuid4().hex, request_hash=b"send")
+        if not self.model.can_send(self.sender, total_fen):
+            with pytest.raises(InsufficientFundsError):
+                self.run(sending)
+            self.did("insufficient funds")
+            return
+        try:
+            sent = self.run(sending)
+        except InsufficientFundsError:
+            # What came back to the sender is on its way to the ledger.
+            assert self.run(self.waiting()) > 0
+            self.did("funds on their way")
+            return
+        assert sent.state is PacketState.OPEN
+        row = self.run(self.engine.pool.fetchrow(SQL["packet"], int(sent.packet_id)))
+        assert row is not None
+        amounts = split(terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen, row["seed"]).tolist()
+        self.model.send(sent.packet_id, Packet(self.sender, amounts, frozenset(terms.recipients)))
+        self.did("send")
+
+    @rule(claims=st.integers(1, 1_000), packets=st.integers(1, 12), users=st.integers(1, USERS_MAX), picked=_PICKED)
+    def claim(self, claims: int, packets: int, users: int, picked: int) -> None:
+        chance = random.Random(picked)
+        known = [*self.model.packets][-packets:] + ([new_packet_number(0)] if chance.random() < 0.1 else [])
+        if not known:
+            return
+        asked = [(chance.choice(known), self.user(chance.randrange(users))) for _ in range(claims)]
+        applied_before = self.run(self.applied())
+        answers = self.run(self.engine.claims.claim_many(asked))
+        self.compare_answers(asked, answers, applied_before)
+
+    @rule(user=st.integers(0, USERS_MAX - 1), picked=_PICKED)
+    @precondition(lambda self: self.model.packets)
+    def claim_alone(self, user: int, picked: int) -> None:
+        packet_id = random.Random(picked).choice([*self.model.packets])
+        applied_before = self.run(self.applied())
+        answer: ClaimResult | HongbaoError
+        try:
+            answer = self.run(self.engine.claims.claim(packet_id, self.user(user)))
+        except HongbaoError as error:
+            answer = error
+        self.compare_answers([(packet_id, self.user(user))], [answer], applied_before)
+
+    @rule(picked=_PICKED)
+    @precondition(lambda self: self.model.packets)
+    def run_out(self, picked: int) -> None:
+        packet_id = random.Random(picked).choice([*self.model.packets])
+        if self.model.packets[packet_id].state is PacketState.OPEN:
+            self.run(let_time_run_out(self.engine, packet_id))
+            ending = "UPDATE packets SET expires_at_ms = 1 WHERE packet_id = $1"
+            self.run(self.engine.pool.execute(ending, int(packet_id)))
+            self.model.packets[packet_id].is_over = True
+            self.did("time over")
+
+    @rule()
+    def sweep(self) -> None:
+        for lane in self.engine.lanes:
+            closed = self.run(sweep_lane(self.engine.store, lane, 100, 1_000_000))
+            due = [packet_id for packet_id in self.model.packets if lane_of(packet_id) == lane]
+            ended = [packet_id for packet_id in due if self.model.close(packet_id, PacketState.EXPIRED) is not None]
+            assert closed == len(ended)
+            self.did("expired", closed)
+
+    @rule(picked=_PICKED)
+    @precondition(lambda self: self.model.packets)
+    def retract(self, picked: int) -> None:
+        packet_id = random.Random(picked).choice([*self.model.packets])
+        if self.model.packets[packet_id].state is not PacketState.OPEN:
+            return
+        reply, _, fen = self.run(self.engine.store.close(packet_id, CloseReason.RETRACTED))
+        refunded = self.model.close(packet_id, PacketState.RETRACTED)
+        assert (reply is Closed.CLOSED, fen) == (refunded is not None, refunded or 0)
+        self.did("retracted", refunded is not None)
+
+    @rule(user=st.integers(0, USERS_MAX - 1), is_frozen=st.booleans())
+    def freeze(self, user: int, is_frozen: bool) -> None:
+        name, freezes = self.user(user % 20), self.engine.freezes  # some of those that claim most
+        if is_frozen:
+            assert self.run(freezes.freeze(name, reason="a test", frozen_by="root"))
+            self.model.frozen.add(name)
+        else:
+            assert self.run(freezes.lift(name, reason="a test", lifted_by="root"))
+            self.model.frozen.discard(name)
+        self.did("frozen" if is_frozen else "lifted")
+
+    @rule()
+    def start_persisting(self) -> None:
+        if not self.persisters:
+            self.persisters = [self.run(self.persister(lane)) for lane in self.engine.lanes]
+            self.did("persister started")
+
+    @rule()
+    def let_the_persister_work(self) -> None:
+        if self.persisters:
+            self.run(caught_up(self.engine))
+
+    @rule(turns=st.integers(0, 60))
+    def kill_the_persister(self, turns: int = 0) -> None:
+        """In the middle of whatever it does: its transaction is lost with it."""
+        if self.persisters:
+            self.run(self.end_persisters(turns))
+            self.did("persister killed")
+
+    @rule(picked=_PICKED)
+    def lose_redis(self, picked: int) -> None:
+        """All of it, once the ledger has everything; and every lane is rebuilt."""
+        if random.Random(picked).random() > REDIS_LOST_SHARE:
+            return
+        self.start_persisting()
+        self.run(caught_up(self.engine))
+        self.kill_the_persister()
+        self.run(self.lose_and_mend())
+        for packet in self.model.packets.values():
+            packet.is_rebuilt = packet.state is PacketState.OPEN
+        self.did("Redis lost")
+
+    def user(self, number: int) -> str:
+        return f"{self.prefix}-{number}"
+
+    def compare_answers(
+        self, asked: Sequence[tuple[str, str]], answers: Sequence[ClaimResult | HongbaoError], applied: Counter[int]
+    ) -> None:
+        """One after the other as the script goes: packet by packet, in the order in which each is first named."""
+        of_packet: defaultdict[str, list[tuple[str, ClaimResult]]] = defaultdict(list)
+        for (packet_id, user), answer in zip(asked, answers, strict=True):
+            told = answer if isinstance(answer, ClaimResult) else _REFUSALS[type(answer)]
+            of_packet[packet_id].append((user, told))
+        for packet_id, tellings in of_packet.items():
+            lane = lane_of(packet_id)
+            packet = self.model.packets.get(packet_id)
+            had_shares = packet is not None and len(packet.claims) < len(packet.amounts)
+            for user, told in tellings:
+                due = self.model.claim(packet_id, user, had_shares=had_shares)
+                if told == BUSY and due.outcome is Outcome.CLAIMED:
+                    # The persister may be further by now, but not back where it was before the claim.
+                    assert self.model.positions[lane] - applied[lane] >= BACKLOG_MAX
+                else:
+                    assert told == due
+                    if due.outcome is Outcome.CLAIMED:
+                        self.model.give(packet_id, user)
+                self.did(told.outcome.name)
+        assert self.run(self.positions()) == self.model.positions
+
+    async def positions(self) -> Counter[int]:
+        statuses = {lane: await self.engine.store.lane_status(lane) for lane in self.engine.lanes}
+        return Counter({lane: status.position for lane, status in statuses.items() if status is not None})
+
+    async def applied(self) -> Counter[int]:
+        statuses = {lane: await self.engine.store.lane_status(lane) for lane in self.engine.lanes}
+        return Counter({lane: status.applied for lane, status in statuses.items() if status is not None})
+
+    async def waiting(self) -> int:
+        return (await self.positions() - await self.applied()).total()
+
+    async def persister(self, lane: int) -> asyncio.Task[None]:
+        engine = self.engine
+        return asyncio.create_task(Persister(engine.settings, engine.store, engine.stream, lane).run())
+
+    async def end_persisters(self, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in self.persisters:
+            await end(task)
+        self.persisters = []
+
+    async def lose_and_mend(self) -> None:
+        before = dict(self.engine.store.epochs)
+        await self.engine.redis.flushall()
+        for lane in self.engine.lanes:
+            await mended(self.engine, lane)
+        await wait_until(lambda: all(self.engine.store.epochs[lane] != before[lane] for lane in before))
+
+    async def compare(self) -> None:
+        """The ledger has what the model has, to the fen."""
+        pool = self.engine.pool
+        numbers = [int(packet_id) for packet_id in self.model.packets]
+        rows = await pool.fetch("SELECT packet_id, state::text FROM packets WHERE packet_id = ANY($1)", numbers)
+        assert {str(row["packet_id"]): row["state"] for row in rows} == {
+            packet_id: packet.state.value for packet_id, packet in self.model.packets.items()
+        }
+        rows = await pool.fetch(
+            "SELECT from_account, owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account "
+            "WHERE transfers.kind = 'claim' AND from_account = ANY($1)",
+            numbers,
+        )
+        assert Counter((str(row["from_account"]), row["owner"], row["amount_fen"]) for row in rows) == Counter(
+            (packet_id, user, amount_fen)
+            for packet_id, packet in self.model.packets.items()
+            for user, amount_fen in packet.claims.items()
+        )
+        owners = [*self.model.wallets]
+        rows = await pool.fetch("SELECT owner, balance_fen FROM accounts WHERE owner = ANY($1)", owners)
+        assert {row["owner"]: row["balance_fen"] for row in rows} == dict(self.model.wallets)
+        ended = {packet_id for packet_id, packet in self.model.packets.items() if packet.state is not PacketState.OPEN}
+        rows = await pool.fetch("SELECT account_id, balance_fen FROM accounts WHERE account_id = ANY($1)", numbers)
+        assert {str(row["account_id"]): row["balance_fen"] for row in rows} == {
+            packet_id: 0 if packet_id in ended else packet.rest_fen for packet_id, packet in self.model.packets.items()
+        }
+        await assert_books_balance(pool)
+
+
+@pytest.mark.long
+def test_the_engine_says_and_books_what_the_model_does(
+    settings: Settings, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = int(pytestconfig.getoption("--model-operations"))
+    happened = {"send", "expired", "retracted", "time over", "persister killed", "Redis lost", "insufficient funds"}
+    # Of transfers that have not arrived tests/claiming/test_claim_model.py knows.
+    happened |= {outcome.name for outcome in Outcome} - {"HELD"}
+    here = changed(settings, backlog_max=BACKLOG_MAX, claim_queue_max=5_000, deposit_fen_max=FUNDS_FEN)
+    with asyncio.Runner() as event_loop:
+        stack = AsyncExitStack()
+
+        class Here(Running):
+            engine = event_loop.run(stack.enter_async_context(Engine.open(here)))
+            runner, seen, numbers = event_loop, Counter(), count()
+
+        try:
+            for number in count():
+                run_state_machine_as_test(
+                    seed(number)(Here),
+                    settings=example_settings(),
+                )
+                if Here.seen.total() >= max(wanted, 0 if happened <= Here.seen.keys() else OPERATIONS_MIN):
+                    break
+            findings = event_loop.run(audit(Here.engine.pool, Here.engine.store, Here.engine.stream))
+        finally:
+            event_loop.run(stack.aclose())
+    assert [finding for finding in findings if not finding.holds] == []
+    with capsys.disabled():
+        print(f"\n{Here.seen.total():,} operations: {dict(Here.seen.most_common())}")  # noqa: T201 - how many, and of what
+    assert Here.seen.keys() >= happened
+
+
+def example_settings() -> examples:
+    """Shrinking fifty steps on servers takes longer than a test may; the steps as they were tell enough."""
+    return examples(
+        max_examples=EXAMPLES_A_PASS,
+        stateful_step_count=STEPS,
+        derandomize=False,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )

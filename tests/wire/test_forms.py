@@ -1,0 +1,268 @@
+"""What is taken unparsed for a claim like one before it is what a parser takes it for."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import httptools
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as with_settings
+from hypothesis import strategies as st
+
+from api.wire.connection import FORMS_MAX
+from api.wire.forms import FORM_BYTES_MAX, form_of, headers_in, packet_in, speaker
+from engine.access.tokens import TokenClaims
+from engine.ids import is_packet_number, is_user_id, new_packet_number
+from engine.settings import Settings
+from tests.support.served import Watched, World, open_world
+from tests.support.wire import Wire, claim, request, says_close
+
+BACKEND = TokenClaims("backend", frozenset({"act"}), time.time() + 3_600)
+BOB = TokenClaims("bob", frozenset({"claim"}), time.time() + 3_600)
+PACKETS = ("1000012345678901234", "1000098765432109876")
+LINES = (
+    *("host: x", "Host: 127.0.0.1:8080", "accept: */*", "Accept-Encoding: gzip, br", "content-length: 0", "x:y"),
+    *("X-User-Id: bob", "x-user-id: bob", "x-user-id:bob", "authorization: Bearer a.b.c", "AUTHORIZATION:Bearer a.b.c"),
+    *("cookie: x-user-id: eve", "x-user-ids: bob", "user-agent: a  b", "content-type: application/json"),
+)
+ODD_LINES = (
+    *("x-user-id:  bob", "x-user-id: bob ", "x-user-id:\tbob", "x-user-id: ", "x-user-id: a b", "x-user-id : bob"),
+    *("content-length: 1", "content-length: 00", "transfer-encoding: chunked", "transfer-encoding: identity"),
+    *("connection: close", "Connection: keep-alive", "upgrade: h2c", "expect: 100-continue", "proxy-connection: close"),
+    *(" folded", "\tfolded", "no colon", ": no name", "na me: x", "name: \x01", "name: \xff", "x: y\nx-user-id: eve"),
+)
+SPLICES = (b"", b"\r", b"\n", b"\r\n", b" ", b":", b"0", b"bob", b"eve", b"\0", b"\xff", b"\r\nx-user-id: eve", b"x")
+
+
+class Parsed:
+    """What a parser makes of some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.begun = self.complete = 0
+        self.has_body = False
+        self.start: tuple[bytes, str, bool] | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_message_complete(self) -> None:
+        self.complete += 1
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        self.start = (parser.get_method(), parser.get_http_version(), parser.should_keep_alive())
+
+    def on_body(self, _body: bytes) -> None:
+        self.has_body = True
+
+
+def head(packet_id: str, lines: list[str]) -> bytes:
+    return "\r\n".join((f"POST /v1/packets/{packet_id}/claims HTTP/1.1", *lines, "", "")).encode("latin-1")
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> list[str]:
+    lines = draw(st.lists(st.sampled_from(LINES), max_size=4, unique_by=lambda line: line.lower().partition(":")[0]))
+    odd = draw(st.lists(st.sampled_from(ODD_LINES), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
+    return draw(st.permutations([*lines, *odd]))
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[str, str, list[tuple[float, float, bytes]]]:
+    """Another packet, another user, and up to two places where something else is."""
+    place = st.floats(0, 1)
+    splices: st.SearchStrategy[list[tuple[float, float, bytes]]] = st.just([]) | st.lists(
+        st.tuples(place, st.just(0.0) | place, st.sampled_from(SPLICES)), max_size=2
+    )
+    users = st.sampled_from(["bob", "eve", "a:b@c._-", "x" * 64, "x" * 65, "", "a b", "é", "bob\r\n"])
+    return draw(st.sampled_from([*PACKETS, "1", "x" * 19])), draw(users), draw(splices)
+
+
+def changed(data: bytes, change: tuple[str, str, list[tuple[float, float, bytes]]]) -> bytes:
+    packet_id, user, splices = change
+    data = data.replace(PACKETS[0].encode(), packet_id.encode()).replace(b"bob", user.encode("latin-1"))
+    for begin, length, instead in splices:
+        place = round(begin * len(data))
+        data = data[:place] + instead + data[place + round(length * 20) :]
+    return data
+
+
+async def test_what_a_form_takes_is_what_the_parser_takes_it_for() -> None:
+    seen: Counter[str] = Counter()
+
+    @with_settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(lines=heads(), change=changes(), claims=st.sampled_from([BACKEND, BACKEND, BOB]))
+    @example(lines=["x-user-id: bob"], change=(PACKETS[1], "eve", []), claims=BACKEND)
+    @example(lines=["host: x"], change=(PACKETS[1], "bob", []), claims=BOB)
+    def check(lines: list[str], change: tuple[str, str, list[tuple[float, float, bytes]]], claims: TokenClaims) -> None:
+        data = head(PACKETS[0], lines)
+        headers = headers_in(data)
+        if headers is None:
+            seen["no form"] += 1
+            return
+        before = Parsed(data)
+        assert headers == dict(before.headers)
+        assert len(headers) == len(before.headers)
+        assert (before.begun, before.complete, before.has_body) == (1, 1, False)
+        assert before.start == (b"POST", "1.1", True)
+        form = form_of(data, headers, claims)
+        assert (form is None) == (speaker(headers, claims) is None)
+        if form is None:
+            seen["not for this token"] += 1
+            return
+        assert form.user_of(data) == speaker(headers, claims)
+        other = changed(data, change)
+        user_id = form.user_of(other)
+        if user_id is None:
+            seen["not taken"] += 1
+            assert other != data
+            return
+        seen["taken, changed" if other != data else "taken"] += 1
+        assert is_user_id(user_id)
+        packet_id = packet_in(other)
+        if not is_packet_number(packet_id):
+            return
+        after = Parsed(other)
+        assert after.url.decode() == f"/v1/packets/{packet_id}/claims"
+        assert (after.begun, after.complete, after.has_body, after.start) == (1, 1, False, before.start)
+        assert user_id == speaker(dict(after.headers), claims)
+        named = (b"x-user-id", user_id.encode())
+        assert after.headers == [named if header[0] == b"x-user-id" else header for header in before.headers]
+
+    check()
+    assert {name for name, count in seen.items() if count >= 30} == {
+        *("no form", "not for this token", "not taken", "taken", "taken, changed")
+    }
+
+
+def test_a_long_head_has_no_form() -> None:
+    lines = ["x-user-id: bob", "x: "]
+    lines[1] += "y" * (FORM_BYTES_MAX - len(head(PACKETS[0], lines)))
+    assert headers_in(head(PACKETS[0], lines)) is not None
+    assert headers_in(head(PACKETS[0], [*lines[:1], lines[1] + "y"])) is None
+
+
+@pytest.fixture
+async def world(settings: Settings) -> AsyncIterator[World]:
+    async with open_world(settings) as opened:
+        yield opened
+
+
+async def answers(wire: Wire[Watched], *requests: bytes) -> list[bytes]:
+    return [(await wire.ask(data)).body for data in requests]
+
+
+async def test_a_claim_like_the_one_before_is_not_parsed(world: World) -> None:
+    unknown = new_packet_number(0)
+    for lines in ((world.bob,), (world.backend, "x-user-id: bob")):
+        packets = (world.sold_out, world.open, world.for_others, unknown, world.open, world.sold_out)
+        requests = [claim(packet_id, *lines) for packet_id in packets]
+        alone = [(await world.served.ask_one(data)).body for data in requests]
+        async with world.served.connected() as wire:
+            assert await answers(wire, *requests) == alone
+            assert wire.there.known == len(requests) - 1
+            # Cut in two, together, or with something between them: not whole and alone, and all the same answered.
+            await wire.send(requests[0][:40], requests[0][40:], requests[0] + requests[0], requests[0])
+            assert [(await wire.answer()).body for _ in range(4)] == [alone[0]] * 4
+            assert wire.there.known == len(requests)
+            await wire.send(b"\r", b"\n" + requests[0], requests[0] + b"\r\n\r", b"\n" + requests[0])
+            assert [(await wire.answer()).body for _ in range(3)] == [alone[0]] * 3
+
+
+async def test_ends_of_lines_between_claims_change_nothing(world: World) -> None:
+    """Not even half of one, which the parser passes over."""
+    plain = claim(world.sold_out, world.bob)
+    for between in (b"\r", b"\n", b"\r\n", b"\r\n\r"):
+        together = await world.served.ask(plain + plain + between + plain)
+        assert [reply.status for reply in together] == [200, 200, 200]
+        assert await world.served.ask(plain, plain + between, plain) == together
+
+
+async def test_bodies_and_other_requests_between_are_read_as_such(world: World) -> None:
+    plain = claim(world.sold_out, world.bob)
+    batch = request("/v1/claims", world.backend, body=plain)
+    async with world.served.connected() as wire:
+        (first,) = await answers(wire, plain)
+        # A body that looks like a claim, in a packet of its own, is the body of what came before it.
+        await wire.send(batch[: -len(plain)], plain)
+        assert (await wire.answer()).status == 400
+        assert await answers(wire, plain) == [first]
+        assert wire.there.known == 1
+
+
+LASTS = {
+    "an offer": (b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: h2c\r\n\r\n",),
+    "an offer, in two": (b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nup", b"grade: h2c\r\n\r\n"),
+    "an old offer": (b"GET /livez HTTP/1.0\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",),
+    "a trailer": (request("/v1/claims", "transfer-encoding: chunked") + b"2\r\n{}\r\n0\r\nconnection: close\r\n\r\n",),
+    "a header": (request("/livez", "connection: close", method="GET"),),
+}
+
+
+@pytest.mark.parametrize("name", LASTS)
+async def test_a_last_request_is_the_last_however_it_says_so(world: World, name: str) -> None:
+    """It is answered, whatever the claims before it, and the connection ends."""
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        first, _ = await answers(wire, plain, plain)
+        last = await wire.ask(*LASTS[name])
+        assert says_close(last)
+        assert last.status == (401 if name == "a trailer" else 200)
+        assert last.body != first
+        assert await wire.is_closed()
+
+
+async def test_what_changes_nothing_spends_no_form(world: World) -> None:
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        await answers(wire, plain)
+        for _ in range(2 * FORMS_MAX):
+            await wire.send(b"\r\n", plain[:9], plain[9:])
+            await wire.answer()
+        known = wire.there.known
+        other = claim(world.sold_out, world.served.authorized("eve"))
+        await answers(wire, other, other)
+        assert wire.there.known == known + 1
+
+
+async def test_a_form_ends_with_its_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        assert [(await wire.ask(plain)).status for _ in range(3)] == [200] * 3
+        assert wire.there.known == 2
+        later = time.time() + 4_000
+        monkeypatch.setattr("engine.access.tokens.time", type("Clock", (), {"time": staticmethod(lambda: later)}))
+        assert [(await wire.ask(plain)).status for _ in range(2)] == [401] * 2
+        assert wire.there.known == 2
+
+
+async def test_a_connection_of_many_forms_is_parsed_in_the_end(world: World) -> None:
+    users = [world.served.authorized(f"user{number}") for number in range(FORMS_MAX + 4)]
+    async with world.served.connected() as wire:
+        for user in users:
+            assert [(await wire.ask(claim(world.sold_out, user))).status for _ in range(2)] == [200, 200]
+        assert wire.there.known == FORMS_MAX
+        assert all(wire.there.were_taken)
+
+
+async def test_a_stop_ends_a_known_connection_too(world: World) -> None:
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        await answers(wire, plain, plain)
+        world.served.server.should_exit = True
+        reply = await wire.ask(plain)
+        while not says_close(reply):  # it has not been told yet
+            reply = await wire.ask(plain)
+        assert reply.status == 200
+        assert await wire.is_closed()
