@@ -18,29 +18,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import (
+from benchmarks.parts import (
     acks,
     batches,
     durable,
     fairness,
-    machine,
     memory,
     open_loop,
     outage,
     overload,
     persisting,
-    pictures,
     profiles,
-    report,
     splits,
-    stage,
     storms,
-    wrk,
 )
-from benchmarks.bench import Bench
 from benchmarks.peers import availability
-from benchmarks.plan import QUICK, WHOLE, Plan
-from benchmarks.servers import OURS, SERVERS, Server
+from benchmarks.report import pictures, report
+from benchmarks.rig import machine, stage, wrk
+from benchmarks.rig.bench import Bench
+from benchmarks.rig.plan import QUICK, WHOLE, Plan
+from benchmarks.rig.servers import OURS, SERVERS, Server
 from engine.errors import HongbaoError
 from engine.observability.terminal import print_anything
 

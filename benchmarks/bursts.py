@@ -10,12 +10,12 @@ import signal
 import sys
 from dataclasses import asdict, dataclass, replace
 
-from benchmarks import runs, stage, world, wrk
-from benchmarks.cpu import Meter
-from benchmarks.servers import OURS, Started
-from benchmarks.stage import Stage
-from benchmarks.walks import Walk, claim_lua
-from benchmarks.world import World
+from benchmarks.rig import runs, stage, world, wrk
+from benchmarks.rig.cpu import Meter
+from benchmarks.rig.servers import OURS, Started
+from benchmarks.rig.stage import Stage
+from benchmarks.rig.walks import Walk, claim_lua
+from benchmarks.rig.world import World
 
 SHARES = 100
 PACKETS_A_BURST = 1_000

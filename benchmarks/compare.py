@@ -20,8 +20,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import wrk
-from benchmarks.storms import CONNECTIONS
+from benchmarks.parts.storms import CONNECTIONS
+from benchmarks.rig import wrk
 from engine.observability.terminal import print_anything
 
 HERE = Path(__file__).parent
@@ -77,7 +77,9 @@ class Schedule:
 @contextmanager
 def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
     """Start one checkout's side, with its own Python and its own harness; it ends with the block."""
-    argv = (checkout / ".venv/bin/python", "-P", HERE / "bursts.py", str(schedule.rounds), str(schedule.packets))
+    own = checkout / "benchmarks" / "bursts.py"
+    bursts = own if own.exists() else HERE / "bursts.py"  # a harness of another layout needs its own
+    argv = (checkout / ".venv/bin/python", "-P", bursts, str(schedule.rounds), str(schedule.packets))
     variables = {**os.environ, "PYTHONPATH": str(checkout)}
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=checkout, env=variables

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.cpu import Meter, used_s
+from benchmarks.rig.cpu import Meter, used_s
 
 BUSY_S, TOLERANCE_S = 0.4, 0.02
 UNEVEN = 3

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.fairness import PLACES, TOTAL_FEN, doubling, found
-from benchmarks.tables import sections
+from benchmarks.parts.fairness import PLACES, TOTAL_FEN, doubling, found
+from benchmarks.report.tables import sections
 from engine.packets.split import split
 from engine.records import SplitKind
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures import Figure, figure, percentile, ratio
-from benchmarks.lag import Sample, seconds_behind
-from benchmarks.selection import Selection, cpu_us
+from benchmarks.report.selection import Selection, cpu_us
+from benchmarks.rig.figures import Figure, figure, percentile, ratio
+from benchmarks.rig.lag import Sample, seconds_behind
 
 RATES = st.floats(min_value=0.001, max_value=1e9)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from benchmarks.outage import AFTER_S, BEFORE_S, STOPPED_S, problems
-from benchmarks.tables import sections
+from benchmarks.parts.outage import AFTER_S, BEFORE_S, STOPPED_S, problems
+from benchmarks.report.tables import sections
 
 
 def found(**changed: int) -> dict[str, Any]:

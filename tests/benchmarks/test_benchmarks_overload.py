@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from benchmarks.load import Load
-from benchmarks.overload import counted, problems
-from benchmarks.overload_client import Probe
+from benchmarks.clients.overload_client import Probe
+from benchmarks.parts.overload import counted, problems
+from benchmarks.rig.load import Load
 
 FAILURES = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
 PROBE: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.profiles import NO_NAME, parse, summary
+from benchmarks.parts.profiles import NO_NAME, parse, summary
 
 REPORT = """
 # Samples: 641  of event 'cpu-clock'

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import goals, report
 from benchmarks.__main__ import APART, PARTS, _options, _played, _show_goals
-from benchmarks.bench import Bench
-from benchmarks.plan import QUICK, WHOLE
+from benchmarks.report import goals, report
+from benchmarks.rig.bench import Bench
+from benchmarks.rig.plan import QUICK, WHOLE
 
 COSTS = {"server": 3.0, "redis": 1.0, "wrk": 1.0, "other": 0.1}
 
@@ -161,7 +161,7 @@ def test_nothing_measured_is_a_report_all_the_same() -> None:
 
 
 def test_the_files_hold_everything(tmp_path: Path) -> None:
-    pictures = pytest.importorskip("benchmarks.pictures")
+    pictures = pytest.importorskip("benchmarks.report.pictures")
     whole = full()
     drawn = pictures.draw(tmp_path, whole)
     report.write(tmp_path, whole, drawn)
@@ -175,7 +175,7 @@ def test_the_files_hold_everything(tmp_path: Path) -> None:
 
 
 def test_pictures_without_results_are_not_drawn(tmp_path: Path) -> None:
-    pictures = pytest.importorskip("benchmarks.pictures")
+    pictures = pytest.importorskip("benchmarks.report.pictures")
     assert pictures.draw(tmp_path, results()) == []
     assert list(tmp_path.iterdir()) == []
 

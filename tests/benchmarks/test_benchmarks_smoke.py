@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import books, runs, servers, stage, world
-from benchmarks.answers import WrongAnswerError, check
-from benchmarks.runs import Trial
-from benchmarks.servers import OURS, TEXTBOOK, Server
-from benchmarks.stage import Stage
-from benchmarks.walks import Walk
-from benchmarks.world import World
+from benchmarks.rig import books, runs, servers, stage, world
+from benchmarks.rig.answers import WrongAnswerError, check
+from benchmarks.rig.runs import Trial
+from benchmarks.rig.servers import OURS, TEXTBOOK, Server
+from benchmarks.rig.stage import Stage
+from benchmarks.rig.walks import Walk
+from benchmarks.rig.world import World
 from engine.lanes import keys
 
 pytestmark = pytest.mark.programs("wrk", "redis-server")

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from benchmarks.http_connection import Connection, missing
-from benchmarks.load import LoadFailedError
-from benchmarks.open_loop import problems as open_loop_problems
-from benchmarks.storms import repeats_within
-from benchmarks.walks import BatchWalk, Walk, claim_lua
-from benchmarks.wrk import parse
+from benchmarks.parts.open_loop import problems as open_loop_problems
+from benchmarks.parts.storms import repeats_within
+from benchmarks.rig.http_connection import Connection, missing
+from benchmarks.rig.load import LoadFailedError
+from benchmarks.rig.walks import BatchWalk, Walk, claim_lua
+from benchmarks.rig.wrk import parse
 from engine.lanes.clients import command
 
 PACKETS = tuple(f"10000{number:014d}" for number in range(8))

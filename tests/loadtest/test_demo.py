@@ -16,11 +16,11 @@ import pytest
 from rich.console import Console
 
 from engine.embedded import servers
-from loadtest.demo import main
+from loadtest.demo.__main__ import main
+from loadtest.demo.storm import Answers, Client, ContradictionError, storm
+from loadtest.demo.story import FULL, Sizes
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
-from loadtest.storm import Answers, Client, ContradictionError, storm
-from loadtest.story import FULL, Sizes
 from tests.support.commands import environment
 from tests.support.supervised import is_alive
 from tests.support.waiting import wait_until
@@ -58,10 +58,10 @@ def execute(engine: Running, statement: str) -> None:
 def endless_demo(temporary: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A demo in a process of its own that would take minutes; its output goes to the files ``out`` and ``err``."""
     code = (
-        "import signal, sys, loadtest.demo\n"
-        "from loadtest.story import Sizes\n"
-        "signal.signal(signal.SIGTERM, loadtest.demo._end)\n"
-        f"sys.exit(loadtest.demo.main({ENDLESS}))"
+        "import signal, sys, loadtest.demo.__main__\n"
+        "from loadtest.demo.story import Sizes\n"
+        "signal.signal(signal.SIGTERM, loadtest.demo.__main__._end)\n"
+        f"sys.exit(loadtest.demo.__main__.main({ENDLESS}))"
     )
     with (
         temporary.with_name("out").open("wb") as out,
@@ -178,7 +178,7 @@ def test_answers_that_contradict_each_other_are_noticed() -> None:
 
 
 async def test_a_storm_without_an_answer_ends_with_one_error(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    monkeypatch.setattr("loadtest.storm._RETRY_S", 0.0)
+    monkeypatch.setattr("loadtest.demo.storm._RETRY_S", 0.0)
     answers = Answers()
     async with Client(f"http://127.0.0.1:{port}", {"bob": "token"}, 4) as client:
         taps = [("1", "bob")] * 8

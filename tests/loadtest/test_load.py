@@ -18,7 +18,7 @@ import pytest
 
 from engine.access import tokens
 from engine.settings import Settings
-from loadtest.identities import Headers
+from loadtest.load.identities import Headers
 from loadtest.running import Running, running
 from tests.support.lying_front import front
 from tests.support.repository import ROOT
@@ -179,7 +179,7 @@ def test_locust_alone_refuses_another_machine() -> None:
         "-m",
         "locust",
         "-f",
-        "loadtest/locustfile.py",
+        "loadtest/load/locustfile.py",
         "--headless",
         "--host",
         "http://192.0.2.1",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from engine.access.keyring import sole
 from engine.access.tokens import Verifier
 from engine.errors import OperatorError
-from loadtest.board import Announcement, Board
-from loadtest.identities import Given, Identities
-from loadtest.targets import checked_url
-from loadtest.verdicts import ContradictionError, Failed, Refused, Told, check_packet, judge
+from loadtest.load.board import Announcement, Board
+from loadtest.load.identities import Given, Identities
+from loadtest.load.targets import checked_url
+from loadtest.load.verdicts import ContradictionError, Failed, Refused, Told, check_packet, judge
 
 SECRET = "s" * 32
 

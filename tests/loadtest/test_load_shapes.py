@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.shapes import PEAK_OVER_CALM, PHASE_ENDS, Eve, Phase
+from loadtest.load.shapes import PEAK_OVER_CALM, PHASE_ENDS, Eve, Phase
 
 eves = st.builds(Eve, duration_s=st.floats(1, 100_000), users_max=st.integers(PEAK_OVER_CALM, 100_000))
 fractions = st.floats(0, 0.999)

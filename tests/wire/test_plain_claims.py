@@ -17,7 +17,7 @@ from api import bodies
 from api.payloads import BATCH_CLAIMS_MAX, ClaimsBody, checked
 from api.resources import plain_claims
 from api.routes import ROUTES
-from benchmarks.walks import BatchWalk
+from benchmarks.rig.walks import BatchWalk
 from engine.access.tokens import issue, load_secret
 from engine.errors import FieldProblem, HongbaoError
 from engine.ids import is_packet_number

@@ -1,0 +1,105 @@
+"""The open-loop generator, a process of its own: requests are due at times drawn beforehand, whatever the server does.
+
+``python -m benchmarks.clients.open_loop_client FILE`` reads its orders (JSON) and prints what it found (JSON). A
+request's latency runs from the moment it was due to its whole answer; one that finds no free connection waits, and
+its wait counts. The clock ticks once a millisecond, so up to one millisecond of each latency is the generator's own.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+
+from benchmarks.rig.figures import percentile
+from benchmarks.rig.http_connection import Connection, connect
+from benchmarks.rig.walks import Walk
+
+_TICK_S = 0.001
+_PATIENCE_S = 10.0
+
+
+class Generator:
+    """``times_s`` after its start each request is due."""
+
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self._orders = orders
+        self._walk = Walk(**orders["walk"])
+        chance = np.random.default_rng(orders["seed"])
+        count = int(orders["rate_per_s"] * orders["seconds"])
+        self._times_s = np.cumsum(chance.exponential(1 / orders["rate_per_s"], count)).tolist()
+        self._free: deque[Connection] = deque()
+        self._next = 0
+        self._began_s = 0.0
+        self._done = asyncio.Event()
+        self._latencies_ms: list[float] = []
+        self._failed, self._over = 0, False
+
+    def _answered(self, connection: Connection, right: bool) -> None:
+        self._latencies_ms.append((time.perf_counter() - connection.due_s) * 1000)
+        self._failed += not right
+        self._free.append(connection)
+        self._send_due()
+        if len(self._latencies_ms) == len(self._times_s):
+            self._done.set()
+
+    def _lost(self) -> None:
+        self._failed += not self._over
+
+    def _send_due(self) -> None:
+        now_s = time.perf_counter() - self._began_s
+        while self._free and self._next < len(self._times_s) and self._times_s[self._next] <= now_s:
+            due_s = self._began_s + self._times_s[self._next]
+            self._free.popleft().send(due_s, self._request(self._next))
+            self._next += 1
+
+    def _request(self, number: int) -> bytes:
+        packet_id, user_id = self._walk.tap(self._walk.first + number % (self._walk.end - self._walk.first))
+        return (
+            f"POST /v1/packets/{packet_id}/claims HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Authorization: Bearer {self._orders['token']}\r\nX-User-Id: {user_id}\r\nContent-Length: 0\r\n\r\n"
+        ).encode()
+
+    async def play(self) -> dict[str, Any]:
+        """Connect, send everything when it is due, wait for the last answer."""
+        connections = await connect(self._orders["port"], self._orders["connections"], self._answered, self._lost)
+        self._free.extend(connections)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        cpu_s, self._began_s = time.process_time(), time.perf_counter()
+        deadline_s = self._began_s + self._times_s[-1] + _PATIENCE_S
+        while not self._done.is_set() and time.perf_counter() < deadline_s:
+            self._send_due()
+            await asyncio.sleep(_TICK_S)
+        took_s = time.perf_counter() - self._began_s
+        self._over = True
+        return self._found(took_s, time.process_time() - cpu_s)
+
+    def _found(self, took_s: float, cpu_s: float) -> dict[str, Any]:
+        latencies = sorted(self._latencies_ms)
+        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+        curve = [*np.linspace(0, 0.9, 19), *(1 - 10 ** -np.linspace(1, 5, 33))]
+        return {
+            "asked": len(self._times_s),
+            "answered": len(latencies),
+            "failed": self._failed,
+            "per_s": len(latencies) / took_s,
+            "latency_ms": {name: percentile(latencies, share) for name, share in shares.items()} if latencies else {},
+            "curve": [(float(share), percentile(latencies, float(share))) for share in curve] if latencies else [],
+            "cpu_s": cpu_s,
+        }
+
+
+async def _main(orders: dict[str, Any]) -> None:
+    print(json.dumps(await Generator(orders).play()))
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

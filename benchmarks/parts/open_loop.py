@@ -1,0 +1,65 @@
+"""Latency under an open loop at half of what the server can do: intended send times, not those the server allows."""
+
+import dataclasses
+from typing import Any
+
+from benchmarks.rig import generators, wrk
+from benchmarks.rig.bench import Bench
+from benchmarks.rig.cpu import Meter
+from benchmarks.rig.load import CPU_SHARE_MAX
+from benchmarks.rig.runs import FAILURES, Run, serving
+from benchmarks.rig.servers import GO, OURS, Server
+from benchmarks.rig.walks import Walk, claim_lua
+from benchmarks.rig.world import World
+
+CONNECTIONS = 256
+SHARE_OF_SATURATION = 0.5
+_WARM_UP_SHARE = 0.25
+
+
+def open_loop(bench: Bench) -> None:
+    """Half of A's median at 256 connections, ours and Go, each at half of its own."""
+    world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
+    walk = Walk(packets=world.packets, hands=100)
+    chosen = [server for server in bench.servers if server in (OURS, GO)]
+    for number, server in bench.rounds(chosen, bench.plan.costly_rounds):
+        saturation = bench.median("A", server.name, CONNECTIONS, "answers_per_s")
+        about = {"workload": "open loop", "server": server.name, "round": number, "connections": CONNECTIONS}
+        try:
+            bench.keep({**about, **_run(bench, world, server, walk, saturation)})
+        except FAILURES as error:
+            bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
+        finally:
+            bench.stage.redis.stop()
+
+
+def _run(bench: Bench, world: World, server: Server, walk: Walk, saturation: float | None) -> Run:
+    stage, middle = bench.stage, int(walk.length * _WARM_UP_SHARE)
+    warm_up = claim_lua(dataclasses.replace(walk, first=0, end=middle), stage.token)
+    with serving(stage, world, server) as (running, _):
+        # The warm-up saturates it; where A was not measured, that is the saturation.
+        load = wrk.run(running.base_url, warm_up, connections=CONNECTIONS, duration_s=bench.plan.warm_up_s)
+        rate_per_s = (saturation or load.per_s) * SHARE_OF_SATURATION
+        part = dataclasses.replace(walk, first=middle, end=walk.length)
+        seconds = bench.plan.open_loop_seconds
+        orders = {"connections": CONNECTIONS, "rate_per_s": rate_per_s, "seconds": seconds, "seed": 2016}
+        meter = Meter({"server": [running.process.pid], "redis": [stage.redis.pid]})
+        found = generators.run(stage, running, "open_loop_client", part, **orders)
+        cpu_s = meter.stop(generator=found["cpu_s"])
+    return {
+        **found,
+        "rate_per_s": rate_per_s,
+        "answers_per_s": found["per_s"],
+        "cpu_us_per_answer": {name: used / max(1, found["answered"]) * 1e6 for name, used in cpu_s.items()},
+        "void": "; ".join(problems(found, seconds)) or None,
+    }
+
+
+def problems(found: dict[str, Any], seconds: float) -> list[str]:
+    """What makes the latencies void."""
+    wrong = []
+    if found["failed"] or found["answered"] != found["asked"]:
+        wrong.append(f"{found['asked']:,} asked, {found['answered']:,} answered, {found['failed']:,} failed")
+    if found["cpu_s"] / seconds > CPU_SHARE_MAX:
+        wrong.append(f"the generator used {found['cpu_s'] / seconds:.0%} of a core")
+    return wrong

@@ -1,0 +1,121 @@
+"""Many times the load that the server can carry: what it still does, and how soon those it takes are answered.
+
+The peak is a closed loop of 256 connections, before and after. Between them come ten times as many, and more, each
+asking again the moment it is answered, whatever the answer: a crowd that keeps to nothing. Its goodput is counted in
+Redis, from when it has gathered until the probe ends, for every claim wins. Among them a few hundred clients that keep
+to Retry-After, with intended send times, from which the latencies are taken (wrk cannot tell a refusal's from others).
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from statistics import fmean
+from typing import Any
+
+from benchmarks.rig import generators, wrk
+from benchmarks.rig.bench import Bench
+from benchmarks.rig.cpu import Meter
+from benchmarks.rig.load import Load
+from benchmarks.rig.runs import FAILURES, Run, serving
+from benchmarks.rig.servers import OURS, Started
+from benchmarks.rig.stage import Stage
+from benchmarks.rig.walks import Walk, claim_lua
+from benchmarks.rig.world import World
+from engine.lanes import keys
+
+PEAK_CONNECTIONS = 256
+CROWDS = (2_560, 8_000)
+"""Ten times the connections of the peak, and thirty."""
+_PATIENCE_S = 20
+"""The refused are read again in turn, those who do not keep to Retry-After late: that is no error."""
+PROBE_CONNECTIONS, PROBE_PER_S = 600, 400
+_GATHERING_S = 1
+"""So long the crowd has to connect, before the probe begins."""
+_WARM_UP, _BEFORE, _CROWD, _AFTER = 0.05, 0.28, 0.7, 0.93
+"""Where in the walk each part ends; the rest is the probe's."""
+_SHARES = 1_000
+
+
+def overload(bench: Bench) -> None:
+    """Our server: the peak, the crowd, and the peak once more, on the same process."""
+    world = bench.world("thousands", packets=bench.plan.crowd_claims // _SHARES, shares=_SHARES)
+    for connections, rounds in zip(CROWDS, bench.plan.crowd_rounds, strict=True):
+        for number, server in bench.rounds([OURS], rounds) if rounds else ():
+            about = {"workload": "overload", "server": server.name, "round": number, "connections": connections}
+            try:
+                with serving(bench.stage, world, server) as (running, _):
+                    found = _run(bench, running, world, connections)
+                bench.keep({**about, **found})
+            except FAILURES as error:
+                bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
+            finally:
+                bench.stage.redis.stop()
+
+
+def _run(bench: Bench, running: Started, world: World, connections: int) -> Run:
+    stage, seconds = bench.stage, bench.plan.seconds
+    walk = Walk(packets=world.packets, hands=world.shares)
+
+    def part(first: float, end: float) -> Walk:
+        return dataclasses.replace(walk, first=int(walk.length * first), end=int(walk.length * end))
+
+    def load(walked: Walk, count: int, duration_s: int) -> Load:
+        script = claim_lua(walked, stage.token)
+        return wrk.run(running.base_url, script, connections=count, duration_s=duration_s, patience_s=_PATIENCE_S)
+
+    load(part(0, _WARM_UP), PEAK_CONNECTIONS, bench.plan.warm_up_s)
+    crowded = part(_BEFORE, _CROWD)
+    before = load(part(_WARM_UP, _BEFORE), PEAK_CONNECTIONS, seconds)
+    meter = Meter({"server": [running.process.pid], "redis": [stage.redis.pid]})
+    orders = {"connections": PROBE_CONNECTIONS, "rate_per_s": PROBE_PER_S, "seconds": seconds, "seed": 2016}
+    with ThreadPoolExecutor(1) as pool:
+        crowding = pool.submit(load, crowded, connections, seconds + 2 * _GATHERING_S)
+        time.sleep(_GATHERING_S)
+        given, began_s = _given(stage, world), time.perf_counter()
+        probe = generators.run(stage, running, "overload_client", part(_AFTER, 1), **orders)
+        accepted_per_s = (_given(stage, world) - given) / (time.perf_counter() - began_s)
+        crowd = crowding.result()
+    cpu_s = meter.stop(wrk=crowd.cpu_s, probe=probe["cpu_s"])
+    after = load(part(_CROWD, _AFTER), PEAK_CONNECTIONS, seconds)
+    found = counted((before, after), crowd, accepted_per_s, probe, cpu_s)
+    if crowd.requests > crowded.taps_walked:
+        found["void"] = "the walk came round: not every claim can win"
+    return found
+
+
+def _given(stage: Stage, world: World) -> int:
+    """How many shares have been given in all: each is a change of its lane."""
+    with stage.redis.client() as client:
+        return sum(int(str(client.hget(keys.lane(lane), "position"), "ascii")) for lane in world.lanes)
+
+
+def counted(
+    peaks: Sequence[Load], crowd: Load, accepted_per_s: float, probe: dict[str, Any], cpu_s: dict[str, float]
+) -> Run:
+    """The run's figures: what was answered with a share at the peak and in the crowd, and how soon."""
+    refused = crowd.failures["status"]
+    peak_per_s = fmean(peak.per_s for peak in peaks)
+    return {
+        "peak_per_s": peak_per_s,
+        "answers_per_s": accepted_per_s,
+        "refused_per_s": refused / crowd.duration_s,
+        "goodput": accepted_per_s / peak_per_s if peak_per_s else 0.0,
+        "latency_ms": probe["latency_ms"],
+        "refused_ms": probe["refused_ms"],
+        "probe": {name: probe[name] for name in ("asked", "answered", "refused", "failed")},
+        "cpu_share": {name: used / crowd.duration_s for name, used in cpu_s.items()},
+        "void": "; ".join(problems(peaks, crowd, probe)) or None,
+    }
+
+
+def problems(peaks: Sequence[Load], crowd: Load, probe: dict[str, Any]) -> list[str]:
+    """What makes a run void: anything but refusals that went wrong, or a probe that was not answered."""
+    wrong = [f"at the peak: {problem}" for peak in peaks for problem in peak.problems()]
+    wrong += [f"{count:,} {kind} errors" for kind, count in crowd.failures.items() if count and kind != "status"]
+    if probe["failed"] or probe["answered"] + probe["refused"] != probe["asked"]:
+        told = ", ".join(f"{probe[name]:,} {name}" for name in ("asked", "answered", "refused", "failed"))
+        wrong.append(f"the probe: {told}")
+    if not probe["answered"]:
+        wrong.append("none of the probe's requests was accepted")
+    return wrong

@@ -1,0 +1,165 @@
+"""Workload F: the persister alone on streams that are full, against a bare COPY of the same rows to the same table."""
+
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import asyncpg
+import orjson
+
+from benchmarks.rig import books, processes
+from benchmarks.rig.bench import Bench
+from benchmarks.rig.cpu import Meter
+from benchmarks.rig.runs import FAILURES, BooksWrongError, Run
+from benchmarks.rig.servers import OURS, started
+from benchmarks.rig.stage import Stage, wait
+from benchmarks.rig.walks import BatchWalk
+from benchmarks.rig.world import World, positions
+from engine.supervision.child import Process
+
+_POLL_S = 0.002
+_REQUEST = 500
+
+
+def persister_alone(bench: Bench) -> None:
+    """Fill the streams once; then, round by round, persist them and copy the same rows bare."""
+    stage = bench.stage
+    world = bench.world("to persist", packets=-(-bench.plan.persisted_claims // 100), shares=100)
+    filled = _filled(stage, world, bench.plan.persisted_claims)
+    try:
+        for number in range(1, bench.plan.costly_rounds + 1):
+            try:
+                done = _round(stage, filled)
+                bench.keep({"workload": "F", "server": "hongbao", "round": number, "connections": 0, **done})
+            except FAILURES as error:
+                why = f"{type(error).__name__}: {error}"
+                bench.keep({"workload": "F", "server": "hongbao", "round": number, "connections": 0, "void": why})
+            finally:
+                stage.redis.stop()
+    finally:
+        stage.drop_database(filled.database)
+
+
+def _filled(stage: Stage, world: World, claims: int) -> World:
+    """A world whose first ``claims`` claims wait in the streams: asked for over HTTP, with no persister running."""
+    stage.redis.start(world.snapshot)
+    database = stage.create_database(world.database)
+    books.compare(stage, database)
+    walk = BatchWalk(packets=world.packets, hands=100, size=_REQUEST, hands_each=100)
+    headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
+    with started(stage, OURS, database) as server:
+        for index in range(min(walk.length, claims // _REQUEST)):
+            status, answer = server.post("/v1/claims", headers, walk.body(index))
+            if status != 200 or any(result.get("outcome") != "claimed" for result in orjson.loads(answer)["results"]):
+                raise BooksWrongError(f"a claim did not win while the streams were filled: {answer[:200]!r}")
+    snapshot = stage.folder / "filled.rdb"
+    stage.redis.save(snapshot)
+    stage.redis.stop()
+    return World(packets=world.packets, shares=world.shares, probe=world.probe, snapshot=snapshot, database=database)
+
+
+def _round(stage: Stage, filled: World) -> Run:
+    stage.redis.start(filled.snapshot)
+    database = stage.create_database(filled.database)
+    other = stage.create_database(filled.database)
+    try:
+        done = _persist(stage, filled, database)
+        if problems := books.ours(stage, database):
+            raise BooksWrongError("; ".join(problems))
+        chunks = wait(_rows(stage.database_url(database)))
+        copied_s = wait(_copy(stage.database_url(other), chunks))
+        rows = done["rows"]
+        return {
+            **done,
+            "copy_per_s": rows / copied_s,
+            "share_of_copy": done["durable_per_s"] * copied_s / rows,
+            "transactions": len(chunks.parts),
+            "void": None,
+        }
+    finally:
+        stage.drop_database(database)
+        stage.drop_database(other)
+
+
+def _persist(stage: Stage, filled: World, database: str) -> Run:
+    """Run `hongbao persist` until the streams are empty.
+
+    The clock runs from its first commit to its last, without what the first one carried: starting Python is not
+    persisting. The CPU time is of the whole, the start included.
+    """
+    meter = Meter({"postgres": [stage.postgres_process.pid], "redis": [stage.redis.pid]})
+    persister = processes.hongbao("persist", variables=stage.variables(database), cwd=stage.folder)
+    tree = Meter({"persist": [persister.pid]})
+    try:
+        with stage.redis.client() as client:
+            emitted, before = positions(client, filled.lanes)
+            _wait_for(lambda: positions(client, filled.lanes)[1] > before, persister)
+            first, began_s = positions(client, filled.lanes)[1], time.perf_counter()
+            _wait_for(lambda: positions(client, filled.lanes)[1] == emitted, persister)
+            took_s = time.perf_counter() - began_s
+        cpu_s = meter.stop(persist=tree.stop()["persist"])
+    finally:
+        processes.stop(persister)
+    rows = emitted - before
+    if first == emitted:
+        raise BooksWrongError("one transaction took everything: nothing is left to measure")
+    return {
+        "rows": rows,
+        "durable_per_s": (emitted - first) / took_s,
+        "cpu_us_per_answer": {name: used / rows * 1e6 for name, used in cpu_s.items()},
+    }
+
+
+def _wait_for(ready: Callable[[], bool], persister: Process) -> None:
+    while not ready():
+        if persister.exit_code() is not None:
+            raise processes.NotStartedError(f"the persister ended: {persister.complaint()}")
+        time.sleep(_POLL_S)
+
+
+class _Chunks:
+    """Rows as Postgres writes them in binary, one part for each of the persister's transactions."""
+
+    def __init__(self, columns: Sequence[str], parts: Sequence[bytes]) -> None:
+        self.columns, self.parts = columns, parts
+
+    def __iter__(self) -> Iterator[bytes]:
+        """One part after another."""
+        return iter(self.parts)
+
+
+async def _rows(database_url: str) -> _Chunks:
+    """The claims' rows of the ledger, in as many parts of equal size as the persister made transactions."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        names = await connection.fetch(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'transfers'"
+            " AND is_identity = 'NO' AND is_generated = 'NEVER' ORDER BY ordinal_position"
+        )
+        columns = [row["column_name"] for row in names]
+        transactions = await connection.fetchval("SELECT count(*) FROM batches WHERE claims > 0")
+        rows = await connection.fetchval("SELECT count(*) FROM transfers WHERE kind = 'claim'")
+        size, parts = -(-rows // transactions), []
+        select = f"SELECT {', '.join(columns)} FROM transfers WHERE kind = 'claim' ORDER BY transfer_id"
+        for offset in range(0, rows, size):
+            part = io.BytesIO()
+            query = f"{select} LIMIT {size} OFFSET {offset}"
+            await connection.copy_from_query(query, output=part, format="binary")
+            parts.append(part.getvalue())
+    finally:
+        await connection.close()
+    return _Chunks(columns, parts)
+
+
+async def _copy(database_url: str, chunks: _Chunks) -> float:
+    """COPY the parts, each committed by itself; gives the seconds it took."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        started_s = time.perf_counter()
+        for part in chunks:
+            await connection.copy_to_table(
+                "transfers", source=io.BytesIO(part), columns=chunks.columns, format="binary"
+            )
+        return time.perf_counter() - started_s
+    finally:
+        await connection.close()

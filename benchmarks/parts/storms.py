@@ -1,0 +1,92 @@
+"""Workloads A to C: claims over HTTP, closed loop, no persister until the run is over (the peers have none)."""
+
+from benchmarks.rig.bench import Bench
+from benchmarks.rig.runs import Run, Trial, run
+from benchmarks.rig.servers import GO, ON_REDIS, OURS, Server
+from benchmarks.rig.walks import Walk
+
+CONNECTIONS = (64, 256)
+SCATTERED, SCATTERED_ROUNDS = 256, 3
+"""In the scattered variant of A, for which there is no goal, every claim in flight is for another packet."""
+GROUPS_AT_ONCE = 16
+
+
+def all_winners(bench: Bench) -> None:
+    """A: packets of 100, each claimed by 100 users who come together, packet after packet; every claim wins."""
+    world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
+    for connections in CONNECTIONS:
+        walk = Walk(packets=world.packets, hands=100)
+        for number, server in bench.rounds(_taking_part(bench)):
+            bench.run(world, server, _trial(bench, "A", walk, connections), number)
+    if bench.plan.scattered:
+        walk = Walk(packets=world.packets, hands=100, at_once=SCATTERED)
+        for number, server in bench.rounds(_taking_part(bench, GO.name), SCATTERED_ROUNDS):
+            bench.run(world, server, _trial(bench, "A scattered", walk, 256), number)
+
+
+def group_storm(bench: Bench) -> None:
+    """B: packets of 10, 100 hands, each taps twice: of 200 answers 10 are shares, 10 repeats, 180 refusals."""
+    world = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
+    walk = Walk(packets=world.packets, hands=100, taps=2, at_once=GROUPS_AT_ONCE)
+    for number, server in bench.rounds(_taking_part(bench)):
+        trial = _trial(bench, "B", walk, 256, all_win=False)
+        done = run(bench.stage, world, server, trial, number)
+        if done["void"] is None:
+            _tell_apart(done, walk, int(walk.length * trial.warm_up_share), world.shares)
+        bench.keep(done)
+
+
+def _tell_apart(done: Run, walk: Walk, first: int, shares: int) -> None:
+    """Of a run's answers, how many were repeats and how many refusals, from the walk and the claims Redis holds."""
+    if done["answers"] > walk.length - first:
+        done["void"] = "the walk came round: packets were tapped more often than they should"
+        return
+    repeats = repeats_within(walk, first, done["answers"], shares)
+    done["repeats_per_s"] = repeats / done["duration_s"]
+    done["refusals_per_s"] = (done["answers"] - done["claims"] - repeats) / done["duration_s"]
+
+
+def repeats_within(walk: Walk, first: int, answers: int, shares: int) -> int:
+    """How many of ``answers`` taps from ``first`` on are a winner's second: the first hands of each packet win.
+
+    Exact but for the taps that were in flight together and may have overtaken each other.
+    """
+    return _repeats_before(walk, first + answers, shares) - _repeats_before(walk, first, shares)
+
+
+def _repeats_before(walk: Walk, index: int, shares: int) -> int:
+    """Of all taps before ``index``. Each hand taps twice."""
+    blocks, within = divmod(index, walk.at_once * walk.hands * walk.taps)
+    rounds, more = divmod(within, walk.at_once)
+
+    def of_a_packet(taps: int) -> int:
+        return min(max(taps - walk.hands, 0), shares)
+
+    partial = more * of_a_packet(rounds + 1) + (walk.at_once - more) * of_a_packet(rounds)
+    return blocks * walk.at_once * shares + partial
+
+
+def hot_packet(bench: Bench) -> None:
+    """C: everyone claims from one packet of a million shares (the quick plan: fewer)."""
+    world = bench.world("hot", packets=1, shares=bench.plan.hot_shares)
+    walk = Walk(packets=world.packets, hands=bench.plan.hot_shares)
+    for number, server in bench.rounds(_taking_part(bench, GO.name), bench.plan.costly_rounds):
+        bench.run(world, server, _trial(bench, "C", walk, 256), number)
+
+
+def _taking_part(bench: Bench, *only: str) -> list[Server]:
+    """The servers on Redis that can be run; ``only`` ours and those named, if any are named."""
+    chosen = [server for server in bench.servers if server in ON_REDIS]
+    return [server for server in chosen if not only or server is OURS or server.name in only]
+
+
+def _trial(bench: Bench, workload: str, walk: Walk, connections: int, *, all_win: bool = True) -> Trial:
+    plan = bench.plan
+    return Trial(
+        workload=workload,
+        walk=walk,
+        connections=connections,
+        duration_s=plan.seconds,
+        warm_up_s=plan.warm_up_s,
+        all_win=all_win,
+    )

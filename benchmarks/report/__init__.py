@@ -1,0 +1,1 @@
+"""From raw results to tables, goals and pictures. Nothing here measures."""

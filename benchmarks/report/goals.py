@@ -1,0 +1,131 @@
+"""The goals and whether they were met: one row each, from the raw results alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.report.selection import SERVERS, Selection, cpu_us
+from benchmarks.rig.figures import Figure, figure, ratio
+from benchmarks.rig.runs import Run
+
+PEAK_PER_S = 760_000
+"""The highest published peak: WeChat's eve of 2017, red packets sent and received a second."""
+AGAINST = (
+    *(("A", 256, "go", 1.2), ("A", 256, "nginx", 1.3), ("A", 256, "fastify", 1.3), ("A", 256, "textbook", 5.0)),
+    *(("A", 64, "go", 1.0), ("B", 256, "go", 1.8)),
+)
+"""(workload, connections, peer, least ratio)."""
+COSTS = (
+    ("C: Redis at most 2.5 us a claim", "C", ("redis",), 2.5),
+    ("D, 10 hands a packet: API and Redis at most 6 us a claim", "D 10", ("server", "redis"), 6.0),
+    ("D, 100 hands a packet: API and Redis at most 4 us a claim", "D 100", ("server", "redis"), 4.0),
+)
+LATENCIES = (
+    ("Open loop at half of saturation: p99 at most 5 ms", "p99", 5.0),
+    ("Open loop at half of saturation: nothing above 50 ms", "max", 50.0),
+)
+BYTES_A_CLAIM = 48.0
+OVERLOAD_CONNECTIONS = 2_560
+OVERLOADS = (
+    ("Overload, ten times the connections: goodput at least 0.9 of the peak", "goodput", 0.9),
+    ("Overload, ten times the connections: p99 of what is accepted at most 100 ms", "latency_ms/p99", 100.0),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One goal. ``figure`` None: not measured; ``ratio`` None: it is not against anything."""
+
+    goal: str
+    figure: Figure | None
+    unit: str
+    ratio: Figure | None = None
+    met: bool | None
+    form: str = ",.0f"
+
+
+def rows(results: Mapping[str, Any]) -> list[Row]:
+    """Every goal, in the order of the workloads."""
+    runs: list[Run] = results["runs"]
+    memory = results.get("others", {}).get("memory", {})
+    return [
+        *_against_peers(runs),
+        *_costs(runs),
+        *_durable(runs),
+        *_latencies(runs),
+        *_overloads(runs),
+        *_bytes(memory),
+    ]
+
+
+def _against_peers(runs: Sequence[Run]) -> Iterator[Row]:
+    for workload, connections, peer, least in AGAINST:
+        ours = Selection(runs, workload, "hongbao", connections)
+        theirs = Selection(runs, workload, peer, connections)
+        against = ratio(ours.by_round("answers_per_s"), theirs.by_round("answers_per_s"))
+        goal = f"{workload}, {connections} connections: at least {least:g} x {SERVERS[peer]}"
+        found = ours.figure("answers_per_s")
+        yield Row(goal=goal, figure=found, unit="answers/s", ratio=against, met=_least(against, least))
+
+
+def _costs(runs: Sequence[Run]) -> Iterator[Row]:
+    for goal, workload, names, most in COSTS:
+        found = Selection(runs, workload).figure(cpu_us(*names))
+        yield Row(goal=goal, figure=found, unit="us/claim", met=_most(found, most), form=".2f")
+
+
+def _durable(runs: Sequence[Run]) -> Iterator[Row]:
+    ours, theirs = Selection(runs, "E"), Selection(runs, "E", "postgres")
+    against = ratio(ours.by_round("durable_per_s"), theirs.by_round("durable_per_s"))
+    yield Row(
+        goal="E: durable claims at least 10 x straight on Postgres",
+        figure=ours.figure("durable_per_s"),
+        unit="claims/s",
+        ratio=against,
+        met=_least(against, 10.0),
+    )
+    alone = Selection(runs, "F")
+    found, share = alone.figure("durable_per_s"), alone.figure("share_of_copy")
+    goal = "F: persister at least 80,000 claims a second"
+    yield Row(goal=goal, figure=found, unit="claims/s", met=_least(found, 80_000))
+    goal = "F: persister at least 0.6 of a bare COPY"
+    yield Row(goal=goal, figure=found, unit="claims/s", ratio=share, met=_least(share, 0.6))
+
+
+def _latencies(runs: Sequence[Run]) -> Iterator[Row]:
+    for goal, name, most in LATENCIES:
+        found = Selection(runs, "open loop").figure(f"latency_ms/{name}")
+        # "Nothing above" is about every round, not the middle one.
+        met = None if found is None else (found.most if name == "max" else found.median) <= most
+        yield Row(goal=goal, figure=found, unit="ms", met=met, form=".2f")
+
+
+def _overloads(runs: Sequence[Run]) -> Iterator[Row]:
+    chosen = Selection(runs, "overload", "hongbao", OVERLOAD_CONNECTIONS)
+    for goal, name, bound in OVERLOADS:
+        found, is_share = chosen.figure(name), name == "goodput"
+        met = _least(found, bound) if is_share else _most(found, bound)
+        yield Row(goal=goal, figure=found, unit="of the peak" if is_share else "ms", met=met, form=".2f")
+
+
+def _bytes(memory: Mapping[str, Any]) -> Iterator[Row]:
+    measured = memory.get("claims", [])
+    if not measured:
+        yield Row(goal=f"Redis at most {BYTES_A_CLAIM:.0f} bytes a claim", figure=None, unit="bytes", met=None)
+    for claims in measured:
+        found = figure([claims["bytes_a_claim"]])
+        goal = f"Redis at most {BYTES_A_CLAIM:.0f} bytes a claim beside user and amount, packets of {claims['shares']}"
+        yield Row(goal=goal, figure=found, unit="bytes", met=_most(found, BYTES_A_CLAIM), form=".1f")
+
+
+def _least(found: Figure | None, least: float) -> bool | None:
+    return None if found is None else found.median >= least
+
+
+def _most(found: Figure | None, most: float) -> bool | None:
+    return None if found is None else found.median <= most
+
+
+def cores_for_peak(us_a_claim: float) -> float:
+    """How many cores carry the peak at this cost (API and Redis together), every claim being a winner."""
+    return PEAK_PER_S * us_a_claim / 1e6

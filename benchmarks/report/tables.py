@@ -1,0 +1,275 @@
+"""The report's sections: one for each workload that was measured."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from benchmarks.parts.batches import HANDS_A_PACKET
+from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
+from benchmarks.parts.overload import CROWDS
+from benchmarks.report import goals
+from benchmarks.report.selection import SERVERS, Selection, cpu_us
+from benchmarks.rig.figures import Figure, ratio
+from benchmarks.rig.redis_server import APPENDFSYNC
+from benchmarks.rig.runs import Run
+from engine.records import Ack
+
+STORMS = (
+    ("A", 64, "A. All winners, 64 connections"),
+    ("A", 256, "A. All winners, 256 connections"),
+    ("A scattered", 256, "A, scattered: every claim in flight is for another packet, 256 connections"),
+    ("B", 256, "B. Group storm: 10 shares, 100 hands, each taps twice; 256 connections"),
+    ("C", 256, "C. One hot packet, 256 connections"),
+)
+_STORM = ("server", "answers/s", "Hongbao's ratio", "claims/s", "repeats/s", "refusals/s")
+_COSTS = ("server us", "Redis us", "wrk us", "wrk of a core")
+PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all but the first column stand right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def sections(results: Mapping[str, Any]) -> Iterator[str]:
+    """Each section that there are results for."""
+    runs, others = results["runs"], results.get("others", {})
+    for workload, connections, title in STORMS:
+        if storm := list(_storm(runs, workload, connections)):
+            yield f"## {title}\n\n" + table([*_STORM, *_COSTS], storm)
+    for title, note, head, rows in (
+        ("D. Requests of 500 claims, 3 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
+        ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
+        ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
+        ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
+        ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
+        ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
+        ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
+        ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
+        ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
+        ("Fairness: what a place in the queue is worth", _FAIRNESS_NOTE, _FAIRNESS, _fairness(others)),
+        ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
+        ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
+        ("Where the time goes, 256 connections", _PROFILE_NOTE, _PROFILE, _profiles(others)),
+    ):
+        if found := list(rows):
+            yield f"## {title}\n\n" + table(head, found) + (f"\n\n{note}" if note else "")
+
+
+def _storm(runs: Sequence[Run], workload: str, connections: int) -> Iterator[list[str]]:
+    ours = Selection(runs, workload, "hongbao", connections).by_round("answers_per_s")
+    for server, title in SERVERS.items():
+        theirs = Selection(runs, workload, server, connections)
+        if (found := theirs.figure("answers_per_s")) is None:
+            continue
+        against = None if server == "hongbao" else ratio(ours, theirs.by_round("answers_per_s"))
+        kinds = [text(theirs.figure(f"{kind}_per_s"), spread=False) for kind in ("claims", "repeats", "refusals")]
+        costs = [text(theirs.figure(cpu_us(name)), ".1f", spread=False) for name in ("server", "redis", "wrk")]
+        share = text(theirs.figure("cpu_share/wrk"), ".0%", spread=False)
+        yield [title, found.text(), text(against, ".2f"), *kinds, *costs, share]
+
+
+_BATCHES = ("hands a packet", "claims/s", "API us a claim", "Redis us a claim", "together", "cores for the peak")
+_CORES = (
+    "Cores for the peak: 760,000 claims a second (the highest published peak, 2017) times the CPU time of API and "
+    "Redis a claim. Carrying them into the ledger comes on top (F), and so does whatever stands before the API."
+)
+
+
+def _batches(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for hands in HANDS_A_PACKET:
+        chosen = Selection(runs, f"D {hands}")
+        both = chosen.figure(cpu_us("server", "redis"))
+        if both is not None:
+            apart = [text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis")]
+            cores = f"{goals.cores_for_peak(both.median):.1f}"
+            yield [str(hands), text(chosen.figure("claims_per_s")), *apart, both.text(".2f"), cores]
+
+
+_DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us a claim")
+_E = "A claim counts once it is in Postgres: claims over the time until the last of them was there."
+
+
+def _durable(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for server in ("hongbao", "postgres"):
+        chosen = Selection(runs, "E", server)
+        if (durable := chosen.figure("durable_per_s")) is not None:
+            lag = [text(chosen.figure(name), ".2f") for name in ("lag_s_max", "drained_after_s")]
+            yield [SERVERS[server], durable.text(), text(chosen.figure("answers_per_s")), *lag, _by_process(chosen)]
+
+
+_APPEND_ONLY = ("appendfsync", "claims/s", "API us a claim", "Redis us a claim")
+_APPEND_ONLY_NOTE = "Workload A, 256 connections, our server, no persister. `off`: no such file."
+
+
+def _append_only(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for setting in APPENDFSYNC:
+        chosen = Selection([run for run in runs if run.get("appendfsync") == setting], "AOF")
+        if (rate := chosen.figure("answers_per_s")) is not None:
+            yield [setting, rate.text(), *(text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis"))]
+
+
+_ACKS = ("ack", "claims/s", "p50 ms", "p99 ms", *(f"{name} us a claim" for name in ("API", "Redis", "persister")))
+_ACKS_NOTE = (
+    "Workload A, 64 connections, every claim a winner; persister and append-only file on (`always` for fsync, else "
+    "`everysec`), one replica for replica. Latencies are those of a closed loop, by wrk."
+)
+
+
+def _acks(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for ack in Ack:
+        chosen = Selection([run for run in runs if run.get("ack") == ack], "ack")
+        if (rate := chosen.figure("answers_per_s")) is not None:
+            latencies = (text(chosen.figure(f"closed_loop_ms/{name}"), ".1f") for name in ("p50", "p99"))
+            costs = (text(chosen.figure(cpu_us(name)), ".1f") for name in ("server", "redis", "persist"))
+            yield [ack, rate.text(), *latencies, *costs]
+
+
+_PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us a claim")
+_F = (
+    "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions, "
+    "over one connection; the persister has one a lane."
+)
+
+
+def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
+    chosen = Selection(runs, "F")
+    if (rate := chosen.figure("durable_per_s")) is not None:
+        copy, share = text(chosen.figure("copy_per_s")), text(chosen.figure("share_of_copy"), ".2f")
+        yield [rate.text(), copy, share, text(chosen.figure("transactions")), _by_process(chosen)]
+
+
+_OPEN_LOOP = ("server", "asked/s", *(f"{name} ms" for name in PERCENTILES))
+_OPEN = (
+    "Half of the rate that each reached in A; arrivals drawn beforehand (Poisson); latency runs from the moment a "
+    "request was due to its whole answer. Up to 1 ms of each is the generator's own clock."
+)
+
+
+def _open_loop(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for server, title in SERVERS.items():
+        chosen = Selection(runs, "open loop", server)
+        if (rate := chosen.figure("rate_per_s")) is not None:
+            latencies = [text(chosen.figure(f"latency_ms/{name}"), ".2f") for name in PERCENTILES]
+            yield [title, text(rate, spread=False), *latencies]
+
+
+_OVERLOAD = (
+    *("connections", "peak/s", "accepted/s", "of the peak", "refused/s"),
+    *("accepted p50 ms", "accepted p99 ms", "refused p50 ms", "refused p99 ms"),
+)
+_OVERLOAD_NOTE = (
+    "wrk asks again on every connection the moment it is answered, whatever the answer. Latencies are those of 600 "
+    "more connections among them, 400 requests a second at times drawn beforehand, that keep to Retry-After."
+)
+
+
+def _overload(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for connections in CROWDS:
+        chosen = Selection(runs, "overload", "hongbao", connections)
+        if (accepted := chosen.figure("answers_per_s")) is not None:
+            latencies = [
+                text(chosen.figure(name), ".1f")
+                for name in ("latency_ms/p50", "latency_ms/p99", "refused_ms/p50", "refused_ms/p99")
+            ]
+            rates = [text(chosen.figure("peak_per_s")), accepted.text(), text(chosen.figure("goodput"), ".2f")]
+            yield [f"{connections:,}", *rates, text(chosen.figure("refused_per_s")), *latencies]
+
+
+_OUTAGE = ("seconds", "asked/s", "given/s", "busy/s", "p99 of given ms", "most behind, claims")
+_OUTAGE_NOTE = (
+    f"{RATE_PER_S:,} claims a second over {CONNECTIONS} connections; after {BEFORE_S} s every process of Postgres is "
+    f"held for {STOPPED_S} s. The backlog's bound is {BACKLOG_MAX:,} changes. Every claim that was told of a share is "
+    "in the ledger afterwards, and the audit is clean, or the run would be void."
+)
+
+
+def _outage(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for run in (run for run in runs if run["workload"] == "outage" and not run["void"]):
+        stopped, again = BEFORE_S, BEFORE_S + STOPPED_S
+        ends = sorted({0, stopped, stopped + STOPPED_S // 3, again - STOPPED_S // 3, again, again + AFTER_S})
+        for first, end in pairwise(ends):
+            seconds = [second for second in run["seconds"] if first <= second["second"] < end]
+            told = [sum(second[name] for second in seconds) / (end - first) for name in ("given", "busy")]
+            slowest = max((second["p99_ms"] for second in seconds if second["p99_ms"] is not None), default=0.0)
+            behind = max((backlog for at_s, backlog in run["backlog"] if first <= at_s < end), default=0)
+            rates = [f"{rate:,.0f}" for rate in (sum(told), *told)]
+            yield [f"{first} to {end}", *rates, f"{slowest:.1f}", f"{behind:,}"]
+
+
+_SPLIT = ("shares", "us a split", "shares/s")
+
+
+def _split(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for time in others.get("split", {}).get("times", []):
+        millions = f"{time['shares_per_s'] / 1e6:.2f} million"
+        yield [f"{time['shares']:,}", f"{time['us_a_split']:,.1f}", millions]
+
+
+_FAIRNESS = ("rule", "place", "mean", "standard deviation", "luckiest of its packet")
+_FAIRNESS_NOTE = (
+    "Lucky packets of ten; mean and deviation as parts of the mean share. With places all alike, each would have the "
+    "luckiest share in a tenth of the packets. The last row of each rule: chi-square of the luckiest (9 degrees of "
+    "freedom) and of all ranks (81, Anderson's), and how probable so much is by chance."
+)
+
+
+def _fairness(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    found = others.get("fairness", {})
+    for rule, by_place in found.get("rules", {}).items():
+        rows = zip(by_place["mean"], by_place["deviation"], by_place["luckiest"], strict=True)
+        for place, (mean, deviation, luckiest) in enumerate(rows, start=1):
+            yield [rule, f"{place}", f"{mean:.4f}", f"{deviation:.4f}", f"{luckiest:.4f}"]
+        even, alike = (
+            f"{by_place[f'{name}_chi_square']:,.1f} (p = {by_place[f'{name}_p']:.2g})" for name in ("luckiest", "ranks")
+        )
+        yield [rule, f"all, {found['packets']:,} packets", "", f"ranks {alike}", f"luckiest {even}"]
+
+
+_CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest", "the packet's own record, a claim")
+_CLAIM_MEMORY = (
+    "Redis's own word (MEMORY USAGE of the claims hash, its key and its object included), every share claimed."
+)
+
+
+def _claim_memory(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    names = ("bytes_a_claim_whole", "user_and_amount_bytes", "bytes_a_claim", "record_bytes_a_claim")
+    for claims in others.get("memory", {}).get("claims", []):
+        yield [str(claims["shares"]), *(f"{claims[name]:.1f}" for name in names)]
+
+
+_REST = ("process", "processes", "RSS MiB", "PSS MiB")
+_REST_NOTE = "Nothing was asked yet. PSS divides shared pages among those who share them."
+
+
+def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, weight in others.get("memory", {}).get("at_rest", {}).items():
+        sizes = [f"{weight[kind] / 2**20:.0f}" for kind in ("rss_bytes", "pss_bytes")]
+        yield [name, str(weight["processes"]), *sizes]
+
+
+_PROFILE = ("process", "by library", "largest symbols")
+_PROFILE_NOTE = (
+    "Samples of the processor's clock by perf while the workload runs, of our server and of its Redis. What a library "
+    "does not name counts together."
+)
+
+
+def _profiles(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for found in others.get("profiles", {}).get("of", []):
+        libraries = "<br>".join(f"{name} {share:.0%}" for name, share in found["libraries"].items())
+        symbols = "<br>".join(f"{symbol} {share:.1%}" for _, symbol, share in found["symbols"])
+        yield [f"{found['workload']}: {found['process']}", libraries, symbols]
+
+
+def _by_process(chosen: Selection) -> str:
+    medians = [(name, chosen.figure(cpu_us(name))) for name in chosen.processes() if name != "other"]
+    return ", ".join(f"{name} {found.median:.1f}" for name, found in medians if found)
+
+
+def text(found: Figure | None, form: str = ",.0f", *, spread: bool = True) -> str:
+    """A figure in a table's cell."""
+    if found is None:
+        return "–"
+    return found.text(form) if spread else f"{found.median:{form}}"

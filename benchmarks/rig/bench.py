@@ -1,0 +1,71 @@
+"""One benchmark session: the stage, the plan, who takes part, and every run so far."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.rig import world as worlds
+from benchmarks.rig.plan import Plan
+from benchmarks.rig.runs import Run, Trial, run
+from benchmarks.rig.servers import Server
+from benchmarks.rig.stage import Stage
+from benchmarks.rig.world import World
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """``others``: what is measured once and not a run (splits, memory), by name. ``say`` tells how far it is."""
+
+    stage: Stage
+    plan: Plan
+    servers: Sequence[Server]
+    say: Callable[[str], None]
+    runs: list[Run] = field(default_factory=list)
+    others: dict[str, Any] = field(default_factory=dict)
+    _worlds: dict[str, World] = field(default_factory=dict)
+
+    def world(self, name: str, *, packets: int, shares: int) -> World:
+        """The world of this name, made when it is first asked for."""
+        if name not in self._worlds:
+            started_s = time.monotonic()
+            self._worlds[name] = worlds.build(self.stage, name, packets=packets, shares=shares)
+            self.say(f"made {packets:,} packets of {shares:,} in {time.monotonic() - started_s:.1f} s")
+        return self._worlds[name]
+
+    def rounds(self, servers: Sequence[Server], rounds: int | None = None) -> Iterator[tuple[int, Server]]:
+        """Each round's servers; another one begins each round, so that none is always measured after the same."""
+        for number in range(1, (rounds or self.plan.rounds) + 1):
+            for place in range(len(servers)):
+                yield number, servers[(place + number - 1) % len(servers)]
+
+    def run(self, world: World, server: Server, trial: Trial, number: int) -> Run:
+        """Do one run and keep it."""
+        return self.keep(run(self.stage, world, server, trial, number))
+
+    def keep(self, done: Run) -> Run:
+        """Keep a run and tell of it."""
+        self.runs.append(done)
+        self.say(line(done))
+        return done
+
+    def median(self, workload: str, server: str, connections: int, name: str) -> float | None:
+        """The median of a figure over the runs so far that are not void."""
+        values = sorted(
+            float(done[name])
+            for done in self.runs
+            if (done["workload"], done["server"], done["connections"], done["void"])
+            == (workload, server, connections, None)
+        )
+        return values[len(values) // 2] if values else None
+
+
+def line(done: Run) -> str:
+    """A run in one line."""
+    about = f"{done['workload']:<14} round {done['round']} {done['server']:<9}"
+    about += f" {done['connections']:>4} connections" if done.get("connections") else ""
+    if done["void"]:
+        return f"{about}  VOID: {done['void']}"
+    rate = done.get("durable_per_s") or done.get("answers_per_s") or 0
+    costs = " ".join(f"{name} {us:.1f}" for name, us in done.get("cpu_us_per_answer", {}).items())
+    return f"{about} {rate:>10,.0f}/s" + (f"  us: {costs}" if costs else "")

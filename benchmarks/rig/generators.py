@@ -1,0 +1,34 @@
+"""Running our own load generators: a process each, orders in, findings out."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rig.load import Load, LoadFailedError
+from benchmarks.rig.servers import Started
+from benchmarks.rig.stage import Stage
+from benchmarks.rig.walks import BatchWalk
+
+_ROOT = Path(__file__).parents[2]
+_S_MAX = 180
+
+
+def run(stage: Stage, server: Started, module: str, walk: Any, **orders: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Run one to its end. Raises LoadFailedError."""
+    whole = {"port": server.port, "token": stage.token, "walk": dataclasses.asdict(walk), **orders}
+    path = stage.folder / "orders.json"
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    words = [sys.executable, "-m", f"benchmarks.clients.{module}", str(path)]
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=_S_MAX, check=False, cwd=_ROOT)
+    if ended.returncode != 0:
+        raise LoadFailedError(f"{module} failed: {ended.stderr[-500:]}")
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def batches(stage: Stage, server: Started, walk: BatchWalk, *, connections: int) -> Load:
+    """Ask for all requests of the walk. Raises LoadFailedError."""
+    return Load(**run(stage, server, "batch_client", walk, connections=connections))

@@ -1,0 +1,61 @@
+"""How far the ledger is behind while claims come in, sampled from Redis several times a second."""
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from benchmarks.rig import world
+from benchmarks.rig.redis_server import RedisServer
+
+_EVERY_S = 0.05
+
+
+class Sample(NamedTuple):
+    """At ``at_s`` (seconds since sampling began) the lanes had emitted ``position`` changes, the ledger ``applied``."""
+
+    at_s: float
+    position: int
+    applied: int
+
+
+class Sampler:
+    """Samples in a thread for as long as the block; ``samples`` afterwards."""
+
+    def __init__(self, redis: RedisServer, lanes: Sequence[int]) -> None:
+        self._client, self._lanes = redis.client(), lanes
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._started_s = time.monotonic()
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(_EVERY_S):
+            position, applied = world.positions(self._client, self._lanes)
+            self.samples.append(Sample(time.monotonic() - self._started_s, position, applied))
+
+
+def seconds_behind(samples: Sequence[Sample]) -> list[tuple[float, float]]:
+    """(at_s, age in seconds of the oldest change the ledger had not applied), as exact as the samples are dense."""
+    positions = [sample.position for sample in samples]
+    behind = []
+    for place, sample in enumerate(samples):
+        if sample.applied >= sample.position:
+            behind.append((sample.at_s, 0.0))
+            continue
+        # The first sample that had already emitted more than is applied now: its excess is still waiting.
+        first = min(bisect_right(positions, sample.applied, hi=place + 1), place)
+        behind.append((sample.at_s, sample.at_s - samples[first].at_s))
+    return behind

@@ -1,0 +1,160 @@
+"""The servers that are compared: ours and the peers, each started the same way and stopped."""
+
+import getpass
+import hashlib
+import http.client
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from benchmarks.peers.availability import HERE, NGINX_MODULES, fastify_folder, go_program
+from benchmarks.rig import processes
+from benchmarks.rig.stage import Stage
+from engine.supervision.child import Process
+
+GRAB_LUA = HERE / "grab.lua"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """``name`` as raw results know it, ``title`` as the report shows it. ``argv`` writes files where needed."""
+
+    name: str
+    title: str
+    argv: Callable[[Stage, Path, int], tuple[str, ...]]
+    variables: Callable[[Stage, str, int], dict[str, str]]
+    on_ledger: bool = False
+    on_postgres: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A server that answers. ``base_url`` has no path."""
+
+    server: Server
+    process: Process
+    port: int
+
+    @property
+    def base_url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def post(self, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
+        """One request on a connection of its own; the status and the body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("POST", path, body=body, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def started(stage: Stage, server: Server, database: str) -> Iterator[Started]:
+    """Run a server on the stage's Redis and a database for as long as the block. Raises NotStartedError."""
+    folder = stage.folder / f"server-{server.name}"
+    folder.mkdir(exist_ok=True)
+    port = processes.free_port()
+    process = processes.start(
+        server.argv(stage, folder, port),
+        variables=server.variables(stage, database, port),
+        cwd=folder,
+        log_path=folder / "log",
+    )
+    try:
+        ready = _ready_path(port) if server.on_ledger else lambda: processes.listens(port)
+        processes.wait_until(server.title, process, ready)
+        yield Started(server=server, process=process, port=port)
+    finally:
+        processes.stop(process)
+
+
+def _ready_path(port: int) -> Callable[[], bool]:
+    def ready() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return ready
+
+
+def _uvicorn(app: str) -> Callable[[Stage, Path, int], tuple[str, ...]]:
+    def argv(stage: Stage, folder: Path, port: int) -> tuple[str, ...]:
+        options = ("--host", "127.0.0.1", "--port", str(port), "--no-access-log", "--log-level", "warning")
+        return (sys.executable, "-m", "uvicorn", app, *options, "--app-dir", str(HERE.parent.parent))
+
+    return argv
+
+
+def _nginx(stage: Stage, folder: Path, port: int) -> tuple[str, ...]:
+    values = {
+        "folder": str(folder),
+        "port": str(port),
+        "redis_port": str(stage.redis.port),
+        "modules": str(NGINX_MODULES),
+        "user": getpass.getuser(),
+        "grab_lua": str(GRAB_LUA),
+        "grab_sha": hashlib.sha1(GRAB_LUA.read_bytes()).hexdigest(),
+        "claim_lua": str(HERE / "nginx/claim.lua"),
+    }
+    path = folder / "nginx.conf"
+    path.write_text(
+        Template((HERE / "nginx/nginx.conf.template").read_text(encoding="utf-8")).substitute(values), encoding="utf-8"
+    )
+    return (_on_path("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(path))
+
+
+def _on_path(program: str) -> str:
+    return shutil.which(program) or program
+
+
+def _redis_variables(stage: Stage, database: str, port: int) -> dict[str, str]:
+    return {"REDIS_URL": stage.redis.url, "GRAB_LUA": str(GRAB_LUA), "PORT": str(port)}
+
+
+OURS = Server(
+    name="hongbao",
+    title="Hongbao",
+    argv=lambda stage, folder, port: (sys.executable, "-m", "engine", "serve"),
+    variables=lambda stage, database, port: stage.variables(database, port),
+    on_ledger=True,
+)
+TEXTBOOK = Server(
+    name="textbook",
+    title="Starlette + redis.asyncio",
+    argv=_uvicorn("benchmarks.peers.textbook.app:app"),
+    variables=_redis_variables,
+)
+FASTIFY = Server(
+    name="fastify",
+    title="Fastify + ioredis",
+    argv=lambda stage, folder, port: (_on_path("node"), str(fastify_folder() / "server.js")),
+    variables=lambda *given: {**_redis_variables(*given), "NODE_ENV": "production"},
+)
+NGINX = Server(name="nginx", title="nginx + Lua", argv=_nginx, variables=_redis_variables)
+GO = Server(
+    name="go",
+    title="Go fasthttp + redigo",
+    argv=lambda stage, folder, port: (str(go_program()),),
+    variables=_redis_variables,
+)
+POSTGRES = Server(
+    name="postgres",
+    title="Starlette + asyncpg",
+    argv=_uvicorn("benchmarks.peers.postgres.app:app"),
+    variables=lambda stage, database, port: {"DATABASE_URL": stage.database_url(database), "PORT": str(port)},
+    on_postgres=True,
+)
+SERVERS = {server.name: server for server in (OURS, TEXTBOOK, FASTIFY, NGINX, GO, POSTGRES)}
+ON_REDIS = tuple(server for server in SERVERS.values() if not server.on_postgres)

@@ -1,0 +1,1 @@
+"""`make demo`: a storm on a fresh engine, killed in the middle, told as a story."""

@@ -1,0 +1,82 @@
+"""`make demo`: a storm over real HTTP on servers of its own, with processes killed in the middle, and the books after.
+
+Exits 0 only if every amount a client was told is in the ledger, once, and the audit is clean.
+"""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import orjson
+from rich.console import Console
+
+from engine.observability.terminal import print_anything
+from loadtest.demo import report
+from loadtest.demo.storm import ContradictionError
+from loadtest.demo.story import FULL, Sizes, Story, play
+from loadtest.running import NotStartedError, Running, running
+from loadtest.steps import Steps
+
+_AUDIT_S_MAX = 60
+_LOG_LINES_TOLD = 5
+
+
+def main(sizes: Sizes = FULL, before_audit: Callable[[Running], None] | None = None) -> int:
+    """Play it; gives the exit code. ``before_audit`` may meddle with the books, to see that it is noticed."""
+    print_anything()
+    console = Console()
+    try:
+        return _played(console, sizes, before_audit)
+    except NotStartedError as error:
+        console.print(f"The engine did not start: {error}", markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left running.")
+        return 128 + signal.SIGINT
+
+
+def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running], None] | None) -> int:
+    started_s = time.monotonic()
+    console.print("Starting Redis, Postgres, the persister, the sweeper and two API processes ...")
+    with running(workers=2) as engine:
+        console.print(f"Ready on {engine.base_url} after {time.monotonic() - started_s:.1f} s.", highlight=False)
+        try:
+            with Steps(console) as steps:
+                story = asyncio.run(play(engine, sizes, steps))
+        except ContradictionError as error:
+            log = "\n".join(engine.log().splitlines()[-_LOG_LINES_TOLD:])
+            console.print(f"FAILED {error}\nThe end of the log:\n{log}", markup=False, highlight=False)
+            return 1
+        if before_audit is not None:
+            before_audit(engine)
+        findings = _audit(engine, story)
+    report.show(console, story, findings)
+    console.print(f"The whole took {time.monotonic() - started_s:.0f} s.")
+    return 0 if not story.problems and all(finding["holds"] for finding in findings) else 1
+
+
+def _audit(engine: Running, story: Story) -> list[dict[str, object]]:
+    """What `hongbao audit` finds. That it cannot run, or finds nothing to examine, is a problem of the story."""
+    words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(engine.data_dir)]
+    audited = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=_AUDIT_S_MAX, check=False)
+    try:
+        findings: list[dict[str, object]] = orjson.loads(audited.stdout)
+    except orjson.JSONDecodeError:
+        findings = []
+    if not findings:
+        story.problems.append(f"the audit did not run: {audited.stderr.strip()}")
+    return findings
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM as an exception, so that what was started is stopped."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
+    sys.exit(main())

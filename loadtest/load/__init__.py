@@ -1,0 +1,1 @@
+"""`make load`: locust's users on an engine that runs."""
