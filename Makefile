@@ -15,6 +15,8 @@ KILLS ?= 25
 ACK ?= memory
 CHAOS_OPTIONS ?=
 SEED ?= 1
+# Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo serve check format test test-hostile fuzz model bench bench-quick load chaos lock clean
 

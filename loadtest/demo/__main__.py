@@ -25,8 +25,8 @@ _AUDIT_S_MAX = 60
 _LOG_LINES_TOLD = 5
 
 
-def main(sizes: Sizes = FULL, before_audit: Callable[[Running], None] | None = None) -> int:
-    """Play it; gives the exit code. ``before_audit`` may meddle with the books, to see that it is noticed."""
+def main(sizes: Sizes = FULL, before_audit: Callable[[Running, Story], None] | None = None) -> int:
+    """Play it and return the exit code. ``before_audit`` is called on the engine that still runs, for tests."""
     print_anything()
     console = Console()
     try:
@@ -39,7 +39,7 @@ def main(sizes: Sizes = FULL, before_audit: Callable[[Running], None] | None = N
         return 128 + signal.SIGINT
 
 
-def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running], None] | None) -> int:
+def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running, Story], None] | None) -> int:
     started_s = time.monotonic()
     console.print("Starting Redis, Postgres, the persister, the sweeper and two API processes ...")
     with running(workers=2) as engine:
@@ -52,10 +52,16 @@ def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running], No
             console.print(f"FAILED {error}\nThe end of the log:\n{log}", markup=False, highlight=False)
             return 1
         if before_audit is not None:
-            before_audit(engine)
-        findings = _audit(engine, story)
-    report.show(console, story, findings)
+            before_audit(engine, story)
+        exit_code = conclude(console, engine, story)
     console.print(f"The whole took {time.monotonic() - started_s:.0f} s.")
+    return exit_code
+
+
+def conclude(console: Console, engine: Running, story: Story) -> int:
+    """Audit the books, show what the story was, and return the exit code."""
+    findings = _audit(engine, story)
+    report.show(console, story, findings)
     return 0 if not story.problems and all(finding["holds"] for finding in findings) else 1
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import asyncpg
@@ -16,9 +17,9 @@ import pytest
 from rich.console import Console
 
 from engine.embedded import servers
-from loadtest.demo.__main__ import main
+from loadtest.demo.__main__ import conclude, main
 from loadtest.demo.storm import Answers, Client, ContradictionError, storm
-from loadtest.demo.story import FULL, Sizes
+from loadtest.demo.story import FULL, Sizes, Story
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
 from tests.support.commands import environment
@@ -87,7 +88,14 @@ def lines_of(text: str) -> list[str]:
 
 
 def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
-    exit_code = main(TINY)
+    """And while the engine runs: that it fails on a wrong book, and on an audit that cannot run."""
+
+    def spoil(engine: Running, story: Story) -> None:
+        printed = capsys.readouterr().out
+        spoilt_one_after_the_other(capsys, engine, story)
+        sys.stdout.write(printed)
+
+    exit_code = main(TINY, before_audit=spoil)
     printed = capsys.readouterr().out
     lines = lines_of(printed)
     assert exit_code == 0, printed
@@ -108,18 +116,19 @@ def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixt
     assert list(temporary.iterdir()) == []
 
 
-def test_a_wrong_book_makes_the_demo_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    falsified = "UPDATE accounts SET balance_fen = balance_fen + 1 WHERE owner = 'user-001'"
-    assert main(TINY, before_audit=lambda engine: execute(engine, falsified)) == 1
+def spoilt_one_after_the_other(capsys: pytest.CaptureFixture[str], engine: Running, story: Story) -> None:
+    falsify = "UPDATE accounts SET balance_fen = balance_fen {} 1 WHERE owner = 'user-001'"
+    execute(engine, falsify.format("+"))
+    assert conclude(Console(), engine, deepcopy(story)) == 1
     lines = lines_of(capsys.readouterr().out)
     assert any(line.startswith("FAILED all balances sum to zero") for line in lines)
     assert any(line.startswith("ok no user has two shares of a packet") for line in lines)
+    execute(engine, falsify.format("-"))
 
-
-def test_an_audit_that_cannot_run_makes_the_demo_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    newer = "INSERT INTO schema_versions VALUES (9999)"
-    assert main(TINY, before_audit=lambda engine: execute(engine, newer)) == 1
+    execute(engine, "INSERT INTO schema_versions VALUES (9999)")
+    assert conclude(Console(), engine, deepcopy(story)) == 1
     assert "FAILED the audit did not run: hongbao: The database's schema" in " ".join(capsys.readouterr().out.split())
+    execute(engine, "DELETE FROM schema_versions WHERE version = 9999")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -178,9 +178,11 @@ class Walk:
         await self.engine.freezes.freeze(self.user(), reason="a walk", frozen_by="root", scope=scope)
 
     async def lift(self) -> None:
+        """Of ten users whatever is in force, and of one more what may not be."""
         for user in self.chance.sample(USERS, 10):
-            for scope in FreezeScope:
+            for scope in await self.engine.freezes.in_force(user):
                 await self.engine.freezes.lift(user, reason="a walk", lifted_by="root", scope=scope)
+        await self.engine.freezes.lift(self.user(), reason="a walk", lifted_by="root", scope=FreezeScope.ACCOUNT)
 
     async def dispute(self) -> None:
         """A sender complains of somebody who has a share or a transfer, or of the system."""
