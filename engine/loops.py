@@ -1,8 +1,43 @@
-"""Waiting that a stop ends at once: loops are told to stop, not cancelled in the middle of a call to a server."""
+"""Work that is done again and again, and waiting that a stop ends at once.
+
+Loops are told to stop, not cancelled in the middle of a call to a server.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+import structlog
+
+from engine.errors import HongbaoError
+from engine.ledger.database import DATABASE_ERRORS
+from engine.observability import metrics
+
+LOG = structlog.get_logger()
+PASSING = (HongbaoError, *DATABASE_ERRORS)
+"""What a loop outlives: a server that is away, and what our own rules refuse."""
 _CANCEL_AGAIN_S = 0.1
+
+
+async def every(name: str, interval_s: float, stop: asyncio.Event, work: Callable[[], Awaitable[bool]]) -> None:
+    """Do ``work`` until ``stop`` is set; wait ``interval_s`` after each time, but not where it returns True.
+
+    True says that more is waiting. What is ``PASSING`` is counted and logged; anything else ends the loop.
+    """
+    while not stop.is_set():
+        has_more = False
+        try:
+            has_more = await work()
+        except PASSING as error:
+            outlived(name, error)
+        if not has_more:
+            await stopped_within(stop, interval_s)
+
+
+def outlived(name: str, error: Exception, **details: object) -> None:
+    """Count an error under its loop's name and log it as ``<name>_error``."""
+    metrics.LOOP_ERRORS.labels(name).inc()
+    event = f"{name}_error"
+    LOG.error(event, error=str(error), error_type=type(error).__name__, **details)
 
 
 async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:

@@ -12,10 +12,9 @@ from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, read
 from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
-from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import move, now_ms
-from engine.loops import stopped_within
-from engine.observability import metrics
+from engine.loops import every
 from engine.risk import alerts
 from engine.risk.freezes import SQL as FREEZES
 from engine.risk.freezes import Freezes, lift_in
@@ -128,11 +127,11 @@ async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
 async def follow_disputes(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
     """Tell of disputes that are overdue, and end what was decided to end, until ``stop`` is set."""
     after = 0
-    while not stop.is_set():
-        try:
-            await tell_overdue(pool, settings)
-            after = await give_back(pool, store, after=after)
-        except (HongbaoError, *DATABASE_ERRORS) as error:
-            metrics.LOOP_ERRORS.labels("disputes").inc()
-            LOG.error("disputes_error", error=str(error), error_type=type(error).__name__)
-        await stopped_within(stop, _LOOK_S)
+
+    async def once() -> bool:
+        nonlocal after
+        await tell_overdue(pool, settings)
+        after = await give_back(pool, store, after=after)
+        return False
+
+    await every("disputes", _LOOK_S, stop, once)

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import asyncpg
 import structlog
 
-from engine.errors import HongbaoError, UnavailableError
+from engine.errors import UnavailableError
 from engine.ids import lane_of
 from engine.lanes.replies import Opened
 from engine.lanes.store import Chunk, Store
-from engine.ledger.database import DATABASE_ERRORS
-from engine.loops import stopped_within
-from engine.observability import metrics
+from engine.loops import every
 from engine.packets.split import luckiest_slot, split
 from engine.queries import load
 from engine.records import Ack, SplitKind
@@ -121,13 +119,12 @@ async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> 
 
 async def publish(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
     """Publish again and again until ``stop`` is set; what fails is logged and tried again."""
-    while not stop.is_set():
-        try:
-            await publish_once(pool, store, settings)
-        except (HongbaoError, *DATABASE_ERRORS) as error:
-            metrics.LOOP_ERRORS.labels("publisher").inc()
-            LOG.error("publisher_error", error=str(error), error_type=type(error).__name__)
-        await stopped_within(stop, settings.publish_interval_s)
+
+    async def once() -> bool:
+        await publish_once(pool, store, settings)
+        return False
+
+    await every("publisher", settings.publish_interval_s, stop, once)
 
 
 def funded_from(row: asyncpg.Record) -> Funded:

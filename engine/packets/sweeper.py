@@ -8,8 +8,7 @@ import structlog
 from engine.errors import HongbaoError
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
-from engine.loops import stopped_within
-from engine.observability import metrics
+from engine.loops import every, outlived
 from engine.settings import Settings
 
 LOG = structlog.get_logger()
@@ -42,13 +41,14 @@ async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> No
 
 async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:
     """Sweep all lanes again and again until ``stop`` is set; what fails is logged and tried again."""
-    while not stop.is_set():
+
+    async def once() -> bool:
         closed = 0
         for lane in lanes:
             try:
                 closed = max(closed, await sweep_lane(store, lane, settings.sweep_batch_max, settings.backlog_max))
-            except HongbaoError as error:
-                metrics.LOOP_ERRORS.labels("sweeper").inc()
-                LOG.error("sweeper_error", lane=lane, error=str(error), error_type=type(error).__name__)
-        if closed < settings.sweep_batch_max:
-            await stopped_within(stop, settings.sweep_interval_s)
+            except HongbaoError as error:  # of one lane: the others have their turn
+                outlived("sweeper", error, lane=lane)
+        return closed == settings.sweep_batch_max
+
+    await every("sweeper", settings.sweep_interval_s, stop, once)

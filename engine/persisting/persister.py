@@ -19,7 +19,7 @@ from engine.lanes.store import Store
 from engine.lanes.stream import Entry, EventStream, joined
 from engine.ledger.database import DATABASE_ERRORS, database_connection
 from engine.ledger.posting import PLANNED, Applied, CheckpointMovedError, Ledger
-from engine.loops import stopped_within
+from engine.loops import outlived, stopped_within
 from engine.observability import metrics
 from engine.records import Ack
 from engine.recovery.epochs import SQL
@@ -86,8 +86,7 @@ class Persister:
             await stopped_within(self.stopping, _LOOK_S)
 
     def _complain(self, error: Exception) -> None:
-        metrics.LOOP_ERRORS.labels("persister").inc()
-        LOG.error("persister_error", lane=self._lane, error=str(error), error_type=type(error).__name__)
+        outlived("persister", error, lane=self._lane)
 
     async def _recover(self, connection: asyncpg.Connection, error: LaneBrokenError) -> None:
         if isinstance(error, LaneDoubtfulError):

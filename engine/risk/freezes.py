@@ -10,12 +10,11 @@ import asyncio
 import asyncpg
 import structlog
 
-from engine.errors import HongbaoError, UnavailableError
+from engine.errors import UnavailableError
 from engine.lanes.store import Store
 from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
-from engine.loops import stopped_within
-from engine.observability import metrics
+from engine.loops import every
 from engine.queries import load
 from engine.records import Freeze, FreezeScope
 
@@ -173,15 +172,14 @@ async def _set_back(pool: asyncpg.Pool, store: Store, lane: int, version: int, n
 async def follow_freezes(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:
     """Keep every lane at the ledger's last change, and lift what ran out, until ``stop`` is set."""
     freezes = Freezes(pool, store)
-    while not stop.is_set():
+
+    async def once() -> bool:
         await freezes.spread()
-        try:
-            if await lift_run_out(pool):
-                await freezes.spread()
-        except (HongbaoError, *DATABASE_ERRORS) as error:
-            metrics.LOOP_ERRORS.labels("freezes").inc()
-            LOG.error("freezes_error", error=str(error), error_type=type(error).__name__)
-        await stopped_within(stop, _FOLLOW_S)
+        if await lift_run_out(pool):
+            await freezes.spread()
+        return False
+
+    await every("freezes", _FOLLOW_S, stop, once)
 
 
 async def lift_run_out(pool: asyncpg.Pool) -> int:

@@ -10,10 +10,8 @@ import asyncio
 import asyncpg
 import structlog
 
-from engine.errors import HongbaoError
-from engine.ledger.database import DATABASE_ERRORS, ledger_errors
-from engine.loops import stopped_within
-from engine.observability import metrics
+from engine.ledger.database import ledger_errors
+from engine.loops import every
 from engine.queries import load
 from engine.records import FreezeScope
 from engine.risk.freezes import Freezes
@@ -116,10 +114,9 @@ class Receiving:
 async def follow_received(pool: asyncpg.Pool, freezes: Freezes, settings: Settings, stop: asyncio.Event) -> None:
     """Hold everybody to what they may receive in a day, until ``stop`` is set."""
     receiving = Receiving(pool, freezes, settings)
-    while not stop.is_set():
-        try:
-            await receiving.look()
-        except (HongbaoError, *DATABASE_ERRORS) as error:
-            metrics.LOOP_ERRORS.labels("receiving").inc()
-            LOG.error("receiving_error", error=str(error), error_type=type(error).__name__)
-        await stopped_within(stop, _LOOK_S)
+
+    async def once() -> bool:
+        await receiving.look()
+        return False
+
+    await every("receiving", _LOOK_S, stop, once)

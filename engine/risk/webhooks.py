@@ -14,8 +14,7 @@ import httpx
 import orjson
 import structlog
 
-from engine.ledger.database import DATABASE_ERRORS
-from engine.loops import end, stopped_within
+from engine.loops import end, every
 from engine.observability import metrics
 from engine.queries import load
 from engine.settings import Settings, webhook_key
@@ -116,15 +115,11 @@ async def deliver_alerts(pool: asyncpg.Pool, settings: Settings, stop: asyncio.E
     # No proxies or certificates from the environment: only the settings read that.
     async with httpx.AsyncClient(timeout=settings.webhook_timeout_s, follow_redirects=False, trust_env=False) as client:
         webhook = Webhook(pool, settings, client)
-        while not stop.is_set():
-            tried = 0
-            try:
-                tried = await _unless_stopped(webhook, stop)
-            except DATABASE_ERRORS as error:
-                metrics.LOOP_ERRORS.labels("webhooks").inc()
-                LOG.error("webhooks_error", error=str(error), error_type=type(error).__name__)
-            if tried < AT_ONCE_MAX:
-                await stopped_within(stop, _LOOK_S)
+
+        async def once() -> bool:
+            return await _unless_stopped(webhook, stop) == AT_ONCE_MAX
+
+        await every("webhooks", _LOOK_S, stop, once)
 
 
 async def _unless_stopped(webhook: Webhook, stop: asyncio.Event) -> int:

@@ -11,10 +11,9 @@ import asyncpg
 import structlog
 
 from engine.errors import HongbaoError
-from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT, lock_wallet, move, now_ms
-from engine.loops import stopped_within
-from engine.observability import metrics
+from engine.loops import PASSING, every, outlived, stopped_within
 from engine.settings import Settings
 from engine.wallets.payouts import Payout, PayoutMismatchError, PayoutOrder, PayoutProvider, PayoutState, reference_of
 from engine.wallets.withdrawals import SQL
@@ -27,24 +26,24 @@ _FAILURE_LENGTH_MAX = 200
 async def pay_out(pool: asyncpg.Pool, provider: PayoutProvider, settings: Settings, stop: asyncio.Event) -> None:
     """Go over what is processed again and again until ``stop`` is set; what fails is logged and tried again."""
     after = 0
-    while not stop.is_set():
-        try:
-            rows = await pool.fetch(SQL["processing"], after, PAGE_MAX)
-        except DATABASE_ERRORS as error:
-            _note(error)
-            rows = []
+
+    async def once() -> bool:
+        nonlocal after
+        begin, after = after, 0  # after an error from the beginning
+        rows = await pool.fetch(SQL["processing"], begin, PAGE_MAX)
         for row in rows:
             if stop.is_set():
-                return
+                return False
             try:
                 await advance(pool, provider, row["withdrawal_id"], _order(row))
-            except (HongbaoError, *DATABASE_ERRORS) as error:
-                _note(error, withdrawal_id=row["withdrawal_id"])
+            except PASSING as error:
+                outlived("payouts", error, withdrawal_id=row["withdrawal_id"])
                 # The others are not kept from their turn, and a provider that is away is not asked at full speed.
                 await stopped_within(stop, settings.payout_interval_s)
         after = rows[-1]["withdrawal_id"] if len(rows) == PAGE_MAX else 0
-        if not after:
-            await stopped_within(stop, settings.payout_interval_s)
+        return after > 0
+
+    await every("payouts", settings.payout_interval_s, stop, once)
 
 
 async def advance(pool: asyncpg.Pool, provider: PayoutProvider, withdrawal_id: int, order: PayoutOrder) -> None:
@@ -102,8 +101,3 @@ async def _from_payouts(connection: Connection, kind: str, payee: int, amount_fe
 def _order(row: asyncpg.Record) -> PayoutOrder:
     reference = reference_of(row["withdrawal_id"], row["asked_at_ms"])
     return PayoutOrder(reference, row["amount_fen"], row["bank_account"], row["asked_at_ms"])
-
-
-def _note(error: Exception, **details: object) -> None:
-    metrics.LOOP_ERRORS.labels("payouts").inc()
-    LOG.error("payouts_error", error=str(error), error_type=type(error).__name__, **details)
