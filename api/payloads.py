@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.errors import FieldProblem
 from engine.ids import USER_ID_PATTERN, USER_ID_RULE
 from engine.records import PacketState
+from engine.text import TEXT_RULE, has_controls
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"
 BATCH_CLAIMS_MAX = 1_000
@@ -53,6 +54,13 @@ def _day(text: object) -> object:
     return text
 
 
+def _plain(text: str) -> str:
+    if has_controls(text):
+        raise ValueError(TEXT_RULE)
+    return text
+
+
+PLAIN_TEXT = AfterValidator(_plain)
 UserId = Annotated[str, Field(pattern=USER_ID_FORM, description="1-64 of A-Z a-z 0-9 . _ : @ -", examples=["alice"])]
 Fen = Annotated[int, Field(ge=1, le=FEN_MAX, description="Money in fen (1/100 yuan)")]
 

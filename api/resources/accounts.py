@@ -1,32 +1,24 @@
 """Accounts for the people who watch over the money: freezes, profiles, limits of groups, alerts."""
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers import Answer, as_json
 from api.auth import Access
 from api.dispatch import Call, Operation
-from api.payloads import FEN_MAX, PageQuery, Payload
+from api.payloads import FEN_MAX, PLAIN_TEXT, PageQuery, Payload
 from engine import errors
 from engine.records import Account, AccountKind, AlertsPage, FreezeScope, LabelLimit, Profile
 from engine.risk.profiles import ADDRESSES_MAX
 
 REASON_LENGTH_MAX = 200
 
-
-def _plain(text: str) -> str:
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise ValueError("must not have control characters or lone surrogates")
-    return text
-
-
 Reason = Annotated[
     str,
     Field(min_length=1, max_length=REASON_LENGTH_MAX, description="Kept with the freeze; no control characters"),
-    AfterValidator(_plain),
+    PLAIN_TEXT,
 ]
 Scope = Annotated[
     Literal["account", "sending", "receiving"],

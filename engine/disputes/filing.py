@@ -5,7 +5,6 @@ transfer of its own (``engine.disputes.deciding``).
 """
 
 import asyncio
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -33,11 +32,11 @@ from engine.ledger.money import now_ms
 from engine.queries import load
 from engine.risk.freezes import Freezes, freeze_in
 from engine.settings import Settings
+from engine.text import LINE_CHARACTERS, has_controls
 
 SQL = load("disputes")
 FROZEN_BY = "dispute"
 EVIDENCE_MAX, EVIDENCE_LENGTH_MAX = 20, 2_000
-_LINE_CHARACTERS = "\n\r\t"
 
 
 class DisputeKind(StrEnum):
@@ -207,7 +206,7 @@ def check(complainant: str, complaint: Complaint) -> None:
     problems = [
         FieldProblem(f"evidence[{place}]", "must have text in it, and no control characters")
         for place, text in enumerate(complaint.evidence)
-        if not text.strip() or any(_is_unprintable(character) for character in text)
+        if not text.strip() or has_controls(text, allowed=LINE_CHARACTERS)
     ]
     if complaint.kind is DisputeKind.SYSTEM_FAULT and complaint.counterparty is not None:
         problems.append(FieldProblem("counterparty", "must not be given for a system fault"))
@@ -217,10 +216,6 @@ def check(complainant: str, complaint: Complaint) -> None:
         problems.append(FieldProblem("counterparty", "must be another user"))
     if problems:
         raise InvalidFieldsError(problems)
-
-
-def _is_unprintable(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") and character not in _LINE_CHARACTERS
 
 
 def deadlines(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> tuple[int, int]:

@@ -4,8 +4,6 @@ It waits to be confirmed (the recipient's claim), or arrives by itself after a d
 recipient) until which its sender can cancel it. What is not confirmed goes back, as what is left of any packet does.
 """
 
-import unicodedata
-
 import asyncpg
 
 from engine.claiming.acks import Acks
@@ -31,6 +29,7 @@ from engine.packets.sending import Packets
 from engine.queries import load
 from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms, Transfer, TransferState
 from engine.settings import Settings
+from engine.text import TEXT_RULE, has_controls
 from engine.transfers.delays import Delays
 
 SQL = load("transfers")
@@ -172,8 +171,8 @@ class Transfers:
             problems.append(FieldProblem("amount_fen", f"must be from 1 to {settings.transfer_fen_max}"))
         if len(note) > settings.greeting_length_max:
             problems.append(FieldProblem("note", f"must have at most {settings.greeting_length_max} characters"))
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in note):
-            problems.append(FieldProblem("note", "must not have control characters or lone surrogates"))
+        if has_controls(note):
+            problems.append(FieldProblem("note", TEXT_RULE))
         return problems
 
     async def _delay_s(

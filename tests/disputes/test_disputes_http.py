@@ -79,9 +79,14 @@ async def test_over_http_an_admin_decides(client: Client) -> None:
     assert (other.status_code, other.json()["code"]) == (409, "dispute_decided")
     wallet = await client.http.get("/v1/wallets/alice", headers=client.as_user("alice"))
     assert wallet.json()["balance_fen"] == 2_000
-    for bad in ({"outcome": "open", "reason": "x"}, {"outcome": "upheld"}, {"outcome": "upheld", "reason": "a\nb"}):
+    reasons = ("a\nb", "a\x85b", "")
+    for bad in (
+        {"outcome": "open", "reason": "x"},
+        {"outcome": "upheld"},
+        *(upheld | {"reason": text} for text in reasons),
+    ):
         answer = await client.http.post(path, json=bad, headers=root)
-        assert answer.status_code == 422
+        assert answer.status_code == 422, bad
 
 
 async def test_over_http_a_system_fault_is_seen_by_who_filed_it_and_admins(client: Client) -> None:
