@@ -16,10 +16,10 @@ from rich.console import Console
 
 from engine.observability.terminal import print_anything
 from loadtest.demo import report
-from loadtest.demo.storm import ContradictionError
 from loadtest.demo.story import FULL, Sizes, Story, play
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
+from loadtest.told import ContradictionError
 
 _AUDIT_S_MAX = 60
 _LOG_LINES_TOLD = 5

@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import orjson
+
+from loadtest.told import ContradictionError, Told
 
 _TRIES_MAX = 20
 _RETRY_S = 0.1
@@ -15,27 +18,24 @@ _ANSWER_S_MAX = 30.0
 _LOST = (aiohttp.ClientConnectionError, TimeoutError)
 
 
-class ContradictionError(Exception):
-    """Two answers that cannot both be true, one that should not be, or none at all."""
-
-
 @dataclass(slots=True)
 class Answers:
-    """What the clients were told. ``amounts``: (packet, user) -> fen, from claims and repeats alike."""
+    """What the clients were told."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    amounts: dict[tuple[str, str], int] = field(default_factory=dict)
+    told: Told = field(default_factory=lambda: Told(remembered_max=None, in_order=False))
     latencies_ms: list[float] = field(default_factory=list)
     retried: int = 0
 
-    def take(self, packet_id: str, user_id: str, outcome: str, amount_fen: int) -> None:
+    @property
+    def amounts(self) -> Mapping[tuple[str, str], int]:
+        """(packet, user) -> fen, from claims and repeats alike."""
+        return self.told.amounts
+
+    def take(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
         """Note one answer. Raises ContradictionError when it contradicts an earlier one."""
-        self.outcomes[outcome] += 1
-        if outcome not in ("claimed", "already_claimed"):
-            return
-        known = self.amounts.setdefault((packet_id, user_id), amount_fen)
-        if known != amount_fen:
-            raise ContradictionError(f"{user_id} was told {known} and then {amount_fen} fen of packet {packet_id}")
+        self.told.claim(packet_id, user_id, answer)
+        self.outcomes[answer["outcome"]] += 1
 
 
 class Client:
@@ -94,8 +94,7 @@ class Client:
     async def claim(self, packet_id: str, user_id: str, answers: Answers) -> None:
         """Claim until there is an answer, and note it."""
         path, headers = f"/v1/packets/{packet_id}/claims", self._headers(user_id)
-        told = orjson.loads(await self._ask("POST", path, headers, answers=answers))
-        answers.take(packet_id, user_id, told["outcome"], told["amount_fen"])
+        answers.take(packet_id, user_id, orjson.loads(await self._ask("POST", path, headers, answers=answers)))
 
     async def _ask(
         self,

@@ -14,9 +14,11 @@ from locust.exception import StopUser
 
 from loadtest.load.board import Board
 from loadtest.load.identities import Headers, Identities
-from loadtest.load.verdicts import REFUSED_NAME, ContradictionError, Failed, Refused, Told, judge
+from loadtest.load.verdicts import REFUSED_NAME, Failed, Refused, judge
+from loadtest.told import ContradictionError, Told
 
 Check = Callable[[dict[str, Any]], None]
+_REMEMBERED_MAX = 64
 TRIES_MAX = 5
 """A request that is refused is made again when it may be, so often at most."""
 
@@ -76,7 +78,7 @@ class Guest(FastHttpUser):
 
     def become(self, user_id: str) -> None:
         """Speak for this user from here on, who was told nothing yet."""
-        self.user_id, self.told = user_id, Told()
+        self.user_id, self.told = user_id, Told(remembered_max=_REMEMBERED_MAX, in_order=True)
         self.headers: Headers = self.evening.identities.of(user_id)
 
     def ask(

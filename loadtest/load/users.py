@@ -12,7 +12,8 @@ from loadtest.load import sending
 from loadtest.load.guest import Check, Guest, nothing_to_check
 from loadtest.load.identities import Headers
 from loadtest.load.sending import Sending
-from loadtest.load.verdicts import ContradictionError, check_packet
+from loadtest.load.verdicts import check_packet
+from loadtest.told import ContradictionError
 
 WAVE_S = 3.0
 _WAVE_TAPS = 6

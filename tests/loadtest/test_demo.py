@@ -18,10 +18,11 @@ from rich.console import Console
 
 from engine.embedded import servers
 from loadtest.demo.__main__ import conclude, main
-from loadtest.demo.storm import Answers, Client, ContradictionError, storm
+from loadtest.demo.storm import Answers, Client, storm
 from loadtest.demo.story import FULL, Sizes, Story
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
+from loadtest.told import ContradictionError
 from tests.support.commands import environment
 from tests.support.supervised import is_alive
 from tests.support.waiting import wait_until
@@ -178,11 +179,16 @@ def test_an_engine_that_does_not_start_is_told(
 
 def test_answers_that_contradict_each_other_are_noticed() -> None:
     answers = Answers()
-    answers.take("1", "bob", "claimed", 5)
-    answers.take("1", "bob", "already_claimed", 5)
-    answers.take("1", "carol", "sold_out", 0)
-    with pytest.raises(ContradictionError, match="bob was told 5 and then 6 fen of packet 1"):
-        answers.take("1", "bob", "already_claimed", 6)
+
+    def told(user_id: str, outcome: str, amount_fen: int) -> None:
+        answer = {"outcome": outcome, "amount_fen": amount_fen, "packet_id": "1", "user_id": user_id}
+        answers.take("1", user_id, answer)
+
+    told("bob", "claimed", 5)
+    told("bob", "already_claimed", 5)
+    told("carol", "sold_out", 0)
+    with pytest.raises(ContradictionError, match="bob was told 5 fen of packet 1, and then already_claimed with 6"):
+        told("bob", "already_claimed", 6)
     assert answers.amounts == {("1", "bob"): 5}
 
 

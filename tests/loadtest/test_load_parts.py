@@ -14,7 +14,8 @@ from engine.errors import OperatorError
 from loadtest.load.board import Announcement, Board
 from loadtest.load.identities import Given, Identities
 from loadtest.load.targets import checked_url
-from loadtest.load.verdicts import ContradictionError, Failed, Refused, Told, check_packet, judge
+from loadtest.load.verdicts import Failed, Refused, check_packet, judge
+from loadtest.told import ContradictionError, Told
 
 SECRET = "s" * 32
 
@@ -108,7 +109,7 @@ def answer(outcome: str, amount_fen: int = 0) -> dict[str, Any]:
     ],
 )
 def test_answers_that_agree(answers: list[dict[str, Any]]) -> None:
-    told = Told()
+    told = Told(remembered_max=64, in_order=True)
     for one in answers:
         told.claim("1", "alice", one)
 
@@ -128,15 +129,24 @@ def test_answers_that_agree(answers: list[dict[str, Any]]) -> None:
     ],
 )
 def test_answers_that_contradict(answers: list[dict[str, Any]]) -> None:
-    told = Told()
+    told = Told(remembered_max=64, in_order=True)
     for one in answers[:-1]:
         told.claim("1", "alice", one)
     with pytest.raises(ContradictionError, match="alice"):
         told.claim("1", "alice", answers[-1])
 
 
+def test_answers_that_overtook_each_other_agree_and_other_amounts_or_outcomes_do_not() -> None:
+    told = Told(remembered_max=None, in_order=False)
+    for one in (answer("already_claimed", 5), answer("claimed", 5)):
+        told.claim("1", "alice", one)
+    for other in (answer("claimed", 6), answer("sold_out")):
+        with pytest.raises(ContradictionError, match="alice was told 5 fen of packet 1, and then"):
+            told.claim("1", "alice", other)
+
+
 def test_the_list_of_claims_is_held_against_what_was_told() -> None:
-    told = Told()
+    told = Told(remembered_max=64, in_order=True)
     told.claim("1", "alice", answer("claimed", 5))
     row = {"user_id": "alice", "amount_fen": 5}
     told.listed("1", "alice", {"claims": [row, {"user_id": "bob", "amount_fen": 7}]})

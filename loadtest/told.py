@@ -1,0 +1,60 @@
+"""What clients were told of their claims, held together: two answers that cannot both be true end a load test."""
+
+from collections import OrderedDict
+from typing import Any
+
+OUTCOMES = frozenset(("claimed", "already_claimed", "sold_out", "expired", "retracted"))
+"""All of them are normal: losing a grab is not a failure."""
+_HELD = ("claimed", "already_claimed")
+
+
+class ContradictionError(Exception):
+    """Two answers that cannot both be true, or one that should not be: the run ends and has failed."""
+
+
+class Told:
+    """The answers that clients were given about packets, to hold the next ones against.
+
+    ``remembered_max``: the oldest are forgotten beyond that; None remembers all. ``in_order``: each user's answers come
+    one after another, so that a share that is known cannot be claimed anew.
+    """
+
+    def __init__(self, *, remembered_max: int | None, in_order: bool) -> None:
+        self.amounts: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._remembered_max, self._in_order = remembered_max, in_order
+
+    def claim(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
+        """Note the answer to a claim. Raises ContradictionError when it and an earlier one cannot both be true."""
+        outcome, amount_fen = answer.get("outcome"), answer.get("amount_fen")
+        about = f"{user_id} and packet {packet_id}"
+        if outcome not in OUTCOMES or type(amount_fen) is not int:
+            raise ContradictionError(f"A claim of {about} was answered with {answer!r}.")
+        if (answer.get("packet_id"), answer.get("user_id")) != (packet_id, user_id):
+            raise ContradictionError(f"A claim of {about} was given the answer to another: {answer!r}.")
+        if (amount_fen > 0) != (outcome in _HELD):
+            raise ContradictionError(f"A claim of {about} was answered {outcome} with {amount_fen} fen.")
+        known_fen = self.amounts.get((packet_id, user_id))
+        if known_fen is not None and not self._goes_with(known_fen, outcome, amount_fen):
+            raise ContradictionError(
+                f"{user_id} was told {known_fen} fen of packet {packet_id}, and then {outcome} with {amount_fen}."
+            )
+        if outcome in _HELD:
+            self._remember(packet_id, user_id, amount_fen)
+
+    def listed(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
+        """Hold a packet's list of claims against what was told. Raises ContradictionError."""
+        rows = [row for row in answer["claims"] if row["user_id"] == user_id]
+        known_fen = self.amounts.get((packet_id, user_id))
+        if len(rows) > 1 or (rows and known_fen is not None and rows[0]["amount_fen"] != known_fen):
+            raise ContradictionError(
+                f"{user_id} was told {known_fen} fen of packet {packet_id}; its list has {rows!r}."
+            )
+
+    def _goes_with(self, known_fen: int, outcome: str, amount_fen: int) -> bool:
+        outcomes = ("already_claimed",) if self._in_order else _HELD
+        return outcome in outcomes and amount_fen == known_fen
+
+    def _remember(self, packet_id: str, user_id: str, amount_fen: int) -> None:
+        self.amounts[packet_id, user_id] = amount_fen
+        if self._remembered_max is not None and len(self.amounts) > self._remembered_max:
+            self.amounts.popitem(last=False)
