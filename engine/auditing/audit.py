@@ -74,12 +74,12 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("no_slot_twice", "no share was given twice", books.no_slot_twice),
     ("shares_as_split", "each claim is the share its packet's seed gives that slot", books.shares_as_split),
     ("events_applied", "every event up to the checkpoint is in the ledger", books.events_applied),
-    ("nothing_quarantined", "no change that was set aside waits", books.nothing_quarantined),
-    ("withdrawals_add_up", "what is withdrawn is held, paid or returned", withdrawals.withdrawals_add_up),
+    ("nothing_quarantined", "no quarantined change is pending", books.nothing_quarantined),
+    ("withdrawals_add_up", "each withdrawal is held, paid or returned", withdrawals.withdrawals_add_up),
 ]
 _REDIS_CHECKS: list[tuple[str, str, lanes.Check]] = [
-    ("stream_continues_ledger", "each stream goes on where the ledger is", lanes.stream_continues_ledger),
-    ("redis_agrees", "Redis and the ledger have given the same shares and hold the same rest", lanes.agrees),
+    ("stream_continues_ledger", "each event stream continues from the ledger's checkpoint", lanes.stream_continues_ledger),
+    ("redis_agrees", "Redis and the ledger agree on shares given and shares left", lanes.agrees),
 ]
 
 
@@ -91,7 +91,7 @@ async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[He
     async with _same_snapshot(pool, connection) as copying:
         examined, problems = await hash_chain.lanes_unbroken(connection, copying)
     heads = tuple(await anchors.heads(connection))
-    statement = f"each batch's hash is that of its rows and its past{await hash_chain.begins(connection)}"
+    statement = f"each batch's hash covers its rows and the batch before{await hash_chain.begins(connection)}"
     findings = [_finding("chains_unbroken", statement, examined, problems, heads)]
     examined, problems = await transfers.transfers_unbroken(connection)
     statement = "each transfer that no batch wrote has its own hash"
