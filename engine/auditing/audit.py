@@ -78,7 +78,11 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("withdrawals_add_up", "each withdrawal is held, paid or returned", withdrawals.withdrawals_add_up),
 ]
 _REDIS_CHECKS: list[tuple[str, str, lanes.Check]] = [
-    ("stream_continues_ledger", "each event stream continues from the ledger's checkpoint", lanes.stream_continues_ledger),
+    (
+        "stream_continues_ledger",
+        "each event stream continues from the ledger's checkpoint",
+        lanes.stream_continues_ledger,
+    ),
     ("redis_agrees", "Redis and the ledger agree on shares given and shares left", lanes.agrees),
 ]
 

@@ -39,6 +39,9 @@ def up(port: PortOption = None, data_dir: DataDirOption = None, workers: Workers
     """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor takes them over
         signal.signal(number, _exit_with(0))
+    from engine.running import libraries
+
+    libraries.check()
     from engine.running.up import up as run_up
 
     logs.configure("up")
@@ -49,32 +52,33 @@ def up(port: PortOption = None, data_dir: DataDirOption = None, workers: Workers
 @app.command()
 def serve(port: PortOption = None, data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run one API process. Several may share the port."""
-    from api.server import serve as run_server
-
     report = Report(report_path)
     with report.complaining():
-        _run(run_server(_settings("serve", port=port, data_dir=data_dir), report.ready))
+        settings = _settings("serve", port=port, data_dir=data_dir)
+        from api.server import serve as run_server
+
+        _run(run_server(settings, report.ready))
 
 
 @app.command()
 def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run the persister, which carries the lanes' events into the ledger."""
-    from engine.running.processes import run_persister
-
     report = Report(report_path)
     with report.complaining():
         settings = _settings("persist", data_dir=data_dir)
+        from engine.running.processes import run_persister
+
         _run(_until_signalled(lambda stop: run_persister(settings, stop, report.ready)))
 
 
 @app.command()
 def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run the sweeper, which closes packets whose time is over, and opens those that are paid for and not open."""
-    from engine.running.processes import run_sweeper
-
     report = Report(report_path)
     with report.complaining():
         settings = _settings("sweep", data_dir=data_dir)
+        from engine.running.processes import run_sweeper
+
         _run(_until_signalled(lambda stop: run_sweeper(settings, stop, report.ready)))
 
 
@@ -153,8 +157,9 @@ def main() -> None:
 
 def _settings(process_name: str, **overrides: object) -> Settings:
     """What a process of its own needs: logs, and the servers of the settings or of a running `up`."""
-    from engine.running import reach
+    from engine.running import libraries, reach
 
+    libraries.check()
     logs.configure(process_name)
     return reach.running(Settings.load(**overrides))
 
