@@ -37,7 +37,7 @@ async def ask(postgres_url, redis_url):
 print(time.time())
 subprocess.run([sys.executable, "-c", "import time; print(time.time())"], env={"LC_ALL": "C"}, check=True)
 subprocess.run(["date", "+%s"], env={}, check=True)
-with embedded.hold(Path(sys.argv[1])) as held:
+with servers.hold(Path(sys.argv[1])) as held:
     postgres, redis = EmbeddedPostgres(held, options=UNSAFE_BUT_FAST), EmbeddedRedis(held)
     try:
         postgres.start()
@@ -46,7 +46,7 @@ with embedded.hold(Path(sys.argv[1])) as held:
     finally:
         redis.stop()
         postgres.stop()
-embedded.remove(Path(sys.argv[1]))
+servers.remove(Path(sys.argv[1]))
 # Waits are as long as ever.
 begin_s = time.monotonic()
 assert not threading.Event().wait(0.1)

@@ -114,11 +114,11 @@ class Running(RuleBasedStateMachine):
                 self.run(sending)
             self.did("insufficient funds")
             return
+        waiting = self.run(self.waiting())  # before: the persister may have applied all of it by the time of the answer
         try:
             sent = self.run(sending)
         except InsufficientFundsError:
-            # What came back to the sender is on its way to the ledger.
-            assert self.run(self.waiting()) > 0
+            assert waiting > 0  # what came back to the sender was on its way to the ledger
             self.did("funds on their way")
             return
         assert sent.state is PacketState.OPEN
