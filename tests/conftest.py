@@ -15,6 +15,7 @@ import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
+import uvloop
 from redis.asyncio import Redis
 
 from engine.embedded import servers
@@ -145,7 +146,7 @@ def pytest_collection_finish() -> None:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A module's own loop, if it has one: transports differ in what they do once they are closed."""
     module = item.getparent(pytest.Module)
-    return {"loop": getattr(module and module.obj, "LOOP_FACTORY", asyncio.new_event_loop)}
+    return {"loop": getattr(module and module.obj, "LOOP_FACTORY", uvloop.new_event_loop)}
 
 
 @pytest.fixture(scope="session")
