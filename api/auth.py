@@ -12,7 +12,7 @@ from api.problems import ForbiddenError
 from engine.access.tokens import TokenClaims, Verifier
 from engine.errors import FieldProblem, InvalidFieldsError, InvalidTokenError, UnknownPacketError
 from engine.ids import USER_ID_RULE, is_user_id
-from engine.records import PacketView
+from engine.packets.views import PacketView
 
 USER_HEADER = "X-User-Id"
 _NAME_THE_USER = FieldProblem(USER_HEADER, "is required: with the scope act it names the user to act for")

@@ -10,8 +10,10 @@ from api.auth import Access
 from api.dispatch import Call, Operation
 from api.payloads import FEN_MAX, PLAIN_TEXT, PageQuery, Payload
 from engine import errors
-from engine.records import Account, AccountKind, AlertsPage, FreezeScope, LabelLimit, Profile
-from engine.risk.profiles import ADDRESSES_MAX
+from engine.records import FreezeScope
+from engine.risk.alerts import AlertsPage
+from engine.risk.profiles import ADDRESSES_MAX, Account, LabelLimit, Profile
+from engine.risk.rules import AccountKind
 
 REASON_LENGTH_MAX = 200
 

@@ -34,7 +34,8 @@ from engine.errors import (
 from engine.ids import is_packet_number
 from engine.packets.proof import Proof
 from engine.packets.terms import terms_from
-from engine.records import Ack, ClaimResult, ClaimsPage, Outcome, PacketView, SplitKind, Terms
+from engine.packets.views import ClaimsPage, PacketView
+from engine.records import Ack, ClaimResult, Outcome, SplitKind, Terms
 
 OUTCOME_WORDS = {
     Outcome.CLAIMED: "claimed",

@@ -10,7 +10,7 @@ from api.dispatch import Call, Operation
 from api.failures import CLAIMING, SENDING, WITH_PASSWORD
 from api.payloads import TEXT, Fen, Payload, UserId
 from engine import errors
-from engine.records import Transfer
+from engine.transfers.transfers import Transfer
 
 
 class TransferBody(Payload):

@@ -6,7 +6,8 @@ from api.dispatch import Call, Operation
 from api.payloads import DepositAnswer, DepositBody, PageQuery, RecordsQuery, StatementQuery
 from engine import errors
 from engine.calendar.china_time import today
-from engine.records import PacketsPage, TransfersPage, Wallet
+from engine.packets.views import PacketsPage
+from engine.wallets.wallets import TransfersPage, Wallet
 
 
 async def get_wallet(call: Call) -> Answer:

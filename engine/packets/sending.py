@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -23,13 +24,26 @@ from engine.ledger.database import Connection, ledger_errors
 from engine.packets.opening import Funded, funded_from, open_packet
 from engine.packets.split import commitment, new_seed, split
 from engine.queries import load
-from engine.records import PacketState, Sent, Terms
+from engine.records import PacketState, Terms
 from engine.risk import rules, watch
 from engine.risk.freezes import Freezes
 from engine.settings import Settings
 
 SQL = load("packets")
 _NUMBER_TRIES_MAX = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The answer to a sending. ``replayed``: the same Idempotency-Key and body had been answered before."""
+
+    packet_id: str
+    state: PacketState
+    total_fen: int
+    count: int
+    expires_at_ms: int
+    commitment: str
+    replayed: bool
 
 
 class Packets:

@@ -1,5 +1,7 @@
 """Looking at packets and their claims: from Redis while it holds them, from the ledger afterwards, with one answer."""
 
+from dataclasses import dataclass
+
 import asyncpg
 
 from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
@@ -8,23 +10,81 @@ from engine.ledger.database import ledger_errors
 from engine.packets.proof import CLAIMS_MAX, Proof, from_ledger
 from engine.paging import NEWEST, parse
 from engine.queries import load
-from engine.records import (
-    Ack,
-    ClaimRow,
-    ClaimsPage,
-    Luckiest,
-    PacketsPage,
-    PacketState,
-    PacketSummary,
-    PacketView,
-    Purpose,
-    SplitKind,
-    strongest,
-)
+from engine.records import Ack, ClaimRow, PacketState, Purpose, SplitKind, strongest
 
 SQL = load("packets")
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
 """States in which Redis may know more than the ledger; of what has ended the ledger has everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luckiest:
+    """手气最佳: the largest share once all are gone; of equals, the earlier claim."""
+
+    user_id: str
+    amount_fen: int
+    slot: int
+    claimed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketView:
+    """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody.
+
+    ``ack``: what holds for its claims now, which is never less than the server's setting. ``arrives_at_ms``: of a
+    transfer that cannot be claimed before.
+    """
+
+    packet_id: str
+    sender: str
+    purpose: Purpose
+    label: str | None
+    state: PacketState
+    split: SplitKind
+    total_fen: int
+    count: int
+    min_fen: int
+    max_fen: int
+    greeting: str
+    recipients: tuple[str, ...]
+    ack: Ack
+    commitment: str
+    created_at_ms: int
+    arrives_at_ms: int | None
+    expires_at_ms: int
+    claimed_count: int
+    claimed_fen: int
+    remaining_count: int
+    remaining_fen: int
+    luckiest: Luckiest | None
+    settled_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsPage:
+    """Claims in slot order. ``next``: the cursor of the following page, None on the last."""
+
+    claims: list[ClaimRow]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketSummary:
+    """One line of a user's records. ``amount_fen``: what was sent, or the share that was received."""
+
+    packet_id: str
+    role: str
+    state: PacketState
+    amount_fen: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketsPage:
+    """A user's records, newest first."""
+
+    packets: list[PacketSummary]
+    next: str | None
 
 
 class Views:

@@ -1,14 +1,37 @@
 """Alerts: what somebody who watches over the money should look at."""
 
+from dataclasses import dataclass
+
 import asyncpg
 import orjson
 
 from engine.ledger.database import Connection, ledger_errors
 from engine.paging import NEWEST, parse
 from engine.queries import load
-from engine.records import Alert, AlertsPage
 
 SQL = load("alerts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something to look at. ``delivered_at_ms`` None: not delivered by webhook, or not yet; ``tries``: how often."""
+
+    alert_id: str
+    kind: str
+    user_id: str | None
+    at_ms: int
+    details: dict[str, object]
+    tries: int
+    delivered_at_ms: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsPage:
+    """Alerts, newest first."""
+
+    alerts: list[Alert]
+    next: str | None
 
 
 async def note(connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object) -> int:

@@ -6,6 +6,7 @@ made, and within half a second from everywhere (``follow_freezes``), so also aft
 """
 
 import asyncio
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -16,7 +17,7 @@ from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.loops import every
 from engine.queries import load
-from engine.records import Freeze, FreezeScope
+from engine.records import FreezeScope
 
 LOG = structlog.get_logger()
 SQL, RECOVERY = load("freezes"), load("recovery")
@@ -25,6 +26,21 @@ _FOLLOW_S = 0.5
 _CHANGES_A_CALL_MAX = 1_000
 _RUN_OUT_MAX = 500
 _SET_BACK_MAX = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Who froze what, when and why. ``until_ms`` None: until it is lifted; ``lifted_*`` None: it was not."""
+
+    freeze_id: int
+    scope: FreezeScope
+    reason: str
+    frozen_by: str
+    frozen_at_ms: int
+    until_ms: int | None
+    lifted_at_ms: int | None
+    lifted_by: str | None
+    lifted_reason: str | None
 
 
 class Freezes:

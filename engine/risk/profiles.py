@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -9,17 +10,67 @@ from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ledger.database import ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.queries import load
-from engine.records import Account, AccountKind, Debt, FreezeScope, LabelLimit, Profile
-from engine.risk.freezes import LISTED_MAX, Freezes
+from engine.records import FreezeScope
+from engine.risk.freezes import LISTED_MAX, Freeze, Freezes
 from engine.risk.receiving import FROZEN_BY, Receiving
 from engine.risk.rules import SQL as RULES
-from engine.risk.rules import label_limit_fen, limits_of
+from engine.risk.rules import AccountKind, Limits, label_limit_fen, limits_of
 from engine.settings import Settings
 
 SQL = load("profiles")
 ADDRESSES_MAX = 100
 _LIMITS = ("transaction_fen_max", "day_sent_fen_max", "day_received_fen_max")
 _NETWORK_RULE = "must be an address, or a network with no bits set after its prefix (192.0.2.0/24)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is known of a user. Limits that are None are the settings'; ``limits``: what holds.
+
+    ``addresses``: the networks it sends from, any when there is none. ``changed_*`` None: nobody has said anything yet.
+    """
+
+    user_id: str
+    kind: AccountKind
+    addresses: list[str]
+    transaction_fen_max: int | None
+    day_sent_fen_max: int | None
+    day_received_fen_max: int | None
+    limits: Limits
+    changed_by: str | None
+    changed_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelLimit:
+    """A group's limit. ``day_sent_fen_max`` None: the setting's; ``limit_fen``: what holds, 0: no limit."""
+
+    label: str
+    day_sent_fen_max: int | None
+    limit_fen: int
+    changed_by: str
+    changed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debt:
+    """What somebody owes by a dispute's decision that their wallet could not pay."""
+
+    debt_id: int
+    dispute_id: int
+    creditor: str
+    amount_fen: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """All that is known of an account. ``frozen``: what is in force; ``freezes``, ``debts``: the last, newest first."""
+
+    profile: Profile
+    frozen: list[FreezeScope]
+    freezes: list[Freeze]
+    debts: list[Debt]
 
 
 class Profiles:

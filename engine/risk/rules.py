@@ -5,7 +5,9 @@ two sendings at once the second sees what the first has counted: no limit is eve
 """
 
 import ipaddress
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 from engine.calendar.china_time import begin_ms, day_of
 from engine.errors import (
@@ -18,10 +20,26 @@ from engine.errors import (
 )
 from engine.ledger.database import Connection
 from engine.queries import load
-from engine.records import AccountKind, Limits, Terms
+from engine.records import Terms
 from engine.settings import Settings
 
 SQL = load("rules")
+
+
+class AccountKind(StrEnum):
+    """Whose account it is."""
+
+    PERSON = "person"
+    MERCHANT = "merchant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most an account may move, in fen: at once, and sent or received in a day of China's. 0: no limit."""
+
+    transaction_fen_max: int
+    day_sent_fen_max: int
+    day_received_fen_max: int
 
 
 async def admit(

@@ -4,6 +4,9 @@ It waits to be confirmed (the recipient's claim), or arrives by itself after a d
 recipient) until which its sender can cancel it. What is not confirmed goes back, as what is left of any packet does.
 """
 
+from dataclasses import dataclass
+from enum import StrEnum
+
 import asyncpg
 
 from engine.claiming.acks import Acks
@@ -27,17 +30,44 @@ from engine.packets.retraction import confirm_end, missing
 from engine.packets.sending import SQL as PACKETS
 from engine.packets.sending import Packets
 from engine.queries import load
-from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms, Transfer, TransferState
+from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms
 from engine.settings import Settings
 from engine.text import TEXT_RULE, has_controls
 from engine.transfers.delays import Delays
 
 SQL = load("transfers")
+
+
+class TransferState(StrEnum):
+    """Where a transfer is. The last three never change again."""
+
+    DELAYED = "delayed"  # it arrives by itself; until then its sender can cancel it
+    WAITING = "waiting"  # for its recipient
+    CONFIRMED = "confirmed"  # its recipient has it
+    RETURNED = "returned"  # not confirmed in time: its sender has it again
+    CANCELLED = "cancelled"  # its sender called it off
+
+
 _STATES = {
     PacketState.EXHAUSTED: TransferState.CONFIRMED,
     PacketState.EXPIRED: TransferState.RETURNED,
     PacketState.RETRACTED: TransferState.CANCELLED,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """A transfer between two people. ``arrives_at_ms`` None: it waits to be confirmed from the beginning."""
+
+    transfer_id: str
+    sender: str
+    to: str
+    amount_fen: int
+    note: str
+    state: TransferState
+    created_at_ms: int
+    arrives_at_ms: int | None
+    expires_at_ms: int
 
 
 class Transfers:

@@ -1,5 +1,6 @@
 """Wallets: what a user holds, how it came there, and money put in from outside."""
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -11,11 +12,49 @@ from engine.ledger import idempotency
 from engine.ledger.database import Connection, ledger_errors
 from engine.paging import NEWEST, parse
 from engine.queries import load
-from engine.records import Deposit, TransfersPage, Wallet, WalletTransfer
 from engine.settings import Settings
 from engine.wallets.statement import Statement, read
 
 SQL = load("wallet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """What a user holds, in fen. A user nobody has paid yet holds 0."""
+
+    user_id: str
+    balance_fen: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletTransfer:
+    """One movement as its wallet sees it: ``amount_fen`` is positive when money came in, negative when it left."""
+
+    transfer_id: str
+    kind: str
+    amount_fen: int
+    at_ms: int
+    packet_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransfersPage:
+    """A wallet's movements, newest first."""
+
+    transfers: list[WalletTransfer]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposit:
+    """The answer to a deposit."""
+
+    transfer_id: str
+    user_id: str
+    amount_fen: int
+    balance_fen: int
+    replayed: bool
 
 
 class Wallets:

@@ -10,9 +10,11 @@ import pytest
 from engine.engine import Engine
 from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError
 from engine.ledger import idempotency
+from engine.packets.sending import Sent
 from engine.packets.terms import terms_from
-from engine.records import Deposit, Sent, SplitKind
+from engine.records import SplitKind
 from engine.settings import Settings
+from engine.wallets.wallets import Deposit
 from tests.support.scenes import assert_books_balance, fund
 from tests.support.waiting import wait_until
 

@@ -20,9 +20,10 @@ from engine.errors import (
 from engine.ids import is_packet_number, lane_of, new_packet_number
 from engine.lanes import keys
 from engine.packets import sending
+from engine.packets.sending import Sent
 from engine.packets.split import commitment, split
 from engine.packets.terms import terms_from
-from engine.records import ClaimResult, Outcome, PacketState, Sent, SplitKind
+from engine.records import ClaimResult, Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.scenes import (
     assert_books_balance,

@@ -18,9 +18,10 @@ from engine.lanes.store import Chunk, Store
 from engine.observability import metrics
 from engine.packets.opening import LEDGER_READING_MS_MAX, Funded, funded_from, open_packet, publish_once
 from engine.packets.sending import SQL as PACKETS
+from engine.packets.sending import Sent
 from engine.packets.split import split
 from engine.packets.terms import terms_from
-from engine.records import Outcome, PacketState, Sent, SplitKind
+from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.scenes import (
     assert_books_balance,

@@ -13,9 +13,10 @@ from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.store import Store
 from engine.packets.sweeper import sweep, sweep_lane
-from engine.records import ClaimResult, Outcome, PacketState, TransferState
+from engine.records import ClaimResult, Outcome, PacketState
 from engine.running.processes import run_sweeper
 from engine.settings import Settings
+from engine.transfers.transfers import TransferState
 from tests.support.scenes import (
     assert_books_balance,
     caught_up,

@@ -11,7 +11,8 @@ from engine.ids import new_packet_number
 from engine.lanes.clients import redis_client
 from engine.lanes.store import LiveCounts, Store
 from engine.packets import views
-from engine.records import ClaimRow, PacketState, PacketSummary, PacketView, SplitKind
+from engine.packets.views import PacketSummary, PacketView
+from engine.records import ClaimRow, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.scenes import (
     caught_up,

@@ -12,9 +12,9 @@ from engine.engine import Engine
 from engine.errors import AddressNotAllowedError, HongbaoError, InvalidFieldsError, LimitExceededError
 from engine.ledger.money import lock_wallet
 from engine.packets.terms import terms_from
-from engine.records import AccountKind, SplitKind
+from engine.records import SplitKind
 from engine.risk import profiles
-from engine.risk.rules import day_ms, is_in, limits_of
+from engine.risk.rules import AccountKind, day_ms, is_in, limits_of
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.front import Client, Json, new_key, open_front

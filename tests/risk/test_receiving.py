@@ -9,11 +9,11 @@ import pytest
 from engine.engine import Engine
 from engine.errors import FrozenError
 from engine.lanes import keys
-from engine.records import AccountKind, FreezeScope, Outcome, SplitKind
+from engine.records import FreezeScope, Outcome, SplitKind
 from engine.risk import receiving
 from engine.risk.freezes import Freezes, lift_run_out
 from engine.risk.receiving import FROZEN_BY, Receiving
-from engine.risk.rules import day_ms
+from engine.risk.rules import AccountKind, day_ms
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.front import open_front

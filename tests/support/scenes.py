@@ -14,8 +14,9 @@ from engine.engine import Engine
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.packets.sending import Sent
 from engine.packets.terms import terms_from
-from engine.records import PacketState, Sent, SplitKind
+from engine.records import PacketState, SplitKind
 from engine.running.processes import run_persister, run_sweeper
 from engine.settings import Settings
 from tests.support.waiting import wait_until

@@ -24,8 +24,9 @@ from engine.errors import (
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.records import ClaimResult, Outcome, Transfer, TransferState
+from engine.records import ClaimResult, Outcome
 from engine.settings import Settings
+from engine.transfers.transfers import Transfer, TransferState
 from tests.support.days import whole_day
 from tests.support.front import Client, Json, new_key, open_front
 from tests.support.races import Race

@@ -6,8 +6,8 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError, UnavailableError
-from engine.records import Wallet, WalletTransfer
 from engine.settings import Settings
+from engine.wallets.wallets import Wallet, WalletTransfer
 from tests.support.scenes import assert_books_balance, caught_up, changed, fund, persisting, send
 
 

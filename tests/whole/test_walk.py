@@ -23,8 +23,9 @@ from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.packets.terms import terms_from
-from engine.records import FreezeScope, Outcome, PacketState, SplitKind, TransferState
+from engine.records import FreezeScope, Outcome, PacketState, SplitKind
 from engine.settings import Settings
+from engine.transfers.transfers import TransferState
 from tests.support.scenes import (
     assert_books_balance,
     caught_up,
