@@ -12,7 +12,10 @@ def main() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     from engine.cli import main as cli
 
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        gc.freeze()  # the interpreter's end looks through all of it several times, a sixth of a short command
 
 
 if __name__ == "__main__":

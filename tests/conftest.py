@@ -143,6 +143,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter's end not look through all of it either."""
+    gc.freeze()
+
+
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A module's own loop, if it has one: transports differ in what they do once they are closed."""
     module = item.getparent(pytest.Module)

@@ -87,6 +87,7 @@ async def open_front(settings: Settings) -> AsyncIterator[Client]:
 
 
 _SERVE = """
+import gc; gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 import json, sys
 import uvloop
 from engine.observability import logs

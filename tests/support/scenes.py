@@ -22,6 +22,7 @@ from engine.settings import Settings
 from tests.support.waiting import wait_until
 
 _PERSIST = """
+import gc; gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 import asyncio, sys
 from engine.running.processes import run_persister
 from engine.settings import Settings

@@ -44,6 +44,7 @@ HANDS = 16
 KILLS_MIN = 10
 PASSWORD = "135790"
 _RUN = """
+import gc; gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 import asyncio, sys
 from engine.running.processes import {name}
 from engine.settings import Settings
