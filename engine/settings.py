@@ -7,7 +7,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.calendar.festivals import festivals_in
@@ -15,6 +15,19 @@ from engine.errors import OperatorError
 from engine.records import Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
+_AT_MOST = {
+    "ttl_s_default": "ttl_s_max",
+    "timed_ttl_s": "ttl_s_max",
+    "share_fen_min": "share_fen_max",
+    "count_max": "merchant_count_max",
+    "transfer_confirm_s_short": "transfer_confirm_s",
+    "transfer_delay_s_short": "transfer_delay_s_long",
+    "dispute_fraud_days_min": "dispute_fraud_days_max",
+    "dispute_minor_days_min": "dispute_minor_days_max",
+    "body_bytes_max": "batch_body_bytes_max",
+    "claims_per_call_max": "claim_queue_max",
+}
+"""Settings that contradict others when they are larger: every sending would be refused, or a bound never be reached."""
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -301,11 +314,19 @@ class Settings(BaseSettings):
         festivals_in(text)
         return text
 
+    @model_validator(mode="after")
+    def _do_not_contradict(self) -> "Settings":
+        for name, other in _AT_MOST.items():
+            value, most = getattr(self, name), getattr(self, other)
+            if value > most:
+                raise ValueError(f"HONGBAO_{name.upper()} ({value}) must be at most HONGBAO_{other.upper()} ({most})")
+        return self
+
     @classmethod
     def load(cls, **overrides: object) -> "Settings":
         """Read the environment; ``overrides`` (from the command line) win.
 
-        Raises OperatorError naming the variable that cannot be used.
+        Raises OperatorError naming the variable that cannot be used, or the two that contradict each other.
         """
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
@@ -313,7 +334,7 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             why = first["msg"].removeprefix("Value error, ")
-            raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}.") from None
+            raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}." if name else f"{why}.") from None
 
 
 def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -226,5 +226,5 @@ def deadlines(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> tuple[
         days = settings.dispute_fraud_days_min, settings.dispute_fraud_days_max
     else:
         days = settings.dispute_minor_days_min, settings.dispute_minor_days_max
-    first, last = (begin_ms(working_day(day_of(filed_at_ms), number)) for number in (min(days), max(days)))
+    first, last = (begin_ms(working_day(day_of(filed_at_ms), number)) for number in days)
     return first, last + 86_400_000
