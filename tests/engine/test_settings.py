@@ -9,7 +9,8 @@ from engine.settings import _AT_MOST, Settings
 @pytest.mark.parametrize(("name", "other"), _AT_MOST.items())
 def test_one_that_is_larger_than_its_bound_is_refused(name: str, other: str) -> None:
     value = max(2, Settings.model_fields[name].get_default())
-    Settings.load(**{name: value, other: value})
+    least = {"ttl_s_default": 1, "timed_ttl_s": 1}
+    Settings.load(**least | {name: value, other: value})
     sentence = rf"^HONGBAO_{name.upper()} \({value}\) must be at most HONGBAO_{other.upper()} \({value - 1}\)\.$"
     with pytest.raises(OperatorError, match=sentence):
-        Settings.load(**{name: value, other: value - 1})
+        Settings.load(**least | {name: value, other: value - 1})
