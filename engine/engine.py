@@ -97,7 +97,7 @@ class Engine:
             checkpoints = Checkpoints(urls.database)
             acks = Acks(settings, redis, checkpoints)
             batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in lane_epochs}
-            claims = Claims(pool, store, batchers, full_lanes, acks=acks)
+            claims = Claims(pool, store, batchers, full_lanes, acks)
             watch = epochs.Watch(pool, store, lane_epochs, claims.finished.forget)
             store.on_fenced = watch.wake
             payment_passwords = PaymentPasswords(pool, settings)
@@ -105,7 +105,7 @@ class Engine:
             following = redis_client(urls.redis, connections_max=len(lane_epochs) + 1, timeout_s=timeout_s)
             watching = asyncio.create_task(watch.run())
             try:
-                packets = Packets(pool, store, settings, acks=acks)
+                packets = Packets(pool, store, settings, acks)
                 delays = Delays(pool, payment_passwords, settings)
                 yield cls(
                     settings=settings,

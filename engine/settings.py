@@ -25,9 +25,8 @@ _AT_MOST = {
     "dispute_fraud_days_min": "dispute_fraud_days_max",
     "dispute_minor_days_min": "dispute_minor_days_max",
     "body_bytes_max": "batch_body_bytes_max",
-    "claims_per_call_max": "claim_queue_max",
 }
-"""Settings that contradict others when they are larger: every sending would be refused, or a bound never be reached."""
+"""Settings that contradict others when they are larger: requests would be refused that the other one allows."""
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 

@@ -121,17 +121,10 @@ def _settle(answer: "asyncio.Future[ClaimResult]", result: ClaimResult | Excepti
 class Batcher:
     """One lane's, in one process. While it refuses claims its lane is in ``full_lanes``.
 
-    ``acks``: what answers wait for beyond the script's; without it for nothing.
+    ``acks``: what answers wait for beyond the script's.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        lane: int,
-        settings: Settings,
-        full_lanes: set[int] | None = None,
-        acks: Acks | None = None,
-    ) -> None:
+    def __init__(self, store: Store, lane: int, settings: Settings, full_lanes: set[int], acks: Acks) -> None:
         self._store, self._lane, self._acks = store, lane, acks
         self._waiting: deque[_Singles | _Order] = deque()
         self._open = _Singles()  # the last of those that wait, if it still takes claims
@@ -140,7 +133,7 @@ class Batcher:
         self._wait_s_max = settings.claim_wait_ms_max / 1000
         self._under_way = 0
         self._claim_s, self._done_s = CLAIM_S_FIRST, -math.inf
-        self._full_lanes = set() if full_lanes is None else full_lanes
+        self._full_lanes = full_lanes
         self._per_call_max = settings.claims_per_call_max
         self._ahead_max = self._bound_of_wait()
         self._calls_max = settings.calls_in_flight_max
@@ -267,7 +260,7 @@ class Batcher:
             finally:
                 # Before anybody hears his answer: who asks again at once must not find his last claim ahead of him.
                 self._under_way -= batch.size
-            waiting = {} if acks is None else acks.waiting(batch.asked, reply)
+            waiting = acks.waiting(batch.asked, reply)
         except Exception as error:
             if lent is not None:
                 lent.give_back()
@@ -275,7 +268,7 @@ class Batcher:
             return
         results = reply.results
         decided = Decided(self._lane, reply, lent)
-        if acks is not None and waiting:
+        if waiting:
             self._confirm(acks, batch, decided, waiting)
         else:
             decided.give_back()

@@ -55,9 +55,8 @@ class Claims:
         pool: asyncpg.Pool,
         store: Store,
         batchers: Mapping[int, Batcher],
-        full_lanes: Set[int] = frozenset(),
-        *,
-        acks: Acks | None = None,
+        full_lanes: Set[int],
+        acks: Acks,
     ) -> None:
         self._pool, self._batchers = pool, batchers
         self.full_lanes = full_lanes

@@ -30,7 +30,7 @@ _Ended = tuple[dict[str, ClaimResult], ClaimResult]
 class Finished:
     """One process's memory of ended packets."""
 
-    def __init__(self, store: Store, acks: Acks | None = None, *, claims_max: int = CLAIMS_MAX) -> None:
+    def __init__(self, store: Store, acks: Acks, *, claims_max: int = CLAIMS_MAX) -> None:
         self._store, self._acks = store, acks
         self._claims_max = claims_max
         self._packets: dict[str, _Ended] = {}
@@ -112,7 +112,7 @@ class Finished:
 
     async def _is_confirmed(self, packet_id: str, counts: LiveCounts) -> bool:
         """Whether what was read may be told: beyond memory, once the ledger has it, which is the strongest there is."""
-        if self._acks is None or strongest(self._acks.setting, counts.ack) is Ack.MEMORY:
+        if strongest(self._acks.setting, counts.ack) is Ack.MEMORY:
             return True
         lane = lane_of(packet_id)
         status = await self._store.lane_status(lane)

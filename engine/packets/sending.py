@@ -49,14 +49,7 @@ class Sent:
 class Packets:
     """Use cases of those who send. Every method raises UnavailableError when Redis or Postgres does not answer."""
 
-    def __init__(
-        self,
-        pool: asyncpg.Pool,
-        store: Store,
-        settings: Settings,
-        *,
-        acks: Acks | None = None,
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings, acks: Acks) -> None:
         self._pool, self._store, self._settings = pool, store, settings
         self._acks = acks
         self._freezes = Freezes(pool, store)
@@ -69,8 +62,7 @@ class Packets:
         ``address``: where the request comes from. Raises as ``rules.admit`` does, IdempotencyInFlightError,
         IdempotencyKeyReusedError, and InvalidFieldsError for an ack that Redis is not set for.
         """
-        if self._acks is not None:
-            await self._acks.admit(terms.ack)
+        await self._acks.admit(terms.ack)
         read_at_ms, epochs = await self._store.now_ms(), dict(self._store.epochs)
         request = idempotency.Request(
             principal=sender, operation="send", key=idempotency_key, request_hash=request_hash

@@ -93,7 +93,7 @@ class Views:
     ``ack``: the server's setting.
     """
 
-    def __init__(self, pool: asyncpg.Pool, store: Store, ack: Ack = Ack.MEMORY) -> None:
+    def __init__(self, pool: asyncpg.Pool, store: Store, ack: Ack) -> None:
         self._pool, self._store, self._ack = pool, store, ack
 
     async def packet(self, packet_id: str) -> PacketView:

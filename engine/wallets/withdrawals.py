@@ -70,9 +70,7 @@ class Asked(NamedTuple):
 class Withdrawals:
     """Use cases over withdrawals. Every method raises UnavailableError when Postgres does not answer."""
 
-    def __init__(
-        self, pool: asyncpg.Pool, settings: Settings, passwords: PaymentPasswords, freezes: Freezes | None = None
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, passwords: PaymentPasswords, freezes: Freezes) -> None:
         self._pool, self._settings, self._passwords = pool, settings, passwords
         self._freezes = freezes
 
@@ -111,7 +109,7 @@ class Withdrawals:
                     await self._admit(connection, user_id, amount_fen, address)
                     answer = await self._hold(connection, user_id, amount_fen, bank_account)
                     await idempotency.keep(connection, request, answer)
-        if not replayed and self._freezes is not None:
+        if not replayed:
             await watch.freeze_if_large(self._freezes, self._settings, user_id, amount_fen, what=watch.WITHDRAWAL)
         return Asked(Withdrawal(**answer), replayed)
 

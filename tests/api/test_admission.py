@@ -15,7 +15,7 @@ from engine.errors import OverloadedError
 from engine.records import ClaimResult, Outcome
 from engine.settings import Settings
 from tests.claiming.test_batcher import WatchedStore
-from tests.support.lane import EPOCH, LANE, Lane, lane_on, users
+from tests.support.lane import EPOCH, LANE, Lane, acks_of, lane_on, users
 from tests.support.waiting import wait_until
 
 AHEAD_MAX = 200
@@ -65,7 +65,7 @@ def batcher_of(
         backlog_max=100_000,
         claim_wait_ms_max=wait_ms_max,
     )
-    return Batcher(store, LANE, settings, full_lanes)
+    return Batcher(store, LANE, settings, full_lanes, acks_of(store, settings))
 
 
 async def fill(batcher: Batcher, store: WatchedStore, packet: str) -> "list[asyncio.Future[ClaimResult]]":

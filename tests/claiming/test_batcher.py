@@ -16,7 +16,7 @@ from engine.lanes.store import Store
 from engine.observability import metrics
 from engine.records import ClaimReply, ClaimResult, Outcome
 from engine.settings import Settings
-from tests.support.lane import EPOCH, LANE, Lane, lane_on, users
+from tests.support.lane import EPOCH, LANE, Lane, acks_of, lane_on, users
 from tests.support.waiting import wait_until
 
 
@@ -67,7 +67,7 @@ def batcher_of(
         calls_in_flight_max=calls_max,
         backlog_max=backlog_max,
     )
-    return Batcher(store, LANE, settings)
+    return Batcher(store, LANE, settings, set(), acks_of(store, settings))
 
 
 async def test_what_one_turn_of_the_loop_asks_goes_in_one_call(lane: Lane, store: WatchedStore) -> None:

@@ -59,7 +59,7 @@ async def test_what_may_still_change_or_is_not_for_all_is_not_remembered(engine:
     invited = (await send(engine, count=1, recipients=["ada"])).packet_id
     await engine.claims.claim(invited, "ada")
     running = (await send(engine, count=2)).packet_id
-    finished = Finished(engine.store)
+    finished = Finished(engine.store, engine.acks)
     for packet_id in (over, invited, running, "1000000000000000000"):
         finished.learn(packet_id)
     await wait_until_idle(finished)
@@ -71,7 +71,7 @@ async def test_a_packet_whose_claims_are_not_all_there_any_more_is_not_remembere
     for user in ("ada", "bob"):
         await engine.claims.claim(packet_id, user)
     await command(engine.redis, "HDEL", keys.claims(packet_id), "ada")
-    finished = Finished(engine.store)
+    finished = Finished(engine.store, engine.acks)
     finished.learn(packet_id)
     await wait_until_idle(finished)
     assert finished.answer(packet_id, "ada") is None
@@ -85,7 +85,7 @@ async def wait_until_idle(finished: Finished) -> None:
 
 
 async def test_the_oldest_is_forgotten_first_and_never_more_is_kept_than_allowed(engine: Engine) -> None:
-    finished = Finished(engine.store, claims_max=6)
+    finished = Finished(engine.store, engine.acks, claims_max=6)
     packets = [(await send(engine, count=1)).packet_id for _ in range(5)]
     for packet_id in packets:
         await engine.claims.claim(packet_id, "ada")

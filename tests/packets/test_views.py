@@ -12,7 +12,7 @@ from engine.lanes.clients import redis_client
 from engine.lanes.store import LiveCounts, Store
 from engine.packets import views
 from engine.packets.views import PacketSummary, PacketView
-from engine.records import ClaimRow, PacketState, SplitKind
+from engine.records import Ack, ClaimRow, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.scenes import (
     caught_up,
@@ -190,7 +190,7 @@ async def test_what_has_ended_is_shown_without_redis(settings: Settings, engine:
         await settled(engine, ended.packet_id)
         await caught_up(engine)
     async with redis_client(f"redis://127.0.0.1:{port}", connections_max=1, timeout_s=1.0) as nobody:
-        blind = views.Views(engine.pool, Store(nobody, {}))
+        blind = views.Views(engine.pool, Store(nobody, {}), Ack.MEMORY)
         assert await blind.packet(ended.packet_id) == await engine.views.packet(ended.packet_id)
         assert len((await blind.claims(ended.packet_id, after=None, limit=5)).claims) == 1
         with pytest.raises(UnavailableError, match="Redis does not answer"):

@@ -8,6 +8,8 @@ from functools import partial
 
 from redis.asyncio import Redis
 
+from engine.claiming.acks import Acks
+from engine.claiming.checkpoints import Checkpoints
 from engine.events import Claims, Event, changes_of
 from engine.ids import new_packet_number
 from engine.lanes import keys
@@ -18,6 +20,7 @@ from engine.lanes.store import Chunk, Store
 from engine.lanes.stream import Entry, EventStream
 from engine.packets.split import luckiest_slot
 from engine.records import Ack, ClaimRow, PacketState
+from engine.settings import Settings
 
 LANE = 7
 EPOCH = "epoch-of-the-test"
@@ -206,3 +209,8 @@ def rows_of(claims: Claims) -> list[ClaimRow]:
 def users(count: int, prefix: str = "user") -> list[str]:
     """So many users."""
     return [f"{prefix}{number}" for number in range(count)]
+
+
+def acks_of(store: Store, settings: Settings) -> Acks:
+    """What a batcher's answers wait for by the settings, on a lane that has no ledger."""
+    return Acks(settings, store.client, Checkpoints("postgresql://nobody"))

@@ -62,7 +62,7 @@ async def test_withdrawals_at_once_never_overdraw_nor_share_an_allowance(
     engine: Engine, balance_fen: int, amounts: list[int], allowance_fen: int
 ) -> None:
     settings = changed(engine.settings, withdrawal_free_fen=allowance_fen)
-    withdrawals = Withdrawals(engine.pool, settings, engine.payment_passwords)
+    withdrawals = Withdrawals(engine.pool, settings, engine.payment_passwords, engine.freezes)
     user_id = await user_with(engine, balance_fen)
     results = await asyncio.gather(*(withdrawn(withdrawals, user_id, amount_fen) for amount_fen in amounts))
     taken_fen = sum(result for result in results if isinstance(result, int))
