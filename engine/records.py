@@ -75,13 +75,13 @@ class ClaimResult(msgspec.Struct, frozen=True, gc=False):
 class ClaimReply(NamedTuple):
     """One call of the claim script: a result a claim, in the order asked.
 
-    ``position``: how many changes the lane had emitted after the call, under which ``word``. ``acks``: for each packet
+    ``position``: how many changes the lane had emitted after the call, under which token. ``acks``: for each packet
     the first letter of what its sender asked for, "-" for nothing; None when no packet of the call has anything.
     """
 
     results: list[ClaimResult]
     position: int
-    word: str
+    lane_token: str
     acks: str | None
 
 

@@ -122,15 +122,15 @@ class Acks:
         jobs = [self._by_redis(decided, waiting, tell)]
         if Ack.LEDGER in waiting:
             reply = decided.reply
-            reached = self._checkpoints.reached(decided.lane, reply.word, reply.position)
+            reached = self._checkpoints.reached(decided.lane, reply.lane_token, reply.position)
             jobs.append(self._bounded(Ack.LEDGER, waiting, reached, tell))
         await asyncio.gather(*jobs)
 
-    async def in_ledger(self, lane: int, word: str, position: int) -> bool:
+    async def in_ledger(self, lane: int, lane_token: str, position: int) -> bool:
         """Whether the ledger holds a lane's changes up to ``position``, as long as a claim would wait for it."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._checkpoints.reached(lane, word, position)
+                await self._checkpoints.reached(lane, lane_token, position)
         except (TimeoutError, UnconfirmedError):
             return False
         return True

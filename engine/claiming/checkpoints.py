@@ -4,8 +4,8 @@ The persister's transaction notifies with its commit (``sql/ledger.sql``). One c
 first waits, and made anew when it is lost. All checkpoints are read when it is there and once a second, so that what
 was told to nobody, or lost on a connection that only looks alive, is known soon after.
 
-A checkpoint counts under its lane's word (``engine.lanes.connections.word_of``) alone: a Redis that was set back, or a
-lane that was rebuilt, counts up to the same positions again, with other changes.
+A checkpoint counts under its lane token (``engine.lanes.connections.lane_token_of``) alone: a Redis that was set back,
+or a lane that was rebuilt, counts up to the same positions again, with other changes.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Waiter(NamedTuple):
-    word: str
+    lane_token: str
     position: int
     reached: "asyncio.Future[None]"
 
@@ -50,18 +50,18 @@ class Checkpoints:
         self._waiting = 0
         self._listening: asyncio.Task[None] | None = None
 
-    async def reached(self, lane: int, word: str, position: int) -> None:
-        """Wait until the ledger holds all changes up to ``position`` of a lane that has this word.
+    async def reached(self, lane: int, lane_token: str, position: int) -> None:
+        """Wait until the ledger holds all changes up to ``position`` of a lane that has this token.
 
         For ever, if it has another one by now; the caller sets a bound. Raises UnconfirmedError when too many wait.
         """
         known = self._known.get(lane)
-        if known is not None and known[0] == word and known[1] >= position:
+        if known is not None and known[0] == lane_token and known[1] >= position:
             return
         if self._waiting >= WAITERS_MAX:
             raise UnconfirmedError("The claim stands, but the ledger does not have it yet: repeat it for its answer.")
         self.listen()
-        waiter = _Waiter(word, position, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(lane_token, position, asyncio.get_running_loop().create_future())
         self._waiters[lane].add(waiter)
         self._waiting += 1
         try:
@@ -99,20 +99,20 @@ class Checkpoints:
             await connection.add_listener(CHANNEL, self._hear)
             while not lost.is_set():
                 for row in await connection.fetch(SQL["checkpoints"], timeout=_READ_S_MAX):
-                    self._note(row["lane"], row["word"], row["position"])
+                    self._note(row["lane"], row["lane_token"], row["position"])
                 await stopped_within(lost, _READ_INTERVAL_S)
         finally:
             # Without the farewell: it may be the network that is gone.
             connection.terminate()
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        lane, position, word = str(payload).split(":", 2)
-        self._note(int(lane), word, int(position))
+        lane, position, lane_token = str(payload).split(":", 2)
+        self._note(int(lane), lane_token, int(position))
 
-    def _note(self, lane: int, word: str, position: int) -> None:
-        self._known[lane] = (word, position)
+    def _note(self, lane: int, lane_token: str, position: int) -> None:
+        self._known[lane] = (lane_token, position)
         for waiter in self._waiters[lane]:
-            if waiter.position <= position and waiter.word == word and not waiter.reached.done():
+            if waiter.position <= position and waiter.lane_token == lane_token and not waiter.reached.done():
                 waiter.reached.set_result(None)
 
 

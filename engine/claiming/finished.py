@@ -116,7 +116,7 @@ class Finished:
             return True
         lane = lane_of(packet_id)
         status = await self._store.lane_status(lane)
-        return status is not None and await self._acks.in_ledger(lane, status.word, status.position)
+        return status is not None and await self._acks.in_ledger(lane, status.lane_token, status.position)
 
     def _remember(self, packet_id: str, ended: _Ended) -> None:
         self._packets[packet_id] = ended

@@ -20,8 +20,8 @@ _Words = Sequence[str | bytes | int]
 _INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
 
 
-def word_of(epoch: str, run_id: str) -> str:
-    """A lane's word, by which it serves: its epoch, and the run id of the Redis process whose data was verified."""
+def lane_token_of(epoch: str, run_id: str) -> str:
+    """A lane's token, by which it serves: its epoch, and the run id of the Redis process whose data was verified."""
     return f"{epoch}@{run_id}"
 
 
@@ -56,7 +56,7 @@ class Connections:
     async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
         """Send one command; its reply as it came. Raises redis.exceptions.RedisError.
 
-        ``epoch_at``: which of the words is an epoch; it leaves as the lane's word for the server that gets it.
+        ``epoch_at``: which of the words is an epoch; it leaves as the lane token of the server that gets it.
         """
         try:
             async with asyncio.timeout(self._timeout_s), self._turns:
@@ -158,9 +158,9 @@ async def _ask(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa
     connection = kept.connection
     if not connection.is_connected:
         await _connect(kept)
-    if epoch_at is not None:  # after connecting: the word is for this server and no other
+    if epoch_at is not None:  # after connecting: the token is for this server and no other
         words = [*words]
-        words[epoch_at] = word_of(str(words[epoch_at]), kept.run_id)
+        words[epoch_at] = lane_token_of(str(words[epoch_at]), kept.run_id)
     packed = pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says a tuple of one
     await connection.send_packed_command(packed, check_health=False)
     return await connection.read_response()

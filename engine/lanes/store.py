@@ -17,7 +17,7 @@ from engine.errors import RecoveringError, UnavailableError
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.connections import Connections, Lent, word_of
+from engine.lanes.connections import Connections, Lent, lane_token_of
 from engine.lanes.replies import Closed, CloseReason, Noted, Opened
 from engine.lanes.scripts import Script, Send
 from engine.records import Ack, ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
@@ -72,15 +72,15 @@ class LiveCounts:
 class LaneStatus:
     """A lane as Redis has it. ``position``: changes ever emitted; ``applied``: those the ledger has committed.
 
-    ``word`` is what stands there: the epoch and the run id of the server whose data was verified (None in a word that
-    has none). ``server`` is the run id of the server that gave this answer.
+    ``lane_token`` is what stands there: the epoch, and the run id of the server whose data was verified (None in a
+    token that has none). ``server`` is the run id of the server that gave this answer.
     """
 
     epoch: str
     position: int
     applied: int
     run_id: str | None = field(default=None, compare=False)
-    word: str = field(default="", compare=False)
+    lane_token: str = field(default="", compare=False)
     server: str = field(default="", compare=False)
 
     @property
@@ -110,7 +110,7 @@ class Store:
     """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it.
 
     ``connections``: kept ones, for claims and for reading packets that have ended; ``changing``: kept ones for the
-    other scripts. Scripts go by these alone: a connection that knows its server makes the epoch into the lane's word.
+    other scripts. Scripts go by these alone: a connection that knows its server makes the epoch into the lane token.
     Without them everything goes by the client, and ``epochs`` has the lanes' words as they are.
     """
 
@@ -208,8 +208,8 @@ class Store:
         reply = await self._call(self._claim, lane, names, arguments, lent or self._claiming)
         _, letters, amounts_fen, position, *acks = reply
         results = list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
-        word = epoch if lent is None else word_of(epoch, lent.run_id)
-        return ClaimReply(results, position, word, acks[0].decode() if acks else None)
+        lane_token = epoch if lent is None else lane_token_of(epoch, lent.run_id)
+        return ClaimReply(results, position, lane_token, acks[0].decode() if acks else None)
 
     async def close(
         self,
@@ -288,16 +288,16 @@ class Store:
                 # The server's name first: what is read after it, or written for it, is of that server or a later one.
                 pipeline.info("server")
                 pipeline.hmget(keys.lane(lane), ["epoch", "position", "applied"])
-                server, (word, position, applied) = await pipeline.execute()
-        if word is None or position is None:
+                server, (lane_token, position, applied) = await pipeline.execute()
+        if lane_token is None or position is None:
             return None
-        epoch, has_run_id, run_id = word.decode().partition("@")
+        epoch, has_run_id, run_id = lane_token.decode().partition("@")
         return LaneStatus(
             epoch=epoch,
             position=int(position),
             applied=int(applied or 0),
             run_id=run_id if has_run_id else None,
-            word=word.decode(),
+            lane_token=lane_token.decode(),
             server=server["run_id"],
         )
 

@@ -74,18 +74,18 @@ class Ledger:
         position: int,
         changes: Sequence[Change],
         *,
-        word: str | None = None,
+        lane_token: str | None = None,
     ) -> Applied:
-        """Apply changes (position_before, position] of a lane, read while it had this word (``engine.recovery.gate``).
+        """Apply changes (position_before, position] of a lane, read under this token (``engine.recovery.gate``).
 
-        Raises CheckpointMovedError when the lane's checkpoint is not at position_before, or its word another. A change
+        Raises CheckpointMovedError when the lane's checkpoint is not at position_before, or its token another. A change
         that breaks a rule of the ledger is set aside in quarantine and the others are applied.
         """
         user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
         await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
         tally = Tally()
         async with connection.transaction():
-            locked = await connection.fetchrow(SQL["lock_lane"], lane, word)
+            locked = await connection.fetchrow(SQL["lock_lane"], lane, lane_token)
             if locked is None or locked["position"] != position_before:
                 raise CheckpointMovedError(f"Lane {lane} is no longer at {position_before}.")
             await self._write_or_set_aside(connection, lane, changes, tally)

@@ -163,7 +163,7 @@ async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
         return
     lane = lane_of(str(row["packet_id"]))
     status = await store.lane_status(lane)
-    if status is None or not await acks.in_ledger(lane, status.word, status.position):
+    if status is None or not await acks.in_ledger(lane, status.lane_token, status.position):
         raise UnconfirmedError("It stands, but the ledger does not have it yet: repeat the request for its answer.")
 
 

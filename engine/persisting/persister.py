@@ -98,12 +98,12 @@ class Persister:
         LOG.warning("lane_recovered", **asdict(recovered))
 
     async def _follow(self, connection: asyncpg.Connection) -> None:
-        position, word = await verify(connection, self._store, self._stream, self._lane)
+        position, lane_token = await verify(connection, self._store, self._stream, self._lane)
         await self._stream.discard_applied(self._lane, position, retention_ms=self._retention_ms)
         reading = self._read_after(position)
         try:
             while True:
-                emitted = await self._check_lane(connection, word, position)
+                emitted = await self._check_lane(connection, lane_token, position)
                 entries = await reading
                 if not entries and position < emitted:  # emitted after that read had come back, or gone
                     entries = await self._read_after(position)
@@ -113,7 +113,7 @@ class Persister:
                 behind = emitted - position > _BEHIND_CHANGES_MIN
                 if behind:  # what comes next is read and decoded while Postgres works on these
                     reading = self._read_after(joining[-1].position if joining else position)
-                position = await self._apply(connection, word, position, joining)
+                position = await self._apply(connection, lane_token, position, joining)
                 if len(joining) < len(entries):
                     found = entries[len(joining)].position
                     reason = f"after change {position} comes an event that ends at {found}"
@@ -138,7 +138,9 @@ class Persister:
         read = self._stream.read(self._lane, position, entries_max=_ENTRIES_PER_READ, block_ms=block_ms)
         return asyncio.create_task(read)
 
-    async def _apply(self, connection: asyncpg.Connection, word: str, position: int, entries: Sequence[Entry]) -> int:
+    async def _apply(
+        self, connection: asyncpg.Connection, lane_token: str, position: int, entries: Sequence[Entry]
+    ) -> int:
         """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""
         changes: list[Change] = []
         discarding: asyncio.Task[None] | None = None
@@ -147,7 +149,9 @@ class Persister:
                 changes += changes_of(entry.event, entry.position)
                 if entry.position - position < self._settings.persist_batch_max and number < len(entries):
                     continue
-                applied = await self._ledger.apply(connection, self._lane, position, entry.position, changes, word=word)
+                applied = await self._ledger.apply(
+                    connection, self._lane, position, entry.position, changes, lane_token=lane_token
+                )
                 self._note(applied, entry.position - position)
                 position, changes = entry.position, []
                 if discarding is not None:
@@ -169,11 +173,11 @@ class Persister:
             metrics.QUARANTINED.labels(self._label).inc(applied.quarantined)
             LOG.error("quarantined", lane=self._lane, position=applied.position, changes=applied.quarantined)
 
-    async def _check_lane(self, connection: asyncpg.Connection, word: str, checkpoint: int) -> int:
+    async def _check_lane(self, connection: asyncpg.Connection, lane_token: str, checkpoint: int) -> int:
         """Look whether Redis still continues the ledger; gives its position."""
         status = await self._store.lane_status(self._lane)
         self._is_away = False
-        if status is None or status.word != word or not status.is_verified:
+        if status is None or status.lane_token != lane_token or not status.is_verified:
             raise LaneChangedError(f"Lane {self._lane} is not as it was verified.")
         if status.position < checkpoint:
             await self._fence(

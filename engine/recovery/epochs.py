@@ -19,7 +19,7 @@ from engine.ledger.database import DATABASE_ERRORS
 from engine.loops import stopped_within
 from engine.observability import metrics
 from engine.queries import load
-from engine.recovery.fencing import FENCED, REBUILDING, words
+from engine.recovery.fencing import FENCED, REBUILDING, lane_tokens
 
 LOG = structlog.get_logger()
 SQL = load("lanes")
@@ -71,13 +71,13 @@ async def fenced(pool: asyncpg.Pool, store: Store) -> list[str]:
 class Watch:
     """Keeps a process's ``epochs`` those of the ledger, and has it forget what it remembers of a lane that changed.
 
-    It looks at the lanes' words in Redis once a second, and soon after ``wake``; the ledger is read only when a lane
+    It looks at the lanes' tokens in Redis once a second, and soon after ``wake``; the ledger is read only when a lane
     refuses or has an epoch that is not known here, at most once a second.
     """
 
     def __init__(self, pool: asyncpg.Pool, store: Store, epochs: dict[int, str], forget: Callable[[int], None]) -> None:
         self._pool, self._store, self._epochs, self._forget = pool, store, epochs, forget
-        self._words: dict[int, str] = {}
+        self._lane_tokens: dict[int, str] = {}
         self._refused = asyncio.Event()
         self._read_at_s = -math.inf
 
@@ -101,12 +101,18 @@ class Watch:
             await stopped_within(self._refused, _LOOK_S - _LOOK_AGAIN_S)
 
     async def _look(self) -> None:
-        found = await words(self._store.client, list(self._epochs))
-        for lane, word in found.items():
-            if word and not word.startswith((FENCED, REBUILDING)) and word != self._words.get(lane):
+        found = await lane_tokens(self._store.client, list(self._epochs))
+        for lane, lane_token in found.items():
+            if (
+                lane_token
+                and not lane_token.startswith((FENCED, REBUILDING))
+                and lane_token != self._lane_tokens.get(lane)
+            ):
                 self._forget(lane)  # another server, or a rebuilt lane: it may not hold what is remembered here
-                self._words[lane] = word
-        is_known = all(word and word.partition("@")[0] == self._epochs[lane] for lane, word in found.items())
+                self._lane_tokens[lane] = lane_token
+        is_known = all(
+            lane_token and lane_token.partition("@")[0] == self._epochs[lane] for lane, lane_token in found.items()
+        )
         now_s = asyncio.get_running_loop().time()
         if (self._refused.is_set() or not is_known) and now_s - self._read_at_s >= _READ_S:
             self._read_at_s = now_s

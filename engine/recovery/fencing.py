@@ -1,7 +1,7 @@
-"""A lane's word in Redis, and writes to a lane that only go through while it has the word its writer saw.
+"""A lane token in Redis, and writes to a lane that only go through while it has the token its writer saw.
 
 Redis decides by one string alone whether a lane serves; whoever changes it, or the lane's data while it is fenced, says
-which word and which server it means. So of two who take a lane for theirs (one of them late) only one gets anywhere.
+which token and which server it means. So of two who take a lane for theirs (one of them late) only one gets anywhere.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,14 +15,14 @@ from engine.lanes.clients import command
 from engine.lanes.store import LaneStatus, redis_errors
 
 FENCED, REBUILDING = "fenced ", "rebuilding "
-"""What stands before the epoch in the word of a lane that must not serve; no connection ever says such a word."""
+"""What stands before the epoch in the token of a lane that must not serve; no connection ever says such a token."""
 _SCAN_COUNT = 1_000
 
 Command = Sequence[str | bytes | int]
 
 
 class LaneChangedError(HongbaoError):
-    """Somebody else has written the lane's word, or another server answers: look again."""
+    """Somebody else has written the lane token, or another server answers: look again."""
 
     code = "lane_changed"
 
@@ -39,13 +39,13 @@ async def run_id(client: Redis) -> str:
     return str(info["run_id"])
 
 
-async def set_word(client: Redis, lane: int, status: LaneStatus, word: str) -> None:
-    """Give a lane another word in place of the one that was looked at. Raises as ``write_if`` does."""
-    await write_if(client, lane, status.word, status.server, [("HSET", keys.lane(lane), "epoch", word)])
+async def set_lane_token(client: Redis, lane: int, status: LaneStatus, lane_token: str) -> None:
+    """Give a lane another token in place of the one that was looked at. Raises as ``write_if`` does."""
+    await write_if(client, lane, status.lane_token, status.server, [("HSET", keys.lane(lane), "epoch", lane_token)])
 
 
-async def write_if(client: Redis, lane: int, word: str | None, server: str, commands: Sequence[Command]) -> None:
-    """Run commands on a lane's keys, all or none, if it has this word (None: none at all) and is on this server.
+async def write_if(client: Redis, lane: int, lane_token: str | None, server: str, commands: Sequence[Command]) -> None:
+    """Run commands on a lane's keys, all or none, if it has this token (None: none at all) and is on this server.
 
     Raises LaneChangedError if not, or if it cannot be known whether they ran, and UnavailableError.
     """
@@ -55,7 +55,7 @@ async def write_if(client: Redis, lane: int, word: str | None, server: str, comm
                 await pipeline.watch(keys.lane(lane))
                 found = await command(pipeline, "HGET", keys.lane(lane), "epoch")
                 info = await command(pipeline, "INFO", "server")
-                if (None if found is None else found.decode()) != word or info["run_id"] != server:
+                if (None if found is None else found.decode()) != lane_token or info["run_id"] != server:
                     raise LaneChangedError(f"Lane {lane} has been changed by somebody else, or Redis was restarted.")
                 pipeline.multi()  # type: ignore[no-untyped-call]
                 for words in commands:
@@ -65,14 +65,16 @@ async def write_if(client: Redis, lane: int, word: str | None, server: str, comm
                 raise LaneChangedError(f"Lane {lane} was changed meanwhile, or Redis was lost: {error}") from None
 
 
-async def words(client: Redis, lanes: Sequence[int]) -> dict[int, str | None]:
-    """Each lane's word as Redis has it. Raises UnavailableError."""
+async def lane_tokens(client: Redis, lanes: Sequence[int]) -> dict[int, str | None]:
+    """Each lane's token as Redis has it. Raises UnavailableError."""
     with redis_errors():
         async with client.pipeline(transaction=False) as pipeline:
             for lane in lanes:
                 pipeline.hget(keys.lane(lane), "epoch")
             found = await pipeline.execute()
-    return {lane: None if word is None else word.decode() for lane, word in zip(lanes, found, strict=True)}
+    return {
+        lane: None if lane_token is None else lane_token.decode() for lane, lane_token in zip(lanes, found, strict=True)
+    }
 
 
 async def leftovers(client: Redis, lane: int) -> AsyncIterator[list[bytes]]:

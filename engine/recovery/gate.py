@@ -1,9 +1,9 @@
 """What must hold before a lane serves: its data in Redis continues the ledger, on the very server that was looked at.
 
-A Redis that restarts, or another one in its place, may hold older data under the same epoch. So a lane's word names the
-Redis process as well (``engine.lanes.connections.word_of``): after a restart every lane refuses until somebody who
-holds its lease has compared it with the ledger and written the new word. The ledger notes the word first; what a
-persister of before has in its hands cannot be committed under it.
+A Redis that restarts, or another one in its place, may hold older data under the same epoch. So a lane token names the
+Redis process as well (``engine.lanes.connections.lane_token_of``): after a restart every lane refuses until somebody
+who holds its lease has compared it with the ledger and written the new token. The ledger notes the token first; what
+a persister of before has in its hands cannot be committed under it.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import asyncpg
 
 from engine.errors import HongbaoError, OperatorError
-from engine.lanes.connections import word_of
+from engine.lanes.connections import lane_token_of
 from engine.lanes.store import LaneStatus, Store
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import CheckpointMovedError
 from engine.queries import load
-from engine.recovery.fencing import FENCED, epoch_in, set_word
+from engine.recovery.fencing import FENCED, epoch_in, set_lane_token
 from engine.recovery.rebuild import refreeze
 
 SQL = load("lanes")
@@ -60,7 +60,7 @@ async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
 
 
 async def verify(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> tuple[int, str]:
-    """Compare a lane with the ledger and let it serve on this server; gives the checkpoint and the lane's word.
+    """Compare a lane with the ledger and let it serve on this server; gives the checkpoint and the lane token.
 
     For whoever holds the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
     and LaneChangedError when somebody else was faster, UnreadableEventError.
@@ -73,20 +73,20 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
     if status is None:
         raise LaneBrokenError(f"Redis has lost lane {lane}; it is fenced.")
     await _compare(connection, store, lane, row, status)
-    position, word = row.position, word_of(row.epoch, status.server)
-    if status.word != word and (reached := await stream.joins_up_to(lane, position)) < status.position:
+    position, lane_token = row.position, lane_token_of(row.epoch, status.server)
+    if status.lane_token != lane_token and (reached := await stream.joins_up_to(lane, position)) < status.position:
         lost = f"changes {reached + 1} to {status.position} are gone from the stream"
         raise LaneBrokenError(f"Lane {lane} is fenced: {lost}.")
-    if status.word != word or row.run_id != status.server:
+    if status.lane_token != lane_token or row.run_id != status.server:
         # The ledger first: from now on nothing is committed that was read from a server before this one.
         noted = await connection.execute(SQL["note_run_id"], lane, row.epoch, position, status.server)
         if noted != "UPDATE 1":
             raise CheckpointMovedError(f"Lane {lane} is no longer at {position}.")
-        if status.word != word:
+        if status.lane_token != lane_token:
             # Who was frozen since its data was written must not claim for a moment either.
             await refreeze(connection, store.client, lane, status)
-            await set_word(store.client, lane, status, word)
-    return position, word
+            await set_lane_token(store.client, lane, status, lane_token)
+    return position, lane_token
 
 
 async def _compare(
@@ -95,12 +95,12 @@ async def _compare(
     """Compare epoch and position; a lane that serves and should not is fenced."""
     if (doubt := await why_doubtful(connection, lane, row, status)) is not None:
         if status.epoch == row.epoch:
-            await set_word(store.client, lane, status, FENCED + status.epoch)
+            await set_lane_token(store.client, lane, status, FENCED + status.epoch)
         raise LaneDoubtfulError(doubt)
     if status.epoch != row.epoch:
         raise LaneBrokenError(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
     if status.position < row.position:
-        await set_word(store.client, lane, status, "")
+        await set_lane_token(store.client, lane, status, "")
         behind = f"Redis is at change {status.position}, the ledger at {row.position}"
         raise LaneBrokenError(f"Lane {lane} is fenced: {behind}.")
 

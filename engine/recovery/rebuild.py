@@ -42,8 +42,8 @@ class Rebuilt:
 class LaneWriter:
     """Collects commands on a lane's keys and sends them in bounded transactions, for as long as the lane is ours."""
 
-    def __init__(self, client: Redis, lane: int, word: str, server: str) -> None:
-        self._client, self._lane, self._word, self._server = client, lane, word, server
+    def __init__(self, client: Redis, lane: int, lane_token: str, server: str) -> None:
+        self._client, self._lane, self._lane_token, self._server = client, lane, lane_token, server
         self._commands: list[Command] = []
         self._words = 0
 
@@ -58,7 +58,7 @@ class LaneWriter:
         """Send what was collected."""
         if self._commands:
             commands, self._commands, self._words = self._commands, [], 0
-            await write_if(self._client, self._lane, self._word, self._server, commands)
+            await write_if(self._client, self._lane, self._lane_token, self._server, commands)
 
 
 class _Packet:
@@ -184,7 +184,7 @@ async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
 
 async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, status: LaneStatus) -> None:
     """Put who may not claim into a lane, in place of what it has, while it serves nobody. Raises as above."""
-    writer = LaneWriter(client, lane, status.word, status.server)
+    writer = LaneWriter(client, lane, status.lane_token, status.server)
     await writer.put("UNLINK", keys.frozen(lane))
     await writer.put("HDEL", keys.lane(lane), "frozen", "frozen_version")
     await rebuild_frozen(connection, writer, lane)

@@ -6,7 +6,7 @@ In this order, so that a crash at any point leaves the lane fenced and a second 
 2. The ledger gets a new epoch for the lane. Nothing that was read under the old one can be committed any more, and no
    process that knows only the old one gets an answer.
 3. The lane's leftovers are removed from Redis, and its open packets put there (``engine.recovery.rebuild``).
-4. One write of the lane's word lets it serve.
+4. One write of the lane's token lets it serve.
 
 What is lost are claims whose events Redis had not kept and the ledger never got.
 """
@@ -21,7 +21,7 @@ import structlog
 from engine.errors import OperatorError
 from engine.events import UnreadableEventError, changes_of
 from engine.lanes import keys
-from engine.lanes.connections import word_of
+from engine.lanes.connections import lane_token_of
 from engine.lanes.store import LaneStatus, Store
 from engine.lanes.stream import EventStream, joined
 from engine.ledger.database import database_connection
@@ -29,7 +29,7 @@ from engine.ledger.posting import PLANNED, CheckpointMovedError, Ledger
 from engine.observability import metrics
 from engine.queries import load
 from engine.recovery import fencing, gate
-from engine.recovery.fencing import FENCED, REBUILDING, LaneChangedError, set_word, write_if
+from engine.recovery.fencing import FENCED, REBUILDING, LaneChangedError, set_lane_token, write_if
 from engine.recovery.rebuild import LaneWriter, Rebuilt, rebuild_frozen, rebuild_packets
 from engine.settings import Settings
 
@@ -86,7 +86,7 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
 async def _is_in_order(connection: asyncpg.Connection, store: Store, lane: int) -> bool:
     row = await gate.ledger_lane(connection, lane)
     status = await store.lane_status(lane)
-    is_ours = status is not None and status.word == word_of(row.epoch, status.server)
+    is_ours = status is not None and status.lane_token == lane_token_of(row.epoch, status.server)
     return is_ours and status is not None and status.position >= row.position
 
 
@@ -113,7 +113,7 @@ class Recovery:
         """Rebuild the lane. Raises LaneDoubtfulError, and LaneChangedError or CheckpointMovedError when disturbed."""
         started_s, client = time.monotonic(), self._store.client
         server = await fencing.run_id(client)  # first: what is read from now on is of this server or a later one
-        word = (await fencing.words(client, [self._lane]))[self._lane]
+        lane_token = (await fencing.lane_tokens(client, [self._lane]))[self._lane]
         status = await self._store.lane_status(self._lane)
         row = await gate.ledger_lane(self._connection, self._lane)
         if status is not None and not self._force:
@@ -122,14 +122,14 @@ class Recovery:
                 raise gate.LaneDoubtfulError(doubt)
         position = row.position
         if status is not None and status.epoch.removeprefix(FENCED) == row.epoch:
-            if (status.server, status.word) != (server, word):
+            if (status.server, status.lane_token) != (server, lane_token):
                 raise LaneChangedError(f"Lane {self._lane} has changed while it was looked at.")
-            word = FENCED + row.epoch
-            await set_word(client, self._lane, status, word)
-            position = await self._carry_over(position, word_of(row.epoch, row.run_id))
+            lane_token = FENCED + row.epoch
+            await set_lane_token(client, self._lane, status, lane_token)
+            position = await self._carry_over(position, lane_token_of(row.epoch, row.run_id))
         lost = self._changes_lost(status, row.epoch, position)
         epoch, recovery_id = await self._new_epoch(row.epoch, position, server, reason, lost)
-        rebuilt = await self._rebuild(word, epoch, position, server)
+        rebuilt = await self._rebuild(lane_token, epoch, position, server)
         await self._connection.execute(SQL["end"], recovery_id, rebuilt.packets, rebuilt.claims, rebuilt.shares_left)
         metrics.RECOVERIES.labels(str(self._lane)).inc()
         return Recovered(
@@ -142,7 +142,7 @@ class Recovery:
             seconds=time.monotonic() - started_s,
         )
 
-    async def _carry_over(self, position: int, word: str) -> int:
+    async def _carry_over(self, position: int, lane_token: str) -> int:
         """Apply what the stream has after the checkpoint, as far as it joins on; gives the new checkpoint."""
         ledger, at_once = Ledger(), _ENTRIES_PER_TRANSACTION
         while True:
@@ -159,7 +159,9 @@ class Recovery:
                 return position
             if not entries:
                 return position
-            await ledger.apply(self._connection, self._lane, position, entries[-1].position, changes, word=word)
+            await ledger.apply(
+                self._connection, self._lane, position, entries[-1].position, changes, lane_token=lane_token
+            )
             position = entries[-1].position
 
     def _changes_lost(self, status: LaneStatus | None, epoch: str, position: int) -> int | None:
@@ -182,17 +184,17 @@ class Recovery:
             await self._connection.execute(SQL["new_epoch"], self._lane, epoch, server)
         return epoch, recovery_id
 
-    async def _rebuild(self, word: str | None, epoch: str, position: int, server: str) -> Rebuilt:
+    async def _rebuild(self, lane_token: str | None, epoch: str, position: int, server: str) -> Rebuilt:
         client, lane_key, rebuilding = self._store.client, keys.lane(self._lane), REBUILDING + epoch
         fields = ("epoch", rebuilding, "position", position, "applied", position)
         forgotten = ("HDEL", lane_key, "frozen", "frozen_version")
-        await write_if(client, self._lane, word, server, [("HSET", lane_key, *fields), forgotten])
+        await write_if(client, self._lane, lane_token, server, [("HSET", lane_key, *fields), forgotten])
         async for names in fencing.leftovers(client, self._lane):
             await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
         writer = LaneWriter(client, self._lane, rebuilding, server)
         await rebuild_frozen(self._connection, writer, self._lane)
         rebuilt = await rebuild_packets(self._connection, writer, self._lane)
         # All or nothing until here: this server was not restarted in between, which might have cost it some of it.
-        fields = ("epoch", word_of(epoch, server), "position", position, "applied", position)
+        fields = ("epoch", lane_token_of(epoch, server), "position", position, "applied", position)
         await write_if(client, self._lane, rebuilding, server, [("HSET", lane_key, *fields)])
         return rebuilt

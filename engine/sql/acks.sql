@@ -1,5 +1,5 @@
 -- checkpoints --
-SELECT lane, position, epoch || '@' || run_id AS word FROM lanes
+SELECT lane, position, epoch || '@' || run_id AS lane_token FROM lanes
 
 -- is_awaited --
 -- A packet's number names its lane.

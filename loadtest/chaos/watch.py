@@ -54,10 +54,10 @@ class Watch:
         given: dict[int, tuple[str, int]] = {}
         async with Redis.from_url(servers.redis_url, decode_responses=True) as client:
             for lane in range(self.lanes):
-                word, position = await command(client, "HMGET", keys.lane(lane), "epoch", "position")
-                if not word or position is None:
+                lane_token, position = await command(client, "HMGET", keys.lane(lane), "epoch", "position")
+                if not lane_token or position is None:
                     return None
-                given[lane] = (word.partition("@")[0], int(position))  # the word names the server after the epoch
+                given[lane] = (lane_token.partition("@")[0], int(position))  # the server follows the epoch
         connection = await asyncpg.connect(servers.database_url)
         try:
             rows = await connection.fetch("SELECT lane, epoch, position FROM lanes")

@@ -193,10 +193,10 @@ class TestLedger:
         checkpoints = Checkpoints(engine.settings.database_url or "")
         status = await engine.store.lane_status(0)
         assert status is not None
-        await asyncio.wait_for(checkpoints.reached(0, status.word, status.position), 20)
-        for word, position in (("another@one", status.position), (status.word, status.position + 1)):
+        await asyncio.wait_for(checkpoints.reached(0, status.lane_token, status.position), 20)
+        for lane_token, position in (("another@one", status.position), (status.lane_token, status.position + 1)):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(checkpoints.reached(0, word, position), SOON_S)
+                await asyncio.wait_for(checkpoints.reached(0, lane_token, position), SOON_S)
         await checkpoints.close()
 
 

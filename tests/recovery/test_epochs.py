@@ -11,7 +11,7 @@ from engine.errors import RecoveringError
 from engine.ids import new_packet_number
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.connections import word_of
+from engine.lanes.connections import lane_token_of
 from engine.lanes.store import LaneStatus, Store
 from engine.ledger.database import database_pool
 from engine.records import Outcome
@@ -87,12 +87,12 @@ async def test_a_lane_that_is_being_rebuilt_or_was_not_verified_on_this_server_i
 ) -> None:
     begun = await epochs.begin(pool, store, 2)
     await command(redis, "HSET", keys.lane(0), "epoch", REBUILDING + begun[0])
-    await command(redis, "HSET", keys.lane(1), "epoch", word_of(begun[1], "another-server"))
+    await command(redis, "HSET", keys.lane(1), "epoch", lane_token_of(begun[1], "another-server"))
     assert await epochs.fenced(pool, store) == [
         "Lane 0 is fenced: it is being rebuilt from the ledger.",
         "Lane 1 is fenced: Redis was restarted and is not compared with the ledger yet.",
     ]
-    await command(redis, "HSET", keys.lane(1), "epoch", word_of(begun[1], await run_id(redis)))
+    await command(redis, "HSET", keys.lane(1), "epoch", lane_token_of(begun[1], await run_id(redis)))
     assert len(await epochs.fenced(pool, store)) == 1
 
 
@@ -135,7 +135,7 @@ class TestWatch:
         self, redis: Redis, watched: tuple[dict[int, str], list[int]]
     ) -> None:
         known, forgotten = watched
-        await command(redis, "HSET", keys.lane(0), "epoch", word_of(known[0], "another-server"))
+        await command(redis, "HSET", keys.lane(0), "epoch", lane_token_of(known[0], "another-server"))
         await wait_until(lambda: forgotten == [0], what="forgetting the lane")
 
 

@@ -14,13 +14,13 @@ from engine.engine import Engine
 from engine.errors import OperatorError, RecoveringError
 from engine.lanes import keys
 from engine.lanes.clients import command, redis_connections
-from engine.lanes.connections import word_of
+from engine.lanes.connections import lane_token_of
 from engine.ledger.database import database_connection
 from engine.ledger.posting import Applied, CheckpointMovedError, Ledger
 from engine.persisting import persister
 from engine.records import ClaimResult, Outcome
 from engine.recovery import gate
-from engine.recovery.fencing import LaneChangedError, run_id, set_word, write_if
+from engine.recovery.fencing import LaneChangedError, run_id, set_lane_token, write_if
 from engine.settings import Settings
 from tests.support.lost_lanes import amounts_in_ledger, assert_in_order, claim_until_served, mended
 from tests.support.restartable_redis import RestartableRedis, redis_of_its_own
@@ -75,7 +75,7 @@ async def test_a_kept_connection_speaks_the_word_of_the_server_it_talks_to(logge
     first = await kept.call("ECHO", "the-epoch", epoch_at=1)
     assert await kept.call("ECHO", "the-epoch") == b"the-epoch"
     logged.restart()
-    # The connection was lost; the call is sent again on a new one, and says the word of the new server.
+    # The connection was lost; the call is sent again on a new one, and says the lane token of the new server.
     second = await kept.call("ECHO", "the-epoch", epoch_at=1)
     info = await kept.call("INFO", "server")
     await kept.aclose()
@@ -231,11 +231,11 @@ async def test_what_was_read_before_a_restart_cannot_be_committed_after_the_lane
     settings = on(logged, settings)
     async with Engine.open(settings) as engine:
         connection = await database_connection(settings.database_url or "")
-        position, word = await gate.verify(connection, engine.store, engine.stream, 0)
+        position, lane_token = await gate.verify(connection, engine.store, engine.stream, 0)
         logged.restart()
-        assert await gate.verify(connection, engine.store, engine.stream, 0) != (position, word)
+        assert await gate.verify(connection, engine.store, engine.stream, 0) != (position, lane_token)
         with pytest.raises(CheckpointMovedError):
-            await Ledger().apply(connection, 0, position, position + 1, [], word=word)
+            await Ledger().apply(connection, 0, position, position + 1, [], lane_token=lane_token)
         await connection.close()
         assert await checkpoints(engine) == {0: 0}
 
@@ -260,9 +260,9 @@ async def test_a_lane_of_a_release_without_run_ids_is_verified_like_any_other(
     assert isinstance(row, asyncpg.Record)
     await engine.redis.hset(keys.lane(0), "epoch", row["epoch"])
     connection = await database_connection(settings.database_url or "")
-    _, word = await gate.verify(connection, engine.store, engine.stream, 0)
+    _, lane_token = await gate.verify(connection, engine.store, engine.stream, 0)
     await connection.close()
-    assert word == word_of(row["epoch"], await run_id(engine.redis))
+    assert lane_token == lane_token_of(row["epoch"], await run_id(engine.redis))
     assert await engine.ready() == []
 
 
@@ -270,21 +270,21 @@ class TestGuardedWrites:
     async def test_they_go_through_while_the_word_is_the_one_that_was_seen(self, engine: Engine) -> None:
         status = await engine.store.lane_status(0)
         assert status is not None
-        await write_if(engine.redis, 0, status.word, status.server, [("SET", "{hongbao:000}:a", 1), ("PING",)])
+        await write_if(engine.redis, 0, status.lane_token, status.server, [("SET", "{hongbao:000}:a", 1), ("PING",)])
         assert await engine.redis.get("{hongbao:000}:a") == b"1"
-        await set_word(engine.redis, 0, status, "another")
+        await set_lane_token(engine.redis, 0, status, "another")
         with pytest.raises(LaneChangedError):
-            await write_if(engine.redis, 0, status.word, status.server, [("SET", "{hongbao:000}:a", 2)])
+            await write_if(engine.redis, 0, status.lane_token, status.server, [("SET", "{hongbao:000}:a", 2)])
         assert await engine.redis.get("{hongbao:000}:a") == b"1"
 
     async def test_not_on_another_server_nor_on_a_lane_that_is_gone(self, engine: Engine) -> None:
         status = await engine.store.lane_status(0)
         assert status is not None
         with pytest.raises(LaneChangedError):
-            await write_if(engine.redis, 0, status.word, "another", [("SET", "{hongbao:000}:a", 1)])
+            await write_if(engine.redis, 0, status.lane_token, "another", [("SET", "{hongbao:000}:a", 1)])
         await engine.redis.flushall()
         with pytest.raises(LaneChangedError):
-            await write_if(engine.redis, 0, status.word, status.server, [("SET", "{hongbao:000}:a", 1)])
+            await write_if(engine.redis, 0, status.lane_token, status.server, [("SET", "{hongbao:000}:a", 1)])
         assert await engine.redis.dbsize() == 0
         await write_if(engine.redis, 0, None, status.server, [("SET", "{hongbao:000}:a", 1)])
         assert await engine.redis.get("{hongbao:000}:a") == b"1"

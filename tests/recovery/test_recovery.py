@@ -18,7 +18,7 @@ from engine.packets.opening import open_packet, publish_once
 from engine.packets.sweeper import sweep_lane
 from engine.records import ClaimResult, Outcome
 from engine.recovery import gate, rebuild
-from engine.recovery.fencing import REBUILDING, LaneChangedError, set_word, write_if
+from engine.recovery.fencing import REBUILDING, LaneChangedError, set_lane_token, write_if
 from engine.recovery.rebuild import rebuild_packets
 from engine.recovery.recovery import mend
 from engine.settings import Settings
@@ -231,7 +231,7 @@ async def test_an_event_that_cannot_be_read_is_given_up_only_if_the_operator_say
         async with persisting(changed(settings, recover_automatically=True)):
             await wait_until(lambda: logs, what="the alarm")
     assert {log["error_type"] for log in logs} == {"UnreadableEventError"}
-    assert await mend(settings, engine.store, engine.stream, 0, force=False) is None  # by its word it is in order
+    assert await mend(settings, engine.store, engine.stream, 0, force=False) is None  # by its lane token it is in order
     recovered = await mended(engine, force=True)
     assert (recovered.packets, recovered.claims, recovered.changes_lost) == (1, 3, 1)
     await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
@@ -331,7 +331,7 @@ async def test_a_recovery_that_dies_at_any_step_leaves_the_lane_fenced_and_the_n
     steps = 0
     writes: list[tuple[str, Write]] = [
         ("engine.recovery.recovery.write_if", write_if),
-        ("engine.recovery.recovery.set_word", set_word),
+        ("engine.recovery.recovery.set_lane_token", set_lane_token),
         ("engine.recovery.rebuild.write_if", write_if),
     ]
     monkeypatch.setattr(rebuild, "_WORDS_PER_WRITE", 4)
@@ -497,7 +497,7 @@ async def test_a_persister_killed_in_the_middle_of_recoveries_leaves_them_to_the
 
 
 async def epochs_agree(engine: Engine) -> bool:
-    """Whether Redis has the ledger's epoch as the word of a lane that serves."""
+    """Whether Redis has the ledger's epoch as the lane token of a lane that serves."""
     status = await engine.store.lane_status(0)
     return status is not None and status.epoch == await engine.pool.fetchval("SELECT epoch FROM lanes WHERE lane = 0")
 
