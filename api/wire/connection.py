@@ -38,8 +38,10 @@ IDLE_S_MAX = 75
 """How long a connection is kept without a request."""
 FORMS_MAX = 8
 """So often a connection may change how its claims are written before it is parsed for good."""
-LAST_S, LAST_TRIES_MAX = 0.1, 20
-"""When the process stops, a connection that is not owed an answer has so long to ask, or, if it is asking, to end."""
+LAST_S = 1.0
+"""When the process stops, a connection that is not owed an answer has this long to ask: a client may be busy, too."""
+LAST_AGAIN_S, LAST_TRIES_MAX = 0.1, 20
+"""One that is asking then is looked at again after this time, this often at most."""
 
 
 class Connection(HttpToolsProtocol):
@@ -270,7 +272,7 @@ class Connection(HttpToolsProtocol):
         is_asking = self._is_in_lines or self.flow.read_paused or self.flow.unread > 0
         if is_asking and tries_left:
             self.flow.resume_reading()
-            self.loop.call_later(LAST_S, self._close_if_silent, tries_left - 1)
+            self.loop.call_later(LAST_AGAIN_S, self._close_if_silent, tries_left - 1)
         else:
             self.transport.close()
 

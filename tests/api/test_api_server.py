@@ -183,6 +183,34 @@ class Crowd:
             writer.close()
 
 
+async def test_a_client_that_asks_late_after_a_stop_is_answered_too(server: Server) -> None:
+    client, process = server
+    port = client.http.base_url.port or 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+    writer.write(request)
+    assert b"connection: close" not in await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(len(b'{"status":"live"}'))
+    process.send_signal(signal.SIGTERM)
+
+    async def is_stopping() -> bool:
+        try:
+            _, other = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            return True
+        other.close()
+        return False
+
+    await wait_until(is_stopping, what="new connections being refused")
+    await asyncio.sleep(0.3)  # the client is busy elsewhere
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in head
+    writer.close()
+    assert await asyncio.wait_for(process.wait(), timeout=10) == 0
+
+
 async def test_a_stop_under_load_cuts_nobody_off(server: Server) -> None:
     client, process = server
     packet_id = await client.send("alice", total_fen=100_000, count=5_000)
