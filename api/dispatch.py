@@ -91,7 +91,7 @@ class Call:
 class Operation:
     """One method of one path: what it takes, whom it lets in, what it answers. The OpenAPI document says the same.
 
-    ``plain_body``: a quick reader that gives an equal of ``body``'s model, or None for what the model must look at.
+    ``plain_body``: a quick reader that returns an equal of ``body``'s model, or None for what the model must look at.
     ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON but of ``media_type``.
     ``has_page``: its answer may be asked for as an HTML page as well. ``problems``: the errors it can answer with
     beyond those that follow from the rest (``api.failures``).
@@ -165,7 +165,7 @@ async def respond(answer: Answer, send: Send) -> None:
 
 
 def refusing(answer: Answer) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """An application that gives ``answer`` without a look at the request, once its body is out of the way."""
+    """An application that answers ``answer`` without a look at the request, once its body is out of the way."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(bodies.DisconnectedError):

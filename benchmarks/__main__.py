@@ -108,7 +108,7 @@ def _show_goals(console: Console, results: dict[str, Any]) -> None:
 
 
 def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
-    """Do the chosen parts; gives everything raw."""
+    """Do the chosen parts; returns everything raw."""
     started_s, now = time.monotonic(), datetime.now(UTC)
     failed: dict[str, str] = {}
     servers, skipped = _servers()
@@ -142,7 +142,7 @@ def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
 
 
 def _played(play: Callable[[Bench], None], bench: Bench) -> str:
-    """Do one part; gives why it ended early, empty if it did not. The other parts are worth having all the same."""
+    """Do one part; returns why it ended early, empty if it did not. The other parts are worth having all the same."""
     try:
         play(bench)
     except Exception as error:

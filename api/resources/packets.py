@@ -111,7 +111,7 @@ async def get_proof(call: Call) -> Answer:
 
 
 async def claim(call: Call) -> Answer:
-    """Take a share for the user. Losing is a normal answer; a repeat gives the same amount again."""
+    """Take a share for the user. Losing is a normal answer; a repeat returns the same amount."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     result = await call.engine.claims.claim(packet_id, user_id)
     return Answer(200, claim_body(packet_id, user_id, result))

@@ -116,7 +116,7 @@ def _loaded(stage: Stage, world: World, trial: Trial, base_url: str, running: di
 
 
 async def _tables(stage: Stage, world: World) -> str:
-    """The world as the peer on Postgres has it: the same packets, as many shares; gives the template's name."""
+    """The world as the peer on Postgres has it: the same packets, as many shares; returns the template's name."""
     connection = await asyncpg.connect(stage.postgres.url)
     name = "bench_straight"
     try:

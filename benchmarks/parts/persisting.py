@@ -152,7 +152,7 @@ async def _rows(database_url: str) -> _Chunks:
 
 
 async def _copy(database_url: str, chunks: _Chunks) -> float:
-    """COPY the parts, each committed by itself; gives the seconds it took."""
+    """COPY the parts, each committed by itself; returns the seconds it took."""
     connection = await asyncpg.connect(database_url)
     try:
         started_s = time.perf_counter()

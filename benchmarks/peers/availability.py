@@ -39,7 +39,7 @@ def check(peer: str) -> Availability:
 
 
 def install() -> list[str]:
-    """Get what the peers need: Debian's packages (as root, with apt-get) and npm's. Gives what could not be had."""
+    """Get what the peers need: Debian's packages (as root, with apt-get) and npm's. Returns what could not be had."""
     problems = []
     if shutil.which("apt-get") and os.geteuid() == 0:
         node = () if shutil.which("npm") else _APT_NODE  # often there from elsewhere, and then not to be had twice
@@ -118,7 +118,7 @@ def _installed(package: str) -> bool:
 
 
 def _run(*words: str, cwd: Path | None = None, variables: dict[str, str] | None = None) -> str:
-    """Run to the end; gives why it failed, empty if it did not."""
+    """Run to the end; returns why it failed, empty if it did not."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **(variables or {})}
     try:
         ended = subprocess.run(

@@ -28,7 +28,7 @@ Draw = Callable[[Axes, Mapping[str, Any]], bool]
 
 
 def draw(folder: Path, results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Draw what there are results for; gives (file name, caption)."""
+    """Draw what there are results for; returns (file name, caption)."""
     drawn = []
     with mpl.rc_context(
         {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}

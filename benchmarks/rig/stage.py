@@ -46,7 +46,7 @@ class Stage:
         return self.postgres.url.replace("/hongbao?", f"/{name}?")
 
     def create_database(self, template: str = "template1") -> str:
-        """Make a database, a copy of ``template``; gives its name."""
+        """Make a database, a copy of ``template``; returns its name."""
         name = f"bench_{uuid4().hex}"
         wait(_execute(self.postgres.url, f"CREATE DATABASE {name} TEMPLATE {template}"))
         return name

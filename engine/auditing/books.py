@@ -1,4 +1,4 @@
-"""The ledger's own invariants. Each check gives how much it examined and a sentence for each thing that is wrong."""
+"""The ledger's own invariants. Each check returns how much it examined, and a sentence for each thing that is wrong."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

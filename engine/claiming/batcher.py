@@ -148,7 +148,7 @@ class Batcher:
         self._closed = False
 
     def claim(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
-        """Queue one claim; the future gives its answer, or what ``Store.claim`` raises.
+        """Queue one claim; the future resolves to its answer, or what ``Store.claim`` raises.
 
         Raises OverloadedError when too many wait. Cancelling the future does not take the claim back.
         """

@@ -104,7 +104,7 @@ class Claims:
         return [next(answers_of[packet_id]) for packet_id, _ in claims]
 
     async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> Sequence[ClaimResult | HongbaoError]:
-        """What ``claim_many`` gives for the claims of one lane (packet -> users), in the order of iteration."""
+        """What ``claim_many`` returns for the claims of one lane (packet -> users), in the order of iteration."""
         size = sum(map(len, asked.values()))
         batcher = self._batchers.get(lane)
         if batcher is None:

@@ -32,7 +32,7 @@ class DisputeDecisions:
         self._pool, self._store, self._freezes = pool, store, freezes
 
     async def decide(self, dispute_id: int, outcome: DisputeState, *, reason: str, decided_by: str) -> Dispute:
-        """Uphold or reject; the same outcome again changes nothing and gives what was decided.
+        """Uphold or reject; the same outcome again changes nothing and returns what was decided.
 
         Raises UnknownDisputeError, DisputeDecidedError when it was decided otherwise.
         """
@@ -76,7 +76,7 @@ async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState
 
 
 async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record, at_ms: int) -> int | None:
-    """Move what was disputed, frozen or not, or note that it is owed; gives the transfer's number."""
+    """Move what was disputed, frozen or not, or note that it is owed; returns the transfer's number."""
     payer, payee = [await connection.fetchval(SQL["wallet"], row[name]) for name in ("counterparty", "complainant")]
     amount_fen: int = row["amount_fen"]
     transfer_id = await move(connection, "correction", payer=payer, payee=payee, amount_fen=amount_fen, at_ms=at_ms)
@@ -88,7 +88,7 @@ async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record,
 async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = None, *, after: int = 0) -> int:
     """End the packets of upheld system faults before their time, and note what was unclaimed once the ledger has it.
 
-    Of one dispute, or of a page of those with numbers above ``after``; gives ``after`` of the next page, 0 behind the
+    Of one dispute, or of a page of those with numbers above ``after``; returns ``after`` of the next page, 0 behind the
     last, so that those that cannot end stand in nobody's way. The persister gives the money back to the sender; until
     it has, Redis may lose the end, so it is asked for again. Raises UnavailableError for Postgres alone.
     """

@@ -101,7 +101,7 @@ class Disputes:
         self._pool, self._store, self._freezes, self._settings = pool, store, freezes, settings
 
     async def file(self, complainant: str, complaint: Complaint) -> Dispute:
-        """File a dispute; the same again, while it is open, gives it again.
+        """File a dispute; the same again, while it is open, returns it again.
 
         Raises InvalidFieldsError, UnknownTransactionError, NotSenderError for whoever has a share of another's packet,
         BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.

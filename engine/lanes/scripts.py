@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 Send = Callable[..., Awaitable[Any]]
-"""Sends one command to Redis, word by word, and gives the reply."""
+"""Sends one command to Redis, word by word, and returns the reply."""
 
 
 class Script:

@@ -162,7 +162,7 @@ class Store:
         return reply
 
     async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
-        """Load one chunk; gives the reply and how many shares are loaded (0 where the reply does not say).
+        """Load one chunk; returns the reply and how many shares are loaded (0 where the reply does not say).
 
         ``epoch``: the lane's before the ledger was read, if it matters that the lane was not rebuilt since.
         """
@@ -219,7 +219,7 @@ class Store:
         not_after_ms: int = ANY_TIME_MS,
         retry_ms: int = ARRIVAL_RETRY_MS,
     ) -> tuple[Closed, int, int]:
-        """End a packet; gives the reply and, with CLOSED, how many shares and fen go back.
+        """End a packet; returns the reply and, with CLOSED, how many shares and fen go back.
 
         ``not_after_ms``: until when it may be RETRACTED. ``retry_ms``: so long whoever is told ARRIVED has to give it.
         """
@@ -251,7 +251,7 @@ class Store:
         return int(version or 0)
 
     async def freeze(self, lane: int, after: int, version: int, frozen: Sequence[str], lifted: Sequence[str]) -> int:
-        """Tell a lane that is at change ``after`` the changes up to ``version``; gives the change it is at then."""
+        """Tell a lane that is at change ``after`` the changes up to ``version``; returns the change it is at then."""
         arguments: list[str | int] = [after, version, len(frozen), *frozen, *lifted]
         reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
         return version if reply[0] == b"FOLLOWED" else int(reply[1])
@@ -332,7 +332,7 @@ class Store:
         """Every claim Redis holds of a packet, in slot order. For packets small enough to be read whole."""
         with redis_errors():
             held = await self._send_kept("HGETALL", keys.claims(packet_id))
-        if not isinstance(held, dict):  # a kept connection gives the reply as it came: names and values in turn
+        if not isinstance(held, dict):  # a kept connection returns the reply as it came: names and values in turn
             held = dict(zip(held[::2], held[1::2], strict=True))
         return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)
 

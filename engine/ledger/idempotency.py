@@ -27,7 +27,7 @@ class Request:
 
 
 async def begin(connection: Connection, request: Request) -> dict[str, Any] | None:
-    """Take the key, inside a transaction; gives the answer kept for it, or None when the work is still to be done.
+    """Take the key, inside a transaction; returns the answer kept for it, or None when the work is still to be done.
 
     Raises IdempotencyInFlightError when the same key is being worked on, IdempotencyKeyReusedError when it was used
     for another body.

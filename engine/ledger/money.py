@@ -38,7 +38,7 @@ async def lock_wallet(connection: Connection, user_id: str) -> WalletRow:
 
 
 async def move(connection: Connection, kind: str, *, payer: int, payee: int, amount_fen: int, at_ms: int) -> int | None:
-    """Move money between two accounts by their ids; gives the transfer's number, None if the payer holds too little."""
+    """Move money between two accounts; returns the transfer's number, None if the payer holds too little."""
     transfer_id: int | None = await connection.fetchval(SQL["move"], kind, payer, payee, amount_fen, at_ms)
     return transfer_id
 

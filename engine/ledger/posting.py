@@ -145,7 +145,7 @@ class Ledger:
         )
 
     async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> bytes:
-        """Write a transfer for each claim and move the balances; gives the rows as they were copied."""
+        """Write a transfer for each claim and move the balances; returns the rows as they were copied."""
         sizes = [len(change.slots) for change in claims]
         users = chain.from_iterable([change.user_ids for change in claims])
         last = np.cumsum(sizes)
@@ -241,7 +241,7 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
 async def _set_aside(
     connection: asyncpg.Connection, lane: int, change: Change, reason: str
 ) -> tuple[int | str | None, ...]:
-    """Put a change into quarantine; gives the row's values, in the order of ``chain.ASIDE_COLUMNS``."""
+    """Put a change into quarantine; returns the row's values, in the order of ``chain.ASIDE_COLUMNS``."""
     user_id, slot, amount_fen, state, remaining_count = None, None, None, None, None
     if isinstance(change, Claims):
         (user_id,), (slot,), (amount_fen,) = change.user_ids, change.slots, change.amounts_fen

@@ -25,7 +25,7 @@ def migrations() -> list[tuple[int, str]]:
 
 
 async def migrate(database_url: str) -> list[int]:
-    """Bring the database to this release's schema; gives the versions applied (none when it was there already).
+    """Bring the database to this release's schema; returns the versions applied (none when it was there already).
 
     Raises OperatorError when Postgres cannot be reached or its schema is newer than this release.
     """

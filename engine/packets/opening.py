@@ -88,7 +88,7 @@ async def open_packet(
 
 
 async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> int:
-    """Open every packet that has been funded for a while and is not in Redis; gives how many were opened."""
+    """Open every packet that has been funded for a while and is not in Redis; returns how many were opened."""
     opened, after = 0, 0
     while True:
         read_at_ms, epochs = await store.now_ms(), dict(store.epochs)

@@ -66,7 +66,7 @@ class Retractions:
             raise NotRetractableError(_CLAIMED if reply is Noted.CLAIMED else _TOO_LATE)
 
     async def retract(self, packet_id: str, sender: str, *, confirmed: bool) -> int:
-        """Take a packet back; gives what goes back to the sender, in fen. Doing it twice is doing it once.
+        """Take a packet back; returns what goes back to the sender, in fen. Doing it twice is doing it once.
 
         Raises UnknownPacketError, NotSenderError, OpeningError, FrozenError, ConfirmationRequiredError,
         ConsentRequiredError, NotRetractableError, and UnconfirmedError when it stands and is not yet safe.
@@ -156,7 +156,7 @@ class Retractions:
 async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
     """Wait until a packet's ending is as safe as its claims are to be: beyond memory, until the ledger has it.
 
-    ``row``: as the ledger had it before. Raises UnconfirmedError: it stands, and asking again gives the same answer.
+    ``row``: as the ledger had it before. Raises UnconfirmedError: it stands, and asking again returns the same answer.
     """
     promised = strongest(acks.setting, None if row["ack"] is None else Ack(row["ack"]))
     if promised is Ack.MEMORY or row["state"] == PacketState.RETRACTED:

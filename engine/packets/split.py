@@ -51,7 +51,7 @@ def split(  # noqa: PLR0917 - the terms in their usual order, as in check
 ) -> NDArray[np.int64]:
     """Exactly ``count`` shares in fen, in the order they are given out: index 0 goes to the first claim.
 
-    They sum to ``total_fen`` and each is within ``min_fen`` and ``max_fen``. The same arguments always give the same
+    They sum to ``total_fen`` and each is within ``min_fen`` and ``max_fen``. The same arguments always return the same
     shares. A million take 0.1 to 0.2 s: call it in a thread. Raises InvalidFieldsError as ``check`` does.
     """
     if len(seed) != SEED_BYTES:

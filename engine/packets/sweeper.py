@@ -15,7 +15,7 @@ LOG = structlog.get_logger()
 
 
 async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) -> int:
-    """Close up to ``batch_max`` packets of a lane that are due; gives how many this call closed."""
+    """Close up to ``batch_max`` packets of a lane that are due; returns how many this call closed."""
     closed = 0
     for packet_id in await store.due(lane, await store.now_ms(), batch_max):
         reply, remaining_count, remaining_fen = await store.close(packet_id, CloseReason.EXPIRED)

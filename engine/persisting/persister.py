@@ -141,7 +141,7 @@ class Persister:
     async def _apply(
         self, connection: asyncpg.Connection, lane_token: str, position: int, entries: Sequence[Entry]
     ) -> int:
-        """Apply entries that join on, a bounded number of changes a transaction; gives the new position."""
+        """Apply entries that join on, a bounded number of changes a transaction; returns the new position."""
         changes: list[Change] = []
         discarding: asyncio.Task[None] | None = None
         try:
@@ -174,7 +174,7 @@ class Persister:
             LOG.error("quarantined", lane=self._lane, position=applied.position, changes=applied.quarantined)
 
     async def _check_lane(self, connection: asyncpg.Connection, lane_token: str, checkpoint: int) -> int:
-        """Look whether Redis still continues the ledger; gives its position."""
+        """Look whether Redis still continues the ledger; returns its position."""
         status = await self._store.lane_status(self._lane)
         self._is_away = False
         if status is None or status.lane_token != lane_token or not status.is_verified:

@@ -140,7 +140,7 @@ class Quarantine:
         return row
 
     async def _give_up(self, row: asyncpg.Record) -> tuple[bool, int]:
-        """Move the money; gives whether the packet was ended by this, and how much was moved."""
+        """Move the money; returns whether the packet was ended by this, and how much was moved."""
         packet, is_open = row["packet_id"], row["packet_state"] in (PacketState.OPEN, PacketState.FUNDED)
         custody_fen = await self._connection.fetchval(SQL["custody"], packet) or 0
         ends = row["kind"] == "ending" and is_open

@@ -60,7 +60,7 @@ async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
 
 
 async def verify(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> tuple[int, str]:
-    """Compare a lane with the ledger and let it serve on this server; gives the checkpoint and the lane token.
+    """Compare a lane with the ledger and let it serve on this server; returns the checkpoint and the lane token.
 
     For whoever holds the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
     and LaneChangedError when somebody else was faster, UnreadableEventError.

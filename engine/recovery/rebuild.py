@@ -72,7 +72,7 @@ class _Packet:
         self.is_transfer: bool = row["is_transfer"]
 
     def take(self, claim: asyncpg.Record) -> tuple[str, str]:
-        """Note a share as given; gives the claim's user and value."""
+        """Note a share as given; returns the claim's user and value."""
         value = f"{claim['slot']}:{claim['amount_fen']}:{claim['at_ms']}"
         if 0 <= claim["slot"] < len(self.amounts):
             self.is_taken[claim["slot"]] = True
@@ -146,7 +146,7 @@ async def _amounts(row: asyncpg.Record) -> NDArray[np.int64]:
 
 
 async def _put_claims(connection: asyncpg.Connection, writer: LaneWriter, packets: dict[int, _Packet]) -> int:
-    """Put back who has what; gives how many that are."""
+    """Put back who has what; returns how many that are."""
     put = 0
     pairs: list[str] = []
     packet_id = 0
@@ -168,7 +168,7 @@ async def _put_claims(connection: asyncpg.Connection, writer: LaneWriter, packet
 
 
 async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
-    """Put the shares that are left and, last, the packet itself; gives how many are left."""
+    """Put the shares that are left and, last, the packet itself; returns how many are left."""
     packet_id, recipients, left = packet.funded.packet_id, packet.funded.recipients, 0
     for shares in packet.shares_left():
         await writer.put("RPUSH", keys.shares(packet_id), *shares)

@@ -55,7 +55,7 @@ class Recovered:
 
 
 async def mend(settings: Settings, store: Store, stream: EventStream, lane: int, *, force: bool) -> Recovered | None:
-    """Take a lane's lease and make it serve: verified if it can be (gives None), else rebuilt.
+    """Take a lane's lease and make it serve: verified if it can be (returns None), else rebuilt.
 
     Raises OperatorError when somebody else holds the lease, and as ``Recovery.run`` does.
     """
@@ -143,7 +143,7 @@ class Recovery:
         )
 
     async def _carry_over(self, position: int, lane_token: str) -> int:
-        """Apply what the stream has after the checkpoint, as far as it joins on; gives the new checkpoint."""
+        """Apply what the stream has after the checkpoint, as far as it joins on; returns the new checkpoint."""
         ledger, at_once = Ledger(), _ENTRIES_PER_TRANSACTION
         while True:
             try:

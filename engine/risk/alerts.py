@@ -35,7 +35,7 @@ class AlertsPage:
 
 
 async def note(connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object) -> int:
-    """Record an alert, in the transaction of what it is about; gives its number.
+    """Record an alert, in the transaction of what it is about; returns its number.
 
     ``is_delivered``: whether there is a webhook it goes to. ``details``: what JSON can say.
     """

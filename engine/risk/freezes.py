@@ -124,7 +124,7 @@ async def freeze_in(
     scope: FreezeScope = FreezeScope.ACCOUNT,
     until_ms: int | None = None,
 ) -> int:
-    """Freeze inside the caller's transaction; gives the freeze's number. Call ``Freezes.spread`` after the commit."""
+    """Freeze inside the caller's transaction; returns the freeze's number. Call ``Freezes.spread`` after the commit."""
     await connection.execute(SQL["take_turns"])
     wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
     freeze_id: int = await connection.fetchval(SQL["add"], user_id, scope, reason, frozen_by, at_ms, until_ms)
@@ -199,7 +199,7 @@ async def follow_freezes(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) 
 
 
 async def lift_run_out(pool: asyncpg.Pool) -> int:
-    """Lift freezes whose time is over, each user's in a transaction of its own; gives of how many users."""
+    """Lift freezes whose time is over, each user's in a transaction of its own; returns of how many users."""
     users = [row["user_id"] for row in await pool.fetch(SQL["run_out"], _RUN_OUT_MAX)]
     for user_id in users:
         async with pool.acquire() as connection, connection.transaction():

@@ -57,7 +57,7 @@ class Receiving:
             await self._limit([] if wallet is None else [wallet])
 
     async def _begin(self) -> asyncpg.Record:
-        """Begin a day, if it is another than before; gives what could be seen at this moment."""
+        """Begin a day, if it is another than before; returns what could be seen at this moment."""
         (now,) = await self._pool.fetch(SQL["horizon"])
         if not self._day_ms[0] <= now["at_ms"] < self._day_ms[1]:
             self._day_ms, self._ahead = day_ms(now["at_ms"]), None

@@ -68,7 +68,7 @@ class Webhook:
         self._url, self._key = settings.webhook_url, webhook_key(settings.webhook_secret.get_secret_value())
 
     async def deliver_due(self) -> int:
-        """Try once each alert whose time has come, some at a time; gives how many. Raises asyncpg's errors."""
+        """Try once each alert whose time has come, some at a time; returns how many. Raises asyncpg's errors."""
         lease_ms = int(self._settings.webhook_timeout_s * 1000) + _LEASE_MS_MORE
         rows = await self._pool.fetch(SQL["take"], AT_ONCE_MAX, lease_ms)
         for ended in await asyncio.gather(*map(self._try, rows), return_exceptions=True):

@@ -63,7 +63,7 @@ async def up(
 
 
 async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settings) -> Settings:
-    """Start the embedded servers that the settings do not replace; gives the settings with all URLs."""
+    """Start the embedded servers that the settings do not replace; returns the settings with all URLs."""
     # By itself once a second, its log is on the disk too late for an acknowledgement to wait for it.
     appendfsync = "always" if settings.ack is Ack.FSYNC else "everysec"
     redis, postgres = EmbeddedRedis(held, appendfsync=appendfsync), EmbeddedPostgres(held)

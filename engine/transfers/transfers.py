@@ -100,7 +100,7 @@ class Transfers:
         idempotency_key: str,
         request_hash: bytes,
     ) -> tuple[Transfer, bool]:
-        """Pay for a transfer; gives it, and whether it was answered before under this key.
+        """Pay for a transfer; returns it, and whether it was answered before under this key.
 
         ``confirm_within_s``: how long the recipient may take; ``arrives_after_s``: it arrives by itself so late. With
         neither it is as the sender has chosen for all (``engine.transfers.delays``). Raises as ``Packets.send`` does.

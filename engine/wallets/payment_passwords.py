@@ -54,7 +54,7 @@ class PaymentPasswords:
             raise refusal
 
     async def put(self, user_id: str, password: str, current_password: str | None) -> int:
-        """Set a first payment password (``current_password`` None), or change it; gives when, in milliseconds.
+        """Set a first payment password (``current_password`` None), or change it; returns when, in milliseconds.
 
         Raises InvalidFieldsError when there is one and the current one was not given, and as ``check``.
         """
@@ -80,7 +80,7 @@ class PaymentPasswords:
         return refusal, at_ms
 
     async def _try(self, connection: Connection, user_id: str, password: str) -> HongbaoError | None:
-        """Count one try; gives why it does not open, for the caller to raise once this is committed."""
+        """Count one try; returns why it does not open, for the caller to raise once this is committed."""
         row = await connection.fetchrow(SQL["lock"], user_id)
         if row is None:
             return NoPaymentPasswordError("This needs a payment password: set one first.")

@@ -14,7 +14,7 @@ from loadtest.running import NotStartedError
 
 
 def main(words: list[str]) -> int:
-    """Play what the words say; gives the exit code."""
+    """Play what the words say; returns the exit code."""
     plan = _plan(words)
     print_anything()
     console = Console()

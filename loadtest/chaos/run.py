@@ -44,7 +44,7 @@ Meddle = Callable[[Path, Path], None]
 
 
 def run(console: Console, plan: Plan, meddle: Meddle | None = None) -> int:
-    """Play a plan; gives the exit code. Raises NotStartedError."""
+    """Play a plan; returns the exit code. Raises NotStartedError."""
     started_s = time.monotonic()
     faults = _schedule(console, plan)
     kept = Path(tempfile.mkdtemp(prefix="hongbao-chaos-"))

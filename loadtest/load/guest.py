@@ -118,7 +118,7 @@ class Guest(FastHttpUser):
         return None
 
     def claim(self, packet_id: str, *, name: str) -> str | None:
-        """Claim once; gives the outcome, None when there was no answer."""
+        """Claim once; returns the outcome, None when there was no answer."""
         answer = self.ask(
             "POST",
             f"/v1/packets/{packet_id}/claims",

@@ -37,7 +37,7 @@ class Plan:
 
 
 def run(plan: Plan, console: Console) -> tuple[int, float]:
-    """Run it to its end, saying which part of the evening it is. Gives its exit code and the CPU seconds it took."""
+    """Run it to its end, saying which part of the evening it is. Returns its exit code and the CPU seconds it took."""
     with held("127.0.0.1", 0) as port:  # where its processes speak with each other
         return _run(plan, port, console)
 

@@ -47,7 +47,7 @@ class Lane:
         ack: Ack | None = None,
         arrives_at_ms: int | None = None,
     ) -> str:
-        """Open a packet of these shares in one call; gives its number."""
+        """Open a packet of these shares in one call; returns its number."""
         packet_id = packet_id or new_packet_number(LANE)
         chunk = chunk_of(
             amounts,
@@ -62,7 +62,7 @@ class Lane:
         return packet_id
 
     async def claim(self, asked: Mapping[str, Sequence[str]], *, backlog_max: int = BACKLOG_MAX) -> str:
-        """Claim; gives the letters alone."""
+        """Claim; returns the letters alone."""
         reply = await self.store.claim(LANE, asked, backlog_max=backlog_max)
         return "".join(result.outcome.value for result in reply.results)
 

@@ -76,7 +76,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def front(manners: str) -> Iterator[str]:
-    """Run one; gives its address."""
+    """Run one; returns its address."""
     state = {"manners": manners, "numbers": itertools.count(), "told": {}, "terms": {}}
     handler = type("OneFront", (Front,), state)
     server = _Server(("127.0.0.1", 0), handler)

@@ -52,7 +52,7 @@ async def claim(request: Request) -> JSONResponse:
 
 
 async def grab(pool: "asyncpg.Pool[Any]", packet_id: int, user_id: str) -> tuple[str, int]:
-    """Take one share in one transaction; gives the outcome and the amount."""
+    """Take one share in one transaction; returns the outcome and the amount."""
     async with pool.acquire() as connection:
         if (held := await connection.fetchval(HELD, packet_id, user_id)) is not None:
             return "already_claimed", held
