@@ -1,6 +1,6 @@
 """What one API process takes on, and what it does with the rest: a problem at once, made before it is needed.
 
-Whoever is refused is told when to come back. Refusing costs a third of serving, so those who do not wait are read again
+A refusal says when to come back. Refusing costs a third of serving, so those who do not wait are read again
 only a bounded number a second (``WaitingRoom``); else a crowd that asks again and again would take all of the time.
 """
 
@@ -108,14 +108,14 @@ class Limits:
         return _path(target) in PROBES
 
     def fit(self, descriptors: int) -> None:
-        """Take no more connections than so many open files allow."""
+        """Take no more connections than this many open files allow."""
         room = (descriptors - _OTHER_DESCRIPTORS) * 10 // 11 - _TURNED_AWAY_MIN
         self.connections_max = max(1, min(self.connections_max, room))
         self.turned_away_max = _turned_away_max(self.connections_max)
 
     @staticmethod
     def descriptors_for(connections_max: int) -> int:
-        """How many open files a process with so many connections needs."""
+        """How many open files a process with this many connections needs."""
         return connections_max + _turned_away_max(connections_max) + _OTHER_DESCRIPTORS
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""Rate limits, kept in one process's memory: so many in a window, by user or by address.
+"""Rate limits, kept in one process's memory: this many per window, by user or by address.
 
 The generic cell rate algorithm: one time a key, no timer. A key may spend a whole window's quota at once and gets it
 back evenly. What is remembered is bounded; the key not seen for longest is forgotten first, and begins with a whole
@@ -17,7 +17,7 @@ KEYS_MAX = 100_000
 """How many keys a policy remembers: about 15 MB."""
 _SLACK_S = 1e-6
 _V6_PREFIX = 64
-"""A customer of IPv6 is given at least so much of an address; what follows is theirs to choose."""
+"""A customer of IPv6 is given at least this much of an address; what follows is theirs to choose."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -34,7 +34,7 @@ STOP_S_MAX = 15
 """A process that has been told to stop ends within this time, answered or not."""
 CONNECTIONS_WAITING_MAX = 4_096
 HSTS = ("strict-transport-security", "max-age=31536000")
-"""On every answer over TLS: whoever was here once does not come without it for a year."""
+"""On every answer over TLS: a client that was here once does not come without TLS for a year."""
 _TICKS_A_SECOND = 10
 
 _log = structlog.get_logger(__name__)

@@ -30,7 +30,7 @@ _ROUTE = "/v1/packets/{packet_id}/claims"
 
 
 class Asker(Protocol):
-    """Whoever waits for the answer to one request; it gets one, once."""
+    """The receiver of the answer to one request; it gets one, once."""
 
     def write_body(self, body: bytes) -> None:
         """The body of a 200."""

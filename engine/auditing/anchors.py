@@ -1,4 +1,4 @@
-"""Where the hash chains end, for keeping elsewhere: whoever can rewrite the whole ledger cannot rewrite that."""
+"""Where the hash chains end, for keeping elsewhere: an attacker who rewrites the whole ledger cannot rewrite that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -30,14 +30,14 @@ Deliver = Callable[[ClaimResult | Exception], None]
 
 PACE_S = 0.001
 PACE_BELOW = 32
-"""Fewer claims than this wait until so long after the call before, so that at half load calls are few and full: a call
-costs as much as thirty claims. A claim that comes alone does not wait."""
+"""Fewer than PACE_BELOW claims wait until PACE_S after the previous call, so that at half load calls are few and full:
+a call costs as much as thirty claims. A claim that comes alone does not wait."""
 
 CLAIM_S_FIRST = 0.00003
 """What a claim is taken to cost before any was measured."""
 _MEASURED_MIN, _WEIGHT, _GROWTH_MAX = 32, 0.2, 4.0
-"""Calls of fewer claims say little of what one costs. One call counts so much, and as no more than so many times what
-was known: a moment's stop is no slow Redis."""
+"""Calls of fewer claims say little about the cost of one. A call has this weight in the average, and counts as at most
+this multiple of it: a short stall is no slow Redis."""
 
 _log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""Claiming: what a user is told, whoever decides it: this process's memory of ended packets, the script, the ledger."""
+"""Claiming: one answer for a user, from this process's memory of ended packets, the script, or the ledger."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set

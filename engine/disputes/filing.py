@@ -103,8 +103,8 @@ class Disputes:
     async def file(self, complainant: str, complaint: Complaint) -> Dispute:
         """File a dispute; the same again, while it is open, returns it again.
 
-        Raises InvalidFieldsError, UnknownTransactionError, NotSenderError for whoever has a share of another's packet,
-        BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.
+        Raises InvalidFieldsError, UnknownTransactionError, NotSenderError for a user with a share of another's
+        packet, BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.
         """
         check(complainant, complaint)
         with ledger_errors():

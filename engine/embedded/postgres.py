@@ -49,7 +49,7 @@ UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
-    """One cluster with the database ``hongbao``; trusts whoever can open its private unix socket; no TCP.
+    """One cluster with the database ``hongbao``; trusts everyone who can open its private unix socket; no TCP.
 
     ``options`` adds or replaces server settings. Committed transactions survive SIGKILL and, with the default
     settings, a power cut.

@@ -62,7 +62,7 @@ def _connection_options(timeout_s: float) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        # Not after a timeout: whoever waits has waited long enough.
+        # Not after a timeout: the caller has waited long enough.
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES_MAX, (RedisConnectionError,)),
         # A plain Redis or Valkey refuses the command that asks for them.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),

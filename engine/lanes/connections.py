@@ -149,7 +149,7 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # n
             await kept.connection.disconnect(nowait=True)
             return await _ask(kept, words, epoch_at)
     except (RedisConnectionError, asyncio.CancelledError):
-        # A reply may still be on its way to whoever would use the connection next.
+        # A reply may still be on its way; the next user of the connection would get it.
         await kept.connection.disconnect(nowait=True)
         raise
 

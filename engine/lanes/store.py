@@ -221,7 +221,7 @@ class Store:
     ) -> tuple[Closed, int, int]:
         """End a packet; returns the reply and, with CLOSED, how many shares and fen go back.
 
-        ``not_after_ms``: until when it may be RETRACTED. ``retry_ms``: so long whoever is told ARRIVED has to give it.
+        ``not_after_ms``: until when it may be RETRACTED. ``retry_ms``: how long the caller of an ARRIVED has.
         """
         lane = lane_of(packet_id)
         names = [keys.events(lane), keys.due(lane), keys.packet(packet_id), keys.shares(packet_id)]

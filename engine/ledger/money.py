@@ -1,6 +1,6 @@
 """Moving money in the ledger where no lane's event does: withdrawals, fees, corrections.
 
-Whoever looks at a wallet before moving its money locks its row; so of two who would spend the same fen, or of one who
+A wallet's row is locked before its money is looked at and moved; so of two who would spend the same fen, or of one who
 pays and one who freezes, the second sees what the first did.
 """
 

@@ -1,7 +1,7 @@
 """Where the processes of one installation leave their metrics, so that one scrape shows them all.
 
 Apart from ``metrics`` because prometheus_client decides when it is imported whether it shares its values:
-whoever starts processes makes the directory and puts ``environment(directory)`` into their environment first.
+the process that starts others makes the directory and puts ``environment(directory)`` into theirs first.
 """
 
 import shutil

@@ -127,7 +127,7 @@ class Retractions:
         return at_ms
 
     async def _note_end(self, packet_id: str, sender: str, asked_at_ms: int, *, is_done: bool) -> None:
-        """Note what became of it, and freeze the sending of whoever does it too often."""
+        """Note what became of it, and freeze the sending of a user who does it too often."""
         most, delivered = self._settings.retractions_an_hour_max, self._settings.webhook_url is not None
         with ledger_errors():
             async with self._pool.acquire() as connection:

@@ -24,7 +24,7 @@ _COMMITMENT_DOMAIN = "hongbao commitment 1"
 
 
 def new_seed() -> bytes:
-    """32 secret bytes from the system: whoever knows them before the last claim knows every share."""
+    """32 secret bytes from the system: a person who knows them before the last claim knows every share."""
     return secrets.token_bytes(SEED_BYTES)
 
 

@@ -1,7 +1,8 @@
 """A lane token in Redis, and writes to a lane that only go through while it has the token its writer saw.
 
-Redis decides by one string alone whether a lane serves; whoever changes it, or the lane's data while it is fenced, says
-which token and which server it means. So of two who take a lane for theirs (one of them late) only one gets anywhere.
+Redis decides by one string alone whether a lane serves. A writer that changes it, or the lane's data while it is
+fenced, says which token and which server it means. So of two who take a lane for theirs (one of them late) only one
+gets anywhere.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -62,7 +62,7 @@ async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
 async def verify(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> tuple[int, str]:
     """Compare a lane with the ledger and let it serve on this server; returns the checkpoint and the lane token.
 
-    For whoever holds the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
+    For the holder of the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
     and LaneChangedError when somebody else was faster, UnreadableEventError.
     """
     before = await ledger_lane(connection, lane)
@@ -83,7 +83,7 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
         if noted != "UPDATE 1":
             raise CheckpointMovedError(f"Lane {lane} is no longer at {position}.")
         if status.lane_token != lane_token:
-            # Who was frozen since its data was written must not claim for a moment either.
+            # A user frozen since its data was written must not claim for a moment either.
             await refreeze(connection, store.client, lane, status)
             await set_lane_token(store.client, lane, status, lane_token)
     return position, lane_token

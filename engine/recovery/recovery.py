@@ -42,7 +42,7 @@ _ENTRIES_PER_TRANSACTION = 100
 class Recovered:
     """What a recovery did.
 
-    ``changes_lost``: so many at least had Redis emitted that the ledger never saw; None when nobody knows.
+    ``changes_lost``: at least this many changes of Redis never reached the ledger; None when nobody knows.
     """
 
     lane: int

@@ -1,6 +1,6 @@
 """Frozen accounts: who may not send, claim, transfer or withdraw, since when, by whom and why.
 
-The ledger decides. What stands in the wallet's row stops whoever pays, because they lock that row; claims are stopped
+The ledger decides. What stands in the wallet's row stops payers, because they lock that row; claims are stopped
 by claim.lua, which looks at a set in its lane. The set follows the ledger's list of changes: at once when a freeze is
 made, and within half a second from everywhere (``follow_freezes``), so also after Redis was set back.
 """

@@ -34,7 +34,7 @@ class Receiving:
         self._day_ms = (0, 0)
         self._first = 0  # no transfer of the day is before it
         self._after = 0  # all up to it have been looked at, and none will come any more
-        self._ahead: tuple[int, int] | None = None  # so far it will be, once no transaction before so many is open
+        self._ahead: tuple[int, int] | None = None  # (up to where, once no transaction below this is open)
 
     async def look(self) -> None:
         """Look at what was booked since the last time. Raises UnavailableError."""

@@ -1,6 +1,6 @@
 """Delivering alerts by webhook, in the form of Standard Webhooks: signed, by an id that stays the same in every try.
 
-At least once: whoever receives them drops an id they have seen. Between tries the wait grows; after the last one the
+At least once: a receiver drops an id that it has seen. Between tries the wait grows; after the last one the
 alert is given up, which the metric and the log say, and GET /v1/alerts still has it.
 """
 
@@ -54,12 +54,12 @@ def body_of(row: asyncpg.Record) -> bytes:
 
 
 def wait_s(settings: Settings, tries: int) -> float:
-    """How long to wait after so many tries."""
+    """How long to wait after this many tries."""
     return min(settings.webhook_retry_s * _WAIT_GROWTH ** min(tries - 1, 20), _WAIT_S_MAX)
 
 
 class Webhook:
-    """The receiver. ``client`` is closed by whoever made it."""
+    """The receiver. ``client`` is closed by its maker."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, client: httpx.AsyncClient) -> None:
         if settings.webhook_url is None or settings.webhook_secret is None:

@@ -31,7 +31,7 @@ SQL = load("payment_passwords")
 HASHED_AT_ONCE = 2
 """Hashes a process computes at a time: each takes some tens of MiB, a core, and a connection to Postgres."""
 WAITING_MAX = 100
-"""Who would wait behind more than these is refused."""
+"""A request that would wait behind more than these is refused."""
 
 
 class PaymentPasswords:

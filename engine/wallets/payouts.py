@@ -1,7 +1,7 @@
 """Payouts: what pays to banks, behind an interface, and a sandbox that stands in for it.
 
 A provider is told each payout by a reference of ours: told twice, it pays once. What it has decided is asked for, not
-awaited, so whoever asks may die at any moment.
+awaited, so the process that asks may die at any moment.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a withdrawal costs: so much of it is free in a user's lifetime, and of the rest a fee comes on top."""
+"""What a withdrawal costs: an allowance per user and lifetime is free, the rest has a fee on top."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,6 @@
 """提现: money that leaves a wallet for a bank. The payout account holds it meanwhile (``paying_out`` goes on).
 
-Whoever withdraws locks the wallet's row and looks then: at a freeze, at the balance, at what is left of the allowance.
+A withdrawal locks the wallet's row first, and then looks at freezes, the balance, and what is left of the allowance.
 """
 
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ class Withdrawals:
         return Asked(Withdrawal(**answer), replayed)
 
     async def _admit(self, connection: Connection, user_id: str, amount_fen: int, address: str) -> None:
-        """Refuse whoever may not withdraw from there, and note what somebody should look at."""
+        """Refuse a user who may not withdraw from there, and note what somebody should look at."""
         if (await lock_wallet(connection, user_id)).frozen:
             raise FrozenError("This account is frozen and cannot withdraw.")
         await rules.check_address(connection, user_id, address)
