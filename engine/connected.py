@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from engine.errors import OperatorError
 from engine.lanes.clients import check_redis, redis_client
-from engine.lanes.store import Store
+from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger import schema
 from engine.ledger.database import database_pool
@@ -35,12 +35,12 @@ def urls_of(settings: Settings) -> Urls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """Open with ``async with Connected.open(settings) as connected``. ``store`` reads; its scripts find no lane."""
+    """Open with ``async with Connected.open(settings) as connected``. ``store`` reads."""
 
     settings: Settings
     redis: Redis
     pool: asyncpg.Pool
-    store: Store
+    store: LaneReader
     stream: EventStream
 
     @classmethod
@@ -58,7 +58,7 @@ class Connected:
         redis = redis_client(urls.redis, connections_max=_REDIS_CONNECTIONS, timeout_s=settings.redis_timeout_s)
         try:
             await check_redis(redis)
-            yield cls(settings=settings, redis=redis, pool=pool, store=Store(redis, {}), stream=EventStream(redis))
+            yield cls(settings=settings, redis=redis, pool=pool, store=LaneReader(redis), stream=EventStream(redis))
         finally:
             await redis.aclose()
             await pool.close()

@@ -13,7 +13,7 @@ import asyncpg
 
 from engine.auditing import anchors, books, hash_chain, lanes, transfers, withdrawals
 from engine.auditing.anchors import Head
-from engine.lanes.store import Store
+from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger.database import Connection, ledger_errors
 
@@ -46,7 +46,7 @@ class Finding:
 
 
 async def audit(
-    pool: asyncpg.Pool, store: Store, stream: EventStream, anchor: Sequence[Head] | None = None
+    pool: asyncpg.Pool, store: LaneReader, stream: EventStream, anchor: Sequence[Head] | None = None
 ) -> list[Finding]:
     """Examine every invariant. Raises UnavailableError when Redis or Postgres does not answer.
 

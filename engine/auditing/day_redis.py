@@ -13,7 +13,7 @@ import asyncpg
 from engine.auditing.comparison import Comparison, Day, Differences, Side
 from engine.events import Claims, changes_of
 from engine.ids import lane_of
-from engine.lanes.store import READ_WHOLE_COUNT_MAX, Store
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LaneReader
 from engine.lanes.stream import EventStream
 from engine.queries import load
 from engine.records import ClaimRow
@@ -24,7 +24,7 @@ Given = dict[str, tuple[int, int]]
 _PACKETS_PAGE, _SHARES_PAGE = 500, 5_000
 
 
-async def claims(pool: asyncpg.Pool, store: Store, stream: EventStream, day: Day) -> Comparison:
+async def claims(pool: asyncpg.Pool, store: LaneReader, stream: EventStream, day: Day) -> Comparison:
     """Compare each live packet's claims of the day. Raises UnavailableError, asyncpg's errors."""
     differences = Differences()
     in_redis, elsewhere = Side(what="claims in live packets in Redis"), Side(what="in the ledger or on their way")
@@ -95,7 +95,7 @@ def _lane(row: asyncpg.Record) -> int:
     return lane_of(str(row["packet_id"]))
 
 
-async def _live(store: Store, packets: Sequence[asyncpg.Record], day: Day) -> dict[int, Given]:
+async def _live(store: LaneReader, packets: Sequence[asyncpg.Record], day: Day) -> dict[int, Given]:
     """The day's claims of those of the packets that Redis holds."""
     small = [str(row["packet_id"]) for row in packets if row["count"] <= READ_WHOLE_COUNT_MAX]
     live = {}

@@ -12,7 +12,7 @@ import asyncpg
 
 from engine.events import Claims, changes_of
 from engine.ids import lane_of
-from engine.lanes.store import READ_WHOLE_COUNT_MAX, Held, Store
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX, Held, LaneReader
 from engine.lanes.stream import EventStream
 from engine.packets.split import split
 from engine.queries import load
@@ -20,7 +20,7 @@ from engine.records import PacketState, SplitKind
 
 SQL, LANES = load("audit"), load("lanes")
 Result = tuple[int, list[str]]
-Check = Callable[[asyncpg.Pool, Store, EventStream], Awaitable[Result]]
+Check = Callable[[asyncpg.Pool, LaneReader, EventStream], Awaitable[Result]]
 Given = dict[str, tuple[int, int]]
 """Who has what of one packet: user -> (slot, amount_fen)."""
 _TRIES_MAX = 5
@@ -28,7 +28,7 @@ _PACKETS_PAGE, _SHARES_PAGE = 200, 5_000
 """So much is read at one moment: Redis answers nobody else for some milliseconds."""
 
 
-async def stream_continues_ledger(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Result:
+async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Result:
     """Same epoch, not behind the checkpoint, not trimmed past it, and no gap up to the lane's position."""
     problems, examined = [], 0
     for row in await pool.fetch(LANES["all"]):
@@ -67,7 +67,7 @@ async def _entries_after(stream: EventStream, lane: int, position: int) -> Async
         position = entries[-1].position
 
 
-async def agrees(pool: asyncpg.Pool, store: Store, stream: EventStream) -> Result:
+async def agrees(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Result:
     """For each packet Redis holds: every share once, either given or left, and given in both or on its way."""
     problems: list[str] = []
     on_their_way: dict[int, Given] = {}
@@ -120,7 +120,7 @@ def _kind(row: asyncpg.Record) -> tuple[int, bool]:
     return lane_of(str(row["packet_id"])), row["count"] <= READ_WHOLE_COUNT_MAX
 
 
-async def _read_page(store: Store, page: Sequence[asyncpg.Record]) -> list[Held | None]:
+async def _read_page(store: LaneReader, page: Sequence[asyncpg.Record]) -> list[Held | None]:
     packet_ids = [str(row["packet_id"]) for row in page]
     if not _kind(page[0])[1]:
         return [await _read(store, packet_id) for packet_id in packet_ids]
@@ -164,7 +164,7 @@ async def _by_packet(pool: asyncpg.Pool, query: str, packets: Sequence[int]) -> 
     return found
 
 
-async def _read(store: Store, packet_id: str) -> Held | None:
+async def _read(store: LaneReader, packet_id: str) -> Held | None:
     """Read a packet in pages until it did not change in between; None when Redis does not hold it or it never rests."""
     for _ in range(_TRIES_MAX):
         before = await store.counts(packet_id)

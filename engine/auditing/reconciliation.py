@@ -7,7 +7,7 @@ import asyncpg
 
 from engine.auditing import day_ledger, day_payouts, day_redis
 from engine.auditing.comparison import Comparison, Day
-from engine.lanes.store import Store
+from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger.database import ledger_errors
 from engine.ledger.money import now_ms
@@ -15,7 +15,7 @@ from engine.wallets.payouts import PayoutProvider
 
 
 async def reconcile(
-    pool: asyncpg.Pool, store: Store, stream: EventStream, provider: PayoutProvider, day: Day
+    pool: asyncpg.Pool, store: LaneReader, stream: EventStream, provider: PayoutProvider, day: Day
 ) -> list[Comparison]:
     """Compare everything of a day. Raises UnavailableError when a server or the provider does not answer."""
     with ledger_errors():

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from engine.claiming.acks import Acks
 from engine.errors import UnavailableError
 from engine.ids import lane_of
-from engine.lanes.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
+from engine.lanes.store import Store
 from engine.observability import metrics
 from engine.records import Ack, ClaimResult, Outcome, PacketState, strongest
 

@@ -16,7 +16,7 @@ from engine.doctor.lines import Level, Line, ok, place_of, problem, without_secr
 from engine.doctor.postgres_checks import SQL
 from engine.errors import HongbaoError
 from engine.lanes.clients import check_redis, redis_client
-from engine.lanes.store import Store
+from engine.lanes.reader import LaneReader
 from engine.ledger.database import DATABASE_ERRORS, database_connection
 from engine.settings import Settings
 
@@ -38,7 +38,7 @@ async def examine(settings: Settings, *, is_embedded: bool) -> list[Line]:
         if redis is not None:
             await _add(lines, settings, "redis", redis_checks.examine(redis, settings))
             await _add(
-                lines, settings, "redis clock", _one(machine_checks.clock("redis clock", Store(redis, {}).now_ms))
+                lines, settings, "redis clock", _one(machine_checks.clock("redis clock", LaneReader(redis).now_ms))
             )
         if connection is not None:
             await _add(lines, settings, "postgres", postgres_checks.examine(connection, settings))

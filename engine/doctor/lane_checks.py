@@ -4,7 +4,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from engine.doctor.lines import Line, ok, problem, warning
-from engine.lanes.store import LaneStatus, Store
+from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
 from engine.persisting import lag
 from engine.recovery.epochs import SQL as LANES
@@ -18,7 +18,7 @@ _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks
 
 async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
     """A line a lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
-    store, stream = Store(redis, {}), EventStream(redis)
+    store, stream = LaneReader(redis), EventStream(redis)
     lines = []
     for row in await connection.fetch(LANES["all"]):
         status = await store.lane_status(row["lane"])
@@ -33,7 +33,7 @@ async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settin
 
 
 async def _lane(
-    row: asyncpg.Record, status: LaneStatus | None, store: Store, stream: EventStream, settings: Settings
+    row: asyncpg.Record, status: LaneStatus | None, store: LaneReader, stream: EventStream, settings: Settings
 ) -> Line:
     name, checkpoint = f"lane {row['lane']}", row["position"]
     if not row["begun"]:

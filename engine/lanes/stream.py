@@ -9,7 +9,7 @@ from redis.exceptions import OutOfMemoryError
 from engine.events import ClosedEvent, Event, OpenedEvent, decode
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.store import redis_errors
+from engine.lanes.reader import redis_errors
 
 _PAGE = 1_000
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
-from engine.lanes.store import READ_WHOLE_COUNT_MAX, LiveCounts, Store
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
+from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
 from engine.packets.proof import CLAIMS_MAX, Proof, from_ledger
 from engine.paging import NEWEST, parse

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from engine.lanes.store import LaneStatus, Store
+from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
 from engine.ledger.database import ledger_errors
 from engine.observability import metrics
@@ -16,7 +16,7 @@ async def open_rows(source: asyncpg.Pool | asyncpg.Connection) -> dict[int, int]
     return {row["lane"]: row["open"] for row in await source.fetch(SQL["open_by_lane"])}
 
 
-async def measure(pool: asyncpg.Pool, store: Store, stream: EventStream) -> None:
+async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> None:
     """Set each lane's gauges. Raises UnavailableError when Redis or Postgres does not answer."""
     with ledger_errors():
         lanes, waiting_rows = await pool.fetch(LANES["all"]), await open_rows(pool)

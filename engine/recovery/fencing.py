@@ -13,7 +13,7 @@ from redis.exceptions import WatchError
 from engine.errors import HongbaoError
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.store import LaneStatus, redis_errors
+from engine.lanes.reader import LaneStatus, redis_errors
 
 FENCED, REBUILDING = "fenced ", "rebuilding "
 """What stands before the epoch in the token of a lane that must not serve; no connection ever says such a token."""

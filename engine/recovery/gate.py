@@ -12,7 +12,8 @@ import asyncpg
 
 from engine.errors import HongbaoError, OperatorError
 from engine.lanes.connections import lane_token_of
-from engine.lanes.store import LaneStatus, Store
+from engine.lanes.reader import LaneStatus
+from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import CheckpointMovedError
 from engine.queries import load

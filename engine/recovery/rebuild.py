@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from engine.ids import NUMBER_PREFIX
 from engine.lanes import keys
-from engine.lanes.store import LaneStatus
+from engine.lanes.reader import LaneStatus
 from engine.packets.opening import funded_from
 from engine.packets.split import luckiest_slot, split
 from engine.queries import load

@@ -22,7 +22,8 @@ from engine.errors import OperatorError
 from engine.events import UnreadableEventError, changes_of
 from engine.lanes import keys
 from engine.lanes.connections import lane_token_of
-from engine.lanes.store import LaneStatus, Store
+from engine.lanes.reader import LaneStatus
+from engine.lanes.store import Store
 from engine.lanes.stream import EventStream, joined
 from engine.ledger.database import database_connection
 from engine.ledger.posting import PLANNED, CheckpointMovedError, Ledger

@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from engine.errors import NotInLedgerError, NotSettledError, UnknownTransactionError
-from engine.lanes.store import Store
+from engine.lanes.reader import LaneReader
 from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
 
@@ -73,7 +73,7 @@ class Receipt:
 class Receipts:
     """Use cases over receipts. Every method raises UnavailableError when what it needs does not answer."""
 
-    def __init__(self, pool: asyncpg.Pool, store: Store) -> None:
+    def __init__(self, pool: asyncpg.Pool, store: LaneReader) -> None:
         self._pool, self._store = pool, store
 
     async def of(self, number: str, user_id: str | None, *, sees_all: bool) -> Receipt:

@@ -12,7 +12,7 @@ from engine.engine import Engine
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.store import READ_WHOLE_COUNT_MAX
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX
 from engine.settings import Settings
 from tests.support.scenes import (
     caught_up,

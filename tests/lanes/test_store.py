@@ -9,8 +9,9 @@ from engine.errors import RecoveringError, UnavailableError
 from engine.ids import new_packet_number
 from engine.lanes import keys
 from engine.lanes.clients import command, redis_client
+from engine.lanes.reader import LaneStatus, claim_row
 from engine.lanes.replies import CloseReason
-from engine.lanes.store import LaneStatus, Store, claim_row
+from engine.lanes.store import Store
 from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
 from tests.support.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 

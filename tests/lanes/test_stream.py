@@ -7,8 +7,8 @@ import pytest
 from engine.events import ClaimsEvent, OpenedEvent, UnreadableEventError
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.lanes.reader import LaneStatus
 from engine.lanes.replies import CloseReason
-from engine.lanes.store import LaneStatus
 from engine.lanes.stream import ended_in
 from tests.support.lane import EPOCH, LANE, Lane, users
 from tests.support.waiting import wait_until

@@ -9,7 +9,8 @@ from engine.engine import Engine
 from engine.errors import InvalidFieldsError, RecoveringError, UnavailableError, UnknownPacketError
 from engine.ids import new_packet_number
 from engine.lanes.clients import redis_client
-from engine.lanes.store import LiveCounts, Store
+from engine.lanes.reader import LiveCounts
+from engine.lanes.store import Store
 from engine.packets import views
 from engine.packets.views import PacketSummary, PacketView
 from engine.records import Ack, ClaimRow, PacketState, SplitKind

@@ -12,7 +12,8 @@ from engine.ids import new_packet_number
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import lane_token_of
-from engine.lanes.store import LaneStatus, Store
+from engine.lanes.reader import LaneStatus
+from engine.lanes.store import Store
 from engine.ledger.database import database_pool
 from engine.records import Outcome
 from engine.recovery import epochs
