@@ -19,7 +19,6 @@ import uvloop
 from redis.asyncio import Redis
 
 from engine.embedded import servers
-from engine.embedded.postgres import UNSAFE_BUT_FAST
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.engine import Engine
 from engine.lanes.clients import command, redis_client
@@ -27,6 +26,7 @@ from engine.settings import Settings
 from tests.support import database_folder, needs
 from tests.support.administrator import Administrator, administrator_of
 from tests.support.books import Books
+from tests.support.fast_postgres import UNSAFE_BUT_FAST
 from tests.support.lane import Lane, lane_on
 from tests.support.ports import held_port
 from tests.support.progress import Progress

@@ -1,6 +1,6 @@
 """What a reconciliation finds: one comparison's two sides, and what differs between them."""
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -82,11 +82,6 @@ class Differences:
             self._told.append(difference)
         else:
             self._more += 1
-
-    async def add_all(self, found: AsyncIterable[str]) -> None:
-        """Many more."""
-        async for difference in found:
-            self.add(difference)
 
     def of(self, name: str, left: Side, right: Side) -> Comparison:
         """The comparison they are of. Sides that differ are a difference even where nothing in them was named."""

@@ -44,8 +44,6 @@ _SETTINGS = {
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] ",
 }
-UNSAFE_BUT_FAST = {"fsync": "off", "full_page_writes": "off"}
-"""Options for tests: a power cut loses the cluster; a killed server loses nothing, so commits stay synchronous."""
 
 
 class EmbeddedPostgres:

@@ -17,7 +17,7 @@ from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import Connections, Lent, lane_token_of
 from engine.lanes.reader import LaneReader, redis_errors
-from engine.lanes.replies import Closed, CloseReason, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.records import Ack, ClaimReply, ClaimResult, Outcome
 
@@ -27,6 +27,8 @@ USERS_PER_CALL_MAX = 1_000
 ARRIVAL_RETRY_MS = 5_000
 """So late a transfer is looked at again that has arrived and was not given: a sweeper died, a recipient is frozen."""
 ANY_TIME_MS = 2**53 - 1
+_FENCED, _MALFORMED = Claimed.FENCED.encode(), Claimed.MALFORMED.encode()
+"""Every script may answer so; compared as bytes, for it is done once per call."""
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
 
 
@@ -90,12 +92,12 @@ class Store(LaneReader):
         send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys))
         with redis_errors():
             reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
-        if reply[0] == b"FENCED":
+        if reply[0] == _FENCED:
             self.on_fenced(lane)
             raise RecoveringError(
                 f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
             )
-        if reply[0] == b"MALFORMED":
+        if reply[0] == _MALFORMED:
             raise ValueError(f"{script.name}.lua refused the form of its arguments")
         return reply
 
@@ -186,7 +188,7 @@ class Store(LaneReader):
         """Tell a lane that is at change ``after`` the changes up to ``version``; returns the change it is at then."""
         arguments: list[str | int] = [after, version, len(frozen), *frozen, *lifted]
         reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
-        return version if reply[0] == b"FOLLOWED" else int(reply[1])
+        return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
 
     async def begin_lane(self, lane: int, epoch: str) -> None:
         """Write a lane that has never been used; what is there already stays as it is."""

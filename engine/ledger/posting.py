@@ -21,9 +21,6 @@ from engine.ledger.claim_rows import COLUMNS, claim_rows, joined, summed
 from engine.queries import load
 from engine.records import PacketState
 
-BANK, FEE, QUARANTINE, PAYOUT = 1, 2, 3, 4
-"""The accounts that are always there. A packet's custody has the packet's number, wallets have the ids between."""
-
 SQL = load("ledger")
 PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"}
 """How a connection that calls ``apply`` wants its statements planned: by index, row after row in the order given.

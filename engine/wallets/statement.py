@@ -64,11 +64,6 @@ class Statement(NamedTuple):
     opening_fen: int
     movements: Sequence[Movement]
 
-    @property
-    def closing_fen(self) -> int:
-        """What the wallet held at the end."""
-        return self.movements[-1].balance_fen if self.movements else self.opening_fen
-
     def as_csv(self) -> bytes:
         """The file, in UTF-8, with a line feed after each line."""
         text = io.StringIO()

@@ -18,12 +18,12 @@ import pytest
 from engine.embedded import postgres_programs, servers
 from engine.embedded import redis as embedded_redis
 from engine.embedded.data_dir import DataDir, redis_socket
-from engine.embedded.postgres import UNSAFE_BUT_FAST
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
 from engine.lanes.clients import command, redis_client
 from engine.supervision import child as process
 from engine.supervision import system_account
+from tests.support.fast_postgres import UNSAFE_BUT_FAST
 from tests.support.needs import skip_for_want_of
 from tests.support.supervised import is_alive, supervised
 from tests.support.waiting import wait_until

@@ -25,7 +25,7 @@ import asyncpg
 from engine.embedded import servers
 from engine.lanes.clients import command, redis_client
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
-from engine.embedded.postgres import UNSAFE_BUT_FAST
+from tests.support.fast_postgres import UNSAFE_BUT_FAST
 
 async def ask(postgres_url, redis_url):
     connection = await asyncpg.connect(postgres_url)

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from engine.embedded import servers
-from engine.embedded.postgres import UNSAFE_BUT_FAST
 from engine.supervision import tether
 from engine.supervision.service import Worker
 from engine.supervision.supervisor import Supervisor
+from tests.support.fast_postgres import UNSAFE_BUT_FAST
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
