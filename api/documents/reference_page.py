@@ -4,7 +4,7 @@ python -m api.documents.reference_page > docs/api.md
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -27,8 +27,7 @@ from api.failures import (
 )
 from api.payloads import FEN_MAX, USER_ID_FORM
 from api.problems import RateLimitedError, kind_of
-from api.resources import accounts, disputes, packets, receipts, retraction, status, transfers, wallets, withdrawals
-from api.routes import ROUTES
+from api.routes import RESOURCES, ROUTES
 from engine.errors import HongbaoError
 from engine.ids import NUMBER_LENGTH
 from engine.observability.terminal import print_anything
@@ -36,17 +35,6 @@ from engine.settings import Settings
 
 Json = dict[str, Any]
 
-RESOURCES: dict[str, Sequence[Operation]] = {
-    "Packets and claims": packets.ROUTES,
-    "Retraction 撤回": retraction.ROUTES,
-    "Transfers 转账": transfers.ROUTES,
-    "Wallets and records": wallets.ROUTES,
-    "Payment passwords 支付密码 and withdrawals 提现": withdrawals.ROUTES,
-    "Receipts 电子回单": receipts.ROUTES,
-    "Disputes 申诉": disputes.ROUTES,
-    "Accounts, limits and alerts": accounts.ROUTES,
-    "Probes, metrics and the contract": status.ROUTES,
-}
 SHARED = (*ANY_REQUEST, RateLimitedError, *WITH_TOKEN, *WITH_BODY, *WITH_KEY)
 """What follows from an operation's kind is said once, not at each."""
 _SETTING = re.compile(r"HONGBAO_[A-Z_]+")

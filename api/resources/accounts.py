@@ -12,8 +12,8 @@ from api.payloads import FEN_MAX, PLAIN_TEXT, PageQuery, Payload
 from engine import errors
 from engine.records import FreezeScope
 from engine.risk.alerts import AlertsPage
+from engine.risk.limits import AccountKind
 from engine.risk.profiles import ADDRESSES_MAX, Account, LabelLimit, Profile
-from engine.risk.rules import AccountKind
 
 REASON_LENGTH_MAX = 200
 

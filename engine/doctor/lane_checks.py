@@ -8,7 +8,7 @@ from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
 from engine.persisting import lag
 from engine.recovery.epochs import SQL as LANES
-from engine.recovery.fencing import REBUILDING
+from engine.recovery.serving import Paused, why_paused
 from engine.settings import Settings
 
 _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
@@ -38,27 +38,28 @@ async def _lane(
     name, checkpoint = f"lane {row['lane']}", row["position"]
     if not row["begun"]:
         return ok(name, "not used yet")
-    if status is None:
-        return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", _REBUILD)
-    if (fenced := _fenced(name, row, status)) is not None:
-        return fenced
+    paused = why_paused(row["epoch"], checkpoint, status)
+    if status is None or paused is not None:
+        return _paused(name, paused or Paused.LOST, checkpoint, 0 if status is None else status.position)
     waiting = await stream.page(row["lane"], after=checkpoint, entries_max=1)
     age_s = max(0, await store.now_ms() - waiting[0].event.at_ms) / 1_000 if waiting else 0.0
     return _progress(name, checkpoint, status, age_s, settings)
 
 
-def _fenced(name: str, row: asyncpg.Record, status: LaneStatus) -> Line | None:
-    """Why a lane that Redis has does not serve; None when it does."""
-    if status.epoch.startswith(REBUILDING):
-        return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
-    if status.epoch != row["epoch"]:
-        return problem(name, "fenced: Redis and the ledger disagree about its epoch", _REBUILD)
-    if status.position < row["position"]:
-        return problem(name, f"Redis is at {status.position}, behind the ledger at {row['position']}", _REBUILD)
-    if not status.is_verified:
-        found = "Redis was restarted, and nobody has compared the lane with the ledger since"
-        return problem(name, found, "Start `hongbao persist`: it compares, and lets the lane serve again.")
-    return None
+def _paused(name: str, paused: Paused, checkpoint: int, position: int) -> Line:
+    """Why a lane does not serve, and what to do."""
+    match paused:
+        case Paused.LOST:
+            return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", _REBUILD)
+        case Paused.REBUILDING:
+            return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
+        case Paused.OTHER_EPOCH:
+            return problem(name, "fenced: Redis and the ledger disagree about its epoch", _REBUILD)
+        case Paused.SET_BACK:
+            return problem(name, f"Redis is at {position}, behind the ledger at {checkpoint}", _REBUILD)
+        case Paused.UNVERIFIED:
+            found = "Redis was restarted, and nobody has compared the lane with the ledger since"
+            return problem(name, found, "Start `hongbao persist`: it compares, and lets the lane serve again.")
 
 
 def _progress(name: str, checkpoint: int, status: LaneStatus, age_s: float, settings: Settings) -> Line:

@@ -25,7 +25,7 @@ from engine.packets.opening import Funded, funded_from, open_packet
 from engine.packets.split import commitment, new_seed, split
 from engine.queries import load
 from engine.records import PacketState, Terms
-from engine.risk import rules, watch
+from engine.risk import limits, watch
 from engine.risk.freezes import Freezes
 from engine.settings import Settings
 
@@ -59,7 +59,7 @@ class Packets:
     ) -> Sent:
         """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
 
-        ``address``: where the request comes from. Raises as ``rules.admit`` does, IdempotencyInFlightError,
+        ``address``: where the request comes from. Raises as ``limits.admit`` does, IdempotencyInFlightError,
         IdempotencyKeyReusedError, and InvalidFieldsError for an ack that Redis is not set for.
         """
         await self._acks.admit(terms.ack)
@@ -81,7 +81,7 @@ class Packets:
         return Sent(**answer, state=state, replayed=replayed)
 
     async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
-        await rules.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
+        await limits.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
         what, total_fen = terms.purpose.value, terms.total_fen
         await watch.look(connection, self._settings, sender, total_fen, what=what, address=address, at_ms=at_ms)
 

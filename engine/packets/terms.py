@@ -78,7 +78,7 @@ def _limit_problems(terms: Terms, settings: Settings, share_fen_max: int) -> lis
     problems = []
     count_max = max(
         settings.count_max, settings.merchant_count_max
-    )  # a person's bound: rules.admit, who knows the sender
+    )  # a person's bound: limits.admit, which knows the sender
     if terms.count > count_max:
         problems.append(FieldProblem("count", f"must be at most {count_max}"))
     if terms.min_fen < settings.share_fen_min:

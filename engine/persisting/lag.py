@@ -2,11 +2,12 @@
 
 import asyncpg
 
-from engine.lanes.reader import LaneReader, LaneStatus
+from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger.database import ledger_errors
 from engine.observability import metrics
 from engine.queries import load
+from engine.recovery.serving import why_paused
 
 LANES, SQL = load("lanes"), load("quarantine")
 
@@ -24,7 +25,7 @@ async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) ->
     for row in lanes:
         label, status = str(row["lane"]), await store.lane_status(row["lane"])
         metrics.QUARANTINE_OPEN.labels(label).set(waiting_rows.get(row["lane"], 0))
-        metrics.LANE_FENCED.labels(label).set(not _serves(row, status))
+        metrics.LANE_FENCED.labels(label).set(why_paused(row["epoch"], row["position"], status) is not None)
         if status is None:
             continue
         waiting = await stream.page(row["lane"], after=row["position"], entries_max=1)
@@ -32,10 +33,3 @@ async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) ->
         metrics.PERSISTER_LAG_EVENTS.labels(label).set(status.position - row["position"])
         metrics.PERSISTER_LAG_SECONDS.labels(label).set(max(0, now_ms - oldest_ms) / 1000)
         metrics.BACKLOG.labels(label).set(status.position - status.applied)
-
-
-def _serves(row: asyncpg.Record, status: LaneStatus | None) -> bool:
-    """Whether a lane gives shares: Redis has it as the ledger does, on the server that was compared with the ledger."""
-    if status is None or not status.is_verified:
-        return False
-    return bool(status.epoch == row["epoch"] and status.position >= row["position"])

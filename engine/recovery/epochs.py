@@ -14,12 +14,14 @@ import asyncpg
 import structlog
 
 from engine.errors import UnavailableError
+from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
 from engine.ledger.database import DATABASE_ERRORS
 from engine.loops import stopped_within
 from engine.observability import metrics
 from engine.queries import load
 from engine.recovery.fencing import FENCED, REBUILDING, lane_tokens
+from engine.recovery.serving import Paused, why_paused
 
 LOG = structlog.get_logger()
 SQL = load("lanes")
@@ -50,21 +52,22 @@ async def _begin_lane(pool: asyncpg.Pool, store: Store, lane: int) -> None:
             await connection.execute(SQL["mark_begun"], lane)
 
 
-async def fenced(pool: asyncpg.Pool, store: Store) -> list[str]:
-    """One sentence for each lane whose Redis side is missing, of another epoch, or older than the ledger."""
+_WHY = {
+    Paused.LOST: "is fenced: Redis has lost it.",
+    Paused.REBUILDING: "is fenced: it is being rebuilt from the ledger.",
+    Paused.OTHER_EPOCH: "is fenced: Redis and the ledger disagree about its epoch.",
+    Paused.SET_BACK: "is behind the ledger in Redis: it was set back.",
+    Paused.UNVERIFIED: "is fenced: Redis was restarted and is not compared with the ledger yet.",
+}
+
+
+async def fenced(pool: asyncpg.Pool, store: LaneReader) -> list[str]:
+    """One sentence for each lane that does not serve."""
     sentences = []
     for row in await pool.fetch(SQL["all"]):
-        lane, status = row["lane"], await store.lane_status(row["lane"])
-        if status is None:
-            sentences.append(f"Lane {lane} is fenced: Redis has lost it.")
-        elif status.epoch.startswith(REBUILDING):
-            sentences.append(f"Lane {lane} is fenced: it is being rebuilt from the ledger.")
-        elif status.epoch != row["epoch"]:
-            sentences.append(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
-        elif status.position < row["position"]:
-            sentences.append(f"Lane {lane} is behind the ledger in Redis: it was set back.")
-        elif not status.is_verified:
-            sentences.append(f"Lane {lane} is fenced: Redis was restarted and is not compared with the ledger yet.")
+        paused = why_paused(row["epoch"], row["position"], await store.lane_status(row["lane"]))
+        if paused is not None:
+            sentences.append(f"Lane {row['lane']} {_WHY[paused]}")
     return sentences
 
 

@@ -1,4 +1,5 @@
-"""What keeps accounts within bounds: freezes, limits, profiles, alerts.
+"""What keeps accounts within bounds: freezes, limits on what is sent and received, profiles, alerts.
 
-A rule of one kind of money is in the room of that kind.
+A limit on sending is here also where it holds for packets only. What a withdrawal or a dispute needs is in its own
+room.
 """

@@ -12,9 +12,9 @@ from engine.ledger.money import lock_wallet, now_ms
 from engine.queries import load
 from engine.records import FreezeScope
 from engine.risk.freezes import LISTED_MAX, Freeze, Freezes
+from engine.risk.limits import SQL as RULES
+from engine.risk.limits import AccountKind, Limits, label_limit_fen, limits_of
 from engine.risk.receiving import FROZEN_BY, Receiving
-from engine.risk.rules import SQL as RULES
-from engine.risk.rules import AccountKind, Limits, label_limit_fen, limits_of
 from engine.settings import Settings
 
 SQL = load("profiles")

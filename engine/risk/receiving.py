@@ -15,7 +15,7 @@ from engine.loops import every
 from engine.queries import load
 from engine.records import FreezeScope
 from engine.risk.freezes import Freezes
-from engine.risk.rules import day_ms
+from engine.risk.limits import day_ms
 from engine.settings import Settings
 
 LOG = structlog.get_logger()

@@ -1,6 +1,6 @@
 -- take_turns --
 -- A complainant's disputes are filed and decided one after another, so that counting them is not in vain. Before the
--- freezes' turns and wallets' locks; 7312, of labels (rules.sql), is taken after a wallet's.
+-- freezes' turns and wallets' locks; 7312, of labels (limits.sql), is taken after a wallet's.
 SELECT pg_advisory_xact_lock(7313, hashtext($1))
 
 -- transaction --

@@ -15,7 +15,7 @@ from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import PAYOUT_ACCOUNT, lock_wallet, move, now_ms
 from engine.paging import NEWEST, parse
 from engine.queries import load
-from engine.risk import rules, watch
+from engine.risk import limits, watch
 from engine.risk.freezes import Freezes
 from engine.settings import Settings
 from engine.wallets.payment_passwords import PaymentPasswords
@@ -117,7 +117,7 @@ class Withdrawals:
         """Refuse a user who may not withdraw from there, and note what somebody should look at."""
         if (await lock_wallet(connection, user_id)).frozen:
             raise FrozenError("This account is frozen and cannot withdraw.")
-        await rules.check_address(connection, user_id, address)
+        await limits.check_address(connection, user_id, address)
         at_ms = await now_ms(connection)
         await watch.look(
             connection, self._settings, user_id, amount_fen, what=watch.WITHDRAWAL, address=address, at_ms=at_ms

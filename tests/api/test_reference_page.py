@@ -10,10 +10,10 @@ import pytest
 import engine
 from api.dispatch import Operation
 from api.documents.error_guide import GUIDES
-from api.documents.reference_page import RESOURCES, SHARED, page
+from api.documents.reference_page import SHARED, page
 from api.failures import ALL, codes_by_status, failures_of
 from api.problems import answer_to, kind_of
-from api.routes import ROUTES
+from api.routes import RESOURCES, ROUTES
 from engine.errors import HongbaoError
 from tests.api.test_api_problems import all_errors
 from tests.support.documented import DOCUMENT

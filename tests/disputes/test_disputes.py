@@ -44,7 +44,7 @@ from tests.support.lost_lanes import mended
 from tests.support.scenes import assert_books_balance, caught_up, changed, pay_only, persisting, send, settled, sweeping
 from tests.support.waiting import wait_until
 
-RULES = load("rules")
+RULES = load("limits")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from engine.ledger.money import lock_wallet
 from engine.packets.terms import terms_from
 from engine.records import SplitKind
 from engine.risk import profiles
-from engine.risk.rules import AccountKind, day_ms, is_in, limits_of
+from engine.risk.limits import AccountKind, day_ms, is_in, limits_of
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.front import Client, Json, new_key, open_front

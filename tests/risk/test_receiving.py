@@ -12,8 +12,8 @@ from engine.lanes import keys
 from engine.records import FreezeScope, Outcome, SplitKind
 from engine.risk import receiving
 from engine.risk.freezes import Freezes, lift_run_out
+from engine.risk.limits import AccountKind, day_ms
 from engine.risk.receiving import FROZEN_BY, Receiving
-from engine.risk.rules import AccountKind, day_ms
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.front import open_front

@@ -23,7 +23,7 @@ from engine.queries import load
 from engine.records import Terms
 from engine.settings import Settings
 
-SQL = load("rules")
+SQL = load("limits")
 
 
 class AccountKind(StrEnum):

@@ -1,4 +1,4 @@
--- What stands in a sender's way (engine/risk/rules.py).
+-- What stands in a sender's way (engine/risk/limits.py).
 
 -- lock_sender --
 -- The wallet is locked first, so that of two sendings of a user the second sees what the first has counted. The lock is a

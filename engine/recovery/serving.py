@@ -1,0 +1,29 @@
+"""Whether a lane serves: the one rule, and the reasons why it does not."""
+
+from enum import Enum, auto
+
+from engine.lanes.reader import LaneStatus
+from engine.recovery.fencing import REBUILDING
+
+
+class Paused(Enum):
+    """Why a lane gives nothing, the first that holds."""
+
+    LOST = auto()  # Redis has none of it
+    REBUILDING = auto()  # it is being put back from the ledger
+    OTHER_EPOCH = auto()  # Redis and the ledger disagree, as while somebody fences it
+    SET_BACK = auto()  # Redis is behind the ledger
+    UNVERIFIED = auto()  # Redis was restarted, and its data is not compared with the ledger yet
+
+
+def why_paused(epoch: str, position: int, status: LaneStatus | None) -> Paused | None:
+    """Compare a lane in Redis with its ``epoch`` and ``position`` in the ledger; None: it serves."""
+    if status is None:
+        return Paused.LOST
+    if status.epoch.startswith(REBUILDING):
+        return Paused.REBUILDING
+    if status.epoch != epoch:
+        return Paused.OTHER_EPOCH
+    if status.position < position:
+        return Paused.SET_BACK
+    return None if status.is_verified else Paused.UNVERIFIED
