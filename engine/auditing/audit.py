@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.auditing import anchors, books, hash_chain, lanes, transfers, withdrawals
+from engine.auditing import account_chains, anchors, books, hash_chain, lanes, withdrawals
 from engine.auditing.anchors import Head
 from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
@@ -97,7 +97,7 @@ async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[He
     heads = tuple(await anchors.heads(connection))
     statement = f"each batch's hash covers its rows and the batch before{await hash_chain.begins(connection)}"
     findings = [_finding("chains_unbroken", statement, examined, problems, heads)]
-    examined, problems = await transfers.transfers_unbroken(connection)
+    examined, problems = await account_chains.transfers_unbroken(connection)
     statement = "each transfer that no batch wrote has its own hash"
     findings.append(_finding("transfers_unbroken", statement, examined, problems))
     if anchor is not None:

@@ -14,6 +14,7 @@ from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX
 from engine.settings import Settings
+from tests.support.repository import ROOT
 from tests.support.scenes import (
     caught_up,
     changed,
@@ -328,6 +329,13 @@ async def test_what_is_made_wrong_is_named(scene: Scene, invariant: str, corrupt
 
 async def test_every_invariant_has_a_corruption(scene: Scene) -> None:
     assert {invariant for invariant, _, _ in CORRUPTIONS} == set(await run(scene.engine))
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/runbooks/imbalance.md"])
+def test_every_invariant_is_explained(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = {invariant for invariant, _, _ in CORRUPTIONS} | {"anchor_holds"}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
 async def test_what_waits_for_the_persister_is_no_fault(scene: Scene) -> None:
