@@ -138,9 +138,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been collected stays for good: no collection need look at three thousand tests again."""
+    """What has been collected stays for good: no collection need look at three thousand tests again, and few must be."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 
 
 def pytest_unconfigure() -> None:

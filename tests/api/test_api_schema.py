@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest_asyncio
 
 from engine.settings import Settings
 from tests.support.front import Client, serving
+from tests.support.repository import ROOT
 
 SCOPES: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -22,6 +25,8 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "admin": ("admin",),
     "all": ("send", "claim", "act", "admin"),
 }
+# With whatever comes into its head for numbers and names, and with things that exist.
+ANYTHING, EXISTING = ("none", "admin"), ("send", "claim", "act", "all")
 CONFIG = """
 # What the terms of a packet may be together is more than a schema says, so a body that fits it may still be refused.
 [checks]
@@ -42,8 +47,10 @@ def config_of(token: str, parameters: dict[str, str]) -> str:
     return f"{CONFIG}{auth}[parameters]\n{fixed}"
 
 
-async def run(client: Client, folder: Path, config: str, examples: int) -> tuple[int, str]:
-    """The exit code and the report."""
+async def run(
+    client: Client, folder: Path, config: str, others: dict[str, dict[str, str]], examples: int
+) -> tuple[int, str]:
+    """The exit code and the report. ``others``: scopes with the headers that they add to each request."""
     path = folder / "schemathesis.toml"
     path.write_text(config, encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
@@ -51,6 +58,13 @@ async def run(client: Client, folder: Path, config: str, examples: int) -> tuple
         *("run", f"{client.http.base_url}/openapi.json", "--seed", "1", "--max-examples", str(examples)),
         *("--phases", "examples,coverage,fuzzing" + (",stateful" if examples > EXAMPLES_QUICK_MAX else "")),
         cwd=folder,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            "SCHEMATHESIS_HOOKS": "tests.support.every_scope",
+            "OTHERS": json.dumps(others),
+            "ASKED": str(folder / "asked.json"),
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -73,20 +87,26 @@ async def client(shared_settings: Settings) -> AsyncIterator[Client]:
 
 @pytest.mark.timeout(RUN_S_MAX + 60)
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", SCOPES)
+@pytest.mark.parametrize("names", [ANYTHING, EXISTING], ids=" ".join)
 async def test_every_answer_is_as_documented(
-    client: Client, tmp_path: Path, pytestconfig: pytest.Config, name: str
+    client: Client, tmp_path: Path, pytestconfig: pytest.Config, names: tuple[str, ...]
 ) -> None:
-    scopes, user = SCOPES[name], f"alice-{name}"
+    user = f"alice-{names[0]}"
     await client.deposit(user, 1_000_000)
     packet_id = await client.send(user, count=100)
-    parameters = {"path.packet_id": packet_id, "path.number": packet_id, "path.user_id": user}
-    if "act" in scopes:
-        parameters["header.X-User-Id"] = user
-    token = client.as_user(user, *scopes)["authorization"].removeprefix("Bearer ") if scopes else ""
-    # Two of the runs with whatever comes into its head for numbers and names.
-    config = config_of(token, {} if name in ("none", "admin") else parameters)
-    examples = int(pytestconfig.getoption("--schema-examples"))
-    code, report = await run(client, tmp_path, config, examples)
+    parameters = {"path.packet_id": packet_id, "path.number": packet_id, "path.user_id": user, "header.X-User-Id": user}
+    first, *others = names
+    token = client.as_user(user, *SCOPES[first])["authorization"].removeprefix("Bearer ") if SCOPES[first] else ""
+    headers = {name: {"Authorization": client.as_user(user, *SCOPES[name])["authorization"]} for name in others}
+    config = config_of(token, {} if names is ANYTHING else parameters)
+    code, report = await run(client, tmp_path, config, headers, int(pytestconfig.getoption("--schema-examples")))
     print(report)  # noqa: T201  # for `make fuzz`
     assert code == 0, report
+    asked = json.loads((tmp_path / "asked.json").read_text(encoding="utf-8"))
+    assert asked.keys() == {"its own", *others}
+    assert len({*asked.values()}) == 1
+    assert asked["its own"] > 500
+
+
+def test_every_scope_is_tried() -> None:
+    assert {*ANYTHING, *EXISTING} == SCOPES.keys()

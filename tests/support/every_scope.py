@@ -1,0 +1,40 @@
+"""A hook of schemathesis: each request it makes is made again with the tokens of other scopes, and checked as its own.
+
+Most of its time goes into thinking of requests, which are the same for every scope. ``SCHEMATHESIS_HOOKS`` names this
+module. ``OTHERS`` in the environment: JSON, the name of each other scope and the headers that it adds. How often each
+was asked goes to the file ``ASKED`` names.
+"""
+
+import atexit
+import gc
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import schemathesis
+from schemathesis import Case, CheckContext, Response
+
+gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
+_OTHERS: dict[str, dict[str, str]] = json.loads(os.environ["OTHERS"])
+_ASKED: Counter[str] = Counter()
+
+
+@schemathesis.check
+def every_scope(_context: CheckContext, _response: Response, case: Case) -> bool | None:
+    """Make the request with each other token. Raises AssertionError, naming the scope, for an answer that is wrong."""
+    _ASKED["its own"] += 1
+    for name, headers in _OTHERS.items():
+        _ASKED[name] += 1
+        try:
+            case.call_and_validate(headers=headers, excluded_checks=[every_scope])
+        except BaseExceptionGroup as failures:
+            raise AssertionError(
+                f"with the token for {name}: {[str(one) for one in failures.exceptions]}"
+            ) from failures
+    return None
+
+
+@atexit.register
+def _note() -> None:
+    Path(os.environ["ASKED"]).write_text(json.dumps(_ASKED), encoding="utf-8")
