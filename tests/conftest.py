@@ -138,7 +138,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been collected stays for good: no collection need look at three thousand tests again, and few must be."""
+    """What has been collected stays for good: no collection need look at it again, and there need be few of them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
