@@ -5,6 +5,8 @@ module. ``OTHERS`` in the environment: JSON, the name of each other scope and th
 was asked goes to the file ``ASKED`` names.
 """
 
+from __future__ import annotations
+
 import atexit
 import gc
 import json
@@ -21,7 +23,7 @@ _ASKED: Counter[str] = Counter()
 
 
 @schemathesis.check
-def every_scope(_context: CheckContext, _response: Response, case: Case) -> bool | None:
+def every_scope(_context: CheckContext, _response: Response, case: Case[object]) -> bool | None:
     """Make the request with each other token. Raises AssertionError, naming the scope, for an answer that is wrong."""
     _ASKED["its own"] += 1
     for name, headers in _OTHERS.items():
