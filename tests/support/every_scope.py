@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import schemathesis
 from schemathesis import Case, CheckContext, Response
@@ -23,7 +24,7 @@ _ASKED: Counter[str] = Counter()
 
 
 @schemathesis.check
-def every_scope(_context: CheckContext, _response: Response, case: Case[object]) -> bool | None:
+def every_scope(_context: CheckContext, _response: Response, case: Case[Any]) -> bool | None:
     """Make the request with each other token. Raises AssertionError, naming the scope, for an answer that is wrong."""
     _ASKED["its own"] += 1
     for name, headers in _OTHERS.items():
