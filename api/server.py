@@ -1,5 +1,6 @@
 """One API process: the application on uvicorn, until it is told to stop."""
 
+import asyncio
 import contextlib
 import gc
 import ipaddress
@@ -36,6 +37,8 @@ CONNECTIONS_WAITING_MAX = 4_096
 HSTS = ("strict-transport-security", "max-age=31536000")
 """On every answer over TLS: a client that was here once does not come without TLS for a year."""
 _TICKS_A_SECOND = 10
+_TAKE_IN_S_MAX = 1.0
+"""How long a client that is taken in last may take to agree on TLS."""
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +97,19 @@ class _Server(uvicorn.Server):
         connection: Any = partial(Connection, FastClaims(front), Prepared(self.server_state), Outbox(), front.limits)
         config.http_protocol_class = connection
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in clients that are connected and not accepted yet, which a closed listener would reset; then stop."""
+        accepting = [asyncio.create_task(self._take_in(client)) for client in _waiting_at(sockets or [])]
+        if accepting:
+            await asyncio.wait(accepting, timeout=_TAKE_IN_S_MAX)
+        await super().shutdown(sockets)
+
+    async def _take_in(self, client: socket.socket) -> None:
+        made: Any = self.config.http_protocol_class
+        connection = partial(made, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        with contextlib.suppress(OSError):  # it is gone, or did not come to speak TLS
+            await asyncio.get_running_loop().connect_accepted_socket(connection, client, ssl=self.config.ssl)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """uvicorn's own raises the signal once more at the end, which would make every stop look like a crash."""
@@ -121,6 +137,19 @@ class _Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 connection.close_if_quiet(now_s)  # type: ignore[union-attr]
         return await super().on_tick(counter)
+
+
+def _waiting_at(listeners: list[socket.socket]) -> Iterator[socket.socket]:
+    """Accept what waits at each, as much as may wait."""
+    for listener in listeners:
+        listener.setblocking(False)
+        for _ in range(CONNECTIONS_WAITING_MAX):
+            try:
+                client, _ = listener.accept()
+            except OSError:  # none is left, or this process has no file descriptor for it
+                break
+            client.setblocking(False)
+            yield client
 
 
 @contextlib.contextmanager

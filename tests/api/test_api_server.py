@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import orjson
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -209,6 +210,23 @@ async def test_a_client_that_asks_late_after_a_stop_is_answered_too(server: Serv
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in head
     writer.close()
+    assert await asyncio.wait_for(process.wait(), timeout=10) == 0
+
+
+async def test_a_client_that_is_connected_and_not_accepted_at_a_stop_is_answered(server: Server) -> None:
+    client, process = server
+    process.send_signal(signal.SIGSTOP)
+    await wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, what="its standing still")
+    port = client.http.base_url.port or 0
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+    for _, writer in connections:
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    heads = await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader, _ in connections))
+    assert {head.split(b"\r\n")[0] for head in heads} == {b"HTTP/1.1 200 OK"}
+    for _, writer in connections:
+        writer.close()
     assert await asyncio.wait_for(process.wait(), timeout=10) == 0
 
 
