@@ -5,16 +5,12 @@ imported, it shares them through files, and any process's scrape shows the sum o
 value).
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values, write_to_textfile
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
-
-from engine.observability import metrics_directory
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -138,20 +134,17 @@ def render() -> bytes:
     if not values.ValueClass._multiprocess:
         return generate_latest()
     registry = CollectorRegistry()
-    registry.register(_Shared(Path(os.environ[metrics_directory.VARIABLE])))
+    _Shared(registry)  # type: ignore[no-untyped-call]  # it registers itself
     return generate_latest(registry)
 
 
-class _Shared(Collector):
+class _Shared(MultiProcessCollector):
     """The values of every process that shares its metrics through a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
     def collect(self) -> Iterable[Metric]:
         """Leave out empty files, which the library cannot read: a process makes its file first and fills it then.
 
         A process that is killed in between leaves its file empty for good.
         """
-        filled = [str(path) for path in self._path.glob("*.db") if path.stat().st_size]
-        return MultiProcessCollector.merge(filled)  # type: ignore[no-any-return, no-untyped-call]
+        filled = [str(path) for path in Path(self._path).glob("*.db") if path.stat().st_size]
+        return self.merge(filled)  # type: ignore[no-any-return, no-untyped-call]
