@@ -1,8 +1,8 @@
 """One side of ``benchmarks.compare``: this checkout, or another with the same harness, loaded a second at a time.
 
-``bursts.py ROUNDS PACKETS`` with the checkout on PYTHONPATH. Every round is a fresh server on a fresh Redis; it says
-``ready``, and then each line on stdin, a number of connections, is a burst of workload A, answered with a line of JSON;
-an empty line ends the round, whose books are examined.
+``bursts.py ROUNDS PACKETS [gateway]`` with the checkout on PYTHONPATH. Every round is a fresh server on a fresh Redis.
+It says ``ready``, and then each line on stdin, a number of connections, is a burst of workload A, answered with a line
+of JSON; an empty line ends the round, whose books are examined. ``gateway``: as in ``benchmarks.rig.walks.claim_lua``.
 """
 
 import json
@@ -35,8 +35,8 @@ class Burst:
 class Bursts:
     """A walk over a world's packets, a burst further each time."""
 
-    def __init__(self, stage: Stage, packets: World, server: Started) -> None:
-        self._stage, self._packets, self._server = stage, packets.packets, server
+    def __init__(self, stage: Stage, packets: World, server: Started, *, gateway: bool) -> None:
+        self._stage, self._packets, self._server, self._gateway = stage, packets.packets, server, gateway
         self._next = 0
 
     def burst(self, connections: int) -> Burst:
@@ -45,7 +45,7 @@ class Bursts:
         if not packets:
             return Burst(claims_per_s=0, server_us=0, redis_us=0, void="the packets ran out")
         walk = Walk(packets=packets, hands=SHARES)
-        script = claim_lua(replace(walk, first=0, end=walk.length), self._stage.token)
+        script = claim_lua(replace(walk, first=0, end=walk.length), self._stage.token, gateway=self._gateway)
         meter = Meter({"server": [self._server.process.pid], "redis": [self._stage.redis.pid]})
         load = wrk.run(self._server.base_url, script, connections=connections, duration_s=1)
         used_s = meter.stop(wrk=load.cpu_s)
@@ -60,14 +60,14 @@ class Bursts:
         )
 
 
-def main(rounds: int, packets: int) -> None:
+def main(rounds: int, packets: int, *, gateway: bool) -> None:
     """Build the world once, then serve round after round. Raises whatever makes a run void."""
     with stage.stage() as prepared:
         hundreds = world.build(prepared, "hundreds", packets=packets, shares=SHARES)
         for _ in range(rounds):
             with runs.serving(prepared, hundreds, OURS) as (server, _database):
                 print("ready", flush=True)
-                bursts = Bursts(prepared, hundreds, server)
+                bursts = Bursts(prepared, hundreds, server, gateway=gateway)
                 while connections := sys.stdin.readline().strip():
                     print(json.dumps(asdict(bursts.burst(int(connections)))), flush=True)
             prepared.redis.stop()
@@ -82,6 +82,6 @@ def _stop_once(number: int, _frame: object) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _stop_once)
     try:
-        main(*map(int, sys.argv[1:]))
+        main(*map(int, sys.argv[1:3]), gateway="gateway" in sys.argv[3:])
     except KeyboardInterrupt:
         sys.exit(130)

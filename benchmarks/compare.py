@@ -66,12 +66,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """``packets``: how many each side has in a round."""
+    """``packets``: how many each side has in a round. ``gateway``: as in ``benchmarks.rig.walks.claim_lua``."""
 
     rounds: int = ROUNDS
     pairs_a_round: int = 4
     packets: int = PACKETS
     connections: Sequence[int] = CONNECTIONS
+    gateway: bool = False
 
 
 @contextmanager
@@ -79,7 +80,8 @@ def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
     """Start one checkout's side, with its own Python and its own harness; it ends with the block."""
     own = checkout / "benchmarks" / "bursts.py"
     bursts = own if own.exists() else HERE / "bursts.py"  # a harness of another layout needs its own
-    argv = (checkout / ".venv/bin/python", "-P", bursts, str(schedule.rounds), str(schedule.packets))
+    words = [str(schedule.rounds), str(schedule.packets), *(["gateway"] if schedule.gateway else [])]
+    argv = [str(checkout / ".venv/bin/python"), "-P", str(bursts), *words]
     variables = {**os.environ, "PYTHONPATH": str(checkout)}
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=checkout, env=variables
@@ -151,6 +153,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--new", type=Path, default=HERE.parent, help="default: this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="each on fresh servers (default: 5)")
     parser.add_argument("--packets", type=int, default=PACKETS, help="that a side has in a round")
+    parser.add_argument("--gateway", action="store_true", help="each request has headers of its own, as from a gateway")
     options = parser.parse_args(arguments)
     print_anything()
     console = Console(highlight=False, soft_wrap=True)
@@ -163,7 +166,8 @@ def main(arguments: list[str]) -> int:
         console.print("wrk is not on PATH (`python -m benchmarks --install` gets it as root).", markup=False)
         return 1
     try:
-        compare(old, new, Schedule(rounds=options.rounds, packets=options.packets), console)
+        schedule = Schedule(rounds=options.rounds, packets=options.packets, gateway=options.gateway)
+        compare(old, new, schedule, console)
     except SideFailedError as error:
         console.print(str(error), markup=False)
         return 1

@@ -21,7 +21,7 @@ from api.dispatch import refusing
 from api.limits import CLAIMS_WAITING, OVERLOADED, TOO_SOON, Limits
 from api.problems import HeadTooLargeError, MalformedError, answer_to
 from api.wire.fast_claims import LATER, REFUSED, FastClaims
-from api.wire.forms import Form
+from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole
 from api.wire.prepared import Outbox, Prepared, whole
 from api.wire.stand_ins import Flow, Plain, Refusal
 from api.wire.turning_away import Deaf, turn_away
@@ -36,8 +36,10 @@ HEAD_S_MAX = 10
 """How long they may take to arrive."""
 IDLE_S_MAX = 75
 """How long a connection is kept without a request."""
-FORMS_MAX = 8
-"""So often a connection may change how its claims are written before it is parsed for good."""
+LAYOUTS_MAX = 4
+"""A connection's claims may be laid out in this many ways: a gateway's carries those of several programs."""
+READINGS_MAX = 16
+"""A connection's claims are looked at this often for a layout that is new."""
 LAST_S = 1.0
 """When the process stops, a connection that is not owed an answer has this long to ask: a client may be busy, too."""
 LAST_AGAIN_S, LAST_TRIES_MAX = 0.1, 20
@@ -49,9 +51,9 @@ class Connection(HttpToolsProtocol):
 
     # Side by side, not scattered in a dictionary: with a thousand connections, what the last claim touched is cold.
     __slots__ = (
-        *("_asked_too_soon", "_begun", "_bytes_of_lines", "_claims", "_form", "_forms_left", "_gate", "_is_between"),
-        *("_is_held", "_is_in_lines", "_is_stopping", "_is_without_cycle", "_limits", "_may_be_too_large", "_outbox"),
-        *("_plain", "_prepared", "_problem", "_quiet_since_s", "_take"),
+        *("_asked_too_soon", "_begun", "_bytes_of_lines", "_claims", "_gate", "_is_between", "_is_held"),
+        *("_is_in_lines", "_is_stopping", "_is_without_cycle", "_layouts", "_limits", "_may_be_too_large", "_outbox"),
+        *("_plain", "_prepared", "_problem", "_quiet_since_s", "_readings_left", "_take"),
     )
 
     def __init__(
@@ -68,8 +70,8 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._claims, self._take, self._prepared, self._outbox = fast_claims, fast_claims.take, prepared, outbox
-        self._form: Form | None = None
-        self._forms_left, self._limits = FORMS_MAX, limits
+        self._layouts: list[Layout] = []
+        self._readings_left, self._limits = READINGS_MAX, limits
         self._gate = None if limits.by_address is None else limits.answer_by_address
         self._is_held = self._asked_too_soon = self._is_stopping = False
         self._plain = Plain()
@@ -101,7 +103,7 @@ class Connection(HttpToolsProtocol):
         """Feed the parser, which calls the methods below."""
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self._form is not None and self._is_between and self._is_known(self._form, data):
+        if self._layouts and self._is_between and self._is_known(data):
             return
         was_between, began_before = self._is_between, self._is_in_lines
         if began_before:
@@ -120,10 +122,19 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("")
         elif self._is_in_lines and not began_before:
             self._quiet_since_s = monotonic()
-        if was_between and self._is_between and self._forms_left and isinstance(self.cycle, Plain):
-            form = self._claims.form_of(data)
-            if form is not None and form is not self._form:
-                self._form, self._forms_left = form, self._forms_left - 1
+        if self._readings_left and was_between and self._is_between and isinstance(self.cycle, Plain):
+            self._learn(data)
+
+    def _learn(self, data: bytes) -> None:
+        """Take the layout of a plain claim that came whole and alone and was parsed, for those that come after it."""
+        if not is_whole(data):
+            return
+        self._readings_left -= 1
+        layout = self._claims.layout_of(data)
+        if layout is not None and layout not in self._layouts:
+            self._layouts.append(layout)
+            if len(self._layouts) == LAYOUTS_MAX:
+                self._readings_left = 0
 
     def _read_without_upgrade(self, rest: memoryview) -> None:
         """Read an offer to speak something else, which ends what the parser takes, as if it had not been made."""
@@ -260,7 +271,7 @@ class Connection(HttpToolsProtocol):
         A client that keeps asking so learns from an answer that it must go elsewhere, not from a closed connection.
         """
         self._is_stopping = True
-        self._take, self._form, self._forms_left = _take_nothing, None, 0  # type: ignore[assignment]
+        self._take, self._layouts, self._readings_left = _take_nothing, [], 0  # type: ignore[assignment]
         if self._is_owing():
             self.cycle.keep_alive = False
         else:
@@ -313,16 +324,18 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self._limits.room.hold(self)
 
-    def _is_known(self, form: Form, data: bytes) -> bool:
-        """Whether ``data`` was a plain claim in the form of one before it, and was seen to."""
+    def _is_known(self, data: bytes) -> bool:
+        """Whether ``data`` was a plain claim laid out as one before it, and was seen to."""
         before = self.cycle
         is_owing = before is not None and not before.response_complete
         if is_owing or self.flow.write_paused or self._asked_too_soon or self._gate is not None:
             return False
+        if len(data) > PLAIN_BYTES_MAX:
+            return False
         # Before it is known, for it may be answered before `take_known` returns.
         self.cycle = self._plain  # type: ignore[assignment]
         self._plain.response_complete = False
-        taken = self._claims.take_known(form, data, self)
+        taken = self._claims.take_known(self._layouts, data, self)
         return taken is LATER or self._is_seen_to(taken, before)
 
     def _is_taken(self) -> bool:

@@ -5,6 +5,7 @@ is left to the long way, which answers it or says what is wrong with it. Both gi
 """
 
 import asyncio
+from collections.abc import Iterable
 from time import perf_counter
 from typing import Protocol
 
@@ -14,17 +15,17 @@ from api.dispatch import Front
 from api.limits import CLAIMS, CLAIMS_WAITING, OVERLOADED
 from api.problems import RateLimitedError, answer_to
 from api.resources.packets import claim_body
-from api.wire.forms import PREFIX, SUFFIX, Form, form_of, headers_in, packet_in, speaker, token_in
+from api.wire.layouts import PREFIX, SUFFIX, Layout, layout_of, names_in, speaker, token_in
 from engine.claiming.claims import Claims
-from engine.ids import is_packet_number, lane_of
+from engine.ids import is_packet_number, lane_of, user_id_in
 from engine.records import ClaimResult, Outcome
 
 LATER = b""
 """Stands for an answer that is not known yet."""
 REFUSED = b"refused"
 """Stands for ``api.limits.OVERLOADED``."""
-FORMS_SHARED_MAX = 256
-"""So many forms are told apart; connections that write alike share one, which stays in the processor's cache."""
+LAYOUTS_SHARED_MAX = 256
+"""This many are kept for all connections: to make one takes as long as some thirty claims."""
 _PACKET = slice(len(PREFIX), -len(SUFFIX))
 _ROUTE = "/v1/packets/{packet_id}/claims"
 
@@ -46,9 +47,9 @@ class FastClaims:
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._meter = front.meter.of("POST", _ROUTE)
+        self._meter, self._remembered = front.meter.of("POST", _ROUTE), front.verifier.remembered
         self._limits, self._has_user_limits = front.limits, front.limits.users is not None
-        self._forms: dict[Form, Form] = {}
+        self._layouts: dict[bytes, Layout] = {}
         self.deciding: set[asyncio.Task[None]] = set()
 
     def take(self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], asker: Asker) -> bytes | None:
@@ -61,47 +62,52 @@ class FastClaims:
         if method != b"POST" or not target.startswith(PREFIX) or not target.endswith(SUFFIX):
             return None
         packet_id = target[_PACKET].decode("latin-1")
+        if not is_packet_number(packet_id):
+            return None
         full_lanes = self._front.engine.claims.full_lanes
         if full_lanes and self._is_refused(packet_id):
             return REFUSED
         user_id = self._user_of(pairs)
         return None if user_id is None else self._claim(packet_id, user_id, asker)
 
-    def take_known(self, form: Form, data: bytes, asker: Asker) -> bytes | None:
-        """As ``take``, for a request that is whole and alone and not parsed. None also if it is not of this form."""
-        user_id = form.user_of(data)
-        if user_id is None or not form.claims.is_in_force():
+    def take_known(self, layouts: Iterable[Layout], data: bytes, asker: Asker) -> bytes | None:
+        """As ``take``, for a request that is whole and alone and not parsed. None also if it is of no such layout."""
+        for layout in layouts:
+            found = layout.fullmatch(data)
+            if found is not None:
+                break
+        else:
             return None
-        packet_id = packet_in(data)
+        packet, token, named = found.group(1, layout.token_at, layout.user_at)
+        claims = self._remembered(token)
+        user_id = None if claims is None else speaker(None if named is None else named.decode(), claims)
+        if user_id is None:
+            return None
+        packet_id = packet.decode()
         if self._front.engine.claims.full_lanes and self._is_refused(packet_id):
             return REFUSED
         return self._claim(packet_id, user_id, asker)
 
-    def form_of(self, data: bytes) -> Form | None:
-        """How a plain claim that is whole and alone is written, if others like it may be taken unparsed."""
-        headers = headers_in(data)
-        token = None if headers is None else token_in(headers)
-        claims = None if token is None else self._front.verifier.remembered(token)
-        form = None if headers is None or claims is None else form_of(data, headers, claims)
-        if form is None:
+    def layout_of(self, data: bytes) -> Layout | None:
+        """How a plain claim that is whole and alone is laid out, so that others like it may be taken unparsed."""
+        names = names_in(data)
+        if names is None:
             return None
-        if len(self._forms) >= FORMS_SHARED_MAX:
-            self._forms.clear()
-        return self._forms.setdefault(form, form)
+        layout = self._layouts.get(names)
+        if layout is None:
+            if len(self._layouts) >= LAYOUTS_SHARED_MAX:
+                self._layouts.clear()
+            layout = self._layouts[names] = layout_of(names)
+        return layout
 
-    def _claim(self, packet_id: str, user_id: str, asker: Asker) -> bytes | None:
+    def _claim(self, packet_id: str, user_id: str, asker: Asker) -> bytes:
         claims = self._front.engine.claims
-        if self._has_user_limits:
-            if not is_packet_number(packet_id):
-                return None
-            if self._is_limited(user_id, asker):
-                return LATER
+        if self._has_user_limits and self._is_limited(user_id, asker):
+            return LATER
         result = claims.finished.answer(packet_id, user_id)
         if result is not None:
             self._meter.at_once += 1
             return claim_body(packet_id, user_id, result)
-        if not is_packet_number(packet_id):
-            return None
         if self._front.in_flight >= self._limits.claims_max:
             return self._refused(CLAIMS)
         self._front.in_flight += 1
@@ -115,7 +121,7 @@ class FastClaims:
     def _is_refused(self, packet_id: str) -> bool:
         """Whether the packet's lane is full and the claim needs it."""
         claims = self._front.engine.claims
-        if not is_packet_number(packet_id) or lane_of(packet_id) not in claims.full_lanes:
+        if lane_of(packet_id) not in claims.full_lanes:
             return False
         if claims.finished.knows(packet_id):
             return False
@@ -145,8 +151,14 @@ class FastClaims:
         if len(headers) != len(pairs) or has_body(headers):
             return None
         token = token_in(headers)
-        claims = None if token is None else self._front.verifier.remembered(token)
-        return None if claims is None else speaker(headers, claims)
+        claims = None if token is None else self._remembered(token)
+        if claims is None:
+            return None
+        named = headers.get(b"x-user-id")
+        if named is None:
+            return speaker(None, claims)
+        user_id = user_id_in(named)
+        return None if user_id is None else speaker(user_id, claims)
 
     def answered(self, status: int, seconds: float) -> None:
         """A claim that was under way is not any more."""

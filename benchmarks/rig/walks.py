@@ -86,10 +86,14 @@ def user(number: int, population: int) -> str:
     return f"u{number % population:07d}"
 
 
-def claim_lua(walk: Walk, token: str) -> str:
-    """The wrk script that walks ``walk``, a claim a request. The bytes are the same for every server."""
+def claim_lua(walk: Walk, token: str, *, gateway: bool = False) -> str:
+    """The wrk script that walks ``walk``, one claim per request. The bytes are the same for every server.
+
+    ``gateway``: each request has headers that no other has, as requests that came through a gateway do.
+    """
     return _LUA_HEAD.format(first=walk.first, end=walk.end, token=token, packets=" ".join(walk.packets)) + (
         f"local at_once, hands, taps, population = {walk.at_once}, {walk.hands}, {walk.taps}, {walk.population}\n"
+        + (_LUA_GATEWAY if gateway else _LUA_NO_GATEWAY)
         + _LUA_CLAIM
     )
 
@@ -120,6 +124,16 @@ function done(summary, latency, requests)
     latency:percentile(50), latency:percentile(99), latency.max))
 end
 """
+_LUA_NO_GATEWAY = """
+local function added(tap) return "" end
+"""
+_LUA_GATEWAY = """
+local function added(tap)
+  local trace = format("%08x%08x", tap * 2654435761 % 4294967296, tap)
+  return format("X-Forwarded-For: 10.%d.%d.7\\r\\nX-Request-Id: %s\\r\\ntraceparent: 00-%s%s-%s-01\\r\\n",
+    tap % 256, floor(tap / 256) % 256, trace, trace, trace, trace)
+end
+"""
 _LUA_CLAIM = """
 function request()
   local tap = advance()
@@ -127,6 +141,6 @@ function request()
   local place = (tap - within) / (hands * taps) + within % at_once
   local user = (place * hands + floor(within / at_once) % hands) % population
   return "POST /v1/packets/" .. packets[place + 1] .. "/claims HTTP/1.1\\r\\n" .. host
-    .. format("X-User-Id: u%07d", user) .. "\\r\\nContent-Length: 0\\r\\n\\r\\n"
+    .. added(tap) .. format("X-User-Id: u%07d", user) .. "\\r\\nContent-Length: 0\\r\\n\\r\\n"
 end
 """

@@ -13,7 +13,6 @@ from api.dispatch import Front
 from api.server import _Server
 from api.wire.connection import Connection
 from api.wire.fast_claims import Asker
-from api.wire.forms import Form
 from engine.access.tokens import issue, load_secret
 from engine.lanes.clients import command, redis_client
 from engine.settings import Settings
@@ -45,8 +44,8 @@ class Watched(Connection):
         self.were_taken.append(taken is not None)
         return taken
 
-    def _is_known(self, form: Form, data: bytes) -> bool:
-        is_known = super()._is_known(form, data)
+    def _is_known(self, data: bytes) -> bool:
+        is_known = super()._is_known(data)
         if is_known:
             self.known += 1
             self.were_taken.append(True)

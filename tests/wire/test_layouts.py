@@ -10,18 +10,16 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from api.wire.connection import FORMS_MAX
-from api.wire.forms import FORM_BYTES_MAX, form_of, headers_in, packet_in, speaker
-from engine.access.tokens import TokenClaims
-from engine.ids import is_packet_number, is_user_id, new_packet_number
+from api.wire.connection import LAYOUTS_MAX, READINGS_MAX
+from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole, layout_of, names_in, token_in
+from engine.ids import is_packet_number, is_user_id, new_packet_number, user_id_in
 from engine.settings import Settings
 from tests.support.served import Watched, World, open_world
 from tests.support.wire import Wire, claim, request, says_close
 
-BACKEND = TokenClaims("backend", frozenset({"act"}), time.time() + 3_600)
-BOB = TokenClaims("bob", frozenset({"claim"}), time.time() + 3_600)
 PACKETS = ("1000012345678901234", "1000098765432109876")
 LINES = (
+    *("authorization: Bearer a.b.c", "AUTHORIZATION:Bearer a.b.c", "connection: keep-alive", "x-user-id: bob"),
     *("host: x", "Host: 127.0.0.1:8080", "accept: */*", "Accept-Encoding: gzip, br", "content-length: 0", "x:y"),
     *("X-User-Id: bob", "x-user-id: bob", "x-user-id:bob", "authorization: Bearer a.b.c", "AUTHORIZATION:Bearer a.b.c"),
     *("cookie: x-user-id: eve", "x-user-ids: bob", "user-agent: a  b", "content-type: application/json"),
@@ -98,59 +96,93 @@ def changed(data: bytes, change: tuple[str, str, list[tuple[float, float, bytes]
     return data
 
 
-async def test_what_a_form_takes_is_what_the_parser_takes_it_for() -> None:
+async def test_what_a_layout_takes_is_what_the_parser_takes_it_for() -> None:
     seen: Counter[str] = Counter()
 
     @with_settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(lines=heads(), change=changes(), claims=st.sampled_from([BACKEND, BACKEND, BOB]))
-    @example(lines=["x-user-id: bob"], change=(PACKETS[1], "eve", []), claims=BACKEND)
-    @example(lines=["host: x"], change=(PACKETS[1], "bob", []), claims=BOB)
-    def check(lines: list[str], change: tuple[str, str, list[tuple[float, float, bytes]]], claims: TokenClaims) -> None:
+    @given(lines=heads(), change=changes())
+    @example(lines=["x-user-id: bob", "authorization: Bearer a.b.c"], change=(PACKETS[1], "eve", []))
+    @example(lines=["authorization: Bearer a.b.c", "host: x"], change=(PACKETS[1], "bob", []))
+    def check(lines: list[str], change: tuple[str, str, list[tuple[float, float, bytes]]]) -> None:
         data = head(PACKETS[0], lines)
-        headers = headers_in(data)
-        if headers is None:
-            seen["no form"] += 1
+        names = names_in(data)
+        if names is None:
+            seen["no layout"] += 1
             return
         before = Parsed(data)
-        assert headers == dict(before.headers)
-        assert len(headers) == len(before.headers)
         assert (before.begun, before.complete, before.has_body) == (1, 1, False)
         assert before.start == (b"POST", "1.1", True)
-        form = form_of(data, headers, claims)
-        assert (form is None) == (speaker(headers, claims) is None)
-        if form is None:
-            seen["not for this token"] += 1
-            return
-        assert form.user_of(data) == speaker(headers, claims)
+        assert is_whole(data)
+        layout = layout_of(names)
+        taken = read(layout, data)
+        user = dict(before.headers).get(b"x-user-id")
+        if user is None or user_id_in(user):
+            assert taken == (PACKETS[0].encode(), b"a.b.c", user)
         other = changed(data, change)
-        user_id = form.user_of(other)
-        if user_id is None:
+        taken = read(layout, other)
+        if taken is None:
             seen["not taken"] += 1
-            assert other != data
             return
         seen["taken, changed" if other != data else "taken"] += 1
-        assert is_user_id(user_id)
-        packet_id = packet_in(other)
-        if not is_packet_number(packet_id):
-            return
         after = Parsed(other)
-        assert after.url.decode() == f"/v1/packets/{packet_id}/claims"
+        packet, token, user = taken
+        assert is_packet_number(packet.decode())
+        assert after.url == b"/v1/packets/%b/claims" % packet
         assert (after.begun, after.complete, after.has_body, after.start) == (1, 1, False, before.start)
-        assert user_id == speaker(dict(after.headers), claims)
-        named = (b"x-user-id", user_id.encode())
-        assert after.headers == [named if header[0] == b"x-user-id" else header for header in before.headers]
+        assert [name for name, _ in after.headers] == [name for name, _ in before.headers]
+        told = dict(after.headers)
+        assert token_in(told) == token
+        assert told.get(b"x-user-id") == user
+        assert user is None or is_user_id(user.decode())
+        for name in (b"content-length", b"connection"):
+            assert told.get(name) == dict(before.headers).get(name)
 
     check()
     assert {name for name, count in seen.items() if count >= 30} == {
-        *("no form", "not for this token", "not taken", "taken", "taken, changed")
+        *("no layout", "not taken", "taken", "taken, changed")
     }
 
 
-def test_a_long_head_has_no_form() -> None:
-    lines = ["x-user-id: bob", "x: "]
-    lines[1] += "y" * (FORM_BYTES_MAX - len(head(PACKETS[0], lines)))
-    assert headers_in(head(PACKETS[0], lines)) is not None
-    assert headers_in(head(PACKETS[0], [*lines[:1], lines[1] + "y"])) is None
+def read(layout: Layout, data: bytes) -> tuple[bytes, bytes, bytes | None] | None:
+    """Packet, token and user."""
+    found = layout.fullmatch(data)
+    return None if found is None else (found[1], found[layout.token_at], found[layout.user_at])
+
+
+def test_whatever_a_gateway_adds_is_of_the_same_layout() -> None:
+    def from_gateway(number: int) -> bytes:
+        trace = f"00-{number:032x}-{number:016x}-01"
+        added = (f"X-Forwarded-For: 10.0.0.{number}, 10.1.1.1", f"traceparent: {trace}", f"x-request-id: {number}")
+        token = f"authorization: Bearer a.{number}.c"
+        return head(PACKETS[number % 2], ["host: x", token, *added, "Connection: keep-alive", "content-length: 0"])
+
+    names = names_in(from_gateway(0))
+    assert names is not None
+    layout = layout_of(names)
+    for number in range(100):
+        assert names_in(from_gateway(number)) == names
+        assert read(layout, from_gateway(number)) == (PACKETS[number % 2].encode(), f"a.{number}.c".encode(), None)
+
+
+def test_a_long_head_is_parsed() -> None:
+    data = head(PACKETS[0], ["authorization: Bearer a.b.c", "x: "])
+    room = PLAIN_BYTES_MAX - len(data)
+    longest = data[:-4] + b"y" * room + data[-4:]
+    assert is_whole(longest)
+    assert not is_whole(longest[:-4] + b"y" + longest[-4:])
+
+
+def test_a_value_full_of_blanks_costs_no_more_than_others() -> None:
+    """What a regular expression tries again and again would take minutes here."""
+    lines = ["authorization: Bearer a.b.c", *(f"x{number}: y" for number in range(30))]
+    names = names_in(head(PACKETS[0], lines))
+    assert names is not None
+    blanks = [lines[0], *(f"{line}{' ' * 90}" for line in lines[1:])]
+    assert len(head(PACKETS[0], blanks)) < PLAIN_BYTES_MAX
+    begun_s = time.process_time()
+    for _ in range(100):
+        assert read(layout_of(names), head(PACKETS[0], blanks)) is None
+    assert time.process_time() - begun_s < 10
 
 
 @pytest.fixture
@@ -223,20 +255,20 @@ async def test_a_last_request_is_the_last_however_it_says_so(world: World, name:
         assert await wire.is_closed()
 
 
-async def test_what_changes_nothing_spends_no_form(world: World) -> None:
+async def test_what_is_no_whole_claim_spends_no_reading(world: World) -> None:
     plain = claim(world.sold_out, world.bob)
     async with world.served.connected() as wire:
         await answers(wire, plain)
-        for _ in range(2 * FORMS_MAX):
+        for _ in range(2 * READINGS_MAX):
             await wire.send(b"\r\n", plain[:9], plain[9:])
             await wire.answer()
         known = wire.there.known
-        other = claim(world.sold_out, world.served.authorized("eve"))
+        other = claim(world.sold_out, "x-new: y", world.bob)
         await answers(wire, other, other)
         assert wire.there.known == known + 1
 
 
-async def test_a_form_ends_with_its_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_claim_is_known_only_as_long_as_its_token_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = claim(world.sold_out, world.bob)
     async with world.served.connected() as wire:
         assert [(await wire.ask(plain)).status for _ in range(3)] == [200] * 3
@@ -247,12 +279,30 @@ async def test_a_form_ends_with_its_token(world: World, monkeypatch: pytest.Monk
         assert wire.there.known == 2
 
 
-async def test_a_connection_of_many_forms_is_parsed_in_the_end(world: World) -> None:
-    users = [world.served.authorized(f"user{number}") for number in range(FORMS_MAX + 4)]
+async def test_users_behind_one_connection_share_a_layout(world: World) -> None:
+    users = [world.served.authorized(f"user{number}") for number in range(20)]
     async with world.served.connected() as wire:
         for user in users:
-            assert [(await wire.ask(claim(world.sold_out, user))).status for _ in range(2)] == [200, 200]
-        assert wire.there.known == FORMS_MAX
+            assert (await wire.ask(claim(world.sold_out, user))).status == 200
+        assert wire.there.known == len(users) - 1
+
+
+async def test_programs_behind_one_connection_have_a_layout_each(world: World) -> None:
+    """Up to a bound; those that come later are parsed."""
+    programs = [claim(world.sold_out, *(f"x-{number}: y" for number in range(count)), world.bob) for count in range(6)]
+    async with world.served.connected() as wire:
+        replies = [await answers(wire, *programs) for _ in range(3)]
+        assert replies[0] == replies[1] == replies[2]
+        assert wire.there.known == 2 * LAYOUTS_MAX
+        assert all(wire.there.were_taken)
+
+
+async def test_a_connection_whose_claims_have_no_layout_is_not_looked_at_for_ever(world: World) -> None:
+    odd = claim(world.sold_out, "x: \ty", world.bob)
+    plain = claim(world.sold_out, world.bob)
+    async with world.served.connected() as wire:
+        await answers(wire, *[odd] * READINGS_MAX, plain, plain)
+        assert wire.there.known == 0
         assert all(wire.there.were_taken)
 
 

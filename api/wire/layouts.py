@@ -1,0 +1,91 @@
+"""How clients lay out a plain claim: which headers come, and in which order. A claim of a known layout is not parsed.
+
+A program writes all its claims alike. What differs is the packet, the token, the user, and what gateways add: a trace,
+a request's id, the address it came from. So a layout has the names of the headers, one regular expression that takes
+any printable value for all but the few headers that decide what a request is.
+
+A layout is taken from a request that a parser has read and that keeps to a strict part of HTTP, of which there are no
+two readings. What fits it keeps to that part as well.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from api.bodies import has_body
+from engine.access.tokens import TokenClaims
+from engine.ids import USER_ID_PATTERN
+
+PREFIX, SUFFIX = b"/v1/packets/", b"/claims"
+PLAIN_BYTES_MAX = 4_096
+"""A longer request is left to the parser."""
+_BEGIN, _END = b"POST " + PREFIX, b"\r\n\r\n"
+_BEARER = b"Bearer "
+_NAME, _VALUE = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+", rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?"
+_TARGET = rb"%b(10\d{17})%b HTTP/1\.1\r\n" % (re.escape(_BEGIN), re.escape(SUFFIX))
+_HEAD = re.compile(rb"%b(?P<lines>(?:%b: ?%b\r\n)+)\r\n" % (_TARGET, _NAME, _VALUE))
+_LINE = re.compile(rb"(%b)(: ?)(.*)\r\n" % _NAME)
+_HOLES = {
+    b"authorization": rb"%b(?P<token>[\x21-\x7e]+)" % re.escape(_BEARER),
+    b"x-user-id": rb"(?P<user>%b)" % USER_ID_PATTERN.encode(),
+}
+_DECIDING = frozenset((b"content-length", b"connection"))
+"""Headers whose values are as they were when the parser read them."""
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"proxy-connection", b"upgrade", b"expect"))
+"""Headers by which a request may be something else."""
+
+
+class Layout(NamedTuple):
+    """One order of headers. ``fullmatch`` finds a whole request's packet, token and user, which may be None.
+
+    They are groups 1, ``token_at`` and ``user_at``: a method that returned them would cost as much as finding them.
+    """
+
+    fullmatch: "Callable[[bytes], re.Match[bytes] | None]"
+    token_at: int
+    user_at: int
+
+
+def speaker(named: str | None, claims: TokenClaims) -> str | None:
+    """Whom a plain claim is for, by its X-User-Id and what its token says; None if it is not plain."""
+    if "act" in claims.scopes:
+        return named
+    return claims.user_id if named is None and "claim" in claims.scopes else None
+
+
+def token_in(headers: dict[bytes, bytes]) -> bytes | None:
+    """The bearer token of a plain claim with these headers; None if it is not plain."""
+    authorization = headers.get(b"authorization", b"")
+    return authorization[len(_BEARER) :] if authorization.startswith(_BEARER) else None
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether ``data`` could be one plain claim, whole and alone."""
+    return data.startswith(_BEGIN) and data.endswith(_END) and len(data) <= PLAIN_BYTES_MAX
+
+
+def names_in(data: bytes) -> bytes | None:
+    """What tells the layout of ``data`` from others, if it is a plain claim, whole and alone; else None."""
+    head = _HEAD.fullmatch(data)
+    if head is None:
+        return None
+    lines = [(name.lower(), value) for name, _, value in _LINE.findall(head["lines"])]
+    headers = dict(lines)
+    if len(headers) < len(lines) or has_body(headers) or not _NOT_PLAIN.isdisjoint(headers):
+        return None
+    if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive" or token_in(headers) is None:
+        return None
+    return b"".join(_pattern_of(*line) for line in _LINE.findall(head["lines"]))
+
+
+def layout_of(names: bytes) -> Layout:
+    """The layout that ``names_in`` has told."""
+    no_user = b"" if b"(?P<user>" in names else rb"(?P<user>(?!))?"
+    pattern = re.compile(rb"%b%b%b\r\n" % (_TARGET, names, no_user))
+    return Layout(pattern.fullmatch, pattern.groupindex["token"], pattern.groupindex["user"])
+
+
+def _pattern_of(name: bytes, colon: bytes, value: bytes) -> bytes:
+    known = name.lower()
+    value_pattern = re.escape(value) if known in _DECIDING else _HOLES.get(known, _VALUE)
+    return rb"%b%b%b\r\n" % (re.escape(name), colon, value_pattern)
