@@ -24,8 +24,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)  # on a machine that others use, the engine alone takes a minute to start
 
-SEEDS = (1, 2, 3)
-KILLS = 3
+SEEDS = (1, 2)
+KILLS = 5
 
 
 @pytest.fixture(autouse=True)

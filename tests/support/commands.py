@@ -19,6 +19,7 @@ from engine.settings import Settings
 from engine.supervision import tether
 from tests.support.front import CHECKED, Client
 from tests.support.supervised import is_alive
+from tests.support.warm import warm
 
 _PROGRAM = (sys.executable, "-m", "engine")
 _TIMEOUT_S = 60
@@ -34,19 +35,20 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def hongbao(*words: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command to its end."""
-    return _finished([*_PROGRAM, *map(str, words)], variables)
+    """Run the command to its end; without a start of its own where nothing but settings is said by ``variables``."""
+    env, ready = environment(**variables), warm()
+    if ready.can_run(env):
+        return ready.run([*map(str, words)], env, _TIMEOUT_S)
+    return _finished([*_PROGRAM, *map(str, words)], env)
 
 
 def hongbao_code(code: str, *words: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run Python code with the command's arguments to its end."""
-    return _finished([sys.executable, "-c", code, *map(str, words)], variables)
+    return _finished([sys.executable, "-c", code, *map(str, words)], environment(**variables))
 
 
-def _finished(argv: list[str], variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        argv, env=environment(**variables), capture_output=True, encoding="utf-8", timeout=_TIMEOUT_S, check=False
-    )
+def _finished(argv: list[str], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(argv, env=env, capture_output=True, encoding="utf-8", timeout=_TIMEOUT_S, check=False)
 
 
 def sentence(finished: "subprocess.CompletedProcess[str]") -> str:
