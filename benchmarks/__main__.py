@@ -33,7 +33,7 @@ from benchmarks.parts import (
     storms,
 )
 from benchmarks.peers import availability
-from benchmarks.report import pictures, report
+from benchmarks.report import report
 from benchmarks.rig import machine, stage, wrk
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.plan import QUICK, WHOLE, Plan
@@ -89,6 +89,8 @@ def main(arguments: list[str]) -> int:
         return 1
     folder = options.out or Path(__file__).parent / "results" / results["date"]
     folder.mkdir(parents=True, exist_ok=True)
+    from benchmarks.report import pictures  # noqa: PLC0415  # matplotlib is slow to start, and drawn with only here
+
     report.write(folder, results, pictures.draw(folder, results))
     _show_goals(console, results)
     console.print(f"The report is in {folder / report.REPORT}", markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -324,12 +325,16 @@ def _redis(data_dir: Path, options: dict[str, str]) -> Iterator[EmbeddedRedis]:
 
 def _settings(redis_url: str, database_url: str, data_dir: Path) -> Settings:
     """With bounds small enough to run into."""
+    places = {"redis_url": redis_url, "database_url": database_url, "data_dir": data_dir}
+    return _checked_settings().model_copy(update=places)
+
+
+@cache
+def _checked_settings() -> Settings:
+    """All but where the servers are: to check a hundred fields takes longer than many a test."""
     return Settings.model_validate(
         {
             **{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
-            "redis_url": redis_url,
-            "database_url": database_url,
-            "data_dir": data_dir,
             "port": 0,
             "lanes": 2,
             "claim_queue_max": 1_000,
