@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +27,10 @@ SECRETS_MAX = 16
 """How many may be in force at once: a keyring that grows for ever has secrets in it that nobody guards."""
 KEY_ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ - and not begin with a dot"
 _KEY_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
+_FIRST_KEY_ID = "0"
+"""It sorts before those that are times."""
 _FILE_BYTES_MAX = 4_096
-_MODES = (0o600, 0o400)
+_MODES = (0o600, 0o400, 0o440)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,6 @@ class Keyring:
         self._values = first | {secret.key_id: secret.value for secret in self.secrets}
 
     @property
-    def signing(self) -> Secret:
-        """What new tokens are signed with."""
-        return self.secrets[0]
-
-    @property
     def unnamed(self) -> bytes:
         """What verifies tokens that name no key."""
         return self._values[None]
@@ -71,18 +68,13 @@ class Keyring:
         return self._values.get(key_id)
 
 
-def sole(secret: bytes) -> Keyring:
-    """A keyring of one secret without a key id."""
-    return Keyring([Secret(None, secret)])
-
-
 def load(settings: Settings) -> Keyring:
     """The secrets in force, the one that signs first.
 
     From the environment: HONGBAO_AUTH_SECRETS (``id:secret,id:secret``), then HONGBAO_AUTH_SECRET, which has no key id.
-    Else from the data directory: the files in ``auth-secrets``, named by their key ids, the last name first; then the
-    file ``auth-secret``, which has none and is made when there is no other. A token that names no key is verified with
-    the secret that has no key id or, where each has one, with the one that signs.
+    If it names none, from the data directory: the files in ``auth-secrets``, named by their key ids, the last name
+    first; the first one is made if there is none. A token that names no key is verified with the secret that has no key
+    id or, if each has one, with the one that signs.
 
     Raises OperatorError when one is too short, may be read by others, or cannot be read or made.
     """
@@ -95,7 +87,7 @@ def load(settings: Settings) -> Keyring:
 def is_given(settings: Settings) -> bool:
     """Whether there is a secret, so that ``load`` would not make one."""
     given = settings.auth_secret is not None or settings.auth_secrets is not None
-    return given or _sole_path(settings.data_dir).exists() or bool(_files(settings.data_dir))
+    return given or bool(_files(settings.data_dir))
 
 
 def add(settings: Settings) -> Secret:
@@ -108,12 +100,7 @@ def add(settings: Settings) -> Secret:
         raise OperatorError(
             "The secrets are the environment's: put a new pair first in HONGBAO_AUTH_SECRETS (id:secret,id:secret)."
         )
-    key_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    path = _folder(settings.data_dir) / key_id
-    with _usable(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_secret(path)
-    return _read(path, key_id)
+    return _make(_folder(settings.data_dir) / f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
 
 
 def _from_environment(settings: Settings) -> list[Secret]:
@@ -141,27 +128,22 @@ def _pairs(text: str) -> list[Secret]:
 
 
 def _from_files(data_dir: Path) -> list[Secret]:
+    earlier = data_dir / "auth-secret"
     with _usable(_folder(data_dir)):
         paths = _files(data_dir)
+        if earlier.exists():
+            raise OperatorError(
+                f"The secret {earlier} is where earlier releases kept it: "
+                f"mkdir -p {_folder(data_dir)} and mv it there, under the name {_FIRST_KEY_ID}."
+            )
     for path in paths:
         if _KEY_ID.fullmatch(path.name) is None:
             raise OperatorError(f"The name of {path} is no key id: it {KEY_ID_RULE}.")
-    found = [_read(path, path.name) for path in paths]
-    sole_path = _sole_path(data_dir)
-    with _usable(sole_path):
-        if not found and not sole_path.exists():
-            sole_path.parent.mkdir(parents=True, exist_ok=True)
-            _make_secret(sole_path)
-        is_there = sole_path.exists()
-    return [*found, _read(sole_path, None)] if is_there else found
+    return [_read(path) for path in paths] or [_make(_folder(data_dir) / _FIRST_KEY_ID)]
 
 
 def _folder(data_dir: Path) -> Path:
     return data_dir / "auth-secrets"
-
-
-def _sole_path(data_dir: Path) -> Path:
-    return data_dir / "auth-secret"
 
 
 def _files(data_dir: Path) -> list[Path]:
@@ -172,13 +154,16 @@ def _files(data_dir: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), reverse=True)
 
 
-def _read(path: Path, key_id: str | None) -> Secret:
+def _read(path: Path) -> Secret:
     with _usable(path), path.open("rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         value = file.read(_FILE_BYTES_MAX).strip()
     if mode not in _MODES:
-        raise OperatorError(f"The secret {path} has mode {mode:04o}, but only 0600 or 0400 will do: chmod 600 it.")
-    return Secret(key_id, _checked(value, f"The secret in {path}"))
+        raise OperatorError(
+            f"The secret {path} has mode {mode:04o}, but only 0600, 0400 or 0440 will do: chmod 600 it "
+            "(of a volume in Kubernetes, set defaultMode: 0400, or 0440 with an fsGroup)."
+        )
+    return Secret(path.name, _checked(value, f"The secret in {path}"))
 
 
 def _checked(secret: bytes, name: str) -> bytes:
@@ -200,13 +185,14 @@ def _usable(path: Path) -> Iterator[None]:
         raise OperatorError(f"The secret {path} cannot be read or made: {error.strerror or error}.") from None
 
 
-def _make_secret(path: Path) -> None:
+def _make(path: Path) -> Secret:
     """Write a secret whole (mode 0600) and give it its name only if no one has: the first of several starts wins."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as file:  # made with mode 0600
-        file.write(secrets.token_hex(SECRET_BYTES_MIN).encode())
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            return
+    with _usable(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as file:  # made with mode 0600
+            file.write(secrets.token_hex(SECRET_BYTES_MIN).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    return _read(path)

@@ -9,13 +9,13 @@ from typing import Any
 import jwt
 import pytest
 
-from engine.access.keyring import Keyring, Secret, sole
+from engine.access.keyring import Keyring, Secret
 from engine.access.tokens import SCOPES, TOKEN_BYTES_MAX, TokenClaims, Verifier, issue
 from engine.errors import InvalidTokenError, OperatorError
 
 SECRET = b"s" * 64
 OTHER_SECRET = b"o" * 64
-KEYS = sole(SECRET)
+KEYS = Keyring([Secret(None, SECRET)])
 DAY_S = 86_400
 
 

@@ -15,7 +15,7 @@ import jwt
 import orjson
 import pytest
 
-from engine.access.keyring import load, sole
+from engine.access.keyring import Keyring, Secret, load
 from engine.access.tokens import Verifier, load_secret
 from engine.embedded import servers as embedded
 from engine.settings import Settings
@@ -178,7 +178,7 @@ def test_a_token_speaks_for_its_user_with_its_scopes(tmp_path: Path) -> None:
     words = ("token", "--user", "bob", "--data-dir", tmp_path / "data")
     plain, several = hongbao(*words), hongbao(*words, "--scope", "admin", "--scope", "act", "--ttl-s", "60", "--json")
     assert (plain.returncode, plain.stderr, plain.stdout.count("\n")) == (0, "", 1)
-    verifier = Verifier(sole(secret_of(tmp_path / "data")))
+    verifier = Verifier(Keyring([Secret("0", secret_of(tmp_path / "data"))]))
     claims = verifier.verify(plain.stdout.strip().encode())
     assert (claims.user_id, set(claims.scopes)) == ("bob", {"send", "claim"})
     printed = orjson.loads(several.stdout)
@@ -186,7 +186,7 @@ def test_a_token_speaks_for_its_user_with_its_scopes(tmp_path: Path) -> None:
     short = verifier.verify(printed["token"].encode())
     assert short.scopes == {"admin", "act"}
     assert 86_300 < claims.expires_at_s - short.expires_at_s < 86_400
-    assert (tmp_path / "data" / "auth-secret").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "data" / "auth-secrets" / "0").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_token_that_cannot_be(tmp_path: Path) -> None:
@@ -210,12 +210,12 @@ def test_a_new_secret_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     first = told.stdout.split()[1]
     tokens.append(hongbao(*words).stdout.strip())
     printed = orjson.loads(hongbao("rotate-secret", "--data-dir", data_dir, "--json").stdout)
-    assert printed["in_force"] == [printed["signs"], first, None]
+    assert printed["in_force"] == [printed["signs"], first, "0"]
     assert printed["signs"] > first
     tokens += [hongbao(*words).stdout.strip(), hongbao(*words, "--key-id", first).stdout.strip()]
     keys = load(Settings(data_dir=data_dir, auth_secret=None))
     assert [Verifier(keys).verify(token.encode()).user_id for token in tokens] == ["bob"] * 4
-    assert [jwt.get_unverified_header(token).get("kid") for token in tokens] == [None, first, printed["signs"], first]
+    assert [jwt.get_unverified_header(token).get("kid") for token in tokens] == ["0", first, printed["signs"], first]
     for secret in keys.secrets:
         assert secret.value.decode() not in told.stdout
     given = hongbao("rotate-secret", "--data-dir", data_dir, HONGBAO_AUTH_SECRET="e" * 32)
@@ -227,8 +227,9 @@ def test_secrets_that_cannot_be_used_are_not_told(tmp_path: Path) -> None:
     words = ("token", "--user", "bob", "--data-dir", tmp_path)
     for variables in ({"HONGBAO_AUTH_SECRETS": "hush" * 10}, {"HONGBAO_AUTH_SECRET": "hush"}):
         assert "hush" not in sentence(hongbao(*words, **variables))
-    (tmp_path / "auth-secret").write_text("hush" * 10, encoding="utf-8")
-    (tmp_path / "auth-secret").chmod(0o644)  # whatever the umask is
+    (tmp_path / "auth-secrets").mkdir()
+    (tmp_path / "auth-secrets" / "0").write_text("hush" * 10, encoding="utf-8")
+    (tmp_path / "auth-secrets" / "0").chmod(0o644)  # whatever the umask is
     said = sentence(hongbao(*words))
     assert "chmod 600" in said
     assert "hush" not in said

@@ -258,8 +258,8 @@ def test_secrets_that_others_can_read(settings: Settings) -> None:
 
     assert line().found.startswith("none yet")
     assert not settings.data_dir.exists()
-    settings.data_dir.mkdir()
-    secret = settings.data_dir / "auth-secret"
+    secret = settings.data_dir / "auth-secrets" / "0"
+    secret.parent.mkdir(parents=True)
     secret.write_text("hidden" * 10, encoding="utf-8")
     secret.chmod(0o644)
     assert (line().level, "mode 0644" in line().found) == (Level.PROBLEM, True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.access.keyring import sole
+from engine.access.keyring import Keyring, Secret
 from engine.access.tokens import Verifier
 from engine.errors import OperatorError
 from loadtest.load.board import Announcement, Board
@@ -55,12 +55,13 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 def test_tokens_of_an_installation_are_made_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HONGBAO_AUTH_SECRET", raising=False)
-    (tmp_path / "auth-secret").write_text(SECRET, encoding="utf-8")
-    (tmp_path / "auth-secret").chmod(0o600)
+    (tmp_path / "auth-secrets").mkdir()
+    (tmp_path / "auth-secrets" / "0").write_text(SECRET, encoding="utf-8")
+    (tmp_path / "auth-secrets" / "0").chmod(0o600)
     identities = Identities(Given(data_dir=tmp_path))
     user, admin = identities.of("alice"), identities.of_admin()
     assert admin is not None
-    verifier = Verifier(sole(SECRET.encode()))
+    verifier = Verifier(Keyring([Secret(None, SECRET.encode())]))
     assert verifier.verify(user["Authorization"].removeprefix("Bearer ").encode()).user_id == "alice"
     assert "admin" in verifier.verify(admin["Authorization"].removeprefix("Bearer ").encode()).scopes
 

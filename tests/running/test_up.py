@@ -84,7 +84,7 @@ def test_two_workers_serve_from_two_processes_on_the_servers_there_are(tmp_path:
     with upped(tmp_path / "data", "--workers", "2", **servers) as up:
         assert sorted(up.pids()) == ["persist", "serve-1", "serve-2", "sweep"]
         assert len(up.family()) == 4
-        assert {path.name for path in up.data_dir.iterdir()} == {"auth-secret", "run"}
+        assert {path.name for path in up.data_dir.iterdir()} == {"auth-secrets", "run"}
         port = int(up.base_url.rpartition(":")[2])
         clients = [httpx.Client(base_url=up.base_url) for _ in range(64)]
         try:
