@@ -129,20 +129,6 @@ class Settings(BaseSettings):
     """The same for Postgres."""
 
     # Opening, sweeping, persisting.
-    shares_per_open_call_max: Annotated[int, Field(ge=1, le=7_000)] = 5_000
-    """Shares that one script call loads into Redis."""
-    open_inline_count_max: Annotated[int, Field(ge=0)] = 5_000
-    """Packets of more shares are opened by the publisher, not by the request that sends them."""
-    sweep_interval_s: Annotated[float, Field(gt=0)] = 0.25
-    """How often the sweeper looks for packets that have expired."""
-    sweep_batch_max: Annotated[int, Field(ge=1, le=1_000)] = 200
-    """Packets that it closes per lane and round."""
-    publish_interval_s: Annotated[float, Field(gt=0)] = 1.0
-    """How often the publisher looks for packets that are paid for and not open."""
-    publish_age_s: Annotated[float, Field(ge=0)] = 2.0
-    """How old such a packet must be: first, the request that sends it opens it. Larger ones are opened at once."""
-    persist_batch_max: Annotated[int, Field(ge=1)] = 100_000
-    """Changes that the persister commits in one transaction."""
     settled_retention_s: Annotated[int, Field(ge=120)] = 600
     """How long Redis keeps a packet's keys after the packet has settled."""
     recover_automatically: bool | None = None

@@ -156,6 +156,17 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     return {"loop": getattr(module and module.obj, "LOOP_FACTORY", uvloop.new_event_loop)}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _impatient() -> Iterator[None]:
+    """Loops that look more often than in the product, and bounds small enough to run into."""
+    with pytest.MonkeyPatch.context() as constants:
+        constants.setattr("engine.packets.sweeper.INTERVAL_S", 0.05)
+        constants.setattr("engine.packets.opening.INTERVAL_S", 0.05)
+        constants.setattr("engine.packets.opening.AGE_S", 0.0)
+        constants.setattr("engine.persisting.persister.BATCH_MAX", 1_000)
+        yield
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """The session's standalone server."""
@@ -340,10 +351,6 @@ def _checked_settings() -> Settings:
             "claim_queue_max": 1_000,
             "claim_wait_ms_max": 60_000,  # what a claim takes, and so how many may wait, is the machine's
             "backlog_max": 10_000,
-            "sweep_interval_s": 0.05,
-            "publish_interval_s": 0.05,
-            "publish_age_s": 0.0,
-            "persist_batch_max": 1_000,
             "payment_password_hash_kib": 64,
             "payout_interval_s": 0.05,
             "sandbox_payout_s": 0.0,

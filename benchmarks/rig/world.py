@@ -49,7 +49,7 @@ def build(stage: Stage, name: str, *, packets: int, shares: int) -> World:
     """Make one. Leaves Redis stopped."""
     stage.redis.start(None)
     database = stage.create_database()
-    settings = stage.settings(database, publish_age_s=0.0)
+    settings = stage.settings(database)
     wait(schema.migrate(stage.database_url(database)))
     *made, probe = wait(_fill(settings, packets, shares))
     snapshot = stage.folder / f"{name.replace(' ', '-')}.rdb"
@@ -73,7 +73,7 @@ async def _fill(settings: Settings, packets: int, shares: int) -> list[str]:
 
         await asyncio.gather(*(send() for _ in range(_SENDERS_AT_ONCE)))
         sent.append(await _send(engine, "probe", PROBE_SHARES))
-        await publish_once(engine.pool, engine.store, settings)  # those too large to be opened when they are sent
+        await publish_once(engine.pool, engine.store)  # those too large to be opened when they are sent
     stop = asyncio.Event()
     persisting = asyncio.create_task(run_persister(settings, stop))
     stop.set()  # it applies what there is and returns

@@ -19,7 +19,6 @@ from engine.loops import every
 from engine.packets.split import luckiest_slot, split
 from engine.queries import load
 from engine.records import Ack, SplitKind
-from engine.settings import Settings
 
 LOG = structlog.get_logger()
 SQL = load("publisher")
@@ -29,6 +28,14 @@ LEDGER_READING_MS_MAX = 60_000
 Must stay below the time a settled packet's keys are kept (``settled_retention_s``, at least 120 s): within it, a packet
 that was opened by somebody else is still there and answers EXISTS; after it, it might be gone and be opened twice.
 """
+SHARES_PER_CALL_MAX = 5_000
+"""Shares that one script call loads into Redis: some 2 ms in which it serves nobody else. The script takes 7,000."""
+INLINE_COUNT_MAX = 5_000
+"""Packets of more shares are opened by the publisher, not by the request that sends them."""
+INTERVAL_S = 1.0
+"""Between two looks of the publisher for packets that are paid for and not open."""
+AGE_S = 2.0
+"""How old such a packet must be: first, the request that sends it opens it. Larger ones are opened at once."""
 _PAGE = 200
 _IN_THREAD_COUNT_MIN = 20_000
 
@@ -87,12 +94,12 @@ async def open_packet(
         offset = loaded
 
 
-async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> int:
+async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
     """Open every packet that has been funded for a while and is not in Redis; returns how many were opened."""
     opened, after = 0, 0
     while True:
         read_at_ms, epochs = await store.now_ms(), dict(store.epochs)
-        rows = await pool.fetch(SQL["funded"], after, settings.publish_age_s, settings.open_inline_count_max, _PAGE)
+        rows = await pool.fetch(SQL["funded"], after, AGE_S, INLINE_COUNT_MAX, _PAGE)
         if not rows:
             return opened
         after = rows[-1]["packet_id"]
@@ -105,7 +112,7 @@ async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> 
                     reply = await open_packet(
                         store,
                         funded,
-                        shares_per_call=settings.shares_per_open_call_max,
+                        shares_per_call=SHARES_PER_CALL_MAX,
                         read_at_ms=read_at_ms,
                         epoch=epochs.get(lane_of(funded.packet_id)),
                     )
@@ -117,14 +124,14 @@ async def publish_once(pool: asyncpg.Pool, store: Store, settings: Settings) -> 
                     LOG.info("opened", packet_id=funded.packet_id, count=funded.count)
 
 
-async def publish(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
+async def publish(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:
     """Publish again and again until ``stop`` is set; what fails is logged and tried again."""
 
     async def once() -> bool:
-        await publish_once(pool, store, settings)
+        await publish_once(pool, store)
         return False
 
-    await every("publisher", settings.publish_interval_s, stop, once)
+    await every("publisher", INTERVAL_S, stop, once)
 
 
 def funded_from(row: asyncpg.Record) -> Funded:

@@ -21,6 +21,7 @@ from engine.lanes.replies import Opened
 from engine.lanes.store import Store
 from engine.ledger import idempotency
 from engine.ledger.database import Connection, ledger_errors
+from engine.packets import opening
 from engine.packets.opening import Funded, funded_from, open_packet
 from engine.packets.split import commitment, new_seed, split
 from engine.queries import load
@@ -127,14 +128,13 @@ class Packets:
             if row is None or row["state"] != PacketState.FUNDED:
                 return PacketState.OPEN
             funded: Funded = funded_from(row)
-            if funded.count > self._settings.open_inline_count_max:
+            if funded.count > opening.INLINE_COUNT_MAX:
                 (state,) = await self._store.states([packet_id])
                 return PacketState.FUNDED if state in (None, "loading") else PacketState.OPEN
-            per_call = self._settings.shares_per_open_call_max
             reply = await open_packet(
                 self._store,
                 funded,
-                shares_per_call=per_call,
+                shares_per_call=opening.SHARES_PER_CALL_MAX,
                 read_at_ms=read_at_ms,
                 epoch=epochs.get(lane_of(packet_id)),
             )

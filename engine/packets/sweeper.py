@@ -12,6 +12,10 @@ from engine.loops import every, outlived
 from engine.settings import Settings
 
 LOG = structlog.get_logger()
+INTERVAL_S = 0.25
+"""Between two looks for packets that have expired."""
+BATCH_MAX = 200
+"""Packets that are closed per lane and look."""
 
 
 async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) -> int:
@@ -46,9 +50,9 @@ async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: as
         closed = 0
         for lane in lanes:
             try:
-                closed = max(closed, await sweep_lane(store, lane, settings.sweep_batch_max, settings.backlog_max))
+                closed = max(closed, await sweep_lane(store, lane, BATCH_MAX, settings.backlog_max))
             except HongbaoError as error:  # of one lane: the others have their turn
                 outlived("sweeper", error, lane=lane)
-        return closed == settings.sweep_batch_max
+        return closed == BATCH_MAX
 
-    await every("sweeper", settings.sweep_interval_s, stop, once)
+    await every("sweeper", INTERVAL_S, stop, once)

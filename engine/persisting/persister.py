@@ -29,6 +29,8 @@ from engine.recovery.recovery import Recovery
 from engine.settings import Settings
 
 LOG = structlog.get_logger()
+BATCH_MAX = 100_000
+"""Changes that are committed in one transaction, and one event more."""
 _ENTRIES_PER_READ = 400
 _BLOCK_MS = 200
 _RETRY_S = 0.5
@@ -147,7 +149,7 @@ class Persister:
         try:
             for number, entry in enumerate(entries, start=1):
                 changes += changes_of(entry.event, entry.position)
-                if entry.position - position < self._settings.persist_batch_max and number < len(entries):
+                if entry.position - position < BATCH_MAX and number < len(entries):
                     continue
                 applied = await self._ledger.apply(
                     connection, self._lane, position, entry.position, changes, lane_token=lane_token

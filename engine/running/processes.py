@@ -27,7 +27,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
     """Close what is due, open what is paid for, tell lanes who is frozen, after calling ``ready``, until ``stop``."""
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
-        group.create_task(publish(engine.pool, engine.store, settings, stop))
+        group.create_task(publish(engine.pool, engine.store, stop))
         group.create_task(follow_freezes(engine.pool, engine.store, stop))
         group.create_task(follow_received(engine.pool, engine.freezes, settings, stop))
         if settings.webhook_url is not None:

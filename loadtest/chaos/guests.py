@@ -6,14 +6,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.packets import opening
 from loadtest.chaos.asking import Client
 from loadtest.chaos.errands import Errands
 from loadtest.chaos.history import Claim
 
 SENDERS = ("chaos-sender-1", "chaos-sender-2", "chaos-sender-3")
 USERS = tuple(f"chaos-user-{number:03d}" for number in range(150))
-LARGE_COUNT = 1_200
-"""More shares than are opened within a request (``run.OPEN_INLINE_COUNT_MAX``): the publisher opens these."""
+LARGE_COUNT = opening.INLINE_COUNT_MAX + 200
+"""More shares than are opened within a request: the publisher opens these."""
 _DEPOSIT_FEN = 10_000_000_000
 _TTL_SHORT_S = (1, 2, 3)
 _TTL_LONG_S = 7_200

@@ -37,7 +37,6 @@ from loadtest.steps import Steps
 
 WORKERS = 2
 LANES = 2
-OPEN_INLINE_COUNT_MAX = 1_000
 _CONNECTIONS = 64
 Meddle = Callable[[Path, Path], None]
 """Called with the data directory and the history's path before the judgement, for tests of it."""
@@ -139,7 +138,6 @@ def _environment(plan: Plan, secret: str) -> dict[str, str]:
         "AUTH_SECRET": secret,
         "COUNT_MAX": "1000000",
         "LANES": str(LANES),
-        "OPEN_INLINE_COUNT_MAX": str(OPEN_INLINE_COUNT_MAX),
         "PAYMENT_PASSWORD_HASH_KIB": "64",
         "PAYOUT_INTERVAL_S": "0.2",
         "RETRACTIONS_AN_HOUR_MAX": "1000000",

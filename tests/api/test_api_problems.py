@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import orjson
+import pytest
 from redis.asyncio import Redis
 
 from api.problems import FIELDS_MAX, INTERNAL, KINDS, answer_to, kind_of
@@ -89,8 +90,9 @@ async def test_claims_wait_for_a_ledger_that_is_behind(settings: Settings) -> No
         ]
 
 
-async def test_a_packet_that_is_not_open_yet_says_so(settings: Settings) -> None:
-    async with open_front(settings.model_copy(update={"open_inline_count_max": 0})) as client:
+async def test_a_packet_that_is_not_open_yet_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.packets.opening.INLINE_COUNT_MAX", 0)
+    async with open_front(settings) as client:
         await client.deposit("alice", 10)
         body = {"total_fen": 10, "count": 2, "split": "lucky"}
         sent = await client.http.post("/v1/packets", json=body, headers=client.as_user("alice") | new_key())

@@ -174,8 +174,9 @@ async def test_a_packet_that_waits_to_be_opened_says_so(engine: Engine) -> None:
         await engine.claims.claim(packet_id, "bob")
 
 
-async def test_a_large_packet_is_left_to_the_publisher(settings: Settings) -> None:
-    async with Engine.open(changed(settings, open_inline_count_max=20)) as engine:
+async def test_a_large_packet_is_left_to_the_publisher(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.packets.opening.INLINE_COUNT_MAX", 20)
+    async with Engine.open(settings) as engine:
         small = await send(engine, total_fen=1_000, count=20)
         large = await send(engine, total_fen=1_000, count=21)
         assert (small.state, large.state) == (PacketState.OPEN, PacketState.FUNDED)

@@ -26,7 +26,6 @@ from engine.settings import Settings
 from tests.support.scenes import (
     assert_books_balance,
     caught_up,
-    changed,
     fund,
     packet_keys,
     pay_only,
@@ -78,8 +77,8 @@ class DyingStore(Store):
 
 async def test_what_is_paid_for_and_not_open_is_opened_once(engine: Engine, settings: Settings) -> None:
     packet_id = await pay_only(engine, total_fen=1_000, count=10)
-    assert await publish_once(engine.pool, engine.store, settings) == 1
-    assert await publish_once(engine.pool, engine.store, settings) == 0
+    assert await publish_once(engine.pool, engine.store) == 1
+    assert await publish_once(engine.pool, engine.store) == 0
     assert await openings(engine, packet_id) == 1
     assert await shares(engine, packet_id) == expected_shares(await funded(engine, packet_id))
     assert (await engine.claims.claim(packet_id, "bob")).outcome is Outcome.CLAIMED
@@ -90,13 +89,15 @@ async def test_what_the_persister_has_not_seen_open_is_not_opened_again(engine: 
     sent = await send(engine, count=1)
     over = await send(engine, count=1)
     await engine.claims.claim(over.packet_id, "bob")
-    assert await publish_once(engine.pool, engine.store, settings) == 0
+    assert await publish_once(engine.pool, engine.store) == 0
     assert [await openings(engine, packet.packet_id) for packet in (sent, over)] == [1, 1]
     assert await shares(engine, over.packet_id) == []
 
 
-async def test_many_publishers_and_the_sender_at_once_open_a_packet_once(settings: Settings) -> None:
-    settings = changed(settings, shares_per_open_call_max=7)
+async def test_many_publishers_and_the_sender_at_once_open_a_packet_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.packets.opening.SHARES_PER_CALL_MAX", 7)
     async with Engine.open(settings) as engine:
         await fund(engine, "alice", 10_000)
         terms = terms_from(settings=settings, total_fen=1_000, count=100, split=SplitKind.LUCKY)
@@ -113,7 +114,7 @@ async def test_many_publishers_and_the_sender_at_once_open_a_packet_once(setting
             assert sent.state is PacketState.FUNDED
             for lane, epoch in zip(engine.lanes, epochs, strict=True):
                 await command(engine.redis, "HSET", keys.lane(lane), "epoch", epoch)
-            publishers = [publish_once(engine.pool, engine.store, settings) for _ in range(3)]
+            publishers = [publish_once(engine.pool, engine.store) for _ in range(3)]
             opened = await asyncio.gather(*publishers, return_exceptions=False)
             again = await send_again(key)
             assert again.state is PacketState.OPEN
@@ -126,38 +127,42 @@ async def test_the_sender_who_repeats_opens_what_a_crash_left(engine: Engine, se
     packet, now_ms = await funded(engine, packet_id), await engine.store.now_ms()
     replies = await asyncio.gather(
         *(open_packet(engine.store, packet, shares_per_call=3, read_at_ms=now_ms) for _ in range(4)),
-        publish_once(engine.pool, engine.store, settings),
+        publish_once(engine.pool, engine.store),
     )
     assert [*replies[:4], Opened.OPENED if replies[4] else Opened.EXISTS].count(Opened.OPENED) == 1
     assert await shares(engine, packet_id) == expected_shares(packet)
 
 
 @pytest.mark.parametrize("chunks", [1, 7, 24])
-async def test_a_load_that_stopped_in_the_middle_is_continued(settings: Settings, chunks: int) -> None:
-    settings = changed(settings, open_inline_count_max=100, shares_per_open_call_max=1_000, publish_age_s=100.0)
+async def test_a_load_that_stopped_in_the_middle_is_continued(
+    settings: Settings, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("INLINE_COUNT_MAX", 100), ("SHARES_PER_CALL_MAX", 1_000), ("AGE_S", 100.0)):
+        monkeypatch.setattr(f"engine.packets.opening.{name}", value)
     async with Engine.open(settings) as engine:
         sent = await send(engine, total_fen=60_000, count=25_000)
         assert sent.state is PacketState.FUNDED
         with capture_logs() as logs:
-            assert await publish_once(engine.pool, DyingStore(engine, chunks), settings) == 0
+            assert await publish_once(engine.pool, DyingStore(engine, chunks)) == 0
         assert [log["event"] for log in logs] == ["not_opened"]
         assert len(await shares(engine, sent.packet_id)) == chunks * 1_000
         with pytest.raises(OpeningError):
             await engine.claims.claim(sent.packet_id, "bob")
         assert (await engine.views.packet(sent.packet_id)).state is PacketState.FUNDED
 
-        assert await publish_once(engine.pool, engine.store, settings) == 1
+        assert await publish_once(engine.pool, engine.store) == 1
         assert await shares(engine, sent.packet_id) == expected_shares(await funded(engine, sent.packet_id))
         assert (await engine.views.packet(sent.packet_id)).state is PacketState.OPEN
         assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED
 
 
-async def test_the_young_are_left_to_their_sender(settings: Settings) -> None:
-    async with Engine.open(changed(settings, publish_age_s=100.0)) as engine:
+async def test_the_young_are_left_to_their_sender(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.packets.opening.AGE_S", 100.0)
+    async with Engine.open(settings) as engine:
         packet_id = await pay_only(engine)
-        assert await publish_once(engine.pool, engine.store, engine.settings) == 0
+        assert await publish_once(engine.pool, engine.store) == 0
         await engine.pool.execute("UPDATE packets SET created_at_ms = created_at_ms - 101000")
-        assert await publish_once(engine.pool, engine.store, engine.settings) == 1
+        assert await publish_once(engine.pool, engine.store) == 1
         assert await openings(engine, packet_id) == 1
 
 
@@ -167,7 +172,7 @@ async def test_more_than_a_page_is_opened_in_one_go(
     monkeypatch.setattr("engine.packets.opening._PAGE", 3)
     for _ in range(8):
         await pay_only(engine)
-    assert await publish_once(engine.pool, engine.store, settings) == 8
+    assert await publish_once(engine.pool, engine.store) == 8
 
 
 @pytest.mark.parametrize("loaded_before", [0, 2])
@@ -182,7 +187,7 @@ async def test_a_publisher_that_was_stalled_cannot_reopen_what_is_long_settled(
             with pytest.raises(UnavailableError):
                 await open_packet(DyingStore(engine, loaded_before), stale, shares_per_call=3, read_at_ms=read_at_ms)
         async with persisting(settings):
-            assert await publish_once(engine.pool, engine.store, settings) == 1
+            assert await publish_once(engine.pool, engine.store) == 1
             for number in range(10):
                 await engine.claims.claim(packet_id, f"user{number}")
             await settled(engine, packet_id)
@@ -192,7 +197,7 @@ async def test_a_publisher_that_was_stalled_cannot_reopen_what_is_long_settled(
             long_ago_ms = read_at_ms - LEDGER_READING_MS_MAX - 1
             assert await open_packet(engine.store, stale, shares_per_call=3, read_at_ms=long_ago_ms) is Opened.LATE
             assert await packet_keys(engine) == {}
-            assert await publish_once(engine.pool, engine.store, settings) == 0
+            assert await publish_once(engine.pool, engine.store) == 0
         await assert_books_balance(engine.pool)
         assert await engine.pool.fetchval("SELECT count(*) FROM quarantine") == 0
 
@@ -216,7 +221,7 @@ async def test_a_lane_that_is_fenced_does_not_hold_up_the_others(engine: Engine,
     packet_ids = [await pay_only(engine) for _ in range(12)]
     await engine.store.fence(0)
     with capture_logs() as logs:
-        opened = await publish_once(engine.pool, engine.store, settings)
+        opened = await publish_once(engine.pool, engine.store)
     fenced = [packet_id for packet_id in packet_ids if lane_of(packet_id) == 0]
     assert opened == len(packet_ids) - len(fenced) > 0
     assert sorted(log["packet_id"] for log in logs if log["event"] == "not_opened") == sorted(fenced) != []

@@ -55,7 +55,7 @@ async def test_the_rest_goes_back_to_the_sender(engine: Engine, settings: Settin
 
 
 async def test_several_sweepers_over_hundreds_of_packets_give_each_back_once(
-    engine: Engine, settings: Settings
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance, senders = random.Random(7), [f"sender{number}" for number in range(5)]
     left: dict[str, int] = {}
@@ -69,8 +69,8 @@ async def test_several_sweepers_over_hundreds_of_packets_give_each_back_once(
             left[sent.packet_id] = 500 - sum(result.amount_fen for result in results)
             back[sender] += left[sent.packet_id]
         await let_time_run_out(engine, *left)
-        tight = changed(settings, sweep_batch_max=7)
-        async with sweeping(tight), sweeping(settings), sweeping(tight):
+        monkeypatch.setattr("engine.packets.sweeper.BATCH_MAX", 7)
+        async with sweeping(settings), sweeping(settings), sweeping(settings):
             await settled(engine, *left)
             await caught_up(engine)
     assert await refunds(engine) == {packet_id: [rest] for packet_id, rest in left.items() if rest}
@@ -95,10 +95,13 @@ async def test_a_claim_after_the_time_never_wins_though_no_sweeper_came(engine: 
     assert await engine.claims.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
 
 
-async def test_claims_and_the_sweeper_at_once_share_out_the_whole(engine: Engine, settings: Settings) -> None:
+async def test_claims_and_the_sweeper_at_once_share_out_the_whole(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every packet's time runs out in the middle of its claims."""
+    monkeypatch.setattr("engine.packets.sweeper.INTERVAL_S", 0.001)
     won: dict[str, int] = {}
-    async with persisting(settings), sweeping(changed(settings, sweep_interval_s=0.001)):
+    async with persisting(settings), sweeping(settings):
         for number in range(30):
             sent = await send(engine, total_fen=1_000, count=50)
             asked = [engine.claims.claim(sent.packet_id, f"user{user}") for user in range(20)]

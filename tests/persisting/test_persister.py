@@ -34,11 +34,14 @@ from tests.support.scenes import (
 )
 from tests.support.waiting import wait_until
 
+BATCH_MAX = 20
+
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """One lane, so that a test knows which, and small batches."""
-    return changed(settings, lanes=1, persist_batch_max=20)
+    monkeypatch.setattr("engine.persisting.persister.BATCH_MAX", BATCH_MAX)
+    return changed(settings, lanes=1)
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ async def test_a_transaction_takes_no_more_than_its_bound_and_one_event(engine: 
         await caught_up(engine)
     sizes = [row["claims"] + row["opened"] for row in await engine.pool.fetch("SELECT * FROM batches")]
     assert sum(sizes) == 201
-    assert max(sizes) == settings.persist_batch_max
+    assert max(sizes) == BATCH_MAX
 
 
 async def test_only_one_persister_leases_a_lane(engine: Engine, settings: Settings) -> None:
@@ -409,12 +412,14 @@ async def test_the_gauges_say_how_far_the_ledger_is_behind(engine: Engine, setti
     assert metrics.PERSISTED_EVENTS.labels("0")._value.get() == persisted + 61
 
 
-async def test_a_transaction_carries_a_bounded_number_of_changes(engine: Engine, settings: Settings) -> None:
-    bounded = changed(settings, persist_batch_max=100)
+async def test_a_transaction_carries_a_bounded_number_of_changes(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.persisting.persister.BATCH_MAX", 100)
     sent = await send(engine, total_fen=10_000, count=1_000)
     for first in range(0, 1_000, 50):
         await engine.claims.claim_many([(sent.packet_id, f"user{number}") for number in range(first, first + 50)])
-    async with persisting(bounded):
+    async with persisting(settings):
         await caught_up(engine)
     sizes = [
         row["changes"] for row in await engine.pool.fetch("SELECT position - position_before AS changes FROM batches")

@@ -171,8 +171,8 @@ async def test_what_is_paid_for_and_not_open_is_opened_afterwards_and_once(engin
     await wait_until(lambda: epochs_known(engine), what="learning the new epoch")
     with pytest.raises(OpeningError):
         await engine.claims.claim(half, "user0")
-    assert await publish_once(engine.pool, engine.store, settings) == 3
-    assert await publish_once(engine.pool, engine.store, settings) == 0
+    assert await publish_once(engine.pool, engine.store) == 3
+    assert await publish_once(engine.pool, engine.store) == 0
     for packet_id in (untouched, half, unheard):
         shares = await command(engine.redis, "LRANGE", keys.shares(packet_id), 0, -1)
         assert [share.decode() for share in shares] == expected_shares(await funded(engine, packet_id))
@@ -186,7 +186,7 @@ async def test_who_read_the_ledger_before_the_lane_was_rebuilt_cannot_open_what_
     """A rebuilt lane does not hold packets that have ended; loaded again, one would be given twice."""
     packet_id = await pay_only(engine, count=2)
     stale, read_at_ms, epoch = await funded(engine, packet_id), await engine.store.now_ms(), engine.store.epochs[0]
-    assert await publish_once(engine.pool, engine.store, settings) == 1
+    assert await publish_once(engine.pool, engine.store) == 1
     await claim(engine, packet_id, "user0", "user1")
     await persisted(engine, settings)
     await engine.redis.flushall()

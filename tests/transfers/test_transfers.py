@@ -333,11 +333,14 @@ async def test_a_rebuilt_lane_still_holds_what_has_not_arrived(engine: Engine, s
     assert await balances(engine, "bob") == [50_000]
 
 
-async def test_of_a_confirmation_and_a_time_out_one_wins(engine: Engine, settings: Settings) -> None:
+async def test_of_a_confirmation_and_a_time_out_one_wins(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sweeper is at work while each transfer's time runs out under its recipient's hands."""
+    monkeypatch.setattr("engine.packets.sweeper.INTERVAL_S", 0.001)
     race = Race(3, rounds_min=60, wins_min=7)
     await are_known(engine, settings, "alice", "bob")
-    async with persisting(settings), sweeping(changed(settings, sweep_interval_s=0.001)):
+    async with persisting(settings), sweeping(settings):
         for _ in race.rounds():
             sent = await transfer(engine, amount_fen=100)
 
@@ -362,9 +365,12 @@ async def test_of_a_confirmation_and_a_time_out_one_wins(engine: Engine, setting
         await assert_books_balance(engine.pool)
 
 
-async def test_of_an_arrival_and_a_cancellation_one_wins(engine: Engine, settings: Settings) -> None:
+async def test_of_an_arrival_and_a_cancellation_one_wins(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.packets.sweeper.INTERVAL_S", 0.001)
     race = Race(4, rounds_min=60, wins_min=7)
-    async with persisting(settings), sweeping(changed(settings, sweep_interval_s=0.001)):
+    async with persisting(settings), sweeping(settings):
         for _ in race.rounds():
             sent = await transfer(engine, amount_fen=100, arrives_after_s=TWO_HOURS_S)
 

@@ -5,6 +5,8 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import pytest
+
 from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.lanes import keys
@@ -14,7 +16,6 @@ from tests.support.scenes import (
     assert_books_balance,
     assert_settled_keys_expire,
     caught_up,
-    changed,
     checkpoints,
     lag,
     persister_process,
@@ -91,9 +92,11 @@ async def claims_in_ledger(engine: Engine) -> dict[str, dict[str, int]]:
     return held
 
 
-async def test_a_persister_killed_again_and_again_loses_nothing_and_repeats_nothing(settings: Settings) -> None:
+async def test_a_persister_killed_again_and_again_loses_nothing_and_repeats_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its moments of death are seeded by how many changes it may apply; it dies with work in its hands."""
-    settings = changed(settings, persist_batch_max=25)
+    monkeypatch.setattr("engine.persisting.persister.BATCH_MAX", 25)
     moments, kills = random.Random(20_260_211), 0
     async with Engine.open(settings) as engine:
         storms = [Storm(engine, seed) for seed in range(2)]
