@@ -26,7 +26,7 @@ RELEASES_A_TICK_MIN, RELEASES_A_TICK_MAX = 20, 50
 """Refused connections are read again at this pace: of those that wait, a hundredth each time, but at least 2,000 and at
 most 5,000 a second. Reading and refusing one again costs a third of a claim."""
 OVERLOAD_S = 0.1
-"""So long after a refusal the process still counts as overloaded."""
+"""How long after a refusal the process still counts as overloaded."""
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 """Answered whatever else is going on."""
 _TURNED_AWAY_MIN = 10

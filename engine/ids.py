@@ -21,7 +21,7 @@ def new_packet_number(lane: int) -> str:
 
 def is_packet_number(text: str) -> bool:
     """Whether ``text`` has the form of a packet number (it may still be unknown)."""
-    # As NUMBER_PATTERN says, in a third of the time; it is asked once a claim.
+    # As NUMBER_PATTERN says, in a third of the time; it is asked once per claim.
     return len(text) == NUMBER_LENGTH and text.startswith(NUMBER_PREFIX) and text.isdigit() and text.isascii()
 
 

@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     BUSY = "B"  # the lane's event backlog is at its bound
     CLAIMED = "C"
 
-    # Enum's own hashes the name in Python; outcomes are looked up once a claim.
+    # Enum's own hashes the name in Python; outcomes are looked up once per claim.
     __hash__ = str.__hash__
 
 
@@ -73,7 +73,7 @@ class ClaimResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClaimReply(NamedTuple):
-    """One call of the claim script: a result a claim, in the order asked.
+    """One call of the claim script: one result per claim, in the order asked.
 
     ``position``: how many changes the lane had emitted after the call, under which token. ``acks``: for each packet
     the first letter of what its sender asked for, "-" for nothing; None when no packet of the call has anything.

@@ -340,7 +340,7 @@ def check_webhook(url: str) -> None:
 
 
 def webhook_key(secret: str) -> bytes:
-    """The bytes of a secret in the form of Standard Webhooks. Raises ValueError, which does not tell it."""
+    """The bytes of a secret in the form of Standard Webhooks. Raises ValueError, which does not show it."""
     prefix, _, text = secret.partition("_")
     try:
         key = base64.b64decode(text, validate=True)

@@ -1,4 +1,4 @@
-"""CPU seconds of running processes, to tell whether the test was busy or the tested."""
+"""CPU seconds of running processes, to see whether the test was busy or the tested."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A `hongbao up` of one's own, or a program like it: started on a free port, watched, stopped."""
+"""A `hongbao up`, or a program like it: started on a free port, watched, stopped."""
 
 import os
 import signal

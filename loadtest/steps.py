@@ -21,7 +21,7 @@ class Step:
         self.show(self.done + 1, self.total)
 
     def show(self, done: int, total: int) -> None:
-        """So many are done, of so many."""
+        """How many are done, of how many."""
         self.done, self.total = done, total
         self._progress.update(self._task, completed=done, total=total)
 

@@ -103,7 +103,7 @@ async def list_claims(call: Call) -> Answer:
 
 
 async def get_proof(call: Call) -> Answer:
-    """A settled packet's seed and shares, for whoever wants to redo its split."""
+    """A settled packet's seed and shares, so that anyone can redo its split."""
     packet_id = call.path["packet_id"]
     if not call.caller.sees_all:
         call.caller.may_see(await call.engine.views.packet(packet_id))

@@ -92,7 +92,7 @@ class Connection(HttpToolsProtocol):
             turn_away(transport, self._limits, self.server_state.default_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone. uvicorn tells only the last of its requests, and the first may be the one under way."""
+        """The client is gone. uvicorn ends only its last request, and the first may be the one under way."""
         self._plain.disconnected = True
         if self._begun is not None and not self._begun.response_complete:
             self._begun.disconnected = True

@@ -6,7 +6,7 @@ from api.limits import CONNECTIONS, OVERLOADED, Limits
 from api.wire.prepared import whole
 
 TURNED_AWAY_S = 1.0
-"""So long it may take to read that it was one too many."""
+"""How long a client may take to read that it was one too many."""
 
 
 class Deaf:

@@ -1,4 +1,4 @@
-"""A few clients in a crowd: an open loop that keeps to Retry-After and tells accepted and refused requests apart.
+"""A few clients in a crowd: an open loop that keeps to Retry-After and counts accepted and refused requests apart.
 
 ``python -m benchmarks.clients.overload_client FILE`` reads its orders (JSON) and prints what it found (JSON).
 """

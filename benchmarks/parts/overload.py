@@ -3,7 +3,7 @@
 The peak is a closed loop of 256 connections, before and after. Between them come ten times as many, and more, each
 asking again the moment it is answered, whatever the answer: a crowd that keeps to nothing. Its goodput is counted in
 Redis, from when it has gathered until the probe ends, for every claim wins. Among them a few hundred clients that keep
-to Retry-After, with intended send times, from which the latencies are taken (wrk cannot tell a refusal's from others).
+to Retry-After, with intended send times, from which the latencies are taken (wrk does not keep a refusal's apart).
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _PATIENCE_S = 20
 """The refused are read again in turn, those who do not keep to Retry-After late: that is no error."""
 PROBE_CONNECTIONS, PROBE_PER_S = 600, 400
 _GATHERING_S = 1
-"""So long the crowd has to connect, before the probe begins."""
+"""How long the crowd has to connect before the probe begins."""
 _WARM_UP, _BEFORE, _CROWD, _AFTER = 0.05, 0.28, 0.7, 0.93
 """Where in the walk each part ends; the rest is the probe's."""
 _SHARES = 1_000

@@ -211,7 +211,7 @@ _FAIRNESS = ("rule", "place", "mean", "standard deviation", "luckiest of its pac
 _FAIRNESS_NOTE = (
     "Lucky packets of ten; mean and deviation as parts of the mean share. With places all alike, each would have the "
     "luckiest share in a tenth of the packets. The last row of each rule: chi-square of the luckiest (9 degrees of "
-    "freedom) and of all ranks (81, Anderson's), and how probable so much is by chance."
+    "freedom) and of all ranks (81, Anderson's), and how probable values this large are by chance."
 )
 
 

@@ -15,7 +15,7 @@ from benchmarks.rig.world import World
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """``others``: what is measured once and not a run (splits, memory), by name. ``say`` tells how far it is."""
+    """``others``: what is measured once and not a run (splits, memory), by name. ``say`` reports how far it is."""
 
     stage: Stage
     plan: Plan
@@ -44,7 +44,7 @@ class Bench:
         return self.keep(run(self.stage, world, server, trial, number))
 
     def keep(self, done: Run) -> Run:
-        """Keep a run and tell of it."""
+        """Keep a run and report it."""
         self.runs.append(done)
         self.say(line(done))
         return done

@@ -68,7 +68,7 @@ def serving(
 ) -> Iterator[tuple[Started, str]]:
     """A fresh Redis on the world's snapshot, a copy of its ledger, and a server on both that answers right.
 
-    Gives the server and the database's name. After the block the books are examined, unless nothing was measured that
+    Yields the server and the database's name. After the block the books are examined, unless nothing was measured that
     depends on them; Redis still runs, the database is gone. Raises one of FAILURES.
     """
     stage.redis.start(world.snapshot, appendfsync=appendfsync)

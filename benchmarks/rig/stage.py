@@ -52,7 +52,7 @@ class Stage:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is connected."""
+        """Remove a database, even if clients are connected."""
         wait(_execute(self.postgres.url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
     def variables(self, database: str, port: int = 0) -> dict[str, str]:
@@ -80,7 +80,7 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """Set one up: Postgres runs all the time, Redis is started by whoever needs it."""
+    """Set one up: Postgres runs all the time, Redis is started where it is needed."""
     with tempfile.TemporaryDirectory(prefix="hongbao-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)

@@ -178,7 +178,7 @@ def _checked(secret: bytes, name: str) -> bytes:
 
 @contextmanager
 def _usable(path: Path) -> Iterator[None]:
-    """Tell an OSError of the block in one sentence."""
+    """Turn an OSError of the block into one sentence."""
     try:
         yield
     except OSError as error:

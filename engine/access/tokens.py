@@ -75,8 +75,8 @@ def load_secret(settings: Settings) -> bytes:
 class Verifier:
     """Tells genuine tokens from others. Remembers the last ones it has seen, so that a repeat costs a lookup.
 
-    The lookup tells nothing by its time: it compares hashes whose key is this process's own, and bytes only when those
-    are equal.
+    The lookup reveals nothing by its time: it compares hashes whose key is this process's own, and bytes only when
+    those are equal.
 
     ``leeway_s``: how far this machine's clock and the issuer's may differ, for ``exp`` and ``nbf``. ``ttl_s_max``: the
     longest a token may hold, by its ``iat`` if it has one and from now on in any case; None: for ever.

@@ -9,7 +9,7 @@ from engine.ledger.chain import transfer_hash
 from engine.ledger.database import Connection
 
 _GONE_MAX = 100
-"""So many hashes without a transfer are kept, to go on behind a transfer that was removed."""
+"""How many hashes without a transfer are kept, to go on behind a transfer that was removed."""
 
 
 @dataclass(slots=True)

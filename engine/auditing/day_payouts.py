@@ -15,7 +15,7 @@ from engine.wallets.payouts import Payout, PayoutProvider, PayoutState, referenc
 
 SQL = load("reconciliation")
 LATE_MS = 3_600_000
-"""So long after it was asked a withdrawal may be behind its payout, or have none."""
+"""How long after it was requested a withdrawal may be behind its payout, or have none."""
 
 
 class _Lag(StrEnum):

@@ -58,7 +58,7 @@ class _Walk:
         return held
 
     async def skip(self, lane: int, position: int) -> None:
-        """Tell of whatever comes up to here: no batch has it."""
+        """Report everything up to here: no batch has it."""
         count = 0
         async for part in self.claims.parts(lane, position):
             for row in part[: max(0, _NAMED_MAX - count)]:

@@ -25,7 +25,7 @@ Given = dict[str, tuple[int, int]]
 """Who has what of one packet: user -> (slot, amount_fen)."""
 _TRIES_MAX = 5
 _PACKETS_PAGE, _SHARES_PAGE = 200, 5_000
-"""So much is read at one moment: Redis answers nobody else for some milliseconds."""
+"""How much is read at one moment: Redis answers nobody else for some milliseconds."""
 
 
 async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Result:
@@ -156,7 +156,7 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
 async def _by_packet(pool: asyncpg.Pool, query: str, packets: Sequence[int]) -> defaultdict[int, Given]:
     """Who has what of each packet, by ``claims_of_many``, or by ``quarantined_claims``: what the ledger could not take.
 
-    `nothing_quarantined` tells of those that wait.
+    `nothing_quarantined` reports those that wait.
     """
     found: defaultdict[int, Given] = defaultdict(dict)
     for row in await pool.fetch(query, packets):

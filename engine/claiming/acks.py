@@ -145,7 +145,7 @@ class Acks:
             decided.give_back()
 
     async def _bounded(self, ack: Ack, waiting: Mapping[Ack, Sequence[int]], work: Awaitable[None], tell: Tell) -> None:
-        """Wait for ``work`` as long as the settings allow, and tell how it went."""
+        """Wait for ``work`` as long as the settings allow, and report how it went."""
         started_s = perf_counter()
         failed: HongbaoError | None = None
         try:

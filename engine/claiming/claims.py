@@ -78,7 +78,7 @@ class Claims:
     async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
         """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order.
 
-        One script call a lane, so at most 1,000 claims.
+        One script call per lane, so at most 1,000 claims.
         """
         users_of: dict[str, list[str]] = {}
         for packet_id, user_id in claims:

@@ -120,7 +120,7 @@ def token(
 
 @app.command()
 def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Make a new secret for tokens in the data directory, and tell which are in force. Restart the API afterwards."""
+    """Make a new secret for tokens in the data directory, and print which are in force. Restart the API afterwards."""
     from engine.access import keyring
 
     logs.configure("rotate-secret")

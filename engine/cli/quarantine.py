@@ -125,5 +125,5 @@ def _line(row: "Aside") -> str:
 
 
 def _in_a_line(text: str) -> str:
-    """Postgres tells a broken constraint in two lines."""
+    """Postgres reports a broken constraint in two lines."""
     return "; ".join(text.splitlines())

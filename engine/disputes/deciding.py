@@ -125,7 +125,7 @@ async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
 
 
 async def follow_disputes(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
-    """Tell of disputes that are overdue, and end what was decided to end, until ``stop`` is set."""
+    """Report disputes that are overdue, and end what was decided to end, until ``stop`` is set."""
     after = 0
 
     async def once() -> bool:

@@ -168,7 +168,7 @@ class Disputes:
         return amount_fen
 
     async def get(self, dispute_id: int, user_id: str | None, *, sees_all: bool) -> Dispute:
-        """A dispute for one of its parties, or whoever ``sees_all``. Raises UnknownDisputeError.
+        """A dispute, for one of its parties or a caller that ``sees_all``. Raises UnknownDisputeError.
 
         ``user_id`` None is nobody, and no party: a system fault's counterparty is None as well.
         """

@@ -17,7 +17,7 @@ _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks
 
 
 async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
-    """A line a lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
+    """One line per lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
     store, stream = LaneReader(redis), EventStream(redis)
     lines = []
     for row in await connection.fetch(LANES["all"]):

@@ -43,7 +43,7 @@ async def examine(client: Redis, settings: Settings) -> list[Line]:
 
 
 async def _config(client: Redis) -> dict[str, str]:
-    """The server's settings that matter; empty when it does not tell (managed services often do not)."""
+    """The server's settings that matter; empty when it does not show them (managed services often do not)."""
     found: dict[str, str] = {}
     for name in ("appendfsync", "maxclients"):
         try:

@@ -1,9 +1,9 @@
 """A few kept connections for the calls that come by the thousand, each of which knows the server it talks to.
 
-redis-py's client takes about 100 us of Python a call to lend a connection, to pack a long command word by word and to
+redis-py's client takes about 100 us of Python per call to lend a connection, to pack a long command word by word and to
 guard each step with a timer. A connection that is kept, packed for in C and guarded once does the same in a fraction.
 
-Redis gives itself another run id with each start. A connection asks for it once, when it is made, so that a call can
+Redis takes another run id with each start. A connection asks for it once, when it is made, so that a call can
 say which server it was meant for: one that was restarted, or another in its place, is never taken for the one before.
 """
 
@@ -26,7 +26,7 @@ def lane_token_of(epoch: str, run_id: str) -> str:
 
 
 WAITS_MAX = 16
-"""So many connections beyond those for calls may wait for a disk or a replica."""
+"""How many connections beyond those for calls may wait for a disk or a replica."""
 
 
 class _Kept:
@@ -182,5 +182,5 @@ def run_id_in(info: bytes) -> str:
     _, found, rest = info.partition(b"\r\nrun_id:")
     run_id = rest.partition(b"\r\n")[0].decode()
     if not found or not run_id:
-        raise RedisConnectionError("The server does not tell its run id.")
+        raise RedisConnectionError("The server does not report its run id.")
     return run_id

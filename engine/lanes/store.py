@@ -185,7 +185,7 @@ class Store(LaneReader):
         return (word, reply[1], reply[2]) if word is Noted.NOTED else (word, 0, 0)
 
     async def freeze(self, lane: int, after: int, version: int, frozen: Sequence[str], lifted: Sequence[str]) -> int:
-        """Tell a lane that is at change ``after`` the changes up to ``version``; returns the change it is at then."""
+        """Bring a lane that is at change ``after`` up to ``version``; returns the change it is at then."""
         arguments: list[str | int] = [after, version, len(frozen), *frozen, *lifted]
         reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
         return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])

@@ -10,7 +10,7 @@ import asyncpg
 from engine.errors import OperatorError, UnavailableError
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-"""A connection to the ledger, one's own or lent by a pool."""
+"""A connection to the ledger, made for one purpose or lent by a pool."""
 
 DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises, an InternalClientError also when the server hangs up between two steps of one statement."""

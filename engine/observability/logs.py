@@ -53,7 +53,7 @@ def configure(process_name: str, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at info it tells every URL whole
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at info it logs every URL whole
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -33,14 +33,14 @@ class CountedHistogram(Histogram):
                 bucket.inc(count)
 
 
-# Claiming: set by the batcher, once a call.
+# Claiming: set by the batcher, once per call.
 CLAIMS = Counter("hongbao_claims", "Claims answered, by outcome.", ["outcome"])
 CLAIM_BATCH_SIZE = Histogram("hongbao_claim_batch_size", "Claims in one call of the claim script.", buckets=_SIZES)
 SCRIPT_SECONDS = Histogram(
     "hongbao_script_seconds", "Round trip of one Redis script call, in seconds.", ["script"], buckets=_SECONDS
 )
 
-# Acknowledging: set by the batcher, once a call and mode; nothing in memory mode.
+# Acknowledging: set by the batcher, once per call and mode; nothing in memory mode.
 ACK_SECONDS = Histogram(
     "hongbao_ack_seconds",
     "How long acknowledgements waited after Redis had decided, in seconds, by ack mode.",
@@ -49,7 +49,7 @@ ACK_SECONDS = Histogram(
 )
 UNCONFIRMED = Counter("hongbao_unconfirmed", "Claims that stand but were not confirmed in time, by ack mode.", ["ack"])
 
-# Persisting: set by the persister, once a transaction.
+# Persisting: set by the persister, once per transaction.
 PERSISTER_LAG_EVENTS = Gauge(
     "hongbao_persister_lag_events", "Events the ledger has not applied.", ["lane"], multiprocess_mode="mostrecent"
 )
@@ -63,7 +63,7 @@ BACKLOG = Gauge("hongbao_backlog", "Changes in the lane's event stream.", ["lane
 PERSISTED_EVENTS = Counter("hongbao_persisted_events", "Events applied to the ledger.", ["lane"])
 LANE_FENCED = Gauge(
     "hongbao_lane_fenced",
-    "1 while a lane gives nothing: Redis has lost it, holds it in another state than the ledger, or was restarted.",
+    "1 while a lane is paused: Redis has lost it, holds it in another state than the ledger, or was restarted.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )

@@ -65,7 +65,7 @@ async def open_packet(
     ``epoch`` is the lane's, by what this process knew before that. A lane that was rebuilt since refuses: the packet
     may have been opened, claimed and ended meanwhile, and a rebuilt lane does not hold those that have ended.
 
-    Gives OPENED, EXISTS (somebody else had opened it) or LATE (read the ledger again).
+    Returns OPENED, EXISTS (somebody else had opened it) or LATE (read the ledger again).
     """
     terms = (funded.split, funded.total_fen, funded.count, funded.min_fen, funded.max_fen, funded.seed)
     if funded.count >= _IN_THREAD_COUNT_MIN:

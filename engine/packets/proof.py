@@ -60,7 +60,7 @@ class Verdict:
 
 
 def read(text: bytes) -> Proof:
-    """A proof as the server gives it. Raises OperatorError with what it lacks."""
+    """A proof as the server returns it. Raises OperatorError with what it lacks."""
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
     try:

@@ -118,7 +118,7 @@ class Packets:
         raise UnavailableError("No free packet number was found.")
 
     async def _open(self, packet_id: str, read_at_ms: int, epochs: Mapping[int, str]) -> PacketState:
-        """Open a packet unless it is too large for a request; tells how far it is.
+        """Open a packet unless it is too large for a request; returns how far it is.
 
         ``read_at_ms``, ``epochs``: Redis's clock, and the lanes' epochs, before the ledger is read.
         """

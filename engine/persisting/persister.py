@@ -143,7 +143,7 @@ class Persister:
     async def _apply(
         self, connection: asyncpg.Connection, lane_token: str, position: int, entries: Sequence[Entry]
     ) -> int:
-        """Apply entries that join on, a bounded number of changes a transaction; returns the new position."""
+        """Apply entries that join on, a bounded number of changes per transaction; returns the new position."""
         changes: list[Change] = []
         discarding: asyncio.Task[None] | None = None
         try:

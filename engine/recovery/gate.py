@@ -53,7 +53,7 @@ async def ledger_lane(connection: asyncpg.Connection, lane: int) -> LedgerLane:
 
 
 async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
-    """Take a lane's lease for as long as the connection lasts. Raises OperatorError when it is not to be had."""
+    """Take a lane's lease for as long as the connection lasts. Raises OperatorError when another process holds it."""
     try:
         await connection.fetchval(SQL["wait_for_lease"], LEASES, lane, timeout=_LEASE_S_MAX)
     except TimeoutError:

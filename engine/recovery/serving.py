@@ -7,7 +7,7 @@ from engine.recovery.fencing import REBUILDING
 
 
 class Paused(Enum):
-    """Why a lane gives nothing, the first that holds."""
+    """Why a lane is paused, the first reason that holds."""
 
     LOST = auto()  # Redis has none of it
     REBUILDING = auto()  # it is being put back from the ledger

@@ -1,8 +1,9 @@
 """What a person may receive in a day.
 
 Claims are decided in Redis, which knows nothing of days: so this follows what the ledger has booked, and freezes the
-receiving of whoever has reached their limit until the day ends in China. The claim that reaches the limit, or passes
-it, stands; so do those that are decided before the freeze is in every lane, a second after the ledger's commit at most.
+receiving of each user who has reached the limit, until the day ends in China. The claim that reaches the limit, or
+passes it, stands; so do those that are decided before the freeze is in every lane, a second after the ledger's commit
+at most.
 """
 
 import asyncio

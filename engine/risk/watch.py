@@ -20,7 +20,7 @@ SQL = load("watch")
 FROZEN_BY = "rule:large_movement"
 WITHDRAWAL = "withdrawal"
 PLACES_MAX = 100
-"""So many networks of a user are remembered, the last ones."""
+"""How many networks of a user are remembered, the last ones."""
 _V4_PREFIX, _V6_PREFIX = 24, 64
 
 

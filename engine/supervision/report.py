@@ -24,7 +24,7 @@ class Report:
 
     @contextmanager
     def complaining(self) -> Iterator[None]:
-        """Leave an error's sentence in the file and exit with 1, silently: the supervisor will tell it."""
+        """Leave an error's sentence in the file and exit with 1, silently: the supervisor prints it."""
         try:
             yield
         except HongbaoError as error:

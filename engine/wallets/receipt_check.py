@@ -36,7 +36,7 @@ def is_receipt(text: bytes) -> bool:
 
 
 def read(text: bytes) -> Shown:
-    """A receipt as the server gives it. Raises OperatorError with what it lacks."""
+    """A receipt as the server returns it. Raises OperatorError with what it lacks."""
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A receipt has at most {FILE_BYTES_MAX} bytes.")
     try:

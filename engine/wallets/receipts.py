@@ -77,7 +77,7 @@ class Receipts:
         self._pool, self._store = pool, store
 
     async def of(self, number: str, user_id: str | None, *, sees_all: bool) -> Receipt:
-        """The receipt of a packet or transfer for one user; whoever ``sees_all`` is told what its sender is.
+        """The receipt of a packet or transfer for one user. A caller that ``sees_all`` gets what its sender gets.
 
         Raises UnknownTransactionError for whom it is no business of, NotSettledError for a sender whose packet has not
         ended, NotInLedgerError for a recipient of whose share the ledger has nothing (yet).

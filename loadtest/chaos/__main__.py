@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
 
 def _plan(words: list[str]) -> Plan:
     parser = argparse.ArgumentParser(prog="python -m loadtest.chaos", description="Faults from a seed; then the books.")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same faults")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same faults")
     parser.add_argument("--kills", type=_kills, default=KILLS, help="how many processes are killed (default: 25)")
     parser.add_argument("--ack", choices=MODES, default=MODES[0], help="when claims are acknowledged")
     parser.add_argument("--lose-redis", action="store_true", help="also empty Redis, and set it back to an older copy")

@@ -13,7 +13,7 @@ from engine.errors import FrozenError, NotInvitedError, UnavailableError, Unknow
 from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send
 
 ANSWER_S_MAX = 8.0
-"""A client that has heard nothing for so long gives up."""
+"""A client that has heard nothing for this long gives up."""
 _TOKEN_TTL_S = 86_400
 _LOST = (aiohttp.ClientError, TimeoutError, OSError)
 _LISTED_MAX = 1_000

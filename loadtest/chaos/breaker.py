@@ -30,7 +30,7 @@ _FOUND_S_MAX = 30.0
 _WRITES_S_MAX = 20.0
 _POLL_S = 0.05
 _COPY_EACH = 5
-"""An older copy of Redis's files is taken before every so many faults."""
+"""An older copy of Redis's files is taken once per this many faults."""
 
 
 class NotBackError(Exception):

@@ -27,7 +27,7 @@ _FROZEN_S_MAX = 0.5
 
 @dataclass(slots=True)
 class Errands:
-    """``seed`` gives what they do; ``freezable``: hands that are frozen for moments; ``goes_on``: until when."""
+    """``seed`` decides what they do; ``freezable``: hands that are frozen for moments; ``goes_on``: until when."""
 
     client: Client
     seed: int

@@ -36,7 +36,7 @@ class _Packet:
 
 @dataclass(slots=True)
 class Guests:
-    """``seed`` gives what they do; in which order it is answered is chance."""
+    """``seed`` decides what they do; in which order it is answered is chance."""
 
     client: Client
     seed: int

@@ -1,4 +1,4 @@
-"""The faults of a run, in order, made from a seed alone: the same seed gives the same faults, whatever happens."""
+"""The faults of a run, in order, made from a seed alone: the same seed makes the same faults, whatever happens."""
 
 import random
 from collections.abc import Iterator, Sequence

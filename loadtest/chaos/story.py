@@ -32,7 +32,7 @@ SETTLED_S_MAX = 60.0
 _FEAST_S = 1.0
 """How long the guests are alone before the first fault, and after the last."""
 _READY_IN_A_ROW = 8
-"""Any worker may answer: so many in a row, and all have."""
+"""Any worker may answer: after this many in a row, all have."""
 _AGAIN_BATCH = 500
 _AGAIN_TRIES_MAX = 20
 _POLL_S = 0.1

@@ -133,7 +133,7 @@ async def storm(
 ) -> float:
     """``hands`` clients work through the taps (packet, user), each asking its next when it was answered.
 
-    Gives the seconds it took; ``tapped`` is called after each answer. Raises the first ContradictionError.
+    Returns the seconds it took; ``tapped`` is called after each answer. Raises the first ContradictionError.
     """
     waiting = iter(taps)
 

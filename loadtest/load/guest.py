@@ -20,7 +20,7 @@ from loadtest.told import ContradictionError, Told
 Check = Callable[[dict[str, Any]], None]
 _REMEMBERED_MAX = 64
 TRIES_MAX = 5
-"""A request that is refused is made again when it may be, so often at most."""
+"""A request that is refused is made again when it may be, this many times at most."""
 
 
 @dataclass(slots=True, kw_only=True)
