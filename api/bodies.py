@@ -37,7 +37,9 @@ def headers_of(scope: Scope) -> Headers:
         names = [name for name, _ in pairs]
         for name in _ONCE:
             if names.count(name) > 1:
-                raise MalformedError(f"The header {name.decode()} must be sent once, not several times.")
+                raise MalformedError(
+                    f"The header {name.decode()} must be sent once, not several times.", field=name.decode()
+                )
     return headers
 
 
@@ -169,13 +171,21 @@ def hash_of(method: str, path: str, value: dict[str, Any]) -> bytes:
 
 
 def query_of(scope: Scope, problems: list[FieldProblem]) -> dict[str, Any]:
-    """The query's parameters by name; one that is given twice is added to ``problems``."""
+    """The query's parameters by name; one that is given twice is added to ``problems``.
+
+    Raises MalformedError for too many, and for what is not UTF-8, percent-encoded.
+    """
     try:
         pairs = parse_qsl(
-            scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
+            scope["query_string"].decode("ascii"),
+            keep_blank_values=True,
+            max_num_fields=QUERY_FIELDS_MAX,
+            errors="strict",
         )
+    except UnicodeDecodeError:
+        raise MalformedError("The query must be UTF-8, percent-encoded.", field="query") from None
     except ValueError:
-        raise MalformedError(f"The query must have at most {QUERY_FIELDS_MAX} parameters.") from None
+        raise MalformedError(f"The query must have at most {QUERY_FIELDS_MAX} parameters.", field="query") from None
     query: dict[str, Any] = {}
     for name, value in pairs:
         if name in query:

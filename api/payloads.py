@@ -15,13 +15,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from engine.errors import FieldProblem
 from engine.ids import USER_ID_PATTERN, USER_ID_RULE
 from engine.records import PacketState
-from engine.text import TEXT_RULE, has_controls
+from engine.text import TEXT_RULE, is_readable
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"
 BATCH_CLAIMS_MAX = 1_000
 PAGE_MAX = 1_000
 PAGE_DEFAULT = 100
-TEXT = "At most HONGBAO_GREETING_LENGTH_MAX characters; no control characters"
+TEXT = "At most HONGBAO_GREETING_LENGTH_MAX characters that people can read"
 FEN_MAX = 2**53 - 1
 """The largest whole number every JSON reader keeps exactly."""
 
@@ -55,13 +55,16 @@ def _day(text: object) -> object:
 
 
 def _plain(text: str) -> str:
-    if has_controls(text):
+    if not is_readable(text):
         raise ValueError(TEXT_RULE)
     return text
 
 
 PLAIN_TEXT = AfterValidator(_plain)
-UserId = Annotated[str, Field(pattern=USER_ID_FORM, description="1-64 of A-Z a-z 0-9 . _ : @ -", examples=["alice"])]
+UserId = Annotated[
+    str,
+    Field(pattern=USER_ID_FORM, description="1-64 of A-Z a-z 0-9 . _ : @ -, and neither . nor ..", examples=["alice"]),
+]
 Fen = Annotated[int, Field(ge=1, le=FEN_MAX, description="Money in fen (1/100 yuan)")]
 
 

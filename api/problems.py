@@ -21,9 +21,13 @@ _log = structlog.get_logger(__name__)
 
 
 class MalformedError(HongbaoError):
-    """The body, query or a header cannot be read at all."""
+    """``field`` cannot be read at all: the body, the query, the target, a header, or the request as a whole."""
 
     code = "malformed"
+
+    def __init__(self, sentence: str, *, field: str = "body") -> None:
+        super().__init__(sentence)
+        self.field = field
 
 
 class IdempotencyKeyRequiredError(HongbaoError):
@@ -216,7 +220,7 @@ def _problem(
 def _fields(error: HongbaoError, kind: Kind) -> list[FieldProblem]:
     if isinstance(error, InvalidFieldsError):
         return error.problems
-    field = error.field if isinstance(error, errors.InsufficientFundsError) else kind.field
+    field = error.field if isinstance(error, errors.InsufficientFundsError | MalformedError) else kind.field
     return [FieldProblem(field, detail_of(error))] if field else []
 
 

@@ -30,8 +30,11 @@ def lane_of(packet_id: str) -> int:
     return int(packet_id[2:5])
 
 
-USER_ID_PATTERN = r"[A-Za-z0-9._:@-]{1,64}"
-USER_ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : @ -"
+USER_ID_PATTERN = (
+    r"(?:[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,63}|\.[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,62}|\.\.[A-Za-z0-9._:@-]{1,62})"
+)
+"""Neither ``.`` nor ``..``: clients and proxies take these out of a path, and what is left names another resource."""
+USER_ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : @ -, and neither . nor .."
 _USER_ID = re.compile(USER_ID_PATTERN, re.ASCII)
 
 
@@ -40,13 +43,14 @@ def is_user_id(text: str) -> bool:
     return _USER_ID.fullmatch(text) is not None
 
 
-_USER_ID_BYTES = bytes(byte for byte in range(256) if is_user_id(chr(byte)))
+_USER_ID_BYTES = bytes(byte for byte in range(256) if is_user_id(f"u{chr(byte)}"))
+_DOTS = frozenset((b".", b"..", ".", ".."))
 _USER_ID_LENGTH_MAX = 64
 
 
 def user_id_in(text: bytes) -> str | None:
     """The user's id that ``text`` is, None if it is none. As ``is_user_id``, for bytes off the wire, and faster."""
-    if text.translate(None, _USER_ID_BYTES) or not 0 < len(text) <= _USER_ID_LENGTH_MAX:
+    if text.translate(None, _USER_ID_BYTES) or not 0 < len(text) <= _USER_ID_LENGTH_MAX or text in _DOTS:
         return None
     return text.decode("ascii")
 
@@ -54,7 +58,7 @@ def user_id_in(text: bytes) -> str | None:
 def are_user_ids(texts: Sequence[str]) -> bool:
     """Whether each of ``texts``, of which there is at least one, can name a user."""
     lengths = set(map(len, texts))
-    if min(lengths) == 0 or max(lengths) > _USER_ID_LENGTH_MAX:
+    if min(lengths) == 0 or max(lengths) > _USER_ID_LENGTH_MAX or (min(lengths) <= 2 and not _DOTS.isdisjoint(texts)):
         return False
     together = "".join(texts)
     return together.isascii() and not together.encode("ascii").translate(None, _USER_ID_BYTES)

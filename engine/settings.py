@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -27,6 +28,11 @@ _AT_MOST = {
     "body_bytes_max": "batch_body_bytes_max",
 }
 """Settings that contradict others when they are larger: requests would be refused that the other one allows."""
+_NEEDS = {"webhook_secret": "webhook_url", "address_header": "trusted_proxies"}
+"""Settings that do nothing without others."""
+_LISTS = ("festivals", "trusted_proxies")
+"""Settings that may be set to nothing. Any other variable that is empty counts as not set."""
+_PREFIX = "HONGBAO_"
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -144,7 +150,7 @@ class Settings(BaseSettings):
     share_fen_max: Annotated[int, Field(ge=1)] = 20_000
     """The largest share on an ordinary day."""
     festivals: str = "02-14,05-20,qixi"
-    """Days on which shares may be larger, separated by commas: `MM-DD`, or `qixi` (七夕, by the lunar calendar)."""
+    """Days on which shares may be larger, separated by commas: `MM-DD`, or `qixi` (七夕, lunar). Empty: none."""
     festival_share_fen_max: Annotated[int, Field(ge=1)] = 52_000
     """The largest share on those days."""
     count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100
@@ -313,13 +319,26 @@ class Settings(BaseSettings):
 
         Raises OperatorError naming the variable that cannot be used, or the two that contradict each other.
         """
+        emptied = {name: "" for name in _LISTS if os.environ.get(f"{_PREFIX}{name.upper()}") == ""}
+        given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+            return cls(**{**emptied, **given})  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             why = first["msg"].removeprefix("Value error, ")
             raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}." if name else f"{why}.") from None
+
+
+def ignored(settings: Settings) -> list[str]:
+    """A sentence about each variable that is set and does nothing."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    ours = {name.upper(): name for name in sorted(os.environ) if name.upper().startswith(_PREFIX) and os.environ[name]}
+    sentences = [f"{name} is no setting." for known_as, name in ours.items() if known_as not in known]
+    for name, other in _NEEDS.items():
+        if f"{_PREFIX}{name.upper()}" in ours and not getattr(settings, other):
+            sentences.append(f"{_PREFIX}{name.upper()} does nothing without {_PREFIX}{other.upper()}.")
+    return sentences
 
 
 def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -1,11 +1,40 @@
-"""What texts that people read may hold: greetings, notes, reasons, evidence."""
+"""What texts that people read may hold: greetings, notes, reasons, evidence. And JSON that people hand on as files."""
 
+import json
 import unicodedata
+from typing import Any
 
-TEXT_RULE = "must not have control characters or lone surrogates"
+TEXT_RULE = "must be readable: no control, invisible or direction-changing characters, and not only blanks"
 LINE_CHARACTERS = "\n\r\t"
+_REFUSED_CATEGORIES = frozenset(("Cc", "Cs", "Cf", "Zl", "Zp"))
+"""Controls, lone surrogates, formats (zero-width, direction-changing, tags), line and paragraph separators."""
+_JOINERS = "\u200c\u200d"
+"""Formats that emoji, Persian and Indian scripts need between their characters."""
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+"""Letters, marks and a symbol by Unicode's categories, but nothing of them is seen."""
+_UNSEEN_ALONE = frozenset(("Zs", "Cf", "Cc", "Mn", "Me"))
 
 
-def has_controls(text: str, *, allowed: str = "") -> bool:
-    """Whether a character is a control character (Unicode's Cc) or a lone surrogate (Cs), except those allowed."""
-    return any(unicodedata.category(character) in ("Cc", "Cs") and character not in allowed for character in text)
+def is_readable(text: str, *, allowed: str = "") -> bool:
+    """Whether people can read all of ``text``, and something of it if it is not empty. ``allowed``: more characters."""
+    categories = [unicodedata.category(character) for character in text]
+    for character, category in zip(text, categories, strict=True):
+        is_refused = category in _REFUSED_CATEGORIES or character in _FILLERS
+        if is_refused and character not in _JOINERS and character not in allowed:
+            return False
+    return not text or not _UNSEEN_ALONE.issuperset(categories)
+
+
+def read_json(text: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
+    """JSON in any of Unicode's encodings, with or without its mark. Raises ValueError, RecursionError.
+
+    The names of an object must differ: of two, one reader sees the first and another the second.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a name is given twice")
+    return value

@@ -58,8 +58,8 @@ for generated clients. This page is generated from it; a test compares the two.
   answer, with the header `Idempotency-Replayed: true`.
 - **Pages**: lists take `limit` and `after`. `next` in the answer is the next page's `after`; null on the last page.
 - **Names in paths**: `packet_id`, `transfer_id` and `number` are numbers of {NUMBER_LENGTH} digits that begin with 10.
-  `user_id` and `label` are 1 to 64 of `A-Z a-z 0-9 . _ : @ -`. `dispute_id` and `withdrawal_id` are whole numbers
-  from 1.
+  `user_id` and `label` are 1 to 64 of `A-Z a-z 0-9 . _ : @ -`, and neither `.` nor `..`. `dispute_id` and
+  `withdrawal_id` are whole numbers from 1.
 - **Bounds** that a setting sets are named by the setting, with its default in brackets
   ([configuration.md](configuration.md)).
 - **HEAD** is answered wherever GET is, without a body.

@@ -19,7 +19,9 @@ REASON_LENGTH_MAX = 200
 
 Reason = Annotated[
     str,
-    Field(min_length=1, max_length=REASON_LENGTH_MAX, description="Kept with the freeze; no control characters"),
+    Field(
+        min_length=1, max_length=REASON_LENGTH_MAX, description="Kept with the freeze; characters that people can read"
+    ),
     PLAIN_TEXT,
 ]
 Scope = Annotated[

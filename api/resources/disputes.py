@@ -35,7 +35,7 @@ class DecisionBody(Payload):
     outcome: Annotated[Literal["upheld", "rejected"], Field(description="upheld: the complainant is right")]
     reason: Annotated[
         str,
-        Field(min_length=1, max_length=_REASON_LENGTH_MAX, description="No control characters"),
+        Field(min_length=1, max_length=_REASON_LENGTH_MAX, description="Characters that people can read"),
         PLAIN_TEXT,
     ]
 

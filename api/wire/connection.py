@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserInvalidURLError, HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -114,7 +114,9 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
                 self._read_without_upgrade(memoryview(data)[upgrade.args[0] :])
-        except HttpParserError:
+        except HttpParserError as error:
+            if isinstance(error, HttpParserInvalidURLError):
+                self._problem = _BAD_TARGET
             self.send_400_response("")
             return
         if self._bytes_of_lines > _LINES_BYTES_MAX:
@@ -414,5 +416,6 @@ def _take_nothing(*_arguments: object) -> None:
 
 
 # Told, never raised: an exception that is kept and raised again keeps what raised it.
-_NOT_HTTP: HongbaoError = MalformedError("This is not an HTTP/1.1 request.")
+_NOT_HTTP: HongbaoError = MalformedError("This is not an HTTP/1.1 request.", field="request")
+_BAD_TARGET = MalformedError("The request's target must be percent-encoded ASCII.", field="target")
 _TOO_LARGE = HeadTooLargeError(f"Line and headers must be at most {HEAD_BYTES_MAX} bytes and {HEADERS_MAX} headers.")

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import orjson
+import structlog
 import typer
 
 from engine.cli import audit, doctor, quarantine, reconcile, recover, verify
@@ -19,7 +20,7 @@ from engine.cli.common import show as _print
 from engine.errors import HongbaoError
 from engine.observability import logs
 from engine.observability.terminal import print_anything
-from engine.settings import Settings
+from engine.settings import Settings, ignored
 from engine.supervision.report import Report
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def up(port: PortOption = None, data_dir: DataDirOption = None, workers: Workers
 
     logs.configure("up")
     settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
+    _warn_of_ignored(settings)
     _run(run_up(settings, os.environ, lambda url: _print(f"ready {url}")))
 
 
@@ -54,7 +56,7 @@ def serve(port: PortOption = None, data_dir: DataDirOption = None, report_path: 
     """Run one API process. Several may share the port."""
     report = Report(report_path)
     with report.complaining():
-        settings = _settings("serve", port=port, data_dir=data_dir)
+        settings = _settings("serve", report_path, port=port, data_dir=data_dir)
         from api.server import serve as run_server
 
         _run(run_server(settings, report.ready))
@@ -65,7 +67,7 @@ def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) ->
     """Run the persister, which carries the lanes' events into the ledger."""
     report = Report(report_path)
     with report.complaining():
-        settings = _settings("persist", data_dir=data_dir)
+        settings = _settings("persist", report_path, data_dir=data_dir)
         from engine.running.processes import run_persister
 
         _run(_until_signalled(lambda stop: run_persister(settings, stop, report.ready)))
@@ -76,7 +78,7 @@ def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> N
     """Run the sweeper, which closes packets whose time is over, and opens those that are paid for and not open."""
     report = Report(report_path)
     with report.complaining():
-        settings = _settings("sweep", data_dir=data_dir)
+        settings = _settings("sweep", report_path, data_dir=data_dir)
         from engine.running.processes import run_sweeper
 
         _run(_until_signalled(lambda stop: run_sweeper(settings, stop, report.ready)))
@@ -155,13 +157,21 @@ def main() -> None:
         sys.exit(1)
 
 
-def _settings(process_name: str, **overrides: object) -> Settings:
+def _settings(process_name: str, report_path: Path | None, **overrides: object) -> Settings:
     """What a process of its own needs: logs, and the servers of the settings or of a running `up`."""
     from engine.running import libraries, reach
 
     libraries.check()
     logs.configure(process_name)
-    return reach.running(Settings.load(**overrides))
+    settings = Settings.load(**overrides)
+    if report_path is None:  # else it is a child of `up`, which has said so
+        _warn_of_ignored(settings)
+    return reach.running(settings)
+
+
+def _warn_of_ignored(settings: Settings) -> None:
+    for sentence in ignored(settings):
+        structlog.get_logger().warning("a setting is ignored", why=sentence)
 
 
 def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:

@@ -32,7 +32,7 @@ from engine.ledger.money import now_ms
 from engine.queries import load
 from engine.risk.freezes import Freezes, freeze_in
 from engine.settings import Settings
-from engine.text import LINE_CHARACTERS, has_controls
+from engine.text import LINE_CHARACTERS, TEXT_RULE, is_readable
 
 SQL = load("disputes")
 FROZEN_BY = "dispute"
@@ -204,9 +204,9 @@ async def _open_one(connection: Connection, complainant: str, complaint: Complai
 def check(complainant: str, complaint: Complaint) -> None:
     """What can be said without the ledger. Raises InvalidFieldsError naming every bad field."""
     problems = [
-        FieldProblem(f"evidence[{place}]", "must have text in it, and no control characters")
+        FieldProblem(f"evidence[{place}]", TEXT_RULE)
         for place, text in enumerate(complaint.evidence)
-        if not text.strip() or has_controls(text, allowed=LINE_CHARACTERS)
+        if not is_readable(text, allowed=LINE_CHARACTERS) or not text
     ]
     if complaint.kind is DisputeKind.SYSTEM_FAULT and complaint.counterparty is not None:
         problems.append(FieldProblem("counterparty", "must not be given for a system fault"))

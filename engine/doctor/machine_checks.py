@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.access import keyring
 from engine.doctor.lines import Line, megabytes, ok, problem, warning
 from engine.errors import OperatorError
-from engine.settings import Settings
+from engine.settings import Settings, ignored
 
 _FREE_BYTES_WARNING, _FREE_BYTES_PROBLEM = 5_000_000_000, 1_000_000_000
 _OPEN_FILES_MIN = 4_096
@@ -22,6 +22,7 @@ def examine(settings: Settings, *, is_embedded: bool) -> Iterator[Line]:
         yield from _disk(settings.data_dir)
     yield _open_files()
     yield from _secrets(settings)
+    yield _variables(settings)
 
 
 def _disk(data_dir: Path) -> Iterator[Line]:
@@ -63,6 +64,13 @@ def _secrets(settings: Settings) -> Iterator[Line]:
     is_environment = settings.auth_secret is not None or settings.auth_secrets is not None
     where = "the environment" if is_environment else f"files only their owner can read in {settings.data_dir}"
     yield ok("secrets", f"{len(held)} in force, from {where}")
+
+
+def _variables(settings: Settings) -> Line:
+    sentences = ignored(settings)
+    if sentences:
+        return warning("settings", " ".join(sentences), "docs/configuration.md names every setting.")
+    return ok("settings", "each variable that is set has a meaning")
 
 
 async def clock(name: str, now_ms: Callable[[], Awaitable[int]]) -> Line:

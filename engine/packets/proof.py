@@ -13,6 +13,7 @@ from engine.errors import InvalidFieldsError, OperatorError
 from engine.ids import is_packet_number
 from engine.packets.split import SEED_BYTES, commitment, split
 from engine.records import SplitKind
+from engine.text import read_json
 
 FILE_BYTES_MAX = 16_777_216
 CLAIMS_MAX = 1_000
@@ -64,9 +65,9 @@ def read(text: bytes) -> Proof:
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
     try:
-        proof = msgspec.json.decode(text, type=Proof)
+        proof = msgspec.convert(read_json(text), Proof)
         seed, committed = bytes.fromhex(proof.seed), bytes.fromhex(proof.commitment)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise OperatorError(f"This is not a proof: {error}.") from None
     if not is_packet_number(proof.packet_id):
         raise OperatorError("This is not a proof: `packet_id` is not a packet number.")

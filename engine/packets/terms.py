@@ -10,7 +10,7 @@ from engine.ids import USER_ID_RULE, is_user_id
 from engine.packets import split as splitting
 from engine.records import Ack, SplitKind, Terms
 from engine.settings import Settings
-from engine.text import TEXT_RULE, has_controls
+from engine.text import TEXT_RULE, is_readable
 
 
 def terms_from(
@@ -89,7 +89,7 @@ def _limit_problems(terms: Terms, settings: Settings, share_fen_max: int) -> lis
         problems.append(FieldProblem("ttl_s", f"must be from 1 to {settings.ttl_s_max}"))
     if len(terms.greeting) > settings.greeting_length_max:
         problems.append(FieldProblem("greeting", f"must have at most {settings.greeting_length_max} characters"))
-    if has_controls(terms.greeting):
+    if not is_readable(terms.greeting):
         problems.append(FieldProblem("greeting", TEXT_RULE))
     if terms.ack is not None and terms.ack.is_weaker_than(settings.ack):
         problems.append(FieldProblem("ack", f"must be at least as strong as {settings.ack}, the server's setting"))

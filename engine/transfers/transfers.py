@@ -32,7 +32,7 @@ from engine.packets.sending import Packets
 from engine.queries import load
 from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms
 from engine.settings import Settings
-from engine.text import TEXT_RULE, has_controls
+from engine.text import TEXT_RULE, is_readable
 from engine.transfers.delays import Delays
 
 SQL = load("transfers")
@@ -201,7 +201,7 @@ class Transfers:
             problems.append(FieldProblem("amount_fen", f"must be from 1 to {settings.transfer_fen_max}"))
         if len(note) > settings.greeting_length_max:
             problems.append(FieldProblem("note", f"must have at most {settings.greeting_length_max} characters"))
-        if has_controls(note):
+        if not is_readable(note):
             problems.append(FieldProblem("note", TEXT_RULE))
         return problems
 

@@ -9,6 +9,7 @@ import msgspec
 from engine.errors import OperatorError
 from engine.ids import is_packet_number, is_user_id
 from engine.ledger.database import Connection
+from engine.text import read_json
 from engine.wallets.receipts import ReceiptFacts, as_json, hash_of, received_facts, sent_facts, snapshot
 
 FILE_BYTES_MAX = 16_777_216
@@ -40,7 +41,7 @@ def read(text: bytes) -> Shown:
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A receipt has at most {FILE_BYTES_MAX} bytes.")
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        value = read_json(text)
         # A name that is not known is in the hash all the same, so one that was added is found.
         facts = msgspec.convert(value["facts"], ReceiptFacts)
         found = Shown(facts, value["facts"], str(value["hash"]), hash_of(value["facts"]))
@@ -52,14 +53,6 @@ def read(text: bytes) -> Shown:
     if not is_packet_number(facts.number):
         raise OperatorError("This is not a receipt: `number` is not the number of a packet or transfer.")
     return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are all different: of two, a reader might see the one and the hash be of the other."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a name is given twice")
-    return value
 
 
 async def check(connection: Connection, shown: Shown) -> list[str]:

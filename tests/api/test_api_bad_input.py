@@ -257,10 +257,17 @@ async def test_a_bad_query_is_named(client: Client, row: Operation) -> None:
         "limit",
     )
     many = {f"p{number}": "" for number in range(30)}
-    assert_problem(await client.http.get(path, params=many), 400, "malformed")
+    assert_problem(await client.http.get(path, params=many), 400, "malformed", "query")
     if role:
         for bad in ({}, {"role": ""}, {"role": "SENT"}, {"role": "both"}):
             assert_problem(await client.http.get(path, params=bad), 422, "invalid_fields", "role")
+
+
+@pytest.mark.parametrize("query", ["reason=%ff", "reason=%E6%81", "reason=%ED%A0%80", "%ff=1", "reason=a&b=%80"])
+async def test_a_query_that_is_not_utf8_is_not_guessed_at(client: Client, query: str) -> None:
+    """A reason is kept with what it was for: not as the two signs that stand for what could not be read."""
+    answer = await client.http.delete(f"http://front/v1/accounts/bob/freeze?{query}")
+    assert_problem(answer, 400, "malformed", "query")
 
 
 @pytest.mark.parametrize("path", sorted({row.path for row in ROUTES}))
@@ -291,7 +298,7 @@ async def test_moving_money_needs_a_key(client: Client, path: str, body: Json) -
         answer = await client.http.post(path, json=body, headers={"idempotency-key": key.encode()})  # type: ignore[arg-type]
         assert_problem(answer, 422, "invalid_fields", "Idempotency-Key")
     twice = [*client.http.headers.items(), ("idempotency-key", "a"), ("idempotency-key", "b")]
-    assert_problem(await client.http.post(path, json=body, headers=twice), 400, "malformed")
+    assert_problem(await client.http.post(path, json=body, headers=twice), 400, "malformed", "idempotency-key")
 
 
 @pytest.mark.parametrize("row", [row for row in ROUTES if row.access is not None], ids=lambda row: row.name)
@@ -302,4 +309,4 @@ async def test_the_user_a_backend_speaks_for_must_be_one(client: Client, row: Op
         answer = await client.http.request(row.method, path, headers=headers)  # type: ignore[arg-type]
         assert_problem(answer, 422, "invalid_fields", "X-User-Id")
     twice = [*client.http.headers.items(), ("x-user-id", "mallory")]
-    assert_problem(await client.http.request(row.method, path, headers=twice), 400, "malformed")
+    assert_problem(await client.http.request(row.method, path, headers=twice), 400, "malformed", "x-user-id")

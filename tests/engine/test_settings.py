@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import OperatorError
-from engine.settings import _AT_MOST, Settings
+from engine.settings import _AT_MOST, _LISTS, _NEEDS, Settings, ignored
 
 
 @pytest.mark.parametrize(("name", "other"), _AT_MOST.items())
@@ -14,3 +14,38 @@ def test_one_that_is_larger_than_its_bound_is_refused(name: str, other: str) -> 
     sentence = rf"^HONGBAO_{name.upper()} \({value}\) must be at most HONGBAO_{other.upper()} \({value - 1}\)\.$"
     with pytest.raises(OperatorError, match=sentence):
         Settings.load(**least | {name: value, other: value - 1})
+
+
+@pytest.mark.parametrize("name", _LISTS)
+def test_a_list_can_be_emptied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"HONGBAO_{name.upper()}", "")
+    assert getattr(Settings.load(), name) == ""
+    monkeypatch.delenv(f"HONGBAO_{name.upper()}")
+    assert getattr(Settings.load(), name) == Settings.model_fields[name].get_default()
+
+
+def test_anything_else_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONGBAO_CURRENCY", "")
+    monkeypatch.setenv("HONGBAO_REDIS_URL", "")
+    settings = Settings.load()
+    assert (settings.currency, settings.redis_url) == ("CNY", None)
+    assert ignored(settings) == []
+
+
+@pytest.mark.parametrize("name", ["HONGBAO_LANE", "HONGBAO_", "hongbao_claims_per_user"])
+def test_a_variable_that_is_no_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("HONGBAO_LANES", "3")
+    assert ignored(Settings.load()) == [f"{name} is no setting."]
+
+
+@pytest.mark.parametrize(("name", "other"), _NEEDS.items())
+def test_a_setting_that_does_nothing_without_another_is_named(
+    name: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"webhook_secret": "whsec_" + "c2VjcmV0" * 4, "webhook_url": "https://example.org/"}
+    values |= {"address_header": "x-real-ip", "trusted_proxies": "127.0.0.1"}
+    monkeypatch.setenv(f"HONGBAO_{name.upper()}", values[name])
+    assert ignored(Settings.load()) == [f"HONGBAO_{name.upper()} does nothing without HONGBAO_{other.upper()}."]
+    monkeypatch.setenv(f"HONGBAO_{other.upper()}", values[other])
+    assert ignored(Settings.load()) == []

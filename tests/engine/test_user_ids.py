@@ -20,13 +20,17 @@ LETTERS = b"ABCXYZabcxyz0189._:@-"
 @example(text=b"a" * 64)
 @example(text=b"a" * 65)
 @example(text=b"bob\n")
+@example(text=b".")
+@example(text=b"..")
 def test_the_bytes_name_who_the_text_names(text: bytes) -> None:
     read = text.decode("latin-1")  # as headers are read
     assert user_id_in(text) == (read if is_user_id(read) else None)
 
 
 words = st.text(LETTERS.decode(), min_size=1, max_size=8)
-odd = st.text(max_size=3) | st.sampled_from(["a" * 64, "a" * 65, "", "bob\n", "b\u00fcb", "\uff11", "\ud800"])
+odd = st.text(max_size=3) | st.sampled_from(
+    [".", "..", "a" * 64, "a" * 65, "", "bob\n", "b\u00fcb", "\uff11", "\ud800"]
+)
 
 
 @given(texts=st.lists(words, max_size=5), others=st.lists(odd, max_size=1))
@@ -46,3 +50,17 @@ def test_each_byte_is_judged_alike(byte: int) -> None:
 def test_some_name_a_user_and_some_do_not() -> None:
     assert [user_id_in(text) for text in (b"bob", b"a.b_c:d@e-f", b"a" * 64)] == ["bob", "a.b_c:d@e-f", "a" * 64]
     assert [user_id_in(text) for text in (b"", b"a" * 65, b"a b", b"\xe6\x81\xad", b"a,b", b"a/b")] == [None] * 6
+
+
+@pytest.mark.parametrize("text", [".", ".."])
+def test_what_means_a_folder_in_a_path_names_nobody(text: str) -> None:
+    """A client or a proxy would ask for another resource: /v1/wallets/../deposits."""
+    assert not is_user_id(text)
+    assert user_id_in(text.encode()) is None
+    assert not are_user_ids(["bob", text])
+
+
+@pytest.mark.parametrize("text", ["...", ".a", "..a", "a.", "a..", "._", ".:@-", "b" * 64, "." * 64])
+def test_dots_beside_anything_else_name_somebody(text: str) -> None:
+    assert is_user_id(text)
+    assert not is_user_id(text + "x" * 64)

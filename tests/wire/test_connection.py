@@ -122,6 +122,13 @@ async def test_each_request_alone_is_answered_as_it_should_be(world: World) -> N
             assert orjson.loads(reply.body)["code"] == "malformed"
 
 
+@pytest.mark.parametrize("target", [b"/\xff", "/v1/wallets/恭".encode(), b"/v1/alerts?after=\xe6\x81\xad"])
+async def test_raw_bytes_in_a_target_name_the_target(world: World, target: bytes) -> None:
+    reply = await world.served.ask_one(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert reply.status == 400
+    assert [error["field"] for error in orjson.loads(reply.body)["errors"]] == ["target"]
+
+
 async def test_both_ways_write_the_same_bytes(world: World) -> None:
     """One after the other on one connection, so that each way also follows the other."""
     unknown = new_packet_number(0)
