@@ -80,7 +80,7 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "The transfer's time of arrival has not come.", "Repeat at the transfer's `arrives_at_ms`."
     ),
     errors.TransferEndedError: Guide(
-        "The transfer was cancelled, or not confirmed in time; its money was refunded to its sender.",
+        "The transfer was cancelled, or not confirmed in time; its money goes back to its sender.",
         f"{_NO_REPEAT} Show the transfer as ended.",
     ),
     errors.NotCancellableError: Guide(

@@ -1,10 +1,11 @@
 """Looking at packets and their claims: from Redis while it holds them, from the ledger afterwards, with one answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
-from engine.errors import NotSettledError, RecoveringError, UnknownPacketError
+from engine.errors import NotSettledError, RecoveringError, UnavailableError, UnknownPacketError
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
@@ -16,11 +17,13 @@ from engine.records import Ack, ClaimRow, PacketState, Purpose, SplitKind, stron
 SQL = load("packets")
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
 """States in which Redis may know more than the ledger; of what has ended the ledger has everything."""
+_HELD, _NOT_OPEN_YET = "held", ("loading",)
+"""States that only Redis has: of a transfer that has not arrived, and of a packet whose shares come in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Luckiest:
-    """手气最佳: the largest share once all are gone; of equals, the earlier claim."""
+    """手气最佳 of a lucky packet of several shares: the largest once all are gone; of equals, the earlier claim."""
 
     user_id: str
     amount_fen: int
@@ -32,6 +35,7 @@ class Luckiest:
 class PacketView:
     """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody.
 
+    ``state``: by Redis's clock, so that a packet has expired once its time is over, even before the sweeper closes it.
     ``ack``: what holds for its claims now, which is never less than the server's setting. ``arrives_at_ms``: of a
     transfer that cannot be claimed before.
     """
@@ -100,19 +104,21 @@ class Views:
     async def packet(self, packet_id: str) -> PacketView:
         """A packet's terms and where it is. Raises UnknownPacketError, RecoveringError."""
         row, live = await self._look(packet_id)
-        luckiest = None
+        luckiest, has_luckiest = None, SplitKind(row["split"]) is SplitKind.LUCKY and row["count"] > 1
         if live is None:
             state = PacketState(row["state"])
             remaining_count, remaining_fen = row["remaining_count"], row["remaining_fen"]
-            if state is PacketState.EXHAUSTED:
+            if state is PacketState.EXHAUSTED and has_luckiest:
                 with ledger_errors():
                     luckiest = _luckiest(await self._pool.fetchrow(SQL["luckiest"], int(packet_id)))
             elif state is PacketState.FUNDED:
                 remaining_count, remaining_fen = row["count"], row["total_fen"]
         else:
             state, remaining_count, remaining_fen = live.state, live.remaining_count, live.remaining_fen
-            if live.luckiest is not None and state is PacketState.EXHAUSTED:
+            if state is PacketState.EXHAUSTED and has_luckiest:
                 luckiest = _luckiest(live.luckiest)
+        if state in _UNDER_WAY and await self._store.now_ms() >= row["expires_at_ms"]:
+            state = PacketState.EXPIRED
         return PacketView(
             packet_id=packet_id,
             sender=row["sender"],
@@ -172,11 +178,12 @@ class Views:
             else:
                 (below,) = parse(after, parts=1, start=(NEWEST,))
                 rows = await self._pool.fetch(SQL["received_by"], user_id, below, limit + 1)
+        states = await self._states_now(rows[:limit])
         packets = [
             PacketSummary(
                 packet_id=str(row["packet_id"]),
                 role=role,
-                state=PacketState(row["state"]),
+                state=states[row["packet_id"]],
                 amount_fen=row["amount_fen"],
                 at_ms=row["at_ms"],
             )
@@ -187,6 +194,24 @@ class Views:
         last = rows[limit - 1]
         cursor = f"{last['at_ms']}-{last['packet_id']}" if role == "sent" else str(last["transfer_id"])
         return PacketsPage(packets=packets, next=cursor)
+
+    async def _states_now(self, rows: Sequence[asyncpg.Record]) -> dict[int, PacketState]:
+        """Each packet's state, where the ledger may be behind by Redis; without Redis it is the ledger's."""
+        states = {row["packet_id"]: PacketState(row["state"]) for row in rows}
+        under_way = [row for row in rows if states[row["packet_id"]] in _UNDER_WAY]
+        if not under_way:
+            return states
+        try:
+            live = await self._store.states([str(row["packet_id"]) for row in under_way])
+            now_ms = await self._store.now_ms()
+        except UnavailableError:
+            return states
+        for row, held in zip(under_way, live, strict=True):
+            if held is not None and held not in _NOT_OPEN_YET:
+                states[row["packet_id"]] = PacketState.OPEN if held == _HELD else PacketState(held)
+            if states[row["packet_id"]] in _UNDER_WAY and now_ms >= row["expires_at_ms"]:
+                states[row["packet_id"]] = PacketState.EXPIRED
+        return states
 
     async def _row(self, packet_id: str) -> asyncpg.Record:
         with ledger_errors():

@@ -43,12 +43,12 @@ WHERE transfers.kind = 'claim' AND from_account = $1
 ORDER BY amount_fen DESC, slot LIMIT 1
 
 -- sent_by --
-SELECT packet_id, state::text, total_fen AS amount_fen, created_at_ms AS at_ms
+SELECT packet_id, state::text, total_fen AS amount_fen, created_at_ms AS at_ms, expires_at_ms
 FROM packets WHERE sender = $1 AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
 ORDER BY created_at_ms DESC, packet_id DESC LIMIT $4
 
 -- received_by --
-SELECT transfer_id, packet_id, state::text, amount_fen, at_ms
+SELECT transfer_id, packet_id, state::text, amount_fen, at_ms, expires_at_ms
 FROM transfers JOIN packets ON packet_id = from_account
 WHERE kind = 'claim' AND to_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
     AND transfer_id < $2

@@ -44,7 +44,7 @@ class TransferState(StrEnum):
     DELAYED = "delayed"  # it arrives by itself; until then its sender can cancel it
     WAITING = "waiting"  # for its recipient
     CONFIRMED = "confirmed"  # its recipient has it
-    RETURNED = "returned"  # not confirmed in time: its sender has it again
+    RETURNED = "returned"  # not confirmed in time: it goes back to its sender
     CANCELLED = "cancelled"  # its sender called it off
 
 
@@ -139,9 +139,7 @@ class Transfers:
                 state = PacketState(live)
         told = _STATES.get(state)
         if told is None:
-            arrives_at_ms = row["arrives_at_ms"]
-            is_waiting = arrives_at_ms is None or await self._store.now_ms() >= arrives_at_ms
-            told = TransferState.WAITING if is_waiting else TransferState.DELAYED
+            told = _by_clock(row["arrives_at_ms"], row["expires_at_ms"], await self._store.now_ms())
         return Transfer(
             transfer_id=transfer_id,
             sender=row["sender"],
@@ -165,7 +163,7 @@ class Transfers:
         result = await self._claims.claim(transfer_id, user_id)
         if result.outcome not in (Outcome.CLAIMED, Outcome.ALREADY):
             ended = "was cancelled" if result.outcome is Outcome.RETRACTED else "was not confirmed in time"
-            raise TransferEndedError(f"The transfer {ended}; its money was refunded to the sender.")
+            raise TransferEndedError(f"The transfer {ended}; its money goes back to the sender.")
         return await self.get(transfer_id, user_id)
 
     async def cancel(self, transfer_id: str, user_id: str) -> Transfer:
@@ -249,3 +247,10 @@ class Transfers:
             async with self._pool.acquire() as connection, connection.transaction():
                 if (await lock_wallet(connection, user_id)).frozen:
                     raise FrozenError("This account is frozen: its money stays where it is.")
+
+
+def _by_clock(arrives_at_ms: int | None, expires_at_ms: int, now_ms: int) -> TransferState:
+    """Where a transfer is that has not ended in Redis: its time may be over before the sweeper closes it."""
+    if now_ms >= expires_at_ms:
+        return TransferState.RETURNED
+    return TransferState.DELAYED if arrives_at_ms is not None and now_ms < arrives_at_ms else TransferState.WAITING

@@ -95,11 +95,12 @@ async def test_live_and_afterwards_the_answer_is_the_same(settings: Settings, sp
         assert (view.commitment, view.expires_at_ms) == (sent.commitment, sent.expires_at_ms)
 
 
-@pytest.mark.parametrize("split", SplitKind)
+@pytest.mark.parametrize(("total_fen", "max_fen"), [(60, None), (20, None), (60, 3)], ids=["lucky", "1 fen", "equal"])
 async def test_the_luckiest_is_the_earliest_of_the_largest_and_told_at_the_end_only(
-    engine: Engine, split: SplitKind
+    engine: Engine, total_fen: int, max_fen: int | None
 ) -> None:
-    sent = await send(engine, total_fen=60, count=20, split=split)
+    """Also of a lucky packet whose shares had to be equal."""
+    sent = await send(engine, total_fen=total_fen, count=20, split=SplitKind.LUCKY, max_fen=max_fen)
     users = [f"user{number}" for number in range(20)]
     await claim(engine, sent.packet_id, *users[:-1])
     assert (await engine.views.packet(sent.packet_id)).luckiest is None
@@ -109,6 +110,61 @@ async def test_the_luckiest_is_the_earliest_of_the_largest_and_told_at_the_end_o
     luckiest = (await engine.views.packet(sent.packet_id)).luckiest
     assert luckiest is not None
     assert dataclasses.astuple(luckiest) == dataclasses.astuple(best)
+
+
+@pytest.mark.parametrize(("split", "count"), [(SplitKind.EQUAL, 3), (SplitKind.EQUAL, 1), (SplitKind.LUCKY, 1)])
+async def test_nobody_is_the_luckiest_where_luck_decided_nothing(
+    engine: Engine, settings: Settings, split: SplitKind, count: int
+) -> None:
+    sent = await send(engine, total_fen=300, count=count, split=split)
+    await claim(engine, sent.packet_id, *(f"user{number}" for number in range(count)))
+    live = await engine.views.packet(sent.packet_id)
+    async with persisting(settings):
+        await settled(engine, sent.packet_id)
+    afterwards = await engine.views.packet(sent.packet_id)
+    assert (live.state, live.luckiest) == (afterwards.state, afterwards.luckiest) == (PacketState.EXHAUSTED, None)
+
+
+async def test_a_packet_has_expired_by_the_clock_though_no_sweeper_came(engine: Engine, settings: Settings) -> None:
+    sent = await send(engine, total_fen=500, count=5, ttl_s=1)
+    waiting = await send(engine, total_fen=500, count=5, ttl_s=86_400)
+    await claim(engine, sent.packet_id, "bob")
+
+    async def is_over() -> bool:
+        return await engine.store.now_ms() >= sent.expires_at_ms
+
+    async def states() -> dict[str, PacketState]:
+        page = await engine.views.records("alice", role="sent", after=None, limit=10)
+        return {one.packet_id: one.state for one in page.packets}
+
+    await wait_until(is_over, what="the end of its time")
+    view = await engine.views.packet(sent.packet_id)
+    assert (view.state, view.claimed_count, view.remaining_fen) == (PacketState.EXPIRED, 1, 500 - view.claimed_fen)
+    assert await states() == {sent.packet_id: PacketState.EXPIRED, waiting.packet_id: PacketState.OPEN}
+    async with persisting(settings):
+        await caught_up(engine)
+    (received,) = (await engine.views.records("bob", role="received", after=None, limit=10)).packets
+    assert received.state is PacketState.EXPIRED
+
+
+async def test_what_is_sold_out_is_so_in_its_senders_list_at_once(engine: Engine) -> None:
+    sent = await send(engine, total_fen=20, count=2)
+    await claim(engine, sent.packet_id, "bob", "carol")
+    (line,) = (await engine.views.records("alice", role="sent", after=None, limit=10)).packets
+    assert line.state is PacketState.EXHAUSTED
+    assert await engine.pool.fetchval("SELECT state FROM packets") == "funded"  # the ledger does not know yet
+
+
+async def test_a_list_needs_no_redis(engine: Engine, settings: Settings) -> None:
+    """It says what the ledger knows."""
+    sent = await send(engine, total_fen=20, count=2)
+    async with persisting(settings):
+        await caught_up(engine)
+    async with redis_client("redis://127.0.0.1:1", connections_max=1, timeout_s=0.1) as nowhere:
+        page = await views.Views(engine.pool, Store(nowhere, {}), Ack.MEMORY).records(
+            "alice", role="sent", after=None, limit=10
+        )
+    assert [(one.packet_id, one.state) for one in page.packets] == [(sent.packet_id, PacketState.OPEN)]
 
 
 async def test_a_packet_that_is_not_open_yet_is_whole(engine: Engine) -> None:

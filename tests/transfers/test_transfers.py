@@ -86,6 +86,25 @@ async def balances(engine: Engine, *users: str) -> list[int]:
     return [(await engine.wallets.get(user)).balance_fen for user in users]
 
 
+async def test_a_transfer_is_over_by_the_clock_though_no_sweeper_came(engine: Engine, settings: Settings) -> None:
+    """Its money is on its way back, and no sentence says that it is there."""
+    await are_known(engine, settings, "alice", "bob")
+    short = Settings.model_copy(settings, update={"transfer_confirm_s_short": 1})
+    async with Engine.open(short) as hasty:
+        sent = await transfer(hasty, confirm_within_s=1)
+        assert sent.state is TransferState.WAITING
+
+        async def is_over() -> bool:
+            return await hasty.store.now_ms() >= sent.expires_at_ms
+
+        await wait_until(is_over, what="the end of its time")
+        for user in ("alice", "bob"):
+            assert (await hasty.transfers.get(sent.transfer_id, user)).state is TransferState.RETURNED
+        with pytest.raises(TransferEndedError, match="not confirmed in time; its money goes back to the sender"):
+            await hasty.transfers.confirm(sent.transfer_id, "bob")
+        assert await balances(hasty, "alice") == [0]
+
+
 async def test_over_http_from_sending_to_confirming(front: Client, settings: Settings) -> None:
     async with Engine.open(settings) as engine:
         await are_known(engine, settings, "alice", "bob")
