@@ -5,12 +5,12 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine import urls
 from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
 from engine.records import Ack
@@ -270,18 +270,14 @@ class Settings(BaseSettings):
         """Found here, a wrong URL is told before anything starts. The URL itself, which may hold a password, is not."""
         schemes = _SCHEMES[field.field_name or ""]
         if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme not in schemes:
-                raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-            for host in parts.netloc.rpartition("@")[2].split(","):
-                _check_port(host)
+            urls.check_server(url, schemes)
         return url
 
     @field_validator("webhook_url")
     @classmethod
     def _is_webhook(cls, url: str | None) -> str | None:
         if url is not None:
-            check_webhook(url)
+            urls.check_webhook(url)
         return url
 
     @field_validator("webhook_secret")
@@ -346,18 +342,6 @@ def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network
     return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
-def check_webhook(url: str) -> None:
-    """Raise ValueError unless alerts may be sent there: over TLS, or to this machine. It is told without the URL."""
-    parts = urlsplit(url)
-    _check_port(parts.netloc.rpartition("@")[2])
-    if "@" in parts.netloc:
-        raise ValueError("it must not hold a user or a password: what is sent is signed")
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError("it must begin with https:// and name a host")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
-
-
 def webhook_key(secret: str) -> bytes:
     """The bytes of a secret in the form of Standard Webhooks. Raises ValueError, which does not show it."""
     prefix, _, text = secret.partition("_")
@@ -368,18 +352,3 @@ def webhook_key(secret: str) -> bytes:
     if prefix != "whsec" or not 24 <= len(key) <= 64:
         raise ValueError("it must be whsec_ and 24 to 64 bytes in base64")
     return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _check_port(host: str) -> None:
-    """Raise ValueError for a port that is none, in words that do not repeat the URL."""
-    try:
-        _ = urlsplit(f"//{host}").port
-    except ValueError:
-        raise ValueError("its port is not a number from 0 to 65535") from None

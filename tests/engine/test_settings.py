@@ -49,3 +49,50 @@ def test_a_setting_that_does_nothing_without_another_is_named(
     assert ignored(Settings.load()) == [f"HONGBAO_{name.upper()} does nothing without HONGBAO_{other.upper()}."]
     monkeypatch.setenv(f"HONGBAO_{other.upper()}", values[other])
     assert ignored(Settings.load()) == []
+
+
+HIDDEN = [
+    "pa#ss",
+    "pa/ss",
+    "pa?ss",
+    "pa@ss",
+    "12#ss",
+    "12/ss",
+    "p[ss",
+    "pa%ss",
+    "pa%zz",
+    "pa ss",
+    "a#b/c?d@e",
+    "#",
+    "@",
+]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize(
+    "form", ["redis_url redis://:{}@127.0.0.1:1/0", "redis_url rediss://u:{}@h", "database_url postgresql://u:{}@h:1/x"]
+)
+def test_a_password_that_is_not_percent_encoded_is_said_to_be_without_being_shown(form: str, hidden: str) -> None:
+    name, _, url = form.partition(" ")
+    with pytest.raises(OperatorError) as refused:
+        Settings.load(**{name: url.format(hidden)})
+    said = f"HONGBAO_{name.upper()} cannot be used: its user and password must be percent-encoded: write # as %23"
+    assert str(refused.value).startswith(said)
+    assert "ss" not in str(refused.value).removeprefix(said).replace("password", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("redis_url", "redis://:pa%23ss%40%2F%3F%25@127.0.0.1:1/0"),
+        ("redis_url", "redis://[::1]:6379/0?protocol=3"),
+        ("redis_url", "unix:///run/a@b/redis.sock?db=0"),
+        ("redis_url", "redis://u:p:w@h"),
+        ("database_url", "postgresql://u:p%20w@[::1]:5432/x?application_name=a@b"),
+        ("database_url", "postgresql://h/x?user=a@b"),
+        ("database_url", "postgresql:///x?host=/run/a&user=b@c"),
+        ("database_url", "postgresql://u:p@a:1,b:2/x"),
+    ],
+)
+def test_what_is_percent_encoded_is_taken(name: str, url: str) -> None:
+    assert getattr(Settings.load(**{name: url}), name) == url

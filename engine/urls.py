@@ -1,0 +1,72 @@
+"""What URLs of settings may be. What is said of one never repeats it: it may hold a password."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+_NOT_ENCODED = re.compile(r"[\[\]\s]|%(?![0-9A-Fa-f]{2})")
+
+
+def check_server(url: str, schemes: Sequence[str]) -> None:
+    """Raise ValueError unless it can be a server's, of one of these schemes; several hosts have commas between them."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in schemes:
+        raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if scheme != "unix":  # whose path may hold anything
+        _check_encoded(rest)
+    for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        _check_port(host)
+
+
+def check_webhook(url: str) -> None:
+    """Raise ValueError unless alerts may be sent there: over TLS, or to this machine. It is told without the URL."""
+    parts = urlsplit(url)
+    _check_port(parts.netloc.rpartition("@")[2])
+    if "@" in parts.netloc:
+        raise ValueError("it must not hold a user or a password: what is sent is signed")
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("it must begin with https:// and name a host")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_encoded(rest: str) -> None:
+    """Raise ValueError if what follows ``scheme://`` has a user or password of which a part would be read as another.
+
+    A ``/``, ``?`` or ``#`` ends them, and what is left of them is taken for a host; of two ``@`` readers differ.
+    """
+    before_query, _, query = rest.partition("?")
+    authority, _, path = before_query.partition("/")
+    user = authority.rpartition("@")[0]
+    is_cut = (
+        "#" in rest or "@" in path or (authority and "@" in query and "@" not in authority and not _has_host(authority))
+    )
+    if is_cut or "@" in user or _NOT_ENCODED.search(user):
+        raise ValueError(
+            "its user and password must be percent-encoded: write # as %23, / as %2F, ? as %3F, @ as %40, % as %25"
+        )
+
+
+def _has_host(authority: str) -> bool:
+    try:
+        parts = urlsplit(f"//{authority}")
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname)
+
+
+def _check_port(host: str) -> None:
+    """Raise ValueError for a port that is none, in words that do not repeat the URL."""
+    try:
+        _ = urlsplit(f"//{host}").port
+    except ValueError:
+        raise ValueError("its port is not a number from 0 to 65535") from None
