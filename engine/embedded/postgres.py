@@ -174,6 +174,18 @@ class EmbeddedPostgres:
             socket_file.unlink()
 
 
+def own_cluster_elsewhere(link: Path) -> Path | None:
+    """The folder of the cluster that a data directory's link leads to; None if it is another's, or there is no link."""
+    if not link.is_symlink():
+        return None
+    cluster = link.resolve()
+    home_path = cluster.parent / "home"
+    if not home_path.exists():
+        return cluster.parent if cluster.exists() else None
+    home = Path(os.fsdecode(home_path.read_bytes()))
+    return None if home != link and home.resolve() == cluster else cluster.parent
+
+
 def url(path: Path) -> str:
     """The URL of the database of a data directory, running or not."""
     return f"postgresql://postgres@/{DATABASE}?host={data_dir.postgres_socket_dir(path)}&{_CLIENT}"
