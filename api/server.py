@@ -29,6 +29,7 @@ from engine.access import tls
 from engine.errors import OperatorError
 from engine.observability import metrics
 from engine.settings import Settings
+from engine.supervision.hangup import Hangup
 from engine.supervision.ports import family_of
 
 STOP_S_MAX = 15
@@ -64,6 +65,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
                 _spare_the_collector()
                 metrics.PROCESS_STARTS.labels("serve").inc()
                 _log.info("serving", host=settings.host, port=settings.port)
+                _note_certificate(settings)
                 if ready is not None:
                     ready()
                 await server.serve([listener])
@@ -93,7 +95,7 @@ class _Server(uvicorn.Server):
         config.load()
         config.ssl = context
         front: Front = app.state.front
-        self._front, self._told_to_stop_s = front, math.inf
+        self._front, self._told_to_stop_s, self._hangup = front, math.inf, Hangup()
         connection: Any = partial(Connection, FastClaims(front), Prepared(self.server_state), Outbox(), front.limits)
         config.http_protocol_class = connection
 
@@ -113,7 +115,12 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """uvicorn's own raises the signal once more at the end, which would make every stop look like a crash."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {
+            signal.SIGTERM: self.handle_exit,
+            signal.SIGINT: self.handle_exit,
+            signal.SIGHUP: self.handle_hangup,
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
@@ -128,6 +135,21 @@ class _Server(uvicorn.Server):
         self.should_exit = self._front.is_stopping or not self._front.settings.drain_delay_s
         self._front.is_stopping, self._told_to_stop_s = True, monotonic()
 
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:
+        """Read the certificate again; stop if the terminal has closed. Connections there are keep what they have."""
+        context = self.config.ssl
+        if self._hangup.is_of_the_terminal():
+            self.handle_exit(sig, frame)
+        elif context is None:
+            _log.info("told to read the certificate again, and TLS is not on")
+        else:
+            try:
+                tls.renew(context, self._front.settings)
+            except OperatorError as error:
+                _log.error("the certificate stays as it was", why=str(error))
+            else:
+                _note_certificate(self._front.settings)
+
     async def on_tick(self, counter: int) -> bool:
         """What uvicorn does ten times a second, and once a second a look for connections that only sit there."""
         if self._front.is_stopping and monotonic() - self._told_to_stop_s >= self._front.settings.drain_delay_s:
@@ -137,6 +159,13 @@ class _Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 connection.close_if_quiet(now_s)  # type: ignore[union-attr]
         return await super().on_tick(counter)
+
+
+def _note_certificate(settings: Settings) -> None:
+    if settings.tls_certificate is not None:
+        _, ends = tls.validity(settings.tls_certificate)
+        metrics.TLS_CERTIFICATE_ENDS.set(ends.timestamp())
+        _log.info("serving with a certificate", certificate=str(settings.tls_certificate), ends=ends.isoformat())
 
 
 def _waiting_at(listeners: list[socket.socket]) -> Iterator[socket.socket]:

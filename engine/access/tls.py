@@ -2,6 +2,7 @@
 
 import ssl
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import OperatorError
@@ -35,7 +36,30 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
         raise OperatorError(_why(certificate, key, error)) from None
+    begins, ends = validity(certificate)
+    now = datetime.now(UTC)
+    if ends <= now:
+        raise OperatorError(f"HONGBAO_TLS_CERTIFICATE {certificate} ended on {ends:%Y-%m-%d %H:%M} UTC: renew it.")
+    if begins > now:
+        raise OperatorError(
+            f"HONGBAO_TLS_CERTIFICATE {certificate} begins on {begins:%Y-%m-%d %H:%M} UTC: wait, or set this clock."
+        )
     return context
+
+
+def renew(context: ssl.SSLContext, settings: Settings) -> None:
+    """Serve new connections with what the files hold now. Raises OperatorError; then all stays as it was."""
+    server_context(settings)
+    certificate, key = _files(settings)
+    context.load_cert_chain(certificate or "", key, password=lambda: "")
+
+
+def validity(certificate: Path) -> tuple[datetime, datetime]:
+    """From when to when the certificate is valid, the first of its file."""
+    from cryptography import x509  # noqa: PLC0415  # for those who serve TLS
+
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return found.not_valid_before_utc, found.not_valid_after_utc
 
 
 def client_context(settings: Settings) -> ssl.SSLContext | None:

@@ -21,6 +21,7 @@ from engine.errors import HongbaoError
 from engine.observability import logs
 from engine.observability.terminal import print_anything
 from engine.settings import Settings, ignored
+from engine.supervision.hangup import Hangup
 from engine.supervision.report import Report
 
 app = typer.Typer(
@@ -185,9 +186,10 @@ def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
 
 
 async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run ``work`` with an event that SIGINT and SIGTERM set."""
-    stop = asyncio.Event()
+    """Run ``work`` with an event that SIGINT and SIGTERM set, and SIGHUP only if the terminal has closed."""
+    stop, hangup = asyncio.Event(), Hangup()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: stop.set() if hangup.is_of_the_terminal() else None)
     await work(stop)

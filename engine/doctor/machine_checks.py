@@ -4,15 +4,17 @@ import resource
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.access import keyring
+from engine.access import keyring, tls
 from engine.doctor.lines import Line, megabytes, ok, problem, warning
 from engine.errors import OperatorError
 from engine.settings import Settings, ignored
 
 _FREE_BYTES_WARNING, _FREE_BYTES_PROBLEM = 5_000_000_000, 1_000_000_000
 _OPEN_FILES_MIN = 4_096
+_CERTIFICATE_DAYS_WARNING = 14
 _SKEW_MS_WARNING, _SKEW_MS_PROBLEM = 500.0, 5_000.0
 
 
@@ -22,6 +24,8 @@ def examine(settings: Settings, *, is_embedded: bool) -> Iterator[Line]:
         yield from _disk(settings.data_dir)
     yield _open_files()
     yield from _secrets(settings)
+    if tls.is_on(settings):
+        yield _certificate(settings)
     yield _variables(settings)
 
 
@@ -64,6 +68,19 @@ def _secrets(settings: Settings) -> Iterator[Line]:
     is_environment = settings.auth_secret is not None or settings.auth_secrets is not None
     where = "the environment" if is_environment else f"files only their owner can read in {settings.data_dir}"
     yield ok("secrets", f"{len(held)} in force, from {where}")
+
+
+def _certificate(settings: Settings) -> Line:
+    try:
+        tls.server_context(settings)
+    except OperatorError as error:
+        return problem("certificate", str(error), "Until then the API does not start.")
+    _, ends = tls.validity(settings.tls_certificate or Path())
+    days = (ends - datetime.now(UTC)).days
+    found = f"{settings.tls_certificate} ends in {days} days, on {ends:%Y-%m-%d}"
+    if days < _CERTIFICATE_DAYS_WARNING:
+        return warning("certificate", found, "Renew it, and send SIGHUP to the API or to `hongbao up`.")
+    return ok("certificate", found)
 
 
 def _variables(settings: Settings) -> Line:

@@ -83,6 +83,13 @@ WEBHOOK_TRIES = Counter(
 )
 PROCESS_STARTS = Counter("hongbao_process_starts", "Times a process of this name has started.", ["process"])
 
+# TLS: set by the API when it reads its certificate.
+TLS_CERTIFICATE_ENDS = Gauge(
+    "hongbao_tls_certificate_ends_timestamp_seconds",
+    "When the certificate that is served with ends; 0: TLS is not on.",
+    multiprocess_mode="mostrecent",
+)
+
 # HTTP: set by the front, a few times a second.
 HTTP_REQUESTS = Counter("hongbao_http_requests", "HTTP requests answered.", ["method", "route", "status"])
 HTTP_SECONDS = CountedHistogram(

@@ -1,6 +1,7 @@
 """The whole engine on one machine, under one supervisor: servers, persister, sweeper, API workers."""
 
 import asyncio
+import signal
 import ssl
 import sys
 import time
@@ -81,18 +82,28 @@ async def _start_workers(
     metrics_directory.prepare(shared)
     child_environment = {**environment, **metrics_directory.environment(shared)}
 
-    def worker(name: str, stop_timeout_s: float) -> Worker:
+    def worker(name: str, stop_timeout_s: float, reload_signal: signal.Signals | None = None) -> Worker:
         """By its name: "serve-2" runs `hongbao serve`."""
         report_path = run_dir(settings.data_dir) / f"{name}.report"
         argv = (sys.executable, "-m", "engine", name.partition("-")[0], "--report", str(report_path))
         env = {**child_environment, **_variables(route(name, settings))}
-        return Worker(name=name, argv=argv, env=env, stop_timeout_s=stop_timeout_s, report_path=report_path)
+        return Worker(
+            name=name,
+            argv=argv,
+            env=env,
+            stop_timeout_s=stop_timeout_s,
+            reload_signal=reload_signal,
+            report_path=report_path,
+        )
 
     # One first: it writes the lanes that are new, so that the others find them; and stops last.
     await supervisor.start(worker("persist", _DRAIN_S))
     await supervisor.start(worker("sweep", 10.0))
     await supervisor.start(
-        *(worker(f"serve-{number}", 20.0 + settings.drain_delay_s) for number in range(1, settings.workers + 1))
+        *(
+            worker(f"serve-{number}", 20.0 + settings.drain_delay_s, signal.SIGHUP)
+            for number in range(1, settings.workers + 1)
+        )
     )
 
 

@@ -31,6 +31,8 @@ class Command:
     """Where one of our own programs says why it could not run (``engine.supervision.report``)."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
+    reload_signal: signal.Signals | None = None
+    """What makes it read its files again; None: nothing does."""
     death_signal: signal.Signals = signal.SIGKILL
     """What the kernel sends it when this process dies (Linux)."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Worker:
     env: Mapping[str, str] | None = None
     log_path: Path | None = None
     stop_timeout_s: float = 10.0
+    reload_signal: signal.Signals | None = None
     report_path: Path | None = None
     ready: Callable[[], bool] | None = None
 
@@ -68,6 +70,7 @@ class Worker:
             log_path=self.log_path,
             report_path=self.report_path,
             stop_timeout_s=self.stop_timeout_s,
+            reload_signal=self.reload_signal,
         )
 
     def is_ready(self, pid: int) -> bool:

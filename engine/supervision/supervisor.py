@@ -13,9 +13,11 @@ import structlog
 
 from engine.supervision.backoff import Backoff
 from engine.supervision.child import Process
+from engine.supervision.hangup import Hangup
 from engine.supervision.service import Service, wait_started
 
 _POLL_S = 0.05
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger("supervisor")
 
 
@@ -30,25 +32,25 @@ class Supervisor:
     """Runs services as child processes; used as ``async with`` in the main thread's event loop.
 
     What is started together stops together, later starts stop earlier. A child that dies is started again, after a
-    delay, and a log line says so. SIGINT, SIGTERM and SIGHUP end the block, wherever it is, as if it had returned.
+    delay, and a log line says so. SIGINT and SIGTERM end the block, wherever it is, as if it had returned. SIGHUP makes
+    those read their files again that can; if the terminal has closed, it ends the block as well.
     Leaving the block, in whatever way, stops every child; if this process is killed, the kernel stops them (Linux).
     """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._stages: list[list[_Child]] = []
-        self._signals = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # it is when started under nohup
-            self._signals.append(signal.SIGHUP)
-        self._signalled = False
+        self._hangup, self._signalled = Hangup(), False
         self._stopping = False
 
     async def __aenter__(self) -> Self:
         """Take over the stop signals."""
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._task = asyncio.current_task()
-        for number in self._signals:
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         return self
 
     async def __aexit__(
@@ -63,7 +65,7 @@ class Supervisor:
                 await asyncio.shield(stopping)
             except asyncio.CancelledError:  # not before every child is gone
                 cancelled = True
-        for number in self._signals:
+        for number in (*_STOP_SIGNALS, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
         stopping.result()
         ours = self._signalled and self._task is not None and self._task.uncancel() == 0
@@ -102,6 +104,16 @@ class Supervisor:
         if self._task is not None:
             self._task.cancel()
         _log.info("stopping", signal=signal.Signals(number).name)  # last: the place it is written to may be gone
+
+    def _on_hangup(self) -> None:
+        if self._hangup.is_of_the_terminal():
+            self._on_signal(signal.SIGHUP)
+            return
+        for child in (child for stage in self._stages for child in stage if child.keeper is not None):
+            process = child.process
+            if process is not None and process.command.reload_signal is not None:
+                process.signal(process.command.reload_signal)
+                _log.info("told to read its files again", child=child.service.name)
 
     async def _launch(self, child: _Child) -> None:
         """Prepare in a thread, for it may take long; spawn in this one, whose end is the child's end as well."""

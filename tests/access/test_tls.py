@@ -1,22 +1,35 @@
 """TLS: what is served with, what is refused at the start, and what is said when there is none."""
 
+import asyncio
+import contextlib
 import errno
 import os
+import signal
+import socket
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
+from api.server import serve
 from engine.access import tls
 from engine.access.tokens import issue, load_secret
+from engine.doctor import machine_checks
+from engine.doctor.lines import Level, Line
 from engine.embedded import servers
 from engine.errors import OperatorError
+from engine.observability import metrics
 from engine.settings import Settings
 from tests.support.commands import hongbao, kept, sentence
 from tests.support.front import new_key
+from tests.support.ports import held_port
+from tests.support.scenes import changed
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +50,14 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     servers.remove(path)
 
 
-def written(authority: trustme.CA, folder: Path, name: str) -> tuple[Path, Path]:
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+def written(
+    authority: trustme.CA,
+    folder: Path,
+    name: str,
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> tuple[Path, Path]:
+    issued = authority.issue_cert("localhost", "127.0.0.1", not_before=not_before, not_after=not_after)
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(key))
@@ -146,6 +165,96 @@ async def claims_are_answered(client: httpx.AsyncClient, secret: bytes) -> None:
     assert [answer.status_code for answer in answers] == [201, 201, 200, 200, 200, 404]
     assert [answer.json()["amount_fen"] for answer in answers[2:5]] == [50, 50, 50]
     assert {answer.headers["strict-transport-security"] for answer in answers} == {"max-age=31536000"}
+
+
+def test_one_that_has_ended_or_not_begun_is_said_before_anything_is_started(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    for begins, ends, said in (
+        (
+            now - timedelta(days=9),
+            now - timedelta(days=2),
+            f"ended on {now - timedelta(days=2):%Y-%m-%d %H:%M} UTC: renew",
+        ),
+        (
+            now + timedelta(days=2),
+            now + timedelta(days=9),
+            f"begins on {now + timedelta(days=2):%Y-%m-%d %H:%M} UTC: wait",
+        ),
+    ):
+        certificate, key = written(authority, tmp_path, "own", not_before=begins, not_after=ends)
+        variables = {"HONGBAO_TLS_CERTIFICATE": str(certificate), "HONGBAO_TLS_KEY": str(key)}
+        refused = sentence(hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", **variables))
+        assert refused.startswith(f"HONGBAO_TLS_CERTIFICATE {certificate} {said}")
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
+def test_doctor_says_when_the_certificate_ends(authority: trustme.CA, tmp_path: Path, settings: Settings) -> None:
+    def line(days: float) -> Line:
+        certificate, key = written(authority, tmp_path, "own", not_after=datetime.now(UTC) + timedelta(days=days))
+        lines = machine_checks.examine(changed(settings, tls_certificate=certificate, tls_key=key), is_embedded=False)
+        return next(line for line in lines if line.name == "certificate")
+
+    assert line(90.5).level is Level.OK
+    assert " ends in 90 days, on " in line(90.5).found
+    assert line(13.5).level is Level.WARNING
+    assert line(-1).level is Level.PROBLEM
+
+
+async def test_a_renewed_certificate_is_served_with_and_no_request_is_lost(
+    authority: trustme.CA, tmp_path: Path, settings: Settings
+) -> None:
+    """A request is under way the whole time; one that cannot be used changes nothing."""
+    certificate, key = written(authority, tmp_path, "own")
+    served = changed(settings, tls_certificate=certificate, tls_key=key)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    def number_shown(port: int) -> int:
+        with (
+            socket.create_connection(("127.0.0.1", port)) as raw,
+            trusting.wrap_socket(raw, server_hostname="127.0.0.1") as secured,
+        ):
+            return int(secured.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
+
+    with held_port() as port:
+        ready = asyncio.Event()
+        stopped = asyncio.create_task(serve(changed(served, port=port), ready.set))
+        await asyncio.wait_for(ready.wait(), 30)
+        async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=trusting) as client:
+            asked = 0
+
+            async def ask() -> None:
+                nonlocal asked
+                while not stopped.done():
+                    assert (await client.get("/livez")).status_code == 200
+                    asked += 1
+
+            asking = asyncio.create_task(ask())
+            first = await asyncio.to_thread(number_shown, port)
+            written(authority, tmp_path, "own")
+            os.kill(os.getpid(), signal.SIGHUP)
+
+            async def is_another() -> bool:
+                return await asyncio.to_thread(number_shown, port) != first
+
+            await wait_until(is_another, what="the new certificate")
+            second = await asyncio.to_thread(number_shown, port)
+            assert metrics.TLS_CERTIFICATE_ENDS._value.get() == tls.validity(certificate)[1].timestamp()
+            certificate.write_text("no PEM", encoding="utf-8")
+            with capture_logs() as logs:
+                os.kill(os.getpid(), signal.SIGHUP)
+                await wait_until(lambda: bool(logs), what="a log line")
+            assert (logs[0]["event"], logs[0]["log_level"]) == ("the certificate stays as it was", "error")
+            assert await asyncio.to_thread(number_shown, port) == second
+            before = asked
+            await wait_until(lambda: asked > before or asking.done(), what="another answer")
+            assert not asking.done()
+            os.kill(os.getpid(), signal.SIGTERM)
+            with contextlib.suppress(httpx.TransportError):
+                await asking
+        await asyncio.wait_for(stopped, 30)
 
 
 def test_an_open_door_is_warned_of(data_dir: Path, redis_url: str, database_url: str) -> None:

@@ -319,6 +319,8 @@ async def test_processes_of_their_own_do_the_work_together(tmp_path: Path, serve
 
         await wait_until(is_ready, timeout_s=20, what="the API")
         client = Up(serve.process, data_dir, serve.log_path, base_url).client()
+        for process in (serve, sweep, persist):  # which reads files again where there are some, and ends nothing
+            process.process.send_signal(signal.SIGHUP)
         async with client.http:
             packet_id = await client.send("alice", count=2, total_fen=200, ttl_s=1)
             told = await client.claim(packet_id, "bob")

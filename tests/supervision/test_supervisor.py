@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import psutil
 import pytest
 from structlog.testing import capture_logs
@@ -22,7 +24,7 @@ from engine.supervision.supervisor import Supervisor
 from tests.support.supervised import SLEEPER, STUBBORN, is_alive, supervised
 from tests.support.waiting import wait_until
 
-STOPPED_BY = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+STOPPED_BY = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
 def sleeper(name: str) -> Worker:
@@ -50,6 +52,49 @@ async def test_a_killed_child_is_started_again_and_the_log_says_so(tmp_path: Pat
     assert ended["restart_in_s"] == Backoff.first_s
     assert not is_alive(second)
     assert not (tmp_path / "worker.pid").exists()
+
+
+READS_AGAIN = (
+    "import pathlib, signal, sys, time\n"
+    "signal.signal(signal.SIGHUP, lambda *_: pathlib.Path(sys.argv[1]).write_text('again'))\n"
+    "pathlib.Path(sys.argv[1]).write_text('once')\n"
+    "while True: time.sleep(0.01)"
+)
+
+
+async def test_a_hangup_makes_those_read_again_that_can_and_stops_nobody(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    reader = Worker(
+        name="reader",
+        argv=(sys.executable, "-c", READS_AGAIN, str(said)),
+        reload_signal=signal.SIGHUP,
+        ready=lambda: said.exists() and said.read_text(encoding="utf-8") == "once",
+    )
+    async with Supervisor(tmp_path) as supervisor:
+        await supervisor.start(reader, sleeper("other"))
+        before = supervisor.pids()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await wait_until(lambda: said.read_text(encoding="utf-8") == "again", what="the second reading")
+        assert supervisor.pids() == before
+
+
+def test_a_terminal_that_closes_stops_everything(tmp_path: Path) -> None:
+    """Nobody is left who could press Ctrl-C."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.supervised", str(tmp_path), "sleeper"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        pids = orjson.loads(process.stdout.readline()).values()
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)  # as the kernel does to the session that has it for its terminal
+        assert process.wait(30) == 0
+    assert not any(map(is_alive, pids))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
