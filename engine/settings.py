@@ -33,6 +33,7 @@ _NEEDS = {"webhook_secret": "webhook_url", "address_header": "trusted_proxies"}
 _LISTS = ("festivals", "trusted_proxies")
 """Settings that may be set to nothing. Any other variable that is empty counts as not set."""
 _PREFIX = "HONGBAO_"
+WEBHOOK_SECRETS_MAX = 4
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -256,7 +257,7 @@ class Settings(BaseSettings):
     webhook_url: str | None = None
     """Where alerts are sent: `https://`, or `http://` to this machine. Unset, `GET /v1/alerts` is the only way."""
     webhook_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
-    """What signs them: `whsec_` and 24 to 64 bytes in base64. Required with `webhook_url`."""
+    """What signs them, required with the URL: `whsec_` and 24 to 64 bytes in base64. Several, with commas: each signs."""
     webhook_tries_max: Annotated[int, Field(ge=1, le=100)] = 10
     """Tries per alert. After the last one the alert is given up, and the log says so."""
     webhook_retry_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0
@@ -286,7 +287,7 @@ class Settings(BaseSettings):
         if secret is None and field.data.get("webhook_url") is not None:
             raise ValueError("it must be set where HONGBAO_WEBHOOK_URL is")
         if secret is not None:
-            webhook_key(secret.get_secret_value())
+            webhook_keys(secret.get_secret_value())
         return secret
 
     @field_validator("trusted_proxies")
@@ -342,8 +343,15 @@ def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network
     return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
-def webhook_key(secret: str) -> bytes:
-    """The bytes of a secret in the form of Standard Webhooks. Raises ValueError, which does not show it."""
+def webhook_keys(secrets: str) -> list[bytes]:
+    """The bytes of secrets in the form of Standard Webhooks. Raises ValueError, which does not show them."""
+    found = [_webhook_key(secret.strip()) for secret in secrets.split(",")]
+    if len(found) > WEBHOOK_SECRETS_MAX:
+        raise ValueError(f"there must be at most {WEBHOOK_SECRETS_MAX}: remove the oldest")
+    return found
+
+
+def _webhook_key(secret: str) -> bytes:
     prefix, _, text = secret.partition("_")
     try:
         key = base64.b64decode(text, validate=True)

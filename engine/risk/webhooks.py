@@ -7,6 +7,7 @@ alert is given up, which the metric and the log say, and GET /v1/alerts still ha
 import asyncio
 import base64
 import hmac
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -17,7 +18,7 @@ import structlog
 from engine.loops import end, every
 from engine.observability import metrics
 from engine.queries import load
-from engine.settings import Settings, webhook_key
+from engine.settings import Settings, webhook_keys
 
 LOG = structlog.get_logger()
 SQL = load("alerts")
@@ -34,13 +35,17 @@ class NotTakenError(Exception):
     """The receiver answered something else than that it has taken the alert."""
 
 
-def signed(key: bytes, message_id: str, at_s: int, body: bytes) -> dict[str, str]:
-    """The headers that say which message this is, when it was sent, and that we sent it."""
-    signature = hmac.digest(key, f"{message_id}.{at_s}.".encode() + body, "sha256")
+def signed(keys: Sequence[bytes], message_id: str, at_s: int, body: bytes) -> dict[str, str]:
+    """The headers that say which message this is, when it was sent, and that we sent it.
+
+    One signature per key, with spaces between them: a receiver that knows any of the secrets verifies it.
+    """
+    content = f"{message_id}.{at_s}.".encode() + body
+    signatures = (base64.b64encode(hmac.digest(key, content, "sha256")).decode() for key in keys)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(at_s),
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
         "content-type": "application/json",
     }
 
@@ -65,7 +70,7 @@ class Webhook:
         if settings.webhook_url is None or settings.webhook_secret is None:
             raise ValueError("a webhook has a URL and a secret")
         self._pool, self._settings, self._client = pool, settings, client
-        self._url, self._key = settings.webhook_url, webhook_key(settings.webhook_secret.get_secret_value())
+        self._url, self._keys = settings.webhook_url, webhook_keys(settings.webhook_secret.get_secret_value())
 
     async def deliver_due(self) -> int:
         """Try once each alert whose time has come, some at a time; returns how many. Raises asyncpg's errors."""
@@ -88,7 +93,7 @@ class Webhook:
     async def _send(self, row: asyncpg.Record) -> None:
         """Send it. Raises NotTakenError, httpx's errors, and TimeoutError, which is an OSError."""
         body = body_of(row)
-        headers = signed(self._key, f"alert_{row['alert_id']}", row["now_ms"] // 1000, body)
+        headers = signed(self._keys, f"alert_{row['alert_id']}", row["now_ms"] // 1000, body)
         async with asyncio.timeout(self._settings.webhook_timeout_s):
             # Only the status counts: what else the receiver says is not read, and no redirect is followed.
             async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:

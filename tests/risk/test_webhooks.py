@@ -69,8 +69,8 @@ async def receiving(*answers: int | str) -> AsyncIterator[Receiver]:
 
 
 def told(settings: Settings, receiver: Receiver, **more: object) -> Settings:
-    values: dict[str, object] = {"webhook_retry_s": 0.01, "alert_large_fen": 1_000}
-    return changed(settings, webhook_url=receiver.url, webhook_secret=SECRET, **(values | more))
+    values: dict[str, object] = {"webhook_retry_s": 0.01, "alert_large_fen": 1_000, "webhook_secret": SECRET}
+    return changed(settings, webhook_url=receiver.url, **(values | more))
 
 
 async def note(engine: Engine, user: str = "alice", **details: object) -> int:
@@ -123,6 +123,20 @@ async def test_what_is_changed_on_the_way_does_not_verify(settings: Settings) ->
     for attempt in wrong:
         with pytest.raises(WebhookVerificationError):
             attempt()
+
+
+async def test_while_a_secret_is_changed_a_receiver_may_know_either(settings: Settings) -> None:
+    old, new = SECRET, f"whsec_{base64.b64encode(b'n' * 32).decode()}"
+    async with receiving() as receiver:
+        settings = told(settings, receiver, webhook_secret=f"{new}, {old}")
+        async with Engine.open(settings) as engine, httpx.AsyncClient(trust_env=False) as http:
+            await note(engine)
+            assert await Webhook(engine.pool, settings, http).deliver_due() == 1
+    ((headers, body),) = receiver.got
+    for secret in (old, new):
+        Verifier(secret).verify(body, headers)
+    with pytest.raises(WebhookVerificationError):
+        Verifier(f"whsec_{base64.b64encode(b'x' * 32).decode()}").verify(body, headers)
 
 
 async def test_after_the_last_try_it_is_given_up_and_said_so(settings: Settings) -> None:
@@ -228,6 +242,11 @@ def test_waits_grow_to_a_bound() -> None:
         ({"webhook_url": "https://h:x/"}, "HONGBAO_WEBHOOK_URL cannot be used: its port"),
         ({"webhook_url": "https://example.org/"}, "HONGBAO_WEBHOOK_SECRET cannot be used: it must be set"),
         ({"webhook_secret": "whsec_hidden"}, "HONGBAO_WEBHOOK_SECRET cannot be used: it must be whsec_ and 24 to 64"),
+        (
+            {"webhook_secret": f"{SECRET},whsec_hidden"},
+            "HONGBAO_WEBHOOK_SECRET cannot be used: it must be whsec_ and 24",
+        ),
+        ({"webhook_secret": ",".join([SECRET] * 5)}, "HONGBAO_WEBHOOK_SECRET cannot be used: there must be at most 4"),
         ({"webhook_secret": f"other_{SECRET[6:]}"}, "HONGBAO_WEBHOOK_SECRET cannot be used: it must be whsec_"),
     ],
 )
