@@ -257,7 +257,7 @@ class Settings(BaseSettings):
     webhook_url: str | None = None
     """Where alerts are sent: `https://`, or `http://` to this machine. Unset, `GET /v1/alerts` is the only way."""
     webhook_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
-    """What signs them, required with the URL: `whsec_` and 24 to 64 bytes in base64. Several, with commas: each signs."""
+    """What signs them, needed with the URL: `whsec_` and 24 to 64 bytes in base64. With commas, several: each signs."""
     webhook_tries_max: Annotated[int, Field(ge=1, le=100)] = 10
     """Tries per alert. After the last one the alert is given up, and the log says so."""
     webhook_retry_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0

@@ -105,7 +105,7 @@ def test_every_bad_field_is_named_at_once() -> None:
     assert bad_fields(**changes) == ["count", "greeting", "max_fen", "min_fen", "recipients[0]", "ttl_s"]
 
 
-@pytest.mark.parametrize("user_id", ["a", "A.b_c:d@e-f", "0", "x" * 64, "-", ".."])
+@pytest.mark.parametrize("user_id", ["a", "A.b_c:d@e-f", "0", "x" * 64, "-", "..."])
 def test_user_ids(user_id: str) -> None:
     assert is_user_id(user_id)
 
