@@ -3,7 +3,7 @@
 import base64
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
+from engine.networks import networks_in
 from engine.records import Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
@@ -27,6 +28,8 @@ _AT_MOST = {
     "body_bytes_max": "batch_body_bytes_max",
 }
 """Settings that contradict others when they are larger: requests would be refused that the other one allows."""
+AddressHeader = Literal["x-forwarded-for", "x-real-ip", "forwarded"]
+"""The headers that ``api.addresses`` can read."""
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -109,7 +112,7 @@ class Settings(BaseSettings):
     """Other requests per client address."""
     trusted_proxies: str = ""
     """Addresses and networks of your proxies, separated by commas. Without one, a client's address is its peer's."""
-    address_header: str = "x-forwarded-for"
+    address_header: AddressHeader = "x-forwarded-for"
     """The header in which these proxies name the client. Its right-most address that is not a trusted proxy is used."""
 
     # Lanes and claiming.
@@ -290,8 +293,16 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
-        networks_of(text)
+        networks_in(text)
         return text
+
+    @field_validator("address_header", mode="before")
+    @classmethod
+    def _is_address_header(cls, name: object) -> object:
+        lowered = name.strip().lower() if isinstance(name, str) else name
+        if lowered not in get_args(AddressHeader):
+            raise ValueError(f"it must be one of {', '.join(get_args(AddressHeader))}")
+        return lowered
 
     @field_validator("festivals")
     @classmethod
@@ -320,11 +331,6 @@ class Settings(BaseSettings):
             name = ".".join(str(part) for part in first["loc"])
             why = first["msg"].removeprefix("Value error, ")
             raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}." if name else f"{why}.") from None
-
-
-def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Addresses and networks with commas between them. Raises ValueError."""
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def check_webhook(url: str) -> None:
