@@ -78,6 +78,18 @@ class Limits:
             self.refused[USER] += 1
             raise
 
+    def claims_over_limit(self, user_ids: Sequence[str]) -> dict[int, RateLimitedError]:
+        """Spend one claim of each user of a batch, in order; at which places a user had none left."""
+        refused: dict[int, RateLimitedError] = {}
+        if self.users is None:
+            return refused
+        for place, user_id in enumerate(user_ids):
+            try:
+                self.check_user(user_id, is_claim=True)
+            except RateLimitedError as error:
+                refused[place] = error
+        return refused
+
     def answer_by_address(
         self, peer: str, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> Answer | None:
