@@ -14,12 +14,14 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import Scope
 
+from api.addresses import Addresses
 from api.answers import Answer
 from api.problems import RateLimitedError, answer_to
-from api.rates import Addresses, Rates
+from api.rates import Rates
 from engine.errors import OverloadedError
+from engine.networks import networks_in
 from engine.observability import metrics
-from engine.settings import Settings, networks_of
+from engine.settings import Settings
 
 TICK_S = 0.01
 RELEASES_A_TICK_MIN, RELEASES_A_TICK_MAX = 20, 50
@@ -56,7 +58,7 @@ class Limits:
         by_address = (settings.claims_per_address_max, settings.requests_per_address_max)
         self.users = Rates("user", *by_user, window_s) if any(by_user) else None
         self.by_address = Rates("address", *by_address, window_s) if any(by_address) else None
-        self._addresses = Addresses(networks_of(settings.trusted_proxies), settings.address_header)
+        self._addresses = Addresses(networks_in(settings.trusted_proxies), settings.address_header)
         self.connections_max = settings.connections_max
         self.turned_away_max = _turned_away_max(self.connections_max)
         self.requests_max = settings.requests_in_flight_max
@@ -76,6 +78,18 @@ class Limits:
             self.refused[USER] += 1
             raise
 
+    def claims_over_limit(self, user_ids: Sequence[str]) -> dict[int, RateLimitedError]:
+        """Spend one claim of each user of a batch, in order; at which places a user had none left."""
+        refused: dict[int, RateLimitedError] = {}
+        if self.users is None:
+            return refused
+        for place, user_id in enumerate(user_ids):
+            try:
+                self.check_user(user_id, is_claim=True)
+            except RateLimitedError as error:
+                refused[place] = error
+        return refused
+
     def answer_by_address(
         self, peer: str, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> Answer | None:
@@ -85,7 +99,7 @@ class Limits:
             return None
         is_claim = method == b"POST" and path.startswith(_CLAIM_PREFIX) and path.endswith(_CLAIM_SUFFIX)
         try:
-            self.by_address.take(self._addresses.of(peer, headers), is_claim=is_claim)
+            self.by_address.take(self._addresses.key(peer, headers), is_claim=is_claim)
         except RateLimitedError as error:
             self.refused[ADDRESS] += 1
             return answer_to(error)
@@ -94,7 +108,7 @@ class Limits:
     def address_of(self, scope: Scope) -> str:
         """Where a request comes from: the peer, or what a trusted proxy says."""
         peer = scope.get("client") or ("", 0)
-        return self._addresses.whole(peer[0], scope["headers"])
+        return self._addresses.of(peer[0], scope["headers"])
 
     def answer_when_full(self, in_flight: int, target: bytes) -> Answer | None:
         """The refusal of a request beside which ``in_flight`` others are being answered, None if it may come in."""

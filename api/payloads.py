@@ -217,12 +217,16 @@ class ClaimAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRefusal:
-    """A claim of a batch that could not be decided: the ``code`` a single claim's problem would have."""
+    """A claim of a batch that could not be decided: the ``code`` a single claim's problem would have.
+
+    ``retry_after_s``: what its Retry-After would say, with the codes that have one.
+    """
 
     packet_id: str
     user_id: str
     code: str
     detail: str
+    retry_after_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,6 +251,15 @@ def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
             (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (error.policy.encode(), error.quota, error.window_s)),
             (b"ratelimit", b'"%b";r=0;t=%d' % (error.policy.encode(), error.retry_after_s)),
         ]
-    if isinstance(error, errors.UnavailableError | errors.PaymentPasswordLockedError | NotReadyError):
-        return [(b"retry-after", str(getattr(error, "retry_after_s", 1)).encode())]
-    return []
+    wait_s = retry_after_s(error)
+    return [] if wait_s is None else [(b"retry-after", b"%d" % wait_s)]
+
+
+def retry_after_s(error: HongbaoError) -> int | None:
+    """How long to wait before a repeat, as Retry-After says it; None where a repeat is of no use."""
+    match error:
+        case RateLimitedError() | errors.UnavailableError() | errors.PaymentPasswordLockedError():
+            return error.retry_after_s
+        case NotReadyError():
+            return 1
+    return None

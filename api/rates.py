@@ -5,10 +5,8 @@ back evenly. What is remembered is bounded; the key not seen for longest is forg
 quota again.
 """
 
-import ipaddress
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from time import monotonic
 
 from api.problems import RateLimitedError
@@ -16,11 +14,6 @@ from api.problems import RateLimitedError
 KEYS_MAX = 100_000
 """How many keys a policy remembers: about 15 MB."""
 _SLACK_S = 1e-6
-_V6_PREFIX = 64
-"""A customer of IPv6 is given at least this much of an address; what follows is theirs to choose."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Rate:
@@ -69,55 +62,3 @@ class Rates:
         rate = self._claims if is_claim else self._requests
         if rate is not None:
             rate.take(key)
-
-
-class Addresses:
-    """Where requests come from: the peer, or what a trusted proxy says in a header."""
-
-    def __init__(self, proxies: Iterable[Network], header: str) -> None:
-        self._proxies = tuple(proxies)
-        self._header = header.lower().encode()
-
-    def of(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """The address to count by. ``headers``: names in lower case."""
-        return _key(self.whole(peer, headers))
-
-    def whole(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """The address a request comes from; as it is told, where it is none.
-
-        Of a chain of addresses the last one that is no trusted proxy: what is before it anybody could have written.
-        """
-        address = _address(peer)
-        if address is None:
-            return peer
-        if not self._proxies or not self._trusts(address):
-            return str(address)
-        told = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
-        for text in reversed(told.split(",")):
-            before = _address(text.strip())
-            if before is None:
-                break
-            address = before
-            if not self._trusts(address):
-                break
-        return str(address)
-
-    def _trusts(self, address: Address) -> bool:
-        return any(address in network for network in self._proxies)
-
-
-@lru_cache(maxsize=16_384)
-def _key(text: str) -> str:
-    address = _address(text)
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, _V6_PREFIX), strict=False))
-    return text if address is None else str(address)
-
-
-@lru_cache(maxsize=16_384)
-def _address(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

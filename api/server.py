@@ -86,6 +86,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level="error",
             server_header=False,
+            proxy_headers=False,  # it believes what anybody says in them; `api.addresses` knows whom to believe
             backlog=CONNECTIONS_WAITING_MAX,
             timeout_keep_alive=IDLE_S_MAX,
             timeout_graceful_shutdown=STOP_S_MAX,

@@ -1,10 +1,9 @@
 """Settings, read once from the environment (prefix ``HONGBAO_``). Nothing else but the CLI reads the environment."""
 
 import base64
-import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -13,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from engine import urls
 from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
+from engine.networks import networks_in
 from engine.records import Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
@@ -34,6 +34,8 @@ _LISTS = ("festivals", "trusted_proxies")
 """Settings that may be set to nothing. Any other variable that is empty counts as not set."""
 _PREFIX = "HONGBAO_"
 WEBHOOK_SECRETS_MAX = 4
+AddressHeader = Literal["x-forwarded-for", "x-real-ip", "forwarded"]
+"""The headers that ``api.addresses`` can read."""
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -116,7 +118,7 @@ class Settings(BaseSettings):
     """Other requests per client address."""
     trusted_proxies: str = ""
     """Addresses and networks of your proxies, separated by commas. Without one, a client's address is its peer's."""
-    address_header: str = "x-forwarded-for"
+    address_header: AddressHeader = "x-forwarded-for"
     """The header in which these proxies name the client. Its right-most address that is not a trusted proxy is used."""
 
     # Lanes and claiming.
@@ -293,8 +295,16 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
-        networks_of(text)
+        networks_in(text)
         return text
+
+    @field_validator("address_header", mode="before")
+    @classmethod
+    def _is_address_header(cls, name: object) -> object:
+        lowered = name.strip().lower() if isinstance(name, str) else name
+        if lowered not in get_args(AddressHeader):
+            raise ValueError(f"it must be one of {', '.join(get_args(AddressHeader))}")
+        return lowered
 
     @field_validator("festivals")
     @classmethod
@@ -336,11 +346,6 @@ def ignored(settings: Settings) -> list[str]:
         if f"{_PREFIX}{name.upper()}" in ours and not getattr(settings, other):
             sentences.append(f"{_PREFIX}{name.upper()} does nothing without {_PREFIX}{other.upper()}.")
     return sentences
-
-
-def networks_of(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Addresses and networks with commas between them. Raises ValueError."""
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def webhook_keys(secrets: str) -> list[bytes]:

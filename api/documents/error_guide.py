@@ -161,7 +161,8 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     ),
     problems.RateLimitedError: Guide(
         "The user or the client address has sent too many requests; this one was not processed.",
-        f"{_REPEAT} The headers RateLimit and RateLimit-Policy have the limit.",
+        f"{_REPEAT} The headers RateLimit and RateLimit-Policy have the limit. "
+        "In a batch, `retry_after_s` of each refused claim says how long; the others were decided.",
     ),
     problems.HeadTooLargeError: Guide(
         "The request line and headers are too large, or too many. The connection is closed.",

@@ -19,7 +19,7 @@ from api.payloads import (
     PreviewAnswer,
     SentAnswer,
 )
-from api.problems import detail_of
+from api.problems import RateLimitedError, detail_of, retry_after_s
 from api.resources import plain_claims
 from api.resources.plain_claims import PlainClaim
 from engine import errors
@@ -44,7 +44,7 @@ OUTCOME_WORDS = {
     Outcome.EXPIRED: "expired",
     Outcome.RETRACTED: "retracted",
 }
-BATCH_REFUSALS = (UnknownPacketError, NotInvitedError, NotArrivedError, FrozenError, UnavailableError)
+BATCH_REFUSALS = (UnknownPacketError, NotInvitedError, NotArrivedError, FrozenError, UnavailableError, RateLimitedError)
 """What refuses one claim of a batch, and not the batch; those that derive from them as well."""
 _OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in OUTCOME_WORDS.items()}
 
@@ -126,12 +126,16 @@ async def claim_many(call: Call) -> Answer:
     """Claims of many users at once, for a backend; each has its own result, in order."""
     items: list[ClaimItem] | list[PlainClaim] = call.body.claims
     claims = [(item.packet_id, item.user_id) for item in items]
-    claiming = call.engine.claims
-    if isinstance(items[0], PlainClaim):
-        return _results(claims, await claiming.claim_many(claims))
-    known = [claim for claim in claims if is_packet_number(claim[0])]
-    result = iter(await claiming.claim_many(known))
-    return _results(claims, [next(result) if is_packet_number(claim[0]) else _NO_SUCH_PACKET for claim in claims])
+    refused: dict[int, HongbaoError] = {}
+    if not isinstance(items[0], PlainClaim):
+        refused |= {place: _NO_SUCH_PACKET for place, claim in enumerate(claims) if not is_packet_number(claim[0])}
+    # A user's claims count alike, whether they come one by one or in a batch; also those of what is no packet.
+    refused |= call.front.limits.claims_over_limit([user_id for _, user_id in claims])
+    if not refused:
+        return _results(claims, await call.engine.claims.claim_many(claims))
+    asked = [claim for place, claim in enumerate(claims) if place not in refused]
+    result = iter(await call.engine.claims.claim_many(asked))
+    return _results(claims, [refused[place] if place in refused else next(result) for place in range(len(claims))])
 
 
 _NO_SUCH_PACKET = UnknownPacketError("Not a packet number.")
@@ -150,7 +154,15 @@ def _results(claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | 
 def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:
     if not isinstance(error, BATCH_REFUSALS):
         raise error
-    answer = {"packet_id": packet_id, "user_id": user_id, "code": error.code, "detail": detail_of(error)}
+    answer: dict[str, object] = {
+        "packet_id": packet_id,
+        "user_id": user_id,
+        "code": error.code,
+        "detail": detail_of(error),
+    }
+    wait_s = retry_after_s(error)
+    if wait_s is not None:
+        answer["retry_after_s"] = wait_s
     return orjson.dumps(answer).decode()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -95,6 +95,8 @@ def _default(field: FieldInfo) -> str:
 
 def _values(field: FieldInfo) -> str:
     """What it may be: the choices, the bounds of a number, or the kind of text."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
     kinds = get_args(field.annotation) or (field.annotation,)
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Enum):

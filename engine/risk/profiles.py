@@ -1,6 +1,5 @@
 """What is known of accounts and of groups: the kind, from where a merchant sends, the limits."""
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import asyncpg
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ledger.database import ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
+from engine.networks import network_in
 from engine.queries import load
 from engine.records import FreezeScope
 from engine.risk.freezes import LISTED_MAX, Freeze, Freezes
@@ -157,7 +157,7 @@ def _networks(kind: AccountKind, addresses: Sequence[str]) -> list[str]:
     networks, problems = [], []
     for place, text in enumerate(addresses):
         try:
-            networks.append(str(ipaddress.ip_network(text)))
+            networks.append(str(network_in(text)))
         except ValueError:
             problems.append(FieldProblem(f"addresses[{place}]", _NETWORK_RULE))
     if problems:

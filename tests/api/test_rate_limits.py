@@ -1,6 +1,7 @@
 """Rate limits over real sockets: 429 with what a client needs to know, the same by both ways of a claim."""
 
 import asyncio
+import random
 
 import orjson
 import pytest
@@ -11,9 +12,9 @@ from api import limits as bounds
 from engine.errors import OperatorError
 from engine.settings import Settings
 from tests.support.both_ways import Reply
-from tests.support.front import open_front
+from tests.support.front import Json, open_front
 from tests.support.scenes import changed
-from tests.support.served import open_world
+from tests.support.served import World, open_world
 from tests.support.wire import claim, request
 
 LOOP_FACTORY = uvloop.new_event_loop
@@ -62,9 +63,86 @@ async def test_a_backends_claims_count_for_the_user_it_names(settings: Settings,
         for user in ("ada", "ben"):
             data = claim(world.open, world.backend, f"x-user-id: {user}", query=query)
             assert [(await world.served.ask_one(data)).status for _ in range(2)] == [200, 429]
-        batch = orjson.dumps({"claims": [{"packet_id": world.open, "user_id": "ada"}] * 5})
-        for _ in range(3):  # for no one in particular
-            assert (await world.served.ask_one(request("/v1/claims", world.backend, body=batch))).status == 200
+
+
+async def results_of(world: World, claims: list[tuple[str, str]], *lines: str) -> list[Json]:
+    """The result of each claim (packet, user) of a batch."""
+    body = orjson.dumps({"claims": [{"packet_id": packet, "user_id": user} for packet, user in claims]})
+    reply = await world.served.ask_one(request("/v1/claims", world.backend, *lines, body=body))
+    assert reply.status == 200, reply
+    results: list[Json] = orjson.loads(reply.body)["results"]
+    assert [(result["packet_id"], result["user_id"]) for result in results] == claims
+    return results
+
+
+def codes(results: list[Json]) -> list[str]:
+    return [result.get("outcome") or result["code"] for result in results]
+
+
+async def test_the_claims_of_a_batch_count_for_the_users_they_name(settings: Settings) -> None:
+    async with open_world(changed(settings, claims_per_user_max=1)) as world:
+        results = await results_of(world, [(world.open, "ada")] * 200)
+        assert codes(results) == ["claimed"] + ["rate_limited"] * 199
+        assert world.served.front.limits.refused[bounds.USER] == 199
+        assert set(results[1]) == {"packet_id", "user_id", "code", "detail", "retry_after_s"}
+        assert 1 <= results[1]["retry_after_s"] <= 60
+        assert "claims-user is 1 per 60 s" in results[1]["detail"]
+        alone = await world.served.ask_one(claim(world.open, world.backend, "x-user-id: ada"))
+        assert_limited(alone, "claims-user", 1)
+        # What one claim spends, a batch finds spent; who has claims left gets them in the same batch.
+        assert (await world.served.ask_one(claim(world.open, world.backend, "x-user-id: ben"))).status == 200
+        mixed = [(world.open, user) for user in ("ben", "cid", "ada", "dan", "cid")]
+        assert codes(await results_of(world, mixed)) == [
+            *("rate_limited", "claimed", "rate_limited", "claimed", "rate_limited")
+        ]
+
+
+async def test_a_batch_with_nothing_to_decide_is_answered_all_the_same(settings: Settings) -> None:
+    async with open_world(changed(settings, claims_per_user_max=1)) as world:
+        assert codes(await results_of(world, [(world.sold_out, "ada")])) == ["sold_out"]
+        assert codes(await results_of(world, [(world.sold_out, "ada"), (world.open, "ada")])) == ["rate_limited"] * 2
+
+
+async def test_claims_of_a_batch_on_what_is_no_packet_count_too(settings: Settings) -> None:
+    """As a single claim's do, which is counted before its path is looked at."""
+    async with open_world(changed(settings, claims_per_user_max=1)) as world:
+        claims = [("10", "ada"), (world.open, "ada"), (world.open, "ben"), ("10", "ben")]
+        assert codes(await results_of(world, claims)) == [
+            *("unknown_packet", "rate_limited", "claimed", "rate_limited")
+        ]
+
+
+async def test_a_batch_that_is_refused_whole_spends_nothing(settings: Settings) -> None:
+    async with open_world(changed(settings, claims_per_user_max=1)) as world:
+        items = [{"packet_id": world.open, "user_id": "ada"}, {"packet_id": world.open, "user_id": "not a user"}]
+        body = orjson.dumps({"claims": items})
+        assert (await world.served.ask_one(request("/v1/claims", world.backend, body=body))).status == 422
+        assert codes(await results_of(world, [(world.open, "ada")])) == ["claimed"]
+
+
+async def test_the_user_a_batch_is_sent_for_spends_a_request_and_no_claim(settings: Settings) -> None:
+    async with open_world(changed(settings, claims_per_user_max=1, requests_per_user_max=2)) as world:
+        for user in ("ada", "ben"):
+            assert codes(await results_of(world, [(world.open, user)], "x-user-id: eve")) == ["claimed"]
+        body = orjson.dumps({"claims": [{"packet_id": world.open, "user_id": "cid"}]})
+        third = await world.served.ask_one(request("/v1/claims", world.backend, "x-user-id: eve", body=body))
+        assert_limited(third, "requests-user", 2)
+        assert codes(await results_of(world, [(world.open, "cid"), (world.sold_out, "eve")])) == [
+            *("claimed", "sold_out")
+        ]
+
+
+async def test_a_batch_is_limited_as_its_claims_are_one_by_one(settings: Settings) -> None:
+    chance = random.Random(20261128)
+    async with open_world(changed(settings, claims_per_user_max=3)) as world:
+        users = [chance.choice("abcdef") for _ in range(40)]
+        together = codes(await results_of(world, [(world.open, user) for user in users]))
+        alone = []
+        for user in users:
+            reply = await world.served.ask_one(claim(world.open, world.backend, f"x-user-id: {user}-alone"))
+            alone.append(codes([orjson.loads(reply.body)])[0])
+    assert together == alone
+    assert set(alone) == {"claimed", "already_claimed", "rate_limited"}
 
 
 async def test_what_is_limited_is_not_done(settings: Settings) -> None:

@@ -1,0 +1,109 @@
+"""Which address a request comes from: the peer's, or what a trusted proxy says in the one header that is believed.
+
+Nothing else reads these headers. What uvicorn would make of them is turned off (``api.server``).
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from engine.networks import Address, Network, address_in
+from engine.settings import AddressHeader
+
+_V6_PREFIX = 64
+"""A customer of IPv6 is given at least this much of an address; what follows is theirs to choose."""
+_PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
+_NODE = re.compile(rf"\[(?P<in_brackets>[0-9A-Fa-f:.]+)\]{_PORT}|(?P<v4>[0-9.]+){_PORT}|(?P<bare>[0-9A-Fa-f:.]+)")
+"""An address, with a port or without (RFC 7239, section 6). IPv6 without brackets has no port."""
+_PAIR = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(\"(?:[^\"\\]|\\.)*\"|[^\s\",;\\]*)"
+_ONE_PAIR = re.compile(_PAIR)
+_ELEMENT = re.compile(rf"[ \t]*+(?:{_PAIR})?(?:[ \t]*+;[ \t]*+(?:{_PAIR})?)*+[ \t]*+")
+"""Possessive, for blanks can be read in two ways: a long line of them must not take for ever."""
+
+
+class Addresses:
+    """Where requests come from: the peer, or what a trusted proxy says."""
+
+    def __init__(self, proxies: Iterable[Network], header: AddressHeader) -> None:
+        self._proxies = tuple(proxies)
+        self._header = header.encode()
+        self._nodes_of: Callable[[str], Iterator[str]] = _forwarded if header == "forwarded" else _listed
+
+    def key(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        """What to count a request by: its address, of IPv6 the network. ``headers``: names in lower case."""
+        return _key(self.of(peer, headers))
+
+    def of(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        """The address a request comes from; the peer as it is told, where that is no address.
+
+        Of a chain of addresses the last one that is no trusted proxy: what is before it anybody could have written.
+        Where a trusted proxy does not name an address (``unknown``, ``_hidden``), it is the proxy's own.
+        """
+        address = _address(peer)
+        if address is None:
+            return peer
+        if not self._proxies or not self._trusts(address):
+            return str(address)
+        for line in reversed([value for name, value in headers if name == self._header]):
+            for node in self._nodes_of(line.decode("latin-1")):
+                before = _node(node)
+                if before is None:
+                    return str(address)
+                address = before
+                if not self._trusts(address):
+                    return str(address)
+        return str(address)
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._proxies)
+
+
+def _listed(line: str) -> Iterator[str]:
+    """What stands between the commas of a line, the last first. Empty elements do not count (RFC 9110, 5.6.1.2)."""
+    for part in reversed(line.split(",")):
+        if node := part.strip(" \t"):
+            yield node
+
+
+def _forwarded(line: str) -> Iterator[str]:
+    """Whom each element of a Forwarded line (RFC 7239) is for, the last first; empty where it does not say.
+
+    Read from its end, an element begins at the nearest comma from which on it is well formed. So nothing that a client
+    sent, such as a quote that it never closed, changes how the elements are read that proxies have added.
+    """
+    start = end = len(line)
+    while start >= 0:
+        start = line.rfind(",", 0, start)  # -1: the line's first element
+        if _ELEMENT.fullmatch(line, start + 1, end):
+            if line[start + 1 : end].strip(" \t"):
+                yield _for(line, start + 1, end)
+            end = start
+        elif start < 0:
+            yield ""
+
+
+def _for(line: str, start: int, end: int) -> str:
+    named = [value for name, value in _ONE_PAIR.findall(line, start, end) if name.lower() == "for"]
+    if len(named) != 1:  # it does not say, or says two things
+        return ""
+    (value,) = named
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+@lru_cache(maxsize=16_384)
+def _key(text: str) -> str:
+    address = address_in(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, _V6_PREFIX), strict=False))
+    return text if address is None else str(address)
+
+
+@lru_cache(maxsize=16_384)
+def _node(text: str) -> Address | None:
+    """The address that a proxy names, with a port or without."""
+    found = _NODE.fullmatch(text)
+    return None if found is None else address_in(found["in_brackets"] or found["v4"] or found["bare"])
+
+
+_address = lru_cache(maxsize=16_384)(address_in)
