@@ -19,13 +19,14 @@ from engine.errors import (
     NotCancellableError,
     NotSenderError,
     TransferEndedError,
+    UnavailableError,
     UnknownPacketError,
 )
 from engine.ids import USER_ID_RULE, is_user_id
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
-from engine.ledger.money import lock_wallet
+from engine.ledger.money import lock_wallet, now_ms
 from engine.packets.retraction import confirm_end, missing
 from engine.packets.sending import SQL as PACKETS
 from engine.packets.sending import Packets
@@ -105,29 +106,47 @@ class Transfers:
         ``confirm_within_s``: how long the recipient may take; ``arrives_after_s``: it arrives by itself so late. With
         neither it is as the sender has chosen for all (``engine.transfers.delays``). Raises as ``Packets.send`` does.
         """
-        problems = self._problems(sender, to, amount_fen, note)
-        delay_s = await self._delay_s(sender, to, confirm_within_s, arrives_after_s, problems)
-        if problems:
-            raise InvalidFieldsError(problems)
-        terms = Terms(
-            total_fen=amount_fen,
-            count=1,
-            split=SplitKind.EQUAL,
-            min_fen=amount_fen,
-            max_fen=amount_fen,
-            ttl_s=confirm_within_s or self._settings.transfer_confirm_s,
-            greeting=note,
-            recipients=(to,),
-            purpose=Purpose.TRANSFER,
-            arrives_after_s=delay_s,
-        )
+
+        async def terms() -> Terms:
+            return await self._terms(sender, to, amount_fen, note, (confirm_within_s, arrives_after_s))
+
         try:
             sent = await self._packets.send(
                 sender, terms, address=address, idempotency_key=idempotency_key, request_hash=request_hash
             )
         except InsufficientFundsError:
             raise InsufficientFundsError("The wallet holds less than the amount.", field="amount_fen") from None
-        return await self.get(sent.packet_id, sender), sent.replayed
+        return await self._paid(sent.packet_id, sender), sent.replayed
+
+    async def _terms(
+        self, sender: str, to: str, amount_fen: int, note: str, times_s: tuple[int | None, int | None]
+    ) -> Terms:
+        """A transfer as a packet. ``times_s``: as ``send`` is given the two. Raises InvalidFieldsError."""
+        problems = self._problems(sender, to, amount_fen, note)
+        delay_s = await self._delay_s(sender, to, *times_s, problems)
+        if problems:
+            raise InvalidFieldsError(problems)
+        return Terms(
+            total_fen=amount_fen,
+            count=1,
+            split=SplitKind.EQUAL,
+            min_fen=amount_fen,
+            max_fen=amount_fen,
+            ttl_s=times_s[0] or self._settings.transfer_confirm_s,
+            greeting=note,
+            recipients=(to,),
+            purpose=Purpose.TRANSFER,
+            arrives_after_s=delay_s,
+        )
+
+    async def _paid(self, transfer_id: str, sender: str) -> Transfer:
+        """A transfer that is paid for: as it is now or, where Redis cannot be asked, as the ledger has it."""
+        try:
+            return await self.get(transfer_id, sender)
+        except UnavailableError:
+            row = await self._row(transfer_id, sender)
+            with ledger_errors():
+                return _transfer(row, PacketState(row["state"]), await now_ms(self._pool))
 
     async def get(self, transfer_id: str, user_id: str | None) -> Transfer:
         """A transfer, for one of the two it is between (None: for an admin). Raises UnknownPacketError."""
@@ -137,22 +156,8 @@ class Transfers:
             (live,) = await self._store.states([transfer_id])
             if live is not None and live in set(_STATES):
                 state = PacketState(live)
-        told = _STATES.get(state)
-        if told is None:
-            arrives_at_ms = row["arrives_at_ms"]
-            is_waiting = arrives_at_ms is None or await self._store.now_ms() >= arrives_at_ms
-            told = TransferState.WAITING if is_waiting else TransferState.DELAYED
-        return Transfer(
-            transfer_id=transfer_id,
-            sender=row["sender"],
-            to=row["recipients"][0],
-            amount_fen=row["total_fen"],
-            note=row["greeting"],
-            state=told,
-            created_at_ms=row["created_at_ms"],
-            arrives_at_ms=row["arrives_at_ms"],
-            expires_at_ms=row["expires_at_ms"],
-        )
+        is_on_its_way = state not in _STATES and row["arrives_at_ms"] is not None
+        return _transfer(row, state, await self._store.now_ms() if is_on_its_way else 0)
 
     async def confirm(self, transfer_id: str, user_id: str) -> Transfer:
         """Take a transfer; doing it twice is doing it once.
@@ -249,3 +254,20 @@ class Transfers:
             async with self._pool.acquire() as connection, connection.transaction():
                 if (await lock_wallet(connection, user_id)).frozen:
                     raise FrozenError("This account is frozen: its money stays where it is.")
+
+
+def _transfer(row: asyncpg.Record, state: PacketState, at_ms: int) -> Transfer:
+    """A packet's row as a transfer in some state. ``at_ms``: now, of one that is on its way."""
+    arrives_at_ms = row["arrives_at_ms"]
+    has_arrived = arrives_at_ms is None or at_ms >= arrives_at_ms
+    return Transfer(
+        transfer_id=str(row["packet_id"]),
+        sender=row["sender"],
+        to=row["recipients"][0],
+        amount_fen=row["total_fen"],
+        note=row["greeting"],
+        state=_STATES.get(state, TransferState.WAITING if has_arrived else TransferState.DELAYED),
+        created_at_ms=row["created_at_ms"],
+        arrives_at_ms=arrives_at_ms,
+        expires_at_ms=row["expires_at_ms"],
+    )

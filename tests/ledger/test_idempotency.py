@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 
 from engine.engine import Engine
-from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError
+from engine.errors import FieldProblem, IdempotencyInFlightError, IdempotencyKeyReusedError, InvalidFieldsError
 from engine.ledger import idempotency
 from engine.packets.sending import Sent
 from engine.packets.terms import terms_from
-from engine.records import SplitKind
+from engine.records import SplitKind, Terms
 from engine.settings import Settings
 from engine.wallets.wallets import Deposit
 from tests.support.scenes import assert_books_balance, fund
@@ -104,6 +104,40 @@ async def test_a_key_that_is_being_worked_on_is_refused_at_once(engine: Engine, 
     await work.rollback()
     assert (await send_once(engine)).replayed is False
     assert await paid(engine) == (2, 3_000)
+
+
+async def test_a_repeat_that_todays_rules_refuse_waits_for_a_first_request_that_is_under_way(
+    engine: Engine, connection: asyncpg.Connection
+) -> None:
+    async def refused() -> Terms:
+        raise InvalidFieldsError([FieldProblem("max_fen", "must be at most 20000")])
+
+    async def repeat() -> Sent:
+        return await engine.packets.send("alice", refused, idempotency_key="key-1", request_hash=b"body")
+
+    await fund(engine, "alice", 5_000)
+    first = await send_once(engine, key="key-0")
+    kept = {name: getattr(first, name) for name in ("packet_id", "total_fen", "count", "expires_at_ms", "commitment")}
+    work = connection.transaction()
+    await work.start()
+    assert await idempotency.begin(connection, REQUEST) is None
+    with pytest.raises(IdempotencyInFlightError):
+        await repeat()
+    await idempotency.keep(connection, REQUEST, kept)
+    await work.commit()
+    assert ((await repeat()).packet_id, (await repeat()).replayed) == (first.packet_id, True)
+
+
+async def test_a_first_request_that_is_done_while_its_repeat_is_being_refused_answers_both(engine: Engine) -> None:
+    async def refused_too_late() -> Terms:
+        first.append(await send_once(engine))
+        raise InvalidFieldsError([FieldProblem("max_fen", "must be at most 20000")])
+
+    await fund(engine, "alice", 5_000)
+    first: list[Sent] = []
+    again = await engine.packets.send("alice", refused_too_late, idempotency_key="key-1", request_hash=b"body")
+    assert (again.packet_id, again.replayed) == (first[0].packet_id, True)
+    assert await paid(engine) == (1, 4_000)
 
 
 async def test_a_crash_in_the_middle_leaves_the_key_free_and_no_trace(
