@@ -51,9 +51,13 @@ _OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in
 
 async def send_packet(call: Call) -> Answer:
     """Pay for a packet and open it."""
+
+    async def terms() -> Terms:
+        return _terms(call)
+
     sent = await call.engine.packets.send(
         call.caller.user,
-        _terms(call),
+        terms,
         address=call.address,
         idempotency_key=call.idempotency_key,
         request_hash=call.request_hash,

@@ -1,29 +1,83 @@
 """Idempotency-Key: a request that is repeated is answered as it was, and what it asks is done once.
 
 The key is locked for the length of the transaction that does the work, and the answer is kept in that transaction; so
-there is no moment in which the work is done and the answer is not there.
+there is no moment in which the work is done and the answer is not there. Only what succeeded is kept.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import asyncpg
 import orjson
 
-from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError
-from engine.ledger.database import Connection
+from engine.errors import HongbaoError, IdempotencyInFlightError, IdempotencyKeyReusedError
+from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
 
 SQL = load("idempotency")
+FORGOTTEN_AT_ONCE = 1_000
+"""Keys that one statement forgets: some 10 ms of work."""
+_DAY_MS = 86_400_000
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Who asks what under which key. ``request_hash`` tells two bodies apart."""
+    """Whose key it is, for what. ``request_hash`` tells two bodies apart.
+
+    ``principal``: who asks or, where any of several may ask for the same thing, whom it is about.
+    """
 
     principal: str
     operation: str
     key: str
     request_hash: bytes
+
+
+class Answered(NamedTuple, Generic[Checked]):
+    """``replayed``: the request had been answered before. ``checked``: what ``check`` returned, if it was asked."""
+
+    answer: dict[str, Any]
+    replayed: bool
+    checked: Checked | None
+
+
+async def once(
+    pool: asyncpg.Pool,
+    request: Request,
+    *,
+    check: Callable[[], Awaitable[Checked]],
+    work: Callable[[Connection, Checked], Awaitable[dict[str, Any]]],
+) -> Answered[Checked]:
+    """Do ``work`` in a transaction, once for each key; a repeat is answered as it was.
+
+    The key comes before every rule: what was done stays done, whatever limits, clocks and servers say by now. So only a
+    first request is ``check``ed, outside the transaction (other servers are asked there, and tries are counted), and
+    then worked on with what ``check`` returned. Raises as ``begin`` does, UnavailableError, and what those two raise.
+    """
+    with ledger_errors():
+        answer = await _stored(pool, request)
+    if answer is not None:
+        return Answered(answer, True, None)
+    try:
+        checked = await check()
+    except HongbaoError:
+        # A first request that was under way all the time may be done by now, or still be: it was not refused.
+        with ledger_errors():
+            async with pool.acquire() as connection, connection.transaction():
+                answer = await begin(connection, request)
+        if answer is None:
+            raise
+        return Answered(answer, True, None)
+    with ledger_errors():
+        async with pool.acquire() as connection, connection.transaction():
+            answer = await begin(connection, request)
+            if answer is not None:
+                return Answered(answer, True, checked)
+            answer = await work(connection, checked)
+            await keep(connection, request, answer)
+    return Answered(answer, False, checked)
 
 
 async def begin(connection: Connection, request: Request) -> dict[str, Any] | None:
@@ -35,13 +89,26 @@ async def begin(connection: Connection, request: Request) -> dict[str, Any] | No
     name = "\x1f".join((request.principal, request.operation, request.key))
     if not await connection.fetchval(SQL["try_lock"], name):
         raise IdempotencyInFlightError("A request with this Idempotency-Key is in progress: repeat it in a moment.")
-    stored = await connection.fetchrow(SQL["stored"], request.principal, request.operation, request.key)
+    return await _stored(connection, request)
+
+
+async def _stored(source: asyncpg.Pool | Connection, request: Request) -> dict[str, Any] | None:
+    stored = await source.fetchrow(SQL["stored"], request.principal, request.operation, request.key)
     if stored is None:
         return None
     if stored["request_hash"] != request.request_hash:
         raise IdempotencyKeyReusedError("This Idempotency-Key was used for another request: send a new one.")
     answer: dict[str, Any] = orjson.loads(stored["answer"])
     return answer
+
+
+async def forget(pool: asyncpg.Pool, *, after_days: int) -> bool:
+    """Forget some of the keys that are older than so many days; whether there may be more of them.
+
+    What was done under a forgotten key is done again if it is asked again. Raises asyncpg's errors.
+    """
+    forgotten = await pool.fetchval(SQL["forget"], after_days * _DAY_MS, FORGOTTEN_AT_ONCE)
+    return bool(forgotten == FORGOTTEN_AT_ONCE)
 
 
 async def keep(connection: Connection, request: Request, answer: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ pays and one who freezes, the second sees what the first did.
 
 from typing import NamedTuple
 
+import asyncpg
+
 from engine.ledger.database import Connection
 from engine.queries import load
 
@@ -43,7 +45,7 @@ async def move(connection: Connection, kind: str, *, payer: int, payee: int, amo
     return transfer_id
 
 
-async def now_ms(connection: Connection) -> int:
+async def now_ms(connection: asyncpg.Pool | Connection) -> int:
     """Postgres's clock."""
     at_ms: int = await connection.fetchval(SQL["now_ms"])
     return at_ms

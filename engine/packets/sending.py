@@ -1,10 +1,11 @@
 """What senders do with packets: preview, pay, open."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -47,6 +48,13 @@ class Sent:
     replayed: bool
 
 
+class _Reading(NamedTuple):
+    """Redis's clock and the lanes' epochs, before the ledger is read."""
+
+    at_ms: int
+    epochs: Mapping[int, str]
+
+
 class Packets:
     """Use cases of those who send. Every method raises UnavailableError when Redis or Postgres does not answer."""
 
@@ -56,30 +64,44 @@ class Packets:
         self._freezes = Freezes(pool, store)
 
     async def send(
-        self, sender: str, terms: Terms, *, address: str = "", idempotency_key: str, request_hash: bytes
+        self,
+        sender: str,
+        terms: Terms | Callable[[], Awaitable[Terms]],
+        *,
+        address: str = "",
+        idempotency_key: str,
+        request_hash: bytes,
     ) -> Sent:
         """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
 
-        ``address``: where the request comes from. Raises as ``limits.admit`` does, IdempotencyInFlightError,
-        IdempotencyKeyReusedError, and InvalidFieldsError for an ack that Redis is not set for.
+        ``terms``: or what checks and returns them, which only a first request is asked for: what it was held to may be
+        otherwise by now. A repeat needs no Redis: where that is not there, its state is the ledger's.
+        ``address``: where the request comes from. Raises as ``limits.admit`` and ``idempotency.once`` do, and
+        InvalidFieldsError for an ack that Redis is not set for.
         """
-        await self._acks.admit(terms.ack)
-        read_at_ms, epochs = await self._store.now_ms(), dict(self._store.epochs)
+
+        async def check() -> tuple[Terms, _Reading]:
+            checked = terms if isinstance(terms, Terms) else await terms()
+            await self._acks.admit(checked.ack)
+            return checked, await self._reading()
+
+        async def pay(connection: Connection, checked: tuple[Terms, _Reading]) -> dict[str, Any]:
+            admitted, reading = checked
+            await self._admit(connection, sender, admitted, address, reading.at_ms)
+            return await self._pay(connection, sender, admitted, reading.at_ms)
+
         request = idempotency.Request(
             principal=sender, operation="send", key=idempotency_key, request_hash=request_hash
         )
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                answer = await idempotency.begin(connection, request)
-                replayed = answer is not None
-                if answer is None:
-                    await self._admit(connection, sender, terms, address, read_at_ms)
-                    answer = await self._pay(connection, sender, terms, read_at_ms)
-                    await idempotency.keep(connection, request, answer)
-        if not replayed:
-            await watch.freeze_if_large(self._freezes, self._settings, sender, terms.total_fen, what=terms.purpose)
-        state = await self._open(answer["packet_id"], read_at_ms, epochs)
-        return Sent(**answer, state=state, replayed=replayed)
+        answered = await idempotency.once(self._pool, request, check=check, work=pay)
+        paid, reading = answered.checked or (None, None)
+        if paid is not None and not answered.replayed:
+            await watch.freeze_if_large(self._freezes, self._settings, sender, paid.total_fen, what=paid.purpose)
+        state = await self._open(answered.answer["packet_id"], reading)
+        return Sent(**answered.answer, state=state, replayed=answered.replayed)
+
+    async def _reading(self) -> _Reading:
+        return _Reading(await self._store.now_ms(), dict(self._store.epochs))
 
     async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
         await limits.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
@@ -117,16 +139,21 @@ class Packets:
             }
         raise UnavailableError("No free packet number was found.")
 
-    async def _open(self, packet_id: str, read_at_ms: int, epochs: Mapping[int, str]) -> PacketState:
-        """Open a packet unless it is too large for a request; returns how far it is.
+    async def _open(self, packet_id: str, reading: _Reading | None) -> PacketState:
+        """Open a packet unless it is too large for a request; returns how far it is, by what can be asked.
 
-        ``read_at_ms``, ``epochs``: Redis's clock, and the lanes' epochs, before the ledger is read.
+        ``reading`` None: a repeat's, which has not asked Redis yet.
         """
         try:
+            if reading is None:
+                with contextlib.suppress(UnavailableError):
+                    reading = await self._reading()
             with ledger_errors():
                 row = await self._pool.fetchrow(SQL["packet"], int(packet_id))
             if row is None or row["state"] != PacketState.FUNDED:
                 return PacketState.OPEN
+            if reading is None:
+                return PacketState.FUNDED
             funded: Funded = funded_from(row)
             if funded.count > opening.INLINE_COUNT_MAX:
                 (state,) = await self._store.states([packet_id])
@@ -135,8 +162,8 @@ class Packets:
                 self._store,
                 funded,
                 shares_per_call=opening.SHARES_PER_CALL_MAX,
-                read_at_ms=read_at_ms,
-                epoch=epochs.get(lane_of(packet_id)),
+                read_at_ms=reading.at_ms,
+                epoch=reading.epochs.get(lane_of(packet_id)),
             )
         except UnavailableError:
             return PacketState.FUNDED

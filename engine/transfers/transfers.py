@@ -19,13 +19,14 @@ from engine.errors import (
     NotCancellableError,
     NotSenderError,
     TransferEndedError,
+    UnavailableError,
     UnknownPacketError,
 )
 from engine.ids import USER_ID_RULE, is_user_id
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
-from engine.ledger.money import lock_wallet
+from engine.ledger.money import lock_wallet, now_ms
 from engine.packets.retraction import confirm_end, missing
 from engine.packets.sending import SQL as PACKETS
 from engine.packets.sending import Packets
@@ -105,29 +106,47 @@ class Transfers:
         ``confirm_within_s``: how long the recipient may take; ``arrives_after_s``: it arrives by itself so late. With
         neither it is as the sender has chosen for all (``engine.transfers.delays``). Raises as ``Packets.send`` does.
         """
-        problems = self._problems(sender, to, amount_fen, note)
-        delay_s = await self._delay_s(sender, to, confirm_within_s, arrives_after_s, problems)
-        if problems:
-            raise InvalidFieldsError(problems)
-        terms = Terms(
-            total_fen=amount_fen,
-            count=1,
-            split=SplitKind.EQUAL,
-            min_fen=amount_fen,
-            max_fen=amount_fen,
-            ttl_s=confirm_within_s or self._settings.transfer_confirm_s,
-            greeting=note,
-            recipients=(to,),
-            purpose=Purpose.TRANSFER,
-            arrives_after_s=delay_s,
-        )
+
+        async def terms() -> Terms:
+            return await self._terms(sender, to, amount_fen, note, (confirm_within_s, arrives_after_s))
+
         try:
             sent = await self._packets.send(
                 sender, terms, address=address, idempotency_key=idempotency_key, request_hash=request_hash
             )
         except InsufficientFundsError:
             raise InsufficientFundsError("The wallet holds less than the amount.", field="amount_fen") from None
-        return await self.get(sent.packet_id, sender), sent.replayed
+        return await self._paid(sent.packet_id, sender), sent.replayed
+
+    async def _terms(
+        self, sender: str, to: str, amount_fen: int, note: str, times_s: tuple[int | None, int | None]
+    ) -> Terms:
+        """A transfer as a packet. ``times_s``: as ``send`` is given the two. Raises InvalidFieldsError."""
+        problems = self._problems(sender, to, amount_fen, note)
+        delay_s = await self._delay_s(sender, to, *times_s, problems)
+        if problems:
+            raise InvalidFieldsError(problems)
+        return Terms(
+            total_fen=amount_fen,
+            count=1,
+            split=SplitKind.EQUAL,
+            min_fen=amount_fen,
+            max_fen=amount_fen,
+            ttl_s=times_s[0] or self._settings.transfer_confirm_s,
+            greeting=note,
+            recipients=(to,),
+            purpose=Purpose.TRANSFER,
+            arrives_after_s=delay_s,
+        )
+
+    async def _paid(self, transfer_id: str, sender: str) -> Transfer:
+        """A transfer that is paid for: as it is now or, where Redis cannot be asked, as the ledger has it."""
+        try:
+            return await self.get(transfer_id, sender)
+        except UnavailableError:
+            row = await self._row(transfer_id, sender)
+            with ledger_errors():
+                return _transfer(row, PacketState(row["state"]), await now_ms(self._pool))
 
     async def get(self, transfer_id: str, user_id: str | None) -> Transfer:
         """A transfer, for one of the two it is between (None: for an admin). Raises UnknownPacketError."""
@@ -137,20 +156,7 @@ class Transfers:
             (live,) = await self._store.states([transfer_id])
             if live is not None and live in set(_STATES):
                 state = PacketState(live)
-        told = _STATES.get(state)
-        if told is None:
-            told = _by_clock(row["arrives_at_ms"], row["expires_at_ms"], await self._store.now_ms())
-        return Transfer(
-            transfer_id=transfer_id,
-            sender=row["sender"],
-            to=row["recipients"][0],
-            amount_fen=row["total_fen"],
-            note=row["greeting"],
-            state=told,
-            created_at_ms=row["created_at_ms"],
-            arrives_at_ms=row["arrives_at_ms"],
-            expires_at_ms=row["expires_at_ms"],
-        )
+        return _transfer(row, state, 0 if state in _STATES else await self._store.now_ms())
 
     async def confirm(self, transfer_id: str, user_id: str) -> Transfer:
         """Take a transfer; doing it twice is doing it once.
@@ -254,3 +260,18 @@ def _by_clock(arrives_at_ms: int | None, expires_at_ms: int, now_ms: int) -> Tra
     if now_ms >= expires_at_ms:
         return TransferState.RETURNED
     return TransferState.DELAYED if arrives_at_ms is not None and now_ms < arrives_at_ms else TransferState.WAITING
+
+
+def _transfer(row: asyncpg.Record, state: PacketState, at_ms: int) -> Transfer:
+    """A packet's row as a transfer in some state. ``at_ms``: now, of one that is on its way."""
+    return Transfer(
+        transfer_id=str(row["packet_id"]),
+        sender=row["sender"],
+        to=row["recipients"][0],
+        amount_fen=row["total_fen"],
+        note=row["greeting"],
+        state=_STATES.get(state) or _by_clock(row["arrives_at_ms"], row["expires_at_ms"], at_ms),
+        created_at_ms=row["created_at_ms"],
+        arrives_at_ms=row["arrives_at_ms"],
+        expires_at_ms=row["expires_at_ms"],
+    )

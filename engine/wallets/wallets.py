@@ -90,27 +90,25 @@ class Wallets:
         """As ``statement.read``."""
         return await read(self._pool, user_id, first, last)
 
-    async def deposit(
-        self, user_id: str, amount_fen: int, *, principal: str, idempotency_key: str, request_hash: bytes
-    ) -> Deposit:
-        """Put money into a wallet from the bank, once for each Idempotency-Key of the principal.
+    async def deposit(self, user_id: str, amount_fen: int, *, idempotency_key: str, request_hash: bytes) -> Deposit:
+        """Put money into a wallet from the bank, once for each Idempotency-Key of the wallet, whoever sends it.
 
         Raises InvalidFieldsError, IdempotencyInFlightError, IdempotencyKeyReusedError.
         """
-        if not 1 <= amount_fen <= self._settings.deposit_fen_max:
-            raise InvalidFieldsError(
-                [FieldProblem("amount_fen", f"must be from 1 to {self._settings.deposit_fen_max}")]
-            )
+
+        async def check() -> int:
+            if not 1 <= amount_fen <= self._settings.deposit_fen_max:
+                most = f"must be from 1 to {self._settings.deposit_fen_max}"
+                raise InvalidFieldsError([FieldProblem("amount_fen", most)])
+            return amount_fen
+
+        async def pay(connection: Connection, checked_fen: int) -> dict[str, Any]:
+            return await _deposit(connection, user_id, checked_fen)
+
         request = idempotency.Request(
-            principal=principal, operation="deposit", key=idempotency_key, request_hash=request_hash
+            principal=user_id, operation="deposit_into", key=idempotency_key, request_hash=request_hash
         )
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                answer = await idempotency.begin(connection, request)
-                replayed = answer is not None
-                if answer is None:
-                    answer = await _deposit(connection, user_id, amount_fen)
-                    await idempotency.keep(connection, request, answer)
+        answer, replayed, _ = await idempotency.once(self._pool, request, check=check, work=pay)
         return Deposit(**answer, replayed=replayed)
 
 

@@ -94,21 +94,16 @@ class Withdrawals:
         request = idempotency.Request(
             principal=user_id, operation="withdraw", key=idempotency_key, request_hash=request_hash
         )
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                answer = await idempotency.begin(connection, request)
-        if answer is not None:
-            return Asked(Withdrawal(**answer), replayed=True)
-        # Not in the transaction below: a wrong try counts although nothing else is done.
-        await self._passwords.check(user_id, payment_password)
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                answer = await idempotency.begin(connection, request)
-                replayed = answer is not None
-                if answer is None:
-                    await self._admit(connection, user_id, amount_fen, address)
-                    answer = await self._hold(connection, user_id, amount_fen, bank_account)
-                    await idempotency.keep(connection, request, answer)
+
+        async def check() -> None:
+            # Not in the transaction that pays: a wrong try counts although nothing else is done.
+            await self._passwords.check(user_id, payment_password)
+
+        async def hold(connection: Connection, _: None) -> dict[str, Any]:
+            await self._admit(connection, user_id, amount_fen, address)
+            return await self._hold(connection, user_id, amount_fen, bank_account)
+
+        answer, replayed, _ = await idempotency.once(self._pool, request, check=check, work=hold)
         if not replayed:
             await watch.freeze_if_large(self._freezes, self._settings, user_id, amount_fen, what=watch.WITHDRAWAL)
         return Asked(Withdrawal(**answer), replayed)
