@@ -22,8 +22,9 @@ from starlette.applications import Starlette
 from api.app import create_app
 from api.dispatch import Front
 from api.limits import Limits
-from api.wire.connection import IDLE_S_MAX, Connection
+from api.wire.connection import Connection
 from api.wire.fast_claims import FastClaims
+from api.wire.keep_alive import keep_alive_header
 from api.wire.prepared import Outbox, Prepared
 from engine.access import tls
 from engine.errors import OperatorError
@@ -78,6 +79,8 @@ class _Server(uvicorn.Server):
     """uvicorn with our connections; it ends by returning, whatever signal told it to."""
 
     def __init__(self, app: Starlette, context: ssl.SSLContext | None = None) -> None:
+        front: Front = app.state.front
+        keep_alive_s = front.settings.keep_alive_s
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -88,16 +91,16 @@ class _Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,  # it believes what anybody says in them; `api.addresses` knows whom to believe
             backlog=CONNECTIONS_WAITING_MAX,
-            timeout_keep_alive=IDLE_S_MAX,
+            timeout_keep_alive=keep_alive_s,
             timeout_graceful_shutdown=STOP_S_MAX,
             headers=[] if context is None else [HSTS],
         )
         super().__init__(config)
         config.load()
         config.ssl = context
-        front: Front = app.state.front
         self._front, self._told_to_stop_s, self._hangup = front, math.inf, Hangup()
-        connection: Any = partial(Connection, FastClaims(front), Prepared(self.server_state), Outbox(), front.limits)
+        prepared = Prepared(self.server_state, keep_alive_header(keep_alive_s))
+        connection: Any = partial(Connection, FastClaims(front), prepared, Outbox(), front.limits)
         config.http_protocol_class = connection
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

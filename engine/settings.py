@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """Plain claims being answered at a time."""
     claim_wait_ms_max: Annotated[int, Field(ge=1)] = 40
     """A claim is refused if the queue before it would take longer than this at the recent cost per claim."""
+    keep_alive_s: Annotated[int, Field(ge=2, le=3_600)] = 75
+    """How long a connection without a request is kept. It must be longer than a load balancer in front keeps it."""
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
     """When told to stop, a process goes on answering for this long, while `/readyz` answers 503."""
 

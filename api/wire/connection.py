@@ -21,8 +21,9 @@ from api.dispatch import refusing
 from api.limits import CLAIMS_WAITING, OVERLOADED, TOO_SOON, Limits
 from api.problems import HeadTooLargeError, MalformedError, answer_to
 from api.wire.fast_claims import LATER, REFUSED, FastClaims
+from api.wire.keep_alive import saying
 from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole
-from api.wire.prepared import Outbox, Prepared, whole
+from api.wire.prepared import Outbox, Prepared
 from api.wire.stand_ins import Flow, Plain, Refusal
 from api.wire.turning_away import Deaf, turn_away
 from engine.errors import HongbaoError
@@ -34,8 +35,8 @@ _LINES_BYTES_MAX = HEAD_BYTES_MAX + 1_024
 """As many bytes of them, with what is between them, are taken before it is known how long they are."""
 HEAD_S_MAX = 10
 """How long they may take to arrive."""
-IDLE_S_MAX = 75
-"""How long a connection is kept without a request."""
+UNREAD_S_MAX = 75
+"""How long a client may leave its answers unread."""
 LAYOUTS_MAX = 4
 """A connection's claims may be laid out in this many ways: a gateway's carries those of several programs."""
 READINGS_MAX = 16
@@ -254,9 +255,19 @@ class Connection(HttpToolsProtocol):
     def close_if_quiet(self, now_s: float) -> None:
         """Close a connection that asks nothing, takes too long to ask, or does not take its answers."""
         is_owing = self._is_owing()
-        s_max = HEAD_S_MAX if self._is_in_lines and not is_owing else IDLE_S_MAX
-        if now_s - self._quiet_since_s > s_max and (self.flow.write_paused or not is_owing):
-            self.transport.abort()
+        is_asking, is_stuck, quiet_s = (
+            self._is_in_lines and not is_owing,
+            self.flow.write_paused,
+            now_s - self._quiet_since_s,
+        )
+        if is_asking or is_stuck:
+            if quiet_s > (HEAD_S_MAX if is_asking else UNREAD_S_MAX):
+                self.transport.abort()
+        elif not is_owing and quiet_s > self.timeout_keep_alive and not self.flow.unread:
+            self.transport.close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """uvicorn's timer. ``close_if_quiet`` does this, and looks whether a request is there that was not read yet."""
 
     def read_on(self, *, is_overloaded: bool) -> bool:
         """Its turn to be read again has come; False if it is gone. What was asked before this was asked too soon."""
@@ -377,7 +388,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._begun = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, saying(self._prepared.keep_alive, cycle, app))  # type: ignore[arg-type]
 
     def write_answer(self, answer: Answer) -> None:
         """Write the answer to a plain claim."""
@@ -408,7 +419,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _bytes_of(self, answer: Answer) -> bytes:
-        return whole(answer, self.server_state.default_headers, is_last=not self._plain.keep_alive)
+        return self._prepared.whole(answer, is_last=not self._plain.keep_alive)
 
 
 def _take_nothing(*_arguments: object) -> None:

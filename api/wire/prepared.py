@@ -8,6 +8,7 @@ from uvicorn.server import ServerState
 
 from api.answers import JSON, Answer
 from api.limits import OVERLOADED
+from api.wire.keep_alive import Header
 
 
 class Writer(Protocol):
@@ -40,11 +41,14 @@ class Outbox:
 
 
 class Prepared:
-    """The bytes before a claim's answer, the same for a whole second, whose date they carry."""
+    """Answers to claims: the bytes before one, the same for a whole second, whose date they carry, and whole ones.
 
-    def __init__(self, state: ServerState) -> None:
-        self._state = state
-        self._defaults: list[tuple[bytes, bytes]] | None = None
+    ``keep_alive``: what an answer says of its connection unless it is the last one.
+    """
+
+    def __init__(self, state: ServerState, keep_alive: Header) -> None:
+        self._state, self.keep_alive = state, keep_alive
+        self._defaults: list[Header] | None = None
         self._head = self._overloaded = b""
 
     @property
@@ -61,20 +65,25 @@ class Prepared:
             self._prepare()
         return self._overloaded
 
+    def whole(self, answer: Answer, *, is_last: bool) -> bytes:
+        """All of an answer."""
+        defaults = self._state.default_headers
+        return whole(answer, defaults if is_last else [*defaults, self.keep_alive], is_last=is_last)
+
     def _prepare(self) -> None:
         self._defaults = self._state.default_headers
-        self._head = head_of(200, [*self._defaults, *JSON])
-        self._overloaded = whole(OVERLOADED, self._defaults, is_last=False)
+        self._head = head_of(200, [*self._defaults, self.keep_alive, *JSON])
+        self._overloaded = self.whole(OVERLOADED, is_last=False)
 
 
-def whole(answer: Answer, defaults: list[tuple[bytes, bytes]], *, is_last: bool) -> bytes:
+def whole(answer: Answer, defaults: list[Header], *, is_last: bool) -> bytes:
     """All of an answer; ``is_last``: it says that its connection ends."""
     head = head_of(answer.status, [*defaults, *answer.headers])
     close = b"connection: close\r\n" if is_last else b""
     return b"%b%d\r\n%b\r\n%b" % (head, len(answer.body), close, answer.body)
 
 
-def head_of(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+def head_of(status: int, headers: list[Header]) -> bytes:
     """Status line and headers up to the number in content-length."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     return b"".join([STATUS_LINE[status], *lines, b"content-length: "])

@@ -13,7 +13,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from api.wire import connection
-from api.wire.connection import HEAD_BYTES_MAX, HEAD_S_MAX, HEADERS_MAX, IDLE_S_MAX
+from api.wire.connection import HEAD_BYTES_MAX, HEAD_S_MAX, HEADERS_MAX, UNREAD_S_MAX
 from engine.settings import Settings
 from tests.support.both_ways import Reply
 from tests.support.served import Watched, World, held_bytes_max, open_world, redis_held
@@ -21,6 +21,8 @@ from tests.support.waiting import wait_until
 from tests.support.wire import Wire, bytewise, claim, in_chunks, request, says_close
 
 LOOP_FACTORY = uvloop.new_event_loop
+KEEP_ALIVE_S = 75
+"""The setting's default."""
 READ_BYTES_MAX = 256 * 1_024
 """As much is read from a socket at once."""
 WAYS = pytest.mark.parametrize("query", ["", "?x=1"], ids=["short", "long"])
@@ -193,27 +195,28 @@ async def test_a_connection_that_asks_nothing_is_closed(world: World, clock: Clo
     }[kind]
     async with world.served.connected() as silent, world.served.connected() as asking:
         assert (await asking.ask(data)).status == 200
-        await pass_time(world, clock, IDLE_S_MAX - 1)
+        await pass_time(world, clock, KEEP_ALIVE_S - 1)
         assert (await asking.ask(data)).status == 200
         await pass_time(world, clock, 2)
         assert await silent.is_closed()
         assert (await asking.ask(data)).status == 200
-        await pass_time(world, clock, IDLE_S_MAX + 1)
+        await pass_time(world, clock, KEEP_ALIVE_S + 1)
         assert await asking.is_closed()
 
 
 async def test_an_answer_before_does_not_hurry_the_next(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """uvicorn has a timer of its own, which begins with an answer by the long way."""
-    monkeypatch.setattr("api.server.IDLE_S_MAX", 0.5)
-    async with open_world(settings) as world, world.served.connected() as wire:
-        async with redis_held(settings):
-            # Nothing comes between the two: on a slow machine the timer would end before the second is sent.
-            await wire.ask(claim(world.sold_out, world.bob, query="?x=1"))
-            await wire.send(claim(world.open, world.bob))
-            answering = asyncio.create_task(wire.answer())
-            answered, _ = await asyncio.wait({answering}, timeout=0.8)
-            assert not answered
-        assert (await answering).status == 200
+    async with open_world(settings) as world:
+        monkeypatch.setattr(world.served.server.config, "timeout_keep_alive", 0.5)
+        async with world.served.connected() as wire:
+            async with redis_held(settings):
+                # Nothing comes between the two: on a slow machine the timer would end before the second is sent.
+                await wire.ask(claim(world.sold_out, world.bob, query="?x=1"))
+                await wire.send(claim(world.open, world.bob))
+                answering = asyncio.create_task(wire.answer())
+                answered, _ = await asyncio.wait({answering}, timeout=0.8)
+                assert not answered
+            assert (await answering).status == 200
 
 
 @WAYS
@@ -223,7 +226,7 @@ async def test_who_waits_for_an_answer_is_not_quiet(world: World, clock: Clock, 
     async with world.served.connected() as wire:
         async with redis_held(settings):
             await wire.send(data, data, data[:10])
-            await pass_time(world, clock, 10 * IDLE_S_MAX)
+            await pass_time(world, clock, 10 * KEEP_ALIVE_S)
             assert world.served.front.in_flight == 1
         replies = [await wire.answer() for _ in range(2)]
         await wire.send(data[10:])
@@ -242,7 +245,7 @@ async def test_a_client_that_does_not_read_is_not_read_from(
         wire.writer.write(data * count)
         there = wire.there
         await wait_until(lambda: there.flow.read_paused and there.flow.write_paused, what="both sides waiting")
-        await pass_time(world, clock, IDLE_S_MAX - 1)
+        await pass_time(world, clock, UNREAD_S_MAX - 1)
         assert there.arrived < len(data) * count / 2
         assert there.queued_max <= READ_BYTES_MAX / len(data)
         assert there.transport.get_write_buffer_size() < 2 * READ_BYTES_MAX
@@ -281,7 +284,7 @@ async def test_a_client_that_never_reads_is_dropped(
             wire.writer.write(data * too_many(wire, data))
             there = wire.there
             await wait_until(lambda: there.flow.read_paused and there.flow.write_paused, what="both sides waiting")
-            await pass_time(world, clock, IDLE_S_MAX + 1)
+            await pass_time(world, clock, UNREAD_S_MAX + 1)
             await wait_until(lambda: there not in world.served.connections(), what="the connection being dropped")
         await wait_until(lambda: world.served.front.in_flight == 0, what="its request being over")
     assert (logs, caplog.records) == ([], [])
