@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     # Opening, sweeping, persisting.
     settled_retention_s: Annotated[int, Field(ge=120)] = 600
     """How long Redis keeps a packet's keys after the packet has settled."""
+    idempotency_retention_days: Annotated[int, Field(ge=7, le=36_500)] = 90
+    """How long an Idempotency-Key is kept. A repeat that comes later is a new request: it moves the money again."""
     recover_automatically: bool | None = None
     """Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up` and nowhere else."""
     database_pool_max: Annotated[int, Field(ge=2)] = 4

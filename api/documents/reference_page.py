@@ -61,6 +61,9 @@ for generated clients. This page is generated from it; a test compares the two.
       the form and size of the body, the rate limits. The payment password is not checked again.
     - A packet's `state` and a transfer's are as they are at the repeat. If Redis cannot be asked, they are the
       ledger's: a packet may be `funded` that was `open` in the first answer.
+    - A key is the user's; a deposit's is the wallet's, whichever admin sends it. The same key
+      of another user, or for another wallet, is another key.
+    - A key is kept for HONGBAO_IDEMPOTENCY_RETENTION_DAYS days. A repeat after that is a new request.
     - Only what succeeded is kept. A request that was refused did nothing: repeat it with the same key, changed or not.
 - **Pages**: lists take `limit` and `after`. `next` in the answer is the next page's `after`; null on the last page.
 - **Names in paths**: `packet_id`, `transfer_id` and `number` are numbers of {NUMBER_LENGTH} digits that begin with 10.
@@ -106,7 +109,7 @@ _CODES_HEAD = """
 def page() -> str:
     """The whole page."""
     api: Json = orjson.loads(document(ROUTES))
-    lines = [_HEAD.rstrip(), _SHARED_HEAD, *_shared()]
+    lines = [_with_defaults(_HEAD.rstrip()), _SHARED_HEAD, *_shared()]
     shown: dict[type[BaseModel], str] = {}
     for title, rows in RESOURCES.items():
         lines += ["", f"## {title}"]

@@ -38,7 +38,6 @@ async def deposit(call: Call) -> Answer:
     deposited = await call.engine.wallets.deposit(
         call.path["user_id"],
         call.body.amount_fen,
-        principal=call.caller.principal,
         idempotency_key=call.idempotency_key,
         request_hash=call.request_hash,
     )

@@ -61,9 +61,7 @@ def build(stage: Stage, name: str, *, packets: int, shares: int) -> World:
 async def _fill(settings: Settings, packets: int, shares: int) -> list[str]:
     async with Engine.open(settings) as engine:
         total_fen = packets * shares * SHARE_FEN_MEAN + PROBE_SHARES * SHARE_FEN_MEAN
-        await engine.wallets.deposit(
-            _SENDER, total_fen, principal="benchmark", idempotency_key="fund", request_hash=b"fund"
-        )
+        await engine.wallets.deposit(_SENDER, total_fen, idempotency_key="fund", request_hash=b"fund")
         numbers = itertools.count()
         sent: list[str] = []
 

@@ -16,12 +16,18 @@ from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
 
 SQL = load("idempotency")
+FORGOTTEN_AT_ONCE = 1_000
+"""Keys that one statement forgets: some 10 ms of work."""
+_DAY_MS = 86_400_000
 Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Who asks what under which key. ``request_hash`` tells two bodies apart."""
+    """Whose key it is, for what. ``request_hash`` tells two bodies apart.
+
+    ``principal``: who asks or, where any of several may ask for the same thing, whom it is about.
+    """
 
     principal: str
     operation: str
@@ -94,6 +100,15 @@ async def _stored(source: asyncpg.Pool | Connection, request: Request) -> dict[s
         raise IdempotencyKeyReusedError("This Idempotency-Key was used for another request: send a new one.")
     answer: dict[str, Any] = orjson.loads(stored["answer"])
     return answer
+
+
+async def forget(pool: asyncpg.Pool, *, after_days: int) -> bool:
+    """Forget some of the keys that are older than so many days; whether there may be more of them.
+
+    What was done under a forgotten key is done again if it is asked again. Raises asyncpg's errors.
+    """
+    forgotten = await pool.fetchval(SQL["forget"], after_days * _DAY_MS, FORGOTTEN_AT_ONCE)
+    return bool(forgotten == FORGOTTEN_AT_ONCE)
 
 
 async def keep(connection: Connection, request: Request, answer: dict[str, Any]) -> None:

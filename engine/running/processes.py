@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from engine.disputes.deciding import follow_disputes
 from engine.engine import Engine
+from engine.ledger import idempotency
+from engine.loops import every
 from engine.packets.opening import publish
 from engine.packets.sweeper import sweep
 from engine.persisting.persister import persist
@@ -13,6 +15,9 @@ from engine.risk.receiving import follow_received
 from engine.settings import Settings
 from engine.wallets.paying_out import pay_out
 from engine.wallets.payouts import provider_of
+
+FORGET_S = 60.0
+"""Between two looks for Idempotency-Keys that are too old."""
 
 
 async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
@@ -24,7 +29,7 @@ async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable
 
 
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-    """Close what is due, open what is paid for, tell lanes who is frozen, after calling ``ready``, until ``stop``."""
+    """All that the sweeper does, after calling ``ready``, until ``stop``: docs/operations.md has the list."""
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, stop))
@@ -35,6 +40,16 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
 
             group.create_task(deliver_alerts(engine.pool, settings, stop))
         group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
+        group.create_task(forget_keys(engine, stop))
         group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
         if ready is not None:
             ready()
+
+
+async def forget_keys(engine: Engine, stop: asyncio.Event) -> None:
+    """Forget Idempotency-Keys that are older than the settings keep them, until ``stop`` is set."""
+
+    async def once() -> bool:
+        return await idempotency.forget(engine.pool, after_days=engine.settings.idempotency_retention_days)
+
+    await every("idempotency", FORGET_S, stop, once)

@@ -7,3 +7,16 @@ SELECT request_hash, answer FROM idempotency WHERE principal = $1 AND operation 
 -- keep --
 INSERT INTO idempotency (principal, operation, key, request_hash, answer, created_at_ms)
 VALUES ($1, $2, $3, $4, $5, floor(extract(epoch FROM clock_timestamp()) * 1000))
+
+-- forget --
+-- The oldest first. Of several processes that forget, each takes other keys.
+WITH old AS (
+    SELECT principal, operation, key FROM idempotency
+    WHERE created_at_ms < floor(extract(epoch FROM now()) * 1000)::bigint - $1::bigint
+    ORDER BY created_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
+), forgotten AS (
+    DELETE FROM idempotency USING old
+    WHERE (idempotency.principal, idempotency.operation, idempotency.key) = (old.principal, old.operation, old.key)
+    RETURNING 1
+)
+SELECT count(*) FROM forgotten

@@ -90,10 +90,8 @@ class Wallets:
         """As ``statement.read``."""
         return await read(self._pool, user_id, first, last)
 
-    async def deposit(
-        self, user_id: str, amount_fen: int, *, principal: str, idempotency_key: str, request_hash: bytes
-    ) -> Deposit:
-        """Put money into a wallet from the bank, once for each Idempotency-Key of the principal.
+    async def deposit(self, user_id: str, amount_fen: int, *, idempotency_key: str, request_hash: bytes) -> Deposit:
+        """Put money into a wallet from the bank, once for each Idempotency-Key of the wallet, whoever sends it.
 
         Raises InvalidFieldsError, IdempotencyInFlightError, IdempotencyKeyReusedError.
         """
@@ -108,7 +106,7 @@ class Wallets:
             return await _deposit(connection, user_id, checked_fen)
 
         request = idempotency.Request(
-            principal=principal, operation="deposit", key=idempotency_key, request_hash=request_hash
+            principal=user_id, operation="deposit_into", key=idempotency_key, request_hash=request_hash
         )
         answer, replayed, _ = await idempotency.once(self._pool, request, check=check, work=pay)
         return Deposit(**answer, replayed=replayed)

@@ -15,7 +15,7 @@ from engine.packets.terms import terms_from
 from engine.records import SplitKind, Terms
 from engine.settings import Settings
 from engine.wallets.wallets import Deposit
-from tests.support.scenes import assert_books_balance, fund
+from tests.support.scenes import assert_books_balance, changed, fund, sweeping
 from tests.support.waiting import wait_until
 
 REQUEST = idempotency.Request(principal="alice", operation="send", key="key-1", request_hash=b"body")
@@ -34,7 +34,7 @@ async def send_once(engine: Engine, *, key: str = "key-1", body: bytes = b"body"
 
 
 async def deposit_once(engine: Engine, amount_fen: int, *, key: str = "key-1", body: bytes = b"body") -> Deposit:
-    return await engine.wallets.deposit("alice", amount_fen, principal="root", idempotency_key=key, request_hash=body)
+    return await engine.wallets.deposit("alice", amount_fen, idempotency_key=key, request_hash=body)
 
 
 async def paid(engine: Engine) -> tuple[int, int]:
@@ -180,6 +180,72 @@ async def test_fifty_sendings_at_once_under_one_key_are_one(engine: Engine) -> N
     assert await paid(engine) == (1, 49_000)
     assert (await send_once(engine)).packet_id == sent[0].packet_id
     await assert_books_balance(engine.pool)
+
+
+async def age(engine: Engine, days: int, *keys: str) -> None:
+    """Let keys have been kept for some days more."""
+    older = "UPDATE idempotency SET created_at_ms = created_at_ms - $1 WHERE key = ANY ($2::text[])"
+    await engine.pool.execute(older, days * 86_400_000, keys)
+
+
+async def kept(engine: Engine) -> list[str]:
+    """The keys that are there."""
+    return [row["key"] for row in await engine.pool.fetch("SELECT key FROM idempotency ORDER BY key")]
+
+
+async def test_keys_are_forgotten_after_the_settings_days_a_few_at_a_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "FORGOTTEN_AT_ONCE", 2)
+    for number in range(5):
+        await deposit_once(engine, 100, key=f"key-{number}")
+    await age(engine, 91, "key-0", "key-2")
+    await age(engine, 100, "key-1")
+    await age(engine, 89, "key-3")
+    assert await idempotency.forget(engine.pool, after_days=90)  # the oldest, and one more
+    assert await kept(engine) in (["key-0", "key-3", "key-4"], ["key-2", "key-3", "key-4"])
+    assert not await idempotency.forget(engine.pool, after_days=90)
+    assert await kept(engine) == ["key-3", "key-4"]
+    assert not await idempotency.forget(engine.pool, after_days=90)
+    assert (await deposit_once(engine, 100, key="key-3")).replayed
+    assert not (await deposit_once(engine, 100, key="key-1")).replayed  # a new request, as the docs say
+
+
+async def test_processes_that_forget_at_once_forget_each_key_once(
+    engine: Engine, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "FORGOTTEN_AT_ONCE", 2)
+    for number in range(4):
+        await deposit_once(engine, 100, key=f"key-{number}")
+    await age(engine, 91, *(f"key-{number}" for number in range(4)))
+    async with connection.transaction():
+        await connection.execute("SELECT FROM idempotency ORDER BY created_at_ms LIMIT 2 FOR UPDATE")
+        assert await idempotency.forget(engine.pool, after_days=90)  # the other two, without waiting
+        assert len(await kept(engine)) == 2
+    assert await idempotency.forget(engine.pool, after_days=90)
+    assert await kept(engine) == []
+
+
+async def test_old_keys_are_found_by_an_index(engine: Engine, connection: asyncpg.Connection) -> None:
+    await connection.execute("SET enable_seqscan = off")
+    plan = await connection.fetch(f"EXPLAIN {idempotency.SQL['forget']}".replace("$1", "1").replace("$2", "2"))
+    text = "\n".join(row[0] for row in plan)
+    assert "idempotency_by_age" in text
+    assert "Index Cond: (created_at_ms" in text, text
+    assert "Seq Scan" not in text, text
+
+
+async def test_the_sweeper_forgets(engine: Engine) -> None:
+    settings = changed(engine.settings, idempotency_retention_days=7)
+    await deposit_once(engine, 100, key="key-0")
+    await deposit_once(engine, 100, key="key-1")
+    await age(engine, 8, "key-0")
+
+    async def is_forgotten() -> bool:
+        return await kept(engine) == ["key-1"]
+
+    async with sweeping(settings):
+        await wait_until(is_forgotten, what="the old key's being forgotten")
 
 
 async def test_the_answer_outlives_the_process(settings: Settings) -> None:

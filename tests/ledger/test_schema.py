@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
 
 import engine
 from engine import queries
 from engine.errors import OperatorError
 from engine.ledger import schema
+from engine.settings import Settings
+from engine.wallets.wallets import Wallets
 
 FOLDER = Path(engine.__file__).parent
 LATEST = schema.migrations()[-1][0]
@@ -72,6 +75,37 @@ async def test_check_names_the_command_for_an_empty_and_for_an_old_database(
     await empty.execute("DELETE FROM schema_versions WHERE version = $1", LATEST)
     with pytest.raises(OperatorError, match="run `hongbao migrate`"):
         await schema.check(empty_database_url)
+
+
+async def test_keys_of_deposits_become_their_wallets_and_keep_their_answers(
+    empty_database_url: str, empty: asyncpg.Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        known = schema.migrations()
+        before.setattr(schema, "migrations", lambda: [each for each in known if each[0] < 7])
+        await schema.migrate(empty_database_url)
+    rows = [
+        ("root", "alice", "key-1", b"1", 100, 1_000),
+        ("other", "alice", "key-1", b"1", 101, 2_000),  # the same once more, by another admin
+        ("root", "bob", "key-2", b"2", 102, 3_000),
+        ("alice", "bob", "key-1", b"3", 103, 4_000),  # an admin who is called as a wallet's owner
+    ]
+    for principal, user_id, key, request_hash, transfer_id, at_ms in rows:
+        answer = {"transfer_id": str(transfer_id), "user_id": user_id, "amount_fen": 5, "balance_fen": 5}
+        values = (principal, key, request_hash, orjson.dumps(answer).decode(), at_ms)
+        await empty.execute("INSERT INTO idempotency VALUES ($1, 'deposit', $2, $3, $4, $5)", *values)
+    await schema.migrate(empty_database_url)
+    async with asyncpg.create_pool(empty_database_url, min_size=1, max_size=2) as pool:
+        wallets = Wallets(pool, settings)
+        for user_id, key, request_hash, first in (
+            ("alice", "key-1", b"1", "100"),
+            ("bob", "key-2", b"2", "102"),
+            ("bob", "key-1", b"3", "103"),
+        ):
+            again = await wallets.deposit(user_id, 5, idempotency_key=key, request_hash=request_hash)
+            assert (again.transfer_id, again.replayed) == (first, True)
+        assert await empty.fetchval("SELECT count(*) FROM idempotency") == 3
+        assert not (await wallets.deposit("alice", 5, idempotency_key="key-2", request_hash=b"2")).replayed
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,7 @@ def changed(settings: Settings, **values: object) -> Settings:
 
 async def fund(engine: Engine, user_id: str, amount_fen: int) -> None:
     """Give a user money."""
-    await engine.wallets.deposit(
-        user_id, amount_fen, principal="root", idempotency_key=uuid4().hex, request_hash=b"deposit"
-    )
+    await engine.wallets.deposit(user_id, amount_fen, idempotency_key=uuid4().hex, request_hash=b"deposit")
 
 
 async def send(

@@ -2,12 +2,14 @@
 
 import asyncio
 
+import httpx
 import pytest
 
 from engine.engine import Engine
 from engine.errors import InvalidFieldsError, UnavailableError
 from engine.settings import Settings
 from engine.wallets.wallets import Wallet, WalletTransfer
+from tests.support.front import open_front
 from tests.support.scenes import assert_books_balance, caught_up, changed, fund, persisting, send
 
 
@@ -30,7 +32,7 @@ async def test_who_was_never_paid_holds_nothing(engine: Engine) -> None:
 
 
 async def test_a_deposit_comes_from_the_bank(engine: Engine) -> None:
-    deposit = await engine.wallets.deposit("bob", 700, principal="root", idempotency_key="key", request_hash=b"body")
+    deposit = await engine.wallets.deposit("bob", 700, idempotency_key="key", request_hash=b"body")
     assert (deposit.user_id, deposit.amount_fen, deposit.balance_fen, deposit.replayed) == ("bob", 700, 700, False)
     assert (await engine.wallets.get("bob")).balance_fen == 700
     assert await engine.pool.fetchval("SELECT balance_fen FROM accounts WHERE kind = 'bank'") == -700
@@ -101,3 +103,25 @@ async def test_without_postgres_it_says_so(engine: Engine) -> None:
     ):
         with pytest.raises(UnavailableError, match="Postgres does not answer"):
             await asked
+
+
+async def test_one_deposit_that_two_admins_send_with_its_key_is_made_once(settings: Settings) -> None:
+    async with open_front(settings) as client:
+
+        async def deposit(admin: str, user_id: str, amount_fen: int) -> httpx.Response:
+            headers = client.as_user(admin, "admin") | {"idempotency-key": "bank-transaction-1"}
+            path, body = f"/v1/wallets/{user_id}/deposits", {"amount_fen": amount_fen}
+            return await client.http.post(path, json=body, headers=headers)
+
+        first, again = await deposit("root", "alice", 500), await deposit("other", "alice", 500)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json() == again.json()
+        assert again.headers["idempotency-replayed"] == "true"
+        elsewhere = await deposit("root", "bob", 500)  # another wallet's is another deposit, not another body
+        assert (elsewhere.status_code, elsewhere.json()["user_id"]) == (201, "bob")
+        assert "idempotency-replayed" not in elsewhere.headers
+        more = await deposit("other", "alice", 501)
+        assert (more.status_code, more.json()["code"]) == (422, "idempotency_key_reused")
+        for user_id in ("alice", "bob"):
+            wallet = await client.http.get(f"/v1/wallets/{user_id}", headers=client.as_user(user_id))
+            assert wallet.json()["balance_fen"] == 500
