@@ -232,6 +232,8 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
         [ending.at_ms for ending in endings],
     )
     _expect(ended, len(endings), "the packet is not open")
+    if retracted := [ending.packet for ending in endings if ending.state is PacketState.RETRACTED]:
+        await connection.execute(SQL["uncount_packets"], retracted)
     await connection.execute(SQL["settle_packets"], packets)
 
 

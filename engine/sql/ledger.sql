@@ -36,6 +36,14 @@ FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[])
     AS ended (packet_id, state, remaining_count, remaining_fen, at_ms)
 WHERE packets.packet_id = ended.packet_id AND packets.state = 'open'
 
+-- uncount_packets --
+-- What its sender took back counts no more in China's day of its sending. The next sending counts that day anew: not all
+-- that is sent is counted, so nothing may be subtracted (limits.sql). The refund has locked the sender's wallet, which a
+-- sending locks before it counts: none of the sender's is counted meanwhile.
+DELETE FROM day_totals USING packets
+WHERE packet_id = ANY ($1::bigint[]) AND subject = ANY (ARRAY['user:' || sender, 'label:' || label])
+    AND day = DATE '1970-01-01' + ((created_at_ms + 28800000) / 86400000)::integer
+
 -- settle_packets --
 UPDATE packets SET settled_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
 FROM accounts
