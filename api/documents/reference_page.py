@@ -61,7 +61,7 @@ for generated clients. This page is generated from it; a test compares the two.
       the form and size of the body, the rate limits. The payment password is not checked again.
     - A packet's `state` and a transfer's are as they are at the repeat. If Redis cannot be asked, they are the
       ledger's: a packet may be `funded` that was `open` in the first answer.
-    - A key is the user's for one kind of operation; a deposit's is the wallet's, whichever admin sends it. The same key
+    - A key is the user's; a deposit's is the wallet's, whichever admin sends it. The same key
       of another user, or for another wallet, is another key.
     - A key is kept for HONGBAO_IDEMPOTENCY_RETENTION_DAYS days. A repeat after that is a new request.
     - Only what succeeded is kept. A request that was refused did nothing: repeat it with the same key, changed or not.

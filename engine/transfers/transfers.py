@@ -175,12 +175,17 @@ class Transfers:
     async def cancel(self, transfer_id: str, user_id: str) -> Transfer:
         """Call a transfer off: until it arrives, or, if it waits to be confirmed, as long as packets can be taken back.
 
+        Doing it twice is doing it once, also when the account has been frozen since.
         Raises UnknownPacketError, NotSenderError, FrozenError, NotCancellableError, and UnconfirmedError when it
         stands and is not yet safe.
         """
         row = await self._row(transfer_id, user_id)
         if row["sender"] != user_id:
             raise NotSenderError("Only the transfer's sender can cancel it.")
+        transfer = await self.get(transfer_id, user_id)
+        if transfer.state is TransferState.CANCELLED:
+            await confirm_end(self._store, self._acks, row)
+            return transfer
         await self._refuse_frozen(user_id)
         not_after_ms = row["created_at_ms"] + self._settings.retraction_s_max * 1000
         if row["arrives_at_ms"] is not None:

@@ -61,7 +61,7 @@ class Guests:
         number = 0
         while self._goes_on():
             if number % 10 == 0:
-                await self._deposit(sender, f"{sender}-{number}")  # an admin's keys are for all
+                await self._deposit(sender, f"{sender}-{number}")
             await self._send(sender, f"packet-{number}", _terms(chance))
             number += 1
             await asyncio.sleep(chance.uniform(0, _SEND_PAUSE_S_MAX))

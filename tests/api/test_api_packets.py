@@ -225,9 +225,10 @@ async def test_a_deposit_is_made_once_for_one_key(client: Client) -> None:
         "amount_fen": 7,
         "balance_fen": 7,
     }
-    # The same key for another wallet is another request, and must not be taken for the first.
+    # The same key for another wallet is another deposit, and must not be taken for the first.
     other = await client.http.post("/v1/wallets/bob/deposits", json={"amount_fen": 7}, headers=headers)
-    assert other.json()["code"] == "idempotency_key_reused"
+    assert (other.status_code, other.json()["user_id"], other.json()["balance_fen"]) == (201, "bob", 7)
+    assert other.json()["transfer_id"] != answers[0].json()["transfer_id"]
 
 
 async def test_probes_and_headers(client: Client) -> None:

@@ -81,7 +81,7 @@ async def test_without_the_money_nothing_is_recorded(engine: Engine) -> None:
             await send_unfunded(engine)
     for table in ("packets", "idempotency"):
         count = await engine.pool.fetchval(
-            f"SELECT count(*) FROM {table} WHERE to_jsonb({table})->>'operation' IS DISTINCT FROM 'deposit'"
+            f"SELECT count(*) FROM {table} WHERE to_jsonb({table})->>'operation' IS DISTINCT FROM 'deposit_into'"
         )
         assert count == 0, table
     assert await engine.pool.fetchval("SELECT count(*) FROM accounts WHERE kind = 'custody'") == 0

@@ -188,6 +188,19 @@ async def test_until_it_arrives_its_sender_can_cancel_it(engine: Engine, setting
     await assert_books_balance(engine.pool)
 
 
+@pytest.mark.parametrize("is_in_ledger", [False, True])
+async def test_a_cancellation_repeated_after_a_freeze_is_answered_as_before(
+    engine: Engine, settings: Settings, is_in_ledger: bool
+) -> None:
+    sent = await transfer(engine, arrives_after_s=A_DAY_S)
+    first = await engine.transfers.cancel(sent.transfer_id, "alice")
+    if is_in_ledger:
+        async with persisting(settings):
+            await settled(engine, sent.transfer_id)
+    await engine.freezes.freeze("alice", reason="test", frozen_by="root")
+    assert await engine.transfers.cancel(sent.transfer_id, "alice") == first
+
+
 async def test_what_waits_can_be_called_off_for_five_minutes(engine: Engine, settings: Settings) -> None:
     await are_known(engine, settings, "alice", "bob")
     young, old = [await transfer(engine) for _ in range(2)]
