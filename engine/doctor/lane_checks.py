@@ -4,6 +4,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from engine.doctor.lines import Line, ok, problem, warning
+from engine.events import UnreadableEventError
 from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
 from engine.persisting import lag
@@ -13,6 +14,7 @@ from engine.settings import Settings
 
 _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
 _AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
+_UNREADABLE = "The ledger gets nothing after it. Never trim the stream (docs/runbooks/persister-behind.md)."
 _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
 
 
@@ -41,8 +43,11 @@ async def _lane(
     paused = why_paused(row["epoch"], checkpoint, status)
     if status is None or paused is not None:
         return _paused(name, paused or Paused.LOST, checkpoint, 0 if status is None else status.position)
-    waiting = await stream.page(row["lane"], after=checkpoint, entries_max=1)
-    age_s = max(0, await store.now_ms() - waiting[0].event.at_ms) / 1_000 if waiting else 0.0
+    try:
+        oldest_ms = await lag.oldest_at_ms(stream, row["lane"], checkpoint)
+    except UnreadableEventError as error:
+        return problem(name, f"the entry after change {checkpoint} stops it: {error}", _UNREADABLE)
+    age_s = 0.0 if oldest_ms is None else max(0, await store.now_ms() - oldest_ms) / 1_000
     return _progress(name, checkpoint, status, age_s, settings)
 
 

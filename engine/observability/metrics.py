@@ -67,6 +67,12 @@ LANE_FENCED = Gauge(
     ["lane"],
     multiprocess_mode="mostrecent",
 )
+LANE_UNREADABLE = Gauge(
+    "hongbao_lane_unreadable",
+    "1 while the entry after the ledger's checkpoint is no event that this release knows: the persister stops there.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
 QUARANTINE_OPEN = Gauge(
     "hongbao_quarantine_open",
     "Rows in quarantine that are neither retried nor written off.",

@@ -14,7 +14,9 @@ from redis.asyncio import Redis
 
 from api.problems import FIELDS_MAX, INTERNAL, KINDS, answer_to, kind_of
 from engine.embedded.servers import EmbeddedPostgres
+from engine.engine import Engine
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, OperatorError
+from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.settings import Settings
 from tests.support.front import Client, new_key, open_front
@@ -164,3 +166,16 @@ async def test_without_redis_nothing_is_decided(settings: Settings, redis: Redis
 
         await wait_until(is_decided, what="claims going on")
         assert (await client.claim(packet_id, "bob"))["outcome"] == "already_claimed"
+
+
+async def test_metrics_are_scraped_whatever_stands_in_a_stream(settings: Settings) -> None:
+    """An alarm can only fire if they are: before, one entry that was no event made each scrape a 500."""
+    async with open_front(settings) as client, Engine.open(settings) as engine:
+        await command(engine.redis, "XADD", keys.events(0), "1-0", "garbage", "x")
+        answer = await client.http.get("/metrics")
+        assert (answer.status_code, 'hongbao_lane_unreadable{lane="0"} 1.0' in answer.text) == (200, True)
+        assert 'hongbao_lane_unreadable{lane="1"} 0.0' in answer.text
+        await command(engine.redis, "DEL", keys.events(0))
+        await command(engine.redis, "SET", keys.events(0), "no stream")
+        answer = await client.http.get("/metrics")
+        assert (answer.status_code, 'hongbao_lane_unreadable{lane="1"} 0.0' in answer.text) == (200, True)

@@ -8,6 +8,8 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from engine.doctor.doctor import examine
+from engine.doctor.lines import Level
 from engine.engine import Engine
 from engine.errors import RecoveringError
 from engine.lanes import keys
@@ -387,6 +389,13 @@ async def test_an_entry_that_cannot_be_read_stops_its_lane_and_no_other(
         assert (await checkpoints(engine))[0] == 0
         error = next(log for log in logs if log["event"] == "persister_error")
         assert (error["lane"], error["error_type"]) == (0, "UnreadableEventError")
+        await engine.measure()
+        assert [metrics.LANE_UNREADABLE.labels(lane)._value.get() for lane in ("0", "1")] == [1, 0]
+        assert metrics.PERSISTER_LAG_EVENTS.labels("0")._value.get() >= int(entry_id[0])
+        assert metrics.PERSISTER_LAG_EVENTS.labels("1")._value.get() == 0
+        lines = {line.name: line for line in await examine(two_lanes, is_embedded=False)}
+        assert (lines["lane 0"].level, lines["lane 1"].level) == (Level.PROBLEM, Level.OK)
+        assert "the entry after change 0 stops it" in lines["lane 0"].found
 
 
 async def test_the_gauges_say_how_far_the_ledger_is_behind(engine: Engine, settings: Settings) -> None:
