@@ -5,7 +5,13 @@ from typing import Any
 
 OUTCOMES = frozenset(("claimed", "already_claimed", "sold_out", "expired", "retracted"))
 """All of them are normal: losing a grab is not a failure."""
-_HELD = ("claimed", "already_claimed")
+HELD = ("claimed", "already_claimed")
+"""Those with an amount."""
+
+
+def is_plausible(outcome: Any, amount_fen: Any) -> bool:  # noqa: ANN401  # whatever a server wrote
+    """Whether a claim can be answered so, whatever was answered before: an amount with a share, and none without."""
+    return outcome in OUTCOMES and type(amount_fen) is int and (amount_fen > 0) is (outcome in HELD)
 
 
 class ContradictionError(Exception):
@@ -25,20 +31,19 @@ class Told:
 
     def claim(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
         """Note the answer to a claim. Raises ContradictionError when it and an earlier one cannot both be true."""
-        outcome, amount_fen = answer.get("outcome"), answer.get("amount_fen")
+        outcome: Any = answer.get("outcome")
+        amount_fen: Any = answer.get("amount_fen")
         about = f"{user_id} and packet {packet_id}"
-        if outcome not in OUTCOMES or type(amount_fen) is not int:
+        if not is_plausible(outcome, amount_fen):
             raise ContradictionError(f"A claim of {about} was answered with {answer!r}.")
         if (answer.get("packet_id"), answer.get("user_id")) != (packet_id, user_id):
             raise ContradictionError(f"A claim of {about} was given the answer to another: {answer!r}.")
-        if (amount_fen > 0) != (outcome in _HELD):
-            raise ContradictionError(f"A claim of {about} was answered {outcome} with {amount_fen} fen.")
         known_fen = self.amounts.get((packet_id, user_id))
         if known_fen is not None and not self._goes_with(known_fen, outcome, amount_fen):
             raise ContradictionError(
                 f"{user_id} was told {known_fen} fen of packet {packet_id}, and then {outcome} with {amount_fen}."
             )
-        if outcome in _HELD:
+        if outcome in HELD:
             self._remember(packet_id, user_id, amount_fen)
 
     def listed(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
@@ -51,7 +56,7 @@ class Told:
             )
 
     def _goes_with(self, known_fen: int, outcome: str, amount_fen: int) -> bool:
-        outcomes = ("already_claimed",) if self._in_order else _HELD
+        outcomes = ("already_claimed",) if self._in_order else HELD
         return outcome in outcomes and amount_fen == known_fen
 
     def _remember(self, packet_id: str, user_id: str, amount_fen: int) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from loadtest.chaos.books import Books
 from loadtest.chaos.errand_rules import ErrandRules
 from loadtest.chaos.findings import REFUSED, Findings, check_status, shown
-from loadtest.chaos.history import HELD, Asked, Claim, Deposit, Errand, Listed, Look, Record, Send
+from loadtest.chaos.history import Asked, Claim, Deposit, Errand, Listed, Look, Record, Send
 from loadtest.chaos.ledger_rules import check_books
 from loadtest.chaos.payments import Payments
 from loadtest.chaos.promise import Promise
+from loadtest.told import HELD, is_plausible
 
-_OUTCOMES = (*HELD, "sold_out", "expired", "retracted")
 _Pair = tuple[str, str]
 
 
@@ -123,8 +123,7 @@ class _Answers:
         packet = self._books.packets.get(claim.packet_id)
         is_stranger = packet is not None and bool(packet.recipients) and claim.user_id not in packet.recipients
         if claim.status == 200:
-            is_share = claim.amount_fen > 0 if claim.outcome in HELD else claim.amount_fen == 0
-            return claim.outcome in _OUTCOMES and is_share and not (is_stranger and claim.outcome in HELD)
+            return is_plausible(claim.outcome, claim.amount_fen) and not (is_stranger and claim.outcome in HELD)
         if (claim.status, claim.code) == (403, "account_frozen"):
             return True
         return claim.status in REFUSED or (is_stranger and (claim.status, claim.code) == (403, "not_invited"))

@@ -102,10 +102,6 @@ class Carried(msgspec.Struct, kw_only=True, frozen=True, tag=True):
 Record = Claim | Send | Deposit | Look | Listed | Errand | Fault | Carried
 
 
-HELD = ("claimed", "already_claimed")
-"""Outcomes with which a user was told to have a share."""
-
-
 class History:
     """The writing side; used as ``with History(path) as history``."""
 

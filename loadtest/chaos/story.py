@@ -21,10 +21,11 @@ from loadtest.chaos.books import Books
 from loadtest.chaos.breaker import Breaker, NotBackError
 from loadtest.chaos.findings import REFUSED
 from loadtest.chaos.guests import Guests
-from loadtest.chaos.history import HELD, Claim, History, Recorded
+from loadtest.chaos.history import Claim, History, Recorded
 from loadtest.chaos.schedule import Fault
 from loadtest.chaos.watch import Watch
 from loadtest.steps import Steps
+from loadtest.told import HELD
 
 BACK_S_MAX = 60.0
 """How long the engine may take to be whole again when nothing is done to it any more."""
