@@ -1,7 +1,8 @@
 """The process's own state, for probes and scrapers."""
 
 import asyncio
-import contextlib
+
+import structlog
 
 from api.answers import PLAIN, Answer, as_json
 from api.dispatch import Call, Operation
@@ -9,6 +10,8 @@ from api.payloads import StatusAnswer
 from api.problems import NotReadyError
 from engine.errors import UnavailableError
 from engine.observability import metrics
+
+LOG = structlog.get_logger()
 
 
 async def livez(_call: Call) -> Answer:
@@ -29,8 +32,13 @@ async def readyz(call: Call) -> Answer:
 async def show_metrics(call: Call) -> Answer:
     """All processes' metrics as Prometheus text."""
     call.front.flush()
-    with contextlib.suppress(UnavailableError):  # the others' values are still worth having
+    # Whatever cannot be measured, the others' values are still worth having: alarms are made of them.
+    try:
         await call.engine.measure()
+    except UnavailableError:
+        pass
+    except Exception:  # a scrape that fails would silence every alarm at once
+        LOG.exception("not_measured")
     text = await asyncio.to_thread(metrics.render)
     headers = ((b"content-type", metrics.CONTENT_TYPE.encode()), *PLAIN[1:])
     return Answer(200, text, headers)

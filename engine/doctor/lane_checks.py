@@ -15,6 +15,8 @@ _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
 _AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
 _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
 
+_SET_ASIDE = "The ledger gets nothing after it until it is set aside (docs/runbooks/bad-entry.md)."
+
 
 async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
     """One line per lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
@@ -38,11 +40,16 @@ async def _lane(
     name, checkpoint = f"lane {row['lane']}", row["position"]
     if not row["begun"]:
         return ok(name, "not used yet")
+    look = await stream.look(row["lane"], checkpoint)
+    if look.bad is not None:
+        return problem(name, str(look.bad), _SET_ASIDE)
+    if not look.is_stream:
+        return problem(name, "something else stands in Redis in the place of its stream", _REBUILD)
     paused = why_paused(row["epoch"], checkpoint, status)
     if status is None or paused is not None:
         return _paused(name, paused or Paused.LOST, checkpoint, 0 if status is None else status.position)
-    waiting = await stream.page(row["lane"], after=checkpoint, entries_max=1)
-    age_s = max(0, await store.now_ms() - waiting[0].event.at_ms) / 1_000 if waiting else 0.0
+    oldest = look.oldest
+    age_s = 0.0 if oldest is None else max(0, await store.now_ms() - oldest.event.at_ms) / 1_000
     return _progress(name, checkpoint, status, age_s, settings)
 
 

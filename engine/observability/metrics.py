@@ -55,7 +55,7 @@ PERSISTER_LAG_EVENTS = Gauge(
 )
 PERSISTER_LAG_SECONDS = Gauge(
     "hongbao_persister_lag_seconds",
-    "Age of the oldest event the ledger has not applied; 0 when there is none.",
+    "Age of the oldest event the ledger has not applied; 0 when there is none, NaN when it cannot be read.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )
@@ -64,6 +64,12 @@ PERSISTED_EVENTS = Counter("hongbao_persisted_events", "Events applied to the le
 LANE_FENCED = Gauge(
     "hongbao_lane_fenced",
     "1 while a lane is paused: Redis has lost it, holds it in another state than the ledger, or was restarted.",
+    ["lane"],
+    multiprocess_mode="mostrecent",
+)
+LANE_BAD_ENTRY = Gauge(
+    "hongbao_lane_bad_entry",
+    "The position of the entry in the lane's stream that stops it: no event, or not the lane's; 0 when there is none.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )
