@@ -75,6 +75,8 @@ class ClosedEvent(msgspec.Struct, array_like=True, frozen=True, tag="closed"):
 
 
 Event = ClaimsEvent | OpenedEvent | ClosedEvent
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises: of text that is no UTF-8 Python's own error, and of what is nested too deeply."""
 _DECODER: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
@@ -136,7 +138,7 @@ def decode(payload: bytes) -> Event:
     """Read one entry. Raises UnreadableEventError for anything but an event of this version, perhaps a newer one."""
     try:
         event = _DECODER.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _UNDECODABLE as error:
         _refuse_newer(_version(payload))
         raise UnreadableEventError(f"An event cannot be read: {error}.") from None
     _refuse_newer(event.version)
@@ -149,7 +151,7 @@ def _version(payload: bytes) -> int:
     """What the second word says, where all versions have theirs; 0 if there is none."""
     try:
         words = msgspec.msgpack.decode(payload)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         return 0
     is_event = isinstance(words, list) and len(words) > 1 and isinstance(words[0], str)
     return words[1] if is_event and type(words[1]) is int else 0

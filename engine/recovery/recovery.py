@@ -104,6 +104,30 @@ async def _is_in_order(connection: asyncpg.Connection, store: Store, stream: Eve
     return is_ours and status is not None and status.position >= row.position
 
 
+async def carry_over(
+    connection: asyncpg.Connection,
+    stream: EventStream,
+    lane: int,
+    position: int,
+    *,
+    lane_token: str,
+    up_to: int | None = None,
+) -> None:
+    """Apply what a lane's stream has after its checkpoint, as far as it joins on.
+
+    For the holder of its lease. Raises BadEntryError at one, when everything before it is applied.
+    """
+    ledger = Ledger()
+    while True:
+        page = await stream.page(lane, after=position, up_to=up_to, entries_max=_ENTRIES_PER_TRANSACTION)
+        entries = joined(position, page)
+        if not entries:
+            return
+        changes = [change for entry in entries for change in entry.changes]
+        await ledger.apply(connection, lane, position, entries[-1].position, changes, lane_token=lane_token)
+        position = entries[-1].position
+
+
 class Recovery:
     """One lane's. ``connection`` holds the lane's lease; ``seen``: the last position of Redis that anybody knows of.
 
@@ -158,23 +182,13 @@ class Recovery:
 
     async def _carry_over(self, position: int, lane_token: str) -> int:
         """Apply what the stream has after the checkpoint, as far as it joins on; returns the new checkpoint."""
-        ledger = Ledger()
-        while True:
-            try:
-                page = await self._stream.page(self._lane, after=position, entries_max=_ENTRIES_PER_TRANSACTION)
-            except BadEntryError:
-                if not self._force:
-                    raise
-                LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
-                return position
-            entries = joined(position, page)
-            if not entries:
-                return position
-            changes = [change for entry in entries for change in entry.changes]
-            await ledger.apply(
-                self._connection, self._lane, position, entries[-1].position, changes, lane_token=lane_token
-            )
-            position = entries[-1].position
+        try:
+            await carry_over(self._connection, self._stream, self._lane, position, lane_token=lane_token)
+        except BadEntryError:
+            if not self._force:
+                raise
+            LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
+        return (await gate.ledger_lane(self._connection, self._lane)).position
 
     def _changes_lost(self, status: LaneStatus | None, epoch: str, position: int) -> int | None:
         known = [] if self._seen is None else [self._seen]

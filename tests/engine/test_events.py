@@ -112,7 +112,9 @@ def test_anything_else_is_unreadable(event: object) -> None:
         decode(msgspec.msgpack.encode(event))
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x94\xa6opened", b"not msgpack"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xc1", b"\x94\xa6opened", b"not msgpack", b"\x94\xa6opened\x01\x01\xa1\xff", b"\x91" * 100_000]
+)
 def test_what_is_no_msgpack_is_unreadable(payload: bytes) -> None:
     with pytest.raises(UnreadableEventError):
         decode(payload)
