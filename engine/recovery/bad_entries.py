@@ -34,7 +34,7 @@ class BadEntry:
     def __str__(self) -> str:
         """A sentence for people."""
         counted = "the lane did not count it" if not self.changes else f"it stands for {self.changes} of its changes"
-        return f"{self.error} ({counted})"
+        return f"{str(self.error).removesuffix('.')} ({counted})"
 
 
 async def first_bad(stream: EventStream, lane: int, checkpoint: int) -> BadEntry | None:
