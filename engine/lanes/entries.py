@@ -4,12 +4,14 @@ The lane's scripts write entries of the form ``<position>-0`` with one event eac
 stream is bad: nobody goes past it before an operator has set it aside.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.events import Change, Claims, Event, NewerEventError, UnreadableEventError, changes_of, decode
-from engine.ids import are_user_ids, is_packet_number, lane_of
+from engine.ids import is_packet_number, lane_of
 
 _WHY_LENGTH_MAX = 300
+_USER_LENGTH_MAX = 255
 
 
 class Raw(NamedTuple):
@@ -86,8 +88,8 @@ def entry_in(lane: int, raw: Raw) -> Entry:
     for change in changes:
         if not is_packet_number(str(change.packet)) or lane_of(str(change.packet)) != lane:
             raise BadEntryError(lane, raw.entry_id, "It is about no packet of this lane.")
-        if isinstance(change, Claims) and not are_user_ids(change.user_ids):
-            raise BadEntryError(lane, raw.entry_id, "It names somebody who cannot be a user.")
+        if isinstance(change, Claims) and not _can_be_kept(change.user_ids):
+            raise BadEntryError(lane, raw.entry_id, "It names somebody whom no wallet can belong to.")
     return Entry(position, event, changes)
 
 
@@ -115,6 +117,11 @@ def look_in(
         was = "An entry further than the lane has counted was there and was removed: Redis takes none before it."
         return Look(oldest, BadEntryError(lane, name_of(last_id), was), refuses=True, stale=True)
     return Look(oldest, bad, refuses)
+
+
+def _can_be_kept(user_ids: Sequence[str]) -> bool:
+    """Whether Postgres takes them: no text of it has a NUL, and none in an index is long."""
+    return "\0" not in "".join(user_ids) and max(map(len, user_ids)) <= _USER_LENGTH_MAX
 
 
 def _short(text: str) -> str:

@@ -319,12 +319,13 @@ async def test_a_key_of_another_type_harms_no_other_lane_and_is_rebuilt(engine: 
     [
         event("claims", 1, 1, [["1000000000000000001", ["bob"], [f"0:{2**70}"], False]]),
         event("claims", 1, 1, [["1000000000000000001", ["b\0b"], ["0:5"], False]]),
+        event("claims", 1, 1, [["1000000000000000001", ["b" * 5_000], ["0:5"], False]]),
         event("claims", 1, 1, [["1000100000000000001", ["bob"], ["0:5"], False]]),  # of another lane
         msgspec.msgpack.encode(CLAIM).replace(b"\xa3bob", b"\xa3b\xffb"),
         event("opened", 1, 2**60, "1000000000000000001"),
         event("closed", 1, 1, "1000000000000000001", "exhausted", 0, 0),
     ],
-    ids=["amount", "user", "lane", "utf-8", "time", "reason"],
+    ids=["amount", "user", "long user", "lane", "utf-8", "time", "reason"],
 )
 async def test_values_that_nothing_can_hold_stop_the_lane_and_are_set_aside(engine: Engine, payload: bytes) -> None:
     entry_id = await put_counted(engine, ("event", payload))
