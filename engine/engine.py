@@ -25,6 +25,7 @@ from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.views import Views
 from engine.persisting import lag
+from engine.records import Ack
 from engine.recovery import epochs
 from engine.risk.alerts import Alerts
 from engine.risk.freezes import Freezes
@@ -146,7 +147,11 @@ class Engine:
         """One sentence for each thing that keeps this process from doing all of its work; none when it is ready."""
         try:
             with ledger_errors():
-                return await epochs.fenced(self.pool, self.store) + await self.acks.reasons()
+                return [
+                    *await epochs.fenced(self.pool, self.store),
+                    *await epochs.blocked(self.pool, self.stream, is_ledger_awaited=self.settings.ack is Ack.LEDGER),
+                    *await self.acks.reasons(),
+                ]
         except UnavailableError as error:
             return [str(error)]
 

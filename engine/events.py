@@ -13,12 +13,20 @@ from engine.errors import HongbaoError
 from engine.records import PacketState
 
 VERSION = 1
+_COUNT_MAX, _NUMBER_MAX = 2**31 - 1, 2**53 - 1
+"""What Postgres and Lua can hold."""
 
 
 class UnreadableEventError(HongbaoError):
     """An entry of the stream is not an event this release knows; the lane must not go past it."""
 
     code = "unreadable_event"
+
+
+class NewerEventError(UnreadableEventError):
+    """An event of a newer release: nothing is wrong with it, and an upgrade reads it."""
+
+    code = "newer_event"
 
 
 class PacketClaims(msgspec.Struct, array_like=True, frozen=True):
@@ -67,6 +75,8 @@ class ClosedEvent(msgspec.Struct, array_like=True, frozen=True, tag="closed"):
 
 
 Event = ClaimsEvent | OpenedEvent | ClosedEvent
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises: of text that is no UTF-8 Python's own error, and of what is nested too deeply."""
 _DECODER: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
@@ -115,15 +125,41 @@ class Ending(NamedTuple):
 Change = Claims | Opening | Ending
 
 
+class Unreadable(NamedTuple):
+    """Changes that a lane has counted and nobody knows: their event cannot be read, and Redis does not show them."""
+
+    changes: int
+    reason: str
+    at_ms: int
+    position: int
+
+
 def decode(payload: bytes) -> Event:
-    """Read one entry. Raises UnreadableEventError for anything but an event of this version."""
+    """Read one entry. Raises UnreadableEventError for anything but an event of this version, perhaps a newer one."""
     try:
         event = _DECODER.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _UNDECODABLE as error:
+        _refuse_newer(_version(payload))
         raise UnreadableEventError(f"An event cannot be read: {error}.") from None
+    _refuse_newer(event.version)
     if event.version != VERSION:
         raise UnreadableEventError(f"An event has version {event.version}; this release knows {VERSION}.")
     return event
+
+
+def _version(payload: bytes) -> int:
+    """What the second word says, where all versions have theirs; 0 if there is none."""
+    try:
+        words = msgspec.msgpack.decode(payload)
+    except _UNDECODABLE:
+        return 0
+    is_event = isinstance(words, list) and len(words) > 1 and isinstance(words[0], str)
+    return words[1] if is_event and type(words[1]) is int else 0
+
+
+def _refuse_newer(version: int) -> None:
+    if version > VERSION:
+        raise NewerEventError(f"An event has version {version}; this release knows {VERSION}.")
 
 
 def changes_of(event: Event, position: int) -> list[Change]:
@@ -135,11 +171,16 @@ def changes_of(event: Event, position: int) -> list[Change]:
 
 
 def _changes(event: Event, position: int) -> list[Change]:
+    if not 0 <= event.at_ms <= _NUMBER_MAX:
+        raise ValueError("its time is out of range")
     if isinstance(event, OpenedEvent):
         return [Opening(int(event.packet_id), event.at_ms, position)]
     if isinstance(event, ClosedEvent):
-        packet = int(event.packet_id)
-        return [Ending(packet, event.reason, event.remaining_count, event.remaining_fen, event.at_ms, position)]
+        if event.reason not in (PacketState.EXPIRED, PacketState.RETRACTED):
+            raise ValueError(f"nothing is closed because it is {event.reason.value}")
+        _check_ranges([event.remaining_count], [event.remaining_fen])
+        remaining = (event.remaining_count, event.remaining_fen)
+        return [Ending(int(event.packet_id), event.reason, *remaining, event.at_ms, position)]
     changes: list[Change] = []
     place = position - event.changes
     for claimed in event.packets:
@@ -150,7 +191,16 @@ def _changes(event: Event, position: int) -> list[Change]:
         slots, amounts_fen = numbers[::2], numbers[1::2]
         if not len(slots) == len(amounts_fen) == len(claimed.users) == len(claimed.shares):
             raise ValueError("users and shares do not match")
+        _check_ranges(slots, amounts_fen)
         changes.append(Claims(packet, claimed.users, slots, amounts_fen, event.at_ms, place))
         if claimed.exhausted:
             changes.append(Ending(packet, PacketState.EXHAUSTED, 0, 0, event.at_ms, place))
     return changes
+
+
+def _check_ranges(counts: Sequence[int], amounts_fen: Sequence[int]) -> None:
+    """What no column could hold is unreadable. Whether the values are true, the rules of the ledger say."""
+    if min(counts) < -_COUNT_MAX or max(counts) > _COUNT_MAX:
+        raise ValueError("a share's number is out of range")
+    if min(amounts_fen) < -_NUMBER_MAX or max(amounts_fen) > _NUMBER_MAX:
+        raise ValueError("an amount is out of range")

@@ -37,8 +37,8 @@ async def show_metrics(call: Call) -> Answer:
         await call.engine.measure()
     except UnavailableError:
         pass
-    except Exception:
-        LOG.exception("not measured")
+    except Exception:  # a scrape that fails would silence every alarm at once
+        LOG.exception("not_measured")
     text = await asyncio.to_thread(metrics.render)
     headers = ((b"content-type", metrics.CONTENT_TYPE.encode()), *PLAIN[1:])
     return Answer(200, text, headers)

@@ -147,8 +147,9 @@ async def nothing_quarantined(connection: Connection, _packets: Sequence[asyncpg
     """What broke a rule of the ledger waits in quarantine until somebody retries it or writes it off."""
     rows = await connection.fetch(SQL["quarantine"])
     problems = [
-        f"row {row['quarantine_id']}, lane {row['lane']}, change {row['position']}: {row['kind']} of packet "
-        f"{row['packet_id']}: {'; '.join(row['reason'].splitlines())}"
+        f"row {row['quarantine_id']}, lane {row['lane']}, change {row['position']}: "
+        + ("" if row["packet_id"] is None else f"{row['kind']} of packet {row['packet_id']}: ")
+        + "; ".join(row["reason"].splitlines())
         for row in rows
     ]
     return len(rows), problems

@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 
 import asyncpg
 
-from engine.events import Claims, changes_of
+from engine.events import Claims
 from engine.ids import lane_of
+from engine.lanes.entries import BadEntryError
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, Held, LaneReader
 from engine.lanes.stream import EventStream
 from engine.packets.split import split
 from engine.queries import load
 from engine.records import PacketState, SplitKind
+from engine.recovery.bad_entries import first_bad
 
 SQL, LANES = load("audit"), load("lanes")
 Result = tuple[int, list[str]]
@@ -42,11 +44,17 @@ async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream:
         if status.position < checkpoint:
             problems.append(f"lane {lane}: Redis is at change {status.position}, the ledger at {checkpoint}")
         reached, gaps = checkpoint, []
-        async for first, last in _entries_after(stream, lane, checkpoint):
-            examined += 1
-            if first > reached:
-                gaps.append((reached, first))
-            reached = last
+        try:
+            async for first, last in _entries_after(stream, lane, checkpoint):
+                examined += 1
+                if first > reached:
+                    gaps.append((reached, first))
+                reached = last
+        except BadEntryError:
+            gaps.append((reached, reached))  # told below
+        if (blocked := await _blocked(pool, stream, lane, is_suspect=bool(gaps))) is not None:
+            problems.append(f"lane {lane}: {blocked}")
+            continue
         if reached < status.position:
             gaps.append((reached, status.position))
         # The persister may have applied and trimmed while we read: what the ledger has by now is no gap.
@@ -57,6 +65,16 @@ async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream:
             if up_to > now_applied
         ]
     return examined, problems
+
+
+async def _blocked(pool: asyncpg.Pool, stream: EventStream, lane: int, *, is_suspect: bool) -> str | None:
+    """What stands in a lane's stream and is no event of its own; None: nothing does."""
+    checkpoint = await pool.fetchval(LANES["checkpoint"], lane)
+    look = await stream.look(lane, checkpoint)
+    if not look.is_stream:
+        return "something else stands in Redis in the place of its stream"
+    bad = await first_bad(stream, lane, checkpoint) if is_suspect or look.bad is not None else None
+    return None if bad is None and look.bad is None else str(bad or look.bad)
 
 
 async def _entries_after(stream: EventStream, lane: int, position: int) -> AsyncIterator[tuple[int, int]]:
@@ -133,10 +151,9 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
         return []
     in_stream: defaultdict[int, Given] = defaultdict(dict)
     for row in await pool.fetch(LANES["all"]):
-        position = 0
-        while entries := await stream.page(row["lane"], after=position):
-            position = entries[-1].position
-            for change in (change for entry in entries for change in changes_of(entry.event, entry.position)):
+        # What cannot be read there accounts for nothing.
+        async for entry in stream.scan(row["lane"]):
+            for change in entry.changes:
                 if isinstance(change, Claims):
                     shares = zip(change.slots, change.amounts_fen, strict=True)
                     in_stream[change.packet].update(zip(change.user_ids, shares, strict=True))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pwd
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,12 +20,15 @@ from engine.settings import Settings
 
 if TYPE_CHECKING:
     from engine.persisting.quarantine import Aside, Quarantine, Result
+    from engine.persisting.set_aside import EntryAside
 
 _TEXT_LENGTH_MAX = 500
 app = typer.Typer(
-    help="Changes that broke a rule of the ledger: list them, retry them, or write them off.", no_args_is_help=True
+    help="What stopped a lane or broke a rule of the ledger: list it, retry it, write it off, set it aside.",
+    no_args_is_help=True,
 )
 IdsArgument = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Rows, as `list` numbers them.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for those who read the books later.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides. Default: the account that runs this.")]
 
 
@@ -61,19 +65,69 @@ def retry(ids: IdsArgument, by: ByOption = None, data_dir: DataDirOption = None,
 @app.command(name="write-off")
 def write_off(
     ids: IdsArgument,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for those who read the books later.")],
+    reason: ReasonOption,
     by: ByOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give changes up; their money leaves the packet's custody for the quarantine account. Cannot be undone."""
-    if not 1 <= len(reason.strip()) <= _TEXT_LENGTH_MAX:
-        raise OperatorError(f"A reason needs 1 to {_TEXT_LENGTH_MAX} characters.")
+    why = _checked(reason)
 
     async def give_up(quarantine: "Quarantine") -> "list[Result]":
-        return [await quarantine.write_off(number, reason=reason.strip(), by=_who(by)) for number in ids]
+        return [await quarantine.write_off(number, reason=why, by=_who(by)) for number in ids]
 
     _tell(_with(data_dir, give_up), as_json)
+
+
+@app.command(name="set-aside")
+def set_aside(
+    lane: Annotated[int, typer.Argument(metavar="LANE", min=0, max=999, help="The lane that is stopped.")],
+    entry: Annotated[str, typer.Argument(metavar="ENTRY", help="The entry that stops it, as every message names it.")],
+    *,
+    reason: ReasonOption,
+    by: ByOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also an event that a newer release could read.")] = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a bad entry out of a lane's stream and keep it in Postgres; the lane goes on. Cannot be undone."""
+    why = _checked(reason)
+    if not re.fullmatch(r"\d{1,20}(-\d{1,20})?", entry):
+        raise OperatorError("An entry is named by a position (7) or an ID (7-0).")
+    entry_id = entry if "-" in entry else f"{entry}-0"
+
+    async def put(quarantine: "Quarantine") -> str:
+        return await quarantine.set_aside(lane, entry_id, reason=why, by=_who(by), force=force)
+
+    sentence = _with(data_dir, put)
+    if as_json:
+        show(orjson.dumps({"lane": lane, "entry_id": entry_id, "sentence": sentence}).decode())
+    else:
+        show(f"ok     lane {lane}, entry {entry_id}: {sentence}")
+
+
+@app.command()
+def entries(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Show the entries of streams that were set aside."""
+
+    async def rows(quarantine: "Quarantine") -> "list[EntryAside]":
+        return [row async for row in quarantine.entries()]
+
+    found = _with(data_dir, rows)
+    if as_json:
+        show(orjson.dumps([dataclasses.asdict(row) for row in found]).decode())
+    elif not found:
+        show("no entry was set aside")
+    for row in [] if as_json else found:
+        where = f"lane {row.lane}, entry {row.entry_id}, for {row.changes} changes ({row.changes_found} found)"
+        done = f"[set aside by {row.set_aside_by}: {row.reason}]"
+        show(f"{row.aside_id}  {_at(row.set_aside_at_ms)}  {where}: {row.found} {done}")
+
+
+def _checked(reason: str) -> str:
+    if not 1 <= len(reason.strip()) <= _TEXT_LENGTH_MAX:
+        raise OperatorError(f"A reason needs 1 to {_TEXT_LENGTH_MAX} characters.")
+    return reason.strip()
 
 
 def _with(data_dir: Path | None, work: "Callable[[Quarantine], Coroutine[Any, Any, Any]]") -> Any:  # noqa: ANN401
@@ -113,15 +167,21 @@ def _who(by: str | None) -> str:
 
 
 def _line(row: "Aside") -> str:
-    at = datetime.fromtimestamp(row.at_ms / 1_000, UTC).isoformat(timespec="seconds")
     what = {
         "claim": f"{row.user_id} claimed share {row.slot} of {row.amount_fen} fen",
         "ending": f"it ended with {row.amount_fen} fen left",
         "opening": "it was opened",
+        "unreadable": "some of its changes",
     }[row.kind]
     done = "" if row.resolution is None else f" [{row.resolution.replace('_', ' ')} by {row.resolved_by}]"
-    where = f"lane {row.lane}, change {row.position}, packet {row.packet_id}"
-    return f"{row.quarantine_id}  {at}  {where}: {what}: {_in_a_line(row.reason)}{done}"
+    where = f"lane {row.lane}, change {row.position}"
+    if row.packet_id is not None:
+        where += f", packet {row.packet_id}"
+    return f"{row.quarantine_id}  {_at(row.at_ms)}  {where}: {what}: {_in_a_line(row.reason)}{done}"
+
+
+def _at(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="seconds")
 
 
 def _in_a_line(text: str) -> str:

@@ -4,7 +4,6 @@ import asyncpg
 from redis.asyncio import Redis
 
 from engine.doctor.lines import Line, ok, problem, warning
-from engine.events import UnreadableEventError
 from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
 from engine.persisting import lag
@@ -14,8 +13,8 @@ from engine.settings import Settings
 
 _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
 _AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
-_UNREADABLE = "The ledger gets nothing after it. Never trim the stream (docs/runbooks/persister-behind.md)."
 _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
+_SET_ASIDE = "The ledger gets nothing after it until it is set aside (docs/runbooks/bad-entry.md)."
 
 
 async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
@@ -40,14 +39,16 @@ async def _lane(
     name, checkpoint = f"lane {row['lane']}", row["position"]
     if not row["begun"]:
         return ok(name, "not used yet")
+    look = await stream.look(row["lane"], checkpoint)
+    if look.bad is not None:
+        return problem(name, str(look.bad), _SET_ASIDE)
+    if not look.is_stream:
+        return problem(name, "something else stands in Redis in the place of its stream", _REBUILD)
     paused = why_paused(row["epoch"], checkpoint, status)
     if status is None or paused is not None:
         return _paused(name, paused or Paused.LOST, checkpoint, 0 if status is None else status.position)
-    try:
-        oldest_ms = await lag.oldest_at_ms(stream, row["lane"], checkpoint)
-    except UnreadableEventError as error:
-        return problem(name, f"the entry after change {checkpoint} stops it: {error}", _UNREADABLE)
-    age_s = 0.0 if oldest_ms is None else max(0, await store.now_ms() - oldest_ms) / 1_000
+    oldest = look.oldest
+    age_s = 0.0 if oldest is None else max(0, await store.now_ms() - oldest.event.at_ms) / 1_000
     return _progress(name, checkpoint, status, age_s, settings)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from engine.errors import UnavailableError
 from engine.lanes import keys
@@ -80,6 +80,11 @@ def redis_errors() -> Iterator[None]:
         raise UnavailableError(f"Redis does not answer: {error}") from error
 
 
+def is_wrong_type(reply: object) -> bool:
+    """Whether Redis refused because the key holds something of another type: nothing of ours wrote it."""
+    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
+
+
 class LaneReader:
     """All lanes on one Redis. ``connections``: kept ones, for packets that have ended; None: all goes by the client."""
 
@@ -120,22 +125,27 @@ class LaneReader:
         return [number.decode() for number in numbers]
 
     async def lane_status(self, lane: int) -> LaneStatus | None:
-        """The lane's own numbers, or None when Redis has lost them."""
+        """The lane's own numbers, or None when Redis has lost them, or has something else in their place."""
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 # The server's name first: what is read after it, or written for it, is of that server or a later one.
                 pipeline.info("server")
                 pipeline.hmget(keys.lane(lane), ["epoch", "position", "applied"])
-                server, (lane_token, position, applied) = await pipeline.execute()
-        if lane_token is None or position is None:
+                server, fields = await pipeline.execute(raise_on_error=False)
+            for reply in (server, fields):
+                if isinstance(reply, Exception) and not is_wrong_type(reply):
+                    raise reply
+        lane_token, position, applied = (None, None, None) if is_wrong_type(fields) else fields
+        if lane_token is None or position is None or not (position + (applied or b"")).isdigit():
             return None
-        epoch, has_run_id, run_id = lane_token.decode().partition("@")
+        lane_token = lane_token.decode(errors="replace")
+        epoch, has_run_id, run_id = lane_token.partition("@")
         return LaneStatus(
             epoch=epoch,
             position=int(position),
             applied=int(applied or 0),
             run_id=run_id if has_run_id else None,
-            lane_token=lane_token.decode(),
+            lane_token=lane_token,
             server=server["run_id"],
         )
 

@@ -1,24 +1,24 @@
-"""The persister's view of a lane's event stream: read what is new, let go of what the ledger has."""
+"""The persister's view of a lane's event stream: read what is new, let go of what the ledger has.
 
-from collections.abc import Sequence
-from typing import NamedTuple
+What is read ends before an entry that is no event of this release; a BadEntryError says so when it comes first.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from engine.events import ClosedEvent, Event, OpenedEvent, decode
+from engine.errors import UnavailableError
+from engine.events import ClosedEvent, Event, OpenedEvent
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.reader import redis_errors
+from engine.lanes.entries import BadEntryError, Entry, Look, Raw, entry_in, id_of, look_in
+from engine.lanes.reader import is_wrong_type, redis_errors
 
 _PAGE = 1_000
-
-
-class Entry(NamedTuple):
-    """One event; ``position`` counts the lane's changes up to and including it."""
-
-    position: int
-    event: Event
+Reply = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 class EventStream:
@@ -29,26 +29,83 @@ class EventStream:
         self._untold: dict[int, int] = {}
 
     async def read(self, lane: int, after: int, *, entries_max: int, block_ms: int) -> list[Entry]:
-        """Entries after a position, waiting up to ``block_ms`` for the first. Raises UnreadableEventError."""
+        """Entries after a position, waiting up to ``block_ms`` for the first. Raises BadEntryError."""
         if lane in self._untold:
             await self.discard(lane, self._untold[lane], [], retention_ms=0)
         words = ("COUNT", entries_max, "BLOCK", block_ms, "STREAMS", keys.events(lane), f"{after}-0")
         with redis_errors():
             reply = await command(self._client, "XREAD", *words)
-        return _entries(reply[0][1]) if reply else []
+        return _entries(lane, reply[0][1]) if reply else []
 
     async def page(self, lane: int, *, after: int, up_to: int | None = None, entries_max: int = _PAGE) -> list[Entry]:
-        """At most a page of the entries in (after, up_to] that the stream still holds, without waiting."""
+        """At most a page of the entries in (after, up_to] that the stream still holds, without waiting.
+
+        Empty where the key is no stream. Raises BadEntryError.
+        """
         end = "+" if up_to is None else f"{up_to}-0"
-        with redis_errors():
-            reply = await command(self._client, "XRANGE", keys.events(lane), f"({after}-0", end, "COUNT", entries_max)
-        return _entries(reply)
+        return _entries(lane, await self._range(lane, f"({after}-0", end, entries_max))
 
     async def joins_up_to(self, lane: int, position: int) -> int:
-        """The position up to which the stream holds everything after ``position``. Raises UnreadableEventError."""
+        """The position up to which the stream holds everything after ``position``. Raises BadEntryError."""
         while joined_on := joined(position, await self.page(lane, after=position)):
             position = joined_on[-1].position
         return position
+
+    async def scan(self, lane: int, *, after: int = 0) -> AsyncIterator[Entry]:
+        """Every entry after a position, page by page, but those that are no events."""
+        last = f"{after}-0"
+        while page := await self._range(lane, f"({last}", "+", _PAGE):
+            last = page[-1][0].decode()
+            for entry_id, fields in page:
+                with contextlib.suppress(BadEntryError):
+                    yield entry_in(lane, Raw(entry_id.decode(), fields))
+
+    async def raw(self, lane: int, after_id: str, entries_max: int = _PAGE) -> tuple[list[Raw], int | None]:
+        """A page of entries as they are, and the lane's position at that moment (None: it has none)."""
+        with redis_errors():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.execute_command("XRANGE", keys.events(lane), f"({after_id}", "+", "COUNT", entries_max)
+                pipeline.hget(keys.lane(lane), "position")
+                page, position = await pipeline.execute(raise_on_error=False)
+        entries = [Raw(entry_id.decode(), fields) for entry_id, fields in _unless_wrong_type(page) or []]
+        return entries, _number(_unless_wrong_type(position))
+
+    async def look(self, lane: int, after: int) -> Look:
+        """What a glance at both ends of the stream shows: what comes after a position, and whether more can come."""
+        with redis_errors():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.hget(keys.lane(lane), "position")
+                pipeline.execute_command("XRANGE", keys.events(lane), f"({after}-0", "+", "COUNT", 1)
+                pipeline.execute_command("XREVRANGE", keys.events(lane), "+", "-", "COUNT", 1)
+                pipeline.execute_command("XINFO", "STREAM", keys.events(lane))
+                position, first, top, info = await pipeline.execute(raise_on_error=False)
+        if is_wrong_type(info):
+            return Look.of_another_type()
+        if isinstance(info, ResponseError):  # there is no such key
+            info = []
+        for reply in (first, top, info):
+            if isinstance(reply, Exception):
+                raise UnavailableError(f"Redis does not answer: {reply}")
+        told = dict(zip(info[::2], info[1::2], strict=True))
+        return look_in(
+            lane,
+            _number(_unless_wrong_type(position)),
+            first=[Raw(entry_id.decode(), fields) for entry_id, fields in first],
+            top_id=id_of(top[0][0].decode()) if top else (0, 0),
+            last_id=id_of(told.get(b"last-generated-id", b"0-0").decode()),
+        )
+
+    async def _range(self, lane: int, start: str, end: str, entries_max: int) -> Reply:
+        with redis_errors():
+            try:
+                reply: Reply = await command(
+                    self._client, "XRANGE", keys.events(lane), start, end, "COUNT", entries_max
+                )
+            except ResponseError as error:
+                if not is_wrong_type(error):
+                    raise
+                return []
+        return reply
 
     async def discard(self, lane: int, position: int, ended: Sequence[int], *, retention_ms: int) -> None:
         """Let go of what is applied: entries up to ``position``, and after a while the packets that have ended.
@@ -62,7 +119,8 @@ class EventStream:
                 for packet in ended:
                     for name in (keys.packet, keys.claims, keys.recipients):
                         pipeline.pexpire(name(str(packet)), retention_ms)
-                pipeline.xtrim(keys.events(lane), minid=f"{position + 1}-0", approximate=False)
+                # Not up to the next position: what stands there under this one is somebody else's.
+                pipeline.xtrim(keys.events(lane), minid=f"{position}-1", approximate=False)
                 pipeline.hset(keys.lane(lane), "applied", str(position))
                 replies = await pipeline.execute(raise_on_error=False)
             self._untold.pop(lane, None)
@@ -84,11 +142,14 @@ class EventStream:
 
     async def discard_applied(self, lane: int, checkpoint: int, *, retention_ms: int) -> None:
         """Do what a persister that died between its commit and ``discard`` left undone."""
-        after = 0
-        while entries := await self.page(lane, after=after, up_to=checkpoint):
-            after = entries[-1].position
-            ended = [packet for entry in entries for packet in ended_in(entry.event)]
-            await self.discard(lane, after, ended, retention_ms=retention_ms)
+        last = "0-0"
+        while page := await self._range(lane, f"({last}", f"{checkpoint}-0", _PAGE):
+            last = page[-1][0].decode()
+            ended = []
+            for entry_id, fields in page:
+                with contextlib.suppress(BadEntryError):  # it was set aside
+                    ended += ended_in(entry_in(lane, Raw(entry_id.decode(), fields)).event)
+            await self.discard(lane, id_of(last)[0], ended, retention_ms=retention_ms)
         await self.discard(lane, checkpoint, [], retention_ms=retention_ms)
 
 
@@ -110,5 +171,26 @@ def ended_in(event: Event) -> list[int]:
     return [int(packet.packet_id) for packet in event.packets if packet.exhausted]
 
 
-def _entries(reply: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
-    return [Entry(int(entry_id.partition(b"-")[0]), decode(fields.get(b"event", b""))) for entry_id, fields in reply]
+def _entries(lane: int, reply: Reply) -> list[Entry]:
+    """The entries up to the first that is bad. Raises BadEntryError if that is the first of all."""
+    entries: list[Entry] = []
+    try:
+        for entry_id, fields in reply:
+            entries.append(entry_in(lane, Raw(entry_id.decode(), fields)))  # what came before is kept
+    except BadEntryError:
+        if not entries:
+            raise
+    return entries
+
+
+def _unless_wrong_type(reply: Any) -> Any:  # noqa: ANN401  # as redis-py has them
+    """A reply of a transaction; None where the key is of another type."""
+    if is_wrong_type(reply):
+        return None
+    if isinstance(reply, Exception):
+        raise UnavailableError(f"Redis does not answer: {reply}")
+    return reply
+
+
+def _number(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None

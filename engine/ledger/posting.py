@@ -13,7 +13,7 @@ import asyncpg
 import numpy as np
 
 from engine.errors import HongbaoError
-from engine.events import Change, Claims, Ending, Opening
+from engine.events import Change, Claims, Ending, Opening, Unreadable
 from engine.ledger import batches
 from engine.ledger.batches import Tally
 from engine.ledger.chain import Refund
@@ -72,11 +72,13 @@ class Ledger:
         changes: Sequence[Change],
         *,
         lane_token: str | None = None,
+        unreadable: Unreadable | None = None,
     ) -> Applied:
         """Apply changes (position_before, position] of a lane, read under this token (``engine.recovery.gate``).
 
         Raises CheckpointMovedError when the lane's checkpoint is not at position_before, or its token another. A change
-        that breaks a rule of the ledger is set aside in quarantine and the others are applied.
+        that breaks a rule of the ledger is set aside in quarantine and the others are applied. ``unreadable``: the last
+        of these changes, of which only the number is known; they go into quarantine as one row.
         """
         user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
         await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
@@ -85,7 +87,24 @@ class Ledger:
             locked = await connection.fetchrow(SQL["lock_lane"], lane, lane_token)
             if locked is None or locked["position"] != position_before:
                 raise CheckpointMovedError(f"Lane {lane} is no longer at {position_before}.")
-            await self._write_or_set_aside(connection, lane, changes, tally)
+            if changes:
+                await self._write_or_set_aside(connection, lane, changes, tally)
+            if unreadable is not None:
+                row = (
+                    unreadable.position,
+                    None,
+                    "unreadable",
+                    None,
+                    None,
+                    None,
+                    unreadable.at_ms,
+                    unreadable.reason,
+                    None,
+                    None,
+                )
+                await connection.execute(SQL["set_aside"], lane, *row)
+                tally.asides.append(row)
+                tally.quarantined += unreadable.changes
             where = {"position_before": position_before, "position": position}
             await batches.record(connection, lane, tally, **where, previous=locked["hash"])
         return Applied(position=position, claims=tally.claims, ended=tally.ended, quarantined=len(tally.asides))

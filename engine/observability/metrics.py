@@ -55,7 +55,7 @@ PERSISTER_LAG_EVENTS = Gauge(
 )
 PERSISTER_LAG_SECONDS = Gauge(
     "hongbao_persister_lag_seconds",
-    "Age of the oldest event the ledger has not applied; 0 when there is none.",
+    "Age of the oldest event the ledger has not applied; 0 when there is none, NaN when it cannot be read.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )
@@ -67,9 +67,9 @@ LANE_FENCED = Gauge(
     ["lane"],
     multiprocess_mode="mostrecent",
 )
-LANE_UNREADABLE = Gauge(
-    "hongbao_lane_unreadable",
-    "1 while the entry after the ledger's checkpoint is no event that this release knows: the persister stops there.",
+LANE_BAD_ENTRY = Gauge(
+    "hongbao_lane_bad_entry",
+    "The position of the entry in the lane's stream that stops it: no event, or not the lane's; 0 when there is none.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )

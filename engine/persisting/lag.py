@@ -1,9 +1,11 @@
 """How far the ledger is behind, as seen from outside the persister: it must show most when the persister is dead."""
 
+import math
+
 import asyncpg
 
 from engine.errors import UnavailableError
-from engine.events import UnreadableEventError, changes_of
+from engine.lanes.entries import Look, id_of
 from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger.database import ledger_errors
@@ -19,16 +21,6 @@ async def open_rows(source: asyncpg.Pool | asyncpg.Connection) -> dict[int, int]
     return {row["lane"]: row["open"] for row in await source.fetch(SQL["open_by_lane"])}
 
 
-async def oldest_at_ms(stream: EventStream, lane: int, position: int) -> int | None:
-    """When the change after a position was made; None if there is none. Raises UnreadableEventError."""
-    waiting = await stream.page(lane, after=position, entries_max=1)
-    if not waiting:
-        return None
-    (entry,) = waiting
-    changes_of(entry.event, entry.position)  # which the persister asks for as well
-    return entry.event.at_ms
-
-
 async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> None:
     """Set each lane's gauges, whatever the other lanes are like.
 
@@ -36,28 +28,38 @@ async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) ->
     """
     with ledger_errors():
         lanes, waiting_rows = await pool.fetch(LANES["all"]), await open_rows(pool)
-    now_ms, away = await store.now_ms(), None
+    now_ms = await store.now_ms()
+    away: UnavailableError | None = None
     for row in lanes:
         metrics.QUARANTINE_OPEN.labels(str(row["lane"])).set(waiting_rows.get(row["lane"], 0))
         try:
             await _measure_lane(row, store, stream, now_ms)
-        except UnavailableError as error:  # of this lane's keys, perhaps: the others are measured all the same
+        except UnavailableError as error:
             away = error
     if away is not None:
         raise away
 
 
 async def _measure_lane(row: asyncpg.Record, store: LaneReader, stream: EventStream, now_ms: int) -> None:
-    label, status = str(row["lane"]), await store.lane_status(row["lane"])
-    metrics.LANE_FENCED.labels(label).set(why_paused(row["epoch"], row["position"], status) is not None)
+    lane, position = row["lane"], row["position"]
+    label, status = str(lane), await store.lane_status(lane)
+    metrics.LANE_FENCED.labels(label).set(why_paused(row["epoch"], position, status) is not None)
+    look = await stream.look(lane, position)
+    metrics.LANE_BAD_ENTRY.labels(label).set(_bad_position(look, position))
     if status is None:
         return
-    metrics.PERSISTER_LAG_EVENTS.labels(label).set(status.position - row["position"])
+    metrics.PERSISTER_LAG_EVENTS.labels(label).set(status.position - position)
     metrics.BACKLOG.labels(label).set(status.position - status.applied)
-    try:
-        oldest_ms = await oldest_at_ms(stream, row["lane"], row["position"])
-    except UnreadableEventError:  # how old it is cannot be known, so the age stays as it was
-        metrics.LANE_UNREADABLE.labels(label).set(1)
-        return
-    metrics.LANE_UNREADABLE.labels(label).set(0)
-    metrics.PERSISTER_LAG_SECONDS.labels(label).set(0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000)
+    if look.oldest is None and look.is_broken and status.position > position:
+        lag_s = math.nan  # the oldest event does not say when it was
+    else:
+        oldest_ms = now_ms if look.oldest is None else look.oldest.event.at_ms
+        lag_s = max(0, now_ms - oldest_ms) / 1000
+    metrics.PERSISTER_LAG_SECONDS.labels(label).set(lag_s)
+
+
+def _bad_position(look: Look, position: int) -> int:
+    """Where what stops the lane stands; 0: nothing does. A key that is no stream stops it at its next change."""
+    if look.bad is not None:
+        return max(1, id_of(look.bad.entry_id)[0])
+    return 0 if look.is_stream else position + 1

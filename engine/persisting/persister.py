@@ -14,14 +14,16 @@ import structlog
 
 from engine.claiming.checkpoints import is_awaited
 from engine.errors import HongbaoError, OperatorError, UnavailableError
-from engine.events import Change, changes_of
+from engine.events import Change
+from engine.lanes.entries import BadEntryError, Entry, id_of, name_of, uncounted
 from engine.lanes.store import Store
-from engine.lanes.stream import Entry, EventStream, joined
+from engine.lanes.stream import EventStream, joined
 from engine.ledger.database import DATABASE_ERRORS, database_connection
 from engine.ledger.posting import PLANNED, Applied, CheckpointMovedError, Ledger
 from engine.loops import outlived, stopped_within
 from engine.observability import metrics
 from engine.records import Ack
+from engine.recovery.bad_entries import SET_ASIDE, clear_way, first_bad
 from engine.recovery.epochs import SQL
 from engine.recovery.fencing import LaneChangedError
 from engine.recovery.gate import LEASES, LaneBrokenError, LaneDoubtfulError, verify
@@ -51,6 +53,7 @@ class Persister:
         self._label = str(lane)
         self._is_away = False
         self._seen: int | None = None  # the furthest position of Redis that was seen
+        self._stopped_at: tuple[str, str] | None = None  # the bad entry that was told last
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -63,6 +66,8 @@ class Persister:
                         await self._hold(connection)
                 finally:
                     await connection.close(timeout=5)
+            except BadEntryError as error:
+                self._tell_bad_entry(error)
             except _PASSING as error:
                 self._complain(error)
             if await stopped_within(self.stopping, _RETRY_S):
@@ -90,6 +95,23 @@ class Persister:
     def _complain(self, error: Exception) -> None:
         outlived("persister", error, lane=self._lane)
 
+    def _tell_bad_entry(self, error: BadEntryError) -> None:
+        """Say once what stands in the lane's way; it is looked at again, until it is gone or a release reads it."""
+        if self._stopped_at == (error.entry_id, error.why):
+            return
+        self._stopped_at = (error.entry_id, error.why)
+        metrics.LOOP_ERRORS.labels("persister").inc()
+        LOG.error(
+            "unreadable_event",
+            lane=self._lane,
+            position=id_of(error.entry_id)[0],
+            entry=error.entry_id,
+            found=error.why,
+            error=str(error),
+            error_type=type(error).__name__,
+            advice=SET_ASIDE,
+        )
+
     async def _recover(self, connection: asyncpg.Connection, error: LaneBrokenError) -> None:
         if isinstance(error, LaneDoubtfulError):
             raise error
@@ -109,22 +131,22 @@ class Persister:
                 entries = await reading
                 if not entries and position < emitted:  # emitted after that read had come back, or gone
                     entries = await self._read_after(position)
-                if entries:  # they may have come after the look at the lane
-                    self._seen = max(emitted, entries[-1].position)
+                if entries and entries[-1].position > emitted:  # they have come after the look at the lane
+                    emitted, entries = await self._counted(connection, lane_token, position, entries)
                 joining = joined(position, entries)
                 behind = emitted - position > _BEHIND_CHANGES_MIN
                 if behind:  # what comes next is read and decoded while Postgres works on these
                     reading = self._read_after(joining[-1].position if joining else position)
                 position = await self._apply(connection, lane_token, position, joining)
                 if len(joining) < len(entries):
-                    found = entries[len(joining)].position
-                    reason = f"after change {position} comes an event that ends at {found}"
-                    await self._fence(connection, position, reason)
+                    await self._stop_before(entries[len(joining)], connection, position)
                 if not entries and position < emitted:
                     reason = f"the stream holds nothing of changes {position} to {emitted}"
                     await self._fence(connection, position, reason)
                 if not entries and self.stopping.is_set():
                     return
+                if not entries:
+                    await self._clear_way(position)
                 if not behind:
                     # A transaction costs as much as some hundred claims: let a few more come before the next, unless
                     # somebody is not answered before it.
@@ -134,6 +156,31 @@ class Persister:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+    async def _stop_before(self, entry: Entry, connection: asyncpg.Connection, position: int) -> None:
+        """Stop at an event that does not join on: it is another's, or what came before it is gone."""
+        if (bad := await first_bad(self._stream, self._lane, position)) is not None:
+            raise bad.error
+        await self._fence(connection, position, f"after change {position} comes an event that ends at {entry.position}")
+
+    async def _clear_way(self, position: int) -> None:
+        self._stopped_at = None
+        if await clear_way(self._store.client, self._stream, self._lane):
+            LOG.warning("stream_cleared", lane=self._lane, position=position)
+
+    async def _counted(
+        self, connection: asyncpg.Connection, lane_token: str, position: int, entries: list[Entry]
+    ) -> tuple[int, list[Entry]]:
+        """The lane's position now, and those of the entries that it has counted. Raises BadEntryError if none is."""
+        try:
+            emitted = await self._check_lane(connection, lane_token, position)
+        except (UnavailableError, LaneChangedError):
+            self._seen = max(self._seen or 0, entries[-1].position)
+            raise
+        counted = [entry for entry in entries if entry.position <= emitted]
+        if not counted:
+            raise uncounted(self._lane, name_of((entries[0].position, 0)), emitted)
+        return emitted, counted
 
     def _read_after(self, position: int) -> "asyncio.Task[list[Entry]]":
         block_ms = 1 if self.stopping.is_set() else _BLOCK_MS
@@ -148,7 +195,7 @@ class Persister:
         discarding: asyncio.Task[None] | None = None
         try:
             for number, entry in enumerate(entries, start=1):
-                changes += changes_of(entry.event, entry.position)
+                changes += entry.changes
                 if entry.position - position < BATCH_MAX and number < len(entries):
                     continue
                 applied = await self._ledger.apply(

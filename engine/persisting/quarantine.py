@@ -10,15 +10,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
+from redis.asyncio import Redis
 
 from engine.connected import urls_of
-from engine.errors import HongbaoError, UnavailableError
+from engine.errors import HongbaoError, OperatorError, UnavailableError
 from engine.events import Change, Claims, Ending, Opening
 from engine.lanes.clients import redis_client
 from engine.lanes.stream import EventStream
 from engine.ledger.database import database_connection, ledger_errors
 from engine.ledger.posting import PLANNED, RULES_BROKEN, Ledger
 from engine.ledger.posting import SQL as LEDGER
+from engine.persisting.set_aside import EntryAside, SetAside, entries_aside
 from engine.queries import load
 from engine.records import PacketState
 from engine.settings import Settings
@@ -31,13 +33,13 @@ _PAGE = 500
 class Aside:
     """One change in quarantine. ``amount_fen``: of the claim, or what an ending gives back.
 
-    ``resolution`` None: it is open.
+    ``resolution`` None: it is open. ``packet_id`` None: of kind "unreadable", some changes that nobody knows.
     """
 
     quarantine_id: int
     lane: int
     position: int
-    packet_id: str
+    packet_id: str | None
     kind: str
     user_id: str | None
     slot: int | None
@@ -67,8 +69,9 @@ class _RefusedError(HongbaoError):
 class Quarantine:
     """Open with ``async with Quarantine.open(settings) as quarantine``. ``by``: who resolves."""
 
-    def __init__(self, connection: asyncpg.Connection, stream: EventStream, retention_ms: int) -> None:
-        self._connection, self._stream, self._retention_ms = connection, stream, retention_ms
+    def __init__(self, connection: asyncpg.Connection, redis: Redis, stream: EventStream, retention_ms: int) -> None:
+        self._connection, self._redis, self._stream = connection, redis, stream
+        self._retention_ms = retention_ms
 
     @classmethod
     @asynccontextmanager
@@ -79,7 +82,7 @@ class Quarantine:
         redis = redis_client(urls.redis, connections_max=2, timeout_s=settings.redis_timeout_s)
         try:
             with ledger_errors():
-                yield cls(connection, EventStream(redis), settings.settled_retention_s * 1_000)
+                yield cls(connection, redis, EventStream(redis), settings.settled_retention_s * 1_000)
         finally:
             await redis.aclose()
             await connection.close(timeout=5)
@@ -89,8 +92,21 @@ class Quarantine:
         after = 0
         while page := await self._connection.fetch(SQL["page"], after, resolved_too, _PAGE):
             for row in page:
-                yield Aside(**{**dict(row), "packet_id": str(row["packet_id"])})
+                packet = row["packet_id"]
+                yield Aside(**{**dict(row), "packet_id": None if packet is None else str(packet)})
             after = page[-1]["quarantine_id"]
+
+    async def entries(self) -> AsyncIterator[EntryAside]:
+        """The entries of streams that were set aside."""
+        async for entry in entries_aside(self._connection):
+            yield entry
+
+    async def set_aside(self, lane: int, entry_id: str, *, reason: str, by: str, force: bool) -> str:
+        """Set aside the entry that stops a lane; returns a sentence. Raises as ``SetAside.run``, and OperatorError."""
+        if not await self._connection.fetchval(SQL["is_lane"], lane):
+            raise OperatorError(f"There is no lane {lane}.")
+        setting = SetAside(self._connection, self._redis, self._stream, lane, retention_ms=self._retention_ms)
+        return await setting.run(entry_id, reason=reason, by=by, force=force)
 
     async def retry(self, quarantine_id: int, *, by: str) -> Result:
         """Apply the change again; it stays in quarantine if it still breaks a rule."""
@@ -146,7 +162,7 @@ class Quarantine:
         ends = row["kind"] == "ending" and is_open
         if row["kind"] == "claim" and is_open:
             raise _RefusedError(f"packet {packet} has not ended: write it off when it has")
-        if row["kind"] == "opening":
+        if row["kind"] in ("opening", "unreadable"):
             return False, 0
         # The last row of its packet takes the rest along, so that custody empties.
         is_last = ends or not await self._connection.fetchval(SQL["other_open"], packet, row["quarantine_id"])
@@ -194,6 +210,8 @@ class Quarantine:
 def _change(row: asyncpg.Record) -> Change:
     """The change as the stream had it."""
     packet, at_ms, position = row["packet_id"], row["at_ms"], row["position"]
+    if row["kind"] == "unreadable":
+        raise _RefusedError("nobody knows what these changes were: write them off when you have looked into it")
     if row["kind"] == "claim":
         return Claims(packet, [row["user_id"]], [row["slot"]], [row["amount_fen"]], at_ms, position)
     if row["kind"] == "opening":

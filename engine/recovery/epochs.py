@@ -16,6 +16,7 @@ import structlog
 from engine.errors import UnavailableError
 from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
+from engine.lanes.stream import EventStream
 from engine.ledger.database import DATABASE_ERRORS
 from engine.loops import stopped_within
 from engine.observability import metrics
@@ -68,6 +69,21 @@ async def fenced(pool: asyncpg.Pool, store: LaneReader) -> list[str]:
         paused = why_paused(row["epoch"], row["position"], await store.lane_status(row["lane"]))
         if paused is not None:
             sentences.append(f"Lane {row['lane']} {_WHY[paused]}")
+    return sentences
+
+
+async def blocked(pool: asyncpg.Pool, stream: EventStream, *, is_ledger_awaited: bool) -> list[str]:
+    """One sentence for each lane that refuses claims because of what stands in its stream.
+
+    ``is_ledger_awaited``: no claim is acknowledged before the ledger has it, and so none behind a bad entry either.
+    """
+    sentences = []
+    for row in await pool.fetch(SQL["all"]):
+        look = await stream.look(row["lane"], row["position"])
+        if not look.is_stream:
+            sentences.append(f"Lane {row['lane']} has something else in the place of its stream.")
+        elif look.bad is not None and (look.refuses or is_ledger_awaited):
+            sentences.append(str(look.bad))
     return sentences
 
 

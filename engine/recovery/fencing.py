@@ -8,12 +8,12 @@ gets anywhere.
 from collections.abc import AsyncIterator, Sequence
 
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from engine.errors import HongbaoError
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.reader import LaneStatus, redis_errors
+from engine.lanes.reader import LaneStatus, is_wrong_type, redis_errors
 
 FENCED, REBUILDING = "fenced ", "rebuilding "
 """What stands before the epoch in the token of a lane that must not serve; no connection ever says such a token."""
@@ -54,9 +54,9 @@ async def write_if(client: Redis, lane: int, lane_token: str | None, server: str
         async with client.pipeline(transaction=True) as pipeline:
             try:
                 await pipeline.watch(keys.lane(lane))
-                found = await command(pipeline, "HGET", keys.lane(lane), "epoch")
+                found = await _token(pipeline, lane)
                 info = await command(pipeline, "INFO", "server")
-                if (None if found is None else found.decode()) != lane_token or info["run_id"] != server:
+                if found != lane_token or info["run_id"] != server:
                     raise LaneChangedError(f"Lane {lane} has been changed by somebody else, or Redis was restarted.")
                 pipeline.multi()  # type: ignore[no-untyped-call]
                 for words in commands:
@@ -72,10 +72,22 @@ async def lane_tokens(client: Redis, lanes: Sequence[int]) -> dict[int, str | No
         async with client.pipeline(transaction=False) as pipeline:
             for lane in lanes:
                 pipeline.hget(keys.lane(lane), "epoch")
-            found = await pipeline.execute()
-    return {
-        lane: None if lane_token is None else lane_token.decode() for lane, lane_token in zip(lanes, found, strict=True)
-    }
+            found = await pipeline.execute(raise_on_error=False)
+        return dict(zip(lanes, map(_text, found), strict=True))
+
+
+async def _token(client: Redis, lane: int) -> str | None:
+    try:
+        return _text(await command(client, "HGET", keys.lane(lane), "epoch"))
+    except ResponseError as error:
+        return _text(error)
+
+
+def _text(reply: object) -> str | None:
+    """A token as Redis has it; None where there is none, or something else in the lane's place."""
+    if isinstance(reply, Exception) and not is_wrong_type(reply):
+        raise reply
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else None
 
 
 async def leftovers(client: Redis, lane: int) -> AsyncIterator[list[bytes]]:

@@ -64,7 +64,7 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
     """Compare a lane with the ledger and let it serve on this server; returns the checkpoint and the lane token.
 
     For the holder of the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
-    and LaneChangedError when somebody else was faster, UnreadableEventError.
+    and LaneChangedError when somebody else was faster, BadEntryError.
     """
     before = await ledger_lane(connection, lane)
     status = await store.lane_status(lane)
@@ -74,6 +74,9 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
     if status is None:
         raise LaneBrokenError(f"Redis has lost lane {lane}; it is fenced.")
     await _compare(connection, store, lane, row, status)
+    if not (await stream.look(lane, row.position)).is_stream:
+        await set_lane_token(store.client, lane, status, FENCED + epoch_in(status))
+        raise LaneBrokenError(f"Lane {lane} is fenced: something else stands in Redis in the place of its stream.")
     position, lane_token = row.position, lane_token_of(row.epoch, status.server)
     if status.lane_token != lane_token and (reached := await stream.joins_up_to(lane, position)) < status.position:
         lost = f"changes {reached + 1} to {status.position} are gone from the stream"

@@ -19,9 +19,9 @@ import asyncpg
 import structlog
 
 from engine.errors import OperatorError
-from engine.events import UnreadableEventError, changes_of
 from engine.lanes import keys
 from engine.lanes.connections import lane_token_of
+from engine.lanes.entries import BadEntryError
 from engine.lanes.reader import LaneStatus
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream, joined
@@ -30,6 +30,7 @@ from engine.ledger.posting import PLANNED, CheckpointMovedError, Ledger
 from engine.observability import metrics
 from engine.queries import load
 from engine.recovery import fencing, gate
+from engine.recovery.bad_entries import SET_ASIDE, clear_way, first_bad
 from engine.recovery.fencing import FENCED, REBUILDING, LaneChangedError, set_lane_token, write_if
 from engine.recovery.rebuild import LaneWriter, Rebuilt, rebuild_frozen, rebuild_packets
 from engine.settings import Settings
@@ -58,23 +59,27 @@ class Recovered:
 async def mend(settings: Settings, store: Store, stream: EventStream, lane: int, *, force: bool) -> Recovered | None:
     """Take a lane's lease and make it serve: verified if it can be (returns None), else rebuilt.
 
-    Raises OperatorError when somebody else holds the lease, and as ``Recovery.run`` does.
+    Raises OperatorError when somebody else holds the lease, or an entry of its stream has to be set aside first, and as
+    ``Recovery.run`` does.
     """
     connection = await database_connection(settings.database_url or "", PLANNED)
     try:
-        if not force and await _is_in_order(connection, store, lane):
-            return None  # its persister, which has the lease, need not be disturbed
+        if not force:
+            await _check_stream(connection, stream, lane)
+            if await _is_in_order(connection, store, stream, lane):
+                return None  # its persister, which has the lease, need not be disturbed
         await gate.wait_for_lease(connection, lane)
         try:
             position, _ = await gate.verify(connection, store, stream, lane)
             if force:
                 await stream.joins_up_to(lane, position)
+            await clear_way(store.client, stream, lane)
         except gate.LaneDoubtfulError as error:
             if not force:
                 raise OperatorError(f"{error} To rebuild Redis from the ledger all the same, add --force.") from None
             reason = str(error)
-        except (gate.LaneBrokenError, UnreadableEventError) as error:
-            if isinstance(error, UnreadableEventError) and not force:
+        except (gate.LaneBrokenError, BadEntryError) as error:
+            if isinstance(error, BadEntryError) and not force:
                 raise
             reason = str(error)
         else:
@@ -84,11 +89,43 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
         await connection.close(timeout=5)
 
 
-async def _is_in_order(connection: asyncpg.Connection, store: Store, lane: int) -> bool:
+async def _check_stream(connection: asyncpg.Connection, stream: EventStream, lane: int) -> None:
     row = await gate.ledger_lane(connection, lane)
+    if (bad := await first_bad(stream, lane, row.position)) is not None:
+        raise OperatorError(f"{bad}. Rebuilding would lose what comes after it: set it aside. {SET_ASIDE}")
+
+
+async def _is_in_order(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> bool:
+    row = await gate.ledger_lane(connection, lane)
+    if (await stream.look(lane, row.position)).refuses:
+        return False
     status = await store.lane_status(lane)
     is_ours = status is not None and status.lane_token == lane_token_of(row.epoch, status.server)
     return is_ours and status is not None and status.position >= row.position
+
+
+async def carry_over(
+    connection: asyncpg.Connection,
+    stream: EventStream,
+    lane: int,
+    position: int,
+    *,
+    lane_token: str,
+    up_to: int | None = None,
+) -> None:
+    """Apply what a lane's stream has after its checkpoint, as far as it joins on.
+
+    For the holder of its lease. Raises BadEntryError at one, when everything before it is applied.
+    """
+    ledger = Ledger()
+    while True:
+        page = await stream.page(lane, after=position, up_to=up_to, entries_max=_ENTRIES_PER_TRANSACTION)
+        entries = joined(position, page)
+        if not entries:
+            return
+        changes = [change for entry in entries for change in entry.changes]
+        await ledger.apply(connection, lane, position, entries[-1].position, changes, lane_token=lane_token)
+        position = entries[-1].position
 
 
 class Recovery:
@@ -145,25 +182,13 @@ class Recovery:
 
     async def _carry_over(self, position: int, lane_token: str) -> int:
         """Apply what the stream has after the checkpoint, as far as it joins on; returns the new checkpoint."""
-        ledger, at_once = Ledger(), _ENTRIES_PER_TRANSACTION
-        while True:
-            try:
-                entries = joined(position, await self._stream.page(self._lane, after=position, entries_max=at_once))
-                changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
-            except UnreadableEventError:
-                if at_once > 1:  # one by one, up to the one that it is
-                    at_once = 1
-                    continue
-                if not self._force:
-                    raise
-                LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
-                return position
-            if not entries:
-                return position
-            await ledger.apply(
-                self._connection, self._lane, position, entries[-1].position, changes, lane_token=lane_token
-            )
-            position = entries[-1].position
+        try:
+            await carry_over(self._connection, self._stream, self._lane, position, lane_token=lane_token)
+        except BadEntryError:
+            if not self._force:
+                raise
+            LOG.exception("unreadable_event_given_up", lane=self._lane, position=position)
+        return (await gate.ledger_lane(self._connection, self._lane)).position
 
     def _changes_lost(self, status: LaneStatus | None, epoch: str, position: int) -> int | None:
         known = [] if self._seen is None else [self._seen]
@@ -188,8 +213,8 @@ class Recovery:
     async def _rebuild(self, lane_token: str | None, epoch: str, position: int, server: str) -> Rebuilt:
         client, lane_key, rebuilding = self._store.client, keys.lane(self._lane), REBUILDING + epoch
         fields = ("epoch", rebuilding, "position", position, "applied", position)
-        forgotten = ("HDEL", lane_key, "frozen", "frozen_version")
-        await write_if(client, self._lane, lane_token, server, [("HSET", lane_key, *fields), forgotten])
+        # Whole: what stands there may be of another type.
+        await write_if(client, self._lane, lane_token, server, [("UNLINK", lane_key), ("HSET", lane_key, *fields)])
         async for names in fencing.leftovers(client, self._lane):
             await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
         writer = LaneWriter(client, self._lane, rebuilding, server)

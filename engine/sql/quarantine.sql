@@ -1,6 +1,9 @@
 -- open_by_lane --
 SELECT lane, count(*) AS open FROM quarantine WHERE resolution IS NULL GROUP BY lane
 
+-- is_lane --
+SELECT EXISTS (SELECT FROM lanes WHERE lane = $1)
+
 -- page --
 SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
     resolved_at_ms, resolved_by, resolution_reason, moved_fen

@@ -173,9 +173,9 @@ async def test_metrics_are_scraped_whatever_stands_in_a_stream(settings: Setting
     async with open_front(settings) as client, Engine.open(settings) as engine:
         await command(engine.redis, "XADD", keys.events(0), "1-0", "garbage", "x")
         answer = await client.http.get("/metrics")
-        assert (answer.status_code, 'hongbao_lane_unreadable{lane="0"} 1.0' in answer.text) == (200, True)
-        assert 'hongbao_lane_unreadable{lane="1"} 0.0' in answer.text
+        assert (answer.status_code, 'hongbao_lane_bad_entry{lane="0"} 1.0' in answer.text) == (200, True)
+        assert 'hongbao_lane_bad_entry{lane="1"} 0.0' in answer.text
         await command(engine.redis, "DEL", keys.events(0))
         await command(engine.redis, "SET", keys.events(0), "no stream")
         answer = await client.http.get("/metrics")
-        assert (answer.status_code, 'hongbao_lane_unreadable{lane="1"} 0.0' in answer.text) == (200, True)
+        assert (answer.status_code, 'hongbao_lane_bad_entry{lane="1"} 0.0' in answer.text) == (200, True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from engine.embedded.servers import EmbeddedRedis
-from engine.events import Claims, Ending, Opening, changes_of
+from engine.events import Claims, Ending, Opening
 from engine.ids import new_packet_number
 from engine.lanes.replies import Closed, CloseReason, Noted
 from engine.records import ClaimResult, Outcome, PacketState
@@ -268,7 +268,7 @@ class Claiming(RuleBasedStateMachine):
         claims: dict[str, dict[str, int]] = {}
         refunds: dict[str, int] = {}
         for entry in await self.lane.entries():
-            for change in changes_of(entry.event, entry.position):
+            for change in entry.changes:
                 packet_id = str(change.packet)
                 match change:
                     case Opening():

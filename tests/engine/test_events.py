@@ -11,6 +11,7 @@ from engine.events import (
     ClosedEvent,
     Ending,
     Event,
+    NewerEventError,
     OpenedEvent,
     Opening,
     PacketClaims,
@@ -40,7 +41,7 @@ events = st.one_of(
         st.just(1),
         st.integers(0, 2**42),
         numbers,
-        st.sampled_from(PacketState),
+        st.sampled_from([PacketState.EXPIRED, PacketState.RETRACTED]),
         st.integers(1, 10**6),
         st.integers(1, 10**15),
     ),
@@ -97,6 +98,7 @@ def test_an_opening_and_a_closing_are_one_change_each() -> None:
         ["opened", 1, "now", NUMBER],
         ["opened", 1, AT_MS, int(NUMBER)],
         ["lost", 1, AT_MS, NUMBER],
+        ["opened", 2, {"of": "another form"}],
         ["closed", 1, AT_MS, NUMBER, "bored", 1, 1],
         ["closed", 1, AT_MS, NUMBER, "expired", 1, 1.5],
         ["claims", 1, AT_MS, [[NUMBER, ["ada"], [5], False]]],
@@ -110,7 +112,9 @@ def test_anything_else_is_unreadable(event: object) -> None:
         decode(msgspec.msgpack.encode(event))
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x94\xa6opened", b"not msgpack"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xc1", b"\x94\xa6opened", b"not msgpack", b"\x94\xa6opened\x01\x01\xa1\xff", b"\x91" * 100_000]
+)
 def test_what_is_no_msgpack_is_unreadable(payload: bytes) -> None:
     with pytest.raises(UnreadableEventError):
         decode(payload)
@@ -128,3 +132,27 @@ def test_what_is_no_msgpack_is_unreadable(payload: bytes) -> None:
 def test_shares_that_make_no_sense_are_unreadable(claimed: PacketClaims) -> None:
     with pytest.raises(UnreadableEventError):
         changes_of(ClaimsEvent(1, AT_MS, [claimed]), 10)
+
+
+@pytest.mark.parametrize("event", [["opened", 2, AT_MS, NUMBER], ["opened", 2, [AT_MS]], ["blessed", 9]])
+def test_a_newer_event_is_told_from_garbage(event: object) -> None:
+    with pytest.raises(NewerEventError, match="has version"):
+        decode(msgspec.msgpack.encode(event))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        OpenedEvent(1, 2**63, NUMBER),
+        OpenedEvent(1, -1, NUMBER),
+        ClosedEvent(1, AT_MS, NUMBER, PacketState.OPEN, 1, 1),
+        ClosedEvent(1, AT_MS, NUMBER, PacketState.EXPIRED, 2**40, 1),
+        ClosedEvent(1, AT_MS, NUMBER, PacketState.EXPIRED, 1, 2**60),
+        ClaimsEvent(1, AT_MS, [PacketClaims(NUMBER, ["ada"], [f"{2**40}:5"], False)]),
+        ClaimsEvent(1, AT_MS, [PacketClaims(NUMBER, ["ada"], [f"0:{2**70}"], False)]),
+        ClaimsEvent(1, AT_MS, [PacketClaims(NUMBER, [], [], False)]),
+    ],
+)
+def test_what_no_column_can_hold_is_unreadable(event: Event) -> None:
+    with pytest.raises(UnreadableEventError):
+        changes_of(event, 10)

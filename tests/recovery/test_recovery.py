@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.engine import Engine
-from engine.errors import OpeningError, RecoveringError, UnavailableError, UnknownPacketError
+from engine.errors import OpeningError, OperatorError, RecoveringError, UnavailableError, UnknownPacketError
 from engine.ids import new_packet_number
 from engine.lanes import keys
 from engine.lanes.clients import command
@@ -230,8 +230,9 @@ async def test_an_event_that_cannot_be_read_is_given_up_only_if_the_operator_say
     with capture_logs() as logs:
         async with persisting(changed(settings, recover_automatically=True)):
             await wait_until(lambda: logs, what="the alarm")
-    assert {log["error_type"] for log in logs} == {"UnreadableEventError"}
-    assert await mend(settings, engine.store, engine.stream, 0, force=False) is None  # by its lane token it is in order
+    assert {log["error_type"] for log in logs} == {"BadEntryError"}
+    with pytest.raises(OperatorError, match=r"bad entry at 5-0 .*it stands for 1 of its changes.*set it aside"):
+        await mend(settings, engine.store, engine.stream, 0, force=False)
     recovered = await mended(engine, force=True)
     assert (recovered.packets, recovered.claims, recovered.changes_lost) == (1, 3, 1)
     await wait_until(lambda: epochs_known(engine), what="learning the new epoch")

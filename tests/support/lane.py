@@ -10,14 +10,15 @@ from redis.asyncio import Redis
 
 from engine.claiming.acks import Acks
 from engine.claiming.checkpoints import Checkpoints
-from engine.events import Claims, Event, changes_of
+from engine.events import Claims, Event
 from engine.ids import new_packet_number
 from engine.lanes import keys
 from engine.lanes.clients import command, redis_client
+from engine.lanes.entries import Entry
 from engine.lanes.replies import Closed, CloseReason, Opened
 from engine.lanes.scripts import Script
 from engine.lanes.store import Chunk, Store
-from engine.lanes.stream import Entry, EventStream
+from engine.lanes.stream import EventStream
 from engine.packets.split import luckiest_slot
 from engine.records import Ack, ClaimRow, PacketState
 from engine.settings import Settings
@@ -133,7 +134,7 @@ class Lane:
         assert counts.remaining_count == len(amounts) - len(rows)
         assert counts.remaining_fen == sum(amounts[len(rows) :])
         entries = await self.entries()
-        changes = [change for entry in entries for change in changes_of(entry.event, entry.position)]
+        changes = [change for entry in entries for change in entry.changes]
         told = [change for change in changes if isinstance(change, Claims) and change.packet == int(packet_id)]
         assert [row for change in told for row in rows_of(change)] == rows
 

@@ -1,0 +1,129 @@
+"""One entry of a lane's stream: an event in its place, or something that is none.
+
+The lane's scripts write entries of the form ``<position>-0`` with one event each, and count them. Anything else in the
+stream is bad: nobody goes past it before an operator has set it aside.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.events import Change, Claims, Event, NewerEventError, UnreadableEventError, changes_of, decode
+from engine.ids import is_packet_number, lane_of
+
+_WHY_LENGTH_MAX = 300
+_USER_LENGTH_MAX = 255
+
+
+class Raw(NamedTuple):
+    """An entry as Redis has it."""
+
+    entry_id: str
+    fields: dict[bytes, bytes]
+
+
+class Entry(NamedTuple):
+    """One event; ``position`` counts the lane's changes up to and including it."""
+
+    position: int
+    event: Event
+    changes: list[Change]
+
+
+class BadEntryError(UnreadableEventError):
+    """An entry that is no event of the lane, or of a newer release. ``why``: a sentence."""
+
+    code = "bad_entry"
+
+    def __init__(self, lane: int, entry_id: str, why: str, *, is_newer: bool = False) -> None:
+        super().__init__(f"Lane {lane} has a bad entry at {entry_id} of its stream: {why}")
+        self.lane, self.entry_id, self.why, self.is_newer = lane, entry_id, why, is_newer
+
+
+class Look(NamedTuple):
+    """What a glance at a stream shows.
+
+    ``oldest``: the first entry that the ledger has not; ``bad``: what is wrong with it, or at the other end.
+    ``refuses``: no script can write to the stream. ``stale``: and nothing is there that explains it, not any more.
+    """
+
+    oldest: Entry | None = None
+    bad: BadEntryError | None = None
+    refuses: bool = False
+    stale: bool = False
+    is_stream: bool = True
+
+    @classmethod
+    def of_another_type(cls) -> "Look":
+        """The key is no stream."""
+        return cls(refuses=True, is_stream=False)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether an operator has to do something about it."""
+        return self.bad is not None or self.refuses
+
+
+def id_of(entry_id: str) -> tuple[int, int]:
+    """An ID as the two numbers by which Redis orders."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+def name_of(numbers: tuple[int, int]) -> str:
+    """The ID of these two numbers."""
+    return f"{numbers[0]}-{numbers[1]}"
+
+
+def entry_in(lane: int, raw: Raw) -> Entry:
+    """Read one entry. Raises BadEntryError."""
+    position, sequence = id_of(raw.entry_id)
+    if sequence:
+        raise BadEntryError(lane, raw.entry_id, "An event's ID ends in -0.")
+    try:
+        event = decode(raw.fields.get(b"event", b""))
+        changes = changes_of(event, position)
+    except UnreadableEventError as error:
+        is_newer = isinstance(error, NewerEventError)
+        raise BadEntryError(lane, raw.entry_id, _short(str(error)), is_newer=is_newer) from None
+    for change in changes:
+        if not is_packet_number(str(change.packet)) or lane_of(str(change.packet)) != lane:
+            raise BadEntryError(lane, raw.entry_id, "It is about no packet of this lane.")
+        if isinstance(change, Claims) and not _can_be_kept(change.user_ids):
+            raise BadEntryError(lane, raw.entry_id, "It names somebody whom no wallet can belong to.")
+    return Entry(position, event, changes)
+
+
+def uncounted(lane: int, entry_id: str, position: int) -> BadEntryError:
+    """An entry that is further than the lane has ever counted."""
+    return BadEntryError(lane, entry_id, f"The lane has emitted {position} changes: it did not write this.")
+
+
+def look_in(
+    lane: int, position: int | None, *, first: list[Raw], top_id: tuple[int, int], last_id: tuple[int, int]
+) -> Look:
+    """What to make of a stream's ends. ``position``: the lane's, if it has one; ``last_id``: the last ever used."""
+    oldest: Entry | None = None
+    bad: BadEntryError | None = None
+    refuses = position is not None and last_id >= (position + 1, 0)
+    try:
+        oldest = entry_in(lane, first[0]) if first else None
+    except BadEntryError as error:
+        bad = error
+    if bad is None and position is not None and top_id > (position, 0):
+        is_first = oldest is not None and oldest.position > position
+        bad = uncounted(lane, first[0].entry_id if is_first else name_of(top_id), position)
+        oldest = None if is_first else oldest
+    if bad is None and refuses:
+        was = "An entry further than the lane has counted was there and was removed: Redis takes none before it."
+        return Look(oldest, BadEntryError(lane, name_of(last_id), was), refuses=True, stale=True)
+    return Look(oldest, bad, refuses)
+
+
+def _can_be_kept(user_ids: Sequence[str]) -> bool:
+    """Whether Postgres takes them: no text of it has a NUL, and none in an index is long."""
+    return "\0" not in "".join(user_ids) and max(map(len, user_ids)) <= _USER_LENGTH_MAX
+
+
+def _short(text: str) -> str:
+    """An error's text may quote what it found."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:_WHY_LENGTH_MAX]
