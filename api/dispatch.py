@@ -145,7 +145,7 @@ class PathApp:
             except bodies.DisconnectedError:
                 return
             except Exception as error:
-                answer = answer_to(error)
+                answer = answer_to(error, changes=operation is not None and operation.method != "GET")
             if not reader.complete:
                 answer = await _rid_of_body(answer, scope, reader)
             method = "other" if operation is None else operation.method

@@ -77,6 +77,10 @@ def failures_of(row: Operation) -> Errors:
     if row.moves_money:
         found += WITH_KEY
     found += _of_path(row.path)
+    if errors.UnavailableError in row.problems:
+        found.append(errors.ServerRefusesError)
+        if row.method != "GET":
+            found.append(errors.UndecidedError)
     return tuple(dict.fromkeys((*found, *row.problems)))
 
 

@@ -155,6 +155,8 @@ KINDS: dict[type[HongbaoError], Kind] = {
     RateLimitedError: Kind(429, "Too many requests"),
     NotReadyError: Kind(503, "Not ready"),
     errors.UnavailableError: Kind(503, "Temporarily unavailable"),
+    errors.ServerRefusesError: Kind(503, "A server refuses"),
+    errors.UndecidedError: Kind(503, "It may have been decided"),
     errors.OverloadedError: Kind(503, "Overloaded"),
     errors.BusyError: Kind(503, "The ledger is catching up"),
     errors.RecoveringError: Kind(503, "The packet is being recovered"),
@@ -167,7 +169,10 @@ _SAME_FOR_ALL: dict[type[Exception], str] = {
     errors.UnknownPacketError: "No packet or transfer that you can see has this number.",
     errors.UnknownTransactionError: "No packet or transfer that you can see has this number.",
     # The cause is a server's own message, which clients must not see (/readyz has it).
-    errors.UnavailableError: "A server that this depends on does not answer: repeat the same request.",
+    errors.UnavailableError: "A server that this depends on does not answer. This try decided nothing: repeat it.",
+    errors.ServerRefusesError: "A server that this depends on refuses. This try decided nothing; an operator must act.",
+    errors.UndecidedError: "It may have been decided: a server has not answered in time. Ask again, with the same "
+    "Idempotency-Key if there is one, for what became of it.",
     # The same from whichever bound is met first.
     errors.OverloadedError: "This process is overloaded. Nothing was decided: try again.",
 }
@@ -186,10 +191,15 @@ def detail_of(error: Exception) -> str:
     return _SAME_FOR_ALL.get(type(error), str(error) or kind_of(type(error)).title)
 
 
-def answer_to(error: Exception) -> Answer:
-    """The response to any exception. What is not in the table is logged and answered as ``internal``."""
+def answer_to(error: Exception, *, changes: bool = False) -> Answer:
+    """The response to any exception. What is not in the table is logged and answered as ``internal``.
+
+    ``changes``: the request asks for a change. That nothing was decided is said only where it is known.
+    """
     if isinstance(error, HTTPException):  # the router's only one: every path answers for all its methods
         error = UnknownRouteError("No resource has this path.")
+    if changes and _is_in_doubt(error):
+        error = errors.UndecidedError(str(error))
     kind = kind_of(type(error))
     if kind is INTERNAL or not isinstance(error, HongbaoError):
         _log.error("request failed", exc_info=error)
@@ -200,6 +210,12 @@ def answer_to(error: Exception) -> Answer:
         )
     problem = _problem(kind, error.code, detail_of(error), _fields(error, kind), _extra(error))
     return problem._replace(headers=(*problem.headers, *_headers(error)))
+
+
+def _is_in_doubt(error: Exception) -> bool:
+    """Whether a failure may have come after a change of the same request: it does not say that it did not."""
+    is_plain = type(error) in (errors.UnavailableError, errors.ServerRefusesError)  # the others say what was decided
+    return is_plain and isinstance(error, errors.UnavailableError) and not error.is_undone
 
 
 def _problem(

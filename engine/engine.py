@@ -15,11 +15,13 @@ from engine.claiming.claims import Claims
 from engine.connected import Connected, urls_of
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
-from engine.errors import UnavailableError
+from engine.errors import OperatorError, UnavailableError
 from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
+from engine.lanes.trial import try_scripts
 from engine.ledger.database import ledger_errors
+from engine.ledger.trial import why_not_written, why_read_only
 from engine.loops import end
 from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
@@ -38,6 +40,8 @@ from engine.wallets.receipts import Receipts
 from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
 
+READY_S_MAX = 0.8
+"""Probes often wait a second (Kubernetes does), and one that waits in vain tells less than an answer."""
 _OTHER_CONNECTIONS = 8
 _READING_CONNECTIONS = 4
 
@@ -91,6 +95,7 @@ class Engine:
         try:
             lane_epochs: dict[int, str] = {}
             store = Store(redis, lane_epochs, connections, changing)
+            await _try_servers(redis, pool)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             freezes = Freezes(pool, store)
             await freezes.spread()  # a lane that was begun just now knows of none
@@ -144,17 +149,44 @@ class Engine:
             await changing.aclose()
 
     async def ready(self) -> list[str]:
-        """One sentence for each thing that keeps this process from doing all of its work; none when it is ready."""
+        """One sentence for each thing that keeps this process from doing all of its work; none when it is ready.
+
+        It takes ``READY_S_MAX`` at most: who asks does not wait long, and a server that needs longer is not well.
+        """
+        asked = "Redis"
         try:
-            with ledger_errors():
-                return [
-                    *await epochs.fenced(self.pool, self.store),
-                    *await epochs.blocked(self.pool, self.stream, is_ledger_awaited=self.settings.ack is Ack.LEDGER),
-                    *await self.acks.reasons(),
-                ]
+            async with asyncio.timeout(READY_S_MAX):
+                await try_scripts(self.redis)
+                asked = "Postgres"
+                with ledger_errors():
+                    read_only = await why_read_only(self.pool)
+                asked = "Redis and Postgres"
+                with ledger_errors():
+                    return [
+                        *([] if read_only is None else [read_only]),
+                        *await epochs.fenced(self.pool, self.store),
+                        *await epochs.blocked(
+                            self.pool, self.stream, is_ledger_awaited=self.settings.ack is Ack.LEDGER
+                        ),
+                        *await self.acks.reasons(),
+                    ]
+        except TimeoutError:
+            return [f"{asked} has not answered within {READY_S_MAX:g} s."]
         except UnavailableError as error:
             return [str(error)]
 
     async def measure(self) -> None:
         """Set the gauges that say how far the ledger is behind. Raises UnavailableError."""
         await lag.measure(self.pool, self.store, self.stream)
+
+
+async def _try_servers(redis: Redis, pool: asyncpg.Pool) -> None:
+    """Raise OperatorError, with what to do, where a server would refuse what every process asks of it."""
+    try:
+        await try_scripts(redis)
+        with ledger_errors():
+            why = await why_not_written(pool)
+    except UnavailableError as error:
+        raise OperatorError(str(error)) from None
+    if why is not None:
+        raise OperatorError(why)

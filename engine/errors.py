@@ -3,6 +3,8 @@
 ``code`` is stable and is what clients match on; the HTTP status for each class is decided in ``api.problems``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -227,10 +229,30 @@ class InvalidTokenError(HongbaoError):
 
 
 class UnavailableError(HongbaoError):
-    """The engine cannot answer now. A repeat after ``retry_after_s`` seconds does nothing twice."""
+    """The engine cannot answer now. A repeat after ``retry_after_s`` seconds does nothing twice.
+
+    ``is_undone``: whether it is known that nothing was decided, whatever the request was.
+    """
 
     code = "unavailable"
     retry_after_s = 1
+
+    def __init__(self, message: str, *, is_undone: bool = False) -> None:
+        super().__init__(message)
+        self.is_undone = is_undone
+
+
+class ServerRefusesError(UnavailableError):
+    """A server answers, and refuses what it is asked: only the operator can change that."""
+
+    code = "server_refuses"
+    retry_after_s = 5
+
+
+class UndecidedError(UnavailableError):
+    """A server was asked for a change and its answer is missing: it may have been decided, and then it stands."""
+
+    code = "undecided"
 
 
 class OverloadedError(UnavailableError):
@@ -268,3 +290,14 @@ class OperatorError(HongbaoError):
     """Only the operator can fix this (a server, a URL, a port, a schema). The CLI prints it and exits 1."""
 
     code = "operator"
+
+
+@contextmanager
+def after_change() -> Iterator[None]:
+    """For what follows a change in the same request: a failure there does not mean that nothing was decided."""
+    try:
+        yield
+    except UnconfirmedError:
+        raise
+    except UnavailableError as error:
+        raise UndecidedError(str(error)) from error

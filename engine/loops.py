@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from engine.errors import HongbaoError
-from engine.ledger.database import DATABASE_ERRORS
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.observability import metrics
 
 LOG = structlog.get_logger()

@@ -177,8 +177,15 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "Send requests to another process until it is ready.",
     ),
     errors.UnavailableError: Guide(
-        "Redis or Postgres does not answer.",
-        f"{_REPEAT} Keep the Idempotency-Key: the first try may have been carried out, and is not carried out twice.",
+        "Redis or Postgres does not answer. This try decided nothing.", f"{_REPEAT} Keep the Idempotency-Key."
+    ),
+    errors.ServerRefusesError: Guide(
+        "Redis or Postgres answers with an error, which the log and `/readyz` tell. This try decided nothing.",
+        f"{_REPEAT} It goes on when an operator has mended the server.",
+    ),
+    errors.UndecidedError: Guide(
+        "Redis or Postgres was asked for the change and has not answered. It may have been decided: then it stands.",
+        f"{_REPEAT} Keep the Idempotency-Key, and it is not carried out twice. A claim returns the same share.",
     ),
     errors.OverloadedError: Guide("The process has too much to do; nothing was done.", _REPEAT),
     errors.BusyError: Guide("The ledger is too far behind to take more claims; nothing was decided.", _REPEAT),

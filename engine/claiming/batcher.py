@@ -39,6 +39,9 @@ _MEASURED_MIN, _WEIGHT, _GROWTH_MAX = 32, 0.2, 4.0
 """Calls of fewer claims say little about the cost of one. A call has this weight in the average, and counts as at most
 this multiple of it: a short stall is no slow Redis."""
 
+_SILENT_SHARE = 0.9
+"""A call that failed after this share of its time has failed by silence: the next would wait as long again."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -131,6 +134,7 @@ class Batcher:
         self._size = 0
         self._size_max = settings.claim_queue_max
         self._wait_s_max = settings.claim_wait_ms_max / 1000
+        self._silent_s = settings.redis_timeout_s * _SILENT_SHARE
         self._under_way = 0
         self._claim_s, self._done_s = CLAIM_S_FIRST, -math.inf
         self._full_lanes = full_lanes
@@ -190,7 +194,7 @@ class Batcher:
 
     def _admit(self, size: int) -> None:
         if self._closed:
-            raise UnavailableError("This process is shutting down.")
+            raise UnavailableError("This process is shutting down.", is_undone=True)
         # What is ahead of it, not the claims themselves: a large order is taken whenever a single claim is.
         if self._size + self._under_way >= self._ahead_max or self._size + self.unconfirmed + size > self._size_max:
             self._refuse()
@@ -265,6 +269,8 @@ class Batcher:
             if lent is not None:
                 lent.give_back()
             batch.fail(error)  # whatever it is, everyone who waits must hear of it
+            if isinstance(error, UnavailableError) and time.perf_counter() - started_s >= self._silent_s:
+                self._give_up_waiting()
             return
         results = reply.results
         decided = Decided(self._lane, reply, lent)
@@ -277,6 +283,13 @@ class Batcher:
         metrics.CLAIM_BATCH_SIZE.observe(batch.size)
         for outcome, count in Counter([result.outcome for result in results]).items():
             metrics.CLAIMS.labels(outcome.name.lower()).inc(count)
+
+    def _give_up_waiting(self) -> None:
+        """Answer all that wait behind a call that got no answer: each has waited long enough, and none was asked."""
+        waiting, self._waiting = self._waiting, deque()
+        for batch in waiting:
+            self._size -= batch.size
+            batch.fail(UnavailableError("Redis does not answer.", is_undone=True))
 
     def _confirm(self, acks: Acks, batch: _Singles | _Order, decided: Decided, waiting: dict[Ack, list[int]]) -> None:
         """Answer those that wait for nothing, and see to the others while the next calls go on."""

@@ -16,7 +16,8 @@ import asyncpg
 import structlog
 
 from engine.errors import HongbaoError, UnconfirmedError
-from engine.ledger.database import DATABASE_ERRORS, database_connection
+from engine.ledger.database import database_connection
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.loops import end, stopped_within
 from engine.observability import metrics
 from engine.queries import load

@@ -66,7 +66,8 @@ class Claims:
         """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED.
 
         Raises UnknownPacketError, NotInvitedError, UnconfirmedError when the claim stands and is not yet as safe as it
-        was asked to be, and UnavailableError or another of its kinds when nothing was decided.
+        was asked to be, UndecidedError when it may stand, and else UnavailableError or another of its kinds: nothing
+        was decided.
         """
         result = self.finished.answer(packet_id, user_id)
         if result is None:
@@ -162,7 +163,7 @@ class Claims:
         missing = [claim for claim, result in zip(claims, results, strict=True) if result.outcome is Outcome.MISSING]
         remembered: Iterator[ClaimResult | HongbaoError] = iter(())
         try:
-            with ledger_errors():
+            with ledger_errors(is_undone=True):
                 packet_ids, users = [int(packet_id) for packet_id, _ in missing], [user_id for _, user_id in missing]
                 rows = await self._pool.fetch(SQL["claims_of"], packet_ids, users) if missing else []
             remembered = map(_remembered, rows)

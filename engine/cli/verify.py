@@ -90,7 +90,8 @@ def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:
 
 async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
     from engine.ledger import schema
-    from engine.ledger.database import DATABASE_ERRORS, database_connection
+    from engine.ledger.database import database_connection
+    from engine.ledger.failures import DATABASE_ERRORS
     from engine.running import reach
     from engine.wallets import receipt_check
 

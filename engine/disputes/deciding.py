@@ -9,10 +9,10 @@ import asyncpg
 import structlog
 
 from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, read
-from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError
+from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError, after_change
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
-from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.ledger.money import move, now_ms
 from engine.loops import every
 from engine.risk import alerts
@@ -36,13 +36,12 @@ class DisputeDecisions:
 
         Raises UnknownDisputeError, DisputeDecidedError when it was decided otherwise.
         """
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                freed = await _decide(connection, dispute_id, outcome, reason, decided_by)
+        async with ledger_change(self._pool) as connection:
+            freed = await _decide(connection, dispute_id, outcome, reason, decided_by)
         if freed:
             await self._freezes.spread()
-        await give_back(self._pool, self._store, dispute_id)
-        with ledger_errors():
+        with after_change(), ledger_errors():
+            await give_back(self._pool, self._store, dispute_id)
             dispute = await read(self._pool, dispute_id)
         if dispute is None:
             raise AssertionError("a dispute is never removed")

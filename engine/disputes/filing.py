@@ -27,7 +27,7 @@ from engine.errors import (
     UnknownTransactionError,
 )
 from engine.lanes.store import Store
-from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.ledger.money import now_ms
 from engine.queries import load
 from engine.risk.freezes import Freezes, freeze_in
@@ -107,13 +107,12 @@ class Disputes:
         packet, BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.
         """
         check(complainant, complaint)
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(SQL["take_turns"], complainant)
-                amount_fen = await self._amount(connection, complainant, complaint)
-                dispute_id = await _open_one(connection, complainant, complaint)
-                if dispute_id is None:
-                    dispute_id = await self._file(connection, complainant, complaint, amount_fen)
+        async with ledger_change(self._pool) as connection:
+            await connection.execute(SQL["take_turns"], complainant)
+            amount_fen = await self._amount(connection, complainant, complaint)
+            dispute_id = await _open_one(connection, complainant, complaint)
+            if dispute_id is None:
+                dispute_id = await self._file(connection, complainant, complaint, amount_fen)
         if complaint.kind is DisputeKind.FRAUD:
             await self._freezes.spread()
         return await self.get(dispute_id, complainant, sees_all=False)

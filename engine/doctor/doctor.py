@@ -17,7 +17,8 @@ from engine.doctor.postgres_checks import SQL
 from engine.errors import HongbaoError
 from engine.lanes.clients import check_redis, redis_client
 from engine.lanes.reader import LaneReader
-from engine.ledger.database import DATABASE_ERRORS, database_connection
+from engine.ledger.database import database_connection
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.settings import Settings
 
 _ERRORS = (HongbaoError, RedisError, *DATABASE_ERRORS)

@@ -6,6 +6,7 @@ import asyncpg
 
 from engine.doctor.lines import Line, megabytes, ok, problem, warning
 from engine.ledger import schema
+from engine.ledger.trial import why_not_written
 from engine.queries import load
 from engine.settings import Settings
 
@@ -21,9 +22,12 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
     lines = [_version(told), await _schema(connection), *_durable(told), _connections(told, state, settings)]
     if state["is_replica"]:
         advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
-        lines.append(problem("postgres role", "a replica", advice))
+        return [*lines, problem("postgres role", "a replica", advice)]
+    if (why := await why_not_written(connection)) is not None:
+        lines.append(problem("postgres writes", "refused", why))
     else:
-        lines.append(ok("postgres role", f"primary, wal_level {told['wal_level']}, {megabytes(state['size_bytes'])}"))
+        lines.append(ok("postgres writes", "allowed"))
+    lines.append(ok("postgres role", f"primary, wal_level {told['wal_level']}, {megabytes(state['size_bytes'])}"))
     return lines
 
 

@@ -13,6 +13,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from engine.errors import OperatorError
 from engine.lanes.connections import Connections
+from engine.lanes.failures import as_operators
 
 RETRIES_MAX = 3
 """A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
@@ -84,8 +85,8 @@ async def command(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN
 
 
 async def check_redis(client: Redis) -> None:
-    """Raise OperatorError, in one sentence, when Redis does not answer."""
+    """Raise OperatorError, in one sentence, when Redis does not answer, or refuses."""
     try:
         await command(client, "PING")
     except (RedisError, OSError) as error:
-        raise OperatorError(f"Redis does not answer: {error}") from None
+        raise as_operators(error) from None

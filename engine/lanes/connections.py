@@ -14,7 +14,11 @@ from typing import Any
 from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from engine.lanes.failures import UnansweredError, code_of
+from engine.observability.server_failures import SILENT
 
 _Words = Sequence[str | bytes | int]
 _INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
@@ -32,11 +36,13 @@ WAITS_MAX = 16
 class _Kept:
     """A connection, and the run id of the server at its other end while it is connected."""
 
-    __slots__ = ("connection", "run_id")
+    __slots__ = ("connection", "is_sent", "run_id")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.run_id = ""
+        self.is_sent = False
+        """Whether the command under way may have reached the server."""
 
 
 class Connections:
@@ -54,10 +60,12 @@ class Connections:
         self._waits = asyncio.Semaphore(WAITS_MAX)
 
     async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
-        """Send one command; its reply as it came. Raises redis.exceptions.RedisError.
+        """Send one command; its reply as it came.
 
-        ``epoch_at``: which of the words is an epoch; it leaves as the lane token of the server that gets it.
+        ``epoch_at``: which of the words is an epoch; it leaves as the lane token of the server that gets it. Raises
+        UnansweredError when it was sent and nothing came back, and else redis.exceptions.RedisError.
         """
+        kept: _Kept | None = None
         try:
             async with asyncio.timeout(self._timeout_s), self._turns:
                 kept = self._idle.pop() if self._idle else _Kept(self._new_connection())
@@ -66,7 +74,7 @@ class Connections:
                 finally:
                     self._idle.append(kept)
         except TimeoutError:
-            raise RedisTimeoutError(f"no answer within {self._timeout_s:g} s") from None
+            raise _silence(kept, self._timeout_s) from None
 
     def lend(self) -> "Lent":
         """A connection for calls that must be said to one server, one after the other."""
@@ -99,7 +107,7 @@ class Lent:
                     self._kept = connections._idle.pop() if connections._idle else _Kept(connections._new_connection())
                 return await _answer(self._kept, words, epoch_at)
         except TimeoutError:
-            raise RedisTimeoutError(f"no answer within {connections._timeout_s:g} s") from None
+            raise _silence(self._kept, connections._timeout_s) from None
 
     async def wait(self, *words: str | int, timeout_s: float, is_patient: bool) -> Any:  # noqa: ANN401 -- any reply
         """Send one more command to the server that answered the last call, and leave the turn to others meanwhile.
@@ -141,16 +149,28 @@ class Lent:
             self._connections._turns.release()
 
 
+def _silence(kept: _Kept | None, timeout_s: float) -> RedisError:
+    """What to raise when time is over."""
+    why = f"no answer within {timeout_s:g} s"
+    return UnansweredError(why) if kept is not None and kept.is_sent else RedisTimeoutError(why)
+
+
 async def _answer(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa: ANN401 -- any reply
+    kept.is_sent = False
     try:
         try:
             return await _ask(kept, words, epoch_at)
         except RedisConnectionError:
             await kept.connection.disconnect(nowait=True)
             return await _ask(kept, words, epoch_at)
-    except (RedisConnectionError, asyncio.CancelledError):
+    except asyncio.CancelledError:
         # A reply may still be on its way; the next user of the connection would get it.
         await kept.connection.disconnect(nowait=True)
+        raise
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        await kept.connection.disconnect(nowait=True)
+        if kept.is_sent and code_of(error) == SILENT:
+            raise UnansweredError(str(error)) from error
         raise
 
 
@@ -162,6 +182,7 @@ async def _ask(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa
         words = [*words]
         words[epoch_at] = lane_token_of(str(words[epoch_at]), kept.run_id)
     packed = pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says a tuple of one
+    kept.is_sent = True
     await connection.send_packed_command(packed, check_health=False)
     return await connection.read_response()
 

@@ -7,8 +7,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from engine.errors import OperatorError, UnavailableError
+from engine.errors import OperatorError
 from engine.lanes.clients import command
+from engine.lanes.failures import failure_of
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 """By these a server answers only after its append-only file is on the disk.
@@ -38,7 +39,7 @@ async def fsync_by(client: Redis) -> FsyncBy:
             return FsyncBy.ALWAYS
         raise OperatorError(f"Claims cannot be acknowledged by fsync: Redis answers WAITAOF with {error}.") from None
     except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis does not answer: {error}") from error
+        raise failure_of(error) from error
     return FsyncBy.WAITAOF
 
 
@@ -47,7 +48,7 @@ async def connected_replicas(client: Redis) -> int:
     try:
         told: Mapping[str, Any] = await command(client, "INFO", "replication")
     except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis does not answer: {error}") from error
+        raise failure_of(error) from error
     replicas = [value for name, value in told.items() if name.removeprefix("slave").isdigit()]
     return sum(replica["state"] == "online" for replica in replicas)
 
@@ -60,7 +61,7 @@ async def _config(client: Redis, pattern: str) -> Mapping[str, str]:
             f"Claims cannot be acknowledged by fsync: Redis does not report its configuration ({error})."
         ) from None
     except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis does not answer: {error}") from error
+        raise failure_of(error) from error
     if not isinstance(told, Mapping):
         told = dict(zip(told[::2], told[1::2], strict=True))
     return {_text(name): _text(value) for name, value in told.items()}

@@ -3,6 +3,8 @@
 Every key of a lane carries the lane's hash tag, so a script that touches one lane never crosses cluster slots.
 """
 
+from typing import NamedTuple
+
 from engine.ids import lane_of
 
 
@@ -63,3 +65,19 @@ def all_of(packet_id: str) -> tuple[str, str, str, str]:
         f"{lane_tag}:claims:{packet_id}",
         f"{lane_tag}:recipients:{packet_id}",
     )
+
+
+class TrialKeys(NamedTuple):
+    """The keys of ``engine.lanes.trial``: those of a lane that the ledger never has, with one packet."""
+
+    lane: str
+    events: str
+    due: str
+    frozen: str
+    packet: str
+    shares: str
+    claims: str
+    recipients: str
+
+
+TRIAL = TrialKeys(*(f"{{hongbao:trial}}:{name}" for name in TrialKeys._fields))

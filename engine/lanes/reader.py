@@ -3,19 +3,18 @@
 Every function raises UnavailableError when Redis does not answer.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from engine.errors import UnavailableError
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import Connections
+from engine.lanes.failures import redis_errors
 from engine.lanes.scripts import Send
 from engine.records import Ack, ClaimRow, PacketState
 
@@ -69,15 +68,6 @@ class Held(NamedTuple):
     counts: LiveCounts
     given: list[ClaimRow]
     left: list[tuple[int, int]]
-
-
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """Turn what the client raises into UnavailableError: nothing was decided, the caller may ask again."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise UnavailableError(f"Redis does not answer: {error}") from error
 
 
 def is_wrong_type(reply: object) -> bool:

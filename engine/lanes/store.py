@@ -1,7 +1,8 @@
 """Redis as the engine sees it: one typed function per script, beside the reads.
 
 A script's header in ``lua/`` is its contract; ``tests/scripts/test_script_contracts.py`` holds these functions to it.
-Every function raises RecoveringError when the lane is fenced and UnavailableError when Redis does not answer.
+Every function raises RecoveringError when the lane is fenced, and UnavailableError when Redis does not do it: a
+ServerRefusesError, an UndecidedError when it may have, and else one that ``is_undone``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,8 @@ from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import Connections, Lent, lane_token_of
-from engine.lanes.reader import LaneReader, redis_errors
+from engine.lanes.failures import redis_errors, redis_errors_of_change
+from engine.lanes.reader import LaneReader
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.records import Ack, ClaimReply, ClaimResult, Outcome
@@ -90,7 +92,7 @@ class Store(LaneReader):
         all_keys = [keys.lane(lane), *names]
         # EVALSHA, its hash, how many keys, the keys, and then the epoch.
         send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys))
-        with redis_errors():
+        with redis_errors() if kept is None else redis_errors_of_change():
             reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
         if reply[0] == _FENCED:
             self.on_fenced(lane)

@@ -10,12 +10,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from engine.errors import UnavailableError
 from engine.events import ClosedEvent, Event, OpenedEvent
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.entries import BadEntryError, Entry, Look, Raw, entry_in, id_of, look_in
-from engine.lanes.reader import is_wrong_type, redis_errors
+from engine.lanes.failures import failure_of, redis_errors
+from engine.lanes.reader import is_wrong_type
 
 _PAGE = 1_000
 Reply = list[tuple[bytes, dict[bytes, bytes]]]
@@ -85,7 +85,7 @@ class EventStream:
             info = []
         for reply in (first, top, info):
             if isinstance(reply, Exception):
-                raise UnavailableError(f"Redis does not answer: {reply}")
+                raise failure_of(reply)
         told = dict(zip(info[::2], info[1::2], strict=True))
         return look_in(
             lane,
@@ -188,7 +188,7 @@ def _unless_wrong_type(reply: Any) -> Any:  # noqa: ANN401  # as redis-py has th
     if is_wrong_type(reply):
         return None
     if isinstance(reply, Exception):
-        raise UnavailableError(f"Redis does not answer: {reply}")
+        raise failure_of(reply)
     return reply
 
 

@@ -1,19 +1,17 @@
 """Builds the connections to the ledger's database; its URL comes from the settings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from engine.errors import OperatorError, UnavailableError
+from engine.errors import OperatorError, ServerRefusesError, UndecidedError
+from engine.ledger.failures import DATABASE_ERRORS, failure_of, sentence_of
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection to the ledger, made for one purpose or lent by a pool."""
-
-DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What asyncpg raises, an InternalClientError also when the server hangs up between two steps of one statement."""
 
 _CONNECT_S_MAX = 10.0
 
@@ -77,15 +75,39 @@ def _database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (*DATABASE_ERRORS, ValueError) as error:
-        raise OperatorError(f"Postgres does not answer: {str(error) or 'it was silent for too long'}") from None
+        raise OperatorError(sentence_of(error)) from None
 
 
 @contextmanager
-def ledger_errors() -> Iterator[None]:
-    """Turn what the driver raises into UnavailableError. Broken constraints stay: they are somebody's mistake."""
+def ledger_errors(*, is_undone: bool = False) -> Iterator[None]:
+    """Turn what the driver raises into UnavailableError. Broken constraints stay: they are somebody's mistake.
+
+    ``is_undone``: the caller has changed nothing so far, and does not in the block.
+    """
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError:
         raise
     except DATABASE_ERRORS as error:
-        raise UnavailableError(f"Postgres does not answer: {error}") from error
+        raise failure_of(error, is_undone=is_undone) from error
+
+
+@asynccontextmanager
+async def ledger_change(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+    """A transaction on one of the pool's connections, whose errors say whether it may have been committed.
+
+    Raises UnavailableError that ``is_undone``, UndecidedError once COMMIT was sent and its answer is missing. Broken
+    constraints, and what the block raises itself, stay.
+    """
+    is_committing = False
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            yield connection
+            is_committing = True
+    except asyncpg.IntegrityConstraintViolationError:
+        raise
+    except DATABASE_ERRORS as error:
+        failure = failure_of(error, is_undone=True)
+        if is_committing and not isinstance(failure, ServerRefusesError):  # which COMMIT is answered with: rolled back
+            raise UndecidedError(str(failure)) from error
+        raise failure from error

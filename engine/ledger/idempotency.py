@@ -11,8 +11,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import asyncpg
 import orjson
 
-from engine.errors import HongbaoError, IdempotencyInFlightError, IdempotencyKeyReusedError
-from engine.ledger.database import Connection, ledger_errors
+from engine.errors import HongbaoError, IdempotencyInFlightError, IdempotencyKeyReusedError, UnavailableError
+from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.queries import load
 
 SQL = load("idempotency")
@@ -54,29 +54,30 @@ async def once(
 
     The key comes before every rule: what was done stays done, whatever limits, clocks and servers say by now. So only a
     first request is ``check``ed, outside the transaction (other servers are asked there, and tries are counted), and
-    then worked on with what ``check`` returned. Raises as ``begin`` does, UnavailableError, and what those two raise.
+    then worked on with what ``check`` returned. Raises as ``begin`` does, UnavailableError (UndecidedError if it may
+    have been done all the same), and what those two raise.
     """
-    with ledger_errors():
+    with ledger_errors(is_undone=True):
         answer = await _stored(pool, request)
     if answer is not None:
         return Answered(answer, True, None)
     try:
         checked = await check()
-    except HongbaoError:
+    except HongbaoError as error:
         # A first request that was under way all the time may be done by now, or still be: it was not refused.
-        with ledger_errors():
-            async with pool.acquire() as connection, connection.transaction():
-                answer = await begin(connection, request)
+        async with ledger_change(pool) as connection:
+            answer = await begin(connection, request)
         if answer is None:
+            if isinstance(error, UnavailableError):
+                error.is_undone = True  # the check changes nothing
             raise
         return Answered(answer, True, None)
-    with ledger_errors():
-        async with pool.acquire() as connection, connection.transaction():
-            answer = await begin(connection, request)
-            if answer is not None:
-                return Answered(answer, True, checked)
-            answer = await work(connection, checked)
-            await keep(connection, request, answer)
+    async with ledger_change(pool) as connection:
+        answer = await begin(connection, request)
+        if answer is not None:
+            return Answered(answer, True, checked)
+        answer = await work(connection, checked)
+        await keep(connection, request, answer)
     return Answered(answer, False, checked)
 
 

@@ -9,6 +9,7 @@ import asyncpg
 
 from engine.errors import OperatorError
 from engine.ledger.database import database_connection
+from engine.ledger.failures import OPERATORS_ERRORS, sentence_of
 
 _LOCK = 0x686F6E6762616F  # one migration at a time in a database; the number spells the project's name
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
@@ -67,5 +68,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await database_connection(database_url)
     try:
         yield connection
+    except OPERATORS_ERRORS as error:
+        raise OperatorError(sentence_of(error)) from None
     finally:
         await connection.close()

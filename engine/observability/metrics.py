@@ -84,6 +84,11 @@ RECOVERIES = Counter("hongbao_recoveries", "Times a lane was rebuilt from the le
 
 # Processes.
 LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
+SERVER_FAILURES = Counter(
+    "hongbao_server_failures",
+    "Times that Redis or Postgres did not do what it was asked: silent, or the code of the error it answered with.",
+    ["server", "code"],
+)
 WEBHOOK_TRIES = Counter(
     "hongbao_webhook_tries", "Tries to deliver an alert: delivered, failed, or given_up (the last one).", ["outcome"]
 )

@@ -17,11 +17,12 @@ from engine.errors import (
     RecoveringError,
     UnconfirmedError,
     UnknownPacketError,
+    after_change,
 )
 from engine.ids import lane_of
 from engine.lanes.replies import Closed, CloseReason, Noted
 from engine.lanes.store import Store
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import ledger_change, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.packets.sending import SQL as PACKETS
 from engine.queries import load
@@ -81,18 +82,19 @@ class Retractions:
             raise ConfirmationRequiredError('Retracting a packet this large needs "confirm": true.')
         asked_at_ms = await self._ask(packet_id, sender)
         reply, _, _ = await self._store.close(packet_id, CloseReason.RETRACTED, not_after_ms=self._not_after_ms(row))
-        if reply is Closed.ENDED:
-            (state,) = await self._store.states([packet_id])
-            reply = Closed.CLOSED if state == PacketState.RETRACTED else Closed.ENDED
-        if reply is Closed.CLOSED:
-            await confirm_end(self._store, self._acks, row)
-        await self._note_end(packet_id, sender, asked_at_ms, is_done=reply is Closed.CLOSED)
+        with after_change():
+            if reply is Closed.ENDED:
+                (state,) = await self._store.states([packet_id])
+                reply = Closed.CLOSED if state == PacketState.RETRACTED else Closed.ENDED
+            if reply is Closed.CLOSED:
+                await confirm_end(self._store, self._acks, row)
+            await self._note_end(packet_id, sender, asked_at_ms, is_done=reply is Closed.CLOSED)
         _raise_unless_closed(reply, row)
         return total_fen
 
     async def _packet_for(self, packet_id: str, user_id: str) -> asyncpg.Record:
         """The packet as the ledger has it, for somebody who may see it."""
-        with ledger_errors():
+        with ledger_errors(is_undone=True):
             row = await self._pool.fetchrow(PACKETS["packet"], int(packet_id))
         is_theirs = row is not None and (not row["recipients"] or user_id in (row["sender"], *row["recipients"]))
         if row is None or not is_theirs or row["purpose"] != Purpose.PACKET:
@@ -118,12 +120,11 @@ class Retractions:
         return reply
 
     async def _ask(self, packet_id: str, sender: str) -> int:
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                if (await lock_wallet(connection, sender)).frozen:
-                    raise FrozenError("This account is frozen: its money stays where it is.")
-                at_ms = await now_ms(connection)
-                await connection.execute(SQL["ask"], int(packet_id), sender, at_ms)
+        async with ledger_change(self._pool) as connection:
+            if (await lock_wallet(connection, sender)).frozen:
+                raise FrozenError("This account is frozen: its money stays where it is.")
+            at_ms = await now_ms(connection)
+            await connection.execute(SQL["ask"], int(packet_id), sender, at_ms)
         return at_ms
 
     async def _note_end(self, packet_id: str, sender: str, asked_at_ms: int, *, is_done: bool) -> None:

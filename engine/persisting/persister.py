@@ -18,7 +18,8 @@ from engine.events import Change
 from engine.lanes.entries import BadEntryError, Entry, id_of, name_of, uncounted
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream, joined
-from engine.ledger.database import DATABASE_ERRORS, database_connection
+from engine.ledger.database import database_connection
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.ledger.posting import PLANNED, Applied, CheckpointMovedError, Ledger
 from engine.loops import outlived, stopped_within
 from engine.observability import metrics

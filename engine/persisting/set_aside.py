@@ -15,7 +15,8 @@ from engine.events import Unreadable
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import lane_token_of
-from engine.lanes.reader import LaneReader, redis_errors
+from engine.lanes.failures import redis_errors
+from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import Ledger
 from engine.persisting.lost_changes import SQL, lost_changes, placed

@@ -13,7 +13,7 @@ from redis.exceptions import WatchError
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.entries import BadEntryError, Entry, Raw, entry_in, id_of, uncounted
-from engine.lanes.reader import redis_errors
+from engine.lanes.failures import redis_errors
 from engine.lanes.stream import EventStream
 
 SET_ASIDE = "See docs/runbooks/bad-entry.md."

@@ -17,7 +17,7 @@ from engine.errors import UnavailableError
 from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
-from engine.ledger.database import DATABASE_ERRORS
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.loops import stopped_within
 from engine.observability import metrics
 from engine.queries import load

@@ -13,7 +13,8 @@ from redis.exceptions import ResponseError, WatchError
 from engine.errors import HongbaoError
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.reader import LaneStatus, is_wrong_type, redis_errors
+from engine.lanes.failures import redis_errors
+from engine.lanes.reader import LaneStatus, is_wrong_type
 
 FENCED, REBUILDING = "fenced ", "rebuilding "
 """What stands before the epoch in the token of a lane that must not serve; no connection ever says such a token."""

@@ -13,7 +13,8 @@ import structlog
 
 from engine.errors import UnavailableError
 from engine.lanes.store import Store
-from engine.ledger.database import DATABASE_ERRORS, Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_change, ledger_errors
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.ledger.money import lock_wallet, now_ms
 from engine.loops import every
 from engine.queries import load
@@ -62,13 +63,10 @@ class Freezes:
 
         If not, those that lack it will know once they answer.
         """
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(SQL["take_turns"])
-                if not await connection.fetchval(SQL["is_held"], user_id, scope, reason, frozen_by):
-                    await freeze_in(
-                        connection, user_id, reason=reason, frozen_by=frozen_by, scope=scope, until_ms=until_ms
-                    )
+        async with ledger_change(self._pool) as connection:
+            await connection.execute(SQL["take_turns"])
+            if not await connection.fetchval(SQL["is_held"], user_id, scope, reason, frozen_by):
+                await freeze_in(connection, user_id, reason=reason, frozen_by=frozen_by, scope=scope, until_ms=until_ms)
         return await self.spread()
 
     async def lift(
@@ -81,9 +79,8 @@ class Freezes:
         frozen_by: str | None = None,
     ) -> bool:
         """Lift every freeze of a scope that holds, or those that somebody made; as ``freeze``."""
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await lift_in(connection, user_id, reason=reason, lifted_by=lifted_by, scope=scope, frozen_by=frozen_by)
+        async with ledger_change(self._pool) as connection:
+            await lift_in(connection, user_id, reason=reason, lifted_by=lifted_by, scope=scope, frozen_by=frozen_by)
         return await self.spread()
 
     async def of(self, user_id: str) -> list[Freeze]:

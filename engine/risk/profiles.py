@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.errors import FieldProblem, InvalidFieldsError
-from engine.ledger.database import ledger_errors
+from engine.errors import FieldProblem, InvalidFieldsError, after_change
+from engine.ledger.database import ledger_change, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.networks import network_in
 from engine.queries import load
@@ -100,30 +100,29 @@ class Profiles:
         ``own``: the limits of its own, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
         """
         networks = _networks(kind, addresses)
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                # As a sending does, so that it is made by the former limits or by these; and its day is counted anew.
-                await lock_wallet(connection, user_id)
-                limits = [own.get(name) for name in _LIMITS]
-                at_ms = await now_ms(connection)
-                await connection.execute(SQL["put"], user_id, kind, networks, *limits, changed_by, at_ms)
-                await connection.execute(SQL["forget"], f"user:{user_id}")
-                row = await connection.fetchrow(SQL["profile"], user_id)
-        why = "the limits were changed"
-        await self._freezes.lift(
-            user_id, reason=why, lifted_by=changed_by, scope=FreezeScope.RECEIVING, frozen_by=FROZEN_BY
-        )
-        await self._receiving.look_at(user_id)
+        async with ledger_change(self._pool) as connection:
+            # As a sending does, so that it is made by the former limits or by these; and its day is counted anew.
+            await lock_wallet(connection, user_id)
+            limits = [own.get(name) for name in _LIMITS]
+            at_ms = await now_ms(connection)
+            await connection.execute(SQL["put"], user_id, kind, networks, *limits, changed_by, at_ms)
+            await connection.execute(SQL["forget"], f"user:{user_id}")
+            row = await connection.fetchrow(SQL["profile"], user_id)
+        with after_change():
+            why = "the limits were changed"
+            await self._freezes.lift(
+                user_id, reason=why, lifted_by=changed_by, scope=FreezeScope.RECEIVING, frozen_by=FROZEN_BY
+            )
+            await self._receiving.look_at(user_id)
         return self._profile(user_id, row)
 
     async def put_label(self, label: str, day_sent_fen_max: int | None, *, changed_by: str) -> LabelLimit:
         """Say how much may be sent to a group in a day; None: the setting, 0: as much as one likes."""
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(RULES["take_turns"], label)
-                at_ms = await now_ms(connection)
-                await connection.execute(SQL["put_label"], label, day_sent_fen_max, changed_by, at_ms)
-                await connection.execute(SQL["forget"], f"label:{label}")
+        async with ledger_change(self._pool) as connection:
+            await connection.execute(RULES["take_turns"], label)
+            at_ms = await now_ms(connection)
+            await connection.execute(SQL["put_label"], label, day_sent_fen_max, changed_by, at_ms)
+            await connection.execute(SQL["forget"], f"label:{label}")
         return LabelLimit(
             label=label,
             day_sent_fen_max=day_sent_fen_max,

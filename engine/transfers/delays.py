@@ -8,7 +8,7 @@ import asyncpg
 
 from engine.calendar.china_time import begin_ms, day_of
 from engine.errors import FieldProblem, InvalidFieldsError, TooManyChangesError
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import ledger_change, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.queries import load
 from engine.settings import Settings
@@ -41,14 +41,13 @@ class Delays:
             if payment_password is None:
                 raise InvalidFieldsError([FieldProblem("payment_password", "is required for the longest delay")])
             await self._passwords.check(user_id, payment_password)
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await lock_wallet(connection, user_id)  # so that two changes at once are counted one after the other
-                if (await connection.fetchval(SQL["delay"], user_id) or 0) == arrives_after_s:
-                    return
-                at_ms = await now_ms(connection)
-                month_ms = begin_ms(day_of(at_ms).replace(day=1))
-                most = settings.delay_changes_a_month_max
-                if await connection.fetchval(SQL["changes_since"], user_id, month_ms) >= most:
-                    raise TooManyChangesError(f"The delay can be changed {most} times per month: try again next month.")
-                await connection.execute(SQL["change_delay"], user_id, arrives_after_s, at_ms)
+        async with ledger_change(self._pool) as connection:
+            await lock_wallet(connection, user_id)  # so that two changes at once are counted one after the other
+            if (await connection.fetchval(SQL["delay"], user_id) or 0) == arrives_after_s:
+                return
+            at_ms = await now_ms(connection)
+            month_ms = begin_ms(day_of(at_ms).replace(day=1))
+            most = settings.delay_changes_a_month_max
+            if await connection.fetchval(SQL["changes_since"], user_id, month_ms) >= most:
+                raise TooManyChangesError(f"The delay can be changed {most} times per month: try again next month.")
+            await connection.execute(SQL["change_delay"], user_id, arrives_after_s, at_ms)

@@ -25,7 +25,7 @@ from engine.errors import (
 from engine.ids import USER_ID_RULE, is_user_id
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import ledger_change, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.packets.retraction import confirm_end, missing
 from engine.packets.sending import SQL as PACKETS
@@ -254,10 +254,9 @@ class Transfers:
         return row
 
     async def _refuse_frozen(self, user_id: str) -> None:
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                if (await lock_wallet(connection, user_id)).frozen:
-                    raise FrozenError("This account is frozen: its money stays where it is.")
+        async with ledger_change(self._pool) as connection:
+            if (await lock_wallet(connection, user_id)).frozen:
+                raise FrozenError("This account is frozen: its money stays where it is.")
 
 
 def _by_clock(arrives_at_ms: int | None, expires_at_ms: int, now_ms: int) -> TransferState:

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from engine.errors import HongbaoError
-from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_change
 from engine.ledger.money import BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT, lock_wallet, move, now_ms
 from engine.loops import PASSING, every, outlived, stopped_within
 from engine.settings import Settings
@@ -62,18 +62,17 @@ async def advance(pool: asyncpg.Pool, provider: PayoutProvider, withdrawal_id: i
 
 async def end(pool: asyncpg.Pool, withdrawal_id: int, payout: Payout) -> bool:
     """Book what became of a withdrawal's payout; whether this call did. Raises UnavailableError."""
-    with ledger_errors():
-        async with pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(SQL["lock_processing"], withdrawal_id)
-            if row is None:
-                return False
-            at_ms = await now_ms(connection)
-            moved = _settle if payout.state is PayoutState.SETTLED else _give_back
-            transfers = await moved(connection, row, at_ms)
-            failure = None
-            if payout.state is PayoutState.FAILED:
-                failure = (payout.failure or "the provider does not say why")[:_FAILURE_LENGTH_MAX]
-            await connection.execute(SQL["end"], withdrawal_id, payout.state, failure, *transfers, at_ms)
+    async with ledger_change(pool) as connection:
+        row = await connection.fetchrow(SQL["lock_processing"], withdrawal_id)
+        if row is None:
+            return False
+        at_ms = await now_ms(connection)
+        moved = _settle if payout.state is PayoutState.SETTLED else _give_back
+        transfers = await moved(connection, row, at_ms)
+        failure = None
+        if payout.state is PayoutState.FAILED:
+            failure = (payout.failure or "the provider does not say why")[:_FAILURE_LENGTH_MAX]
+        await connection.execute(SQL["end"], withdrawal_id, payout.state, failure, *transfers, at_ms)
     LOG.info("withdrawal_ended", withdrawal_id=withdrawal_id, state=payout.state.value, failure=failure)
     return True
 

@@ -22,7 +22,7 @@ from engine.errors import (
     PaymentPasswordLockedError,
     WrongPaymentPasswordError,
 )
-from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.database import Connection, ledger_change
 from engine.ledger.money import now_ms
 from engine.queries import load
 from engine.settings import Settings
@@ -117,9 +117,8 @@ class PaymentPasswords:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
-        with ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                yield connection
+        async with ledger_change(self._pool) as connection:
+            yield connection
 
 
 def _locked(until_ms: int, at_ms: int) -> PaymentPasswordLockedError:

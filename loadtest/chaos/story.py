@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from engine.embedded import servers
-from engine.ledger.database import DATABASE_ERRORS
+from engine.ledger.failures import DATABASE_ERRORS
 from engine.loops import end
 from loadtest.chaos import books
 from loadtest.chaos.asking import ANSWER_S_MAX, Client

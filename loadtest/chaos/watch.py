@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from engine.embedded import servers as embedded
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.ledger.database import DATABASE_ERRORS
+from engine.ledger.failures import DATABASE_ERRORS
 from loadtest.chaos.history import Carried, History
 
 _EACH_S = 0.4

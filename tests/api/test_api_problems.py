@@ -119,7 +119,7 @@ async def closed_database(server: EmbeddedPostgres, url: str) -> AsyncIterator[N
         await connection.close()
 
 
-async def test_without_postgres_claims_go_on_and_the_rest_is_unavailable(
+async def test_while_postgres_refuses_claims_go_on_and_the_rest_says_so(
     settings: Settings, postgres_server: EmbeddedPostgres, database_url: str
 ) -> None:
     async with open_front(settings) as client:
@@ -146,7 +146,7 @@ async def test_without_postgres_claims_go_on_and_the_rest_is_unavailable(
 async def _is_unavailable(client: Client, method: str, path: str, headers: dict[str, str]) -> None:
     body = {"amount_fen": 1} if method == "POST" else None
     answer = await client.http.request(method, path, headers=headers, json=body)
-    assert_unavailable(answer, "unavailable")
+    assert_unavailable(answer, "server_refuses")
     assert "database" not in answer.json()["detail"]
 
 

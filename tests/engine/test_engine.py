@@ -60,7 +60,7 @@ async def test_it_is_ready_and_says_what_keeps_it_from_being(settings: Settings)
         assert await engine.ready() == [f"Lane {lane} is fenced: Redis has lost it." for lane in (0, 1)]
         await engine.pool.execute("ALTER TABLE lanes RENAME TO elsewhere")
         (said,) = await engine.ready()
-        assert said.startswith("Postgres does not answer")
+        assert said.startswith('Postgres refuses: relation "lanes" does not exist.')
 
 
 async def test_claims_under_way_are_answered_before_it_lets_go(settings: Settings) -> None:

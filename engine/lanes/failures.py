@@ -1,0 +1,156 @@
+"""What it means that Redis has not done what it was asked: it is silent, or it refuses, and what then is to be done."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions
+from redis.exceptions import RedisError
+
+from engine.errors import OperatorError, ServerRefusesError, UnavailableError, UndecidedError
+from engine.observability.server_failures import SILENT, server_failures
+
+_CODES: dict[type[RedisError], str] = {
+    exceptions.MovedError: "MOVED",
+    exceptions.AskError: "ASK",
+    exceptions.MasterDownError: "MASTERDOWN",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
+    exceptions.ClusterCrossSlotError: "CROSSSLOT",
+    exceptions.TryAgainError: "TRYAGAIN",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.NoPermissionError: "NOPERM",
+    exceptions.AuthenticationWrongNumberOfArgsError: "NOAUTH",
+    exceptions.AuthenticationError: "NOAUTH",
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.ExecAbortError: "EXECABORT",
+}
+"""The client takes the code off the messages of these."""
+_SPOKEN = frozenset({*_CODES.values(), "MISCONF", "NOREPLICAS", "WRONGTYPE", "BUSY", "UNKILLABLE", "ERR"})
+"""Codes that metrics have; any other is counted as ERR, so that they stay few."""
+_CLIENTS_FULL = "max number of clients reached"
+_BEFORE_WRITING = frozenset({"OOM", "READONLY", "MISCONF", "NOREPLICAS"})
+"""What a script is refused for at its first write, and never after it."""
+_XADD_ID = "ID specified in XADD"
+_ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""How Redis 7.2 and newer, and how older ones, begin what a script's user may not do."""
+_OF_PIPELINE = re.compile(r"""^Command # .* of pipeline caused error: \((['"])(.*)\1,?\)$""", re.DOTALL)
+_OF_SCRIPT = re.compile(r" *script: [0-9a-f]{40}, on @user_script: ?\d+\.?")
+
+_CLUSTER = "Use a Redis or Valkey that is no cluster: every lane must be on the server that HONGBAO_REDIS_URL names."
+_LITERAL_KEYS = (
+    "This edition of Redis takes only scripts that name each key as KEYS[n] (cluster and proxy editions of cloud "
+    "services do; Aliyun's switch is script_check_enable): set that check off, or use a standard edition."
+)
+_REMEDIES = {
+    "MOVED": _CLUSTER,
+    "ASK": _CLUSTER,
+    "CLUSTERDOWN": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
+    "TRYAGAIN": _CLUSTER,
+    "OOM": "It is at maxmemory: give it more memory.",
+    "READONLY": "It is a replica: let HONGBAO_REDIS_URL name the primary.",
+    "MASTERDOWN": "It is a replica that has lost its primary: let HONGBAO_REDIS_URL name the primary.",
+    "NOPERM": "Allow its user EVALSHA, EVAL and all commands of the scripts on keys {hongbao:* (docs/operations.md).",
+    "NOAUTH": "Put the right user and password into HONGBAO_REDIS_URL.",
+    "LOADING": "It is reading its data: wait until it has.",
+    "MISCONF": "It cannot write its snapshot or append-only file: look at its disk.",
+    "NOREPLICAS": "Its min-replicas-to-write is not reached: connect its replicas.",
+    "BUSY": "A script of somebody else's keeps it busy: end it with SCRIPT KILL.",
+}
+_UNKNOWN_COMMAND = (
+    "It lacks a command, or has another name for it: use Redis 6.2 or newer, or Valkey, with no command renamed."
+)
+
+
+class UnansweredError(RedisError):
+    """The command was sent and its answer did not come: the server may have carried it out."""
+
+
+def code_of(error: Exception) -> str:
+    """The code that a server's error begins with, or SILENT where the server has said nothing."""
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, exceptions.ResponseError):
+        if any(words in str(error) for words in _ACL_IN_SCRIPT):
+            return "NOPERM"
+        first = str(error).partition(" ")[0]
+        # Before Redis 7 an error within a script is wrapped in the script's own.
+        inner = re.search(r"@user_script: ?\d+: ?-?([A-Z]{3,})\b", str(error))
+        code = inner.group(1) if inner is not None and inner.group(1) in _SPOKEN else first
+        return code if code in _SPOKEN else "ERR"
+    return "ERR" if _CLIENTS_FULL in str(error) else SILENT
+
+
+def _said(error: Exception) -> str:
+    """What the server said, without what the client and the script's machinery add to it."""
+    said = str(error) or type(error).__name__
+    said = _OF_PIPELINE.sub(r"\2", said)
+    return _OF_SCRIPT.sub("", said).strip()
+
+
+def _remedy(code: str, said: str) -> str:
+    lowered = said.lower()
+    if "bad lua script" in lowered or "keys array" in lowered:
+        return _LITERAL_KEYS
+    if "unknown command" in lowered or "unknown redis command" in lowered:
+        return _UNKNOWN_COMMAND
+    if _CLIENTS_FULL in lowered:
+        return "Raise its maxclients, or have fewer processes."
+    return _REMEDIES.get(code, "See docs/operations.md.")
+
+
+def _sentence(code: str, error: Exception) -> str:
+    said = _said(error)
+    if code == SILENT:
+        return f"Redis does not answer: {said}"
+    named = said if code == "ERR" or said.startswith(code) else f"{code} {said}"
+    return f"Redis refuses: {named.rstrip('.')}. {_remedy(code, said)}"
+
+
+def failure_of(error: Exception, *, is_undone: bool = False) -> UnavailableError:
+    """The same as one of the engine's errors, after it was counted. ``is_undone``: it has changed nothing."""
+    code = code_of(error)
+    sentence = _sentence(code, error)
+    server_failures.note("redis", code, sentence)
+    return (UnavailableError if code == SILENT else ServerRefusesError)(sentence, is_undone=is_undone)
+
+
+def failure_of_change(error: Exception) -> UnavailableError:
+    """The same of a script that may change something: whether it has is said, as far as it is known."""
+    is_undone = _is_before_writing(error)
+    failure = failure_of(error, is_undone=is_undone)
+    return failure if is_undone else UndecidedError(str(failure))
+
+
+def _is_before_writing(error: Exception) -> bool:
+    """Whether the server had written nothing, as far as an error of the client or of the server tells."""
+    if isinstance(error, UnansweredError):
+        return False
+    said = str(error)
+    is_within = "user_script" in said or "Error running script" in said
+    return not is_within or code_of(error) in _BEFORE_WRITING or _XADD_ID in said
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn what the client raises into UnavailableError; for what changes nothing, or may be done again."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise failure_of(error) from error
+
+
+@contextmanager
+def redis_errors_of_change() -> Iterator[None]:
+    """The same for a script on kept connections, which tell whether it was sent."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise failure_of_change(error) from error
+
+
+def as_operators(error: Exception) -> OperatorError:
+    """The same for whoever starts a process."""
+    return OperatorError(_sentence(code_of(error), error))

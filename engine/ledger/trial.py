@@ -1,0 +1,41 @@
+"""Whether Postgres lets this process write what it must, asked without writing anything."""
+
+import asyncpg
+
+from engine.ledger.database import Connection
+from engine.queries import load
+
+SQL = load("trial")
+INSERTED = (
+    *("accounts", "alerts", "arrival_delays", "batches", "day_totals", "debts", "disputes", "entries_aside"),
+    *("freeze_changes", "freezes", "idempotency", "labels", "lanes", "packets", "payment_passwords", "places"),
+    *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
+    "withdrawals",
+)
+UPDATED = (
+    *("accounts", "alerts", "day_totals", "disputes", "freezes", "labels", "lanes", "packets", "payment_passwords"),
+    *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
+)
+DELETED = ("day_totals", "idempotency", "places")
+"""The tables of the statements in engine/sql, by what these do to them; a test holds the lists to the files."""
+
+
+async def why_read_only(source: asyncpg.Pool | Connection) -> str | None:
+    """Why nothing can be written, in a sentence with what to do; None: it can. Raises asyncpg's errors."""
+    (state,) = await source.fetch(SQL["state"])
+    if state["is_replica"]:
+        return "Postgres is a replica, which takes no writes: let HONGBAO_DATABASE_URL name the primary."
+    if state["is_read_only"]:
+        return "Postgres takes no writes: set default_transaction_read_only off, or name another server or user."
+    return None
+
+
+async def why_not_written(source: asyncpg.Pool | Connection) -> str | None:
+    """The same, and what the user may not do to the ledger's tables."""
+    if (why := await why_read_only(source)) is not None:
+        return why
+    lacks = [row["lack"] for row in await source.fetch(SQL["lacks"], INSERTED, UPDATED, DELETED)]
+    if not lacks:
+        return None
+    user = await source.fetchval("SELECT current_user")
+    return f"Postgres does not let the user {user} {', '.join(lacks)}: grant it, or name the ledger's owner."
