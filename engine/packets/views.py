@@ -165,7 +165,7 @@ class Views:
         )
 
     async def sees_amounts(self, view: PacketView, user_id: str | None) -> bool:
-        """Whether a user sees the amounts of a packet that was looked at: its sender, who has a share, all once it ended.
+        """Whether a user sees a packet's amounts: its sender, those who have a share, everybody once it has ended.
 
         Shares are given in an order that is fixed. Whoever may look before claiming would claim when what is left is
         worth more than the mean. Ask after the amounts were read: who has a share now may see what was there before.

@@ -74,7 +74,7 @@ async def test_everybody_sees_the_amounts_once_it_has_ended(client: Client, sett
 
     async def is_over() -> bool:
         view, _ = await look(client, over, client.as_user("alice"))
-        return view["state"] == "expired"
+        return bool(view["state"] == "expired")
 
     await wait_until(is_over, what="the end of its time")
     for packet_id in (sold_out, taken_back, closed, over):

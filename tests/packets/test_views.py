@@ -13,7 +13,7 @@ from engine.lanes.reader import LiveCounts
 from engine.lanes.store import Store
 from engine.packets import views
 from engine.packets.views import ListedClaim, PacketSummary, PacketView
-from engine.records import Ack, ClaimRow, PacketState, SplitKind
+from engine.records import Ack, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.scenes import (
     caught_up,
