@@ -95,15 +95,21 @@ async def get_packet(call: Call) -> Answer:
     """A packet's state, terms and counts."""
     view = await call.engine.views.packet(call.path["packet_id"])
     call.caller.may_see(view)
-    return as_json(view)
+    return as_json(view if await _sees_amounts(call, view) else view.without_amounts())
 
 
 async def list_claims(call: Call) -> Answer:
     """Who has which share of a packet."""
-    packet_id = call.path["packet_id"]
+    packet_id, view = call.path["packet_id"], None
     if not call.caller.sees_all:
-        call.caller.may_see(await call.engine.views.packet(packet_id))
-    return as_json(await call.engine.views.claims(packet_id, after=call.query.after, limit=call.query.limit))
+        view = await call.engine.views.packet(packet_id)
+        call.caller.may_see(view)
+    page = await call.engine.views.claims(packet_id, after=call.query.after, limit=call.query.limit)
+    return as_json(page if view is None or await _sees_amounts(call, view) else page.without_amounts())
+
+
+async def _sees_amounts(call: Call, view: PacketView) -> bool:
+    return call.caller.sees_all or await call.engine.views.sees_amounts(view, call.caller.user_id)
 
 
 async def get_proof(call: Call) -> Answer:

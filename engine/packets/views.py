@@ -1,7 +1,7 @@
 """Looking at packets and their claims: from Redis while it holds them, from the ledger afterwards, with one answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -37,7 +37,8 @@ class PacketView:
 
     ``state``: by Redis's clock, so that a packet has expired once its time is over, even before the sweeper closes it.
     ``ack``: what holds for its claims now, which is never less than the server's setting. ``arrives_at_ms``: of a
-    transfer that cannot be claimed before.
+    transfer that cannot be claimed before. ``claimed_fen``, ``remaining_fen``: None for those who see no amounts
+    (``Views.sees_amounts``).
     """
 
     packet_id: str
@@ -58,19 +59,37 @@ class PacketView:
     arrives_at_ms: int | None
     expires_at_ms: int
     claimed_count: int
-    claimed_fen: int
+    claimed_fen: int | None
     remaining_count: int
-    remaining_fen: int
+    remaining_fen: int | None
     luckiest: Luckiest | None
     settled_at_ms: int | None
+
+    def without_amounts(self) -> "PacketView":
+        """The same for those who see no amounts. The total and the counts stay: they say nothing of a single share."""
+        return replace(self, claimed_fen=None, remaining_fen=None, luckiest=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedClaim:
+    """One share somebody has, as it is listed. ``amount_fen``: None for those who see no amounts."""
+
+    user_id: str
+    amount_fen: int | None
+    slot: int
+    claimed_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsPage:
     """Claims in slot order. ``next``: the cursor of the following page, None on the last."""
 
-    claims: list[ClaimRow]
+    claims: list[ListedClaim]
     next: str | None
+
+    def without_amounts(self) -> "ClaimsPage":
+        """The same for those who see no amounts."""
+        return replace(self, claims=[replace(claim, amount_fen=None) for claim in self.claims])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,17 +164,27 @@ class Views:
             settled_at_ms=row["settled_at_ms"],
         )
 
+    async def sees_amounts(self, view: PacketView, user_id: str | None) -> bool:
+        """Whether a user sees a packet's amounts: its sender, those who have a share, everybody once it has ended.
+
+        Shares are given in an order that is fixed. Whoever may look before claiming would claim when what is left is
+        worth more than the mean. Ask after the amounts were read: who has a share now may see what was there before.
+        """
+        if view.state not in _UNDER_WAY or user_id == view.sender:
+            return True
+        return user_id is not None and await self._store.claim_of(view.packet_id, user_id) is not None
+
     async def claims(self, packet_id: str, *, after: str | None, limit: int) -> ClaimsPage:
         """A packet's claims in slot order. Raises UnknownPacketError, InvalidFieldsError for a cursor that is none."""
         (last_slot,) = parse(after, parts=1, start=(-1,))
         row, live = await self._look(packet_id)
         if row["count"] <= READ_WHOLE_COUNT_MAX and live is not None:
             held = await self._store.claims(packet_id)
-            rows = [claim for claim in held if claim.slot > last_slot][: limit + 1]
+            rows = [_listed(claim) for claim in held if claim.slot > last_slot][: limit + 1]
         else:
             with ledger_errors():
                 found = await self._pool.fetch(SQL["claims"], int(packet_id), last_slot, limit + 1)
-            rows = [ClaimRow(**claim) for claim in found]
+            rows = [ListedClaim(**claim) for claim in found]
         return ClaimsPage(claims=rows[:limit], next=str(rows[limit - 1].slot) if len(rows) > limit else None)
 
     async def proof(self, packet_id: str) -> Proof:
@@ -232,6 +261,10 @@ class Views:
             if row["state"] == PacketState.OPEN:
                 raise RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")
         return row, live
+
+
+def _listed(row: ClaimRow) -> ListedClaim:
+    return ListedClaim(user_id=row.user_id, amount_fen=row.amount_fen, slot=row.slot, claimed_at_ms=row.claimed_at_ms)
 
 
 def _luckiest(row: ClaimRow | asyncpg.Record | None) -> Luckiest | None:
