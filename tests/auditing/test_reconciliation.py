@@ -206,6 +206,25 @@ async def test_a_statement_that_does_not_close(scene: Scene, monkeypatch: pytest
     assert len(differing["statements close"]) == 3
 
 
+async def test_an_entry_that_was_booked_after_midnight_with_a_time_from_before_it(scene: Scene) -> None:
+    """It is behind an entry of the new day, so it is in the new day's statement; a reconciliation cuts them alike."""
+    begins_ms = Day.of(scene.day).first_ms
+    await fund(scene.engine, "dave", 100)
+    last = await scene.engine.pool.fetchval("SELECT max(transfer_id) FROM transfers")
+    await scene.change(f"UPDATE transfers SET at_ms = {begins_ms - 1} WHERE transfer_id = {last}")
+    for days_later in (-1, 0):
+        comparisons = await scene.comparisons(days_later=days_later)
+        assert comparisons["statements close"].agrees
+        told = [one for name, one in comparisons.items() if name.endswith(": statements")]
+        assert [one.differences for one in told] == [()] * len(told)
+        deposits = comparisons.get("deposit in: statements")
+        assert (deposits is None) == (days_later == -1)
+    assert deposits is not None
+    assert deposits.left.count == await scene.engine.pool.fetchval(
+        "SELECT count(*) FROM transfers WHERE kind = 'deposit'"
+    )
+
+
 async def test_payouts_that_differ(scene: Scene) -> None:
     await fund(scene.engine, "carol", 1_000)
     amount, account, unknown, reported = [await scene.withdraw("carol", 100) for _ in range(4)]
