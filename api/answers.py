@@ -1,5 +1,6 @@
 """What an endpoint hands back, and the headers every answer carries."""
 
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import orjson
@@ -19,11 +20,6 @@ _ALWAYS: Headers = (
 JSON: Headers = ((b"content-type", b"application/json"), *_ALWAYS)
 PROBLEM: Headers = ((b"content-type", b"application/problem+json"), *_ALWAYS)
 PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"), *_ALWAYS)
-CSV: Headers = (
-    (b"content-type", b"text/csv; charset=utf-8"),
-    (b"content-disposition", b'attachment; filename="statement.csv"'),
-    *_ALWAYS,
-)
 HTML: Headers = ((b"content-type", b"text/html; charset=utf-8"), *_ALWAYS_BUT_POLICY)
 """Of a page, which brings the content security policy that it was made for."""
 
@@ -34,6 +30,26 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: Headers = JSON
+
+
+class Streamed(NamedTuple):
+    """A response whose body is sent piece by piece, each when the client has taken nearly all before it.
+
+    ``body``: the pieces that are there; ``more``: those that are made later. An error there cuts the answer off before
+    its last chunk, so that no client takes a part for the whole.
+    """
+
+    status: int
+    body: bytes
+    headers: Headers
+    more: AsyncIterator[bytes]
+
+
+async def as_csv_file(name: str, pieces: AsyncIterator[bytes], *more: tuple[bytes, bytes]) -> Streamed:
+    """A file of CSV to be saved under a name of ASCII without quotes. Raises what making the first piece does."""
+    saved_as = (b"content-disposition", f'attachment; filename="{name}"'.encode())
+    headers = ((b"content-type", b"text/csv; charset=utf-8"), saved_as, *_ALWAYS, *more)
+    return Streamed(200, await anext(pieces, b""), headers, pieces)
 
 
 def as_json(value: object, status: int = 200, *more: tuple[bytes, bytes]) -> Answer:

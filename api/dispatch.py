@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from api import bodies
-from api.answers import Answer
+from api.answers import Answer, Streamed
 from api.auth import Access, Caller, caller_of
 from api.limits import Limits
 from api.meter import Meter
@@ -29,6 +29,7 @@ PACKET_NUMBERS = ("packet_id", "transfer_id", "number")
 """Names in paths that stand for a packet's number: a transfer is a packet of one share."""
 ROW_NUMBERS = ("dispute_id", "withdrawal_id")
 """Names in paths that stand for what the ledger counts from 1."""
+_CLOSE = (b"connection", b"close")
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
@@ -99,7 +100,7 @@ class Operation:
 
     method: str
     path: str
-    endpoint: Callable[[Call], Awaitable[Answer]]
+    endpoint: Callable[[Call], Awaitable[Answer | Streamed]]
     summary: str
     access: Access | None
     answer: Any
@@ -141,16 +142,19 @@ class PathApp:
                 if operation is None:
                     raise WrongMethodError(", ".join(sorted(self._operations)))
                 call = await _checked(front, operation, scope, reader)
-                answer = await operation.endpoint(call)
+                answer: Answer | Streamed = await operation.endpoint(call)
             except bodies.DisconnectedError:
                 return
             except Exception as error:
                 answer = answer_to(error, changes=operation is not None and operation.method != "GET")
-            if not reader.complete:
-                answer = await _rid_of_body(answer, scope, reader)
+            if not reader.complete and not await _is_rid_of_body(scope, reader):
+                answer = answer._replace(headers=(*answer.headers, _CLOSE))
             method = "other" if operation is None else operation.method
             front.meter.of(method, self._path).note(answer.status, perf_counter() - started_s)
-            await respond(answer, send)
+            if isinstance(answer, Answer):
+                await respond(answer, send)
+            else:
+                await stream(answer, scope, receive, send)
         finally:
             front.in_flight -= 1
             if front.in_flight == 0:
@@ -164,21 +168,41 @@ async def respond(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
+async def stream(answer: Streamed, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send ``answer`` piece by piece: ``send`` waits while the client is behind. Whoever hangs up ends it."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+    gone = asyncio.create_task(_gone(receive))
+    try:
+        if scope["method"] != "HEAD":
+            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+            async for piece in answer.more:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def refusing(answer: Answer) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """An application that answers ``answer`` without a look at the request, once its body is out of the way."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(bodies.DisconnectedError):
-            await respond(await _rid_of_body(answer, scope, bodies.Reader(receive)), send)
+            is_rid = await _is_rid_of_body(scope, bodies.Reader(receive))
+            await respond(answer if is_rid else answer._replace(headers=(*answer.headers, _CLOSE)), send)
 
     return refuse
 
 
-async def _rid_of_body(answer: Answer, scope: Scope, reader: bodies.Reader) -> Answer:
-    """Read what is left of a body nobody wanted; if there is too much of it, the connection closes after the answer."""
-    if not bodies.has_body(dict(scope["headers"])) or await reader.discard():
-        return answer
-    return answer._replace(headers=(*answer.headers, (b"connection", b"close")))
+async def _is_rid_of_body(scope: Scope, reader: bodies.Reader) -> bool:
+    """Read what is left of a body nobody wanted. False: it is too much, and the connection closes after the answer."""
+    return not bodies.has_body(dict(scope["headers"])) or await reader.discard()
 
 
 async def _checked(front: Front, operation: Operation, scope: Scope, reader: bodies.Reader) -> Call:

@@ -162,7 +162,20 @@ class PageQuery(BaseModel):
     ] = None
 
 
-class RecordsQuery(PageQuery):
+class NewestFirstQuery(PageQuery):
+    """Which part of a list that only grows at its top."""
+
+    after: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[!-~]{1,200}$",
+            description="The `next` of the page before; left out for the first page. Nothing ever appears below an "
+            "entry that was shown: whoever reads from the top down to the first known entry has everything",
+        ),
+    ] = None
+
+
+class RecordsQuery(NewestFirstQuery):
     """Which of a user's records."""
 
     role: Annotated[Literal["sent", "received"], Field(description="Which of the user's packets")]

@@ -145,6 +145,7 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.DisputeOpenError: Kind(409, "A dispute about this exists already"),
     errors.DisputeDecidedError: Kind(409, "The dispute was decided with the other outcome"),
     errors.NotInLedgerError: Kind(409, "Not in the ledger yet"),
+    errors.DayNotClosedError: Kind(409, "The day is not closed yet", "to"),
     errors.IdempotencyInFlightError: Kind(409, "A request with this key is in progress", "Idempotency-Key"),
     TooLargeError: Kind(413, "The body is too large", "body"),
     UnsupportedMediaTypeError: Kind(415, "The body must be JSON", "Content-Type"),
@@ -274,7 +275,12 @@ def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
 def retry_after_s(error: HongbaoError) -> int | None:
     """How long to wait before a repeat, as Retry-After says it; None where a repeat is of no use."""
     match error:
-        case RateLimitedError() | errors.UnavailableError() | errors.PaymentPasswordLockedError():
+        case (
+            RateLimitedError()
+            | errors.UnavailableError()
+            | errors.PaymentPasswordLockedError()
+            | errors.DayNotClosedError()
+        ):
             return error.retry_after_s
         case NotReadyError():
             return 1

@@ -35,8 +35,10 @@ from engine.risk.profiles import Profiles
 from engine.settings import Settings
 from engine.transfers.delays import Delays
 from engine.transfers.transfers import Transfers
+from engine.wallets.closing import Closing
 from engine.wallets.payment_passwords import PaymentPasswords
 from engine.wallets.receipts import Receipts
+from engine.wallets.statement import Statements
 from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
 
@@ -68,6 +70,7 @@ class Engine:
     delays: Delays
     views: Views
     wallets: Wallets
+    statements: Statements
     profiles: Profiles
     alerts: Alerts
     payment_passwords: PaymentPasswords
@@ -132,6 +135,7 @@ class Engine:
                     delays=delays,
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
+                    statements=Statements(pool, Closing(pool, store, EventStream(redis))),
                     profiles=Profiles(pool, freezes, settings),
                     alerts=Alerts(pool),
                     payment_passwords=payment_passwords,

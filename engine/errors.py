@@ -66,6 +66,16 @@ class NotInLedgerError(HongbaoError):
     code = "not_in_ledger"
 
 
+class DayNotClosedError(HongbaoError):
+    """The ledger does not have everything of a day yet; ask again in ``retry_after_s``."""
+
+    code = "day_not_closed"
+
+    def __init__(self, sentence: str, retry_after_s: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+
 class NotInvitedError(HongbaoError):
     """The packet names its recipients and this user is not one of them."""
 

@@ -124,6 +124,9 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     errors.NotInLedgerError: Guide(
         "The ledger has no share of this packet for the user (yet).", "Repeat in a second. If it stays, there is none."
     ),
+    errors.DayNotClosedError: Guide(
+        "The ledger does not have everything of a day that was asked for yet; `detail` says why.", _REPEAT
+    ),
     errors.BelowManualHandlingError: Guide(
         "The amount is too small to dispute.", f"{_NO_REPEAT} `detail` names the smallest amount."
     ),

@@ -15,7 +15,7 @@ from api.failures import ALL, Errors, codes_by_status, failures_of
 from api.payloads import USER_ID_FORM, Problem
 from api.problems import KINDS
 from api.resources.packets import BATCH_REFUSALS
-from engine.errors import HongbaoError, UnavailableError
+from engine.errors import DayNotClosedError, HongbaoError, UnavailableError
 from engine.ids import NUMBER_LENGTH
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -134,7 +134,7 @@ def _failure(status: int, codes: list[str], problem: dict[str, Any]) -> dict[str
         "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
         "content": {"application/problem+json": {"schema": schema}},
     }
-    if status in (423, 429, 503):
+    if status in (423, 429, 503) or DayNotClosedError.code in codes:
         described["headers"] = _RETRY_AFTER | _RATE if status == 429 else _RETRY_AFTER
     return described
 

@@ -91,8 +91,8 @@ and `detail` are for people and may change.
 | `tries_left` | with `wrong_payment_password`: wrong tries until it is locked |
 | `locked_until_ms` | with `payment_password_locked`: until when |
 
-Every 423, 429 and 503 has the header Retry-After, in seconds. Losing a claim is no error: it is a 200, and `outcome`
-says so.
+Every 423, 429, 503 and `day_not_closed` has the header Retry-After, in seconds. Losing a claim is no error: it is a
+200, and `outcome` says so.
 """
 _SHARED_HEAD = """
 These errors follow from what an operation is, so the routes below do not repeat them:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.answers import Answer, as_json
 from api.auth import Access
 from api.dispatch import Call, Operation
-from api.payloads import FEN_MAX, PLAIN_TEXT, PageQuery, Payload
+from api.payloads import FEN_MAX, PLAIN_TEXT, NewestFirstQuery, Payload
 from engine import errors
 from engine.records import FreezeScope
 from engine.risk.alerts import AlertsPage
@@ -191,7 +191,7 @@ ROUTES = (
         endpoint=list_alerts,
         summary="Alerts for the people who watch over the money, newest first.",
         access=_ADMIN,
-        query=PageQuery,
+        query=NewestFirstQuery,
         answer=AlertsPage,
         problems=(errors.UnavailableError,),
     ),

@@ -1,9 +1,9 @@
 """Wallets and a user's records."""
 
-from api.answers import CSV, Answer, as_json
+from api.answers import Answer, Streamed, as_csv_file, as_json
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Call, Operation
-from api.payloads import DepositAnswer, DepositBody, PageQuery, RecordsQuery, StatementQuery
+from api.payloads import DepositAnswer, DepositBody, NewestFirstQuery, RecordsQuery, StatementQuery
 from engine import errors
 from engine.calendar.china_time import today
 from engine.packets.views import PacketsPage
@@ -24,13 +24,14 @@ async def list_transfers(call: Call) -> Answer:
     return as_json(await call.engine.wallets.transfers(user_id, after=call.query.after, limit=call.query.limit))
 
 
-async def get_statement(call: Call) -> Answer:
+async def get_statement(call: Call) -> Streamed:
     """A wallet's movements of some days as a file for spreadsheets, with closing totals."""
     user_id, query = call.path["user_id"], call.query
     call.caller.may_read(user_id)
     last = query.to or max(today(), query.first or today())
-    statement = await call.engine.wallets.statement(user_id, query.first or last.replace(day=1), last)
-    return Answer(200, statement.as_csv(), CSV)
+    statement = await call.engine.statements.of(user_id, query.first or last.replace(day=1), last)
+    state = b"provisional" if statement.is_provisional else b"closed"
+    return await as_csv_file(statement.file_name, statement.as_csv(), (b"hongbao-statement", state))
 
 
 async def deposit(call: Call) -> Answer:
@@ -74,7 +75,7 @@ ROUTES = (
         endpoint=list_transfers,
         summary="A wallet's ledger entries, newest first.",
         access=ANY_TOKEN,
-        query=PageQuery,
+        query=NewestFirstQuery,
         answer=TransfersPage,
         problems=(errors.UnavailableError,),
     ),
@@ -82,12 +83,13 @@ ROUTES = (
         method="GET",
         path="/v1/wallets/{user_id}/statement.csv",
         endpoint=get_statement,
-        summary="A wallet's ledger entries of some days, with closing totals, in the columns of a fund bill.",
+        summary="A wallet's ledger entries of some days as booked, with closing totals, in the columns of a fund bill. "
+        "A file that includes today is provisional, and says so in its name and in the header Hongbao-Statement.",
         access=ANY_TOKEN,
         query=StatementQuery,
         answer=None,
         media_type="text/csv",
-        problems=(errors.UnavailableError,),
+        problems=(errors.DayNotClosedError, errors.UnavailableError),
     ),
     Operation(
         method="POST",

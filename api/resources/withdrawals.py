@@ -9,7 +9,7 @@ from api.answers import Answer, as_json
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Call, Operation
 from api.failures import WITH_PASSWORD
-from api.payloads import Fen, PageQuery, Payload
+from api.payloads import Fen, NewestFirstQuery, Payload
 from engine import errors
 from engine.wallets.withdrawals import Withdrawal, WithdrawalsPage
 
@@ -114,7 +114,7 @@ ROUTES = (
         endpoint=list_withdrawals,
         summary="A user's withdrawals, newest first.",
         access=ANY_TOKEN,
-        query=PageQuery,
+        query=NewestFirstQuery,
         answer=WithdrawalsPage,
         problems=(errors.UnavailableError,),
     ),

@@ -230,6 +230,11 @@ class Connection(HttpToolsProtocol):
         elif is_last:  # also if only the lines after the body said so
             self.cycle.keep_alive = False
 
+    def pause_writing(self) -> None:
+        """The client is behind. From now on it has its time, however long an answer has been going on."""
+        self._quiet_since_s = monotonic()
+        super().pause_writing()
+
     def on_response_complete(self) -> None:
         """The answer is written."""
         self._quiet_since_s = monotonic()

@@ -117,10 +117,10 @@ async def statements(connection: Connection, day: Day) -> list[Comparison]:
     closing, held, differences = Side(what="statements' closings"), Side(what="wallets after the day"), Differences()
     sums: defaultdict[str, Side] = defaultdict(lambda: Side(what="in the statements"))
     async for user_id in _wallets(connection, day):
-        opening_fen = await connection.fetchval(statement.SQL["opening"], user_id, day.first_ms)
-        after_fen = await connection.fetchval(statement.SQL["opening"], user_id, day.after_ms)
+        opening_fen, entries = await statement.bounds(connection, user_id, *day)
+        after_fen, _ = await statement.bounds(connection, user_id, day.after_ms, day.after_ms)
         moved_fen = 0
-        async for kind, fen in _movements(connection, user_id, day):
+        async for kind, fen in _movements(connection, entries):
             moved_fen += fen
             sums[f"{kind} {'in' if fen > 0 else 'out'}"].add(abs(fen))
         closing.add(opening_fen + moved_fen)
@@ -155,8 +155,10 @@ async def _wallets(connection: Connection, day: Day) -> AsyncIterator[str]:
             yield row["owner"]
 
 
-async def _movements(connection: Connection, user_id: str, day: Day) -> AsyncIterator[tuple[str, int]]:
-    query = connection.cursor(statement.SQL["movements"], user_id, *day, _MOVEMENTS_MAX, prefetch=_PREFETCH)
+async def _movements(connection: Connection, entries: statement.Range | None) -> AsyncIterator[tuple[str, int]]:
+    if entries is None:
+        return
+    query = connection.cursor(statement.SQL["movements"], *entries, _MOVEMENTS_MAX, prefetch=_PREFETCH)
     async for row in query:
         yield row["kind"], row["amount_fen"]
 

@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from engine.cli.common import DataDirOption, JsonOption, run, show
-from engine.errors import HongbaoError, OperatorError
+from engine.errors import DayNotClosedError, HongbaoError, OperatorError
 from engine.observability import logs
 from engine.settings import Settings
 
@@ -27,6 +27,9 @@ _WIDTH = 160
 TextfileOption = Annotated[
     Path | None, typer.Option("--textfile", help="Leave the result there as metrics, for Prometheus' node exporter.")
 ]
+ProvisionalOption = Annotated[
+    bool, typer.Option("--provisional", help="Compare also a day that is not closed. What is found may change.")
+]
 DayOption = Annotated[str | None, typer.Option("--day", help="A day of China's, as 2026-11-21. Default: yesterday.")]
 
 
@@ -34,16 +37,20 @@ def reconcile(
     day: DayOption = None,
     data_dir: DataDirOption = None,
     textfile: TextfileOption = None,
+    provisional: ProvisionalOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a day's Redis, events, ledger, statements and payouts; changes nothing.
 
-    Exits 1 if anything differs, 2 if it could not be compared. Starts the servers if none are running.
+    Exits 1 if anything differs, 2 if it could not be compared or the day is not closed: the ledger does not have
+    everything of it yet. Starts the servers if none are running.
     """
     logs.configure("reconcile")
     try:
         wanted = _day(day)
-        comparisons = _compared(wanted, data_dir)
+        if provisional and textfile is not None:
+            raise OperatorError("--textfile is for days that are closed: leave out --provisional.")
+        comparisons, is_open = _compared(wanted, data_dir, provisional=provisional)
         if textfile is not None:
             _leave(textfile, comparisons)
     except HongbaoError as error:
@@ -51,9 +58,9 @@ def reconcile(
         raise typer.Exit(2) from None
     if as_json:
         records = [_record(comparison) for comparison in comparisons]
-        show(orjson.dumps({"day": wanted.isoformat(), "comparisons": records}).decode())
+        show(orjson.dumps({"day": wanted.isoformat(), "provisional": is_open, "comparisons": records}).decode())
     else:
-        _tell(wanted, comparisons)
+        _tell(wanted, comparisons, is_open=is_open)
     if not all(comparison.agrees for comparison in comparisons):
         raise typer.Exit(1)
 
@@ -74,17 +81,27 @@ def _day(text: str | None) -> date:
     return day
 
 
-def _compared(day: date, data_dir: Path | None) -> "list[Comparison]":
+def _compared(day: date, data_dir: Path | None, *, provisional: bool) -> "tuple[list[Comparison], bool]":
+    """What was compared, and whether the day is not closed. Raises DayNotClosedError unless ``provisional``."""
     from engine.auditing.comparison import Day
     from engine.auditing.reconciliation import reconcile as run_reconciliation
     from engine.connected import Connected
     from engine.running import reach
+    from engine.wallets.closing import Closing
     from engine.wallets.payouts import provider_of
 
-    async def compare(settings: Settings) -> "list[Comparison]":
+    async def compare(settings: Settings) -> "tuple[list[Comparison], bool]":
         async with Connected.open(settings) as connected:
+            is_open = False
+            try:
+                await Closing(connected.pool, connected.store, connected.stream).check(day)
+            except DayNotClosedError:
+                if not provisional:
+                    raise
+                is_open = True
             provider = provider_of(connected.pool, settings)
-            return await run_reconciliation(connected.pool, connected.store, connected.stream, provider, Day.of(day))
+            found = await run_reconciliation(connected.pool, connected.store, connected.stream, provider, Day.of(day))
+            return found, is_open
 
     # A whole day is read: no statement is too slow here.
     loaded = Settings.load(data_dir=data_dir, database_timeout_s=_RECONCILE_S_MAX)
@@ -112,7 +129,7 @@ def _record(comparison: "Comparison") -> dict[str, Any]:
     }
 
 
-def _tell(day: date, comparisons: "list[Comparison]") -> None:
+def _tell(day: date, comparisons: "list[Comparison]", *, is_open: bool) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
@@ -122,6 +139,8 @@ def _tell(day: date, comparisons: "list[Comparison]") -> None:
         console.print(_differences(differing))
     else:
         console.print(f"Nothing differs on {day}.", highlight=False)
+    if is_open:
+        console.print(f"{day} is not closed: this is provisional.", highlight=False)
 
 
 def _sides(day: date, comparisons: "list[Comparison]") -> "Table":

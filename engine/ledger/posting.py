@@ -161,7 +161,7 @@ class Ledger:
         )
 
     async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> bytes:
-        """Write a transfer for each claim and move the balances; returns the rows as they were copied."""
+        """Move the balances and write a transfer for each claim; returns the rows as they were copied."""
         sizes = [len(change.slots) for change in claims]
         users = chain.from_iterable([change.user_ids for change in claims])
         last = np.cumsum(sizes)
@@ -176,11 +176,12 @@ class Ledger:
             + np.repeat(np.array([change.position for change in claims], dtype=np.int64) - last, sizes),
         }
         rows = claim_rows(columns)
-        await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
         received = summed(columns["to_account"], columns["amount_fen"])
         given = summed(columns["from_account"], -columns["amount_fen"])
-        # Custodies have larger ids than wallets: one after the other they are in order.
+        # First the balances, which locks the accounts: so an account's entries take their numbers in the order in which
+        # they are committed. Custodies have larger ids than wallets: one after the other they are in order.
         await _move(connection, received[0] + given[0], received[1] + given[1])
+        await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
         return rows
 
     async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
@@ -234,9 +235,9 @@ async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Endin
         deltas[sender] += ending.remaining_fen
         refunds.append(Refund(ending.packet, sender, ending.remaining_fen, ending.at_ms, ending.position))
     rows = [("refund", *refund[:4], None, refund.position) for refund in refunds]
-    await connection.copy_records_to_table("transfers", records=rows, columns=COLUMNS)
     accounts = sorted(deltas)
-    await _move(connection, accounts, [deltas[account] for account in accounts])
+    await _move(connection, accounts, [deltas[account] for account in accounts])  # first, as for claims
+    await connection.copy_records_to_table("transfers", records=rows, columns=COLUMNS)
     return refunds
 
 

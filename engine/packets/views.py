@@ -199,14 +199,14 @@ class Views:
         return from_ledger(packet_id, row, claims)
 
     async def records(self, user_id: str, *, role: str, after: str | None, limit: int) -> PacketsPage:
-        """The packets a user has ``sent`` or ``received`` a share of, newest first."""
+        """The packets a user has ``sent`` or ``received`` a share of, newest first, in the ledger's order.
+
+        Raises InvalidFieldsError for a cursor that is none.
+        """
+        (below,) = parse(after, parts=1, start=(NEWEST,))
+        listed = SQL["sent_by"] if role == "sent" else SQL["received_by"]
         with ledger_errors():
-            if role == "sent":
-                created_at_ms, packet = parse(after, parts=2, start=(NEWEST, NEWEST))
-                rows = await self._pool.fetch(SQL["sent_by"], user_id, created_at_ms, packet, limit + 1)
-            else:
-                (below,) = parse(after, parts=1, start=(NEWEST,))
-                rows = await self._pool.fetch(SQL["received_by"], user_id, below, limit + 1)
+            rows = await self._pool.fetch(listed, user_id, below, limit + 1)
         states = await self._states_now(rows[:limit])
         packets = [
             PacketSummary(
@@ -218,11 +218,8 @@ class Views:
             )
             for row in rows[:limit]
         ]
-        if len(rows) <= limit:
-            return PacketsPage(packets=packets, next=None)
-        last = rows[limit - 1]
-        cursor = f"{last['at_ms']}-{last['packet_id']}" if role == "sent" else str(last["transfer_id"])
-        return PacketsPage(packets=packets, next=cursor)
+        next_below = str(rows[limit - 1]["transfer_id"]) if len(rows) > limit else None
+        return PacketsPage(packets=packets, next=next_below)
 
     async def _states_now(self, rows: Sequence[asyncpg.Record]) -> dict[int, PacketState]:
         """Each packet's state, where the ledger may be behind by Redis; without Redis it is the ledger's."""

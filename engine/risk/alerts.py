@@ -34,13 +34,14 @@ class AlertsPage:
     next: str | None
 
 
-async def note(connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object) -> int:
-    """Record an alert, in the transaction of what it is about; returns its number.
+async def note(
+    connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object
+) -> None:
+    """Record an alert, in the transaction of what it is about. It has its number when that is committed.
 
     ``is_delivered``: whether there is a webhook it goes to. ``details``: what JSON can say.
     """
-    alert_id: int = await connection.fetchval(SQL["note"], kind, user_id, orjson.dumps(details).decode(), is_delivered)
-    return alert_id
+    await connection.execute(SQL["note"], kind, user_id, orjson.dumps(details).decode(), is_delivered)
 
 
 class Alerts:

@@ -35,7 +35,7 @@ class Receiving:
         self._day_ms = (0, 0)
         self._first = 0  # no transfer of the day is before it
         self._after = 0  # all up to it have been looked at, and none will come any more
-        self._ahead: tuple[int, int] | None = None  # (up to where, once no transaction below this is open)
+        self._ahead: tuple[int, int] | None = None  # (up to where, once no transaction up to this is open)
 
     async def look(self) -> None:
         """Look at what was booked since the last time. Raises UnavailableError."""
@@ -48,7 +48,7 @@ class Receiving:
             while (page := await self._page(after)) is not None:
                 after, wallets = page
                 await self._limit(wallets)
-            self._leave_behind(now)
+            await self._leave_behind(now)
 
     async def look_at(self, user_id: str) -> None:
         """Look at one user, whose limit was changed. Raises UnavailableError."""
@@ -72,17 +72,17 @@ class Receiving:
         (row,) = await self._pool.fetch(SQL["claimants"], after, _PAGE)
         return None if row["last"] is None else (row["last"], row["wallets"] or [])
 
-    def _leave_behind(self, now: asyncpg.Record) -> None:
+    async def _leave_behind(self, now: asyncpg.Record) -> None:
         """Do not look again at what is whole.
 
         Transactions end in another order than they take their transfers' numbers: what can be seen may have gaps that
         are filled later. So numbers are left behind once all transactions that were open then have ended, and the whole
         was looked at after that.
         """
-        if self._ahead is not None and now["oldest"] >= self._ahead[1]:
+        if self._ahead is not None and now["oldest"] > self._ahead[1]:
             self._after, self._ahead = self._ahead[0], None
-        if self._ahead is None:
-            self._ahead = (now["transfer_id"], now["next"])
+        if self._ahead is None and now["transfer_id"] > self._after:
+            self._ahead = (now["transfer_id"], await self._pool.fetchval(SQL["transaction"]))
 
     async def _first_since(self, at_ms: int, last: int) -> int:
         """The first transfer since a moment, by halving: numbers and times rise together."""

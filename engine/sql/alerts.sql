@@ -1,8 +1,8 @@
 -- note --
-INSERT INTO alerts (kind, user_id, at_ms, details, next_try_at_ms)
-SELECT $1, $2, at_ms, $3::jsonb, CASE WHEN $4 THEN at_ms END
+-- It has its own number once it is committed (migrations/0009_lists.sql).
+INSERT INTO alerts (alert_id, kind, user_id, at_ms, details, next_try_at_ms) OVERRIDING SYSTEM VALUE
+SELECT -nextval('alert_drafts'), $1, $2, at_ms, $3::jsonb, CASE WHEN $4 THEN at_ms END
 FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms) AS clock
-RETURNING alert_id
 
 -- page --
 SELECT alert_id, kind, user_id, at_ms, details, tries, delivered_at_ms, last_error

@@ -1,12 +1,16 @@
 -- send --
 -- One statement: the wallet pays if it can, and only then is anything recorded. No row: it could not.
 -- The wallet's row carries the head of the chain over what it paid (engine/ledger/chain.py), so its lock is the chain's order.
-WITH paid AS (
+-- The entry's time is that of its booking, by Postgres's clock; the packet's is Redis's, by which it expires ($12).
+WITH clock AS MATERIALIZED (
+    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms
+), paid AS (
     UPDATE accounts SET balance_fen = balance_fen - $3::bigint,
-        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'send', account_id, $1::bigint, $3::bigint, $12::bigint), 'UTF8'))
+        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'send', account_id, $1::bigint, $3::bigint, at_ms), 'UTF8'))
+    FROM clock
     WHERE kind = 'wallet' AND owner = $2 AND balance_fen >= $3::bigint
         AND NOT frozen AND (sending_frozen_until_ms IS NULL OR sending_frozen_until_ms <= $12::bigint)
-    RETURNING account_id, hash
+    RETURNING account_id, hash, at_ms
 ), custody AS (
     INSERT INTO accounts (account_id, kind, balance_fen) SELECT $1::bigint, 'custody', $3::bigint FROM paid
 ), packet AS (
@@ -15,7 +19,7 @@ WITH paid AS (
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17 FROM paid
 ), transfer AS (
     INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)
-    SELECT 'send', account_id, $1, $3, $12 FROM paid
+    SELECT 'send', account_id, $1, $3, at_ms FROM paid
     RETURNING transfer_id
 )
 INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM transfer, paid
@@ -43,9 +47,12 @@ WHERE transfers.kind = 'claim' AND from_account = $1
 ORDER BY amount_fen DESC, slot LIMIT 1
 
 -- sent_by --
-SELECT packet_id, state::text, total_fen AS amount_fen, created_at_ms AS at_ms, expires_at_ms
-FROM packets WHERE sender = $1 AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
-ORDER BY created_at_ms DESC, packet_id DESC LIMIT $4
+-- In the ledger's order, as what was received: a packet's time is Redis's, from before its sender's wallet was locked.
+SELECT transfer_id, packet_id, state::text, total_fen AS amount_fen, created_at_ms AS at_ms, expires_at_ms
+FROM transfers JOIN packets ON packet_id = to_account
+WHERE kind = 'send' AND from_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+    AND transfer_id < $2
+ORDER BY transfer_id DESC LIMIT $3
 
 -- received_by --
 SELECT transfer_id, packet_id, state::text, amount_fen, at_ms, expires_at_ms

@@ -4,11 +4,15 @@
 SELECT EXISTS (SELECT FROM profiles WHERE day_received_fen_max > 0)
 
 -- horizon --
--- The last transfer that can be seen, the transactions that may still write one before it, and the clock.
+-- The last transfer that can be seen, the oldest transaction that is open, and the clock.
 SELECT (SELECT coalesce(max(transfer_id), 0) FROM transfers) AS transfer_id,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,
     floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms
+
+-- transaction --
+-- The number of this transaction: all that were open before it have smaller ones. A snapshot's end does not say that much:
+-- it is behind the last that has ended, not behind the last that began.
+SELECT pg_current_xact_id()::text::bigint
 
 -- at_or_after --
 SELECT transfer_id, at_ms FROM transfers WHERE transfer_id >= $1 ORDER BY transfer_id LIMIT 1

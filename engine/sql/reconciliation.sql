@@ -59,13 +59,18 @@ WHERE of_day > 0 OR touched.claims + coalesce(later.claims, 0) <> coalesce(held.
 ORDER BY lane, position
 
 -- sends --
--- What packets of the day cost, and what was paid for them.
+-- What packets cost that are of the day or were paid for in it, and what was paid for them: a packet has Redis's time, its
+-- payment Postgres's, and midnight may be between the two.
+WITH of_day AS (
+    SELECT packet_id FROM packets WHERE created_at_ms >= $1 AND created_at_ms < $2
+    UNION
+    SELECT to_account FROM transfers WHERE kind = 'send' AND at_ms >= $1 AND at_ms < $2
+), paid AS (
+    SELECT to_account AS packet_id, sum(amount_fen)::bigint AS paid_fen
+    FROM transfers JOIN of_day ON packet_id = to_account WHERE kind = 'send' GROUP BY 1
+)
 SELECT packet_id, total_fen AS due_fen, paid_fen
-FROM (SELECT packet_id, total_fen FROM packets WHERE created_at_ms >= $1 AND created_at_ms < $2) AS sent
-FULL JOIN (
-    SELECT to_account AS packet_id, sum(amount_fen)::bigint AS paid_fen FROM transfers
-    WHERE kind = 'send' AND at_ms >= $1 AND at_ms < $2 GROUP BY 1
-) AS paid USING (packet_id)
+FROM of_day LEFT JOIN packets USING (packet_id) LEFT JOIN paid USING (packet_id)
 
 -- endings --
 -- What was left of packets that ended that day (without what was written off), and what went back.
@@ -131,16 +136,20 @@ SELECT owner FROM accounts WHERE kind = 'wallet' AND account_id IN (
 )
 
 -- wallet_kinds --
--- What came into all wallets and left them that day.
-SELECT kind, count(*), sum(amount_fen)::bigint AS fen FROM (
-    SELECT transfers.kind::text || ' in' AS kind, amount_fen
-    FROM transfers JOIN accounts ON account_id = to_account
-    WHERE at_ms >= $1 AND at_ms < $2 AND accounts.kind = 'wallet'
+-- What came into all wallets and left them that day, by the days of statements: a wallet's day begins with its first entry
+-- that has the day's time or a later one.
+WITH entries AS (
+    SELECT to_account AS wallet, transfer_id, transfers.kind::text || ' in' AS kind, amount_fen, at_ms
+    FROM transfers JOIN accounts ON account_id = to_account WHERE accounts.kind = 'wallet'
     UNION ALL
-    SELECT transfers.kind::text || ' out', amount_fen
-    FROM transfers JOIN accounts ON account_id = from_account
-    WHERE at_ms >= $1 AND at_ms < $2 AND accounts.kind = 'wallet'
-) AS sides GROUP BY kind ORDER BY kind
+    SELECT from_account, transfer_id, transfers.kind::text || ' out', amount_fen, at_ms
+    FROM transfers JOIN accounts ON account_id = from_account WHERE accounts.kind = 'wallet'
+), borders AS (
+    SELECT wallet, min(transfer_id) AS first, min(transfer_id) FILTER (WHERE at_ms >= $2) AS after
+    FROM entries WHERE at_ms >= $1 GROUP BY wallet
+)
+SELECT kind, count(*), sum(amount_fen)::bigint AS fen FROM entries JOIN borders USING (wallet)
+WHERE transfer_id >= first AND (after IS NULL OR transfer_id < after) GROUP BY kind ORDER BY kind
 
 -- withdrawals --
 SELECT withdrawal_id, amount_fen, bank_account, state, asked_at_ms FROM withdrawals

@@ -4,23 +4,29 @@ Every value has a grave accent before it, as there: spreadsheets then neither ro
 formula. Amounts are in yuan with two decimals, times are China's.
 """
 
+import codecs
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
 
-from engine.calendar.china_time import CHINA, begin_ms
+from engine.calendar.china_time import CHINA, begin_ms, today
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import Connection, ledger_errors
+from engine.paging import NEWEST
 from engine.queries import load
 from engine.records import Purpose
+from engine.wallets.closing import Closing
 
 SQL = load("statement")
-DAYS_MAX, ROWS_MAX = 31, 10_000
+DAYS_MAX = 31
+PAGE = 500
+"""Movements that are read, written and sent at once: a few milliseconds in which nothing else happens."""
 COLUMNS = (
     *("记账时间", "业务单号", "资金流水单号", "业务名称", "业务类型", "收支类型"),
     *("收支金额(元)", "账户结余(元)", "资金变更提交申请人", "备注", "业务凭证号"),
@@ -45,7 +51,7 @@ _TRANSFERS = {
 class Movement(NamedTuple):
     """One row. ``amount_fen`` is negative when it left; ``balance_fen`` is what the wallet held after it.
 
-    ``purpose``: of the packet, if it is of one.
+    ``at_ms``: when it was booked, never before the row above. ``purpose``: of the packet, if it is of one.
     """
 
     transfer_id: int
@@ -57,54 +63,145 @@ class Movement(NamedTuple):
     purpose: str = Purpose.PACKET
 
 
-class Statement(NamedTuple):
-    """Movements from the beginning of ``first`` to the end of ``last``, in the order of their times."""
+class Range(NamedTuple):
+    """The entries of a wallet after one and before another."""
+
+    account_id: int
+    after: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """The days ``first`` to ``last`` of a wallet, in the order in which its entries were booked.
+
+    ``is_provisional``: the last day is not over. ``entries`` None: the wallet has none of these days.
+    """
 
     user_id: str
+    first: date
+    last: date
+    is_provisional: bool
     opening_fen: int
-    movements: Sequence[Movement]
+    entries: Range | None
+    pool: asyncpg.Pool
 
-    def as_csv(self) -> bytes:
-        """The file, in UTF-8, with a line feed after each line."""
-        text = io.StringIO()
-        lines = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-        lines.writerow(COLUMNS)
-        lines.writerows([f"`{value}" for value in _row(movement)] for movement in self.movements)
-        incomes = [movement.amount_fen for movement in self.movements if movement.amount_fen > 0]
-        expenses = [-movement.amount_fen for movement in self.movements if movement.amount_fen < 0]
-        lines.writerow(TOTALS)
-        totals = (len(self.movements), len(incomes), yuan(sum(incomes)), len(expenses), yuan(sum(expenses)))
-        lines.writerow([f"`{value}" for value in totals])
-        return text.getvalue().encode()
+    @property
+    def file_name(self) -> str:
+        """The file's, with the user and the days; it says whether it is provisional."""
+        user = self.user_id.replace(":", "_")  # which Windows takes in no name
+        return f"statement_{user}_{self.first}_{self.last}{'_provisional' if self.is_provisional else ''}.csv"
+
+    async def pages(self) -> AsyncIterator[list[Movement]]:
+        """The movements, a page at a time. Between two pages no connection is held.
+
+        What is read does not depend on when: nothing is ever added among them. Raises UnavailableError.
+        """
+        if self.entries is None:
+            return
+        account_id, after, before = self.entries
+        balance_fen, at_ms = self.opening_fen, 0
+        while True:
+            with ledger_errors():
+                rows = await self.pool.fetch(SQL["movements"], account_id, after, before, PAGE)
+            page = []
+            for row in rows:
+                balance_fen, at_ms = balance_fen + row["amount_fen"], max(at_ms, row["at_ms"])
+                page.append(Movement(**{**row, "at_ms": at_ms}, balance_fen=balance_fen))
+            if page:
+                yield page
+            if len(page) < PAGE:
+                return
+            after = page[-1].transfer_id
+
+    async def as_csv(self) -> AsyncIterator[bytes]:
+        """The file, page by page: UTF-8 with a byte order mark, and a carriage return before each line feed.
+
+        So is the bill that it follows, and without them Excel reads Chinese as something else. Raises UnavailableError.
+        """
+        text = codecs.BOM_UTF8 + _lines([COLUMNS])
+        incomes = expenses = income_fen = expense_fen = 0
+        async for page in self.pages():
+            yield text + _lines([_quoted(_row(movement)) for movement in page])
+            text = b""
+            came_in = [movement.amount_fen for movement in page if movement.amount_fen > 0]
+            incomes, income_fen = incomes + len(came_in), income_fen + sum(came_in)
+            expenses += len(page) - len(came_in)
+            expense_fen += sum(came_in) - sum(movement.amount_fen for movement in page)
+        totals = (incomes + expenses, incomes, yuan(income_fen), expenses, yuan(expense_fen))
+        yield text + _lines([TOTALS, _quoted(totals)])
 
 
-async def read(pool: asyncpg.Pool, user_id: str, first: date, last: date) -> Statement:
-    """A wallet's statement of the days ``first`` to ``last``, China's. Empty for a wallet nobody has paid yet.
+class Statements:
+    """Use cases over statements."""
 
-    Raises InvalidFieldsError for days in no order, too many, or with too many movements; UnavailableError.
+    def __init__(self, pool: asyncpg.Pool, closing: Closing) -> None:
+        self._pool, self._closing = pool, closing
+
+    async def of(self, user_id: str, first: date, last: date) -> Statement:
+        """A wallet's statement of the days ``first`` to ``last``, China's. Empty for a wallet nobody has paid yet.
+
+        Raises InvalidFieldsError for days in no order or too many; DayNotClosedError for days that are over, and of
+        which the ledger does not have everything; UnavailableError, also when Redis cannot say what there was.
+        """
+        if last < first:
+            raise InvalidFieldsError([FieldProblem("to", "must not be before from")])
+        if (last - first).days >= DAYS_MAX:
+            raise InvalidFieldsError([FieldProblem("to", f"must be less than {DAYS_MAX} days after from")])
+        is_provisional = last >= today()
+        if not is_provisional:
+            await self._closing.check(last)
+        days = begin_ms(first), begin_ms(last + timedelta(days=1))
+        with ledger_errors():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                opening_fen, entries = await bounds(connection, user_id, *days)
+        return Statement(
+            user_id=user_id,
+            first=first,
+            last=last,
+            is_provisional=is_provisional,
+            opening_fen=opening_fen,
+            entries=entries,
+            pool=self._pool,
+        )
+
+
+async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: int) -> tuple[int, Range | None]:
+    """What a wallet held before some days, and its entries of these days. Raises asyncpg's errors.
+
+    A day begins for a wallet with the first entry, in the order of booking, that has the day's time or a later one. So
+    each entry is of one day, days follow on each other, and a claim that was booked after midnight behind an entry of
+    the new day is of the new day.
     """
-    if last < first:
-        raise InvalidFieldsError([FieldProblem("to", "must not be before from")])
-    if (last - first).days >= DAYS_MAX:
-        raise InvalidFieldsError([FieldProblem("to", f"must be less than {DAYS_MAX} days after from")])
-    begins_ms, ends_ms = begin_ms(first), begin_ms(last + timedelta(days=1))
-    with ledger_errors():
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            opening_fen = await connection.fetchval(SQL["opening"], user_id, begins_ms)
-            rows = await connection.fetch(SQL["movements"], user_id, begins_ms, ends_ms, ROWS_MAX + 1)
-    if len(rows) > ROWS_MAX:
-        most = f"must be earlier: these days have more than {ROWS_MAX} ledger entries"
-        raise InvalidFieldsError([FieldProblem("to", most)])
-    movements, balance_fen = [], opening_fen
-    for row in rows:
-        balance_fen += row["amount_fen"]
-        movements.append(Movement(**row, balance_fen=balance_fen))
-    return Statement(user_id, opening_fen, movements)
+    account_id = await connection.fetchval(SQL["account"], user_id)
+    if account_id is None:
+        return 0, None
+    begin = await connection.fetchval(SQL["border"], account_id, begins_ms)
+    opening_fen: int = await connection.fetchval(SQL["opening"], account_id, NEWEST if begin is None else begin)
+    if begin is None:
+        return opening_fen, None
+    end = await connection.fetchval(SQL["border"], account_id, ends_ms)
+    if end is None:
+        end = await connection.fetchval(SQL["last"], account_id) + 1
+    return opening_fen, Range(account_id, begin - 1, end)
 
 
 def yuan(amount_fen: int) -> str:
     """An amount as the bill writes it: 1234 fen are 12.34."""
     return f"{'-' if amount_fen < 0 else ''}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
+
+
+def _lines(lines: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_MINIMAL).writerows(lines)
+    return text.getvalue().encode()
+
+
+def _quoted(values: Iterable[object]) -> list[str]:
+    return [f"`{value}" for value in values]
 
 
 def _row(movement: Movement) -> tuple[object, ...]:

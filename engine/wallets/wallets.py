@@ -1,7 +1,6 @@
 """Wallets: what a user holds, how it came there, and money put in from outside."""
 
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import asyncpg
@@ -13,7 +12,6 @@ from engine.ledger.database import Connection, ledger_errors
 from engine.paging import NEWEST, parse
 from engine.queries import load
 from engine.settings import Settings
-from engine.wallets.statement import Statement, read
 
 SQL = load("wallet")
 
@@ -70,7 +68,10 @@ class Wallets:
         return Wallet(user_id=user_id, balance_fen=balance_fen or 0, currency=self._settings.currency)
 
     async def transfers(self, user_id: str, *, after: str | None, limit: int) -> TransfersPage:
-        """The wallet's movements, newest first. Raises InvalidFieldsError for a cursor that is none."""
+        """The wallet's movements, newest first: nothing ever appears below one that was there before.
+
+        Raises InvalidFieldsError for a cursor that is none.
+        """
         (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
             rows = await self._pool.fetch(SQL["transfers"], user_id, below, limit + 1)
@@ -85,10 +86,6 @@ class Wallets:
             for row in rows[:limit]
         ]
         return TransfersPage(transfers=transfers, next=transfers[-1].transfer_id if len(rows) > limit else None)
-
-    async def statement(self, user_id: str, first: date, last: date) -> Statement:
-        """As ``statement.read``."""
-        return await read(self._pool, user_id, first, last)
 
     async def deposit(self, user_id: str, amount_fen: int, *, idempotency_key: str, request_hash: bytes) -> Deposit:
         """Put money into a wallet from the bank, once for each Idempotency-Key of the wallet, whoever sends it.

@@ -199,11 +199,30 @@ async def test_a_statement_that_leaves_something_out(scene: Scene) -> None:
 
 
 async def test_a_statement_that_does_not_close(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = STATEMENT_SQL["movements"].replace("at_ms < $3", "at_ms < $3 AND amount_fen <> 10")
+    short = STATEMENT_SQL["movements"].replace("transfer_id < $3", "transfer_id < $3 AND amount_fen <> 10")
     monkeypatch.setitem(STATEMENT_SQL, "movements", short)
     differing = await scene.differing()
     assert differing.keys() == {"statements close", "claim in: statements"}
     assert len(differing["statements close"]) == 3
+
+
+async def test_an_entry_that_was_booked_after_midnight_with_a_time_from_before_it(scene: Scene) -> None:
+    """It is behind an entry of the new day, so it is in the new day's statement; a reconciliation cuts them alike."""
+    begins_ms = Day.of(scene.day).first_ms
+    await fund(scene.engine, "dave", 100)
+    last = await scene.engine.pool.fetchval("SELECT max(transfer_id) FROM transfers")
+    await scene.change(f"UPDATE transfers SET at_ms = {begins_ms - 1} WHERE transfer_id = {last}")
+    for days_later in (-1, 0):
+        comparisons = await scene.comparisons(days_later=days_later)
+        assert comparisons["statements close"].agrees
+        told = [one for name, one in comparisons.items() if name.endswith(": statements")]
+        assert [one.differences for one in told] == [()] * len(told)
+        deposits = comparisons.get("deposit in: statements")
+        assert (deposits is None) == (days_later == -1)
+    assert deposits is not None
+    assert deposits.left.count == await scene.engine.pool.fetchval(
+        "SELECT count(*) FROM transfers WHERE kind = 'deposit'"
+    )
 
 
 async def test_payouts_that_differ(scene: Scene) -> None:
@@ -287,32 +306,53 @@ def test_what_is_told_is_bounded() -> None:
 
 async def test_the_command_prints_a_table(scene: Scene, tmp_path: Path) -> None:
     left = tmp_path / "left.prom"
-    urls = {
-        "HONGBAO_REDIS_URL": str(scene.settings.redis_url),
-        "HONGBAO_DATABASE_URL": str(scene.settings.database_url),
-        "HONGBAO_LANES": "2",
-    }
+    urls = urls_of(scene)
     day = scene.day.isoformat()
-    done = hongbao("reconcile", "--day", day, **urls)
+    done = hongbao("reconcile", "--day", day, "--provisional", **urls)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Nothing differs on {day}." in done.stdout
+    assert f"{day} is not closed: this is provisional." in done.stdout
     assert next(line for line in done.stdout.splitlines() if line.startswith("claims: Redis")).split()[-6:] == [
         *("9", "630", "9", "630", "0", "0"),
     ]
     await scene.change("UPDATE accounts SET balance_fen = balance_fen + 7 WHERE owner = 'dave'")
-    done = hongbao("reconcile", "--day", day, **urls)
+    done = hongbao("reconcile", "--day", day, "--provisional", **urls)
     assert done.returncode == 1
     assert "of dave holds 217 fen, its transfers sum to 210" in done.stdout
-    done = hongbao("reconcile", "--day", day, "--json", "--textfile", left, **urls)
+    # Of yesterday, which is closed.
+    await scene.change(
+        "UPDATE transfers SET at_ms = at_ms - 86400000 FROM accounts WHERE account_id = to_account AND owner = 'dave' "
+        "AND transfers.kind = 'claim'"
+    )
+    done = hongbao("reconcile", "--json", "--textfile", left, **urls)
     assert done.returncode == 1
     assert 'hongbao_reconciliation_differences{comparison="balances: ledger"} 1.0' in left.read_text(encoding="utf-8")
     told = json.loads(done.stdout)
-    assert told["day"] == day
-    assert [one["name"] for one in told["comparisons"] if not one["agrees"]] == ["balances: ledger"]
+    assert (told["day"], told["provisional"]) == (f"{scene.day - timedelta(days=1)}", False)
+    assert "balances: ledger" in [one["name"] for one in told["comparisons"] if not one["agrees"]]
     refused = hongbao("reconcile", "--textfile", tmp_path / "no" / "folder", **urls)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
-    # Yesterday, on which there was nothing.
-    assert hongbao("reconcile", **urls).returncode == 0
+    # The day before, on which there was nothing.
+    assert hongbao("reconcile", "--day", f"{scene.day - timedelta(days=2)}", **urls).returncode == 0
+
+
+def urls_of(scene: Scene) -> dict[str, str]:
+    return {
+        "HONGBAO_REDIS_URL": str(scene.settings.redis_url),
+        "HONGBAO_DATABASE_URL": str(scene.settings.database_url),
+        "HONGBAO_LANES": "2",
+    }
+
+
+async def test_a_day_that_is_not_closed_is_refused(scene: Scene, tmp_path: Path) -> None:
+    """It would agree now, and have other sums later."""
+    left, urls = tmp_path / "left.prom", urls_of(scene)
+    for words in ((), ("--json",), ("--textfile", left)):
+        done = hongbao("reconcile", "--day", f"{scene.day}", *words, **urls)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"hongbao: {scene.day} is not over.\n")
+    done = hongbao("reconcile", "--day", f"{scene.day}", "--provisional", "--textfile", left, **urls)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("day", ["2026-02-30", "20261121", "today", "1999-01-01", "2999-01-01", ""])

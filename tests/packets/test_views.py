@@ -291,7 +291,9 @@ async def all_records(engine: Engine, user_id: str, role: str, limit: int) -> li
             return found
 
 
-@pytest.mark.parametrize(("role", "cursor"), [("sent", "5"), ("sent", "5-6-7"), ("received", "5-6"), ("received", "x")])
+@pytest.mark.parametrize(
+    ("role", "cursor"), [("sent", "5-6"), ("sent", "5-6-7"), ("received", "5-6"), ("received", "x")]
+)
 async def test_a_cursor_of_another_kind_is_named(engine: Engine, role: str, cursor: str) -> None:
     with pytest.raises(InvalidFieldsError) as caught:
         await engine.views.records("alice", role=role, after=cursor, limit=5)

@@ -17,7 +17,7 @@ from engine.risk.receiving import FROZEN_BY, Receiving
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.front import open_front
-from tests.support.scenes import caught_up, changed, persisting, send, sweeping
+from tests.support.scenes import caught_up, changed, fund, persisting, send, sweeping
 from tests.support.waiting import wait_until
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -198,6 +198,25 @@ async def claim_by_hand(engine: Engine, user: str) -> ByHand:
         user,
     )
     return ByHand(connection, transaction)
+
+
+async def test_what_is_booked_by_the_last_transaction_that_began_is_seen(engine: Engine) -> None:
+    """The other began before it, took a later number and ended: no snapshot shows that the last one is open."""
+    await limit(engine, "bob", 100)
+    await fund(engine, "alice", 1)
+    watching = follower(engine)
+    await watching.look()
+    async with engine.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_current_xact_id()")
+        last = await claim_by_hand(engine, "bob")
+        await connection.execute(
+            "SELECT move_money('correction', account_id, 4, 1, 1) FROM accounts WHERE owner = 'alice'"
+        )
+    for _ in range(3):
+        await watching.look()
+    await last.commit()
+    await watching.look()
+    assert await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
 
 
 async def test_what_was_looked_at_is_left_behind(engine: Engine, settings: Settings) -> None:

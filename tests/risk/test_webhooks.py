@@ -75,7 +75,8 @@ def told(settings: Settings, receiver: Receiver, **more: object) -> Settings:
 
 async def note(engine: Engine, user: str = "alice", **details: object) -> int:
     async with engine.pool.acquire() as connection, connection.transaction():
-        return await alerts.note(connection, "large_movement", user, is_delivered=True, **details)
+        await alerts.note(connection, "large_movement", user, is_delivered=True, **details)
+    return int(await engine.pool.fetchval("SELECT max(alert_id) FROM alerts"))
 
 
 async def row_of(engine: Engine, alert_id: int) -> dict[str, Any]:

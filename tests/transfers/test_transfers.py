@@ -437,7 +437,9 @@ async def test_a_statement_tells_transfers_from_packets(engine: Engine, settings
         await settled(engine, taken.transfer_id, returned.transfer_id)
     told = {}
     for user in ("alice", "bob"):
-        text = (await engine.wallets.statement(user, day, day)).as_csv().decode()
+        text = b"".join([part async for part in (await engine.statements.of(user, day, day)).as_csv()]).decode(
+            "utf-8-sig"
+        )
         told[user] = sorted(line.split(",")[4].strip("`") for line in text.splitlines()[1:-2])
     assert told == {
         "alice": sorted([*["充值"] * 3, "发出红包", "转出", "转出", "转账退回"]),
