@@ -84,8 +84,8 @@ async def kinds(connection: Connection, day: Day) -> list[Comparison]:
     found = []
     for row in await connection.fetch(SQL["kinds"], *day, *proper):
         payer, payee = PROPER.get(row["kind"], ("known account", "known account"))
-        left = Side(what=f"out of a {payer}", count=row["left_count"], fen=row["left_fen"])
-        reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=row["reached_fen"])
+        left = Side(what=f"out of a {payer}", count=row["left_count"], fen=int(row["left_fen"]))
+        reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=int(row["reached_fen"]))
         found.append(differences[row["kind"]].of(f"{row['kind']}: ledger", left, reached))
     return found
 
@@ -117,8 +117,8 @@ async def statements(connection: Connection, day: Day) -> list[Comparison]:
     closing, held, differences = Side(what="statements' closings"), Side(what="wallets after the day"), Differences()
     sums: defaultdict[str, Side] = defaultdict(lambda: Side(what="in the statements"))
     async for user_id in _wallets(connection, day):
-        opening_fen = await connection.fetchval(statement.SQL["opening"], user_id, day.first_ms)
-        after_fen = await connection.fetchval(statement.SQL["opening"], user_id, day.after_ms)
+        opening_fen = int(await connection.fetchval(statement.SQL["opening"], user_id, day.first_ms))
+        after_fen = int(await connection.fetchval(statement.SQL["opening"], user_id, day.after_ms))
         moved_fen = 0
         async for kind, fen in _movements(connection, user_id, day):
             moved_fen += fen
@@ -133,7 +133,7 @@ async def statements(connection: Connection, day: Day) -> list[Comparison]:
 
 async def _statement_kinds(connection: Connection, day: Day, sums: dict[str, Side]) -> list[Comparison]:
     rows = await connection.fetch(SQL["wallet_kinds"], *day)
-    ledger = {row["kind"]: Side(what="in the ledger", count=row["count"], fen=row["fen"]) for row in rows}
+    ledger = {row["kind"]: Side(what="in the ledger", count=row["count"], fen=int(row["fen"])) for row in rows}
     found = []
     for kind in sorted(sums.keys() | ledger.keys()):
         told, kept = sums.get(kind, Side(what="in the statements")), ledger.get(kind, Side(what="in the ledger"))

@@ -1,9 +1,10 @@
 -- opening --
--- What a wallet held before a moment: by its movements, not by its balance, which is today's.
+-- What a wallet held before a moment: by its movements, not by its balance, which is today's. As text: of books that are
+-- wrong it may be more than 64 bits hold.
 WITH mine AS (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
 SELECT (coalesce((SELECT sum(amount_fen) FROM transfers, mine WHERE to_account = account_id AND at_ms < $2), 0)
     - coalesce((SELECT sum(amount_fen) FROM transfers, mine
-                WHERE from_account = account_id AND kind <> 'claim' AND at_ms < $2), 0))::bigint
+                WHERE from_account = account_id AND kind <> 'claim' AND at_ms < $2), 0))::text
 
 -- movements --
 WITH mine AS (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1), movements AS (

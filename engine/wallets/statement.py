@@ -90,7 +90,7 @@ async def read(pool: asyncpg.Pool, user_id: str, first: date, last: date) -> Sta
     begins_ms, ends_ms = begin_ms(first), begin_ms(last + timedelta(days=1))
     with ledger_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            opening_fen = await connection.fetchval(SQL["opening"], user_id, begins_ms)
+            opening_fen = int(await connection.fetchval(SQL["opening"], user_id, begins_ms))
             rows = await connection.fetch(SQL["movements"], user_id, begins_ms, ends_ms, ROWS_MAX + 1)
     if len(rows) > ROWS_MAX:
         most = f"must be earlier: these days have more than {ROWS_MAX} ledger entries"
