@@ -5,6 +5,10 @@ SELECT balance_fen FROM accounts WHERE kind = 'wallet' AND owner = $1
 -- deposit_many is in migrations/0010_deposits.sql.
 SELECT outcome, request_hash, answer, left_fen FROM deposit_many($1, $2, $3, $4, $5, $6)
 
+-- flush --
+-- A commit that waits for the disk, and so for all that was written before it.
+SELECT pg_logical_emit_message(TRUE, 'hongbao', '')
+
 -- transfers --
 WITH mine AS (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
 (SELECT transfer_id, kind::text, amount_fen, at_ms, from_account AS other FROM transfers, mine

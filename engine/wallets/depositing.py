@@ -23,7 +23,7 @@ SQL = load("wallet")
 TOGETHER_MAX = 100
 """Deposits that one transaction makes: some 10 ms in which nobody else deposits."""
 ENOUGH = 32
-LINGER_S = 0.003
+LINGER_S = 0.002
 """A transaction costs as much as some ten deposits. So while fewer than ENOUGH wait, the next one begins so much later,
 
 unless the last deposit was alone. Without it four processes are slower than one: their transactions are small and many.
@@ -88,6 +88,7 @@ class Depositing:
         )
         try:
             rows = await self._pool.fetch(SQL["deposit"], *values, FEN_MAX)
+            await self._pool.execute(SQL["flush"])
         except _THE_ONES_FAULT as error:
             if len(together) == 1:
                 _fail(together, error)

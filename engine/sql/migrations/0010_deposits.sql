@@ -1,8 +1,10 @@
 -- Deposits of many requests in one statement, and a bound on all the money there is.
 
 -- Some deposits, each under its own Idempotency-Key, in a transaction of their own. All deposits take turns at the bank's
--- row, until the commit is on the disk. So it is locked last, for as many deposits as wait, and no client is waited for
--- while it is locked. Wallets are locked in the order of their ids, as everybody does.
+-- row. So it is locked last, for as many deposits as wait, and neither a client nor the disk is waited for while it is
+-- locked: whoever calls this must have what was written flushed before anybody is answered (`flush` in wallet.sql). What
+-- others commit on top of it comes later in the log, so it is never on the disk without it. Wallets are locked in the
+-- order of their ids, as everybody does.
 --
 -- The bank owes what all other accounts hold, and none of them may owe. So a bound on the bank's row is a bound on every
 -- account and on any sum of accounts, and nothing else that moves money can pass it (docs/decisions/ledger.md).
@@ -26,6 +28,7 @@ DECLARE
     number BIGINT;
     at_ms BIGINT := floor(extract(epoch FROM clock_timestamp()) * 1000);
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', TRUE);
     FOR i IN 1..count LOOP
         IF NOT pg_try_advisory_xact_lock(hashtextextended(lock_names[i], 0)) THEN
             outcomes[i] := 'in_flight';
