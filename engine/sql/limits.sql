@@ -30,11 +30,11 @@ WITH sent AS (
     SELECT coalesce(
         (SELECT sent_fen FROM day_totals WHERE subject = $1 AND day = $2),
         CASE WHEN $1 LIKE 'user:%' THEN (
-            SELECT least(sum(total_fen), 9007199254740991)::bigint FROM packets
+            SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
             WHERE sender = substr($1, 6) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
                 AND state <> 'retracted'
         ) ELSE (
-            SELECT least(sum(total_fen), 9007199254740991)::bigint FROM packets
+            SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
             WHERE label = substr($1, 7) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
                 AND state <> 'retracted'
         ) END,

@@ -1,7 +1,7 @@
 """Deposits of one process, many in one transaction.
 
-Each takes its turn at the bank's row until the commit is on the disk, whoever asks for it. So those that come while
-others are being committed go together with the next commit: then the turns are as few as there are transactions.
+Each takes its turn at the bank's row, whoever asks for it. So those that come while others are under way go together in
+the next transaction. Its commit does not wait for the disk; one that does comes before anybody is answered.
 """
 
 import asyncio

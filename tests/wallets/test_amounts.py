@@ -16,6 +16,7 @@ from engine.engine import Engine
 from engine.errors import InsufficientFundsError, LimitExceededError, OperatorError
 from engine.packets.terms import terms_from
 from engine.records import FEN_MAX, SplitKind
+from engine.risk.limits import AccountKind
 from engine.settings import Settings
 from engine.wallets.payouts import SandboxPayouts
 from tests.support.books import Books, claim, opening
@@ -171,3 +172,20 @@ async def test_whatever_moves_no_account_passes_the_bound(settings: Settings, se
         await caught_up(engine)
         await assert_books_balance(engine.pool)
         assert await engine.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def test_a_day_of_sendings_above_64_bits_leaves_no_room_in_a_limit(engine: Engine) -> None:
+    await send(engine, "rich", total_fen=1_000, count=1, split=SplitKind.EQUAL)
+    # What came back each time and was sent again, ten thousand times.
+    query = """
+        INSERT INTO packets SELECT (row).* FROM (
+            SELECT jsonb_populate_record(packets, other) AS row
+            FROM packets, generate_series(1, 10000) AS n,
+                LATERAL (SELECT jsonb_build_object('packet_id', packet_id + n, 'total_fen', $1::bigint) AS other) AS others
+        ) AS copies
+    """
+    await engine.pool.execute(query, MOST)
+    await engine.profiles.put("rich", AccountKind.PERSON, (), {"day_sent_fen_max": FEN_MAX}, changed_by="root")
+    with pytest.raises(LimitExceededError) as caught:
+        await send(engine, "rich", total_fen=1, count=1)
+    assert (caught.value.limit, caught.value.left_fen) == ("day_sent_fen_max", 0)
