@@ -181,7 +181,7 @@ async def test_a_day_of_sendings_above_64_bits_leaves_no_room_in_a_limit(engine:
         INSERT INTO packets SELECT (row).* FROM (
             SELECT jsonb_populate_record(packets, other) AS row
             FROM packets, generate_series(1, 10000) AS n,
-                LATERAL (SELECT jsonb_build_object('packet_id', packet_id + n, 'total_fen', $1::bigint) AS other) AS others
+                jsonb_build_object('packet_id', packet_id + n, 'total_fen', $1::bigint) AS other
         ) AS copies
     """
     await engine.pool.execute(query, MOST)
