@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from engine.errors import FieldProblem
 from engine.ids import USER_ID_PATTERN, USER_ID_RULE
-from engine.records import PacketState
+from engine.records import FEN_MAX, PacketState
 from engine.text import TEXT_RULE, is_readable
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"
@@ -22,8 +22,6 @@ BATCH_CLAIMS_MAX = 1_000
 PAGE_MAX = 1_000
 PAGE_DEFAULT = 100
 TEXT = "At most HONGBAO_GREETING_LENGTH_MAX characters that people can read"
-FEN_MAX = 2**53 - 1
-"""The largest whole number every JSON reader keeps exactly."""
 
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _DAY = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}", re.ASCII)

@@ -237,7 +237,8 @@ def _problem(
 def _fields(error: HongbaoError, kind: Kind) -> list[FieldProblem]:
     if isinstance(error, InvalidFieldsError):
         return error.problems
-    field = error.field if isinstance(error, errors.InsufficientFundsError | MalformedError) else kind.field
+    with_field = errors.InsufficientFundsError | errors.LimitExceededError | MalformedError
+    field = error.field if isinstance(error, with_field) else kind.field
     return [FieldProblem(field, detail_of(error))] if field else []
 
 

@@ -211,13 +211,16 @@ class AddressNotAllowedError(HongbaoError):
 
 
 class LimitExceededError(HongbaoError):
-    """The amount exceeds a limit; nothing was done. ``left_fen``: what the limit allows now."""
+    """The amount exceeds a limit; nothing was done. ``left_fen``: what the limit allows now.
+
+    ``field``: the one with the amount, where the limit does not say whose it is.
+    """
 
     code = "limit_exceeded"
 
-    def __init__(self, limit: str, limit_fen: int, left_fen: int) -> None:
+    def __init__(self, limit: str, limit_fen: int, left_fen: int, *, field: str | None = None) -> None:
         super().__init__(f"The limit {limit} is {limit_fen} fen; {left_fen} fen of it are left.")
-        self.limit, self.limit_fen, self.left_fen = limit, limit_fen, left_fen
+        self.limit, self.limit_fen, self.left_fen, self.field = limit, limit_fen, left_fen, field
 
 
 class IdempotencyKeyReusedError(HongbaoError):

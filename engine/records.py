@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
+FEN_MAX = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly. All accounts together never hold more (deposits)."""
+
 
 class PacketState(StrEnum):
     """Where a packet is. ``funded -> open -> exhausted | expired | retracted``; the last three never change again."""

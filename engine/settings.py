@@ -36,6 +36,8 @@ _PREFIX = "HONGBAO_"
 WEBHOOK_SECRETS_MAX = 4
 AddressHeader = Literal["x-forwarded-for", "x-real-ip", "forwarded"]
 """The headers that ``api.addresses`` can read."""
+AMOUNT_FEN_MAX = 10**15
+"""The largest amount that a setting may allow: what a split can be (``engine.packets.split``)."""
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -152,13 +154,13 @@ class Settings(BaseSettings):
     # The product's limits.
     currency: str = "CNY"
     """The currency that wallets show. One instance has one."""
-    share_fen_min: Annotated[int, Field(ge=1)] = 1
+    share_fen_min: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 1
     """The smallest share. A sender may ask for a larger minimum."""
-    share_fen_max: Annotated[int, Field(ge=1)] = 20_000
+    share_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 20_000
     """The largest share on an ordinary day."""
     festivals: str = "02-14,05-20,qixi"
     """Days on which shares may be larger, separated by commas: `MM-DD`, or `qixi` (七夕, lunar). Empty: none."""
-    festival_share_fen_max: Annotated[int, Field(ge=1)] = 52_000
+    festival_share_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 52_000
     """The largest share on those days."""
     count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100
     """Shares per packet of a person."""
@@ -176,13 +178,13 @@ class Settings(BaseSettings):
     """Characters in a greeting, and in a transfer's note."""
     recipients_max: Annotated[int, Field(ge=1, le=5_000)] = 1_000
     """Users that a packet may name as its recipients."""
-    deposit_fen_max: Annotated[int, Field(ge=1)] = 10**15
+    deposit_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 10**15
     """The largest deposit."""
 
     # Retracting packets.
     retraction_s_max: Annotated[int, Field(ge=1)] = 300
     """How long after the sending the sender can retract a packet."""
-    retraction_confirm_above_fen: Annotated[int, Field(ge=0)] = 20_000
+    retraction_confirm_above_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 20_000
     """Retracting a packet above this total needs `"confirm": true`."""
     retraction_viewers_max: Annotated[int, Field(ge=1, le=100)] = 20
     """Viewers per packet that are kept by name and can consent. With more viewers it cannot be retracted."""
@@ -192,7 +194,7 @@ class Settings(BaseSettings):
     """How long they cannot send."""
 
     # Transfers from one person to another.
-    transfer_fen_max: Annotated[int, Field(ge=1)] = 20_000_000
+    transfer_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 20_000_000
     """The largest transfer."""
     transfer_confirm_s_short: Annotated[int, Field(ge=1)] = 120
     """The shorter time in which a recipient must confirm, if the sender chooses it."""
@@ -212,11 +214,11 @@ class Settings(BaseSettings):
     """How long it is locked."""
     payment_password_hash_kib: Annotated[int, Field(ge=64, le=4_194_304)] = 65_536
     """Memory that one argon2id hash takes."""
-    withdrawal_free_fen: Annotated[int, Field(ge=0, le=10**15)] = 100_000
+    withdrawal_free_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
     """What a user withdraws in a lifetime without a fee."""
     withdrawal_fee_per_mille: Annotated[int, Field(ge=0, le=1_000)] = 1
     """The fee on the rest, in thousandths, rounded up to a fen."""
-    withdrawal_fee_fen_min: Annotated[int, Field(ge=0, le=10**15)] = 10
+    withdrawal_fee_fen_min: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 10
     """The smallest fee."""
     payout_interval_s: Annotated[float, Field(gt=0)] = 1.0
     """How often the provider is asked about payouts under way."""
@@ -224,7 +226,7 @@ class Settings(BaseSettings):
     """How long the sandbox provider takes for a payout."""
 
     # Disputes. Years and working days are China's.
-    dispute_above_fen: Annotated[int, Field(ge=0, le=10**15)] = 50_000
+    dispute_above_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 50_000
     """Only amounts above this can be disputed (system faults: any amount)."""
     disputes_a_year_max: Annotated[int, Field(ge=0, le=1_000)] = 2
     """Disputes per person and calendar year (system faults not counted)."""
@@ -240,23 +242,23 @@ class Settings(BaseSettings):
     """Time within which a system fault is decided. Later: an alert."""
 
     # Risk. 0: no limit, no alert, no freeze. Days are China's. An account's or a label's own limit replaces these.
-    person_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    person_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """What a person may send per day."""
-    person_day_received_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    person_day_received_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """What a person may receive per day. The claim that reaches it stands; later ones are refused."""
-    merchant_transaction_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    merchant_transaction_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """What a merchant may send in one packet."""
-    merchant_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    merchant_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """What a merchant may send per day."""
-    label_day_sent_fen_max: Annotated[int, Field(ge=0, le=10**15)] = 0
+    label_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """What may be sent per day to one label (a group)."""
-    alert_large_fen: Annotated[int, Field(ge=0, le=10**15)] = 5_000_000
+    alert_large_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 5_000_000
     """A movement of at least this much is an alert."""
     alert_sends_a_minute_max: Annotated[int, Field(ge=0, le=10_000)] = 60
     """More sendings than this within a minute are an alert."""
     alert_new_place: bool = True
     """Whether a movement from a network that is new for the user is an alert."""
-    freeze_large_fen: Annotated[int, Field(ge=0, le=10**15)] = 0
+    freeze_large_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """A movement of at least this much freezes the account afterwards."""
 
     # Delivering alerts, as Standard Webhooks.

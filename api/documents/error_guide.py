@@ -115,7 +115,8 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     ),
     errors.LimitExceededError: Guide(
         "The amount exceeds a limit; nothing was done. `limit` names it, `left_fen` is what it allows now.",
-        "Send at most `left_fen`, wait for the next day (China's) if it is a daily limit, or have an admin raise it.",
+        "Send at most `left_fen`, wait for the next day (China's) if it is a daily limit, or have an admin raise it. "
+        "`total_fen_max` is fixed: all accounts together hold no more.",
     ),
     errors.NotSettledError: Guide(
         "The packet has not settled: it is open, or the ledger has not finished it.",

@@ -25,12 +25,13 @@ from api.failures import (
     codes_by_status,
     failures_of,
 )
-from api.payloads import FEN_MAX, USER_ID_FORM
+from api.payloads import USER_ID_FORM
 from api.problems import RateLimitedError, kind_of
 from api.routes import RESOURCES, ROUTES
 from engine.errors import HongbaoError
 from engine.ids import NUMBER_LENGTH
 from engine.observability.terminal import print_anything
+from engine.records import FEN_MAX
 from engine.settings import Settings
 
 Json = dict[str, Any]

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.answers import Answer, as_json
 from api.auth import Access
 from api.dispatch import Call, Operation
-from api.payloads import FEN_MAX, PLAIN_TEXT, NewestFirstQuery, Payload
+from api.payloads import PLAIN_TEXT, NewestFirstQuery, Payload
 from engine import errors
-from engine.records import FreezeScope
+from engine.records import FEN_MAX, FreezeScope
 from engine.risk.alerts import AlertsPage
 from engine.risk.limits import AccountKind
 from engine.risk.profiles import ADDRESSES_MAX, Account, LabelLimit, Profile

@@ -7,11 +7,12 @@ from pydantic import Field
 from api.answers import Answer, as_json
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Call, Operation
-from api.payloads import FEN_MAX, PLAIN_TEXT, Payload, UserId
+from api.payloads import PLAIN_TEXT, Payload, UserId
 from engine import errors
 from engine.disputes.filing import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, Dispute, DisputeKind, DisputeState
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import NUMBER_PATTERN, is_packet_number
+from engine.records import FEN_MAX
 
 _REASON_LENGTH_MAX = 500
 _Evidence = Annotated[str, Field(min_length=1, max_length=EVIDENCE_LENGTH_MAX)]

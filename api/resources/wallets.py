@@ -101,7 +101,7 @@ ROUTES = (
         moves_money=True,
         answer=DepositAnswer,
         status=201,
-        problems=(errors.UnavailableError,),
+        problems=(errors.LimitExceededError, errors.UnavailableError),
     ),
     Operation(
         method="GET",

@@ -21,7 +21,7 @@ async def read_packets(connection: Connection) -> Sequence[asyncpg.Record]:
 
 async def balances_sum_to_zero(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
     """Money is moved, never made."""
-    total_fen = await connection.fetchval(SQL["sum_of_balances"])
+    total_fen = int(await connection.fetchval(SQL["sum_of_balances"]))
     problems = [] if total_fen == 0 else [f"all balances sum to {total_fen} fen"]
     return await connection.fetchval(SQL["accounts"]), problems
 

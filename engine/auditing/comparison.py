@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from engine.calendar.china_time import begin_ms
@@ -35,10 +36,10 @@ class Side:
     count: int = 0
     fen: int | None = 0
 
-    def add(self, fen: int) -> None:
-        """Count one more."""
+    def add(self, fen: int | Decimal) -> None:
+        """Count one more; a sum of Postgres' is a Decimal."""
         self.count += 1
-        self.fen = fen + (self.fen or 0)
+        self.fen = int(fen) + (self.fen or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

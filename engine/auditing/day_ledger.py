@@ -84,8 +84,8 @@ async def kinds(connection: Connection, day: Day) -> list[Comparison]:
     found = []
     for row in await connection.fetch(SQL["kinds"], *day, *proper):
         payer, payee = PROPER.get(row["kind"], ("known account", "known account"))
-        left = Side(what=f"out of a {payer}", count=row["left_count"], fen=row["left_fen"])
-        reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=row["reached_fen"])
+        left = Side(what=f"out of a {payer}", count=row["left_count"], fen=int(row["left_fen"]))
+        reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=int(row["reached_fen"]))
         found.append(differences[row["kind"]].of(f"{row['kind']}: ledger", left, reached))
     return found
 
@@ -133,7 +133,7 @@ async def statements(connection: Connection, day: Day) -> list[Comparison]:
 
 async def _statement_kinds(connection: Connection, day: Day, sums: dict[str, Side]) -> list[Comparison]:
     rows = await connection.fetch(SQL["wallet_kinds"], *day)
-    ledger = {row["kind"]: Side(what="in the ledger", count=row["count"], fen=row["fen"]) for row in rows}
+    ledger = {row["kind"]: Side(what="in the ledger", count=row["count"], fen=int(row["fen"])) for row in rows}
     found = []
     for kind in sorted(sums.keys() | ledger.keys()):
         told, kept = sums.get(kind, Side(what="in the statements")), ledger.get(kind, Side(what="in the ledger"))

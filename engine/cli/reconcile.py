@@ -13,6 +13,7 @@ import typer
 from engine.cli.common import DataDirOption, JsonOption, run, show
 from engine.errors import DayNotClosedError, HongbaoError, OperatorError
 from engine.observability import logs
+from engine.records import FEN_MAX
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def reconcile(
         print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(2) from None
     if as_json:
-        records = [_record(comparison) for comparison in comparisons]
+        records = [record_of(comparison) for comparison in comparisons]
         show(orjson.dumps({"day": wanted.isoformat(), "provisional": is_open, "comparisons": records}).decode())
     else:
         _tell(wanted, comparisons, is_open=is_open)
@@ -120,13 +121,22 @@ def _leave(path: Path, comparisons: "list[Comparison]") -> None:
         raise OperatorError(f"The metrics cannot be written to {path}: {error.strerror}.") from None
 
 
-def _record(comparison: "Comparison") -> dict[str, Any]:
+def record_of(comparison: "Comparison") -> dict[str, Any]:
+    """A comparison as `--json` prints it."""
+    record = dataclasses.asdict(comparison)
+    for side in ("left", "right"):
+        record[side]["fen"] = _exact(record[side]["fen"])
     return {
-        **dataclasses.asdict(comparison),
+        **record,
         "agrees": comparison.agrees,
         "difference_count": comparison.difference_count,
-        "difference_fen": comparison.difference_fen,
+        "difference_fen": _exact(comparison.difference_fen),
     }
+
+
+def _exact(fen: int | None) -> int | str | None:
+    """A sum as every JSON reader keeps it: as text where it is too large for a number."""
+    return fen if fen is None or abs(fen) <= FEN_MAX else str(fen)
 
 
 def _tell(day: date, comparisons: "list[Comparison]", *, is_open: bool) -> None:

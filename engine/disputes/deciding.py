@@ -8,7 +8,7 @@ import asyncio
 import asyncpg
 import structlog
 
-from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, read
+from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, due_after, read, working_days_of
 from engine.errors import DisputeDecidedError, HongbaoError, UnknownDisputeError, after_change
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
@@ -119,16 +119,38 @@ async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
                 dispute_kind=row["kind"],
                 number=str(row["packet_id"]),
                 deadline_at_ms=row["deadline_at_ms"],
+                deadline_is_provisional=row["deadline_is_provisional"],
             )
     return len(rows)
 
 
+async def settle_deadlines(pool: asyncpg.Pool, settings: Settings, *, after: int = 0) -> int:
+    """Compute provisional deadlines again whose plan of working days is out by now, as far as this release knows.
+
+    A page of those with numbers above ``after``; returns ``after`` of the next page, 0 behind the last.
+    Raises asyncpg's errors.
+    """
+    rows = await pool.fetch(SQL["provisional"], after, _PAGE_MAX)
+    for row in rows:
+        days = working_days_of(DisputeKind(row["kind"]), settings)
+        if row["deadline_days"] is not None:
+            days = row["earliest_days"], row["deadline_days"]
+        # In a thread, as at the filing.
+        due = await asyncio.to_thread(due_after, row["filed_at_ms"], *days)
+        if not due.is_provisional:
+            values = (due.earliest_at_ms, due.deadline_at_ms, due.earliest_days, due.deadline_days)
+            await pool.execute(SQL["settle_deadline"], row["dispute_id"], *values)
+            LOG.info("deadline_settled", dispute_id=row["dispute_id"], deadline_at_ms=due.deadline_at_ms)
+    return rows[-1]["dispute_id"] if len(rows) == _PAGE_MAX else 0
+
+
 async def follow_disputes(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
-    """Report disputes that are overdue, and end what was decided to end, until ``stop`` is set."""
-    after = 0
+    """Report disputes that are overdue, settle deadlines, end what was decided to end, until ``stop`` is set."""
+    after = settled_after = 0
 
     async def once() -> bool:
-        nonlocal after
+        nonlocal after, settled_after
+        settled_after = await settle_deadlines(pool, settings, after=settled_after)
         await tell_overdue(pool, settings)
         after = await give_back(pool, store, after=after)
         return False

@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 
 from engine.calendar.china_time import begin_ms, day_of
-from engine.calendar.working_days import working_day
+from engine.calendar.working_days import is_planned, working_day
 from engine.errors import (
     BelowManualHandlingError,
     DisputeOpenError,
@@ -62,7 +62,8 @@ class Dispute:
     It is to be decided between ``earliest_at_ms`` and ``deadline_at_ms``; an earlier decision is not refused. An upheld
     one has a correcting ``transfer_id``, or a ``debt_id``, or, of a system fault, ``returned_fen`` (None until the
     packet has ended in the ledger).
-    ``evidence`` None: not shown to the counterparty.
+    ``deadline_is_provisional``: the two times may change, because they lie in a year whose working days are not planned
+    yet. ``evidence`` None: not shown to the counterparty.
     """
 
     dispute_id: str
@@ -76,12 +77,23 @@ class Dispute:
     filed_at_ms: int
     earliest_at_ms: int
     deadline_at_ms: int
+    deadline_is_provisional: bool
     state: DisputeState
     decided_at_ms: int | None
     decision_reason: str | None
     transfer_id: str | None
     debt_id: str | None
     returned_fen: int | None
+
+
+class Due(NamedTuple):
+    """From when and until when a dispute is to be decided, and of how many working days that is (None: of none)."""
+
+    earliest_at_ms: int
+    deadline_at_ms: int
+    is_provisional: bool
+    earliest_days: int | None
+    deadline_days: int | None
 
 
 class Complaint(NamedTuple):
@@ -128,7 +140,7 @@ class Disputes:
             reason = f"a dispute of fraud about {complaint.number} is open"
             freeze_id = await freeze_in(connection, complaint.counterparty, reason=reason, frozen_by=FROZEN_BY)
         # In a thread: a year's holidays are worked out when they are first asked for, which takes a while.
-        due = await asyncio.to_thread(deadlines, complaint.kind, filed_at_ms, self._settings)
+        due = await asyncio.to_thread(due_of, complaint.kind, filed_at_ms, self._settings)
         values = (
             *(complaint.kind, int(complaint.number), complainant, complaint.counterparty, amount_fen),
             *(complaint.at_ms, orjson.dumps(list(complaint.evidence)).decode(), filed_at_ms),
@@ -219,11 +231,26 @@ def check(complainant: str, complaint: Complaint) -> None:
 
 def deadlines(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> tuple[int, int]:
     """From when and until when it is to be decided: the days are China's working days after the one it was filed on."""
+    due = due_of(kind, filed_at_ms, settings)
+    return due.earliest_at_ms, due.deadline_at_ms
+
+
+def due_of(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> Due:
+    """As ``deadlines``, with what they are computed of."""
     if kind is DisputeKind.SYSTEM_FAULT:
-        return filed_at_ms, filed_at_ms + settings.dispute_system_fault_s * 1_000
+        return Due(filed_at_ms, filed_at_ms + settings.dispute_system_fault_s * 1_000, False, None, None)
+    return due_after(filed_at_ms, *working_days_of(kind, settings))
+
+
+def working_days_of(kind: DisputeKind, settings: Settings) -> tuple[int, int]:
+    """How many working days a dispute takes, at least and at most."""
     if kind is DisputeKind.FRAUD:
-        days = settings.dispute_fraud_days_min, settings.dispute_fraud_days_max
-    else:
-        days = settings.dispute_minor_days_min, settings.dispute_minor_days_max
-    first, last = (begin_ms(working_day(day_of(filed_at_ms), number)) for number in days)
-    return first, last + 86_400_000
+        return settings.dispute_fraud_days_min, settings.dispute_fraud_days_max
+    return settings.dispute_minor_days_min, settings.dispute_minor_days_max
+
+
+def due_after(filed_at_ms: int, earliest_days: int, deadline_days: int) -> Due:
+    """What so many working days after a filing are, by what is known of them now."""
+    first, last = (working_day(day_of(filed_at_ms), number) for number in (earliest_days, deadline_days))
+    deadline_at_ms = begin_ms(last) + 86_400_000
+    return Due(begin_ms(first), deadline_at_ms, not is_planned(last), earliest_days, deadline_days)

@@ -64,9 +64,7 @@ async def once(
     try:
         checked = await check()
     except HongbaoError as error:
-        # A first request that was under way all the time may be done by now, or still be: it was not refused.
-        async with ledger_change(pool) as connection:
-            answer = await begin(connection, request)
+        answer = await answered_meanwhile(pool, request)
         if answer is None:
             if isinstance(error, UnavailableError):
                 error.is_undone = True  # the check changes nothing
@@ -87,16 +85,38 @@ async def begin(connection: Connection, request: Request) -> dict[str, Any] | No
     Raises IdempotencyInFlightError when the same key is being worked on, IdempotencyKeyReusedError when it was used
     for another body.
     """
-    name = "\x1f".join((request.principal, request.operation, request.key))
-    if not await connection.fetchval(SQL["try_lock"], name):
-        raise IdempotencyInFlightError("A request with this Idempotency-Key is in progress: repeat it in a moment.")
+    if not await connection.fetchval(SQL["try_lock"], lock_name(request)):
+        raise in_flight()
     return await _stored(connection, request)
+
+
+async def answered_meanwhile(pool: asyncpg.Pool, request: Request) -> dict[str, Any] | None:
+    """The answer to a request that a rule refuses, if it succeeded before. Raises as ``begin`` does, UnavailableError.
+
+    A first request that was under way all the time may be done by now, or still be: then it was not refused.
+    """
+    with ledger_errors():
+        async with pool.acquire() as connection, connection.transaction():
+            return await begin(connection, request)
+
+
+def lock_name(request: Request) -> str:
+    """What is locked for as long as the request's key is worked on."""
+    return "\x1f".join((request.principal, request.operation, request.key))
+
+
+def in_flight() -> IdempotencyInFlightError:
+    """What is raised when another one is at work under the key."""
+    return IdempotencyInFlightError("A request with this Idempotency-Key is in progress: repeat it in a moment.")
 
 
 async def _stored(source: asyncpg.Pool | Connection, request: Request) -> dict[str, Any] | None:
     stored = await source.fetchrow(SQL["stored"], request.principal, request.operation, request.key)
-    if stored is None:
-        return None
+    return None if stored is None else kept_answer(stored, request)
+
+
+def kept_answer(stored: asyncpg.Record, request: Request) -> dict[str, Any]:
+    """The answer in a row of ``idempotency``. Raises IdempotencyKeyReusedError if it is another body's."""
     if stored["request_hash"] != request.request_hash:
         raise IdempotencyKeyReusedError("This Idempotency-Key was used for another request: send a new one.")
     answer: dict[str, Any] = orjson.loads(stored["answer"])

@@ -28,6 +28,8 @@ PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan"
 Left alone, Postgres joins some thousand accounts to the table by reading all of it, each time, however large it is.
 """
 _WALLETS_KNOWN_MAX = 500_000
+_SUM_FEN_MAX = 2**60
+"""Far above all the money that there is (``FEN_MAX``), and below it sums of 64 bits are exact."""
 _KIND_NAMES: dict[type[Change], str] = {Claims: "claim", Opening: "opening", Ending: "ending"}
 
 
@@ -43,7 +45,7 @@ class RuleBrokenError(HongbaoError):
     code = "rule_broken"
 
 
-RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, RuleBrokenError)
+RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, asyncpg.NumericValueOutOfRangeError, RuleBrokenError)
 """What a change raises that the ledger cannot take."""
 
 
@@ -175,6 +177,8 @@ class Ledger:
             "position": np.arange(1, last[-1] + 1)
             + np.repeat(np.array([change.position for change in claims], dtype=np.int64) - last, sizes),
         }
+        if float(np.abs(columns["amount_fen"]).sum(dtype=np.float64)) > _SUM_FEN_MAX:
+            raise RuleBrokenError("it is of more money than there is")
         rows = claim_rows(columns)
         received = summed(columns["to_account"], columns["amount_fen"])
         given = summed(columns["from_account"], -columns["amount_fen"])

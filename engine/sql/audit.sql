@@ -1,5 +1,6 @@
 -- sum_of_balances --
-SELECT coalesce(sum(balance_fen), 0)::bigint FROM accounts
+-- As text, like every sum here: of books that are wrong it may be more than 64 bits hold.
+SELECT coalesce(sum(balance_fen), 0)::text FROM accounts
 
 -- wrong_balances --
 -- Every account whose balance is not what its transfers sum to, and every account that only transfers name.
@@ -8,9 +9,9 @@ WITH movements AS (
     UNION ALL
     SELECT from_account, -amount_fen FROM transfers
 ), sums AS (
-    SELECT account_id, sum(fen)::bigint AS fen FROM movements GROUP BY account_id
+    SELECT account_id, sum(fen) AS fen FROM movements GROUP BY account_id
 )
-SELECT account_id, kind::text, owner, balance_fen, coalesce(fen, 0) AS transfers_fen
+SELECT account_id, kind::text, owner, balance_fen, coalesce(fen, 0)::text AS transfers_fen
 FROM accounts FULL JOIN sums USING (account_id)
 WHERE balance_fen IS DISTINCT FROM coalesce(fen, 0)
 ORDER BY account_id
@@ -22,12 +23,12 @@ SELECT count(*) FROM accounts
 -- Each packet with what the ledger paid into it and out of it.
 SELECT packet_id, state::text, split, total_fen, packets.count, min_fen, max_fen, seed, commitment, remaining_count,
     remaining_fen, settled_at_ms, balance_fen AS custody_fen,
-    coalesce(sent.fen, 0)::bigint AS sent_fen,
-    coalesce(out.claims, 0) AS claims, coalesce(out.claimed_fen, 0)::bigint AS claimed_fen,
-    coalesce(out.refunds, 0) AS refunds, coalesce(out.refunded_fen, 0)::bigint AS refunded_fen,
-    coalesce(out.written_off_fen, 0)::bigint AS written_off_fen,
+    coalesce(sent.fen, 0) AS sent_fen,
+    coalesce(out.claims, 0) AS claims, coalesce(out.claimed_fen, 0) AS claimed_fen,
+    coalesce(out.refunds, 0) AS refunds, coalesce(out.refunded_fen, 0) AS refunded_fen,
+    coalesce(out.written_off_fen, 0) AS written_off_fen,
     coalesce(aside.claims_written_off, 0) AS claims_written_off, coalesce(aside.open, 0) AS quarantined,
-    coalesce(aside.rest_written_off_fen, 0)::bigint AS rest_written_off_fen
+    coalesce(aside.rest_written_off_fen, 0) AS rest_written_off_fen
 FROM packets
 LEFT JOIN accounts ON account_id = packet_id AND kind = 'custody'
 LEFT JOIN (SELECT to_account, sum(amount_fen) AS fen FROM transfers WHERE kind = 'send' GROUP BY to_account) AS sent
@@ -122,7 +123,7 @@ WHERE packet_id = ANY($1) AND kind = 'claim' AND resolution IS DISTINCT FROM 're
 
 -- payout_account --
 -- What it holds, and what it holds it for.
-SELECT balance_fen AS held_fen, coalesce(processing.fen, 0)::bigint AS processing_fen
+SELECT balance_fen AS held_fen, coalesce(processing.fen, 0) AS processing_fen
 FROM accounts, (SELECT sum(amount_fen + fee_fen) AS fen FROM withdrawals WHERE state = 'processing') AS processing
 WHERE account_id = 4
 

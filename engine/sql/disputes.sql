@@ -26,12 +26,13 @@ SELECT count(*) FROM disputes WHERE complainant = $1 AND kind <> 'system_fault' 
 
 -- file --
 INSERT INTO disputes (kind, packet_id, complainant, counterparty, amount_fen, transaction_at_ms, evidence, filed_at_ms,
-    earliest_at_ms, deadline_at_ms, freeze_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11) RETURNING dispute_id
+    earliest_at_ms, deadline_at_ms, deadline_is_provisional, earliest_days, deadline_days, freeze_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11, $12, $13, $14) RETURNING dispute_id
 
 -- dispute --
 SELECT disputes.dispute_id::text, kind, packet_id::text AS number, complainant, counterparty, disputes.amount_fen,
-    transaction_at_ms, evidence, filed_at_ms, earliest_at_ms, deadline_at_ms, state, decided_at_ms, decision_reason,
+    transaction_at_ms, evidence, filed_at_ms, earliest_at_ms, deadline_at_ms,
+    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decision_reason,
     transfer_id::text, debt_id::text, returned_fen
 FROM disputes LEFT JOIN debts USING (dispute_id) WHERE disputes.dispute_id = $1
 
@@ -61,10 +62,22 @@ ORDER BY dispute_id LIMIT $3
 -- returned --
 UPDATE disputes SET returned_fen = $2 WHERE dispute_id = $1 AND returned_fen IS NULL
 
+-- provisional --
+-- A page of the open ones whose deadline waits for a plan of working days.
+SELECT dispute_id, kind, filed_at_ms, earliest_days, deadline_days FROM disputes
+WHERE deadline_is_provisional AND state = 'open' AND dispute_id > $1 ORDER BY dispute_id LIMIT $2
+
+-- settle_deadline --
+-- Of a deadline that was passed, and by the plan is still to come, it is told again if it passes.
+UPDATE disputes
+SET earliest_at_ms = $2, deadline_at_ms = $3, deadline_is_provisional = FALSE, earliest_days = $4, deadline_days = $5,
+    overdue_told = overdue_told AND $3 <= floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+WHERE dispute_id = $1 AND state = 'open' AND deadline_is_provisional
+
 -- tell_overdue --
 UPDATE disputes SET overdue_told = TRUE
 WHERE dispute_id IN (
     SELECT dispute_id FROM disputes WHERE state = 'open' AND deadline_at_ms <= $1 AND NOT overdue_told
     ORDER BY deadline_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
 )
-RETURNING dispute_id, kind, packet_id, complainant, deadline_at_ms
+RETURNING dispute_id, kind, packet_id, complainant, deadline_at_ms, deadline_is_provisional

@@ -25,15 +25,16 @@ SELECT pg_advisory_xact_lock(7312, hashtext($1))
 -- spend --
 -- Count a sending in its day if that stays within the limit. The day's first begins with what the packets say was sent
 -- before, so a limit that is set in the middle of a day holds for all of it. What its sender took back does not count.
+-- What went round and round may be more in a day than 64 bits hold: no limit is above 2^53 - 1, so neither is the count.
 WITH sent AS (
     SELECT coalesce(
         (SELECT sent_fen FROM day_totals WHERE subject = $1 AND day = $2),
         CASE WHEN $1 LIKE 'user:%' THEN (
-            SELECT sum(total_fen)::bigint FROM packets
+            SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
             WHERE sender = substr($1, 6) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
                 AND state <> 'retracted'
         ) ELSE (
-            SELECT sum(total_fen)::bigint FROM packets
+            SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
             WHERE label = substr($1, 7) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
                 AND state <> 'retracted'
         ) END,

@@ -35,7 +35,7 @@ SELECT owner AS user_id, limit_fen, received_fen FROM (
         WHERE freezes.user_id = owner AND scope = 'receiving' AND lifted_at_ms IS NULL AND frozen_by = $6
     )
 ) AS limited, LATERAL (
-    SELECT coalesce(sum(amount_fen), 0)::bigint AS received_fen FROM transfers
+    SELECT least(coalesce(sum(amount_fen), 0), 9007199254740991)::bigint AS received_fen FROM transfers
     WHERE to_account = account_id AND kind = 'claim' AND transfer_id >= $3 AND at_ms >= $4 AND at_ms < $5
 ) AS received
 WHERE limit_fen > 0 AND received_fen >= limit_fen

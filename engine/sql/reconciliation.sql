@@ -1,4 +1,5 @@
 -- What `hongbao reconcile` reads of a day: $1 is the day's first millisecond, $2 the first after it.
+-- Sums are not made BIGINT: the same money moves again and again, and a day's sum may be more than 64 bits hold.
 
 -- packets_page --
 -- Packets that Redis may hold and that can have claims of the day. A packet's number begins with its lane's.
@@ -66,7 +67,7 @@ WITH of_day AS (
     UNION
     SELECT to_account FROM transfers WHERE kind = 'send' AND at_ms >= $1 AND at_ms < $2
 ), paid AS (
-    SELECT to_account AS packet_id, sum(amount_fen)::bigint AS paid_fen
+    SELECT to_account AS packet_id, sum(amount_fen) AS paid_fen
     FROM transfers JOIN of_day ON packet_id = to_account WHERE kind = 'send' GROUP BY 1
 )
 SELECT packet_id, total_fen AS due_fen, paid_fen
@@ -79,11 +80,11 @@ FROM (
     SELECT packet_id, remaining_fen - coalesce((
         SELECT sum(moved_fen) FROM quarantine
         WHERE quarantine.packet_id = packets.packet_id AND kind = 'ending' AND resolution = 'written_off'
-    ), 0)::bigint AS due_fen
+    ), 0) AS due_fen
     FROM packets WHERE ended_at_ms >= $1 AND ended_at_ms < $2 AND remaining_fen > 0
 ) AS ended
 FULL JOIN (
-    SELECT from_account AS packet_id, sum(amount_fen)::bigint AS paid_fen FROM transfers
+    SELECT from_account AS packet_id, sum(amount_fen) AS paid_fen FROM transfers
     WHERE kind = 'refund' AND at_ms >= $1 AND at_ms < $2 GROUP BY 1
 ) AS returned USING (packet_id)
 WHERE due_fen IS DISTINCT FROM 0 OR paid_fen IS NOT NULL
@@ -91,9 +92,9 @@ WHERE due_fen IS DISTINCT FROM 0 OR paid_fen IS NOT NULL
 -- kinds --
 -- The day's transfers by kind: what left accounts of the kind that pays so, and what reached those that are paid so.
 SELECT transfers.kind::text AS kind, count(*) FILTER (WHERE payers.kind::text = payer) AS left_count,
-    coalesce(sum(amount_fen) FILTER (WHERE payers.kind::text = payer), 0)::bigint AS left_fen,
+    coalesce(sum(amount_fen) FILTER (WHERE payers.kind::text = payer), 0) AS left_fen,
     count(*) FILTER (WHERE payees.kind::text = payee) AS reached_count,
-    coalesce(sum(amount_fen) FILTER (WHERE payees.kind::text = payee), 0)::bigint AS reached_fen
+    coalesce(sum(amount_fen) FILTER (WHERE payees.kind::text = payee), 0) AS reached_fen
 FROM transfers
 LEFT JOIN unnest($3::text[], $4::text[], $5::text[]) AS proper (kind, payer, payee) ON proper.kind = transfers.kind::text
 LEFT JOIN accounts AS payers ON payers.account_id = from_account
@@ -118,7 +119,7 @@ WITH moved AS (
     UNION
     SELECT to_account FROM transfers WHERE at_ms >= $1 AND at_ms < $2
 ), sums AS (
-    SELECT account_id, sum(fen)::bigint AS fen FROM (
+    SELECT account_id, sum(fen) AS fen FROM (
         SELECT to_account AS account_id, amount_fen AS fen FROM transfers
         UNION ALL
         SELECT from_account, -amount_fen FROM transfers
@@ -148,7 +149,7 @@ WITH entries AS (
     SELECT wallet, min(transfer_id) AS first, min(transfer_id) FILTER (WHERE at_ms >= $2) AS after
     FROM entries WHERE at_ms >= $1 GROUP BY wallet
 )
-SELECT kind, count(*), sum(amount_fen)::bigint AS fen FROM entries JOIN borders USING (wallet)
+SELECT kind, count(*), sum(amount_fen) AS fen FROM entries JOIN borders USING (wallet)
 WHERE transfer_id >= first AND (after IS NULL OR transfer_id < after) GROUP BY kind ORDER BY kind
 
 -- withdrawals --

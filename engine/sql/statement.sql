@@ -18,10 +18,11 @@ SELECT greatest(
 )
 
 -- opening --
--- What a wallet held before an entry: by its movements, not by its balance, which is today's.
+-- What a wallet held before an entry: by its movements, not by its balance, which is today's. As text: of
+-- books that are wrong it may be more than 64 bits hold.
 SELECT (coalesce((SELECT sum(amount_fen) FROM transfers WHERE to_account = $1 AND transfer_id < $2), 0)
     - coalesce((SELECT sum(amount_fen) FROM transfers
-                WHERE from_account = $1 AND kind <> 'claim' AND transfer_id < $2), 0))::bigint
+                WHERE from_account = $1 AND kind <> 'claim' AND transfer_id < $2), 0))::text
 
 -- movements --
 -- At most $4 of those after one entry and before another.

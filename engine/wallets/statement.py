@@ -180,7 +180,7 @@ async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: 
     if account_id is None:
         return 0, None
     begin = await connection.fetchval(SQL["border"], account_id, begins_ms)
-    opening_fen: int = await connection.fetchval(SQL["opening"], account_id, NEWEST if begin is None else begin)
+    opening_fen = int(await connection.fetchval(SQL["opening"], account_id, NEWEST if begin is None else begin))
     if begin is None:
         return opening_fen, None
     end = await connection.fetchval(SQL["border"], account_id, ends_ms)

@@ -1,17 +1,17 @@
 """Wallets: what a user holds, how it came there, and money put in from outside."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number
 from engine.ledger import idempotency
-from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.database import ledger_errors
 from engine.paging import NEWEST, parse
 from engine.queries import load
 from engine.settings import Settings
+from engine.wallets.depositing import Depositing
 
 SQL = load("wallet")
 
@@ -60,6 +60,7 @@ class Wallets:
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self._pool, self._settings = pool, settings
+        self._depositing = Depositing(pool)
 
     async def get(self, user_id: str) -> Wallet:
         """A user's balance; someone nobody has paid yet holds 0."""
@@ -90,33 +91,17 @@ class Wallets:
     async def deposit(self, user_id: str, amount_fen: int, *, idempotency_key: str, request_hash: bytes) -> Deposit:
         """Put money into a wallet from the bank, once for each Idempotency-Key of the wallet, whoever sends it.
 
-        Raises InvalidFieldsError, IdempotencyInFlightError, IdempotencyKeyReusedError.
+        Raises InvalidFieldsError, and as ``Depositing.put`` does.
         """
-
-        async def check() -> int:
-            if not 1 <= amount_fen <= self._settings.deposit_fen_max:
-                most = f"must be from 1 to {self._settings.deposit_fen_max}"
-                raise InvalidFieldsError([FieldProblem("amount_fen", most)])
-            return amount_fen
-
-        async def pay(connection: Connection, checked_fen: int) -> dict[str, Any]:
-            return await _deposit(connection, user_id, checked_fen)
 
         request = idempotency.Request(
             principal=user_id, operation="deposit_into", key=idempotency_key, request_hash=request_hash
         )
-        answer, replayed, _ = await idempotency.once(self._pool, request, check=check, work=pay)
-        return Deposit(**answer, replayed=replayed)
-
-
-async def _deposit(connection: Connection, user_id: str, amount_fen: int) -> dict[str, Any]:
-    await connection.execute(SQL["create"], user_id)
-    row = await connection.fetchrow(SQL["deposit"], user_id, amount_fen)
-    if row is None:
-        raise AssertionError("a wallet that was made in this transaction is there")
-    return {
-        "transfer_id": str(row["transfer_id"]),
-        "user_id": user_id,
-        "amount_fen": amount_fen,
-        "balance_fen": row["balance_fen"],
-    }
+        if 1 <= amount_fen <= self._settings.deposit_fen_max:
+            answer, replayed = await self._depositing.put(request, amount_fen)
+            return Deposit(**answer, replayed=replayed)
+        before = await idempotency.answered_meanwhile(self._pool, request)
+        if before is None:
+            most = f"must be from 1 to {self._settings.deposit_fen_max}"
+            raise InvalidFieldsError([FieldProblem("amount_fen", most)])
+        return Deposit(**before, replayed=True)

@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 
 from api.dispatch import Operation
-from api.payloads import BATCH_CLAIMS_MAX, FEN_MAX, PAGE_MAX, PageQuery
+from api.payloads import BATCH_CLAIMS_MAX, PAGE_MAX, PageQuery
 from api.routes import ROUTES
+from engine.records import FEN_MAX
 from engine.settings import Settings
 from tests.support.front import Client, Json, new_key, open_front
 from tests.support.paths import filled, path_of

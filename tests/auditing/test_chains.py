@@ -20,8 +20,7 @@ from engine.events import Claims
 from engine.ledger import schema
 from engine.ledger.chain import Counts, batch_hash, rows_digest
 from engine.ledger.posting import Ledger
-from engine.wallets import wallets
-from tests.support.books import AT_MS, Books, claim, expired, opening
+from tests.support.books import AT_MS, Books, claim, deposit, expired, opening
 from tests.support.commands import hongbao, sentence
 from tests.support.tampered import BATCH, CHANGED, CLAIM, UNCHECKED, Scene, pool_on, scene_on
 
@@ -202,9 +201,8 @@ async def test_what_an_older_release_wrote_is_before_the_chains(
 async def test_deposits_at_once_are_chained_in_the_order_of_their_numbers(books: Books, database_url: str) -> None:
     async def one(user: str) -> None:
         async with pool.acquire() as connection:
-            await connection.execute(wallets.SQL["create"], user)
             for _ in range(20):
-                await connection.execute(wallets.SQL["deposit"], user, 1)
+                await deposit(connection, user, 1)
 
     async with asyncpg.create_pool(database_url, min_size=8, max_size=8) as pool:
         await asyncio.gather(*(one(f"user{number}") for number in range(8)))

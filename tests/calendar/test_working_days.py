@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calendar.working_days import is_working_day, working_day
+from engine.calendar.working_days import is_planned, is_working_day, working_day
+from tests.support.plans import planned_until
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,24 @@ def test_the_last_is_one_and_so_many_are_up_to_it(after: date, number: int) -> N
     between = [after + timedelta(days=days) for days in range(1, (last - after).days + 1)]
     assert is_working_day(last)
     assert sum(map(is_working_day, between)) == number
+
+
+def test_a_plan_is_known_of_every_year_that_has_one() -> None:
+    # The first plan was 2001's; a later release of the calendar knows more years.
+    assert all(is_planned(date(year, 6, 1)) for year in range(2001, 2027))
+    assert not is_planned(date(2090, 6, 1))
+
+
+@pytest.mark.parametrize(
+    ("day", "is_one"),
+    [
+        (date(2026, 12, 24), True),
+        (date(2026, 12, 25), False),  # the plan of 2027 may move days around New Year
+        (date(2027, 1, 4), False),
+    ],
+)
+def test_which_days_are_planned(day: date, is_one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned_until(2026, monkeypatch)
+    assert is_planned(day) is is_one
+    planned_until(2027, monkeypatch)
+    assert is_planned(day)

@@ -8,8 +8,7 @@ import asyncpg
 import pytest
 
 from engine.ledger.posting import Applied, CheckpointMovedError, Ledger
-from engine.wallets import wallets
-from tests.support.books import AT_MS, Books, claim, exhausted, expired, opening
+from tests.support.books import AT_MS, Books, claim, deposit, exhausted, expired, opening
 from tests.support.scenes import assert_books_balance
 
 
@@ -125,8 +124,7 @@ async def test_lanes_that_pay_the_same_wallets_at_once_do_not_disturb_each_other
     async def deposits() -> None:
         connection = await asyncpg.connect(database_url)
         for number in range(200):
-            await connection.execute(wallets.SQL["create"], f"user{number % 40}")
-            await connection.execute(wallets.SQL["deposit"], f"user{number % 40}", 1)
+            await deposit(connection, f"user{number % 40}", 1)
         await connection.close()
 
     await asyncio.gather(one_lane(0), one_lane(1), deposits())

@@ -3,18 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
 from engine.events import Change, Claims, Ending, Opening
 from engine.ids import new_packet_number
+from engine.ledger.database import Connection
 from engine.ledger.posting import Applied, Ledger
 from engine.packets import sending
-from engine.records import PacketState
+from engine.records import FEN_MAX, PacketState
 from engine.wallets import wallets
 
 UNKNOWN = 1_000_000_000_000_000_001
 AT_MS = 1_750_000_000_000
+
+
+async def deposit(connection: Connection, user_id: str, amount_fen: int) -> None:
+    """Put money from outside into a wallet, as the API does."""
+    key = uuid4().hex
+    values = ([key], [user_id], [key], [b"body"], [amount_fen], FEN_MAX)
+    assert await connection.fetchval(wallets.SQL["deposit"], *values) == "done"
 
 
 @dataclass(kw_only=True)
@@ -28,8 +37,7 @@ class Books:
 
     async def packet(self, total_fen: int = 100, count: int = 5, number: int | None = None) -> int:
         """A packet that ``alice`` has paid for."""
-        await self.connection.execute(wallets.SQL["create"], "alice")
-        await self.connection.execute(wallets.SQL["deposit"], "alice", total_fen)
+        await deposit(self.connection, "alice", total_fen)
         number = number or int(new_packet_number(self.lane))
         split_terms: tuple[Any, ...] = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1, None)
         purpose = ("packet", None, None)

@@ -1,0 +1,145 @@
+"""Deposits of one process, many in one transaction.
+
+Each takes its turn at the bank's row, whoever asks for it. So those that come while others are under way go together in
+the next transaction. Its commit does not wait for the disk; one that does comes before anybody is answered.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+import structlog
+
+from engine.errors import HongbaoError, LimitExceededError
+from engine.ledger import idempotency
+from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.failures import DATABASE_ERRORS, failure_of
+from engine.queries import load
+from engine.records import FEN_MAX
+
+LOG = structlog.get_logger()
+SQL = load("wallet")
+TOGETHER_MAX = 100
+"""Deposits that one transaction makes: some 10 ms in which nobody else deposits."""
+ENOUGH = 32
+LINGER_S = 0.002
+"""A transaction costs as much as some ten deposits. So while fewer than ENOUGH wait, the next one begins so much later,
+
+unless the last deposit was alone. Without it four processes are slower than one: their transactions are small and many.
+"""
+_THE_ONES_FAULT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+class _Waiting(NamedTuple):
+    """One deposit on its way. How many wait is bounded by the requests that are answered at a time."""
+
+    request: idempotency.Request
+    amount_fen: int
+    row: "asyncio.Future[asyncpg.Record]"
+
+
+class Depositing:
+    """One process's deposits."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[_Waiting] = deque()
+        self._names: set[str] = set()  # of those that wait or are under way: none may be twice in a transaction
+        self._work: asyncio.Task[None] | None = None
+
+    async def put(self, request: idempotency.Request, amount_fen: int) -> tuple[dict[str, Any], bool]:
+        """Put money into the wallet of the request's principal; returns the answer, and whether it was given before.
+
+        Raises as ``idempotency.begin`` does, LimitExceededError for what would bring all accounts together above
+        ``FEN_MAX``, UnavailableError.
+        """
+        name = idempotency.lock_name(request)
+        if name in self._names:
+            raise idempotency.in_flight()
+        waiting = _Waiting(request, amount_fen, asyncio.get_running_loop().create_future())
+        self._names.add(name)
+        self._waiting.append(waiting)
+        if self._work is None:
+            self._work = asyncio.create_task(self._deposit())
+        with ledger_errors():
+            row = await waiting.row
+        return _answer(row, request, amount_fen)
+
+    async def _deposit(self) -> None:
+        """Make deposits until none waits."""
+        try:
+            while self._waiting:
+                together = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER_MAX))]
+                await self._deposit_together(together)
+                if len(together) > 1 and len(self._waiting) < ENOUGH:
+                    await asyncio.sleep(LINGER_S)
+        finally:
+            self._work = None
+
+    async def _deposit_together(self, together: list[_Waiting]) -> None:
+        requests = [waiting.request for waiting in together]
+        values = (
+            [idempotency.lock_name(request) for request in requests],
+            [request.principal for request in requests],
+            [request.key for request in requests],
+            [request.request_hash for request in requests],
+            [waiting.amount_fen for waiting in together],
+        )
+        try:
+            with ledger_errors(is_undone=True):
+                connection = await self._pool.acquire()
+            try:
+                rows = await _call(connection, *values)
+                await connection.execute(SQL["flush"])
+            finally:
+                await self._pool.release(connection)
+        except _THE_ONES_FAULT as error:
+            if len(together) == 1:
+                _fail(together, error)
+            for waiting in together if len(together) > 1 else ():  # it is no fault of the others
+                await self._deposit_together([waiting])
+        except (*DATABASE_ERRORS, HongbaoError) as error:
+            _fail(together, error)
+        except BaseException:
+            for waiting in together:
+                waiting.row.cancel()
+            raise
+        else:
+            for waiting, row in zip(together, rows, strict=True):
+                if not waiting.row.done():  # whoever waited may be gone
+                    waiting.row.set_result(row)
+        finally:
+            self._names.difference_update(values[0])
+
+
+async def _call(connection: Connection, *values: list[Any]) -> list[asyncpg.Record]:
+    """What became of each deposit. An error that the server answers with has undone all of them."""
+    try:
+        rows: list[asyncpg.Record] = await connection.fetch(SQL["deposit"], *values, FEN_MAX)
+    except _THE_ONES_FAULT:
+        raise
+    except asyncpg.PostgresError as error:
+        raise failure_of(error, is_undone=True) from error
+    return rows
+
+
+def _fail(together: list[_Waiting], error: Exception) -> None:
+    for waiting in together:
+        if not waiting.row.done():
+            waiting.row.set_exception(error)
+
+
+def _answer(row: asyncpg.Record, request: idempotency.Request, amount_fen: int) -> tuple[dict[str, Any], bool]:
+    match row["outcome"]:
+        case "in_flight":
+            raise idempotency.in_flight()
+        case "known":
+            return idempotency.kept_answer(row, request), True
+        case "full":
+            left_fen: int = row["left_fen"]
+            LOG.error("ledger_full", user_id=request.principal, amount_fen=amount_fen, left_fen=left_fen)
+            raise LimitExceededError("total_fen_max", FEN_MAX, left_fen, field="amount_fen")
+    answer: dict[str, Any] = orjson.loads(row["answer"])
+    return answer, False
