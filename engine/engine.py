@@ -19,8 +19,9 @@ from engine.errors import OperatorError, UnavailableError
 from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
-from engine.lanes.trial import try_scripts
+from engine.lanes.trial import try_scripts, try_scripts_at_start
 from engine.ledger.database import ledger_errors
+from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.ledger.trial import why_not_written, why_read_only
 from engine.loops import end
 from engine.packets.retraction import Retractions
@@ -186,11 +187,10 @@ class Engine:
 
 async def _try_servers(redis: Redis, pool: asyncpg.Pool) -> None:
     """Raise OperatorError, with what to do, where a server would refuse what every process asks of it."""
+    await try_scripts_at_start(redis)
     try:
-        await try_scripts(redis)
-        with ledger_errors():
-            why = await why_not_written(pool)
-    except UnavailableError as error:
-        raise OperatorError(str(error)) from None
+        why = await why_not_written(pool)
+    except DATABASE_ERRORS as error:
+        raise OperatorError(sentence_of(error)) from None
     if why is not None:
         raise OperatorError(why)

@@ -75,7 +75,7 @@ def code_of(error: Exception) -> str:
     if isinstance(error, exceptions.ResponseError):
         if any(words in str(error) for words in _ACL_IN_SCRIPT):
             return "NOPERM"
-        first = str(error).partition(" ")[0]
+        first = _said(error).partition(" ")[0]
         # Before Redis 7 an error within a script is wrapped in the script's own.
         inner = re.search(r"@user_script: ?\d+: ?-?([A-Z]{3,})\b", str(error))
         code = inner.group(1) if inner is not None and inner.group(1) in _SPOKEN else first

@@ -4,11 +4,14 @@ It is one transaction that begins by removing the lane and ends so: nobody else 
 whatever dies in between.
 """
 
-from redis.asyncio import Redis
+from typing import Any
 
-from engine.errors import ServerRefusesError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine.errors import OperatorError, ServerRefusesError
 from engine.lanes import keys
-from engine.lanes.failures import redis_errors
+from engine.lanes.failures import as_operators, redis_errors
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.records import Outcome
@@ -34,15 +37,34 @@ _STEPS = (
 async def try_scripts(client: Redis) -> None:
     """Raise ServerRefusesError, which says why and what to do, where a script cannot do its work; UnavailableError."""
     with redis_errors():
-        async with client.pipeline(transaction=True) as pipeline:
-            pipeline.execute_command("UNLINK", *_NAMES)
-            pipeline.execute_command("HSET", _NAMES.lane, "epoch", _EPOCH, "position", 0, "applied", 0)
-            for script, names, arguments, _ in _STEPS:
-                pipeline.execute_command("EVAL", script.source, len(names), *names, _EPOCH, *arguments)
-            pipeline.execute_command("PEXPIRE", _NAMES.claims, 1_000)
-            pipeline.execute_command("XTRIM", _NAMES.events, "MINID", "1-1")
-            pipeline.execute_command("UNLINK", *_NAMES)
-            replies = await pipeline.execute()
+        replies = await _replies(client)
+    _check(replies)
+
+
+async def try_scripts_at_start(client: Redis) -> None:
+    """The same for whoever starts a process. Raises OperatorError."""
+    try:
+        _check(await _replies(client))
+    except (RedisError, OSError) as error:
+        raise as_operators(error) from None
+    except ServerRefusesError as error:
+        raise OperatorError(str(error)) from None
+
+
+async def _replies(client: Redis) -> list[Any]:
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.execute_command("UNLINK", *_NAMES)
+        pipeline.execute_command("HSET", _NAMES.lane, "epoch", _EPOCH, "position", 0, "applied", 0)
+        for script, names, arguments, _ in _STEPS:
+            pipeline.execute_command("EVAL", script.source, len(names), *names, _EPOCH, *arguments)
+        pipeline.execute_command("PEXPIRE", _NAMES.claims, 1_000)
+        pipeline.execute_command("XTRIM", _NAMES.events, "MINID", "1-1")
+        pipeline.execute_command("UNLINK", *_NAMES)
+        replies: list[Any] = await pipeline.execute()
+    return replies
+
+
+def _check(replies: list[Any]) -> None:
     for (script, _, _, wanted), reply in zip(_STEPS, replies[2:], strict=False):
         if reply[0] != wanted.encode():
             raise ServerRefusesError(f"Redis runs {script.name}.lua otherwise than it says: it answers {reply!r}.")
