@@ -169,7 +169,7 @@ class Engine:
                 with ledger_errors():
                     return [
                         *([] if read_only is None else [read_only]),
-                        *await epochs.fenced(self.pool, self.store),
+                        *await epochs.fenced(self.pool, self.store, backlog_max=self.settings.backlog_max),
                         *await epochs.blocked(
                             self.pool, self.stream, is_ledger_awaited=self.settings.ack is Ack.LEDGER
                         ),

@@ -62,13 +62,16 @@ _WHY = {
 }
 
 
-async def fenced(pool: asyncpg.Pool, store: LaneReader) -> list[str]:
-    """One sentence for each lane that does not serve."""
+async def fenced(pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | None = None) -> list[str]:
+    """One sentence for each lane that does not serve; also for those whose backlog is at ``backlog_max``, if given."""
     sentences = []
     for row in await pool.fetch(SQL["all"]):
-        paused = why_paused(row["epoch"], row["position"], await store.lane_status(row["lane"]))
+        status = await store.lane_status(row["lane"])
+        paused = why_paused(row["epoch"], row["position"], status)
         if paused is not None:
             sentences.append(f"Lane {row['lane']} {_WHY[paused]}")
+        elif status is not None and backlog_max is not None and status.position - status.applied >= backlog_max:
+            sentences.append(f"Lane {row['lane']} is full: {backlog_max} changes wait for the ledger.")
     return sentences
 
 

@@ -84,6 +84,9 @@ async def test_claims_wait_for_a_ledger_that_is_behind(settings: Settings) -> No
         assert statuses == sorted(statuses)
         assert 200 in statuses
         assert_unavailable(results[-1], "busy")
+        ready = await client.http.get("/readyz")
+        assert_unavailable(ready, "not_ready")
+        assert ready.json()["reasons"] == ["Lane 0 is full: 5 changes wait for the ledger."]
         batch = {"claims": [{"packet_id": packet_id, "user_id": user} for user in ("user0", "late")]}
         answer = await client.http.post("/v1/claims", json=batch, headers=client.as_backend())
         assert [result.get("outcome", result.get("code")) for result in answer.json()["results"]] == [
@@ -101,8 +104,9 @@ async def test_a_packet_that_is_not_open_yet_says_so(settings: Settings, monkeyp
         assert (sent.status_code, sent.json()["state"]) == (201, "funded")
         path = f"/v1/packets/{sent.json()['packet_id']}"
         assert_unavailable(await client.http.post(f"{path}/claims", headers=client.as_user("bob")), "opening")
-        view = (await client.http.get(path, headers=client.as_user("bob"))).json()
-        assert (view["state"], view["remaining_fen"]) == ("funded", 10)
+        for viewer, remaining_fen in (("alice", 10), ("bob", None)):
+            view = (await client.http.get(path, headers=client.as_user(viewer))).json()
+            assert (view["state"], view["remaining_fen"]) == ("funded", remaining_fen)
 
 
 @asynccontextmanager
