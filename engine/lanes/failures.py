@@ -31,11 +31,13 @@ _SPOKEN = frozenset({*_CODES.values(), "MISCONF", "NOREPLICAS", "WRONGTYPE", "BU
 _CLIENTS_FULL = "max number of clients reached"
 _BEFORE_WRITING = frozenset({"OOM", "READONLY", "MISCONF", "NOREPLICAS"})
 """What a script is refused for at its first write, and never after it."""
+PASSING = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
+"""What passes without a change of the settings: a full Redis has room again once a persister has trimmed it."""
 _XADD_ID = "ID specified in XADD"
 _ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 """How Redis 7.2 and newer, and how older ones, begin what a script's user may not do."""
 _OF_PIPELINE = re.compile(r"""^Command # .* of pipeline caused error: \((['"])(.*)\1,?\)$""", re.DOTALL)
-_OF_SCRIPT = re.compile(r" *script: [0-9a-f]{40}, on @user_script: ?\d+\.?")
+_OF_SCRIPT = re.compile(r" *script: (?:[0-9a-f]{40}, )?on @user_script: ?\d+\.?")
 
 _CLUSTER = "Use a Redis or Valkey that is no cluster: every lane must be on the server that HONGBAO_REDIS_URL names."
 _LITERAL_KEYS = (
@@ -149,6 +151,11 @@ def redis_errors_of_change() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         raise failure_of_change(error) from error
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a process may start all the same: it does what it can, and the rest when the server takes it."""
+    return code_of(error) in PASSING
 
 
 def as_operators(error: Exception) -> OperatorError:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from engine.errors import OperatorError, ServerRefusesError
 from engine.lanes import keys
-from engine.lanes.failures import as_operators, redis_errors
+from engine.lanes.failures import as_operators, failure_of, is_passing, redis_errors
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.records import Outcome
@@ -42,11 +42,13 @@ async def try_scripts(client: Redis) -> None:
 
 
 async def try_scripts_at_start(client: Redis) -> None:
-    """The same for whoever starts a process. Raises OperatorError."""
+    """The same for whoever starts a process. Raises OperatorError, but logs only what passes by itself."""
     try:
         _check(await _replies(client))
     except (RedisError, OSError) as error:
-        raise as_operators(error) from None
+        if not is_passing(error):
+            raise as_operators(error) from None
+        failure_of(error)
     except ServerRefusesError as error:
         raise OperatorError(str(error)) from None
 

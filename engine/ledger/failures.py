@@ -24,7 +24,7 @@ _REMEDIES: dict[type[Exception], str] = {
     exceptions.InvalidAuthorizationSpecificationError: "Put the right user and password into HONGBAO_DATABASE_URL.",
     exceptions.InvalidCatalogNameError: "Create the database, or correct HONGBAO_DATABASE_URL.",
     exceptions.UndefinedTableError: "Run `hongbao migrate`, and see whether search_path finds the ledger's tables.",
-    exceptions.DataError: "A number is out of the ledger's range: run `hongbao audit`.",
+    exceptions.DataError: "It is a value that the ledger has no place for: report it.",
 }
 
 OPERATORS_ERRORS = (

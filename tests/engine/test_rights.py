@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+from structlog.testing import capture_logs
+
 from engine.engine import Engine
+from engine.observability.server_failures import ServerFailures
+from engine.records import Outcome
 from engine.settings import Settings
 from tests.support.own_redis import own_redis, valkey
 from tests.support.repository import ROOT
@@ -25,3 +30,24 @@ async def test_the_rights_on_redis_that_the_docs_name_are_enough(settings: Setti
             await settled(engine, sent.packet_id)
             await caught_up(engine)
             assert await engine.ready() == []
+
+
+async def test_a_full_redis_does_not_keep_a_process_from_starting(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A persister makes room in it."""
+    monkeypatch.setattr("engine.lanes.failures.server_failures", ServerFailures())  # another test's may be a second old
+    with own_redis(valkey(), tmp_path / "server") as server:
+        await server.start()
+        own = changed(settings, redis_url=server.url)
+        async with Engine.open(own) as engine:
+            sent = await send(engine, count=3)
+        await server.ask("CONFIG", "SET", "maxmemory", "1")
+        with capture_logs() as logs:
+            async with Engine.open(own) as engine:
+                (reason,) = await engine.ready()
+        assert reason.startswith("Redis refuses: OOM ")
+        assert ("server_refuses", "OOM") in [(log["event"], log.get("code")) for log in logs]
+        await server.ask("CONFIG", "SET", "maxmemory", "0")
+        async with Engine.open(own) as engine:
+            assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED

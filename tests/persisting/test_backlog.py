@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from engine.auditing.audit import audit
 from engine.embedded.servers import EmbeddedPostgres
 from engine.engine import Engine
-from engine.errors import BusyError, UnavailableError
+from engine.errors import BusyError, ServerRefusesError, UnavailableError
 from engine.lanes.clients import command
 from engine.records import Outcome, PacketState, SplitKind
 from engine.settings import Settings
@@ -147,9 +147,9 @@ async def test_redis_out_of_memory_refuses_and_leaves_nothing_half_done(settings
         async with out_of_memory_soon(redis), crowd_on(engine, packet_id) as crowd:
             await wait_until(lambda: len(crowd.told) > 100, timeout_s=20, what="a hundred claims")
             await fill_memory(redis)
-            await wait_until(lambda: crowd.refused[UnavailableError] > 50, timeout_s=20, what="refusals")
+            await wait_until(lambda: crowd.refused[ServerRefusesError] > 50, timeout_s=20, what="refusals")
             given = len(crowd.told)
-            await wait_until(lambda: crowd.refused[UnavailableError] > 100, timeout_s=20, what="more refusals")
+            await wait_until(lambda: crowd.refused[ServerRefusesError] > 100, timeout_s=20, what="more refusals")
             assert len(crowd.told) == given
             counts = await engine.store.counts(packet_id)
             assert counts is not None
@@ -176,7 +176,7 @@ async def test_redis_out_of_memory_refuses_and_leaves_nothing_half_done(settings
 
 
 @pytest.mark.parametrize("kind", ["claim", "claims", "send"])
-async def test_redis_out_of_memory_is_told_as_unavailable(settings: Settings, redis: Redis, kind: str) -> None:
+async def test_redis_out_of_memory_is_told_as_a_refusal(settings: Settings, redis: Redis, kind: str) -> None:
     async with open_front(settings) as client:
         packet_id = await client.send("alice", total_fen=1_000, count=10)
         async with out_of_memory_soon(redis):
@@ -187,7 +187,7 @@ async def test_redis_out_of_memory_is_told_as_unavailable(settings: Settings, re
             if kind == "claim":
                 answer = await client.http.post(f"/v1/packets/{packet_id}/claims", headers=client.as_user("bob"))
                 problem, headers = answer.json(), answer.headers
-                assert (answer.status_code, headers["retry-after"]) == (503, "1")
+                assert (answer.status_code, headers["retry-after"]) == (503, "5")
             else:
                 body = {"claims": [{"packet_id": packet_id, "user_id": "bob"}]}
                 answer = await client.http.post("/v1/claims", json=body, headers=client.as_backend())
@@ -195,6 +195,6 @@ async def test_redis_out_of_memory_is_told_as_unavailable(settings: Settings, re
                     problem = answer.json()
                 else:
                     (problem,) = answer.json()["results"]
-            assert problem["code"] == "unavailable", answer.text
+            assert problem["code"] == "server_refuses", answer.text
             assert "OOM" not in answer.text, "what a server says is no client's business"
         assert (await client.claim(packet_id, "bob"))["outcome"] == "claimed"

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from engine.engine import Engine
-from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError, LimitExceededError, UnavailableError
+from engine.errors import IdempotencyInFlightError, IdempotencyKeyReusedError, LimitExceededError, ServerRefusesError
 from engine.ledger.idempotency import Request
 from engine.records import FEN_MAX
 from engine.wallets.depositing import TOGETHER_MAX, Depositing
@@ -59,7 +59,7 @@ def request(user_id: str, key: str) -> Request:
 async def test_one_that_postgres_refuses_takes_no_other_along(engine: Engine) -> None:
     together = Depositing(engine.pool)
     both = (together.put(request("nul\x00", "1"), 1), together.put(request("alice", "2"), 1))
-    assert [type(one) for one in await asyncio.gather(*both, return_exceptions=True)] == [UnavailableError, tuple]
+    assert [type(one) for one in await asyncio.gather(*both, return_exceptions=True)] == [ServerRefusesError, tuple]
     assert (await engine.wallets.get("alice")).balance_fen == 1
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from engine.engine import Engine
-from engine.errors import InvalidFieldsError, UnavailableError
+from engine.errors import InvalidFieldsError, ServerRefusesError
 from engine.settings import Settings
 from engine.wallets.wallets import Wallet, WalletTransfer
 from tests.support.front import open_front
@@ -94,14 +94,14 @@ async def test_a_cursor_that_is_none_is_named(engine: Engine, cursor: str) -> No
     assert [problem.field for problem in caught.value.problems] == ["after"]
 
 
-async def test_without_postgres_it_says_so(engine: Engine) -> None:
+async def test_what_postgres_refuses_is_said(engine: Engine) -> None:
     await engine.pool.execute("ALTER TABLE accounts RENAME TO elsewhere")
     for asked in (
         engine.wallets.get("alice"),
         engine.wallets.transfers("alice", after=None, limit=1),
         fund(engine, "alice", 1),
     ):
-        with pytest.raises(UnavailableError, match="Postgres does not answer"):
+        with pytest.raises(ServerRefusesError, match='Postgres refuses: relation "accounts" does not exist'):
             await asked
 
 
