@@ -11,6 +11,7 @@ import structlog
 from engine.errors import HongbaoError
 from engine.ledger.failures import DATABASE_ERRORS
 from engine.observability import metrics
+from engine.observability.repeats import repeats
 
 LOG = structlog.get_logger()
 PASSING = (HongbaoError, *DATABASE_ERRORS)
@@ -34,10 +35,11 @@ async def every(name: str, interval_s: float, stop: asyncio.Event, work: Callabl
 
 
 def outlived(name: str, error: Exception, **details: object) -> None:
-    """Count an error under its loop's name and log it as ``<name>_error``."""
+    """Count an error under its loop's name and log it as ``<name>_error``, when it is another than before."""
     metrics.LOOP_ERRORS.labels(name).inc()
-    event = f"{name}_error"
-    LOG.error(event, error=str(error), error_type=type(error).__name__, **details)
+    event, kind = f"{name}_error", type(error).__name__
+    if times := repeats.times((event, *details.values()), f"{kind} {error}"):
+        LOG.error(event, error=str(error), error_type=kind, times=times, **details)
 
 
 async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:

@@ -23,6 +23,7 @@ from engine.embedded import servers
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.engine import Engine
 from engine.lanes.clients import command, redis_client
+from engine.observability.repeats import repeats
 from engine.settings import Settings
 from tests.support import database_folder, needs
 from tests.support.administrator import Administrator, administrator_of
@@ -165,6 +166,12 @@ def _impatient() -> Iterator[None]:
         constants.setattr("engine.packets.opening.AGE_S", 0.0)
         constants.setattr("engine.persisting.persister.BATCH_MAX", 1_000)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said() -> None:
+    """What another test logged is said anew."""
+    repeats.forget()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from api.payloads import StatusAnswer
 from api.problems import NotReadyError
 from engine.errors import UnavailableError
 from engine.observability import metrics
+from engine.observability.repeats import repeats
 
 LOG = structlog.get_logger()
 
@@ -37,8 +38,9 @@ async def show_metrics(call: Call) -> Answer:
         await call.engine.measure()
     except UnavailableError:
         pass
-    except Exception:  # a scrape that fails would silence every alarm at once
-        LOG.exception("not_measured")
+    except Exception as error:  # a scrape that fails would silence every alarm at once
+        if times := repeats.times("not_measured", f"{type(error).__name__} {error}"):
+            LOG.exception("not_measured", times=times)
     text = await asyncio.to_thread(metrics.render)
     headers = ((b"content-type", metrics.CONTENT_TYPE.encode()), *PLAIN[1:])
     return Answer(200, text, headers)

@@ -15,6 +15,7 @@ from engine.lanes.store import Store
 from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.ledger.money import move, now_ms
 from engine.loops import every
+from engine.observability.repeats import repeats
 from engine.risk import alerts
 from engine.risk.freezes import SQL as FREEZES
 from engine.risk.freezes import Freezes, lift_in
@@ -101,7 +102,8 @@ async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = N
         try:
             await store.close(str(row["packet_id"]), CloseReason.RETURNED)
         except HongbaoError as error:
-            LOG.warning("not_given_back", dispute_id=row["dispute_id"], error=str(error))
+            if times := repeats.times(("not_given_back", row["dispute_id"]), str(error)):
+                LOG.warning("not_given_back", dispute_id=row["dispute_id"], error=str(error), times=times)
     return rows[-1]["dispute_id"] if len(rows) == _PAGE_MAX else 0
 
 

@@ -8,7 +8,8 @@ from redis import exceptions
 from redis.exceptions import RedisError
 
 from engine.errors import OperatorError, ServerRefusesError, UnavailableError, UndecidedError
-from engine.observability.server_failures import SILENT, server_failures
+from engine.observability import server_failures
+from engine.observability.server_failures import SILENT
 
 _CODES: dict[type[RedisError], str] = {
     exceptions.MovedError: "MOVED",

@@ -4,7 +4,8 @@ import asyncpg
 from asyncpg import exceptions
 
 from engine.errors import ServerRefusesError, UnavailableError
-from engine.observability.server_failures import SILENT, server_failures
+from engine.observability import server_failures
+from engine.observability.server_failures import SILENT
 
 DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises, an InternalClientError also when the server hangs up between two steps of one statement."""

@@ -16,6 +16,7 @@ from engine.ids import lane_of
 from engine.lanes.replies import Opened
 from engine.lanes.store import Chunk, Store
 from engine.loops import every
+from engine.observability.repeats import repeats
 from engine.packets.split import luckiest_slot, split
 from engine.queries import load
 from engine.records import Ack, SplitKind
@@ -117,7 +118,8 @@ async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
                         epoch=epochs.get(lane_of(funded.packet_id)),
                     )
                 except UnavailableError as error:
-                    LOG.warning("not_opened", packet_id=funded.packet_id, error=str(error))
+                    if times := repeats.times(("not_opened", funded.packet_id), str(error)):
+                        LOG.warning("not_opened", packet_id=funded.packet_id, error=str(error), times=times)
                     continue
                 if reply is Opened.OPENED:
                     opened += 1

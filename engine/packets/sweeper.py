@@ -9,6 +9,7 @@ from engine.errors import HongbaoError
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
 from engine.loops import every, outlived
+from engine.observability.repeats import repeats
 from engine.settings import Settings
 
 LOG = structlog.get_logger()
@@ -28,8 +29,8 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
             LOG.info("expired", packet_id=packet_id, remaining_count=remaining_count, remaining_fen=remaining_fen)
         elif reply is Closed.ARRIVED:
             await _give(store, lane, packet_id, backlog_max)
-        elif reply is Closed.MISSING:
-            LOG.error("due_but_missing", packet_id=packet_id)
+        elif reply is Closed.MISSING and (times := repeats.times(("due_but_missing", packet_id), "")):
+            LOG.error("due_but_missing", packet_id=packet_id, times=times)
     return closed
 
 
@@ -37,10 +38,13 @@ async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> No
     """Claim a transfer that has arrived for whom it is for. Refused (frozen, the ledger is behind), it is due again."""
     recipients = await store.recipients(packet_id)
     if len(recipients) != 1:  # the lane was lost just now, or is being rebuilt
-        LOG.error("arrived_for_nobody", packet_id=packet_id)
+        if times := repeats.times(("arrived_for_nobody", packet_id), ""):
+            LOG.error("arrived_for_nobody", packet_id=packet_id, times=times)
         return
     reply = await store.claim(lane, {packet_id: recipients}, backlog_max=backlog_max)
-    LOG.info("arrived", packet_id=packet_id, outcome=reply.results[0].outcome.name.lower())
+    outcome = reply.results[0].outcome.name.lower()
+    if times := repeats.times(("arrived", packet_id), outcome):
+        LOG.info("arrived", packet_id=packet_id, outcome=outcome, times=times)
 
 
 async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:

@@ -17,6 +17,7 @@ from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS
 from engine.ledger.money import lock_wallet, now_ms
 from engine.loops import every
+from engine.observability.repeats import repeats
 from engine.queries import load
 from engine.records import FreezeScope
 
@@ -100,16 +101,22 @@ class Freezes:
         try:
             newest = await self._pool.fetchval(SQL["newest"])
         except DATABASE_ERRORS as error:
-            LOG.warning("freezes_not_spread", error=str(error))
+            _not_spread(None, error)
             return False
         are_told = True
         for lane in list(self._store.epochs):
             try:
                 await follow(self._pool, self._store, lane, newest)
             except (UnavailableError, *DATABASE_ERRORS) as error:
-                LOG.warning("freezes_not_spread", lane=lane, error=str(error))
+                _not_spread(lane, error)
                 are_told = False
         return are_told
+
+
+def _not_spread(lane: int | None, error: Exception) -> None:
+    """``lane`` None: it is not known what there is to spread."""
+    if times := repeats.times(("freezes_not_spread", lane), str(error)):
+        LOG.warning("freezes_not_spread", lane=lane, error=str(error), times=times)
 
 
 async def freeze_in(

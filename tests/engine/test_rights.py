@@ -3,11 +3,9 @@
 import re
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from engine.engine import Engine
-from engine.observability.server_failures import ServerFailures
 from engine.records import Outcome
 from engine.settings import Settings
 from tests.support.own_redis import own_redis, valkey
@@ -32,11 +30,8 @@ async def test_the_rights_on_redis_that_the_docs_name_are_enough(settings: Setti
             assert await engine.ready() == []
 
 
-async def test_a_full_redis_does_not_keep_a_process_from_starting(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_redis_does_not_keep_a_process_from_starting(settings: Settings, tmp_path: Path) -> None:
     """A persister makes room in it."""
-    monkeypatch.setattr("engine.lanes.failures.server_failures", ServerFailures())  # another test's may be a second old
     with own_redis(valkey(), tmp_path / "server") as server:
         await server.start()
         own = changed(settings, redis_url=server.url)

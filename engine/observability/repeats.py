@@ -1,0 +1,38 @@
+"""Logs on change: a loop that fails in the same way each turn says so once, and then once a minute how often it did."""
+
+from collections.abc import Callable, Hashable
+from time import monotonic
+
+SAID_AGAIN_S = 60.0
+KEYS_MAX = 1_000
+"""What is remembered at a time; of more, the longest known is forgotten and said anew."""
+
+
+class Repeats:
+    """What was said of what. ``now_s``: a clock that never goes back."""
+
+    def __init__(self, now_s: Callable[[], float] = monotonic) -> None:
+        self._now_s = now_s
+        self._said: dict[Hashable, tuple[str, float, int]] = {}
+
+    def times(self, key: Hashable, reason: str) -> int:
+        """Whether to log ``reason`` of ``key``: how often it was met since it was last logged, 0 for not now."""
+        now_s = self._now_s()
+        said, said_s, before = self._said.get(key, ("", 0.0, 0))
+        if said == reason and now_s - said_s < SAID_AGAIN_S:
+            self._said[key] = said, said_s, before + 1
+            return 0
+        times = before + 1 if said == reason else 1
+        self._said.pop(key, None)
+        if len(self._said) >= KEYS_MAX:
+            del self._said[next(iter(self._said))]
+        self._said[key] = reason, now_s, 0
+        return times
+
+    def forget(self) -> None:
+        """Say everything anew."""
+        self._said.clear()
+
+
+repeats = Repeats()
+"""The process's."""
