@@ -21,6 +21,17 @@ async def open_rows(source: asyncpg.Pool | asyncpg.Connection) -> dict[int, int]
     return {row["lane"]: row["open"] for row in await source.fetch(SQL["open_by_lane"])}
 
 
+async def changes_behind(pool: asyncpg.Pool, store: LaneReader) -> int:
+    """How many changes of all lanes the ledger does not have. Raises UnavailableError."""
+    behind = 0
+    with ledger_errors():
+        lanes = await pool.fetch(LANES["all"])
+    for row in lanes:
+        status = await store.lane_status(row["lane"])
+        behind += 0 if status is None else max(0, status.position - row["position"])
+    return behind
+
+
 async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> None:
     """Set each lane's gauges, whatever the other lanes are like.
 

@@ -8,14 +8,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
+
+import orjson
+import structlog
 
 from engine.access import keyring, tls
+from engine.connected import Connected
 from engine.embedded import servers
 from engine.embedded.data_dir import DataDir, run_dir
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
 from engine.ledger import schema
+from engine.loops import PASSING
 from engine.observability import metrics_directory
+from engine.persisting import lag
 from engine.records import Ack
 from engine.running.reach import with_urls
 from engine.settings import Settings
@@ -27,8 +34,18 @@ _DRAIN_S = 30.0
 """How long the persister may take to carry over what is left when everything stops."""
 _READY_S_MAX = 60.0
 _READY_POLL_S = 0.1
+_LEFT_S_MAX = 5.0
+_PROBLEM_BYTES_MAX = 100_000
+_FOREIGN, _FOREIGN_S_MAX = "disagree about its epoch", 5.0
+"""A lane that its persister does not set right within this time: it never will by itself."""
+_FOREIGN_ADVICE = (
+    "Redis holds the lanes of another ledger, or the ledger was set back: see whether HONGBAO_REDIS_URL and "
+    "HONGBAO_DATABASE_URL belong together; if they do, run `hongbao recover` (docs/recovery.md)."
+)
 _NO_PROXY = urllib.request.ProxyHandler({})
 """What http_proxy and its like name cannot reach this machine's loopback."""
+
+_log = structlog.get_logger(__name__)
 
 Route = Callable[[str, Settings], Settings]
 """What one of our processes is told of the servers: its name and everyone's settings -> its own."""
@@ -55,10 +72,13 @@ async def up(
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
             settings = await _start_servers(supervisor, held, settings)
             await schema.migrate(settings.database_url or "")
+            is_ready = asyncio.Event()
+            supervisor.in_between(partial(_tell_left, settings, is_ready))
             await _start_workers(supervisor, settings, environment, route)
             scheme = "https" if tls.is_on(settings) else "http"
             base_url = f"{scheme}://{_in_url(settings.host)}:{settings.port}"
             await _wait_ready(base_url, tls.client_context(settings))
+            is_ready.set()
             announce(base_url)
             await supervisor.wait()
 
@@ -119,13 +139,36 @@ def _variables(settings: Settings) -> dict[str, str]:
     }
 
 
+async def _tell_left(settings: Settings, is_ready: asyncio.Event) -> None:
+    """Say how many changes the persister has left behind, if anybody could make one. Bounded: `up` is to stop."""
+    if not is_ready.is_set():
+        return
+    try:
+        async with asyncio.timeout(_LEFT_S_MAX), Connected.open(settings) as connected:
+            left = await lag.changes_behind(connected.pool, connected.store)
+    except (*PASSING, TimeoutError) as error:
+        why = str(error) or f"no answer within {_LEFT_S_MAX:g} s"
+        _log.warning("stopped: how many changes are not in the ledger is not known", error=why)
+        return
+    if left:
+        _log.warning("stopped: changes wait in Redis until a persister runs again", changes_not_in_ledger=left)
+    else:
+        _log.info("stopped: every change is in the ledger", changes_not_in_ledger=0)
+
+
 async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
-    deadline_s = time.monotonic() + _READY_S_MAX
+    begun_s = since_s = time.monotonic()
+    before = ""
     while (reason := await asyncio.to_thread(_unready, base_url, context)) is not None:
+        now_s = time.monotonic()
+        if reason != before:
+            before, since_s = reason, now_s
         if "being rebuilt" in reason:  # of a large lane that may take a while, and it is under way
-            deadline_s = time.monotonic() + _READY_S_MAX
-        if time.monotonic() > deadline_s:
-            raise OperatorError(f"{base_url} is not ready after {_READY_S_MAX:.0f} s: {reason}")
+            begun_s = now_s
+        is_lasting = _FOREIGN in reason and now_s - since_s > _FOREIGN_S_MAX
+        if is_lasting or now_s - begun_s > _READY_S_MAX:
+            advice = _FOREIGN_ADVICE if _FOREIGN in reason else "`hongbao doctor` shows more."
+            raise OperatorError(f"It is not ready after {now_s - begun_s:.0f} s: {reason.rstrip('.')}. {advice}")
         await asyncio.sleep(_READY_POLL_S)
 
 
@@ -136,7 +179,11 @@ def _unready(base_url: str, context: ssl.SSLContext | None) -> str | None:
         with opener.open(f"{base_url}/readyz", timeout=5):
             return None
     except urllib.error.HTTPError as error:
-        return error.read(2_000).decode(errors="replace")
+        said = error.read(_PROBLEM_BYTES_MAX)
+        try:
+            return " ".join(orjson.loads(said)["reasons"])
+        except (ValueError, KeyError, TypeError):
+            return said.decode(errors="replace")
     except OSError as error:
         return str(error)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ class Supervisor:
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._stages: list[list[_Child]] = []
+        self._in_between: list[tuple[int, Callable[[], Awaitable[None]]]] = []
         self._hangup, self._signalled = Hangup(), False
         self._stopping = False
 
@@ -72,6 +74,10 @@ class Supervisor:
         if cancelled and not ours and kind is None:
             raise asyncio.CancelledError
         return ours and kind is asyncio.CancelledError
+
+    def in_between(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` when all stop: after what is started from now on, before what runs already."""
+        self._in_between.append((len(self._stages), work))
 
     async def start(self, *services: Service) -> None:
         """Start services and return when all are ready. Raises OperatorError when one cannot be started."""
@@ -160,8 +166,12 @@ class Supervisor:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
-        for stage in reversed(self._stages):
-            await asyncio.gather(*(self._stop(child) for child in stage))
+        for number in range(len(self._stages), -1, -1):
+            for place, work in self._in_between:
+                if place == number:
+                    await work()
+            if number:
+                await asyncio.gather(*(self._stop(child) for child in self._stages[number - 1]))
 
     async def _stop(self, child: _Child) -> None:
         """Its stop signal, a bounded wait, SIGKILL."""

@@ -10,8 +10,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from redis.asyncio import Redis
 
 from engine.embedded import servers as embedded
+from engine.engine import Engine
+from engine.lanes import keys
+from engine.lanes.clients import command
 from engine.settings import Settings
 from tests.support.commands import Up, hongbao, hongbao_code, kept, sentence, upped
 from tests.support.front import Client, new_key
@@ -78,6 +82,33 @@ def test_says_one_line_logs_json_and_ends_with_0(tmp_path: Path, servers: dict[s
         assert up.end() == (0, "")
         assert {line["process"] for line in up.log()} >= {"up", "serve"}
         assert {line["level"] for line in up.log()} <= {"info"}, "127.0.0.1 without TLS is warned of"
+        (stopped,) = [line for line in up.log() if "changes_not_in_ledger" in line]
+        assert (stopped["event"], stopped["changes_not_in_ledger"]) == ("stopped: every change is in the ledger", 0)
+
+
+async def test_at_its_stop_it_says_what_is_not_in_the_ledger(
+    tmp_path: Path, servers: dict[str, str], redis: Redis
+) -> None:
+    with upped(tmp_path / "data", **servers) as up:
+        await command(redis, "XADD", keys.events(0), "3-0", "event", "no event")  # before which the persister stops
+        await command(redis, "HSET", keys.lane(0), "position", 3)
+        assert up.end()[0] == 0
+        (stopped,) = [line for line in up.log() if "changes_not_in_ledger" in line]
+        assert (stopped["level"], stopped["changes_not_in_ledger"]) == ("warning", 3)
+
+
+async def test_a_redis_of_another_ledger_is_said_in_one_sentence(
+    tmp_path: Path, servers: dict[str, str], settings: Settings, redis: Redis
+) -> None:
+    async with Engine.open(settings):  # the lanes are begun
+        await command(redis, "HSET", keys.lane(0), "epoch", "0123456789abcdef0123456789abcdef", "position", 7)
+    ended = hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", **servers)
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert (ended.returncode, ended.stdout, len(said)) == (1, "", 1), ended.stderr
+    assert said[0].startswith("hongbao: It is not ready after ")
+    assert "Lane 0 is fenced: Redis and the ledger disagree about its epoch." in said[0]
+    assert "run `hongbao recover`" in said[0]
+    assert sum("persister_error" in line for line in ended.stderr.splitlines()) == 1
 
 
 def test_two_workers_serve_from_two_processes_on_the_servers_there_are(tmp_path: Path, servers: dict[str, str]) -> None:
