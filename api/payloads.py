@@ -63,7 +63,7 @@ UserId = Annotated[
     str,
     Field(pattern=USER_ID_FORM, description="1-64 of A-Z a-z 0-9 . _ : @ -, and neither . nor ..", examples=["alice"]),
 ]
-Fen = Annotated[int, Field(ge=1, le=FEN_MAX, description="Money in fen (1/100 yuan)")]
+Fen = Annotated[int, Field(ge=1, le=FEN_MAX, description="Money in fen: hundredths of the ledger's currency")]
 
 
 def _noted(description: str) -> Any:  # noqa: ANN401 -- that is what Field returns

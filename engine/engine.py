@@ -20,6 +20,7 @@ from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.lanes.trial import try_scripts, try_scripts_at_start
+from engine.ledger import currency
 from engine.ledger.database import ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.ledger.trial import why_not_written, why_read_only
@@ -100,6 +101,7 @@ class Engine:
             lane_epochs: dict[int, str] = {}
             store = Store(redis, lane_epochs, connections, changing)
             await _try_servers(redis, pool)
+            await currency.keep(pool, settings.currency)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             freezes = Freezes(pool, store)
             await freezes.spread()  # a lane that was begun just now knows of none
@@ -136,7 +138,7 @@ class Engine:
                     delays=delays,
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
-                    statements=Statements(pool, Closing(pool, store, EventStream(redis))),
+                    statements=Statements(pool, Closing(pool, store, EventStream(redis)), settings.currency),
                     profiles=Profiles(pool, freezes, settings),
                     alerts=Alerts(pool),
                     payment_passwords=payment_passwords,

@@ -152,8 +152,8 @@ class Settings(BaseSettings):
     """Connections to Postgres per process."""
 
     # The product's limits.
-    currency: str = "CNY"
-    """The currency that wallets show. One instance has one."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")] = "CNY"
+    """What the ledger counts in, for ever: a code of ISO 4217, or of your own (COUPON)."""
     share_fen_min: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 1
     """The smallest share. A sender may ask for a larger minimum."""
     share_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 20_000

@@ -48,8 +48,8 @@ for generated clients. This page is generated from it; a test compares the two.
 ## Requests
 
 - **Bodies** are JSON objects in UTF-8. Unknown fields are refused. Types are strict: `1.0` and `"1"` are not `1`.
-- **Units**: a name ends in its unit. `_fen` is money in fen (1/100 yuan), always a whole number. `_s` is seconds.
-  `_ms` is milliseconds, in a time since 1970-01-01 UTC. Whole numbers are at most 2^53 - 1.
+- **Units**: a name ends in its unit. `_fen` is money in fen (1/100 yuan, or other currency), always a whole number.
+  `_s` is seconds. `_ms` is milliseconds, in a time since 1970-01-01 UTC. Whole numbers are at most 2^53 - 1.
 - **Tokens** are bearer tokens: `Authorization: Bearer <token>`. A token has scopes; [access.md](access.md) explains
   them, and has who may do what, cell by cell. "Any token" below means that users need no scope to reach what is theirs.
 - **`{USER_HEADER}`** names the user that a backend acts for. It needs the scope `act`. "Names a user" below means that

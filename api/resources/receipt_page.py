@@ -1,4 +1,4 @@
-"""A receipt as a page to print: in Chinese and English, amounts in yuan, nothing loaded from anywhere."""
+"""A receipt as a page to print: in Chinese and English, amounts with two decimals, nothing loaded from anywhere."""
 
 import base64
 import hashlib
@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from engine.calendar.china_time import CHINA
+from engine.ledger.currency import unit_of
 from engine.wallets.receipts import Receipt, ReceiptFacts
 from engine.wallets.statement import yuan
 
@@ -25,11 +26,11 @@ _KINDS = {"send": "支付 paid", "claim": "领取 claimed", "refund": "退回 re
 _STATES = {"exhausted": "已领完 all claimed", "expired": "已过期 expired", "retracted": "已撤回 taken back"}
 _PURPOSES = {"packet": "红包 red packet", "transfer": "转账 transfer"}
 _AMOUNTS = (
-    ("paid_fen", "支付金额(元)", "Paid (CNY)"),
-    ("claimed_fen", "已领取(元)", "Claimed (CNY)"),
-    ("returned_fen", "已退回(元)", "Returned (CNY)"),
-    ("written_off_fen", "已核销(元)", "Written off (CNY)"),
-    ("received_fen", "收款金额(元)", "Received (CNY)"),
+    ("paid_fen", "支付金额", "Paid"),
+    ("claimed_fen", "已领取", "Claimed"),
+    ("returned_fen", "已退回", "Returned"),
+    ("written_off_fen", "已核销", "Written off"),
+    ("received_fen", "收款金额", "Received"),
 )
 
 
@@ -41,7 +42,14 @@ def page_of(receipt: Receipt) -> bytes:
         for moved in facts.transfers
     ]
     template = _TEMPLATES.get_template("receipt.html")
-    page = template.render(style=_STYLE, facts=facts, rows=_rows(facts), transfers=transfers, hash=receipt.hash)
+    page = template.render(
+        style=_STYLE,
+        facts=facts,
+        rows=_rows(facts),
+        transfers=transfers,
+        hash=receipt.hash,
+        unit=unit_of(facts.currency),
+    )
     return page.encode()
 
 
@@ -56,7 +64,10 @@ def _rows(facts: ReceiptFacts) -> list[tuple[str, str, str]]:
         ("祝福语", "Greeting", facts.greeting or None),
         ("支付时间", "Paid at", _time(facts.at_ms) if is_senders else None),
         ("到账时间", "Received at", None if is_senders else _time(facts.at_ms)),
-        *((chinese, english, _yuan(getattr(facts, name))) for name, chinese, english in _AMOUNTS),
+        *(
+            (f"{chinese}({unit_of(facts.currency)})", f"{english} ({facts.currency})", _yuan(getattr(facts, name)))
+            for name, chinese, english in _AMOUNTS
+        ),
         ("领取份数", "Shares claimed", f"{facts.claimed_count} / {facts.count}" if is_senders else None),
         ("状态", "State", facts.state and _STATES.get(facts.state, facts.state)),
         ("结束时间", "Ended at", facts.ended_at_ms and _time(facts.ended_at_ms)),

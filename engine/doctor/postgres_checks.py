@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import asyncpg
 
-from engine.doctor.lines import Line, megabytes, ok, problem, warning
+from engine.doctor.lines import Level, Line, megabytes, ok, problem, warning
 from engine.ledger import schema
+from engine.ledger.currency import why_another
 from engine.ledger.trial import why_not_written
 from engine.queries import load
 from engine.settings import Settings
@@ -20,6 +21,8 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
     told = {row["name"]: row["setting"] for row in await connection.fetch(SQL["settings"])}
     (state,) = await connection.fetch(SQL["state"])
     lines = [_version(told), await _schema(connection), *_durable(told), _connections(told, state, settings)]
+    if lines[1].level is Level.OK:
+        lines.append(await _currency(connection, settings))
     if state["is_replica"]:
         advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
         return [*lines, problem("postgres role", "a replica", advice)]
@@ -48,6 +51,12 @@ async def _schema(connection: asyncpg.Connection) -> Line:
     if current > latest:
         return problem("postgres schema", found, "Upgrade hongbao: a newer release has written here.")
     return ok("postgres schema", f"version {current}")
+
+
+async def _currency(connection: asyncpg.Connection, settings: Settings) -> Line:
+    if (why := await why_another(connection, settings.currency)) is not None:
+        return problem("currency", why, "No process starts until then.")
+    return ok("currency", settings.currency)
 
 
 def _durable(told: Mapping[str, str]) -> Iterator[Line]:

@@ -8,7 +8,17 @@ from engine.queries import load
 SQL = load("trial")
 INSERTED = (
     *("accounts", "alerts", "arrival_delays", "batches", "day_totals", "debts", "disputes", "entries_aside"),
-    *("freeze_changes", "freezes", "idempotency", "labels", "lanes", "packets", "payment_passwords", "places"),
+    *(
+        "freeze_changes",
+        "freezes",
+        "idempotency",
+        "labels",
+        "lanes",
+        "ledger_currency",
+        "packets",
+        "payment_passwords",
+        "places",
+    ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
     "withdrawals",
 )

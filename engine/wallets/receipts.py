@@ -14,6 +14,7 @@ import orjson
 
 from engine.errors import NotInLedgerError, NotSettledError, UnknownTransactionError
 from engine.lanes.reader import LaneReader
+from engine.ledger.currency import currency_of
 from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
 
@@ -37,6 +38,7 @@ class ReceiptTransfer:
 class ReceiptFacts:
     """What a receipt says. ``role``: to whom; what the other one is told is None.
 
+    ``currency``: what the amounts are hundredths of; empty in a receipt from before it was told.
     ``recipient``: whose share it is, or whom a transfer was for. ``at_ms``: when it was paid, or received.
     ``transfers``: in the order of the ledger; ``are_claims_listed`` is false where they are too many.
     """
@@ -59,6 +61,7 @@ class ReceiptFacts:
     ended_at_ms: int | None
     settled_at_ms: int | None
     are_claims_listed: bool
+    currency: str = ""
     transfers: list[ReceiptTransfer]
 
 
@@ -134,6 +137,7 @@ async def sent_facts(connection: Connection, number: str) -> ReceiptFacts | None
         ended_at_ms=row["ended_at_ms"],
         settled_at_ms=row["settled_at_ms"],
         are_claims_listed=are_listed,
+        currency=await currency_of(connection),
         transfers=[ReceiptTransfer(**transfer) for transfer in moved],
     )
 
@@ -155,6 +159,7 @@ async def received_facts(connection: Connection, number: str, user_id: str) -> R
         received_fen=share["amount_fen"],
         **dict.fromkeys(_OF_SENDERS),
         are_claims_listed=True,
+        currency=await currency_of(connection),
         transfers=[ReceiptTransfer(**share)],
     )
 

@@ -1,7 +1,7 @@
 """对账单: a wallet's movements in some days as CSV, with the closing totals, in the columns of WeChat Pay's fund bill.
 
 Every value has a grave accent before it, as there: spreadsheets then neither round numbers nor run what looks like a
-formula. Amounts are in yuan with two decimals, times are China's.
+formula. Amounts are in yuan, or the ledger's other currency, with two decimals, times are China's.
 """
 
 import codecs
@@ -17,6 +17,7 @@ import asyncpg
 from engine.calendar.china_time import CHINA, begin_ms, today
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number
+from engine.ledger.currency import unit_of
 from engine.ledger.database import Connection, ledger_errors
 from engine.paging import NEWEST
 from engine.queries import load
@@ -82,6 +83,7 @@ class Statement:
     first: date
     last: date
     is_provisional: bool
+    currency: str
     opening_fen: int
     entries: Range | None
     pool: asyncpg.Pool
@@ -119,7 +121,7 @@ class Statement:
 
         So is the bill that it follows, and without them Excel reads Chinese as something else. Raises UnavailableError.
         """
-        text = codecs.BOM_UTF8 + _lines([COLUMNS])
+        text = codecs.BOM_UTF8 + _lines([columns_of(self.currency)])
         incomes = expenses = income_fen = expense_fen = 0
         async for page in self.pages():
             yield text + _lines([_quoted(_row(movement)) for movement in page])
@@ -135,8 +137,8 @@ class Statement:
 class Statements:
     """Use cases over statements."""
 
-    def __init__(self, pool: asyncpg.Pool, closing: Closing) -> None:
-        self._pool, self._closing = pool, closing
+    def __init__(self, pool: asyncpg.Pool, closing: Closing, currency: str) -> None:
+        self._pool, self._closing, self._currency = pool, closing, currency
 
     async def of(self, user_id: str, first: date, last: date) -> Statement:
         """A wallet's statement of the days ``first`` to ``last``, China's. Empty for a wallet nobody has paid yet.
@@ -163,6 +165,7 @@ class Statements:
             first=first,
             last=last,
             is_provisional=is_provisional,
+            currency=self._currency,
             opening_fen=opening_fen,
             entries=entries,
             pool=self._pool,
@@ -187,6 +190,11 @@ async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: 
     if end is None:
         end = await connection.fetchval(SQL["last"], account_id) + 1
     return opening_fen, Range(account_id, begin - 1, end)
+
+
+def columns_of(currency: str) -> list[str]:
+    """The columns' names for amounts in a currency."""
+    return [name.replace("(元)", f"({unit_of(currency)})") for name in COLUMNS]
 
 
 def yuan(amount_fen: int) -> str:

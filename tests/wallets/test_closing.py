@@ -149,7 +149,7 @@ async def test_without_redis_nobody_says_that_a_day_is_closed(engine: Engine) ->
     async with redis_client("redis://127.0.0.1:1", connections_max=1, timeout_s=0.1) as nowhere:
         closing = Closing(engine.pool, LaneReader(nowhere), EventStream(nowhere))
         with pytest.raises(UnavailableError):
-            await Statements(engine.pool, closing).of("alice", date(2026, 2, 16), date(2026, 2, 16))
+            await Statements(engine.pool, closing, "CNY").of("alice", date(2026, 2, 16), date(2026, 2, 16))
 
 
 async def test_yesterdays_statement_is_refused_until_the_ledger_has_it_and_is_the_same_ever_after(
