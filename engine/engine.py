@@ -20,7 +20,7 @@ from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.lanes.trial import try_scripts, try_scripts_at_start
-from engine.ledger import currency
+from engine.ledger import currency, pooler
 from engine.ledger.database import ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.ledger.trial import why_not_written, why_read_only
@@ -100,7 +100,7 @@ class Engine:
         try:
             lane_epochs: dict[int, str] = {}
             store = Store(redis, lane_epochs, connections, changing)
-            await _try_servers(redis, pool)
+            await _try_servers(redis, pool, urls.database)
             await currency.keep(pool, settings.currency)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             freezes = Freezes(pool, store)
@@ -187,10 +187,11 @@ class Engine:
         await lag.measure(self.pool, self.store, self.stream)
 
 
-async def _try_servers(redis: Redis, pool: asyncpg.Pool) -> None:
+async def _try_servers(redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
     """Raise OperatorError, with what to do, where a server would refuse what every process asks of it."""
     await try_scripts_at_start(redis)
     try:
+        await pooler.check(database_url, pool)
         why = await why_not_written(pool)
     except DATABASE_ERRORS as error:
         raise OperatorError(sentence_of(error)) from None

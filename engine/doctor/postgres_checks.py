@@ -7,6 +7,7 @@ import asyncpg
 from engine.doctor.lines import Level, Line, megabytes, ok, problem, warning
 from engine.ledger import schema
 from engine.ledger.currency import why_another
+from engine.ledger.pooler import why_pooled
 from engine.ledger.trial import why_not_written
 from engine.queries import load
 from engine.settings import Settings
@@ -26,6 +27,10 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
     if state["is_replica"]:
         advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
         return [*lines, problem("postgres role", "a replica", advice)]
+    if (why := await why_pooled(settings.database_url or "", connection)) is not None:
+        lines.append(problem("postgres sessions", "not of their own", why))
+    else:
+        lines.append(ok("postgres sessions", "each is one of its own"))
     if (why := await why_not_written(connection)) is not None:
         lines.append(problem("postgres writes", "refused", why))
     else:

@@ -16,6 +16,16 @@ _AWAY = (
     exceptions.TransactionRollbackError,  # a deadlock: the next try may do
 )
 """Errors of a server that cannot answer now; every other is a refusal."""
+SESSION_LOST = (
+    exceptions.InvalidSQLStatementNameError,
+    exceptions.DuplicatePreparedStatementError,
+    exceptions.ProtocolViolationError,
+)
+"""What a statement meets that was prepared in one session and is run in another, or a setting that is not passed on."""
+WHY_SHARED = (
+    "HONGBAO_DATABASE_URL leads through a pooler that lends one session to many (PgBouncer in transaction or statement "
+    "mode), where leases and notifications get lost: name Postgres itself, or set pool_mode = session."
+)
 _REMEDIES: dict[type[Exception], str] = {
     exceptions.InsufficientPrivilegeError: "Grant its user what the ledger's owner has: SELECT, INSERT, UPDATE, DELETE "
     "on all tables, and USAGE on all sequences.",
@@ -25,6 +35,7 @@ _REMEDIES: dict[type[Exception], str] = {
     exceptions.InvalidAuthorizationSpecificationError: "Put the right user and password into HONGBAO_DATABASE_URL.",
     exceptions.InvalidCatalogNameError: "Create the database, or correct HONGBAO_DATABASE_URL.",
     exceptions.UndefinedTableError: "Run `hongbao migrate`, and see whether search_path finds the ledger's tables.",
+    **dict.fromkeys(SESSION_LOST, WHY_SHARED),
     exceptions.DataError: "It is a value that the ledger has no place for: report it.",
 }
 
@@ -33,13 +44,15 @@ OPERATORS_ERRORS = (
     *(exceptions.PostgresConnectionError, exceptions.OperatorInterventionError),
     *(exceptions.InsufficientPrivilegeError, exceptions.ReadOnlySQLTransactionError),
     exceptions.InsufficientResourcesError,
+    *SESSION_LOST,
 )
 """What a server fails a statement with that is sound."""
 
 
 def code_of(error: Exception) -> str:
     """The SQLSTATE of a server's error, or SILENT where the server has said nothing, or cannot answer now."""
-    if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _AWAY):
+    is_away = isinstance(error, _AWAY) and not isinstance(error, SESSION_LOST)
+    if isinstance(error, asyncpg.PostgresError) and not is_away:
         return error.sqlstate or "unknown"
     return SILENT
 

@@ -16,6 +16,7 @@ from api.problems import FIELDS_MAX, INTERNAL, KINDS, answer_to, kind_of
 from engine.embedded.servers import EmbeddedPostgres
 from engine.engine import Engine
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, OperatorError
+from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.settings import Settings
@@ -86,7 +87,7 @@ async def test_claims_wait_for_a_ledger_that_is_behind(settings: Settings) -> No
         assert_unavailable(results[-1], "busy")
         ready = await client.http.get("/readyz")
         assert_unavailable(ready, "not_ready")
-        assert ready.json()["reasons"] == ["Lane 0 is full: 5 changes wait for the ledger."]
+        assert ready.json()["reasons"] == [f"Lane {lane_of(packet_id)} is full: 5 changes wait for the ledger."]
         batch = {"claims": [{"packet_id": packet_id, "user_id": user} for user in ("user0", "late")]}
         answer = await client.http.post("/v1/claims", json=batch, headers=client.as_backend())
         assert [result.get("outcome", result.get("code")) for result in answer.json()["results"]] == [

@@ -23,6 +23,7 @@ MARKS = (
 AS_ROOT = "sudo .venv/bin/python -m pytest -m root"
 _PACKAGES = {
     "curl": "curl",
+    "pgbouncer": "pgbouncer",
     "redis-server": "redis-server",
     "sha256sum": "coreutils",
     "unshare": "util-linux",
