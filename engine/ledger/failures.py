@@ -24,7 +24,7 @@ SESSION_LOST = (
 """What a statement meets that was prepared in one session and is run in another, or a setting that is not passed on."""
 WHY_SHARED = (
     "HONGBAO_DATABASE_URL leads through a pooler that lends one session to many (PgBouncer in transaction or statement "
-    "mode), where leases and notifications get lost: name Postgres itself, or set pool_mode = session."
+    "mode) or refuses a session's settings, so leases and notifications would get lost: name Postgres itself."
 )
 _REMEDIES: dict[type[Exception], str] = {
     exceptions.InsufficientPrivilegeError: "Grant its user what the ledger's owner has: SELECT, INSERT, UPDATE, DELETE "

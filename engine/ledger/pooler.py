@@ -8,8 +8,8 @@ from engine.ledger.failures import SESSION_LOST, WHY_SHARED
 from engine.ledger.posting import PLANNED
 
 _WHY_IGNORED = (
-    "HONGBAO_DATABASE_URL leads through a pooler that ignores what a session is to be set to ({}): name Postgres "
-    "itself, or take these out of ignore_startup_parameters."
+    "HONGBAO_DATABASE_URL leads through a pooler that ignores what a session is to be set to ({}; PgBouncer's "
+    "ignore_startup_parameters): name Postgres itself."
 )
 _PID = "SELECT pg_backend_pid()"
 
