@@ -20,6 +20,7 @@ from engine.ledger.database import database_connection
 from engine.ledger.failures import DATABASE_ERRORS
 from engine.loops import end, stopped_within
 from engine.observability import metrics
+from engine.observability.repeats import repeats
 from engine.queries import load
 
 CHANNEL = "hongbao_applied"
@@ -88,7 +89,9 @@ class Checkpoints:
                 await self._listen()
             except (HongbaoError, *DATABASE_ERRORS) as error:  # a TimeoutError is one of them
                 metrics.LOOP_ERRORS.labels("checkpoints").inc()
-                _log.warning("not_listening", error=str(error), error_type=type(error).__name__)
+                kind = type(error).__name__
+                if times := repeats.times("not_listening", f"{kind} {error}"):
+                    _log.warning("not_listening", error=str(error), error_type=kind, times=times)
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self) -> None:

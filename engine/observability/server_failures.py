@@ -16,6 +16,6 @@ _log = structlog.get_logger(__name__)
 def note(server: str, code: str, sentence: str) -> None:
     """Count a failure. ``code``: SILENT, or the error code that the server answered with."""
     metrics.SERVER_FAILURES.labels(server, code).inc()
-    if times := repeats.times(("server", server, code), code):
+    if times := repeats.times(("server", server, code)):
         event = "server_silent" if code == SILENT else "server_refuses"
         _log.error(event, server=server, code=code, error=sentence, times=times)

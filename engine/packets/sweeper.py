@@ -29,7 +29,7 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
             LOG.info("expired", packet_id=packet_id, remaining_count=remaining_count, remaining_fen=remaining_fen)
         elif reply is Closed.ARRIVED:
             await _give(store, lane, packet_id, backlog_max)
-        elif reply is Closed.MISSING and (times := repeats.times(("due_but_missing", packet_id), "")):
+        elif reply is Closed.MISSING and (times := repeats.times(("due_but_missing", packet_id))):
             LOG.error("due_but_missing", packet_id=packet_id, times=times)
     return closed
 
@@ -38,7 +38,7 @@ async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> No
     """Claim a transfer that has arrived for whom it is for. Refused (frozen, the ledger is behind), it is due again."""
     recipients = await store.recipients(packet_id)
     if len(recipients) != 1:  # the lane was lost just now, or is being rebuilt
-        if times := repeats.times(("arrived_for_nobody", packet_id), ""):
+        if times := repeats.times(("arrived_for_nobody", packet_id)):
             LOG.error("arrived_for_nobody", packet_id=packet_id, times=times)
         return
     reply = await store.claim(lane, {packet_id: recipients}, backlog_max=backlog_max)

@@ -10,6 +10,7 @@ import structlog
 
 from engine.errors import UnavailableError
 from engine.ledger.database import Connection
+from engine.observability.repeats import repeats
 from engine.queries import load
 from engine.risk import alerts
 from engine.risk.freezes import Freezes
@@ -59,7 +60,8 @@ async def freeze_if_large(freezes: Freezes, settings: Settings, user_id: str, am
     try:
         await freezes.freeze(user_id, reason=f"a {what} of {amount_fen} fen", frozen_by=FROZEN_BY)
     except UnavailableError as error:
-        LOG.error("not_frozen", user_id=user_id, error=str(error))
+        if times := repeats.times(("not_frozen", user_id), str(error)):
+            LOG.error("not_frozen", user_id=user_id, error=str(error), times=times)
 
 
 def network_of(address: str) -> str | None:

@@ -16,6 +16,7 @@ from engine.errors import HongbaoError, LimitExceededError
 from engine.ledger import idempotency
 from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS, failure_of
+from engine.observability.repeats import repeats
 from engine.queries import load
 from engine.records import FEN_MAX
 
@@ -139,7 +140,8 @@ def _answer(row: asyncpg.Record, request: idempotency.Request, amount_fen: int) 
             return idempotency.kept_answer(row, request), True
         case "full":
             left_fen: int = row["left_fen"]
-            LOG.error("ledger_full", user_id=request.principal, amount_fen=amount_fen, left_fen=left_fen)
+            if times := repeats.times("ledger_full"):
+                LOG.error("ledger_full", left_fen=left_fen, times=times)
             raise LimitExceededError("total_fen_max", FEN_MAX, left_fen, field="amount_fen")
     answer: dict[str, Any] = orjson.loads(row["answer"])
     return answer, False

@@ -7,6 +7,7 @@ import random
 import httpx
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from engine.auditing.audit import audit
 from engine.auditing.comparison import Day
@@ -65,10 +66,12 @@ async def test_a_ledger_that_is_fuller_than_the_bound_refuses_and_goes_on(engine
     fen = 2**63 - 1_001
     await engine.pool.execute("UPDATE accounts SET balance_fen = balance_fen - $1 WHERE account_id = 1", fen)
     await engine.pool.execute("UPDATE accounts SET balance_fen = balance_fen + $1 WHERE owner = 'rich'", fen)
-    for amount_fen in (1, MOST):
-        with pytest.raises(LimitExceededError) as caught:
-            await fund(engine, "bob", amount_fen)
-        assert (caught.value.left_fen, caught.value.field) == (0, "amount_fen")
+    with capture_logs() as logs:
+        for amount_fen in (1, MOST):
+            with pytest.raises(LimitExceededError) as caught:
+                await fund(engine, "bob", amount_fen)
+            assert (caught.value.left_fen, caught.value.field) == (0, "amount_fen")
+    assert [(log["event"], log["left_fen"]) for log in logs] == [("ledger_full", 0)]  # once, whoever asks
     assert await engine.pool.fetchval("SELECT sum(balance_fen) FROM accounts") == 0
 
 
