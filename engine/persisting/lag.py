@@ -11,7 +11,8 @@ from engine.lanes.stream import EventStream
 from engine.ledger.database import ledger_errors
 from engine.observability import metrics
 from engine.queries import load
-from engine.recovery.serving import why_paused
+from engine.recovery.epochs import WHY
+from engine.recovery.serving import Paused, why_paused
 
 LANES, SQL = load("lanes"), load("quarantine")
 
@@ -22,13 +23,18 @@ async def open_rows(source: asyncpg.Pool | asyncpg.Connection) -> dict[int, int]
 
 
 async def changes_behind(pool: asyncpg.Pool, store: LaneReader) -> int:
-    """How many changes of all lanes the ledger does not have. Raises UnavailableError."""
-    behind = 0
+    """How many changes of all lanes the ledger does not have, or has set aside.
+
+    Raises UnavailableError, also for a lane whose Redis side does not continue the ledger: what it had is not known.
+    """
     with ledger_errors():
-        lanes = await pool.fetch(LANES["all"])
+        lanes, behind = await pool.fetch(LANES["all"]), sum((await open_rows(pool)).values())
     for row in lanes:
-        status = await store.lane_status(row["lane"])
-        behind += 0 if status is None else max(0, status.position - row["position"])
+        status = await store.lane_status(row["lane"]) if row["begun"] else None
+        paused = why_paused(row["epoch"], row["position"], status) if row["begun"] else None
+        if paused not in (None, Paused.UNVERIFIED):
+            raise UnavailableError(f"Lane {row['lane']} {WHY[paused]}")
+        behind += 0 if status is None else status.position - row["position"]
     return behind
 
 

@@ -53,13 +53,14 @@ async def _begin_lane(pool: asyncpg.Pool, store: Store, lane: int) -> None:
             await connection.execute(SQL["mark_begun"], lane)
 
 
-_WHY = {
+WHY = {
     Paused.LOST: "is fenced: Redis has lost it.",
     Paused.REBUILDING: "is fenced: it is being rebuilt from the ledger.",
     Paused.OTHER_EPOCH: "is fenced: Redis and the ledger disagree about its epoch.",
     Paused.SET_BACK: "is behind the ledger in Redis: it was set back.",
     Paused.UNVERIFIED: "is fenced: Redis was restarted and is not compared with the ledger yet.",
 }
+"""What follows a lane's number, in a sentence."""
 
 
 async def fenced(pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | None = None) -> list[str]:
@@ -69,7 +70,7 @@ async def fenced(pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | No
         status = await store.lane_status(row["lane"])
         paused = why_paused(row["epoch"], row["position"], status)
         if paused is not None:
-            sentences.append(f"Lane {row['lane']} {_WHY[paused]}")
+            sentences.append(f"Lane {row['lane']} {WHY[paused]}")
         elif status is not None and backlog_max is not None and status.position - status.applied >= backlog_max:
             sentences.append(f"Lane {row['lane']} is full: {backlog_max} changes wait for the ledger.")
     return sentences

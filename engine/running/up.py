@@ -24,6 +24,8 @@ from engine.loops import PASSING
 from engine.observability import metrics_directory
 from engine.persisting import lag
 from engine.records import Ack
+from engine.recovery.epochs import WHY
+from engine.recovery.serving import Paused
 from engine.running.reach import with_urls
 from engine.settings import Settings
 from engine.supervision import ports
@@ -36,11 +38,11 @@ _READY_S_MAX = 60.0
 _READY_POLL_S = 0.1
 _LEFT_S_MAX = 5.0
 _PROBLEM_BYTES_MAX = 100_000
-_FOREIGN, _FOREIGN_S_MAX = "disagree about its epoch", 5.0
-"""A lane that its persister does not set right within this time: it never will by itself."""
-_FOREIGN_ADVICE = (
-    "Redis holds the lanes of another ledger, or the ledger was set back: see whether HONGBAO_REDIS_URL and "
-    "HONGBAO_DATABASE_URL belong together; if they do, run `hongbao recover` (docs/recovery.md)."
+_LASTING_S_MAX = 5.0
+"""A lane that no persister sets right within this time: none ever will by itself."""
+_LASTING_ADVICE = (
+    "Redis has lost lanes, holds those of another ledger, or the ledger was set back: see whether "
+    "HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL belong together; if they do, run `hongbao recover` (docs/recovery.md)."
 )
 _NO_PROXY = urllib.request.ProxyHandler({})
 """What http_proxy and its like name cannot reach this machine's loopback."""
@@ -77,7 +79,7 @@ async def up(
             await _start_workers(supervisor, settings, environment, route)
             scheme = "https" if tls.is_on(settings) else "http"
             base_url = f"{scheme}://{_in_url(settings.host)}:{settings.port}"
-            await _wait_ready(base_url, tls.client_context(settings))
+            await _wait_ready(base_url, tls.client_context(settings), _lasting(settings))
             is_ready.set()
             announce(base_url)
             await supervisor.wait()
@@ -156,18 +158,24 @@ async def _tell_left(settings: Settings, is_ready: asyncio.Event) -> None:
         _log.info("stopped: every change is in the ledger", changes_not_in_ledger=0)
 
 
-async def _wait_ready(base_url: str, context: ssl.SSLContext | None) -> None:
+def _lasting(settings: Settings) -> tuple[str, ...]:
+    """What /readyz says of lanes that stay as they are: with recovery on, only those that an operator must decide."""
+    heals = () if settings.recover_automatically is False else (Paused.LOST, Paused.SET_BACK)
+    return tuple(WHY[paused] for paused in (Paused.OTHER_EPOCH, Paused.LOST, Paused.SET_BACK) if paused not in heals)
+
+
+async def _wait_ready(base_url: str, context: ssl.SSLContext | None, lasting: tuple[str, ...]) -> None:
     begun_s = since_s = time.monotonic()
     before = ""
     while (reason := await asyncio.to_thread(_unready, base_url, context)) is not None:
         now_s = time.monotonic()
         if reason != before:
             before, since_s = reason, now_s
-        if "being rebuilt" in reason:  # of a large lane that may take a while, and it is under way
+        if WHY[Paused.REBUILDING] in reason:  # of a large lane that may take a while, and it is under way
             begun_s = now_s
-        is_lasting = _FOREIGN in reason and now_s - since_s > _FOREIGN_S_MAX
-        if is_lasting or now_s - begun_s > _READY_S_MAX:
-            advice = _FOREIGN_ADVICE if _FOREIGN in reason else "`hongbao doctor` shows more."
+        is_lasting = any(why in reason for why in lasting)
+        if (is_lasting and now_s - since_s > _LASTING_S_MAX) or now_s - begun_s > _READY_S_MAX:
+            advice = _LASTING_ADVICE if is_lasting else "`hongbao doctor` shows more."
             raise OperatorError(f"It is not ready after {now_s - begun_s:.0f} s: {reason.rstrip('.')}. {advice}")
         await asyncio.sleep(_READY_POLL_S)
 

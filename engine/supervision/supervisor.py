@@ -169,7 +169,7 @@ class Supervisor:
         for number in range(len(self._stages), -1, -1):
             for place, work in self._in_between:
                 if place == number:
-                    await work()
+                    await _outlived(work)
             if number:
                 await asyncio.gather(*(self._stop(child) for child in self._stages[number - 1]))
 
@@ -190,6 +190,14 @@ class Supervisor:
 
     def _pid_file(self, child: _Child) -> Path:
         return self._run_dir / f"{child.service.name}.pid"
+
+
+async def _outlived(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it; whatever goes wrong, what still runs is to be stopped in its turn."""
+    try:
+        await work()
+    except Exception:
+        _log.exception("what was to be done between two stops has failed")
 
 
 def _ending(exit_code: int) -> dict[str, int | str]:

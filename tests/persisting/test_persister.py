@@ -18,7 +18,7 @@ from engine.lanes.entries import Entry
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import Applied, Ledger
 from engine.observability import metrics
-from engine.persisting import lag, persister
+from engine.persisting import persister
 from engine.records import Outcome
 from engine.recovery import epochs
 from engine.settings import Settings
@@ -398,29 +398,6 @@ async def test_an_entry_that_cannot_be_read_stops_its_lane_and_no_other(
         lines = {line.name: line for line in await examine(two_lanes, is_embedded=False)}
         assert (lines["lane 0"].level, lines["lane 1"].level) == (Level.PROBLEM, Level.OK)
         assert f"a bad entry at {entry_id} of its stream" in lines["lane 0"].found
-
-
-async def test_the_gauges_say_how_far_the_ledger_is_behind(engine: Engine, settings: Settings) -> None:
-    async def gauges() -> tuple[float, float, float]:
-        await lag.measure(engine.pool, engine.store, engine.stream)
-        named = (metrics.PERSISTER_LAG_EVENTS, metrics.BACKLOG, metrics.PERSISTER_LAG_SECONDS)
-        behind, backlog, behind_s = (gauge.labels("0")._value.get() for gauge in named)
-        return behind, backlog, behind_s
-
-    persisted = metrics.PERSISTED_EVENTS.labels("0")._value.get()
-    assert await gauges() == (0, 0, 0)
-    sent = await send(engine, total_fen=1_000, count=100)
-    await claim_all(engine, sent.packet_id, 60)
-
-    async def are_seconds_told() -> bool:
-        return (await gauges())[2] > 0
-
-    await wait_until(are_seconds_told, what="an event's growing old")
-    assert (await gauges())[:2] == (61, 61)
-    async with persisting(settings):
-        await caught_up(engine)
-    assert await gauges() == (0, 0, 0)
-    assert metrics.PERSISTED_EVENTS.labels("0")._value.get() == persisted + 61
 
 
 async def test_a_transaction_carries_a_bounded_number_of_changes(

@@ -16,6 +16,8 @@ from engine.embedded import servers as embedded
 from engine.engine import Engine
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.recovery.epochs import WHY
+from engine.recovery.serving import Paused
 from engine.settings import Settings
 from tests.support.commands import Up, hongbao, hongbao_code, kept, sentence, upped
 from tests.support.front import Client, new_key
@@ -97,16 +99,23 @@ async def test_at_its_stop_it_says_what_is_not_in_the_ledger(
         assert (stopped["level"], stopped["changes_not_in_ledger"]) == ("warning", 3)
 
 
-async def test_a_redis_of_another_ledger_is_said_in_one_sentence(
-    tmp_path: Path, servers: dict[str, str], settings: Settings, redis: Redis
+@pytest.mark.parametrize("paused", [Paused.OTHER_EPOCH, Paused.LOST])
+async def test_a_lane_that_stays_as_it_is_is_said_in_one_sentence(
+    tmp_path: Path, servers: dict[str, str], settings: Settings, redis: Redis, paused: Paused
 ) -> None:
+    """A Redis of another ledger; and one that is empty, where nothing is rebuilt without being asked for."""
+    more = {}
     async with Engine.open(settings):  # the lanes are begun
-        await command(redis, "HSET", keys.lane(0), "epoch", "0123456789abcdef0123456789abcdef", "position", 7)
-    ended = hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", **servers)
+        if paused is Paused.LOST:
+            await command(redis, "DEL", keys.lane(0))
+            more["HONGBAO_RECOVER_AUTOMATICALLY"] = "false"
+        else:
+            await command(redis, "HSET", keys.lane(0), "epoch", "0123456789abcdef0123456789abcdef", "position", 7)
+    ended = hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", **servers, **more)
     said = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert (ended.returncode, ended.stdout, len(said)) == (1, "", 1), ended.stderr
     assert said[0].startswith("hongbao: It is not ready after ")
-    assert "Lane 0 is fenced: Redis and the ledger disagree about its epoch." in said[0]
+    assert f"Lane 0 {WHY[paused]}" in said[0]
     assert "run `hongbao recover`" in said[0]
     assert sum("persister_error" in line for line in ended.stderr.splitlines()) == 1
 

@@ -187,6 +187,26 @@ async def test_whatever_ends_the_supervisor_ends_its_children(tmp_path: Path, si
         assert bool(left) == (signal_number == signal.SIGKILL)
 
 
+async def test_what_is_done_between_two_stops_comes_in_its_turn_and_may_fail(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    async def fail() -> None:
+        seen.append(sorted(name for name, pid in pids.items() if is_alive(pid)))
+        raise ValueError("a mistake of ours")
+
+    with capture_logs() as logs:
+        async with Supervisor(tmp_path) as supervisor:
+            await supervisor.start(sleeper("server"))
+            supervisor.in_between(fail)
+            await supervisor.start(sleeper("worker"))
+            pids = supervisor.pids()
+    assert seen == [["server"]]
+    assert [name for name, pid in pids.items() if is_alive(pid)] == []
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == [
+        "what was to be done between two stops has failed"
+    ]
+
+
 async def test_a_supervisor_that_cannot_log_stops_all_the_same(tmp_path: Path) -> None:
     with supervised(tmp_path, "sleeper") as supervisor:
         assert supervisor.stdout is not None
