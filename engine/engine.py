@@ -19,7 +19,7 @@ from engine.errors import OperatorError, UnavailableError
 from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
-from engine.lanes.trial import try_scripts, try_scripts_at_start
+from engine.lanes.trial import Trial, try_scripts_at_start
 from engine.ledger import currency, pooler
 from engine.ledger.database import ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS, sentence_of
@@ -59,6 +59,7 @@ class Engine:
     pool: asyncpg.Pool
     store: Store
     stream: EventStream
+    trial: Trial
     lanes: tuple[int, ...]
     acks: Acks
     packets: Packets
@@ -125,6 +126,7 @@ class Engine:
                     pool=pool,
                     store=store,
                     stream=EventStream(following),
+                    trial=Trial(redis),
                     lanes=tuple(lane_epochs),
                     acks=acks,
                     packets=packets,
@@ -163,11 +165,11 @@ class Engine:
         asked = "Redis"
         try:
             async with asyncio.timeout(READY_S_MAX):
-                await try_scripts(self.redis)
+                await self.trial.run()
                 asked = "Postgres"
                 with ledger_errors():
                     read_only = await why_read_only(self.pool)
-                asked = "Redis and Postgres"
+                asked = "Redis or Postgres"
                 with ledger_errors():
                     return [
                         *([] if read_only is None else [read_only]),

@@ -137,21 +137,15 @@ def _is_before_writing(error: Exception) -> bool:
 
 
 @contextmanager
-def redis_errors() -> Iterator[None]:
-    """Turn what the client raises into UnavailableError; for what changes nothing, or may be done again."""
+def redis_errors(*, of_change: bool = False) -> Iterator[None]:
+    """Turn what the client raises into UnavailableError.
+
+    ``of_change``: of a script on kept connections, which tell whether it was sent.
+    """
     try:
         yield
     except (RedisError, OSError) as error:
-        raise failure_of(error) from error
-
-
-@contextmanager
-def redis_errors_of_change() -> Iterator[None]:
-    """The same for a script on kept connections, which tell whether it was sent."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise failure_of_change(error) from error
+        raise (failure_of_change if of_change else failure_of)(error) from error
 
 
 def is_passing(error: Exception) -> bool:

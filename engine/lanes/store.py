@@ -17,7 +17,7 @@ from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import Connections, Lent, lane_token_of
-from engine.lanes.failures import redis_errors, redis_errors_of_change
+from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneReader
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
@@ -92,7 +92,7 @@ class Store(LaneReader):
         all_keys = [keys.lane(lane), *names]
         # EVALSHA, its hash, how many keys, the keys, and then the epoch.
         send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys))
-        with redis_errors() if kept is None else redis_errors_of_change():
+        with redis_errors(of_change=kept is not None):
             reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
         if reply[0] == _FENCED:
             self.on_fenced(lane)

@@ -95,7 +95,7 @@ async def answered_meanwhile(pool: asyncpg.Pool, request: Request) -> dict[str, 
 
     A first request that was under way all the time may be done by now, or still be: then it was not refused.
     """
-    with ledger_errors():
+    with ledger_errors(is_undone=True):
         async with pool.acquire() as connection, connection.transaction():
             return await begin(connection, request)
 

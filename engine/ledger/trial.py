@@ -27,7 +27,8 @@ UPDATED = (
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
 DELETED = ("day_totals", "idempotency", "places")
-"""The tables of the statements in engine/sql, by what these do to them; a test holds the lists to the files."""
+DRAWN = ("alert_drafts", "wallet_ids")
+"""The tables of the statements in engine/sql by what these do to them, and their sequences; a test holds them to it."""
 
 
 async def why_read_only(source: asyncpg.Pool | Connection) -> str | None:
@@ -44,7 +45,7 @@ async def why_not_written(source: asyncpg.Pool | Connection) -> str | None:
     """The same, and what the user may not do to the ledger's tables."""
     if (why := await why_read_only(source)) is not None:
         return why
-    lacks = [row["lack"] for row in await source.fetch(SQL["lacks"], INSERTED, UPDATED, DELETED)]
+    lacks = [row["lack"] for row in await source.fetch(SQL["lacks"], INSERTED, UPDATED, DELETED, DRAWN)]
     if not lacks:
         return None
     user = await source.fetchval("SELECT current_user")

@@ -9,4 +9,7 @@ WITH needed (name, privilege) AS (
 )
 SELECT privilege || ' on ' || name AS lack FROM needed
 WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(to_regclass(name), privilege)
-ORDER BY name, privilege
+UNION ALL
+SELECT 'USAGE on ' || name FROM unnest($4::text[]) AS drawn (name)
+WHERE to_regclass(name) IS NOT NULL AND NOT has_sequence_privilege(to_regclass(name), 'USAGE')
+ORDER BY 1

@@ -1,5 +1,6 @@
 """Each script tried on a lane of its own: what a server refuses is said with its remedy, and nothing is left behind."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.errors import ServerRefusesError
+from engine.lanes import trial
 from engine.lanes.clients import command, redis_client
 from engine.lanes.trial import try_scripts
 from tests.support.own_redis import OwnRedis, own_redis, valkey
@@ -33,6 +35,14 @@ async def test_a_plain_server_runs_them_and_nothing_is_left(redis: Redis) -> Non
     await try_scripts(redis)
     await try_scripts(redis)
     assert await redis.dbsize() == before
+
+
+async def test_a_script_that_answers_otherwise_is_a_refusal(redis: Redis) -> None:
+    told = await trial.answers(redis)
+    trial.check(told)
+    for place, otherwise in ((2, [b"FENCED"]), (5, [b"OK", b"E", [0], 1]), (6, [b"ENDED", b"open"])):
+        with pytest.raises(ServerRefusesError, match="otherwise than it says"):
+            trial.check([*told[:place], otherwise, *told[place + 1 :]])
 
 
 # What a script asks for in its middle, at its first write, at its end; scripts themselves; keys.
@@ -108,3 +118,34 @@ async def test_what_dies_in_the_middle_leaves_nothing(server: OwnRedis) -> None:
     await refusal(server.url.replace("://", "://claimer:pw@"))
     async with server.client() as client:
         assert await command(client, "DBSIZE") == 0
+
+
+async def test_it_is_not_tried_again_soon_after_it_passed_and_never_twice_at_once(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    real = trial.try_scripts
+
+    async def counted(client: Redis) -> None:
+        nonlocal asked
+        asked += 1
+        await real(client)
+
+    monkeypatch.setattr(trial, "try_scripts", counted)
+    mine = trial.Trial(redis)
+    await asyncio.gather(*(mine.run() for _ in range(50)))
+    assert asked == 1
+    monkeypatch.setattr(trial, "AGAIN_S", 0.0)
+    await mine.run()
+    assert asked == 2
+
+
+async def test_what_is_refused_is_tried_each_time(server: OwnRedis) -> None:
+    async with server.client() as client:
+        mine = trial.Trial(client)
+        await command(client, "CONFIG", "SET", "maxmemory", "1")
+        for _ in range(2):
+            with pytest.raises(ServerRefusesError):
+                await mine.run()
+        await command(client, "CONFIG", "SET", "maxmemory", "0")
+        await mine.run()

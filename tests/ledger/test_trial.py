@@ -11,7 +11,7 @@ from engine.engine import Engine
 from engine.errors import OperatorError
 from engine.ledger import trial
 from engine.settings import Settings
-from tests.support.scenes import changed
+from tests.support.scenes import caught_up, changed, persisting, send, settled
 
 ROLE = "half_a_writer"
 TEXTS = [
@@ -31,6 +31,7 @@ def test_the_lists_of_tables_are_those_of_the_statements() -> None:
     assert set(trial.INSERTED) == _named(r"INSERT INTO (\w+)")
     assert set(trial.DELETED) == _named(r"DELETE FROM (\w+)")
     assert set(trial.UPDATED) == _named(r"(?<!DO )UPDATE (?!SET\b|OF\b)([a-z_]+)") | replaced & set(trial.UPDATED)
+    assert set(trial.DRAWN) == _named(r"nextval\('(\w+)'\)")
     assert {"profiles", "labels", "day_totals"} <= replaced & set(trial.UPDATED)
 
 
@@ -40,22 +41,33 @@ async def as_role(settings: Settings, database_url: str) -> AsyncIterator[tuple[
     owner = await asyncpg.connect(database_url)
     await owner.execute(f"CREATE ROLE {ROLE} LOGIN")
     await owner.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
+    await owner.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE}")
     yield changed(settings, database_url=database_url.replace("postgres@", f"{ROLE}@")), owner
     await owner.execute(f"DROP OWNED BY {ROLE}")
     await owner.execute(f"DROP ROLE {ROLE}")
     await owner.close()
 
 
-async def test_a_user_who_may_write_all_tables_starts(as_role: tuple[Settings, asyncpg.Connection]) -> None:
-    async with Engine.open(as_role[0]) as engine:
+async def test_a_user_who_may_do_what_the_docs_name_does_all_of_the_work(
+    as_role: tuple[Settings, asyncpg.Connection],
+) -> None:
+    settings, _ = as_role
+    async with Engine.open(changed(settings, alert_large_fen=1)) as engine, persisting(settings):
+        sent = await send(engine, count=1)
+        await engine.claims.claim(sent.packet_id, "bob")
+        await settled(engine, sent.packet_id)
+        await caught_up(engine)
         assert await engine.ready() == []
+        assert (await engine.alerts.page(after=None, limit=10)).alerts
 
 
 async def test_what_the_user_may_not_do_is_said_at_the_start(as_role: tuple[Settings, asyncpg.Connection]) -> None:
     settings, owner = as_role
     await owner.execute(f"REVOKE INSERT ON transfers, UPDATE ON accounts FROM {ROLE}".replace(", UPDATE ON", ","))
     await owner.execute(f"REVOKE UPDATE ON accounts FROM {ROLE}")
-    with pytest.raises(OperatorError, match="INSERT on accounts, UPDATE on accounts, INSERT on transfers: grant it"):
+    await owner.execute(f"REVOKE USAGE ON SEQUENCE wallet_ids FROM {ROLE}")
+    lacks = "INSERT on accounts, INSERT on transfers, UPDATE on accounts, USAGE on wallet_ids"
+    with pytest.raises(OperatorError, match=f"does not let the user {ROLE} {lacks}: grant it"):
         async with Engine.open(settings):
             pass
 
