@@ -38,6 +38,7 @@ from tests.support.dispute_scene import (
     UPHELD,
     Scene,
     claimed_packet,
+    open_scene,
     with_small_disputes,
 )
 from tests.support.lost_lanes import mended
@@ -54,11 +55,9 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def scene(settings: Settings) -> AsyncIterator[Scene]:
-    async with Engine.open(settings) as engine, persisting(settings):
-        number, at_ms = await claimed_packet(engine, "bob", "carol")
-        await settled(engine, number)
-        yield Scene(engine, number, at_ms)
-        await assert_books_balance(engine.pool)
+    async with open_scene(settings) as scene:
+        yield scene
+        await assert_books_balance(scene.engine.pool)
 
 
 async def test_fraud_freezes_the_counterparty_while_it_is_open(scene: Scene) -> None:

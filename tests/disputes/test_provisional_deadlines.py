@@ -9,12 +9,20 @@ import pytest
 from engine.calendar.china_time import begin_ms
 from engine.disputes.deciding import settle_deadlines, tell_overdue
 from engine.disputes.filing import Dispute, DisputeKind, due_of
-from engine.engine import Engine
 from engine.ledger import schema
 from engine.settings import Settings
-from tests.support.dispute_scene import FAULT, FRAUD, MINOR, REJECTED, Scene, claimed_packet, with_small_disputes
+from tests.support.dispute_scene import (
+    FAULT,
+    FRAUD,
+    MINOR,
+    REJECTED,
+    Scene,
+    claimed_packet,
+    open_scene,
+    with_small_disputes,
+)
 from tests.support.plans import planned_until
-from tests.support.scenes import changed, persisting, settled, sweeping
+from tests.support.scenes import changed, settled, sweeping
 from tests.support.waiting import wait_until
 
 FILED_MS = begin_ms(date(2026, 12, 28)) + 1_000  # a Monday
@@ -29,10 +37,8 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def scene(settings: Settings) -> AsyncIterator[Scene]:
-    async with Engine.open(settings) as engine, persisting(settings):
-        number, at_ms = await claimed_packet(engine, "bob", "carol")
-        await settled(engine, number)
-        yield Scene(engine, number, at_ms)
+    async with open_scene(settings) as scene:
+        yield scene
 
 
 async def filed_then(scene: Scene, kind: DisputeKind = FRAUD) -> Dispute:

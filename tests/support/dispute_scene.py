@@ -1,12 +1,14 @@
 """What the tests of disputes share: a packet that was claimed, somebody who complains, an admin who decides."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from engine.disputes.filing import Complaint, Dispute, DisputeKind, DisputeState
 from engine.engine import Engine
 from engine.records import FreezeScope, SplitKind
 from engine.settings import Settings
-from tests.support.scenes import changed, send
+from tests.support.scenes import changed, persisting, send, settled
 
 FRAUD, MINOR, FAULT = DisputeKind.FRAUD, DisputeKind.MINOR, DisputeKind.SYSTEM_FAULT
 UPHELD, REJECTED = DisputeState.UPHELD, DisputeState.REJECTED
@@ -61,3 +63,12 @@ async def claimed_packet(engine: Engine, *users: str, sender: str = "alice", sha
     for user in users:
         await engine.claims.claim(sent.packet_id, user)
     return sent.packet_id, (await engine.views.packet(sent.packet_id)).created_at_ms
+
+
+@asynccontextmanager
+async def open_scene(settings: Settings) -> AsyncIterator[Scene]:
+    """An engine with a persister, and alice's packet in its ledger."""
+    async with Engine.open(settings) as engine, persisting(settings):
+        number, at_ms = await claimed_packet(engine, "bob", "carol")
+        await settled(engine, number)
+        yield Scene(engine, number, at_ms)

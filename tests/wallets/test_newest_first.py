@@ -83,20 +83,26 @@ async def test_entries_take_their_numbers_once_their_wallet_is_locked(engine: En
     """A wallet that somebody holds: what is booked after it has a higher number, whoever began first."""
     sent = await send(engine, total_fen=100, count=2, split=SplitKind.EQUAL)
     await fund(engine, "bob", 100)
+    await engine.claims.claim(sent.packet_id, "bob")
+    ahead = await booked_while_the_persister_waits(engine, settings)
+    claim = await engine.pool.fetchval("SELECT transfer_id FROM transfers WHERE kind = 'claim'")
+    assert claim > ahead
+
+
+async def booked_while_the_persister_waits(engine: Engine, settings: Settings) -> int:
+    """Start a persister while bob's wallet is held, and book in it; the number of that entry, once all is applied."""
     async with engine.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("SELECT FROM accounts WHERE owner = 'bob' FOR UPDATE")
         async with persisting(settings):
-            await engine.claims.claim(sent.packet_id, "bob")
             await wait_until(lambda: somebody_waits(engine.pool), what="the persister's wait for the wallet")
-            ahead = await connection.fetchval(
+            ahead: int = await connection.fetchval(
                 "SELECT move_money('correction', account_id, 4, 5, 1) FROM accounts WHERE owner = 'bob'"
             )
             await transaction.commit()
             await caught_up(engine)
-    claim = await engine.pool.fetchval("SELECT transfer_id FROM transfers WHERE kind = 'claim'")
-    assert claim > ahead
+    return ahead
 
 
 async def somebody_waits(pool: asyncpg.Pool) -> bool:
@@ -107,17 +113,7 @@ async def test_a_refund_takes_its_number_once_the_wallet_is_locked(engine: Engin
     sent = await send(engine, "bob", total_fen=100, count=2, split=SplitKind.EQUAL)
     await fund(engine, "bob", 100)
     await engine.retractions.retract(sent.packet_id, "bob", confirmed=True)
-    async with engine.pool.acquire() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("SELECT FROM accounts WHERE owner = 'bob' FOR UPDATE")
-        async with persisting(settings):
-            await wait_until(lambda: somebody_waits(engine.pool), what="the persister's wait for the wallet")
-            ahead = await connection.fetchval(
-                "SELECT move_money('correction', account_id, 4, 5, 1) FROM accounts WHERE owner = 'bob'"
-            )
-            await transaction.commit()
-            await caught_up(engine)
+    ahead = await booked_while_the_persister_waits(engine, settings)
     refund = await engine.pool.fetchval("SELECT transfer_id FROM transfers WHERE kind = 'refund'")
     assert refund > ahead
 
