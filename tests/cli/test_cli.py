@@ -303,7 +303,8 @@ async def test_audit_exits_with_1_and_names_what_is_wrong(tmp_path: Path, server
 
 
 async def test_processes_of_their_own_do_the_work_together(tmp_path: Path, servers: dict[str, str], port: int) -> None:
-    data_dir = tmp_path / "data"
+    """And each says of a setting that is none that it is ignored."""
+    data_dir, servers = tmp_path / "data", {**servers, "HONGBAO_SWEEP_INTERVAL_S": "1"}
     with (
         kept("persist", data_dir=data_dir, **servers) as persist,
         kept("sweep", data_dir=data_dir, **servers) as sweep,
@@ -319,6 +320,9 @@ async def test_processes_of_their_own_do_the_work_together(tmp_path: Path, serve
 
         await wait_until(is_ready, timeout_s=20, what="the API")
         client = Up(serve.process, data_dir, serve.log_path, base_url).client()
+        for process in (serve, sweep, persist):
+            ignored = [line["why"] for line in process.log() if line["event"] == "a setting is ignored"]
+            assert ignored == ["HONGBAO_SWEEP_INTERVAL_S is no setting."]
         for process in (serve, sweep, persist):  # which reads files again where there are some, and ends nothing
             process.process.send_signal(signal.SIGHUP)
         async with client.http:

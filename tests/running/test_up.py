@@ -93,7 +93,9 @@ def test_says_one_line_logs_json_and_ends_with_0(tmp_path: Path, servers: dict[s
 async def test_at_its_stop_it_says_what_is_not_in_the_ledger(
     tmp_path: Path, servers: dict[str, str], redis: Redis
 ) -> None:
-    with upped(tmp_path / "data", **servers) as up:
+    with upped(tmp_path / "data", **servers, HONGBAO_SWEEP_INTERVAL_S="1") as up:
+        ignored = [line["process"] for line in up.log() if line["event"] == "a setting is ignored"]
+        assert ignored == ["up"]  # once, not for each child
         await command(redis, "XADD", keys.events(0), "3-0", "event", "no event")  # before which the persister stops
         await command(redis, "HSET", keys.lane(0), "position", 3)
         assert up.end()[0] == 0
