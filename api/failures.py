@@ -35,6 +35,8 @@ SENDING: Errors = (
 )
 """Of an operation that pays for a packet or a transfer."""
 CLAIMING: Errors = (
+    errors.FrozenError,
+    errors.LimitReachedError,
     errors.BusyError,
     errors.RecoveringError,
     errors.OpeningError,

@@ -230,7 +230,7 @@ class ClaimAnswer:
 class ClaimRefusal:
     """A claim of a batch that could not be decided: the ``code`` a single claim's problem would have.
 
-    ``retry_after_s``: what its Retry-After would say, with the codes that have one.
+    ``retry_after_s``: what its Retry-After would say, with the codes that have one. ``until_ms``: with limit_reached.
     """
 
     packet_id: str
@@ -238,6 +238,7 @@ class ClaimRefusal:
     code: str
     detail: str
     retry_after_s: int | None = None
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +289,7 @@ class Problem:
     left_fen: int | None = None
     tries_left: int | None = None
     locked_until_ms: int | None = None
+    until_ms: int | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -119,6 +119,7 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.NotInvitedError: Kind(403, "The packet is for other users"),
     errors.NotArrivedError: Kind(409, "The transfer has not arrived yet"),
     errors.FrozenError: Kind(403, "The account is frozen"),
+    errors.LimitReachedError: Kind(409, "The day's limit is reached"),
     errors.WrongPaymentPasswordError: Kind(403, "The payment password is wrong"),
     errors.NotSenderError: Kind(403, "Only the sender can do this"),
     errors.TransferEndedError: Kind(409, "The transfer has ended", "transfer_id"),
@@ -248,6 +249,8 @@ def _extra(error: HongbaoError) -> dict[str, object]:
             return {"reasons": error.reasons}
         case errors.LimitExceededError():
             return {"limit": error.limit, "limit_fen": error.limit_fen, "left_fen": error.left_fen}
+        case errors.LimitReachedError():
+            return {"limit": "day_received_fen_max", "until_ms": error.until_ms}
         case errors.WrongPaymentPasswordError():
             return {"tries_left": error.tries_left}
         case errors.PaymentPasswordLockedError():

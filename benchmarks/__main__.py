@@ -23,6 +23,7 @@ from benchmarks.parts import (
     batches,
     durable,
     fairness,
+    limits,
     memory,
     open_loop,
     outage,
@@ -57,9 +58,10 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "PROFILE": ("profiles", profiles.profiles),
     "OUTAGE": ("Postgres held", outage.outage),
     "FAIRNESS": ("a million packets", fairness.fairness),
+    "LIMITS": ("limits reached together", limits.limits),
 }
 """In the order in which they are measured: the open loop wants to know what A found."""
-APART = frozenset({"OUTAGE", "FAIRNESS"})
+APART = frozenset({"OUTAGE", "FAIRNESS", "LIMITS"})
 """Not part of the whole: they compare no servers, and take minutes."""
 
 

@@ -33,6 +33,7 @@ from engine.records import Ack
 from engine.recovery import epochs
 from engine.risk.alerts import Alerts
 from engine.risk.freezes import Freezes
+from engine.risk.limits_reached import LimitsReached
 from engine.risk.profiles import Profiles
 from engine.settings import Settings
 from engine.transfers.delays import Delays
@@ -65,6 +66,7 @@ class Engine:
     packets: Packets
     claims: Claims
     freezes: Freezes
+    limits_reached: LimitsReached
     receipts: Receipts
     disputes: Disputes
     dispute_decisions: DisputeDecisions
@@ -104,8 +106,9 @@ class Engine:
             await _try_servers(redis, pool, urls.database)
             await currency.keep(pool, settings.currency)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
-            freezes = Freezes(pool, store)
+            freezes, limits_reached = Freezes(pool, store), LimitsReached(pool, store)
             await freezes.spread()  # a lane that was begun just now knows of none
+            await limits_reached.spread()
             full_lanes: set[int] = set()
             checkpoints = Checkpoints(urls.database)
             acks = Acks(settings, redis, checkpoints)
@@ -132,6 +135,7 @@ class Engine:
                     packets=packets,
                     claims=claims,
                     freezes=freezes,
+                    limits_reached=limits_reached,
                     receipts=Receipts(pool, store),
                     disputes=Disputes(pool, store, freezes, settings),
                     dispute_decisions=DisputeDecisions(pool, store, freezes),
@@ -141,7 +145,7 @@ class Engine:
                     views=Views(pool, store, settings.ack),
                     wallets=Wallets(pool, settings),
                     statements=Statements(pool, Closing(pool, store, EventStream(redis)), settings.currency),
-                    profiles=Profiles(pool, freezes, settings),
+                    profiles=Profiles(pool, freezes, limits_reached, settings),
                     alerts=Alerts(pool),
                     payment_passwords=payment_passwords,
                     withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),

@@ -142,6 +142,16 @@ class FrozenError(HongbaoError):
     code = "account_frozen"
 
 
+class LimitReachedError(HongbaoError):
+    """The user has received as much as they may in a day: they can claim again from ``until_ms`` on."""
+
+    code = "limit_reached"
+
+    def __init__(self, until_ms: int) -> None:
+        super().__init__("This account has received as much as it may in a day: it can claim again at until_ms.")
+        self.until_ms = until_ms
+
+
 class NoPaymentPasswordError(HongbaoError):
     """The user has no payment password, so nothing that needs one can be done."""
 

@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     NOT_INVITED = "N"
     HELD = "H"  # a transfer that has not arrived
     FROZEN = "F"  # the user's account may not claim
+    LIMITED = "L"  # the user has received as much as they may for now
     EMPTY = "E"
     BUSY = "B"  # the lane's event backlog is at its bound
     CLAIMED = "C"
@@ -73,6 +74,12 @@ class ClaimResult(msgspec.Struct, frozen=True, gc=False):
 
     outcome: Outcome
     amount_fen: int
+
+
+class LimitedResult(ClaimResult, frozen=True, gc=False, kw_only=True):
+    """The answer LIMITED: the user may claim again from ``until_ms`` on."""
+
+    until_ms: int
 
 
 class ClaimReply(NamedTuple):

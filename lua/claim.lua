@@ -5,7 +5,7 @@ It decides everything first, then writes the event, then the rest: no error can 
 The same user twice in one call gets one share; the second time is answered ALREADY, as any repeat is.
 
 KEYS
-  1 lane  2 events  3 due  4 frozen
+  1 lane  2 events  3 due  4 frozen  5 limited
   then four a packet: packet, shares, claims, recipients
 ARGV
   1 epoch        the lane's epoch as the ledger has it
@@ -15,7 +15,7 @@ ARGV
 REPLIES, in order of precedence
   {"FENCED"}     the lane is not of this epoch, or not there; nothing was done
   {"MALFORMED"}  not of the form above, too many users, or a packet named twice; nothing was done
-  {"OK", letters, amounts, position, acks}
+  {"OK", letters, values, position, acks}
     letters: one a claim, in the order asked; by precedence
       M MISSING      no such packet here, or its shares are still loading
       A ALREADY      the user has a share
@@ -24,43 +24,44 @@ REPLIES, in order of precedence
       N NOT_INVITED  it has recipients and the user is none of them
       H HELD         a transfer whose time of arrival has not come
       F FROZEN       the user's account may not claim, and shares were left when the call began
+      L LIMITED      the user has received as much as they may for now, and shares were left when the call began
       E EMPTY        every share is taken
       B BUSY         the backlog is at its bound
       C CLAIMED      the user has a share now
-    amounts: one a claim, the share's amount in fen for A and C, 0 for the others
+    values: one a claim, the share's amount in fen for A and C, until when in ms for L, 0 for the others
     position: how many changes the lane has emitted, those of this call included: with them all of A and C are recorded
     acks: one a packet, the first letter of the ack its sender asked for, or -; not there when none asked for any
 
 EVENTS
   {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; a change a share given
 ]]
-local lane_key, events_key, due_key, frozen_key = unpack(KEYS, 1, 4)
+local lane_key, events_key, due_key, frozen_key, limited_key = unpack(KEYS, 1, 5)
 local epoch, backlog_max = ARGV[1], tonumber(ARGV[2])
 
-local lane = redis.call('HMGET', lane_key, 'epoch', 'position', 'applied', 'frozen')
+local lane = redis.call('HMGET', lane_key, 'epoch', 'position', 'applied', 'frozen', 'limited_until_ms')
 if lane[1] ~= epoch then return {'FENCED'} end
-if #ARGV - 2 - (#KEYS - 4) / 2 > 1000 then return {'MALFORMED'} end
-local room = backlog_max - (lane[2] - lane[3])
-local time = redis.call('TIME')
+if #ARGV - 2 - (#KEYS - 5) / 2 > 1000 then return {'MALFORMED'} end
+local room, time = backlog_max - (lane[2] - lane[3]), redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local stamp = string.format(':%.0f', now_ms)
-local letters, amounts, acks, decisions, event, given = {}, {}, {}, {}, {}, 0
+local letters, values, acks, decisions, event, given = {}, {}, {}, {}, {}, 0
 
 -- Answers the claims that cannot win; returns the others' places, each user once, and who repeats whom.
 local function judge(key, packet, users, base)
   local held = redis.call('HMGET', KEYS[key + 2], unpack(users))
   local invited = packet[6] and redis.call('SMISMEMBER', KEYS[key + 3], unpack(users))
   local frozen = lane[4] and packet[1] ~= 'exhausted' and redis.call('SMISMEMBER', frozen_key, unpack(users))
+  local limits = packet[1] ~= 'exhausted' and now_ms < tonumber(lane[5] or 0) and redis.call('HMGET', limited_key, unpack(users))
   local early = packet[1] == 'held' and now_ms < tonumber(redis.call('HGET', KEYS[key], 'arrives_at_ms'))
   local late = packet[1] == 'expired' or (packet[1] ~= 'exhausted' and now_ms >= tonumber(packet[2]))
   local over = packet[1] == 'retracted' and 'R' or late and 'X'
   local asking, first_of, repeats = {}, {}, {}
   for i, user in ipairs(users) do
-    amounts[base + i] = 0
-    if held[i] then letters[base + i], amounts[base + i] = 'A', tonumber(string.match(held[i], ':(%d+):'))
+    values[base + i] = 0
+    if held[i] then letters[base + i], values[base + i] = 'A', tonumber(string.match(held[i], ':(%d+):'))
     elseif over then letters[base + i] = over
     elseif invited and invited[i] == 0 then letters[base + i] = 'N'
     elseif early or (frozen and frozen[i] == 1) then letters[base + i] = early and 'H' or 'F'
+    elseif limits and now_ms < tonumber(limits[i] or 0) then letters[base + i], values[base + i] = 'L', tonumber(limits[i])
     elseif first_of[user] then repeats[i] = first_of[user]
     else first_of[user], asking[#asking + 1] = i, i end
   end
@@ -71,25 +72,25 @@ end
 local function decide(key, number, users, base)
   local packet = redis.call('HMGET', KEYS[key], 'state', 'expires_at_ms', 'remaining_count', 'remaining_fen', 'luckiest_share', 'invited', 'ack')
   if not packet[1] or packet[1] == 'loading' then
-    for i = base + 1, base + #users do letters[i], amounts[i] = 'M', 0 end return
+    for i = base + 1, base + #users do letters[i], values[i] = 'M', 0 end return
   end
-  if packet[7] then acks[(key - 1) / 4] = string.sub(packet[7], 1, 1) end
+  if packet[7] then acks[(key - 2) / 4] = string.sub(packet[7], 1, 1) end
   local asking, repeats = judge(key, packet, users, base)
-  local remaining, winners, entries, fen, luckiest = tonumber(packet[3]), {}, {}, 0, nil
+  local stamp, remaining, winners, entries, fen, luckiest = string.format(':%.0f', now_ms), tonumber(packet[3]), {}, {}, 0, nil
   local wanted = math.min(#asking, remaining, room)
   local shares = wanted > 0 and redis.call('LRANGE', KEYS[key + 1], 0, wanted - 1) or {}
   for k, i in ipairs(asking) do
     local share, user = shares[k], users[i]
     if share then
       local value, amount = share .. stamp, tonumber(string.match(share, ':(%d+)'))
-      letters[base + i], amounts[base + i] = 'C', amount
+      letters[base + i], values[base + i] = 'C', amount
       winners[k], entries[2 * k - 1], entries[2 * k] = user, user, value
       fen = fen + amount
       if share == packet[5] then luckiest = {user, value} end
     else letters[base + i] = #shares == remaining and 'E' or 'B' end
   end
   for i, first in pairs(repeats) do
-    letters[base + i], amounts[base + i] = string.gsub(letters[base + first], 'C', 'A'), amounts[base + first]
+    letters[base + i], values[base + i] = string.gsub(letters[base + first], 'C', 'A'), values[base + first]
   end
   if #winners == 0 then return end
   room, given, remaining = room - #winners, given + #winners, remaining - #winners
@@ -111,7 +112,7 @@ local function give(key, number, taken, entries, remaining_count, remaining_fen,
 end
 
 local argument, named = 3, {}
-for key = 5, #KEYS, 4 do
+for key = 6, #KEYS, 4 do
   local number, count = ARGV[argument], tonumber(ARGV[argument + 1])
   local last = argument + 1 + (count or 0)
   if named[number] or not (last > argument + 1 and last <= #ARGV) then return {'MALFORMED'} end
@@ -125,5 +126,5 @@ if given > 0 then
   redis.call('HSET', lane_key, 'position', position)
   for _, decision in ipairs(decisions) do give(unpack(decision, 1, 7)) end
 end
-for place = 1, next(acks) and (#KEYS - 4) / 4 or 0 do acks[place] = acks[place] or '-' end
-return {'OK', table.concat(letters), amounts, position, next(acks) and table.concat(acks)}
+for place = 1, next(acks) and (#KEYS - 5) / 4 or 0 do acks[place] = acks[place] or '-' end
+return {'OK', table.concat(letters), values, position, next(acks) and table.concat(acks)}

@@ -45,6 +45,10 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "The account is frozen for this action; nothing was done.",
         f"{_NO_REPEAT} Send the user to support: an admin can lift the freeze ([risk.md](risk.md)).",
     ),
+    errors.LimitReachedError: Guide(
+        "The user has received as much as they may in a day; nothing was done.",
+        f"{_NO_REPEAT} The user can claim again from `until_ms` on: the day ends then ([risk.md](risk.md)).",
+    ),
     errors.WrongPaymentPasswordError: Guide(
         "The payment password is wrong. The try was counted; `tries_left` more wrong ones lock it.",
         "Ask the user again. A repeat can use the same Idempotency-Key.",

@@ -26,6 +26,7 @@ from engine import errors
 from engine.errors import (
     FrozenError,
     HongbaoError,
+    LimitReachedError,
     NotArrivedError,
     NotInvitedError,
     UnavailableError,
@@ -44,7 +45,10 @@ OUTCOME_WORDS = {
     Outcome.EXPIRED: "expired",
     Outcome.RETRACTED: "retracted",
 }
-BATCH_REFUSALS = (UnknownPacketError, NotInvitedError, NotArrivedError, FrozenError, UnavailableError, RateLimitedError)
+BATCH_REFUSALS = (
+    *(UnknownPacketError, NotInvitedError, NotArrivedError, FrozenError, LimitReachedError),
+    *(UnavailableError, RateLimitedError),
+)
 """What refuses one claim of a batch, and not the batch; those that derive from them as well."""
 _OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in OUTCOME_WORDS.items()}
 
@@ -173,6 +177,8 @@ def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:
     wait_s = retry_after_s(error)
     if wait_s is not None:
         answer["retry_after_s"] = wait_s
+    if isinstance(error, LimitReachedError):
+        answer["until_ms"] = error.until_ms
     return orjson.dumps(answer).decode()
 
 
@@ -207,7 +213,7 @@ ROUTES = (
         body_required=False,
         is_claim=True,
         answer=ClaimAnswer,
-        problems=(errors.NotInvitedError, errors.FrozenError, errors.NotArrivedError, *CLAIMING),
+        problems=(errors.NotInvitedError, errors.NotArrivedError, *CLAIMING),
     ),
     Operation(
         method="GET",

@@ -133,7 +133,7 @@ ROUTES = (
         summary="Confirm a transfer: its recipient takes the money.",
         access=Access(("claim", "act"), for_user=True),
         answer=Transfer,
-        problems=(errors.FrozenError, errors.NotArrivedError, errors.TransferEndedError, *CLAIMING),
+        problems=(errors.NotArrivedError, errors.TransferEndedError, *CLAIMING),
     ),
     Operation(
         method="POST",

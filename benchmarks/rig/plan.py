@@ -28,6 +28,7 @@ class Plan:
     crowd_rounds: tuple[int, int]
     fairness_packets: int
     persisted_claims: int
+    limited_people: int
     split_rounds: int
     scattered: bool
     profiled: bool
@@ -57,6 +58,7 @@ WHOLE = Plan(
     crowd_rounds=(3, 1),
     fairness_packets=1_000_000,
     persisted_claims=400_000,
+    limited_people=100_000,
     split_rounds=9,
     scattered=True,
     profiled=True,
@@ -79,6 +81,7 @@ QUICK = Plan(
     crowd_rounds=(0, 0),
     fairness_packets=100_000,
     persisted_claims=200_000,
+    limited_people=20_000,
     split_rounds=3,
     scattered=False,
     profiled=False,

@@ -13,6 +13,7 @@ from engine.errors import (
     BusyError,
     FrozenError,
     HongbaoError,
+    LimitReachedError,
     NotArrivedError,
     NotInvitedError,
     OpeningError,
@@ -24,7 +25,7 @@ from engine.ids import lane_of
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
 from engine.queries import load
-from engine.records import ClaimResult, Outcome, PacketState
+from engine.records import ClaimResult, LimitedResult, Outcome, PacketState
 
 SQL = load("claims")
 _UNKNOWN = UnknownPacketError("No packet has this number.")
@@ -159,7 +160,7 @@ class Claims:
     async def _decided(
         self, claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult]
     ) -> list[ClaimResult | HongbaoError]:
-        refused = iter([_REFUSALS[result.outcome]() for result in results if result.outcome in _REFUSALS])
+        refused = iter([_refusal(result) for result in results if result.outcome is not Outcome.MISSING])
         missing = [claim for claim, result in zip(claims, results, strict=True) if result.outcome is Outcome.MISSING]
         remembered: Iterator[ClaimResult | HongbaoError] = iter(())
         try:
@@ -170,6 +171,12 @@ class Claims:
         except UnavailableError as error:
             remembered = repeat(error)
         return [next(remembered if result.outcome is Outcome.MISSING else refused) for result in results]
+
+
+def _refusal(result: ClaimResult) -> HongbaoError:
+    if isinstance(result, LimitedResult):
+        return LimitReachedError(result.until_ms)
+    return _REFUSALS[result.outcome]()
 
 
 def _remembered(row: asyncpg.Record) -> ClaimResult | HongbaoError:

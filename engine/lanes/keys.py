@@ -16,7 +16,8 @@ def tag(lane: int) -> str:
 def lane(number: int) -> str:
     """Hash: epoch, position (changes ever emitted), applied (those the ledger has committed).
 
-    And frozen (there when anybody is), frozen_version (the last change of who is).
+    And frozen (present if anyone is), frozen_version (the last change of who is), limited_until_ms (after it nobody is
+    limited), limited_version (the last change of who is).
     """
     return f"{tag(number)}:lane"
 
@@ -34,6 +35,11 @@ def due(number: int) -> str:
 def frozen(number: int) -> str:
     """Set of the users who may not claim in the lane; no such key when there is none."""
     return f"{tag(number)}:frozen"
+
+
+def limited(number: int) -> str:
+    """Hash: user -> until when in ms they have received as much as they may; 0: not any more."""
+    return f"{tag(number)}:limited"
 
 
 def packet(packet_id: str) -> str:
@@ -74,6 +80,7 @@ class TrialKeys(NamedTuple):
     events: str
     due: str
     frozen: str
+    limited: str
     packet: str
     shares: str
     claims: str

@@ -94,6 +94,12 @@ class LaneReader:
         with redis_errors():
             return {user_id.decode() for user_id in await command(self._client, "SMEMBERS", keys.frozen(lane))}
 
+    async def limited_version(self, lane: int) -> int:
+        """The last change of who has reached a limit that a lane has been told of; 0: none."""
+        with redis_errors():
+            version = await command(self._client, "HGET", keys.lane(lane), "limited_version")
+        return int(version or 0)
+
     async def recipients(self, packet_id: str) -> list[str]:
         """Whom a packet is for; none when it is for anyone, or gone."""
         with redis_errors():

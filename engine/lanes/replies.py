@@ -52,7 +52,7 @@ class Noted(StrEnum):
 
 
 class Followed(StrEnum):
-    """The freeze script's replies."""
+    """The replies of the freeze script and of the limit script."""
 
     FENCED = "FENCED"
     MALFORMED = "MALFORMED"

@@ -21,7 +21,7 @@ from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneReader
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
-from engine.records import Ack, ClaimReply, ClaimResult, Outcome
+from engine.records import Ack, ClaimReply, ClaimResult, LimitedResult, Outcome
 
 USERS_PER_CALL_MAX = 1_000
 """The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
@@ -32,6 +32,9 @@ ANY_TIME_MS = 2**53 - 1
 _FENCED, _MALFORMED = Claimed.FENCED.encode(), Claimed.MALFORMED.encode()
 """Every script may answer so; compared as bytes, for it is done once per call."""
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
+_LIMITED = Outcome.LIMITED.encode()
+LIMITED_PER_CALL_MAX = 2_000
+"""The limit script's bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class Store(LaneReader):
         self.epochs = epochs
         self._claiming, self._changing = connections, changing or connections
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
-        self._view, self._freeze = Script("view"), Script("freeze")
+        self._view, self._freeze, self._limit = Script("view"), Script("freeze"), Script("limit")
 
     def _epoch(self, lane: int) -> str:
         epoch = self.epochs.get(lane)
@@ -141,15 +144,17 @@ class Store(LaneReader):
 
         ``lent``: the connection by which it goes.
         """
-        names = [keys.events(lane), keys.due(lane), keys.frozen(lane)]
+        names = [keys.events(lane), keys.due(lane), keys.frozen(lane), keys.limited(lane)]
         arguments: list[str | int] = [backlog_max]
         for packet_id, users in asked.items():
             names += keys.all_of(packet_id)
             arguments += (packet_id, len(users), *users)
         epoch = self._epoch(lane)
         reply = await self._call(self._claim, lane, names, arguments, lent or self._claiming)
-        _, letters, amounts_fen, position, *acks = reply
-        results = list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), amounts_fen))
+        _, letters, values, position, *acks = reply
+        results = list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), values))
+        if _LIMITED in letters:
+            results = [_with_its_end(result) for result in results]
         lane_token = epoch if lent is None else lane_token_of(epoch, lent.run_id)
         return ClaimReply(results, position, lane_token, acks[0].decode() if acks else None)
 
@@ -192,6 +197,18 @@ class Store(LaneReader):
         reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
         return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
 
+    async def limit(self, lane: int, after: int, version: int, untils_ms: Mapping[str, int]) -> int:
+        """Bring a lane that is at change ``after`` up to ``version``; returns the change it is at then.
+
+        ``untils_ms``: until when each user may not claim, 0 if they may; at most ``LIMITED_PER_CALL_MAX``.
+        ``version`` smaller than ``after``: the lane forgets what it knows.
+        """
+        arguments: list[str | int] = [after, version]
+        for user_and_until in untils_ms.items():
+            arguments += user_and_until
+        reply = await self._call(self._limit, lane, [keys.limited(lane)], arguments, self._changing)
+        return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
+
     async def begin_lane(self, lane: int, epoch: str) -> None:
         """Write a lane that has never been used; what is there already stays as it is."""
         send = self._send if self._changing is None else partial(self._changing.call, epoch_at=3)
@@ -204,6 +221,12 @@ class Store(LaneReader):
         """Take the lane's epoch away, so that every script refuses it until the lane is rebuilt."""
         with redis_errors():
             await command(self._client, "HSET", keys.lane(lane), "epoch", "")
+
+
+def _with_its_end(result: ClaimResult) -> ClaimResult:
+    if result.outcome is not Outcome.LIMITED:
+        return result
+    return LimitedResult(Outcome.LIMITED, 0, until_ms=result.amount_fen)
 
 
 def _nobody_listens(_lane: int) -> None:

@@ -28,6 +28,7 @@ _STEPS: tuple[tuple[Script, list[str], tuple[str | int, ...], list[Any]], ...] =
     (Script("open"), [*_NAMES[:3], _NAMES.packet, _NAMES.shares, _NAMES.recipients], _OPENING, [Opened.OPENED]),
     (Script("view"), [_NAMES.lane, _NAMES.packet], ("bob", "view", _ANY_MS, 1), [Noted.NOTED, 1, 0]),
     (Script("freeze"), [_NAMES.lane, _NAMES.frozen], (0, 1, 1, "eve"), [Followed.FOLLOWED]),
+    (Script("limit"), [_NAMES.lane, _NAMES.limited], (0, 1, "eve", _ANY_MS), [Followed.FOLLOWED]),
     (Script("claim"), list(_NAMES), (10, _PACKET, 1, "alice"), [Claimed.OK, Outcome.CLAIMED, [1], 2]),
     (
         Script("close"),

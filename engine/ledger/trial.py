@@ -15,6 +15,7 @@ INSERTED = (
         "labels",
         "lanes",
         "ledger_currency",
+        "limits_reached",
         "packets",
         "payment_passwords",
         "places",

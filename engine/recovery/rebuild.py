@@ -7,6 +7,7 @@ loaded by the publisher. Memory is bounded by one packet's split, however many p
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import asyncpg
 import numpy as np
@@ -21,13 +22,14 @@ from engine.packets.split import luckiest_slot, split
 from engine.queries import load
 from engine.recovery.fencing import Command, write_if
 
-SQL = load("recovery")
+SQL, LIMITS_REACHED = load("recovery"), load("limits_reached")
 _PACKETS_PER_PAGE = 200
 _SHARES_PER_GROUP = 20_000
 _CLAIMS_PER_FETCH = 5_000
 _WORDS_PER_WRITE = 5_000
 _WORDS_PER_HSET = 1_000
 _IN_THREAD_COUNT_MIN = 20_000
+_BARRED_FIELDS = ("frozen", "frozen_version", "limited_until_ms", "limited_version")
 
 
 @dataclass(slots=True)
@@ -185,12 +187,12 @@ async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
 async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, status: LaneStatus) -> None:
     """Put who may not claim into a lane, in place of what it has, while it serves nobody. Raises as above."""
     writer = LaneWriter(client, lane, status.lane_token, status.server)
-    await writer.put("UNLINK", keys.frozen(lane))
-    await writer.put("HDEL", keys.lane(lane), "frozen", "frozen_version")
-    await rebuild_frozen(connection, writer, lane)
+    await writer.put("UNLINK", keys.frozen(lane), keys.limited(lane))
+    await writer.put("HDEL", keys.lane(lane), *_BARRED_FIELDS)
+    await rebuild_barred(connection, writer, lane)
 
 
-async def rebuild_frozen(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
+async def rebuild_barred(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
     """Put who may not claim into an empty lane. Raises as ``fencing.write_if``."""
     version = await connection.fetchval(SQL["frozen_version"])  # first: changes after it are followed later, and again
     users = [row["user_id"] for row in await connection.fetch(SQL["frozen"])]
@@ -199,4 +201,15 @@ async def rebuild_frozen(connection: asyncpg.Connection, writer: LaneWriter, lan
     if users:
         await writer.put("HSET", keys.lane(lane), "frozen", 1)
     await writer.put("HSET", keys.lane(lane), "frozen_version", version)
+    await _put_limited(connection, writer, lane)
     await writer.flush()
+
+
+async def _put_limited(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
+    """Put who has received as much as they may."""
+    version, last_ms = 0, 0
+    while rows := await connection.fetch(LIMITS_REACHED["changes"], version, _WORDS_PER_HSET // 2):
+        version, last_ms = rows[-1]["change_id"], max(last_ms, *(row["until_ms"] for row in rows))
+        pairs = chain.from_iterable((row["user_id"], row["until_ms"]) for row in rows)
+        await writer.put("HSET", keys.limited(lane), *pairs)
+    await writer.put("HSET", keys.lane(lane), "limited_version", version, "limited_until_ms", last_ms)

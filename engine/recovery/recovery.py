@@ -32,7 +32,7 @@ from engine.queries import load
 from engine.recovery import fencing, gate
 from engine.recovery.bad_entries import SET_ASIDE, clear_way, first_bad
 from engine.recovery.fencing import FENCED, REBUILDING, LaneChangedError, set_lane_token, write_if
-from engine.recovery.rebuild import LaneWriter, Rebuilt, rebuild_frozen, rebuild_packets
+from engine.recovery.rebuild import LaneWriter, Rebuilt, rebuild_barred, rebuild_packets
 from engine.settings import Settings
 
 LOG = structlog.get_logger()
@@ -218,7 +218,7 @@ class Recovery:
         async for names in fencing.leftovers(client, self._lane):
             await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
         writer = LaneWriter(client, self._lane, rebuilding, server)
-        await rebuild_frozen(self._connection, writer, self._lane)
+        await rebuild_barred(self._connection, writer, self._lane)
         rebuilt = await rebuild_packets(self._connection, writer, self._lane)
         # All or nothing until here: this server was not restarted in between, which might have cost it some of it.
         fields = ("epoch", lane_token_of(epoch, server), "position", position, "applied", position)

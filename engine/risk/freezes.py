@@ -14,12 +14,11 @@ import structlog
 from engine.errors import UnavailableError
 from engine.lanes.store import Store
 from engine.ledger.database import Connection, ledger_change, ledger_errors
-from engine.ledger.failures import DATABASE_ERRORS
 from engine.ledger.money import lock_wallet, now_ms
 from engine.loops import every
-from engine.observability.repeats import repeats
 from engine.queries import load
 from engine.records import FreezeScope
+from engine.risk.spreading import spread
 
 LOG = structlog.get_logger()
 SQL, RECOVERY = load("freezes"), load("recovery")
@@ -58,16 +57,15 @@ class Freezes:
         reason: str,
         frozen_by: str,
         scope: FreezeScope = FreezeScope.ACCOUNT,
-        until_ms: int | None = None,
     ) -> bool:
-        """Freeze, once for the same reason by the same; whether every lane in Redis knows.
+        """Freeze until it is lifted, once for the same reason by the same; whether every lane in Redis knows.
 
         If not, those that lack it will know once they answer.
         """
         async with ledger_change(self._pool) as connection:
             await connection.execute(SQL["take_turns"])
             if not await connection.fetchval(SQL["is_held"], user_id, scope, reason, frozen_by):
-                await freeze_in(connection, user_id, reason=reason, frozen_by=frozen_by, scope=scope, until_ms=until_ms)
+                await freeze_in(connection, user_id, reason=reason, frozen_by=frozen_by, scope=scope)
         return await self.spread()
 
     async def lift(
@@ -98,25 +96,7 @@ class Freezes:
 
     async def spread(self) -> bool:
         """Bring every lane to the ledger's last change, each whether or not another answers; whether all are there."""
-        try:
-            newest = await self._pool.fetchval(SQL["newest"])
-        except DATABASE_ERRORS as error:
-            _not_spread(None, error)
-            return False
-        are_told = True
-        for lane in list(self._store.epochs):
-            try:
-                await follow(self._pool, self._store, lane, newest)
-            except (UnavailableError, *DATABASE_ERRORS) as error:
-                _not_spread(lane, error)
-                are_told = False
-        return are_told
-
-
-def _not_spread(lane: int | None, error: Exception) -> None:
-    """``lane`` None: it is not known what there is to spread."""
-    if times := repeats.times(("freezes_not_spread", lane), str(error)):
-        LOG.warning("freezes_not_spread", lane=lane, error=str(error), times=times)
+        return await spread("freezes", self._pool, self._store, SQL["newest"], follow)
 
 
 async def freeze_in(
@@ -128,7 +108,10 @@ async def freeze_in(
     scope: FreezeScope = FreezeScope.ACCOUNT,
     until_ms: int | None = None,
 ) -> int:
-    """Freeze inside the caller's transaction; returns the freeze's number. Call ``Freezes.spread`` after the commit."""
+    """Freeze inside the caller's transaction; returns the freeze's number. Call ``Freezes.spread`` after the commit.
+
+    ``until_ms``: only of a freeze of sending. The wallet's row has its end, so it ends without anybody's doing.
+    """
     await connection.execute(SQL["take_turns"])
     wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
     freeze_id: int = await connection.fetchval(SQL["add"], user_id, scope, reason, frozen_by, at_ms, until_ms)

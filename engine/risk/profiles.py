@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.errors import FieldProblem, InvalidFieldsError, after_change
+from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ledger.database import ledger_change, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.networks import network_in
@@ -14,7 +14,8 @@ from engine.records import FreezeScope
 from engine.risk.freezes import LISTED_MAX, Freeze, Freezes
 from engine.risk.limits import SQL as RULES
 from engine.risk.limits import AccountKind, Limits, label_limit_fen, limits_of
-from engine.risk.receiving import FROZEN_BY, Receiving
+from engine.risk.limits_reached import LimitReached, LimitsReached
+from engine.risk.receiving import Receiving
 from engine.settings import Settings
 
 SQL = load("profiles")
@@ -65,9 +66,13 @@ class Debt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """All that is known of an account. ``frozen``: what is in force; ``freezes``, ``debts``: the last, newest first."""
+    """All that is known of an account. ``frozen``: what is in force; ``freezes``, ``debts``: the last, newest first.
+
+    ``limit_reached``: the limit on what is received in a day, if it stops the user now.
+    """
 
     profile: Profile
+    limit_reached: LimitReached | None
     frozen: list[FreezeScope]
     freezes: list[Freeze]
     debts: list[Debt]
@@ -76,17 +81,19 @@ class Account:
 class Profiles:
     """Use cases over accounts and labels. Every method raises UnavailableError when Postgres does not answer."""
 
-    def __init__(self, pool: asyncpg.Pool, freezes: Freezes, settings: Settings) -> None:
-        self._pool, self._freezes, self._settings = pool, freezes, settings
-        self._receiving = Receiving(pool, freezes, settings)
+    def __init__(self, pool: asyncpg.Pool, freezes: Freezes, reached: LimitsReached, settings: Settings) -> None:
+        self._pool, self._freezes, self._reached, self._settings = pool, freezes, reached, settings
+        self._receiving = Receiving(pool, reached, settings)
 
     async def account(self, user_id: str) -> Account:
         """All that is known of an account; somebody nobody has heard of is a person."""
         with ledger_errors():
             row = await self._pool.fetchrow(SQL["profile"], user_id)
             debts = await self._pool.fetch(SQL["debts"], user_id, LISTED_MAX)
+            at_ms = await now_ms(self._pool)
         return Account(
             profile=self._profile(user_id, row),
+            limit_reached=await self._reached.of(user_id, at_ms),
             frozen=await self._freezes.in_force(user_id),
             freezes=await self._freezes.of(user_id),
             debts=[Debt(**debt) for debt in debts],
@@ -100,20 +107,18 @@ class Profiles:
         ``own``: the limits of its own, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
         """
         networks = _networks(kind, addresses)
+        with ledger_errors(is_undone=True):
+            await self._receiving.begin()
         async with ledger_change(self._pool) as connection:
             # As a sending does, so that it is made by the former limits or by these; and its day is counted anew.
-            await lock_wallet(connection, user_id)
+            wallet = await lock_wallet(connection, user_id)
             limits = [own.get(name) for name in _LIMITS]
             at_ms = await now_ms(connection)
             await connection.execute(SQL["put"], user_id, kind, networks, *limits, changed_by, at_ms)
             await connection.execute(SQL["forget"], f"user:{user_id}")
             row = await connection.fetchrow(SQL["profile"], user_id)
-        with after_change():
-            why = "the limits were changed"
-            await self._freezes.lift(
-                user_id, reason=why, lifted_by=changed_by, scope=FreezeScope.RECEIVING, frozen_by=FROZEN_BY
-            )
-            await self._receiving.look_at(user_id)
+            await self._receiving.look_at(connection, wallet.account_id)
+        await self._reached.spread()
         return self._profile(user_id, row)
 
     async def put_label(self, label: str, day_sent_fen_max: int | None, *, changed_by: str) -> LabelLimit:

@@ -1,9 +1,8 @@
 """What a person may receive in a day.
 
-Claims are decided in Redis, which knows nothing of days: so this follows what the ledger has booked, and freezes the
-receiving of each user who has reached the limit, until the day ends in China. The claim that reaches the limit, or
-passes it, stands; so do those that are decided before the freeze is in every lane, a second after the ledger's commit
-at most.
+A lane does not know what the others give: so this follows what the ledger has booked, and notes each user who has
+reached the limit, until the day ends in China. claim.lua refuses them until then. The claim that reaches the limit, or
+passes it, stands; so do those that are decided before every lane knows, a second after the ledger's commit at most.
 """
 
 import asyncio
@@ -11,17 +10,15 @@ import asyncio
 import asyncpg
 import structlog
 
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.loops import every
 from engine.queries import load
-from engine.records import FreezeScope
-from engine.risk.freezes import Freezes
 from engine.risk.limits import day_ms
+from engine.risk.limits_reached import LimitsReached
 from engine.settings import Settings
 
 LOG = structlog.get_logger()
 SQL = load("receiving")
-FROZEN_BY = "rule:day_received"
 _LOOK_S = 0.25
 _PAGE = 10_000
 _HOUR_MS = 3_600_000
@@ -30,8 +27,8 @@ _HOUR_MS = 3_600_000
 class Receiving:
     """Where one process is in the ledger's claims. Nothing of it is kept: it begins anew with the day."""
 
-    def __init__(self, pool: asyncpg.Pool, freezes: Freezes, settings: Settings) -> None:
-        self._pool, self._freezes, self._settings = pool, freezes, settings
+    def __init__(self, pool: asyncpg.Pool, reached: LimitsReached, settings: Settings) -> None:
+        self._pool, self._reached, self._settings = pool, reached, settings
         self._day_ms = (0, 0)
         self._first = 0  # no transfer of the day is before it
         self._after = 0  # all up to it have been looked at, and none will come any more
@@ -43,22 +40,22 @@ class Receiving:
             if not (self._settings.person_day_received_fen_max or await self._pool.fetchval(SQL["is_limited"])):
                 self._day_ms = (0, 0)
                 return
-            now = await self._begin()
+            now = await self.begin()
             after = self._after
             while (page := await self._page(after)) is not None:
                 after, wallets = page
-                await self._limit(wallets)
+                await self._judge(wallets)
             await self._leave_behind(now)
 
-    async def look_at(self, user_id: str) -> None:
-        """Look at one user, whose limit was changed. Raises UnavailableError."""
-        with ledger_errors():
-            await self._begin()
-            wallet = await self._pool.fetchval(SQL["wallet"], user_id)
-            await self._limit([] if wallet is None else [wallet])
+    async def look_at(self, connection: Connection, wallet_id: int) -> None:
+        """Look at one wallet, whose limit was changed, in the caller's transaction, which locks no wallet after it.
 
-    async def _begin(self) -> asyncpg.Record:
-        """Begin a day, if it is another than before; returns what could be seen at this moment."""
+        Call ``begin`` before the transaction, and ``LimitsReached.spread`` after its commit. Raises asyncpg's errors.
+        """
+        await self._judge_in(connection, [wallet_id])
+
+    async def begin(self) -> asyncpg.Record:
+        """Begin a day, if it is another than before; returns what can be seen. Raises asyncpg's errors."""
         (now,) = await self._pool.fetch(SQL["horizon"])
         if not self._day_ms[0] <= now["at_ms"] < self._day_ms[1]:
             self._day_ms, self._ahead = day_ms(now["at_ms"]), None
@@ -96,28 +93,31 @@ class Receiving:
                 low = row["transfer_id"] + 1
         return low
 
-    async def _limit(self, wallets: list[int]) -> None:
+    async def _judge(self, wallets: list[int]) -> None:
+        """Note whose limit is reached, or is not any more, and have the lanes know."""
+        if not wallets:
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            changed = await self._judge_in(connection, wallets)
+        if changed:
+            LOG.info("limits_reached", users=changed)
+            await self._reached.spread()
+
+    async def _judge_in(self, connection: Connection, wallets: list[int]) -> int:
+        """Do so inside the caller's transaction, which locks no wallet after it; returns how many changed."""
         default_fen = self._settings.person_day_received_fen_max
-        day = self._day_ms  # another call may begin the next day while this one waits
-        values = (wallets, default_fen, self._first, *day, FROZEN_BY)
-        for row in await self._pool.fetch(SQL["reached"], *values) if wallets else []:
-            reason = f"the limit of {row['limit_fen']} fen a day is reached"
-            await self._freezes.freeze(
-                row["user_id"],
-                reason=reason,
-                frozen_by=FROZEN_BY,
-                scope=FreezeScope.RECEIVING,
-                until_ms=day[1],
-            )
-            LOG.info("day_received", user_id=row["user_id"], received_fen=row["received_fen"])
+        await connection.execute(SQL["take_turns"])
+        done = await connection.execute(SQL["judge"], wallets, default_fen, self._first, *self._day_ms)
+        return int(done.rpartition(" ")[2])
 
 
-async def follow_received(pool: asyncpg.Pool, freezes: Freezes, settings: Settings, stop: asyncio.Event) -> None:
+async def follow_received(pool: asyncpg.Pool, reached: LimitsReached, settings: Settings, stop: asyncio.Event) -> None:
     """Hold everybody to what they may receive in a day, until ``stop`` is set."""
-    receiving = Receiving(pool, freezes, settings)
+    receiving = Receiving(pool, reached, settings)
 
     async def once() -> bool:
         await receiving.look()
+        await reached.spread()  # a Redis that was set back, or did not answer
         return False
 
     await every("receiving", _LOOK_S, stop, once)

@@ -34,7 +34,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, stop))
         group.create_task(follow_freezes(engine.pool, engine.store, stop))
-        group.create_task(follow_received(engine.pool, engine.freezes, settings, stop))
+        group.create_task(follow_received(engine.pool, engine.limits_reached, settings, stop))
         if settings.webhook_url is not None:
             from engine.risk.webhooks import deliver_alerts  # noqa: PLC0415  # its HTTP client is a twentieth of a start
 

@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from engine.access import tokens
-from engine.errors import FrozenError, NotInvitedError, UnavailableError, UnknownPacketError
+from engine.errors import FrozenError, LimitReachedError, NotInvitedError, UnavailableError, UnknownPacketError
 from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send
 
 ANSWER_S_MAX = 8.0
@@ -174,9 +174,12 @@ class Client:
 
 
 _UNAVAILABLE: tuple[type[UnavailableError], ...] = (UnavailableError, *UnavailableError.__subclasses__())
-_STATUS_OF = {NotInvitedError.code: 403, FrozenError.code: 403, UnknownPacketError.code: 404} | {
-    error.code: 503 for error in _UNAVAILABLE
-}
+_STATUS_OF = {
+    NotInvitedError.code: 403,
+    FrozenError.code: 403,
+    LimitReachedError.code: 409,
+    UnknownPacketError.code: 404,
+} | {error.code: 503 for error in _UNAVAILABLE}
 """With which status a refusal among many is answered when it is the only one."""
 
 

@@ -161,6 +161,8 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     ),
     "frozen_version": lambda store: store.frozen_version(LANE),
     "freeze": lambda store: store.freeze(LANE, 0, 1, ["ada"], []),
+    "limited_version": lambda store: store.limited_version(LANE),
+    "limit": lambda store: store.limit(LANE, 0, 1, {"ada": FAR_FUTURE_MS}),
     "frozen": lambda store: store.frozen(LANE),
     "recipients": lambda store: store.recipients(new_packet_number(LANE)),
     "now_ms": lambda store: store.now_ms(),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
@@ -22,7 +23,7 @@ from engine.lanes.clients import command
 from engine.packets.terms import terms_from
 from engine.records import FreezeScope, Outcome, SplitKind
 from engine.risk import freezes
-from engine.risk.freezes import Freezes, lift_run_out
+from engine.risk.freezes import Freezes, freeze_in, lift_run_out
 from engine.settings import Settings
 from tests.recovery.test_recovery import epochs_known
 from tests.support.front import Client, Json, new_key, open_front, serving
@@ -278,18 +279,26 @@ async def test_a_lane_that_begins_later_knows_before_anybody_uses_it(engine: Eng
             assert await larger.redis.sismember(keys.frozen(lane), "bob")
 
 
-async def test_what_runs_out_is_lifted(engine: Engine, settings: Settings) -> None:
-    sent = await send(engine, count=20)
+async def test_what_has_an_end_ends_by_itself_and_is_noted_as_lifted(engine: Engine) -> None:
     for user, until_ms in (("bob", 1), ("carol", 2**50)):
-        await engine.freezes.freeze(user, reason="odd", frozen_by="root", until_ms=until_ms)
-    assert await lift_run_out(engine.pool) == 1
-    await engine.freezes.spread()
-    assert (await engine.claims.claim(sent.packet_id, "bob")).outcome is Outcome.CLAIMED
+        await fund(engine, user, 100)
+        async with engine.pool.acquire() as connection, connection.transaction():
+            scope = FreezeScope.SENDING
+            await freeze_in(connection, user, reason="odd", frozen_by="rule", scope=scope, until_ms=until_ms)
+    await send(engine, "bob", total_fen=10, count=1)  # its time is over: nobody has to lift it
     with pytest.raises(FrozenError):
-        await engine.claims.claim(sent.packet_id, "carol")
+        await send(engine, "carol", total_fen=10, count=1)
+    assert await lift_run_out(engine.pool) == 1
     (freeze,) = await engine.freezes.of("bob")
     assert (freeze.lifted_by, freeze.until_ms) == ("time", 1)
-    assert await engine.freezes.in_force("carol") == [FreezeScope.ACCOUNT]
+    assert await engine.freezes.in_force("carol") == [FreezeScope.SENDING]
+
+
+async def test_no_freeze_ends_at_a_time_that_its_script_does_not_know(engine: Engine) -> None:
+    for scope in (FreezeScope.ACCOUNT, FreezeScope.RECEIVING):
+        with pytest.raises(asyncpg.CheckViolationError):
+            async with engine.pool.acquire() as connection, connection.transaction():
+                await freeze_in(connection, "bob", reason="odd", frozen_by="rule", scope=scope, until_ms=2**50)
 
 
 @dataclass

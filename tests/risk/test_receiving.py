@@ -1,19 +1,18 @@
-"""What a person may receive in a day: the ledger is followed, and whoever has as much is frozen until the day ends."""
+"""What a person may receive in a day: the ledger is followed, and a user who has as much claims no more that day."""
 
 import asyncio
-from typing import Any
 
 import asyncpg
 import pytest
 
 from engine.engine import Engine
-from engine.errors import FrozenError
+from engine.errors import FrozenError, LimitReachedError
 from engine.lanes import keys
-from engine.records import FreezeScope, Outcome, SplitKind
+from engine.records import ClaimResult, FreezeScope, Outcome, SplitKind
 from engine.risk import receiving
-from engine.risk.freezes import Freezes, lift_run_out
 from engine.risk.limits import AccountKind, day_ms
-from engine.risk.receiving import FROZEN_BY, Receiving
+from engine.risk.limits_reached import LimitReached
+from engine.risk.receiving import Receiving
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.front import open_front
@@ -34,12 +33,16 @@ async def receive(engine: Engine, user: str, amount_fen: int) -> Outcome | None:
     sent = await send(engine, total_fen=amount_fen, count=1, split=SplitKind.EQUAL)
     try:
         return (await engine.claims.claim(sent.packet_id, user)).outcome
-    except FrozenError:
+    except LimitReachedError:
         return None
 
 
 def follower(engine: Engine) -> Receiving:
-    return Receiving(engine.pool, engine.freezes, engine.settings)
+    return Receiving(engine.pool, engine.limits_reached, engine.settings)
+
+
+async def reached(engine: Engine, user: str) -> LimitReached | None:
+    return (await engine.profiles.account(user)).limit_reached
 
 
 async def limit(engine: Engine, user: str, day_received_fen_max: int | None, kind: str = "person") -> None:
@@ -55,18 +58,20 @@ async def test_who_has_received_as_much_as_they_may_claims_nothing_more_today(se
         assert await receive(engine, "bob", 700) is Outcome.CLAIMED  # which passes it, and stands
         await caught_up(engine)
 
-        async def is_frozen() -> bool:
+        async def is_limited() -> bool:
             """The ledger has it first, then one lane after the other."""
-            lanes = [await engine.redis.sismember(keys.frozen(lane), "bob") for lane in engine.lanes]
-            return all(lanes) and await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
+            lanes = [await engine.redis.hexists(keys.limited(lane), "bob") for lane in engine.lanes]
+            return all(lanes) and await reached(engine, "bob") is not None
 
         assert receiving._LOOK_S <= 0.25  # so often it looks; how long a look takes is the machine's
-        await wait_until(is_frozen, timeout_s=10, what="the freeze, soon after the ledger")
+        await wait_until(is_limited, timeout_s=10, what="the limit in every lane, soon after the ledger")
         assert await receive(engine, "bob", 1) is None
         assert await receive(engine, "carol", 99) is Outcome.CLAIMED
-        (freeze,) = await engine.freezes.of("bob")
-        assert (freeze.frozen_by, freeze.reason) == (FROZEN_BY, "the limit of 1000 fen a day is reached")
-        assert freeze.until_ms == day_ms(freeze.frozen_at_ms)[1]
+        found = await reached(engine, "bob")
+        assert found is not None
+        assert (found.limit_fen, found.received_fen) == (1_000, 1_300)
+        assert found.until_ms == day_ms(found.reached_at_ms)[1]
+        assert await engine.freezes.of("bob") == []  # nobody froze anything
         assert (await engine.wallets.get("bob")).balance_fen == 1_300
         await send(engine, "bob", total_fen=100, count=1)  # sending is another thing
 
@@ -81,8 +86,7 @@ async def test_limits_of_ones_own_go_before_the_settings(settings: Settings) -> 
             assert await receive(engine, user, 999) is Outcome.CLAIMED
         await caught_up(engine)
         await follower(engine).look()
-        frozen = {user: await engine.freezes.in_force(user) for user in ("rich", "poor", "shop", "bob")}
-        assert [user for user, scopes in frozen.items() if scopes] == ["poor"]
+        assert [user for user in ("rich", "poor", "shop", "bob") if await reached(engine, user)] == ["poor"]
 
 
 async def test_a_limit_that_is_changed_is_looked_at_at_once(engine: Engine, settings: Settings) -> None:
@@ -90,12 +94,13 @@ async def test_a_limit_that_is_changed_is_looked_at_at_once(engine: Engine, sett
         assert await receive(engine, "bob", 500) is Outcome.CLAIMED
         await caught_up(engine)
         root = client.as_user("root", "admin")
-        for most, is_frozen in ((500, True), (501, False), (100, True), (0, False), (None, False)):
+        for most, is_limited in ((500, True), (501, False), (100, True), (0, False), (None, False)):
             body = {"kind": "person", "day_received_fen_max": most}
             await client.http.put("/v1/accounts/bob/profile", json=body, headers=root)
             found = (await client.http.get("/v1/accounts/bob", headers=root)).json()
-            assert found["frozen"] == (["receiving"] if is_frozen else []), most
-            assert (await receive(engine, "bob", 1) is None) is is_frozen, most
+            assert (found["limit_reached"] is not None) is is_limited, most
+            assert found["frozen"] == []
+            assert (await receive(engine, "bob", 1) is None) is is_limited, most
             await caught_up(engine)
 
 
@@ -105,34 +110,128 @@ async def test_changing_a_limit_lifts_no_other_freeze(engine: Engine) -> None:
     assert await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
 
 
-async def test_yesterdays_claims_do_not_count_and_the_freeze_ends_with_the_day(
-    engine: Engine, settings: Settings
-) -> None:
+async def test_yesterdays_claims_do_not_count(engine: Engine, settings: Settings) -> None:
     async with persisting(settings):
         assert await receive(engine, "bob", 500) is Outcome.CLAIMED
         await caught_up(engine)
-    await limit(engine, "bob", 500)
-    assert await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
-    await engine.pool.execute("UPDATE freezes SET until_ms = 1")
-    assert await lift_run_out(engine.pool) == 1
     await engine.pool.execute("ALTER TABLE transfers DISABLE TRIGGER transfers_are_immutable")
     await engine.pool.execute("UPDATE transfers SET at_ms = at_ms - $1", DAY_MS)
+    await limit(engine, "bob", 500)
     await follower(engine).look()
-    assert await engine.freezes.in_force("bob") == []
+    assert await reached(engine, "bob") is None
 
 
-class FreezesAtMidnight(Freezes):
-    """Before the first freeze the next day begins, and somebody else's limit is looked at."""
+async def test_a_limit_ends_with_its_day_though_nobody_lifts_it(engine: Engine) -> None:
+    """At midnight thousands claim at once: no job may stand between them and their first packet of the day."""
+    ends_ms = await engine.store.now_ms() + 300
+    await note(engine, {f"user{number}": ends_ms for number in range(2_500)})
+    sent = await send(engine, total_fen=2_500, count=2_500, split=SplitKind.EQUAL)
+    asked = [(sent.packet_id, f"user{number}") for number in range(500)]
+    while (now_ms := await engine.store.now_ms()) < ends_ms:
+        answers = await engine.claims.claim_many(asked)
+        outcomes = {type(answer) for answer in answers}
+        assert outcomes == {LimitReachedError} or await engine.store.now_ms() >= ends_ms, (outcomes, ends_ms - now_ms)
+    users = [f"user{number}" for number in range(2_500)]
+    for first in range(0, len(users), 500):
+        answers = await engine.claims.claim_many([(sent.packet_id, user) for user in users[first : first + 500]])
+        assert all(isinstance(answer, ClaimResult) for answer in answers)
 
-    watching: Receiving
 
-    async def freeze(self, user_id: str, **how: Any) -> bool:  # noqa: ANN401  # those of ``Freezes.freeze``
-        if await self._pool.fetchval("UPDATE clock.ahead SET days = 1 WHERE days = 0 RETURNING days"):
-            await self.watching.look_at("carol")
-        return await super().freeze(user_id, **how)
+async def note(engine: Engine, untils_ms: dict[str, int]) -> None:
+    """Write to the ledger that some have reached a limit, and have the lanes know."""
+    await engine.pool.executemany(
+        "INSERT INTO limits_reached (user_id, is_reached, limit_fen, received_fen, at_ms, until_ms) "
+        "VALUES ($1, TRUE, 1, 1, 1, $2)",
+        list(untils_ms.items()),
+    )
+    assert await engine.limits_reached.spread()
 
 
-async def test_who_is_frozen_as_the_day_ends_is_not_frozen_for_the_next(settings: Settings) -> None:
+async def test_whoever_reached_a_limit_is_told_so_and_until_when(engine: Engine, settings: Settings) -> None:
+    ends_ms = day_ms(await engine.store.now_ms())[1]
+    await note(engine, {"bob": ends_ms})
+    sent = await send(engine, total_fen=10, count=5)
+    async with open_front(settings) as client:
+        answer = await client.http.post(f"/v1/packets/{sent.packet_id}/claims", headers=client.as_user("bob", "claim"))
+        body = {"claims": [{"packet_id": sent.packet_id, "user_id": user} for user in ("bob", "carol")]}
+        many = await client.http.post("/v1/claims", json=body, headers=client.as_user("backend", "act"))
+    problem, (refused, won) = answer.json(), many.json()["results"]
+    assert (answer.status_code, problem["code"], problem["limit"]) == (409, "limit_reached", "day_received_fen_max")
+    assert problem["until_ms"] == refused["until_ms"] == ends_ms
+    assert refused["code"] == "limit_reached"
+    assert "frozen" not in answer.text + many.text
+    assert won["outcome"] == "claimed"
+
+
+async def test_a_frozen_user_is_told_of_the_freeze_first(engine: Engine) -> None:
+    await note(engine, {"bob": await engine.store.now_ms() + DAY_MS})
+    await engine.freezes.freeze("bob", reason="odd", frozen_by="root")
+    sent = await send(engine, count=2)
+    with pytest.raises(FrozenError):
+        await engine.claims.claim(sent.packet_id, "bob")
+    await engine.freezes.lift("bob", reason="fine", lifted_by="root")
+    with pytest.raises(LimitReachedError):
+        await engine.claims.claim(sent.packet_id, "bob")
+
+
+async def test_what_is_over_is_forgotten_by_the_lane(engine: Engine) -> None:
+    """Else the lane would grow by all users of every day."""
+    await note(engine, {"yesterday": 1_000, "alice": await engine.store.now_ms() - 1})
+    await note(engine, {"bob": await engine.store.now_ms() + DAY_MS})
+    assert await engine.redis.hkeys(keys.limited(0)) == [b"bob"]
+
+
+async def test_a_lane_that_begins_later_or_lost_it_is_told(engine: Engine, settings: Settings) -> None:
+    await note(engine, {"bob": await engine.store.now_ms() + DAY_MS})
+    async with Engine.open(changed(settings, lanes=3)) as larger:
+        assert [await larger.redis.hexists(keys.limited(lane), "bob") for lane in larger.lanes] == [True] * 3
+    for lane in engine.lanes:
+        await engine.redis.delete(keys.limited(lane))
+        await engine.redis.hdel(keys.lane(lane), "limited_version", "limited_until_ms")
+    assert await receive(engine, "bob", 1) is Outcome.CLAIMED
+    assert await engine.limits_reached.spread()
+    assert await receive(engine, "bob", 1) is None
+
+
+async def test_a_lane_forgets_what_a_restored_ledger_does_not_have(engine: Engine) -> None:
+    ends_ms = await engine.store.now_ms() + DAY_MS
+    await note(engine, {"bob": ends_ms})
+    await note(engine, {"carol": ends_ms})
+    await engine.pool.execute("DELETE FROM limits_reached WHERE user_id = 'carol'")
+    assert await engine.limits_reached.spread()
+    assert await receive(engine, "carol", 1) is Outcome.CLAIMED
+    assert await receive(engine, "bob", 1) is None
+
+
+async def test_thousands_who_reach_a_limit_together_are_stopped_together(settings: Settings) -> None:
+    settings = changed(settings, person_day_received_fen_max=1)
+    async with Engine.open(settings) as engine, persisting(settings):
+        users = [f"user{number}" for number in range(2_000)]
+        sent = await send(engine, total_fen=2_000, count=2_000, split=SplitKind.EQUAL)
+        for first in range(0, len(users), 500):
+            await engine.claims.claim_many([(sent.packet_id, user) for user in users[first : first + 500]])
+        await caught_up(engine)
+        await follower(engine).look()  # one look, and every one of them is known
+        again = await send(engine, total_fen=2_000, count=2_000, split=SplitKind.EQUAL)
+        for first in range(0, len(users), 500):
+            answers = await engine.claims.claim_many([(again.packet_id, user) for user in users[first : first + 500]])
+            assert {type(answer) for answer in answers} == {LimitReachedError}
+
+
+async def test_a_setting_that_is_gone_at_the_next_start_stops_nobody(settings: Settings) -> None:
+    limited = changed(settings, person_day_received_fen_max=5)
+    async with Engine.open(limited) as engine, persisting(limited):
+        assert await receive(engine, "bob", 5) is Outcome.CLAIMED
+        await caught_up(engine)
+        await follower(engine).look()
+        assert await receive(engine, "bob", 1) is None
+    async with Engine.open(settings) as engine:
+        await follower(engine).look()
+        assert await receive(engine, "bob", 1) is Outcome.CLAIMED
+        assert await reached(engine, "bob") is None
+
+
+async def test_what_is_noted_after_the_day_is_for_that_day(settings: Settings) -> None:
     connection = await asyncpg.connect(settings.database_url)
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"""
@@ -148,13 +247,20 @@ async def test_who_is_frozen_as_the_day_ends_is_not_frozen_for_the_next(settings
             await limit(engine, user, 100)
             assert await receive(engine, user, 100) is Outcome.CLAIMED
         await caught_up(engine)
-        freezes = FreezesAtMidnight(engine.pool, engine.store)
-        freezes.watching = Receiving(engine.pool, freezes, settings)
-        await freezes.watching.look()
-        found = [freeze for user in ("alice", "bob") for freeze in await engine.freezes.of(user)]
-        assert len(found) == 2
-        # Both were made after the day that they are for.
-        assert {freeze.until_ms for freeze in found} == {day_ms(found[0].frozen_at_ms)[0]}
+        watching = ReceivingAtMidnight(engine.pool, engine.limits_reached, settings)
+        await watching.look()
+        rows = await engine.pool.fetch("SELECT until_ms, at_ms FROM limits_reached ORDER BY change_id")
+        assert len(rows) == 2
+        # Both were noted after the day that they are for.
+        assert {row["until_ms"] for row in rows} == {day_ms(rows[0]["at_ms"])[0]}
+
+
+class ReceivingAtMidnight(Receiving):
+    """Before the wallets are judged the next day begins, and somebody else's limit is looked at."""
+
+    async def _judge(self, wallets: list[int]) -> None:
+        await self._pool.execute("UPDATE clock.ahead SET days = 1")
+        await super()._judge(wallets)
 
 
 @pytest.mark.parametrize("held", [0, 1])
@@ -168,12 +274,12 @@ async def test_a_claim_that_is_booked_late_under_a_smaller_number_is_seen(engine
     await second.commit()
     for _ in range(3):
         await watching.look()
-    assert await engine.freezes.in_force("carol") == [FreezeScope.RECEIVING]
-    assert await engine.freezes.in_force("bob") == []
+    assert await reached(engine, "carol") is not None
+    assert await reached(engine, "bob") is None
     await first.commit()
     for _ in range(1 + held):
         await watching.look()
-    assert await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
+    assert await reached(engine, "bob") is not None
 
 
 class ByHand:
@@ -216,7 +322,7 @@ async def test_what_is_booked_by_the_last_transaction_that_began_is_seen(engine:
         await watching.look()
     await last.commit()
     await watching.look()
-    assert await engine.freezes.in_force("bob") == [FreezeScope.RECEIVING]
+    assert await reached(engine, "bob") is not None
 
 
 async def test_what_was_looked_at_is_left_behind(engine: Engine, settings: Settings) -> None:
@@ -269,10 +375,10 @@ async def test_without_a_limit_anywhere_nothing_is_followed(engine: Engine, sett
     assert watching._first == 1
 
 
-async def test_two_followers_freeze_once(engine: Engine, settings: Settings) -> None:
+async def test_two_followers_note_it_once(engine: Engine, settings: Settings) -> None:
     await limit(engine, "bob", 5)
     async with persisting(settings):
         assert await receive(engine, "bob", 10) is Outcome.CLAIMED
         await caught_up(engine)
     await asyncio.gather(*(follower(engine).look() for _ in range(4)))
-    assert len(await engine.freezes.of("bob")) == 1
+    assert await engine.pool.fetchval("SELECT count(*) FROM limits_reached") == 1

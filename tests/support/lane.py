@@ -120,7 +120,7 @@ class Lane:
     async def call(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
         """Call a script as it is, with the lane's own keys before ``names``."""
         all_keys = [keys.lane(LANE), keys.events(LANE), keys.due(LANE)]
-        all_keys += [keys.frozen(LANE), *names] if script == "claim" else names
+        all_keys += [keys.frozen(LANE), keys.limited(LANE), *names] if script == "claim" else names
         return await Script(script).call(partial(command, self.client), all_keys, arguments)
 
     async def assert_consistent(self, packet_id: str, amounts: Sequence[int]) -> None:

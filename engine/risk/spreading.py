@@ -1,0 +1,42 @@
+"""Bringing every lane to the end of one of the ledger's lists of changes, as far as servers answer."""
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from engine.errors import UnavailableError
+from engine.lanes.store import Store
+from engine.ledger.failures import DATABASE_ERRORS
+from engine.observability.repeats import repeats
+
+LOG = structlog.get_logger()
+Follow = Callable[[asyncpg.Pool, Store, int, int], Awaitable[None]]
+"""Brings one lane to a change or a later one. May raise UnavailableError, asyncpg's errors."""
+
+
+async def spread(what: str, pool: asyncpg.Pool, store: Store, newest_query: str, follow: Follow) -> bool:
+    """Bring every lane to the last change, each whether or not another answers; whether all are there.
+
+    What fails is logged as ``<what>_not_spread``.
+    """
+    try:
+        newest = await pool.fetchval(newest_query)
+    except DATABASE_ERRORS as error:
+        _not_spread(what, None, error)
+        return False
+    are_told = True
+    for lane in list(store.epochs):
+        try:
+            await follow(pool, store, lane, newest)
+        except (UnavailableError, *DATABASE_ERRORS) as error:
+            _not_spread(what, lane, error)
+            are_told = False
+    return are_told
+
+
+def _not_spread(what: str, lane: int | None, error: Exception) -> None:
+    """``lane`` None: it is not known what there is to spread."""
+    event = f"{what}_not_spread"
+    if times := repeats.times((event, lane), str(error)):
+        LOG.warning(event, lane=lane, error=str(error), times=times)
