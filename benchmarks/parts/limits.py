@@ -4,7 +4,6 @@ Their claims wait in the stream, and the persister books them as fast as it can 
 than any share, so each of them reaches it with the first.
 """
 
-import asyncio
 import time
 from typing import Any, NamedTuple
 
@@ -105,7 +104,7 @@ def _watch(client: Redis, filled: World, people: int) -> list[Sample]:
         if at_s > _LONGEST_S:
             raise processes.NotStartedError(f"after {at_s:.0f} s {samples[-1]}")
         booked = people - (emitted - positions(client, filled.lanes)[1])
-        limited = min(int(client.hlen(keys.limited(lane))) for lane in filled.lanes)  # type: ignore[arg-type]
+        limited = min(int(client.hlen(keys.limited(lane))) for lane in filled.lanes)
         samples.append(Sample(at_s, booked, limited))
         time.sleep(_SAMPLE_S)
     return samples
@@ -120,7 +119,6 @@ def found(samples: list[Sample], people: int) -> dict[str, Any]:
     booked_s, limited_s = (at_s[np.searchsorted(count, np.arange(people), "right")] for count in (booked, limited))
     lags = np.sort(limited_s - booked_s).tolist()
     return {
-        "booked_per_s": people / max(float(booked_s[-1] - booked_s[0]), _SAMPLE_S),
         "median_s": lags[people // 2],
         "p99_s": lags[people * 99 // 100],
         "max_s": lags[-1],

@@ -49,6 +49,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
         ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
         ("Fairness: what a place in the queue is worth", _FAIRNESS_NOTE, _FAIRNESS, _fairness(others)),
+        ("A day's limit that many reach at once", _LIMITS_NOTE, _LIMITS, _limits(others)),
         ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
         ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
         ("Where the time goes, 256 connections", _PROFILE_NOTE, _PROFILE, _profiles(others)),
@@ -227,6 +228,21 @@ def _fairness(others: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [rule, f"all, {found['packets']:,} packets", "", f"ranks {alike}", f"luckiest {even}"]
 
 
+_LIMITS = ("round", "people", "median", "p99", "last")
+_LIMITS_NOTE = (
+    "One lane, the persister and the sweeper at their defaults. Seconds from the ledger's commit of the n-th claim to "
+    "the moment from which claim.lua refused the n-th user."
+)
+
+
+def _limits(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    found = others.get("limits", {})
+    for number, done in enumerate(found.get("rounds", []), start=1):
+        figures = [done["void"], "", ""] if "void" in done else [f"{done[f'{name}_s']:.2f} s" for name in _LIMITS_OF]
+        yield [str(number), f"{found['people']:,}", *figures]
+
+
+_LIMITS_OF = ("median", "p99", "max")
 _CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest", "the packet's own record, a claim")
 _CLAIM_MEMORY = (
     "Redis's own word (MEMORY USAGE of the claims hash, its key and its object included), every share claimed."

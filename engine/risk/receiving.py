@@ -19,7 +19,7 @@ from engine.settings import Settings
 
 LOG = structlog.get_logger()
 SQL = load("receiving")
-_LOOK_S = 0.25
+_LOOK_S = 0.1
 _PAGE = 10_000
 _HOUR_MS = 3_600_000
 
@@ -41,11 +41,22 @@ class Receiving:
                 self._day_ms = (0, 0)
                 return
             now = await self.begin()
-            after = self._after
+            await self._judge_all()
+            await self._leave_behind(now)
+
+    async def _judge_all(self) -> None:
+        """Judge whoever claimed since, page by page; the lanes are told of one while the next is judged."""
+        after, telling = self._after, None
+        try:
             while (page := await self._page(after)) is not None:
                 after, wallets = page
-                await self._judge(wallets)
-            await self._leave_behind(now)
+                if await self._judge(wallets):
+                    if telling is not None:
+                        await telling
+                    telling = asyncio.create_task(self._reached.spread())
+        finally:
+            if telling is not None:
+                await telling
 
     async def look_at(self, connection: Connection, wallet_id: int) -> None:
         """Look at one wallet, whose limit was changed, in the caller's transaction, which locks no wallet after it.
@@ -93,15 +104,15 @@ class Receiving:
                 low = row["transfer_id"] + 1
         return low
 
-    async def _judge(self, wallets: list[int]) -> None:
-        """Note whose limit is reached, or is not any more, and have the lanes know."""
+    async def _judge(self, wallets: list[int]) -> int:
+        """Note whose limit is reached, or is not any more; returns how many changed."""
         if not wallets:
-            return
+            return 0
         async with self._pool.acquire() as connection, connection.transaction():
             changed = await self._judge_in(connection, wallets)
         if changed:
             LOG.info("limits_reached", users=changed)
-            await self._reached.spread()
+        return changed
 
     async def _judge_in(self, connection: Connection, wallets: list[int]) -> int:
         """Do so inside the caller's transaction, which locks no wallet after it; returns how many changed."""

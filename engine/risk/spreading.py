@@ -1,5 +1,6 @@
 """Bringing every lane to the end of one of the ledger's lists of changes, as far as servers answer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -16,7 +17,7 @@ Follow = Callable[[asyncpg.Pool, Store, int, int], Awaitable[None]]
 
 
 async def spread(what: str, pool: asyncpg.Pool, store: Store, newest_query: str, follow: Follow) -> bool:
-    """Bring every lane to the last change, each whether or not another answers; whether all are there.
+    """Bring every lane to the last change, none of them after another; whether all are there.
 
     What fails is logged as ``<what>_not_spread``.
     """
@@ -25,14 +26,16 @@ async def spread(what: str, pool: asyncpg.Pool, store: Store, newest_query: str,
     except DATABASE_ERRORS as error:
         _not_spread(what, None, error)
         return False
-    are_told = True
-    for lane in list(store.epochs):
+
+    async def is_told(lane: int) -> bool:
         try:
             await follow(pool, store, lane, newest)
         except (UnavailableError, *DATABASE_ERRORS) as error:
             _not_spread(what, lane, error)
-            are_told = False
-    return are_told
+            return False
+        return True
+
+    return all(await asyncio.gather(*map(is_told, store.epochs)))
 
 
 def _not_spread(what: str, lane: int | None, error: Exception) -> None:

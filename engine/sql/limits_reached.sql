@@ -6,7 +6,7 @@ SELECT coalesce(max(change_id), 0) FROM limits_reached
 -- changes --
 -- What is over is left out: nobody needs to know it.
 SELECT change_id, user_id, CASE WHEN is_reached THEN until_ms ELSE 0 END AS until_ms
-FROM limits_reached WHERE change_id > $1 AND until_ms > floor(extract(epoch FROM clock_timestamp()) * 1000)
+FROM limits_reached WHERE change_id > $1 AND until_ms > (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000))
 ORDER BY change_id LIMIT $2
 
 -- of_user --

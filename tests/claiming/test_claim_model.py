@@ -15,7 +15,7 @@ from engine.embedded.servers import EmbeddedRedis
 from engine.events import Claims, Ending, Opening
 from engine.ids import new_packet_number
 from engine.lanes.replies import Closed, CloseReason, Noted
-from engine.records import ClaimResult, Outcome, PacketState
+from engine.records import ClaimResult, LimitedResult, Outcome, PacketState
 from tests.support.lane import FAR_FUTURE_MS, LANE, LONG_AGO_MS, lane_on, rows_of
 
 USERS = ["ada", "bob", "eve", "1", "01", "a:b", "@", "-"]
@@ -52,6 +52,8 @@ class Model:
     applied: int = 0
     frozen: set[str] = field(default_factory=set)
     frozen_version: int = 0
+    limited: set[str] = field(default_factory=set)
+    limited_version: int = 0
 
     def open(self, packet_id: str, packet: Packet) -> None:
         self.packets[packet_id] = packet
@@ -59,11 +61,11 @@ class Model:
 
     def claim_all(self, packet_id: str, users: list[str], backlog_max: int) -> list[ClaimResult]:
         packet = self.packets.get(packet_id)
-        frozen = self.frozen if packet is None or packet.rest else set()
-        return [self.claim(packet_id, user, backlog_max, user in frozen) for user in users]
+        has_shares = packet is None or bool(packet.rest)
+        return [self.claim(packet_id, user, backlog_max, has_shares=has_shares) for user in users]
 
     def claim(  # noqa: PLR0911 - one an outcome
-        self, packet_id: str, user: str, backlog_max: int, is_frozen: bool
+        self, packet_id: str, user: str, backlog_max: int, *, has_shares: bool
     ) -> ClaimResult:
         packet = self.packets.get(packet_id)
         if packet is None:
@@ -76,8 +78,8 @@ class Model:
             return ClaimResult(Outcome.EXPIRED, 0)
         if packet.recipients and user not in packet.recipients:
             return ClaimResult(Outcome.NOT_INVITED, 0)
-        if packet.is_held or is_frozen:
-            return ClaimResult(Outcome.HELD if packet.is_held else Outcome.FROZEN, 0)
+        if packet.is_held or (has_shares and user in self.frozen | self.limited):
+            return self.stopped(packet, user)
         if not packet.rest:
             return ClaimResult(Outcome.EMPTY, 0)
         if self.position - self.applied >= backlog_max:
@@ -87,6 +89,11 @@ class Model:
         if not packet.rest:
             packet.state = PacketState.EXHAUSTED
         return ClaimResult(Outcome.CLAIMED, packet.amounts[slot])
+
+    def stopped(self, packet: Packet, user: str) -> ClaimResult:
+        if packet.is_held or user in self.frozen:
+            return ClaimResult(Outcome.HELD if packet.is_held else Outcome.FROZEN, 0)
+        return LimitedResult(Outcome.LIMITED, 0, until_ms=FAR_FUTURE_MS)
 
     def close(self, packet_id: str, reason: PacketState) -> tuple[Closed, int, int]:
         packet = self.packets.get(packet_id)
@@ -185,6 +192,15 @@ class Claiming(RuleBasedStateMachine):
             assert reached == before + 1
         self.model.frozen_version += 1
         self.model.frozen = (self.model.frozen | {*frozen}) - {*lifted}
+
+    @rule(user=st.sampled_from(USERS), until_ms=st.sampled_from([0, LONG_AGO_MS, FAR_FUTURE_MS]))
+    def limit(self, user: str, until_ms: int) -> None:
+        before = self.model.limited_version
+        for after in (before, before, before + 7):
+            reached = self.run(lambda after=after: self.lane.store.limit(LANE, after, before + 1, {user: until_ms}))  # type: ignore[misc]
+            assert reached == before + 1
+        self.model.limited_version += 1
+        self.model.limited = self.model.limited | {user} if until_ms == FAR_FUTURE_MS else self.model.limited - {user}
 
     @rule(packet_id=packets, user=st.sampled_from(USERS), consents=st.booleans())
     def note(self, packet_id: str, user: str, consents: bool) -> None:

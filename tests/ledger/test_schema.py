@@ -77,6 +77,35 @@ async def test_check_names_the_command_for_an_empty_and_for_an_old_database(
         await schema.check(empty_database_url)
 
 
+async def test_a_day_s_limit_that_was_a_freeze_is_one_no_more(
+    empty_database_url: str, empty: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [migration for migration in schema.migrations() if migration[0] < 13]
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "migrations", lambda: before)
+        await schema.migrate(empty_database_url)
+    rows = [
+        ("bob", "receiving", "the limit of 1000 fen a day is reached", "rule:day_received", 2**50),
+        ("eve", "receiving", "the limit of 500 fen a day is reached", "rule:day_received", 2**50),
+        ("eve", "account", "odd", "root", None),
+        ("mallory", "sending", "5 taken back", "rule:take_backs", 2**50),
+    ]
+    insert = (
+        "INSERT INTO freezes (user_id, scope, reason, frozen_by, until_ms, frozen_at_ms) VALUES ($1, $2, $3, $4, $5, 7)"
+    )
+    await empty.executemany(insert, rows)
+    await empty.execute("INSERT INTO freeze_changes (user_id, is_frozen) VALUES ('bob', TRUE), ('eve', TRUE)")
+    await schema.migrate(empty_database_url)
+    found = await empty.fetch(
+        "SELECT user_id, is_reached, limit_fen, at_ms, until_ms FROM limits_reached ORDER BY user_id"
+    )
+    assert [tuple(row) for row in found] == [("bob", True, 1_000, 7, 2**50), ("eve", True, 500, 7, 2**50)]
+    held = await empty.fetch("SELECT user_id, scope FROM freezes WHERE lifted_at_ms IS NULL ORDER BY user_id")
+    assert [tuple(row) for row in held] == [("eve", "account"), ("mallory", "sending")]
+    changes = await empty.fetch("SELECT user_id, is_frozen FROM freeze_changes ORDER BY change_id OFFSET 2")
+    assert [tuple(row) for row in changes] == [("bob", False)]  # every lane is told of this
+
+
 async def test_keys_of_deposits_become_their_wallets_and_keep_their_answers(
     empty_database_url: str, empty: asyncpg.Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

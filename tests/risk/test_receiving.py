@@ -258,9 +258,9 @@ async def test_what_is_noted_after_the_day_is_for_that_day(settings: Settings) -
 class ReceivingAtMidnight(Receiving):
     """Before the wallets are judged the next day begins, and somebody else's limit is looked at."""
 
-    async def _judge(self, wallets: list[int]) -> None:
+    async def _judge(self, wallets: list[int]) -> int:
         await self._pool.execute("UPDATE clock.ahead SET days = 1")
-        await super()._judge(wallets)
+        return await super()._judge(wallets)
 
 
 @pytest.mark.parametrize("held", [0, 1])

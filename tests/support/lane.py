@@ -118,9 +118,10 @@ class Lane:
         return {name: await command(self.client, "DUMP", name) for name in names}
 
     async def call(self, script: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[object]:
-        """Call a script as it is, with the lane's own keys before ``names``."""
-        all_keys = [keys.lane(LANE), keys.events(LANE), keys.due(LANE)]
-        all_keys += [keys.frozen(LANE), keys.limited(LANE), *names] if script == "claim" else names
+        """Call a script as it is, with the lane's own keys before ``names``, unless they begin with the lane itself."""
+        own = [keys.lane(LANE), keys.events(LANE), keys.due(LANE)]
+        own += [keys.frozen(LANE), keys.limited(LANE)] if script == "claim" else []
+        all_keys = [*names] if names and names[0] == keys.lane(LANE) else [*own, *names]
         return await Script(script).call(partial(command, self.client), all_keys, arguments)
 
     async def assert_consistent(self, packet_id: str, amounts: Sequence[int]) -> None:
