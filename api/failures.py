@@ -28,6 +28,7 @@ Errors = tuple[type[HongbaoError], ...]
 
 SENDING: Errors = (
     errors.FrozenError,
+    errors.LimitReachedError,
     errors.AddressNotAllowedError,
     errors.InsufficientFundsError,
     errors.LimitExceededError,

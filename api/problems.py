@@ -119,7 +119,7 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.NotInvitedError: Kind(403, "The packet is for other users"),
     errors.NotArrivedError: Kind(409, "The transfer has not arrived yet"),
     errors.FrozenError: Kind(403, "The account is frozen"),
-    errors.LimitReachedError: Kind(409, "The day's limit is reached"),
+    errors.LimitReachedError: Kind(409, "Limit reached"),
     errors.WrongPaymentPasswordError: Kind(403, "The payment password is wrong"),
     errors.NotSenderError: Kind(403, "Only the sender can do this"),
     errors.TransferEndedError: Kind(409, "The transfer has ended", "transfer_id"),
@@ -179,6 +179,16 @@ _SAME_FOR_ALL: dict[type[Exception], str] = {
     errors.OverloadedError: "This process is overloaded. Nothing was decided: try again.",
 }
 """Details that do not depend on the case."""
+_MEMBERS: dict[type[HongbaoError], tuple[str, ...]] = {
+    NotReadyError: ("reasons",),
+    errors.LimitExceededError: ("limit", "limit_fen", "left_fen", "until_ms"),
+    errors.LimitReachedError: ("limit", "until_ms"),
+    errors.TooManyChangesError: ("until_ms",),
+    errors.TooManyDisputesError: ("until_ms",),
+    errors.WrongPaymentPasswordError: ("tries_left",),
+    errors.PaymentPasswordLockedError: ("locked_until_ms",),
+}
+"""What a problem has beside the members that all have: attributes of its error."""
 
 
 def kind_of(error: type[Exception]) -> Kind:
@@ -244,18 +254,8 @@ def _fields(error: HongbaoError, kind: Kind) -> list[FieldProblem]:
 
 
 def _extra(error: HongbaoError) -> dict[str, object]:
-    match error:
-        case NotReadyError():
-            return {"reasons": error.reasons}
-        case errors.LimitExceededError():
-            return {"limit": error.limit, "limit_fen": error.limit_fen, "left_fen": error.left_fen}
-        case errors.LimitReachedError():
-            return {"limit": "day_received_fen_max", "until_ms": error.until_ms}
-        case errors.WrongPaymentPasswordError():
-            return {"tries_left": error.tries_left}
-        case errors.PaymentPasswordLockedError():
-            return {"locked_until_ms": error.locked_until_ms}
-    return {}
+    found = {name: getattr(error, name) for name in _MEMBERS.get(type(error), ())}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:

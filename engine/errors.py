@@ -131,9 +131,13 @@ class NotViewedError(HongbaoError):
 
 
 class TooManyChangesError(HongbaoError):
-    """The choice was changed as often this month as is allowed."""
+    """The choice was changed as often this month as is allowed, until ``until_ms``."""
 
     code = "too_many_changes"
+
+    def __init__(self, message: str, until_ms: int) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
 
 
 class FrozenError(HongbaoError):
@@ -143,13 +147,13 @@ class FrozenError(HongbaoError):
 
 
 class LimitReachedError(HongbaoError):
-    """The user has received as much as they may in a day: they can claim again from ``until_ms`` on."""
+    """The user has done something as much as they may, and cannot go on until ``until_ms``. ``limit``: its name."""
 
     code = "limit_reached"
 
-    def __init__(self, until_ms: int) -> None:
-        super().__init__("This account has received as much as it may in a day: it can claim again at until_ms.")
-        self.until_ms = until_ms
+    def __init__(self, message: str, limit: str, until_ms: int) -> None:
+        super().__init__(message)
+        self.limit, self.until_ms = limit, until_ms
 
 
 class NoPaymentPasswordError(HongbaoError):
@@ -197,9 +201,13 @@ class BelowManualHandlingError(HongbaoError):
 
 
 class TooManyDisputesError(HongbaoError):
-    """The complainant has filed as many disputes this year as is allowed."""
+    """The complainant has filed as many disputes this year as is allowed, until ``until_ms``."""
 
     code = "too_many_disputes"
+
+    def __init__(self, message: str, until_ms: int) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
 
 
 class DisputeOpenError(HongbaoError):
@@ -223,14 +231,17 @@ class AddressNotAllowedError(HongbaoError):
 class LimitExceededError(HongbaoError):
     """The amount exceeds a limit; nothing was done. ``left_fen``: what the limit allows now.
 
-    ``field``: the one with the amount, where the limit does not say whose it is.
+    ``field``: the one with the amount, where the limit does not say whose it is. ``until_ms``: when a day's limit ends.
     """
 
     code = "limit_exceeded"
 
-    def __init__(self, limit: str, limit_fen: int, left_fen: int, *, field: str | None = None) -> None:
+    def __init__(
+        self, limit: str, limit_fen: int, left_fen: int, *, field: str | None = None, until_ms: int | None = None
+    ) -> None:
         super().__init__(f"The limit {limit} is {limit_fen} fen; {left_fen} fen of it are left.")
         self.limit, self.limit_fen, self.left_fen, self.field = limit, limit_fen, left_fen, field
+        self.until_ms = until_ms
 
 
 class IdempotencyKeyReusedError(HongbaoError):

@@ -46,8 +46,9 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         f"{_NO_REPEAT} Send the user to support: an admin can lift the freeze ([risk.md](risk.md)).",
     ),
     errors.LimitReachedError: Guide(
-        "The user has received as much as they may in a day; nothing was done.",
-        f"{_NO_REPEAT} The user can claim again from `until_ms` on: the day ends then ([risk.md](risk.md)).",
+        "The user has done this as much as they may; nothing was done. `limit` names it: `day_received_fen_max` is for "
+        "what is received in a day, `retractions_an_hour_max` for retractions.",
+        f"{_NO_REPEAT} The user can claim, or send, again from `until_ms` on ([risk.md](risk.md)).",
     ),
     errors.WrongPaymentPasswordError: Guide(
         "The payment password is wrong. The try was counted; `tries_left` more wrong ones lock it.",
@@ -107,7 +108,8 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         f"{_NO_REPEAT} The sender needs no consent from this user.",
     ),
     errors.TooManyChangesError: Guide(
-        "The user has changed the arrival delay too often this month (China's).", "Try again next month."
+        "The user has changed the arrival delay too often this month (China's).",
+        "Try again next month, from `until_ms` on.",
     ),
     errors.InsufficientFundsError: Guide(
         "The wallet holds less than the amount (and its fee); nothing was done.",
@@ -119,7 +121,7 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     ),
     errors.LimitExceededError: Guide(
         "The amount exceeds a limit; nothing was done. `limit` names it, `left_fen` is what it allows now.",
-        "Send at most `left_fen`, wait for the next day (China's) if it is a daily limit, or have an admin raise it. "
+        "Send at most `left_fen`, wait until `until_ms` if it is a day's limit, or have an admin raise it. "
         "`total_fen_max` is fixed: all accounts together hold no more.",
     ),
     errors.NotSettledError: Guide(
@@ -136,7 +138,8 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "The amount is too small to dispute.", f"{_NO_REPEAT} `detail` names the smallest amount."
     ),
     errors.TooManyDisputesError: Guide(
-        "The user has filed as many disputes this calendar year (China's) as is allowed.", "Try again next year."
+        "The user has filed as many disputes this calendar year (China's) as is allowed.",
+        "Try again next year, from `until_ms` on.",
     ),
     errors.DisputeOpenError: Guide(
         "Another dispute about this payment is open, or was upheld.",

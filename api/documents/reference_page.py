@@ -91,6 +91,7 @@ and `detail` are for people and may change.
 | `limit`, `limit_fen`, `left_fen` | with `limit_exceeded`: the limit, its value, and what it allows now |
 | `tries_left` | with `wrong_payment_password`: wrong tries until it is locked |
 | `locked_until_ms` | with `payment_password_locked`: until when |
+| `until_ms` | with `limit_reached`, `too_many_changes`, `too_many_disputes`, and a day's `limit_exceeded`: until when |
 
 Every 423, 429, 503 and `day_not_closed` has the header Retry-After, in seconds. Losing a claim is no error: it is a
 200, and `outcome` says so.

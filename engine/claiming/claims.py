@@ -37,6 +37,7 @@ _OUTCOMES = {
 """What those are told who come after a packet has ended."""
 _GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
 _ENDED = frozenset(_OUTCOMES.values())
+_RECEIVED = "This account has received as much as it may in a day. It can claim again when the day ends in China."
 _REFUSALS: dict[Outcome, Callable[[], HongbaoError]] = {
     Outcome.BUSY: lambda: BusyError("The ledger is too far behind to take more claims: try again in a moment."),
     Outcome.NOT_INVITED: lambda: NotInvitedError("This packet is for other users."),
@@ -175,7 +176,7 @@ class Claims:
 
 def _refusal(result: ClaimResult) -> HongbaoError:
     if isinstance(result, LimitedResult):
-        return LimitReachedError(result.until_ms)
+        return LimitReachedError(_RECEIVED, "day_received_fen_max", result.until_ms)
     return _REFUSALS[result.outcome]()
 
 

@@ -156,7 +156,8 @@ class Disputes:
             raise BelowManualHandlingError(f"Only amounts above {above_fen} fen can be disputed; this is {amount_fen}.")
         year = date(day_of(filed_at_ms).year, 1, 1)
         if await connection.fetchval(SQL["filed_since"], complainant, begin_ms(year)) >= most:
-            raise TooManyDisputesError(f"You can file {most} disputes per calendar year: try again next year.")
+            why = f"You can file {most} disputes per calendar year: try again next year."
+            raise TooManyDisputesError(why, begin_ms(date(year.year + 1, 1, 1)))
 
     async def _amount(self, connection: Connection, complainant: str, complaint: Complaint) -> int:
         """What is disputed. Raises unless the complainant paid it, then, and the counterparty has a share of it."""

@@ -17,6 +17,7 @@ from engine.errors import (
     InsufficientFundsError,
     InvalidFieldsError,
     LimitExceededError,
+    LimitReachedError,
 )
 from engine.ledger.database import Connection
 from engine.queries import load
@@ -24,6 +25,8 @@ from engine.records import Terms
 from engine.settings import Settings
 
 SQL = load("limits")
+NO_END_MS = 2**53 - 1
+"""Where a wallet's sending is frozen until somebody lifts it (freezes.sql)."""
 
 
 class AccountKind(StrEnum):
@@ -48,14 +51,14 @@ async def admit(
     """Let a sending pass, and count it in its day's totals where there is a limit.
 
     ``address``: where the request comes from, empty when nobody knows. Raises FrozenError, InsufficientFundsError when
-    there is no wallet, AddressNotAllowedError, InvalidFieldsError naming ``count``, LimitExceededError.
+    there is no wallet, LimitReachedError after too many retractions, AddressNotAllowedError, InvalidFieldsError naming
+    ``count``, LimitExceededError.
     """
     await connection.execute(SQL["lock_sender"], sender)
-    row = await connection.fetchrow(SQL["sender"], sender, at_ms)
+    row = await connection.fetchrow(SQL["sender"], sender)
     if row is None:
         raise InsufficientFundsError("The wallet holds less than the packet's total.")
-    if row["is_frozen"]:
-        raise FrozenError("This account is frozen and cannot send.")
+    _check_frozen(row["frozen"], row["sending_frozen_until_ms"], at_ms)
     kind = AccountKind(row["kind"])
     _check_address(address, row["addresses"])
     if kind is AccountKind.PERSON and terms.count > settings.count_max:
@@ -112,6 +115,15 @@ def day_ms(at_ms: int) -> tuple[int, int]:
     return begin_ms(day), begin_ms(day + timedelta(days=1))
 
 
+def _check_frozen(is_frozen: bool, sending_until_ms: int | None, at_ms: int) -> None:
+    """Only the freeze of a rule has an end: the user has reached a limit, and nobody suspects them."""
+    if is_frozen or sending_until_ms == NO_END_MS:
+        raise FrozenError("This account is frozen and cannot send.")
+    if sending_until_ms is not None and at_ms < sending_until_ms:
+        why = "This account has taken back too many packets within an hour. It can send again from until_ms on."
+        raise LimitReachedError(why, "retractions_an_hour_max", sending_until_ms)
+
+
 def _check_address(address: str, networks: list[str]) -> None:
     if networks and not is_in(address, networks):
         raise AddressNotAllowedError("This merchant account may not send from the address of this request.")
@@ -134,4 +146,5 @@ async def _spend(connection: Connection, limit: tuple[str, int], subject: str, a
     values = (subject, day_of(at_ms), amount_fen, limit_fen, *day_ms(at_ms))
     (row,) = await connection.fetch(SQL["spend"], *values)
     if not row["is_within"]:
-        raise LimitExceededError(name, limit_fen, max(0, limit_fen - row["before_fen"]))
+        left_fen = max(0, limit_fen - row["before_fen"])
+        raise LimitExceededError(name, limit_fen, left_fen, until_ms=day_ms(at_ms)[1])

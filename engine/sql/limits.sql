@@ -6,7 +6,7 @@
 SELECT FROM accounts WHERE kind = 'wallet' AND owner = $1 FOR UPDATE
 
 -- sender --
-SELECT frozen OR coalesce(sending_frozen_until_ms > $2::bigint, FALSE) AS is_frozen,
+SELECT frozen, sending_frozen_until_ms,
     coalesce(profiles.kind, 'person') AS kind, coalesce(addresses, '{}') AS addresses,
     transaction_fen_max, profiles.day_sent_fen_max
 FROM accounts LEFT JOIN profiles ON user_id = owner

@@ -4,6 +4,8 @@ The choice may be changed a few times a month; the longest needs the payment pas
 user's money up, or lets a thief believe that it has left.
 """
 
+from datetime import timedelta
+
 import asyncpg
 
 from engine.calendar.china_time import begin_ms, day_of
@@ -46,8 +48,9 @@ class Delays:
             if (await connection.fetchval(SQL["delay"], user_id) or 0) == arrives_after_s:
                 return
             at_ms = await now_ms(connection)
-            month_ms = begin_ms(day_of(at_ms).replace(day=1))
+            month = day_of(at_ms).replace(day=1)
             most = settings.delay_changes_a_month_max
-            if await connection.fetchval(SQL["changes_since"], user_id, month_ms) >= most:
-                raise TooManyChangesError(f"The delay can be changed {most} times per month: try again next month.")
+            if await connection.fetchval(SQL["changes_since"], user_id, begin_ms(month)) >= most:
+                why = f"The delay can be changed {most} times per month: try again next month."
+                raise TooManyChangesError(why, begin_ms((month + timedelta(days=31)).replace(day=1)))
             await connection.execute(SQL["change_delay"], user_id, arrives_after_s, at_ms)

@@ -99,7 +99,9 @@ def test_every_code_is_documented_where_it_is_answered() -> None:
 
 
 def test_a_code_that_is_not_documented_is_seen() -> None:
-    assert codes_of("POST", "/v1/packets", 409) == {"idempotency_in_flight", "insufficient_funds", "limit_exceeded"}
+    assert codes_of("POST", "/v1/packets", 409) == {
+        *("idempotency_in_flight", "insufficient_funds", "limit_exceeded", "limit_reached"),
+    }
     assert codes_of("GET", "/v1/disputes/7", 404) == {"not_found", "unknown_dispute"}
     assert codes_of("POST", "/v1/packets/preview", 409) == set()
     assert codes_of("PATCH", "/v1/packets", 405) == codes_of("GET", "/v1/nothing", 404) == UNROUTED

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from engine.auditing.audit import audit
-from engine.calendar.china_time import begin_ms, day_of
+from engine.calendar.china_time import begin_ms, day_of, today
 from engine.disputes.deciding import follow_disputes, give_back, tell_overdue
 from engine.disputes.filing import SQL as DISPUTES
 from engine.disputes.filing import Dispute, DisputeKind, DisputeState, deadlines
@@ -207,8 +207,9 @@ async def test_two_a_year(scene: Scene, settings: Settings) -> None:
     # And system faults never do.
     assert await scene.file(FAULT, counterparty=None)
     assert await scene.file(MINOR, counterparty="carol")
-    with pytest.raises(TooManyDisputesError):
+    with pytest.raises(TooManyDisputesError) as caught:
         await scene.file(MINOR, number=packets[5][0], at_ms=packets[5][1])
+    assert caught.value.until_ms == begin_ms(date(today().year + 1, 1, 1))
 
 
 async def test_only_above_what_is_handled_by_hand(scene: Scene, settings: Settings) -> None:

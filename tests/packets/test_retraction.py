@@ -11,6 +11,7 @@ from engine.errors import (
     ConsentRequiredError,
     FrozenError,
     InsufficientFundsError,
+    LimitReachedError,
     NotRetractableError,
     NotSenderError,
     NotViewedError,
@@ -217,11 +218,12 @@ async def test_who_takes_back_too_often_cannot_send_for_a_day(engine: Engine, se
         await engine.retractions.retract(last, "alice", confirmed=False)
     assert (await send(engine)).state is PacketState.OPEN
     await engine.retractions.retract(packets[3], "alice", confirmed=False)
-    with pytest.raises(FrozenError):
+    with pytest.raises(LimitReachedError) as caught:
         await send(engine)
     (freeze,) = await engine.freezes.of("alice")
     assert (freeze.scope, freeze.frozen_by) == ("sending", "rule:take_backs")
     assert freeze.until_ms is not None
+    assert (caught.value.limit, caught.value.until_ms) == ("retractions_an_hour_max", freeze.until_ms)
     assert 0 <= freeze.until_ms - freeze.frozen_at_ms - settings.retraction_freeze_s * 1000 + 60_000 <= 60_000
     alerts = await engine.pool.fetch("SELECT kind, user_id FROM alerts")
     assert [tuple(row) for row in alerts] == [("take_back_burst", "alice")]

@@ -10,7 +10,7 @@ from engine.errors import LimitExceededError
 from engine.lanes.replies import CloseReason
 from engine.packets.terms import terms_from
 from engine.records import SplitKind
-from engine.risk.limits import AccountKind
+from engine.risk.limits import AccountKind, day_ms
 from engine.settings import Settings
 from tests.support.days import whole_day
 from tests.support.scenes import assert_books_balance, fund, let_time_run_out, persisting, settled, sweeping
@@ -54,6 +54,7 @@ async def left_fen(engine: Engine, sender: str) -> int:
     """What the sender may still send today."""
     with pytest.raises(LimitExceededError) as caught:
         await send(engine, sender, 5_000)
+    assert caught.value.until_ms == day_ms(await engine.store.now_ms())[1]
     return caught.value.left_fen
 
 

@@ -16,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from engine.engine import Engine
-from engine.errors import FrozenError, UnavailableError
+from engine.errors import FrozenError, LimitReachedError, UnavailableError
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
@@ -286,8 +286,12 @@ async def test_what_has_an_end_ends_by_itself_and_is_noted_as_lifted(engine: Eng
             scope = FreezeScope.SENDING
             await freeze_in(connection, user, reason="odd", frozen_by="rule", scope=scope, until_ms=until_ms)
     await send(engine, "bob", total_fen=10, count=1)  # its time is over: nobody has to lift it
-    with pytest.raises(FrozenError):
+    with pytest.raises(LimitReachedError):
         await send(engine, "carol", total_fen=10, count=1)
+    await engine.freezes.freeze("carol", reason="odd", frozen_by="root", scope=FreezeScope.SENDING)
+    with pytest.raises(FrozenError):  # which goes before the other
+        await send(engine, "carol", total_fen=10, count=1)
+    await engine.freezes.lift("carol", reason="fine", lifted_by="root", scope=FreezeScope.SENDING, frozen_by="root")
     assert await lift_run_out(engine.pool) == 1
     (freeze,) = await engine.freezes.of("bob")
     assert (freeze.lifted_by, freeze.until_ms) == ("time", 1)

@@ -157,6 +157,7 @@ async def test_whoever_reached_a_limit_is_told_so_and_until_when(engine: Engine,
         many = await client.http.post("/v1/claims", json=body, headers=client.as_user("backend", "act"))
     problem, (refused, won) = answer.json(), many.json()["results"]
     assert (answer.status_code, problem["code"], problem["limit"]) == (409, "limit_reached", "day_received_fen_max")
+    assert "received as much as it may" in problem["detail"]
     assert problem["until_ms"] == refused["until_ms"] == ends_ms
     assert refused["code"] == "limit_reached"
     assert "frozen" not in answer.text + many.text

@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from engine.calendar.china_time import day_of, today
 from engine.engine import Engine
 from engine.errors import (
     FrozenError,
@@ -256,8 +257,10 @@ async def test_the_choice_is_changed_three_times_a_month(engine: Engine) -> None
     await whole_day()
     for arrives_after_s in (TWO_HOURS_S, TWO_HOURS_S, 0, TWO_HOURS_S):  # what holds already is no change
         await engine.delays.choose("alice", arrives_after_s, None)
-    with pytest.raises(TooManyChangesError):
+    with pytest.raises(TooManyChangesError) as caught:
         await engine.delays.choose("alice", 0, None)
+    assert day_of(caught.value.until_ms - 1).month == today().month
+    assert day_of(caught.value.until_ms).day == 1
     await engine.delays.choose("bob", TWO_HOURS_S, None)
     await engine.pool.execute("UPDATE arrival_delays SET changed_at_ms = changed_at_ms - 32 * 86400000::bigint")
     await engine.delays.choose("alice", 0, None)
