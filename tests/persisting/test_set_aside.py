@@ -185,7 +185,7 @@ async def test_what_redis_shows_of_a_spoilt_event_comes_into_the_ledger(engine: 
         "audit": True,
         "recover": True,
     }
-    assert "stands for 4 of its changes" in said["recover"]
+    assert "replaces 4 of its changes" in said["recover"]
     assert "Redis shows 4" in await set_aside(engine, entry_id)
     async with persisting(engine.settings):
         await settled(engine, small)
