@@ -1,6 +1,6 @@
-"""Which address a request comes from: the peer's, or what a trusted proxy says in the one header that is believed.
+"""A request's address: the peer's, or the one that a trusted proxy names in the configured header.
 
-Nothing else reads these headers. What uvicorn would make of them is turned off (``api.server``).
+Nothing else reads these headers. uvicorn's own reading of them is off (``api.server``).
 """
 
 import ipaddress
@@ -12,18 +12,18 @@ from engine.networks import Address, Network, address_in
 from engine.settings import AddressHeader
 
 _V6_PREFIX = 64
-"""A customer of IPv6 is given at least this much of an address; what follows is theirs to choose."""
+"""An IPv6 customer gets at least a network of this size, and chooses the rest of the address freely."""
 _PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _NODE = re.compile(rf"\[(?P<in_brackets>[0-9A-Fa-f:.]+)\]{_PORT}|(?P<v4>[0-9.]+){_PORT}|(?P<bare>[0-9A-Fa-f:.]+)")
-"""An address, with a port or without (RFC 7239, section 6). IPv6 without brackets has no port."""
+"""An address with or without a port (RFC 7239, section 6). IPv6 without brackets has no port."""
 _PAIR = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(\"(?:[^\"\\]|\\.)*\"|[^\s\",;\\]*)"
 _ONE_PAIR = re.compile(_PAIR)
 _ELEMENT = re.compile(rf"[ \t]*+(?:{_PAIR})?(?:[ \t]*+;[ \t]*+(?:{_PAIR})?)*+[ \t]*+")
-"""Possessive, for blanks can be read in two ways: a long line of them must not take for ever."""
+"""The quantifiers are possessive, because blanks can be read in two ways: a long line of them must stay cheap."""
 
 
 class Addresses:
-    """Where requests come from: the peer, or what a trusted proxy says."""
+    """The addresses of requests: the peer's, or the one that a trusted proxy names."""
 
     def __init__(self, proxies: Iterable[Network], header: AddressHeader) -> None:
         self._proxies = tuple(proxies)
@@ -31,14 +31,14 @@ class Addresses:
         self._nodes_of: Callable[[str], Iterator[str]] = _forwarded if header == "forwarded" else _listed
 
     def key(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """What to count a request by: its address, of IPv6 the network. ``headers``: names in lower case."""
+        """The key for rate limits: the address or, for IPv6, its network. ``headers``: names in lower case."""
         return _key(self.of(peer, headers))
 
     def of(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """The address a request comes from; the peer as it is told, where that is no address.
+        """A request's address, or ``peer`` itself if that is not an address.
 
-        Of a chain of addresses the last one that is no trusted proxy: what is before it anybody could have written.
-        Where a trusted proxy does not name an address (``unknown``, ``_hidden``), it is the proxy's own.
+        In a chain of addresses, the last one that is not a trusted proxy counts. Anyone could have written the others.
+        If a trusted proxy names no address (``unknown``, ``_hidden``), the proxy's own address counts.
         """
         address = _address(peer)
         if address is None:
@@ -60,17 +60,17 @@ class Addresses:
 
 
 def _listed(line: str) -> Iterator[str]:
-    """What stands between the commas of a line, the last first. Empty elements do not count (RFC 9110, 5.6.1.2)."""
+    """The elements between a line's commas, the last first. Empty elements do not count (RFC 9110, 5.6.1.2)."""
     for part in reversed(line.split(",")):
         if node := part.strip(" \t"):
             yield node
 
 
 def _forwarded(line: str) -> Iterator[str]:
-    """Whom each element of a Forwarded line (RFC 7239) is for, the last first; empty where it does not say.
+    """The client in each element of a Forwarded line (RFC 7239), the last first. Empty if an element names none.
 
-    Read from its end, an element begins at the nearest comma from which on it is well formed. So nothing that a client
-    sent, such as a quote that it never closed, changes how the elements are read that proxies have added.
+    The line is read from its end. An element begins at the nearest comma after which it is well formed. So a client's
+    text, such as a quote that it never closed, cannot change how the proxies' elements are read.
     """
     start = end = len(line)
     while start >= 0:
@@ -85,7 +85,7 @@ def _forwarded(line: str) -> Iterator[str]:
 
 def _for(line: str, start: int, end: int) -> str:
     named = [value for name, value in _ONE_PAIR.findall(line, start, end) if name.lower() == "for"]
-    if len(named) != 1:  # it does not say, or says two things
+    if len(named) != 1:  # it names no client, or two
         return ""
     (value,) = named
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
@@ -101,7 +101,7 @@ def _key(text: str) -> str:
 
 @lru_cache(maxsize=16_384)
 def _node(text: str) -> Address | None:
-    """The address that a proxy names, with a port or without."""
+    """The address in a proxy's element, which may have a port."""
     found = _NODE.fullmatch(text)
     return None if found is None else address_in(found["in_brackets"] or found["v4"] or found["bare"])
 

@@ -1,4 +1,4 @@
-"""What an endpoint hands back, and the headers every answer carries."""
+"""An endpoint's answers, and the headers of every answer."""
 
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -14,18 +14,18 @@ _ALWAYS_BUT_POLICY: Headers = (
 )
 _ALWAYS: Headers = (
     *_ALWAYS_BUT_POLICY,
-    # Should a browser ever take an answer for a page: nothing in it runs, loads or is framed.
+    # If a browser ever shows an answer as a page, nothing in it runs, loads or is framed.
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 JSON: Headers = ((b"content-type", b"application/json"), *_ALWAYS)
 PROBLEM: Headers = ((b"content-type", b"application/problem+json"), *_ALWAYS)
 PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"), *_ALWAYS)
 HTML: Headers = ((b"content-type", b"text/html; charset=utf-8"), *_ALWAYS_BUT_POLICY)
-"""Of a page, which brings the content security policy that it was made for."""
+"""The headers of a page, which has its own content security policy."""
 
 
 class Answer(NamedTuple):
-    """A whole response: its bytes are ready, its length is added when it is sent."""
+    """A complete response. Its length is added when it is sent."""
 
     status: int
     body: bytes
@@ -33,10 +33,10 @@ class Answer(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """A response whose body is sent piece by piece, each when the client has taken nearly all before it.
+    """A response whose body is sent piece by piece, as fast as the client reads it.
 
-    ``body``: the pieces that are there; ``more``: those that are made later. An error there cuts the answer off before
-    its last chunk, so that no client takes a part for the whole.
+    ``body``: the first piece. ``more``: pieces that are made later. An error in ``more`` cuts the answer off before its
+    last chunk, so that no client takes a part for the whole.
     """
 
     status: int
@@ -46,12 +46,12 @@ class Streamed(NamedTuple):
 
 
 async def as_csv_file(name: str, pieces: AsyncIterator[bytes], *more: tuple[bytes, bytes]) -> Streamed:
-    """A file of CSV to be saved under a name of ASCII without quotes. Raises what making the first piece does."""
+    """A CSV file to be saved under ``name`` (ASCII without quotes). Raises the first piece's errors."""
     saved_as = (b"content-disposition", f'attachment; filename="{name}"'.encode())
     headers = ((b"content-type", b"text/csv; charset=utf-8"), saved_as, *_ALWAYS, *more)
     return Streamed(200, await anext(pieces, b""), headers, pieces)
 
 
 def as_json(value: object, status: int = 200, *more: tuple[bytes, bytes]) -> Answer:
-    """An answer of JSON; ``value`` may be a record of the engine."""
+    """A JSON answer. ``value`` may be a record of the engine."""
     return Answer(status, orjson.dumps(value), (*JSON, *more) if more else JSON)

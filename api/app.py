@@ -22,7 +22,7 @@ from engine.engine import Engine
 from engine.settings import Settings
 
 DRAIN_S = 10.0
-"""How long a stopping process waits for the requests it has begun."""
+"""How long a stopping process waits for requests in progress."""
 FLUSH_INTERVAL_S = 0.5
 UNMATCHED = "unmatched"
 
@@ -30,7 +30,7 @@ UNMATCHED = "unmatched"
 def create_app(settings: Settings) -> Starlette:
     """The whole HTTP front. Its lifespan opens the engine, and closes it once every request has been answered.
 
-    Raises OperatorError when the tokens' secrets cannot be used; starting raises it when a server is missing.
+    Raises OperatorError if the token secrets cannot be used. Its start raises it if a server is missing.
     """
     verifier = Verifier(keyring.load(settings), leeway_s=settings.token_leeway_s, ttl_s_max=settings.token_ttl_s_max)
     front = Front(settings, verifier, document(ROUTES), Limits(settings))
@@ -73,5 +73,5 @@ def _route(front: Front, path: str, rows: list[Operation]) -> Route:
     operations = {row.method: row for row in rows}
     if "GET" in operations:
         operations["HEAD"] = operations["GET"]
-    # Without methods: the path answers for all of them, so that another route with a wider pattern does not.
+    # Without methods: the path answers all of them, so that no other route with a wider pattern does.
     return Route(path, PathApp(front, path, operations), name=path)

@@ -1,8 +1,8 @@
-"""Who is asking, and whether they may: bearer tokens, scopes, and backends that speak for a user.
+"""Authorization: bearer tokens, scopes, and backends that act for a user.
 
-A token with ``act`` is a backend's: the header X-User-Id names the user it speaks for. Without ``act`` a token speaks
-for its own ``sub`` only. ``act`` sees what the user it names sees, and what is everybody's when it names no one;
-``admin`` sees everything and moves nothing but deposits. docs/access.md has the whole table.
+A token with ``act`` belongs to a backend: the header X-User-Id names the user it acts for. Without ``act``, a token
+acts only for its own ``sub``. ``act`` sees what the named user sees or, without a user, what everyone sees. ``admin``
+sees everything. docs/access.md has the whole table.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ _NAME_THE_USER = FieldProblem(USER_HEADER, "is required: with the scope act it n
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What an operation asks of its caller.
+    """An operation's requirements for its caller.
 
-    ``scopes``: one of them must be held; empty: any valid token will do. ``for_user``: a user must be named, so a
-    backend must send X-User-Id.
+    ``scopes``: the token must have one of them. Empty: any valid token is enough. ``for_user``: the caller must act for
+    a user, so a backend must send X-User-Id.
     """
 
     scopes: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ ANY_TOKEN = Access()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``principal``: the token's own ``sub``. ``user_id``: whom it speaks for; None for a backend that names no one."""
+    """``principal``: the token's own ``sub``. ``user_id``: the user it acts for (None if a backend names none)."""
 
     principal: str
     user_id: str | None
@@ -43,26 +43,26 @@ class Caller:
 
     @property
     def user(self) -> str:
-        """The user spoken for. Raises InvalidFieldsError naming the header that should have said it."""
+        """The user it acts for. Raises InvalidFieldsError naming the missing header."""
         if self.user_id is None:
             raise InvalidFieldsError([_NAME_THE_USER])
         return self.user_id
 
     def may_read(self, user_id: str) -> None:
-        """Raise ForbiddenError unless this is ``user_id`` itself, a backend speaking for them, or an admin."""
+        """Raise ForbiddenError unless this is ``user_id``, a backend that acts for them, or an admin."""
         if "admin" in self.scopes or self.user == user_id:
             return
         raise ForbiddenError("This belongs to another user; reading it needs the scope admin.")
 
     def must_be(self, user_id: str) -> None:
-        """Raise ForbiddenError unless this is ``user_id`` itself or a backend speaking for them."""
+        """Raise ForbiddenError unless this is ``user_id`` or a backend that acts for them."""
         if self.user != user_id:
             raise ForbiddenError("This belongs to another user; only they can use it.")
 
     def may_see(self, view: PacketView) -> None:
-        """Raise UnknownPacketError for a packet that names its recipients, unless this is one of them or its sender.
+        """Raise UnknownPacketError if the packet names recipients and this is neither one of them nor its sender.
 
-        An admin sees all.
+        An admin sees all packets.
         """
         if not view.recipients or self.sees_all or self.user_id == view.sender or self.user_id in view.recipients:
             return
@@ -70,14 +70,14 @@ class Caller:
 
     @property
     def sees_all(self) -> bool:
-        """Whether packets for named recipients are shown as well."""
+        """Whether the caller also sees packets for named recipients."""
         return "admin" in self.scopes
 
 
 def caller_of(access: Access, headers: Headers, verifier: Verifier, problems: list[FieldProblem]) -> Caller:
-    """Who asks. What is wrong with X-User-Id is added to ``problems``.
+    """The caller of a request. Problems with X-User-Id are added to ``problems``.
 
-    Raises InvalidTokenError, or ForbiddenError naming the scope that lacks.
+    Raises InvalidTokenError, or ForbiddenError naming the missing scope.
     """
     claims = verifier.verify(_bearer(headers))
     if access.scopes and claims.scopes.isdisjoint(access.scopes):

@@ -1,4 +1,4 @@
-"""Reading what came with a request: headers, a bounded body, JSON, the query."""
+"""Reads a request's parts: headers, a bounded body, JSON, the query."""
 
 import asyncio
 import hashlib
@@ -20,17 +20,17 @@ READ_S_MAX = 10.0
 """How long a body may take to arrive."""
 DISCARD_BYTES_MAX = 8 * 1_024 * 1_024
 DISCARD_S_MAX = 2.0
-"""How much of a refused body is still read, and for how long, before its connection is closed instead."""
+"""How much of a refused body is still read, and for how long. After that, its connection is closed."""
 _ONCE = (b"authorization", b"x-user-id", b"idempotency-key", b"content-type")
-"""Headers that decide who acts and what is meant: given twice, two readers might each take another one."""
+"""Headers that decide who acts and what the request means. If one came twice, two readers might use different ones."""
 
 
 class DisconnectedError(Exception):
-    """The client went away before its body was complete; nobody is there to be answered."""
+    """The client disconnected before its body was complete, so there is nobody to answer."""
 
 
 def headers_of(scope: Scope) -> Headers:
-    """The request's headers by lower-case name. Raises MalformedError if one that must be single is not."""
+    """The request's headers by lower-case name. Raises MalformedError if a header came twice that must not."""
     pairs: list[tuple[bytes, bytes]] = scope["headers"]
     headers = dict(pairs)
     if len(headers) != len(pairs):
@@ -44,12 +44,12 @@ def headers_of(scope: Scope) -> Headers:
 
 
 def has_body(headers: Headers) -> bool:
-    """Whether the headers announce a body (HTTP/1.1: by its length, or by chunks)."""
+    """Whether the headers announce a body (in HTTP/1.1, by its length or as chunks)."""
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 class Reader:
-    """The body of one request, read at most once. ``complete``: nothing of it is left to come."""
+    """One request's body, which is read at most once. ``complete``: all of it has arrived."""
 
     __slots__ = ("_receive", "complete")
 
@@ -60,11 +60,11 @@ class Reader:
     async def read(self, headers: Headers, *, bytes_max: int) -> bytes:
         """The whole body.
 
-        Raises TooLargeError as soon as it is known to pass ``bytes_max``, chunked or not, SlowBodyError when it takes
+        Raises TooLargeError as soon as it is known to exceed ``bytes_max``, chunked or not, SlowBodyError if it takes
         too long, DisconnectedError.
         """
         length = headers.get(b"content-length", b"0")
-        if len(length) > 15 or int(length) > bytes_max:  # the server has seen to it that it is a number
+        if len(length) > 15 or int(length) > bytes_max:  # the server has checked that it is a number
             raise _too_large(bytes_max)
         chunks: list[bytes] = []
         size = 0
@@ -81,7 +81,7 @@ class Reader:
         return b"".join(chunks)
 
     async def discard(self) -> bool:
-        """Read on and keep nothing, so that a refused client can hear why. Whether the end was reached in time."""
+        """Read and drop the rest, so that a refused client can read why. Returns whether it ended in time."""
         size = 0
         try:
             async with asyncio.timeout(DISCARD_S_MAX):
@@ -105,10 +105,10 @@ def _too_large(bytes_max: int) -> TooLargeError:
 
 
 def parsed(headers: Headers, body: bytes) -> dict[str, Any]:
-    """The body as a JSON object; no body is an empty one.
+    """The body as a JSON object. Without a body it is empty.
 
-    Raises UnsupportedMediaTypeError if it says it is something else, MalformedError if it is not one JSON object in
-    UTF-8 whose names are all different.
+    Raises UnsupportedMediaTypeError for another content type, and MalformedError unless it is one JSON object in UTF-8
+    with distinct names.
     """
     if not body:
         return {}
@@ -128,7 +128,7 @@ def parsed(headers: Headers, body: bytes) -> dict[str, Any]:
 
 
 def plain(headers: Headers, body: bytes, read: Callable[[bytes], object | None]) -> object | None:
-    """What a quick reader makes of the body; None: it must be ``parsed``. Raises UnsupportedMediaTypeError."""
+    """The body as a quick reader returns it. None: it must be ``parsed``. Raises UnsupportedMediaTypeError."""
     if not body:
         return None
     _check_type(headers.get(b"content-type"))
@@ -144,9 +144,9 @@ def _check_type(content_type: bytes | None) -> None:
 
 
 def _names_differ(body: bytes, value: object) -> bool:
-    """Whether no object names a member twice (the reader keeps the last one, another reader the first).
+    """Whether no object has a name twice (one reader would keep the last member, another the first).
 
-    Without escapes every quote belongs to a name or a text, so a lost member shows in the number of quotes.
+    Without escapes, every quote belongs to a name or a text. So the number of quotes shows whether a member was lost.
     """
     if b"\\" not in body:
         return orjson.dumps(value).count(b'"') == body.count(b'"')
@@ -161,9 +161,9 @@ def _names_differ(body: bytes, value: object) -> bool:
 
 
 def hash_of(method: str, path: str, value: dict[str, Any]) -> bytes:
-    """What makes two requests with one Idempotency-Key the same: SHA-256 over method, path and the sorted body.
+    """SHA-256 over method, path and the sorted body: it shows if two requests with one Idempotency-Key are the same.
 
-    The hash is kept, and six digits are found from it in no time: so it does not depend on a payment password.
+    The hash does not cover a payment password. It is kept, and six digits could be found from it in no time.
     """
     kept = {name: part for name, part in value.items() if name != UNHASHED}
     canonical = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
@@ -171,9 +171,9 @@ def hash_of(method: str, path: str, value: dict[str, Any]) -> bytes:
 
 
 def query_of(scope: Scope, problems: list[FieldProblem]) -> dict[str, Any]:
-    """The query's parameters by name; one that is given twice is added to ``problems``.
+    """The query's parameters by name. One that is given twice is added to ``problems``.
 
-    Raises MalformedError for too many, and for what is not UTF-8, percent-encoded.
+    Raises MalformedError if there are too many, or if the query is not percent-encoded UTF-8.
     """
     try:
         pairs = parse_qsl(

@@ -1,4 +1,4 @@
-"""One path's way from request to answer: token, fields, body, endpoint; every error becomes a problem."""
+"""From request to answer on one path: token, fields, body, endpoint. Every error becomes a problem."""
 
 import asyncio
 import contextlib
@@ -26,16 +26,16 @@ from engine.settings import Settings
 
 IDEMPOTENCY_KEY_MAX = 255
 PACKET_NUMBERS = ("packet_id", "transfer_id", "number")
-"""Names in paths that stand for a packet's number: a transfer is a packet of one share."""
+"""Names in paths for a packet's number. A transfer is a packet of one share."""
 ROW_NUMBERS = ("dispute_id", "withdrawal_id")
-"""Names in paths that stand for what the ledger counts from 1."""
+"""Names in paths for numbers that the ledger counts from 1."""
 _CLOSE = (b"connection", b"close")
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 @dataclass(slots=True)
 class Front:
-    """What all requests of a process share. ``engine`` is set while the application runs."""
+    """State that all requests of a process share. ``engine`` is set while the application runs."""
 
     settings: Settings
     verifier: Verifier
@@ -48,13 +48,13 @@ class Front:
     is_stopping: bool = False
 
     def flush(self) -> None:
-        """Hand what was counted since the last time to the metrics."""
+        """Report the counts since the last time to the metrics."""
         self.meter.flush()
         self.limits.flush()
         self.engine.claims.finished.flush()
 
     async def drained(self, timeout_s: float) -> bool:
-        """Wait until every request has been answered, ``timeout_s`` at most. Whether they all were."""
+        """Wait until every request has been answered, at most ``timeout_s``. Returns whether all were."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.in_flight:
@@ -65,11 +65,11 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that has been checked: what an endpoint needs and no more.
+    """A checked request: exactly what an endpoint needs.
 
-    ``body`` and ``query`` are instances of the operation's models; ``idempotency_key``, ``request_hash`` and
-    ``address``, where it comes from, are empty unless the operation moves money; ``accept``, the header, unless it has
-    a page.
+    ``body`` and ``query`` are instances of the operation's models. ``idempotency_key``, ``request_hash`` and
+    ``address`` (where the request comes from) are empty unless the operation moves money. ``accept`` (the header) is
+    empty unless the operation has a page.
     """
 
     front: Front
@@ -90,12 +90,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path: what it takes, whom it lets in, what it answers. The OpenAPI document says the same.
+    """One method of one path: its input, its callers, its answers. The OpenAPI document is made from it.
 
-    ``plain_body``: a quick reader that returns an equal of ``body``'s model, or None for what the model must look at.
-    ``access`` None: open to all. ``answer`` is the model of ``status``; None is not JSON but of ``media_type``.
-    ``has_page``: its answer may be asked for as an HTML page as well. ``problems``: the errors it can answer with
-    beyond those that follow from the rest (``api.failures``).
+    ``plain_body``: a quick reader that returns an equal of ``body``'s model, or None if the model must check the body.
+    ``access`` None: open to all. ``answer``: the model of ``status`` (None: the answer has ``media_type``, not JSON).
+    ``has_page``: the answer is also available as an HTML page. ``problems``: its errors besides those that follow from
+    the rest (``api.failures``).
     """
 
     method: str
@@ -131,7 +131,7 @@ class PathApp:
         self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens."""
+        """Answer one request in every case."""
         started_s = perf_counter()
         front = self._front
         operation = self._operations.get(scope["method"])
@@ -162,14 +162,14 @@ class PathApp:
 
 
 async def respond(answer: Answer, send: Send) -> None:
-    """Send ``answer`` whole."""
+    """Send all of ``answer``."""
     length = (b"content-length", str(len(answer.body)).encode())
     await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 async def stream(answer: Streamed, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send ``answer`` piece by piece: ``send`` waits while the client is behind. Whoever hangs up ends it."""
+    """Send ``answer`` piece by piece. ``send`` waits while the client is behind. A disconnect ends it."""
     await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
     gone = asyncio.create_task(_gone(receive))
     try:
@@ -190,7 +190,7 @@ async def _gone(receive: Receive) -> None:
 
 
 def refusing(answer: Answer) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """An application that answers ``answer`` without a look at the request, once its body is out of the way."""
+    """An application that discards a request's body and answers with ``answer``."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(bodies.DisconnectedError):
@@ -201,12 +201,12 @@ def refusing(answer: Answer) -> Callable[[Scope, Receive, Send], Awaitable[None]
 
 
 async def _is_rid_of_body(scope: Scope, reader: bodies.Reader) -> bool:
-    """Read what is left of a body nobody wanted. False: it is too much, and the connection closes after the answer."""
+    """Discard the rest of a body. False: it is too much, and the connection closes after the answer."""
     return not bodies.has_body(dict(scope["headers"])) or await reader.discard()
 
 
 async def _checked(front: Front, operation: Operation, scope: Scope, reader: bodies.Reader) -> Call:
-    """Check all a request must have. Raises what ``api.problems`` answers; InvalidFieldsError names every bad field."""
+    """Check a request. Raises the errors of ``api.problems``. InvalidFieldsError names every bad field."""
     path: dict[str, str] = scope["path_params"]
     if operation.access is None:
         return Call(front, path, _NOBODY, None, None, "", b"")

@@ -1,6 +1,6 @@
-"""Which errors each operation can answer with: what its row of the route table implies, and what the row adds.
+"""The errors that each operation can answer with: those that its row in the route table implies, and those it adds.
 
-The OpenAPI document and docs/api.md list them. The tests hold every problem that is answered to this list.
+The OpenAPI document and docs/api.md list them. Tests check that every answered problem is in this list.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ SENDING: Errors = (
     errors.LimitExceededError,
     errors.UnavailableError,
 )
-"""Of an operation that pays for a packet or a transfer."""
+"""The errors of an operation that pays for a packet or a transfer."""
 CLAIMING: Errors = (
     errors.FrozenError,
     errors.LimitReachedError,
@@ -44,18 +44,18 @@ CLAIMING: Errors = (
     errors.UnconfirmedError,
     errors.UnavailableError,
 )
-"""Of an operation that the claim script decides."""
+"""The errors of an operation that the claim script decides."""
 WITH_PASSWORD: Errors = (
     errors.NoPaymentPasswordError,
     errors.WrongPaymentPasswordError,
     errors.PaymentPasswordLockedError,
 )
-"""Of an operation that checks a payment password."""
+"""The errors of an operation that checks a payment password."""
 
 ANY_REQUEST: Errors = (HongbaoError, MalformedError, HeadTooLargeError, errors.OverloadedError)
-"""Of every operation: there may be too many connections, the request may be unreadable, and we may have a bug."""
+"""Errors of every operation: too many connections, an unreadable request, a bug of ours."""
 NO_OPERATION: Errors = (UnknownRouteError, WrongMethodError)
-"""Of requests for which there is no operation."""
+"""The errors of requests without an operation."""
 WITH_TOKEN: Errors = (errors.InvalidTokenError, ForbiddenError, InvalidFieldsError)
 WITH_BODY: Errors = (SlowBodyError, TooLargeError, UnsupportedMediaTypeError)
 WITH_KEY: Errors = (
@@ -65,11 +65,11 @@ WITH_KEY: Errors = (
 )
 
 ALL: Errors = (HongbaoError, *KINDS)
-"""All that a client may ever be answered."""
+"""All errors that a client may ever get."""
 
 
 def failures_of(row: Operation) -> Errors:
-    """Every error that ``row`` can answer with, those that all operations share first."""
+    """Every error that ``row`` can answer with. Those of all operations come first."""
     found = list(ANY_REQUEST)
     if row.path.encode() not in PROBES:
         found.append(RateLimitedError)
@@ -88,7 +88,7 @@ def failures_of(row: Operation) -> Errors:
 
 
 def codes_by_status(found: Iterable[type[HongbaoError]]) -> dict[int, list[str]]:
-    """The codes of some errors, sorted, by their status, the lowest first."""
+    """The sorted codes of some errors per status, the lowest status first."""
     codes: dict[int, list[str]] = {}
     for error in sorted(set(found), key=lambda error: (kind_of(error).status, error.code)):
         codes.setdefault(kind_of(error).status, []).append(error.code)
@@ -100,5 +100,5 @@ def _of_path(path: str) -> Errors:
         return (errors.UnknownTransactionError,)
     if "{packet_id}" in path or "{transfer_id}" in path:
         return (errors.UnknownPacketError,)
-    # What cannot be a number of ours is no path of ours.
+    # If the number has the wrong form, the path does not exist.
     return (UnknownRouteError,) if any(f"{{{name}}}" in path for name in ROW_NUMBERS) else ()

@@ -1,7 +1,7 @@
-"""What one API process takes on, and what it does with the rest: a problem at once, made before it is needed.
+"""Bounds on what one API process accepts. Beyond them it refuses at once, with a problem that is made in advance.
 
-A refusal says when to come back. Refusing costs a third of serving, so those who do not wait are read again
-only a bounded number a second (``WaitingRoom``); else a crowd that asks again and again would take all of the time.
+A refusal says when to come back. Refusing costs a third of serving. So refused connections are read again at a bounded
+pace (``WaitingRoom``). Otherwise clients that retry at once would take all of the time.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from engine.settings import Settings
 
 TICK_S = 0.01
 RELEASES_A_TICK_MIN, RELEASES_A_TICK_MAX = 20, 50
-"""Refused connections are read again at this pace: of those that wait, a hundredth each time, but at least 2,000 and at
-most 5,000 a second. Reading and refusing one again costs a third of a claim."""
+"""Refused connections are read again at this pace: a hundredth of the waiting ones each time, but at least 2,000 and at
+most 5,000 per second. Reading and refusing one again costs a third of a claim."""
 OVERLOAD_S = 0.1
 """How long after a refusal the process still counts as overloaded."""
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
-"""Answered whatever else is going on."""
+"""These are always answered."""
 _TURNED_AWAY_MIN = 10
 _OTHER_DESCRIPTORS = 200
-"""Open files that are no client's connection: to Redis and Postgres, logs, metrics."""
+"""Open files besides clients' connections: Redis, Postgres, logs, metrics."""
 _CLAIM_PREFIX, _CLAIM_SUFFIX = b"/v1/packets/", b"/claims"
 
 CLAIMS_WAITING, CLAIMS, REQUESTS, CONNECTIONS, TOO_SOON, USER, ADDRESS = (
@@ -45,7 +45,7 @@ CLAIMS_WAITING, CLAIMS, REQUESTS, CONNECTIONS, TOO_SOON, USER, ADDRESS = (
     "rate_user",
     "rate_address",
 )
-"""The bounds, as the metric names them."""
+"""The names of the bounds in the metric."""
 OVERLOADED = answer_to(OverloadedError("This process has as much to do as it can answer in time."))
 
 
@@ -79,7 +79,7 @@ class Limits:
             raise
 
     def claims_over_limit(self, user_ids: Sequence[str]) -> dict[int, RateLimitedError]:
-        """Spend one claim of each user of a batch, in order; at which places a user had none left."""
+        """Spend one claim per user of a batch, in order. Returns the errors by their places in the batch."""
         refused: dict[int, RateLimitedError] = {}
         if self.users is None:
             return refused
@@ -93,7 +93,7 @@ class Limits:
     def answer_by_address(
         self, peer: str, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> Answer | None:
-        """Spend one of the address's requests; the refusal if it has none left. Only where there are such limits."""
+        """Spend one of the address's requests. Returns a refusal if it has none left. Only for use with limits."""
         path = _path(target)
         if self.by_address is None or path in PROBES:
             return None
@@ -106,23 +106,23 @@ class Limits:
         return None
 
     def address_of(self, scope: Scope) -> str:
-        """Where a request comes from: the peer, or what a trusted proxy says."""
+        """A request's address: the peer's, or the one that a trusted proxy names."""
         peer = scope.get("client") or ("", 0)
         return self._addresses.of(peer[0], scope["headers"])
 
     def answer_when_full(self, in_flight: int, target: bytes) -> Answer | None:
-        """The refusal of a request beside which ``in_flight`` others are being answered, None if it may come in."""
+        """The refusal of a request while ``in_flight`` others are being answered, or None if it is admitted."""
         if in_flight < self.requests_max or self.is_probe(target):
             return None
         self.refused[REQUESTS] += 1
         return OVERLOADED
 
     def is_probe(self, target: bytes) -> bool:
-        """Whether it is answered whatever else is going on."""
+        """Whether the request is always answered."""
         return _path(target) in PROBES
 
     def fit(self, descriptors: int) -> None:
-        """Take no more connections than this many open files allow."""
+        """Accept at most as many connections as this many open files allow."""
         room = (descriptors - _OTHER_DESCRIPTORS) * 10 // 11 - _TURNED_AWAY_MIN
         self.connections_max = max(1, min(self.connections_max, room))
         self.turned_away_max = _turned_away_max(self.connections_max)
@@ -133,14 +133,14 @@ class Limits:
         return connections_max + _turned_away_max(connections_max) + _OTHER_DESCRIPTORS
 
     def flush(self) -> None:
-        """Hand what was counted to the metrics."""
+        """Report the counts to the metrics."""
         for reason, count in (self.refused - self._flushed).items():
             metrics.REFUSALS.labels(reason).inc(count)
         self._flushed = self.refused.copy()
 
 
 def _turned_away_max(connections_max: int) -> int:
-    """How many connections that are one too many may be there at a time, to read that they are."""
+    """How many connections beyond the bound may be open at a time, to read their refusal."""
     return max(_TURNED_AWAY_MIN, connections_max // 10)
 
 
@@ -153,12 +153,12 @@ class Held(Protocol):
     """A connection that was refused and is not read from until its turn comes."""
 
     def read_on(self, *, is_overloaded: bool) -> bool:
-        """Read again; whether there was anything to do (a connection that is gone does not count)."""
+        """Read again. Returns whether there was anything to do (not if the connection is gone)."""
         ...
 
 
 class WaitingRoom:
-    """The refused connections of one process, read again in the order in which they were refused, at a bounded pace."""
+    """One process's refused connections. They are read again in the order of their refusal, at a bounded pace."""
 
     def __init__(self) -> None:
         self._held: deque[Held] = deque()
@@ -171,15 +171,15 @@ class WaitingRoom:
 
     @property
     def is_overloaded(self) -> bool:
-        """Whether somebody was refused a moment ago because there was too much to do."""
+        """Whether a request was refused a moment ago because of overload."""
         return monotonic() < self._overloaded_until_s
 
     def note_overload(self) -> None:
-        """There is too much to do at this moment."""
+        """Record that the process is overloaded at this moment."""
         self._overloaded_until_s = monotonic() + OVERLOAD_S
 
     def hold(self, connection: Held) -> None:
-        """Take in a connection that has stopped reading."""
+        """Hold a connection that has stopped reading."""
         self._held.append(connection)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._release)

@@ -1,4 +1,4 @@
-"""Counting requests without paying for each one: kept in plain lists, handed to the metrics a few times a second."""
+"""Counts requests cheaply: in plain lists, which are reported to the metrics a few times per second."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -9,7 +9,7 @@ from engine.observability.metrics import HTTP_REQUESTS, HTTP_SECONDS
 class RouteMeter:
     """The requests of one method and route since the last flush.
 
-    ``at_once``: those answered with 200 as soon as they were read, which count themselves here and not by ``note``.
+    ``at_once``: those answered with 200 as soon as they were read. They are counted here and not by ``note``.
     """
 
     def __init__(self, method: str, route: str) -> None:
@@ -24,13 +24,13 @@ class RouteMeter:
         self.at_once = 0
 
     def note(self, status: int, seconds: float) -> None:
-        """One request was answered after ``seconds``."""
+        """Count one request that was answered after ``seconds``."""
         self._statuses[status] += 1
         self._buckets[bisect_left(self._bounds, seconds)] += 1
         self._seconds += seconds
 
     def flush(self) -> None:
-        """Hand everything to the metrics."""
+        """Report everything to the metrics."""
         if self.at_once:
             self._statuses[200] += self.at_once
             self._buckets[0] += self.at_once
@@ -49,7 +49,7 @@ class Meter:
         self._routes: dict[tuple[str, str], RouteMeter] = {}
 
     def of(self, method: str, route: str) -> RouteMeter:
-        """Where requests of this method and route are noted."""
+        """The meter of this method and route."""
         meter = self._routes.get((method, route))
         if meter is None:
             meter = self._routes[method, route] = RouteMeter(method, route)

@@ -1,8 +1,7 @@
-"""What clients send and receive, as models: they check bodies and queries, and the OpenAPI document is made from them.
+"""Models of what clients send and receive. They check bodies and queries, and the OpenAPI document is made from them.
 
-Types are strict (1.0 and true are not 1) and unknown fields are refused. What a packet's terms may be is checked by
-``engine.packets.terms``, all at once; here it is only documented. Answers that are the engine's records are not
-repeated here.
+Types are strict (1.0 and true are not 1) and unknown fields are refused. ``engine.packets.terms`` checks a packet's
+terms, all at once; here they are only documented. If an answer is a record of the engine, it has no model here.
 """
 
 import re
@@ -71,7 +70,7 @@ def _noted(description: str) -> Any:  # noqa: ANN401 -- that is what Field retur
 
 
 class Payload(BaseModel):
-    """The manners of every payload: strict types, no unknown fields, never changed."""
+    """The base of every payload: strict types, no unknown fields, immutable."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -123,7 +122,7 @@ class PacketBody(Payload):
 
 
 class ClaimBody(Payload):
-    """A claim needs no body; an empty object is the same as none."""
+    """A claim needs no body. An empty object is the same as no body."""
 
 
 class ClaimItem(Payload):
@@ -148,7 +147,7 @@ class DepositBody(Payload):
 
 
 class PageQuery(BaseModel):
-    """Which part of a list. ``after`` is the ``next`` of the page before."""
+    """A part of a list. ``after`` is the ``next`` of the page before."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     limit: Annotated[
@@ -161,26 +160,26 @@ class PageQuery(BaseModel):
 
 
 class NewestFirstQuery(PageQuery):
-    """Which part of a list that only grows at its top."""
+    """A part of a list that only grows at its top."""
 
     after: Annotated[
         str | None,
         Field(
             pattern=r"^[!-~]{1,200}$",
-            description="The `next` of the page before; left out for the first page. Nothing ever appears below an "
-            "entry that was shown: whoever reads from the top down to the first known entry has everything",
+            description="The `next` of the page before; left out for the first page. New entries appear only at the "
+            "top: read down to the first known entry to have everything",
         ),
     ] = None
 
 
 class RecordsQuery(NewestFirstQuery):
-    """Which of a user's records."""
+    """A part of a user's records."""
 
     role: Annotated[Literal["sent", "received"], Field(description="Which of the user's packets")]
 
 
 class StatementQuery(BaseModel):
-    """Which days, China's, both included; without them this month so far."""
+    """The first and the last day, in China. Without them: this month so far."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     first: Annotated[date | None, BeforeValidator(_day), Field(alias="from", description="The first day")] = None
@@ -203,7 +202,7 @@ class SentAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewAnswer:
-    """A sample split and the terms it keeps. Nothing was stored; the real split will differ."""
+    """A sample split and its terms. Nothing was stored. The real split will differ."""
 
     total_fen: int
     count: int
@@ -218,7 +217,7 @@ class PreviewAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
-    """How a claim ended; ``amount_fen`` is 0 unless claimed or already_claimed. Losing is a normal answer."""
+    """A claim's result. ``amount_fen`` is 0 unless claimed or already_claimed. Losing is a normal answer."""
 
     outcome: Literal["claimed", "already_claimed", "sold_out", "expired", "retracted"]
     amount_fen: int
@@ -228,9 +227,9 @@ class ClaimAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRefusal:
-    """A claim of a batch that could not be decided: the ``code`` a single claim's problem would have.
+    """A claim of a batch that could not be decided. ``code`` is the code that a single claim's problem would have.
 
-    ``retry_after_s``: what its Retry-After would say, with the codes that have one. ``until_ms``: with limit_reached.
+    ``retry_after_s``: the Retry-After that it would have, with some codes. ``until_ms``: with limit_reached.
     """
 
     packet_id: str
@@ -243,7 +242,7 @@ class ClaimRefusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsAnswer:
-    """One result for each claim, in the same order."""
+    """One result per claim, in the same order."""
 
     results: list[ClaimAnswer | ClaimRefusal]
 
@@ -260,7 +259,7 @@ class DepositAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusAnswer:
-    """How a process is."""
+    """A process's state."""
 
     status: Literal["live", "ready"]
 
@@ -275,7 +274,7 @@ class FieldProblemAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """RFC 9457 problem details; ``code`` is stable."""
+    """RFC 9457 problem details. ``code`` is stable."""
 
     type: str
     title: str
@@ -296,7 +295,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def checked(model: type[Model], value: object, problems: list[FieldProblem]) -> Model | None:
-    """``value`` as ``model``; None, with every bad field added to ``problems``, when it is not one."""
+    """``value`` as ``model``. If it is invalid, returns None and adds every bad field to ``problems``."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

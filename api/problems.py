@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 problem details: one table from exception to status, used for everything that goes wrong.
+"""Errors as RFC 9457 problem details. One table maps every exception to a status.
 
-A problem is ``{"type", "title", "status", "detail", "code"}``; ``code`` is stable and is what clients match on.
-``errors`` names each bad field. A 500 says nothing of its cause: the log has it.
+A problem is ``{"type", "title", "status", "detail", "code"}``. ``code`` is stable, and clients match on it.
+``errors`` names each bad field. A 500 does not reveal its cause: the log has it.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from engine import errors
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError
 
 FIELDS_MAX = 1_000
-"""Bad fields named in one answer: a body of many unknown ones must not become a far larger answer."""
+"""How many bad fields an answer names. A body with many unknown fields must not cause a far larger answer."""
 _FIELDS_TOLD_MAX = 10
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class IdempotencyKeyRequiredError(HongbaoError):
 
 
 class ForbiddenError(HongbaoError):
-    """The token is genuine but does not allow this."""
+    """The token is valid but does not allow this."""
 
     code = "forbidden"
 
@@ -49,7 +49,7 @@ class UnknownRouteError(HongbaoError):
 
 
 class WrongMethodError(HongbaoError):
-    """The path does not allow this method. ``allowed`` lists those that it does."""
+    """The path does not allow this method. ``allowed`` lists the methods that it allows."""
 
     code = "method_not_allowed"
 
@@ -83,7 +83,7 @@ class UnsupportedMediaTypeError(HongbaoError):
 
 
 class RateLimitedError(HongbaoError):
-    """The caller has used up ``policy``: ``quota`` per ``window_s``; try again in ``retry_after_s``."""
+    """The caller has used up ``policy`` (``quota`` per ``window_s``). Try again in ``retry_after_s``."""
 
     code = "rate_limited"
 
@@ -108,7 +108,7 @@ class Kind(NamedTuple):
     status: int
     title: str
     field: str | None = None
-    """The field the error is always about, if there is one."""
+    """The field that the error is always about, if there is one."""
 
 
 KINDS: dict[type[HongbaoError], Kind] = {
@@ -173,9 +173,9 @@ _SAME_FOR_ALL: dict[type[Exception], str] = {
     # The cause is a server's own message, which clients must not see (/readyz has it).
     errors.UnavailableError: "A server that this depends on does not answer. This try decided nothing: repeat it.",
     errors.ServerRefusesError: "A server that this depends on refuses. This try decided nothing; an operator must act.",
-    errors.UndecidedError: "It may have been decided: a server has not answered in time. Ask again, with the same "
-    "Idempotency-Key if there is one, for what became of it.",
-    # The same from whichever bound is met first.
+    errors.UndecidedError: "It may have been decided: a server has not answered in time. Repeat the request for its "
+    "result, with the same Idempotency-Key if it has one.",
+    # The same sentence for every bound.
     errors.OverloadedError: "This process is overloaded. Nothing was decided: try again.",
 }
 """Details that do not depend on the case."""
@@ -192,23 +192,23 @@ _MEMBERS: dict[type[HongbaoError], tuple[str, ...]] = {
 
 
 def kind_of(error: type[Exception]) -> Kind:
-    """How an error is answered: by its class or the nearest it derives from."""
+    """The kind of an error's class, or of its nearest base class in the table."""
     return next((KINDS[parent] for parent in error.__mro__ if parent in KINDS), INTERNAL)
 
 
 def detail_of(error: Exception) -> str:
-    """The sentence a client may read."""
+    """The sentence for the client."""
     if isinstance(error, InvalidFieldsError) and len(error.problems) > _FIELDS_TOLD_MAX:
         return f"{len(error.problems)} fields are invalid."
     return _SAME_FOR_ALL.get(type(error), str(error) or kind_of(type(error)).title)
 
 
 def answer_to(error: Exception, *, changes: bool = False) -> Answer:
-    """The response to any exception. What is not in the table is logged and answered as ``internal``.
+    """The response to any exception. An exception that is not in the table is logged and answered as ``internal``.
 
-    ``changes``: the request asks for a change. That nothing was decided is said only where it is known.
+    ``changes``: the request asks for a change. Then the answer says that nothing was decided only if this is certain.
     """
-    if isinstance(error, HTTPException):  # the router's only one: every path answers for all its methods
+    if isinstance(error, HTTPException):  # the router raises it only for an unknown path
         error = UnknownRouteError("No resource has this path.")
     if changes and _is_in_doubt(error):
         error = errors.UndecidedError(str(error))
@@ -218,15 +218,15 @@ def answer_to(error: Exception, *, changes: bool = False) -> Answer:
         return _problem(
             INTERNAL,
             HongbaoError.code,
-            "The server failed to answer this request; whether it was carried out is not known.",
+            "The server failed to answer this request. It is unknown whether it was carried out.",
         )
     problem = _problem(kind, error.code, detail_of(error), _fields(error, kind), _extra(error))
     return problem._replace(headers=(*problem.headers, *_headers(error)))
 
 
 def _is_in_doubt(error: Exception) -> bool:
-    """Whether a failure may have come after a change of the same request: it does not say that it did not."""
-    is_plain = type(error) in (errors.UnavailableError, errors.ServerRefusesError)  # the others say what was decided
+    """Whether a failure may have come after a change in the same request, because it does not rule this out."""
+    is_plain = type(error) in (errors.UnavailableError, errors.ServerRefusesError)  # the others say if it was decided
     return is_plain and isinstance(error, errors.UnavailableError) and not error.is_undone
 
 
@@ -277,7 +277,7 @@ def _headers(error: HongbaoError) -> list[tuple[bytes, bytes]]:
 
 
 def retry_after_s(error: HongbaoError) -> int | None:
-    """How long to wait before a repeat, as Retry-After says it; None where a repeat is of no use."""
+    """The wait before a repeat, as in Retry-After. None if a repeat is useless."""
     match error:
         case (
             RateLimitedError()

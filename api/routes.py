@@ -1,4 +1,4 @@
-"""The route table: those of every resource. The application and the documents are all made from it."""
+"""The route table of all resources. The application and the documents are made from it."""
 
 from collections.abc import Sequence
 
@@ -16,5 +16,5 @@ RESOURCES: dict[str, Sequence[Operation]] = {
     "Accounts, limits and alerts": accounts.ROUTES,
     "Probes, metrics and the contract": status.ROUTES,
 }
-"""By the heading in docs/api.md. The path of a claim comes first: routes are tried in this order."""
+"""Routes by their heading in docs/api.md. The path of a claim is first, because routes are tried in this order."""
 ROUTES = tuple(row for rows in RESOURCES.values() for row in rows)

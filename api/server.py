@@ -1,4 +1,4 @@
-"""One API process: the application on uvicorn, until it is told to stop."""
+"""One API process: the application on uvicorn, until a stop signal."""
 
 import asyncio
 import contextlib
@@ -34,35 +34,35 @@ from engine.supervision.hangup import Hangup
 from engine.supervision.ports import family_of
 
 STOP_S_MAX = 15
-"""A process that has been told to stop ends within this time, answered or not."""
+"""After a stop signal the process ends within this time, even if requests are unanswered."""
 CONNECTIONS_WAITING_MAX = 4_096
 HSTS = ("strict-transport-security", "max-age=31536000")
-"""On every answer over TLS: a client that was here once does not come without TLS for a year."""
+"""In every answer over TLS: a client that was here once does not connect without TLS for a year."""
 _TICKS_A_SECOND = 10
 _TAKE_IN_S_MAX = 1.0
-"""How long a client that is taken in last may take to agree on TLS."""
+"""How long the TLS handshake may take for a client that is accepted at the stop."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> None:
-    """Serve HTTP on ``settings.host``:``settings.port`` until SIGTERM or SIGINT; what was begun is answered first.
+    """Serve HTTP on ``settings.host``:``settings.port`` until SIGTERM or SIGINT. Requests in progress are answered.
 
-    ``ready`` is called when nothing is left to do but listen. Several processes may share the port. Raises
-    OperatorError when the port, the secrets, the certificate or a server cannot be used.
+    ``ready`` is called once everything is done but listening. Several processes may share the port. Raises
+    OperatorError if the port, the secrets, the certificate or a server cannot be used.
     """
     context = tls.server_context(settings)
     with _listening(settings) as listener:
         if context is None and not ipaddress.ip_address(settings.host).is_loopback:
             _log.warning(
-                "serving without TLS where others may listen in: only behind a proxy that has it", host=settings.host
+                "serving without TLS beyond this machine: do so only behind a proxy that has it", host=settings.host
             )
         app = create_app(settings)
         _fit_descriptors(app.state.front.limits)
-        # The lifespan is run here and not by the server, so that a failure to start is an exception, not a log line.
+        # The lifespan runs here and not in the server, so that a failed start is an exception, not a log line.
         async with app.router.lifespan_context(app):
             server = _Server(app, context)
-            with server.capture_signals():  # before anybody is told that it serves
+            with server.capture_signals():  # before it is reported as ready
                 _spare_the_collector()
                 metrics.PROCESS_STARTS.labels("serve").inc()
                 _log.info("serving", host=settings.host, port=settings.port)
@@ -76,7 +76,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our connections; it ends by returning, whatever signal told it to."""
+    """uvicorn with our connections. It ends by returning after any stop signal."""
 
     def __init__(self, app: Starlette, context: ssl.SSLContext | None = None) -> None:
         front: Front = app.state.front
@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level="error",
             server_header=False,
-            proxy_headers=False,  # it believes what anybody says in them; `api.addresses` knows whom to believe
+            proxy_headers=False,  # uvicorn would believe any peer; `api.addresses` knows which proxies to trust
             backlog=CONNECTIONS_WAITING_MAX,
             timeout_keep_alive=keep_alive_s,
             timeout_graceful_shutdown=STOP_S_MAX,
@@ -104,7 +104,7 @@ class _Server(uvicorn.Server):
         config.http_protocol_class = connection
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take in clients that are connected and not accepted yet, which a closed listener would reset; then stop."""
+        """Accept clients that are connected but not accepted yet: closing the listener would reset them. Then stop."""
         accepting = [asyncio.create_task(self._take_in(client)) for client in _waiting_at(sockets or [])]
         if accepting:
             await asyncio.wait(accepting, timeout=_TAKE_IN_S_MAX)
@@ -113,12 +113,12 @@ class _Server(uvicorn.Server):
     async def _take_in(self, client: socket.socket) -> None:
         made: Any = self.config.http_protocol_class
         connection = partial(made, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-        with contextlib.suppress(OSError):  # it is gone, or did not come to speak TLS
+        with contextlib.suppress(OSError):  # the client is gone, or does not use TLS
             await asyncio.get_running_loop().connect_accepted_socket(connection, client, ssl=self.config.ssl)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own raises the signal once more at the end, which would make every stop look like a crash."""
+        """uvicorn's own raises the signal again at the end, so that every stop would look like a crash."""
         handlers = {
             signal.SIGTERM: self.handle_exit,
             signal.SIGINT: self.handle_exit,
@@ -132,20 +132,20 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, once those who ask /readyz have had ``drain_delay_s`` to send their requests elsewhere.
+        """Stop after ``drain_delay_s``, in which load balancers see /readyz fail and send requests elsewhere.
 
-        uvicorn's own takes a second SIGINT for leave to go at once; nothing is gained by that here.
+        uvicorn's own would stop at once after a second SIGINT. That has no benefit here.
         """
         self.should_exit = self._front.is_stopping or not self._front.settings.drain_delay_s
         self._front.is_stopping, self._told_to_stop_s = True, monotonic()
 
     def handle_hangup(self, sig: int, frame: FrameType | None) -> None:
-        """Read the certificate again; stop if the terminal has closed. Connections there are keep what they have."""
+        """Read the certificate again, or stop if the terminal has closed. Open connections keep their certificate."""
         context = self.config.ssl
         if self._hangup.is_of_the_terminal():
             self.handle_exit(sig, frame)
         elif context is None:
-            _log.info("told to read the certificate again, and TLS is not on")
+            _log.info("SIGHUP: there is no certificate to read again, because TLS is off")
         else:
             try:
                 tls.renew(context, self._front.settings)
@@ -155,7 +155,7 @@ class _Server(uvicorn.Server):
                 _note_certificate(self._front.settings)
 
     async def on_tick(self, counter: int) -> bool:
-        """What uvicorn does ten times a second, and once a second a look for connections that only sit there."""
+        """Do uvicorn's work ten times per second, and look for idle connections once per second."""
         if self._front.is_stopping and monotonic() - self._told_to_stop_s >= self._front.settings.drain_delay_s:
             self.should_exit = True
         if counter % _TICKS_A_SECOND == 0:
@@ -173,13 +173,13 @@ def _note_certificate(settings: Settings) -> None:
 
 
 def _waiting_at(listeners: list[socket.socket]) -> Iterator[socket.socket]:
-    """Accept what waits at each, as much as may wait."""
+    """Accept all clients that wait at each listener."""
     for listener in listeners:
         listener.setblocking(False)
         for _ in range(CONNECTIONS_WAITING_MAX):
             try:
                 client, _ = listener.accept()
-            except OSError:  # none is left, or this process has no file descriptor for it
+            except OSError:  # none is left, or this process has no file descriptor left
                 break
             client.setblocking(False)
             yield client
@@ -187,7 +187,7 @@ def _waiting_at(listeners: list[socket.socket]) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    """A socket on the settings' address, which other processes may share. Raises OperatorError."""
+    """A socket on the settings' address. Other processes may share it. Raises OperatorError."""
     with socket.socket(family_of(settings.host)) as listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -199,7 +199,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 def _fit_descriptors(limits: Limits) -> None:
-    """Raise the system's bound on open files as far as needed and allowed; take fewer connections if it is too low."""
+    """Raise the limit on open files as far as needed and allowed. If it is too low, accept fewer connections."""
     wanted = limits.descriptors_for(limits.connections_max)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -207,10 +207,10 @@ def _fit_descriptors(limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         limits.fit(soft)
         if soft < wanted:
-            _log.warning("open files are few", files=soft, connections_max=limits.connections_max)
+            _log.warning("the limit on open files is low", files=soft, connections_max=limits.connections_max)
 
 
 def _spare_the_collector() -> None:
-    """What lives for the whole process need not be looked at by every collection."""
+    """Exclude objects that live as long as the process from every garbage collection."""
     gc.collect()
     gc.freeze()

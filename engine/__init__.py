@@ -1,1 +1,1 @@
-"""Everything that is not HTTP: packets, lanes, the ledger, and the processes that keep them."""
+"""Everything except HTTP: packets, lanes, the ledger, and the processes that work on them."""

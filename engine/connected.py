@@ -1,4 +1,4 @@
-"""Both servers, as those who only read need them: nothing is written, and no lane is begun."""
+"""Both servers for reading: this writes nothing and begins no lane."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,14 +20,14 @@ _REDIS_CONNECTIONS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Urls:
-    """Where the two servers are."""
+    """The URLs of the two servers."""
 
     redis: str
     database: str
 
 
 def urls_of(settings: Settings) -> Urls:
-    """Both servers' URLs. Raises OperatorError when one of them is not set."""
+    """Both servers' URLs. Raises OperatorError if one is not set."""
     if settings.redis_url is None or settings.database_url is None:
         raise OperatorError("HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL are not set, and no `hongbao up` is running.")
     return Urls(redis=settings.redis_url, database=settings.database_url)
@@ -46,9 +46,9 @@ class Connected:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator["Connected"]:
-        """Connect, and let go of everything at the end.
+        """Connect, and close everything at the end.
 
-        Raises OperatorError when a server does not answer or the database has another schema.
+        Raises OperatorError if a server does not answer or the database has another schema.
         """
         urls = urls_of(settings)
         await schema.check(urls.database)

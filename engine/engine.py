@@ -1,4 +1,4 @@
-"""One process's engine: its clients, its lanes, and the use cases over them."""
+"""One process's engine: its clients, its lanes and its use cases."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -46,14 +46,14 @@ from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
 
 READY_S_MAX = 0.8
-"""Probes often wait a second (Kubernetes does), and one that waits in vain tells less than an answer."""
+"""Probes often wait a second (Kubernetes does), and an answer says more than a timeout."""
 _OTHER_CONNECTIONS = 8
 _READING_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Open with ``async with Engine.open(settings) as engine``. ``lanes``: those the ledger knows, in order."""
+    """Open with ``async with Engine.open(settings) as engine``. ``lanes``: the lanes in the ledger, in order."""
 
     settings: Settings
     redis: Redis
@@ -84,9 +84,9 @@ class Engine:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator["Engine"]:
-        """Connect, and let go of everything at the end; claims that are under way are answered first.
+        """Connect, and close everything at the end. Claims that are in progress are answered first.
 
-        Raises OperatorError when a server does not answer or the database has another schema.
+        Raises OperatorError if a server does not answer or the database has another schema.
         """
         async with Connected.open(settings) as connected, cls._on(connected) as engine:
             yield engine
@@ -96,7 +96,7 @@ class Engine:
     async def _on(cls, connected: Connected) -> AsyncIterator["Engine"]:
         settings, pool, redis = connected.settings, connected.pool, connected.redis
         urls, timeout_s = urls_of(settings), settings.redis_timeout_s
-        # A connection for each call that may be under way, so that a claim never waits for one, and some to read by.
+        # One connection per possible call, so that a claim never waits for one, and some for reading.
         calls_max = settings.lanes * settings.calls_in_flight_max + _READING_CONNECTIONS
         connections = redis_connections(urls.redis, connections_max=calls_max, timeout_s=timeout_s)
         changing = redis_connections(urls.redis, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
@@ -107,7 +107,7 @@ class Engine:
             await currency.keep(pool, settings.currency)
             lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
             freezes, limits_reached = Freezes(pool, store), LimitsReached(pool, store)
-            await freezes.spread()  # a lane that was begun just now knows of none
+            await freezes.spread()  # a lane that was just begun has none
             await limits_reached.spread()
             full_lanes: set[int] = set()
             checkpoints = Checkpoints(urls.database)
@@ -117,7 +117,7 @@ class Engine:
             watch = epochs.Watch(pool, store, lane_epochs, claims.finished.forget)
             store.on_fenced = watch.wake
             payment_passwords = PaymentPasswords(pool, settings)
-            # Following a lane keeps a connection, nearly always: lanes that shared a few would wait for each other.
+            # Following a lane occupies a connection nearly always. With shared ones, lanes would wait for each other.
             following = redis_client(urls.redis, connections_max=len(lane_epochs) + 1, timeout_s=timeout_s)
             watching = asyncio.create_task(watch.run())
             try:
@@ -162,9 +162,9 @@ class Engine:
             await changing.aclose()
 
     async def ready(self) -> list[str]:
-        """One sentence for each thing that keeps this process from doing all of its work; none when it is ready.
+        """One sentence per reason why this process cannot do all of its work. Empty if it is ready.
 
-        It takes ``READY_S_MAX`` at most: who asks does not wait long, and a server that needs longer is not well.
+        It takes at most ``READY_S_MAX``: probes do not wait long, and a server that needs longer is not healthy.
         """
         asked = "Redis"
         try:
@@ -189,12 +189,12 @@ class Engine:
             return [str(error)]
 
     async def measure(self) -> None:
-        """Set the gauges that say how far the ledger is behind. Raises UnavailableError."""
+        """Set the gauges of the ledger's lag. Raises UnavailableError."""
         await lag.measure(self.pool, self.store, self.stream)
 
 
 async def _try_servers(redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
-    """Raise OperatorError, with what to do, where a server would refuse what every process asks of it."""
+    """Raise OperatorError, with a remedy, if a server would refuse what every process needs."""
     await try_scripts_at_start(redis)
     try:
         await pooler.check(database_url, pool)

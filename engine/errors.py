@@ -1,6 +1,6 @@
-"""Every error the engine raises on purpose, under one root.
+"""Every error that the engine raises on purpose, under one root.
 
-``code`` is stable and is what clients match on; the HTTP status for each class is decided in ``api.problems``.
+``code`` is stable, and clients match on it. ``api.problems`` decides the HTTP status of each class.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class FieldProblem:
 
 
 class InvalidFieldsError(HongbaoError):
-    """The request was understood, but these fields break a rule. Names every one of them."""
+    """The request was understood, but these fields break a rule. It names all of them."""
 
     code = "invalid_fields"
 
@@ -33,7 +33,7 @@ class InvalidFieldsError(HongbaoError):
 
 
 class InsufficientFundsError(HongbaoError):
-    """The paying wallet holds too little; nothing was recorded. ``field``: the one with the amount."""
+    """The paying wallet holds too little. Nothing was recorded. ``field``: the field with the amount."""
 
     code = "insufficient_funds"
 
@@ -61,13 +61,13 @@ class NotSettledError(HongbaoError):
 
 
 class NotInLedgerError(HongbaoError):
-    """Only what the ledger has can be stated, and it does not have this (yet)."""
+    """The ledger does not have this (yet), and only ledger entries can be stated."""
 
     code = "not_in_ledger"
 
 
 class DayNotClosedError(HongbaoError):
-    """The ledger does not have everything of a day yet; ask again in ``retry_after_s``."""
+    """The ledger does not have everything of a day yet. Try again after ``retry_after_s``."""
 
     code = "day_not_closed"
 
@@ -83,7 +83,7 @@ class NotInvitedError(HongbaoError):
 
 
 class NotArrivedError(HongbaoError):
-    """The transfer's time of arrival has not come: nobody can claim it."""
+    """The transfer has not arrived yet: nobody can claim it."""
 
     code = "not_arrived"
 
@@ -141,7 +141,7 @@ class TooManyChangesError(HongbaoError):
 
 
 class FrozenError(HongbaoError):
-    """The account is frozen for this; nothing was done."""
+    """The account is frozen for this operation. Nothing was done."""
 
     code = "account_frozen"
 
@@ -157,13 +157,13 @@ class LimitReachedError(HongbaoError):
 
 
 class NoPaymentPasswordError(HongbaoError):
-    """The user has no payment password, so nothing that needs one can be done."""
+    """The operation needs a payment password, and the user has none."""
 
     code = "no_payment_password"
 
 
 class WrongPaymentPasswordError(HongbaoError):
-    """Not the user's payment password; the try was counted. ``tries_left``: until it is locked."""
+    """This is not the user's payment password. The try was counted. ``tries_left``: until it is locked."""
 
     code = "wrong_payment_password"
 
@@ -173,7 +173,7 @@ class WrongPaymentPasswordError(HongbaoError):
 
 
 class PaymentPasswordLockedError(HongbaoError):
-    """Too many wrong tries: until ``locked_until_ms`` (in ``retry_after_s``) even the right one is refused."""
+    """Too many wrong tries: until ``locked_until_ms`` (``retry_after_s`` from now) even the right one is refused."""
 
     code = "payment_password_locked"
 
@@ -223,15 +223,15 @@ class DisputeDecidedError(HongbaoError):
 
 
 class AddressNotAllowedError(HongbaoError):
-    """The account may send from certain networks only, and the request comes from elsewhere; nothing was done."""
+    """The account may send only from certain networks, and the request comes from elsewhere. Nothing was done."""
 
     code = "address_not_allowed"
 
 
 class LimitExceededError(HongbaoError):
-    """The amount exceeds a limit; nothing was done. ``left_fen``: what the limit allows now.
+    """The amount exceeds a limit. Nothing was done. ``left_fen``: what the limit still allows.
 
-    ``field``: the one with the amount, where the limit does not say whose it is. ``until_ms``: when a day's limit ends.
+    ``field``: the field with the amount, if the limit does not imply it. ``until_ms``: when a day's limit ends.
     """
 
     code = "limit_exceeded"
@@ -257,7 +257,7 @@ class IdempotencyInFlightError(HongbaoError):
 
 
 class InvalidTokenError(HongbaoError):
-    """The bearer token is missing, forged, expired or not of the form that ``engine.access.tokens`` describes."""
+    """The bearer token is missing, forged, expired or malformed (``engine.access.tokens`` has the form)."""
 
     code = "unauthorized"
 
@@ -265,7 +265,7 @@ class InvalidTokenError(HongbaoError):
 class UnavailableError(HongbaoError):
     """The engine cannot answer now. A repeat after ``retry_after_s`` seconds does nothing twice.
 
-    ``is_undone``: whether it is known that nothing was decided, whatever the request was.
+    ``is_undone``: whether it is certain that nothing was decided.
     """
 
     code = "unavailable"
@@ -277,14 +277,14 @@ class UnavailableError(HongbaoError):
 
 
 class ServerRefusesError(UnavailableError):
-    """A server answers, and refuses what it is asked: only the operator can change that."""
+    """A server answers with a refusal that only the operator can change."""
 
     code = "server_refuses"
     retry_after_s = 5
 
 
 class UndecidedError(UnavailableError):
-    """A server was asked for a change and its answer is missing: it may have been decided, and then it stands."""
+    """A change was requested from a server and the answer is missing: the change may stand."""
 
     code = "undecided"
 
@@ -328,7 +328,7 @@ class OperatorError(HongbaoError):
 
 @contextmanager
 def after_change() -> Iterator[None]:
-    """For what follows a change in the same request: a failure there does not mean that nothing was decided."""
+    """For the steps after a change in the same request: if one fails, the change still stands."""
     try:
         yield
     except UnconfirmedError:

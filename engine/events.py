@@ -1,7 +1,7 @@
 """A lane's events: what the scripts write to the stream, read back as records.
 
-An entry's ID is ``<position>-0``, where position counts the changes the lane has ever emitted, this entry's included;
-so an entry of n changes must follow one whose position is n less, and a gap shows itself.
+An entry's ID is ``<position>-0``. The position counts all changes that the lane has ever emitted, including this
+entry's. So an entry with n changes must follow one whose position is n less, and a gap is visible.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from engine.records import PacketState
 
 VERSION = 1
 _COUNT_MAX, _NUMBER_MAX = 2**31 - 1, 2**53 - 1
-"""What Postgres and Lua can hold."""
+"""The largest number that both Postgres and Lua can hold."""
 
 
 class UnreadableEventError(HongbaoError):
-    """An entry of the stream is not an event this release knows; the lane must not go past it."""
+    """A stream entry is not an event of this release. The lane must not go past it."""
 
     code = "unreadable_event"
 
 
 class NewerEventError(UnreadableEventError):
-    """An event of a newer release: nothing is wrong with it, and an upgrade reads it."""
+    """A correct event of a newer release. After an upgrade it can be read."""
 
     code = "newer_event"
 
 
 class PacketClaims(msgspec.Struct, array_like=True, frozen=True):
-    """The shares one call gave of one packet: ``shares[i]``, "slot:amount_fen", went to ``users[i]``."""
+    """The shares of one packet that one call gave: ``shares[i]``, "slot:amount_fen", went to ``users[i]``."""
 
     packet_id: str
     users: list[str]
@@ -39,7 +39,7 @@ class PacketClaims(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ClaimsEvent(msgspec.Struct, array_like=True, frozen=True, tag="claims"):
-    """Shares given by one call of claim.lua; one change each."""
+    """Shares given by one call of claim.lua. Each is one change."""
 
     version: int
     at_ms: int
@@ -62,7 +62,7 @@ class OpenedEvent(msgspec.Struct, array_like=True, frozen=True, tag="opened"):
 
 
 class ClosedEvent(msgspec.Struct, array_like=True, frozen=True, tag="closed"):
-    """A packet ended with shares left; they go back to its sender."""
+    """A packet ended with unclaimed shares. Its sender gets them back."""
 
     version: int
     at_ms: int
@@ -76,15 +76,15 @@ class ClosedEvent(msgspec.Struct, array_like=True, frozen=True, tag="closed"):
 
 Event = ClaimsEvent | OpenedEvent | ClosedEvent
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises: of text that is no UTF-8 Python's own error, and of what is nested too deeply."""
+"""The decoder's errors. If a text is not UTF-8 or is nested too deeply, it raises Python's own errors."""
 _DECODER: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
 class Claims(NamedTuple):
     """Shares of one packet, given by one call: share ``i`` went to ``user_ids[i]``.
 
-    In columns, because the ledger writes them by the ten thousand. ``position`` is the last one's own; the others' are
-    the ones before it.
+    They are in columns, because the ledger writes them by the ten thousand. ``position`` is the last claim's; the
+    others have the positions before it.
     """
 
     packet: int
@@ -95,7 +95,7 @@ class Claims(NamedTuple):
     position: int
 
     def halves(self) -> tuple["Claims", "Claims"]:
-        """The same claims as two; of at least two."""
+        """The same claims in two parts. There must be at least two."""
         middle = len(self.slots) // 2
         first = (self.user_ids[:middle], self.slots[:middle], self.amounts_fen[:middle])
         second = (self.user_ids[middle:], self.slots[middle:], self.amounts_fen[middle:])
@@ -112,7 +112,7 @@ class Opening(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """A packet went from open to ``state``. Only a closing is a change of its own; exhaustion is the last claim's."""
+    """A packet went from open to ``state``. Exhaustion is part of the last claim's change; a closing is a change."""
 
     packet: int
     state: PacketState
@@ -126,7 +126,7 @@ Change = Claims | Opening | Ending
 
 
 class Unreadable(NamedTuple):
-    """Changes that a lane has counted and nobody knows: their event cannot be read, and Redis does not show them."""
+    """Counted changes that are unknown: their event cannot be read, and Redis does not show them."""
 
     changes: int
     reason: str
@@ -135,7 +135,7 @@ class Unreadable(NamedTuple):
 
 
 def decode(payload: bytes) -> Event:
-    """Read one entry. Raises UnreadableEventError for anything but an event of this version, perhaps a newer one."""
+    """Read one entry. Raises UnreadableEventError unless it is an event of this version."""
     try:
         event = _DECODER.decode(payload)
     except _UNDECODABLE as error:
@@ -148,7 +148,7 @@ def decode(payload: bytes) -> Event:
 
 
 def _version(payload: bytes) -> int:
-    """What the second word says, where all versions have theirs; 0 if there is none."""
+    """The version, which is the second word in every version. 0 if there is none."""
     try:
         words = msgspec.msgpack.decode(payload)
     except _UNDECODABLE:
@@ -163,7 +163,7 @@ def _refuse_newer(version: int) -> None:
 
 
 def changes_of(event: Event, position: int) -> list[Change]:
-    """The changes of an entry whose ID says ``position``, in order. Raises UnreadableEventError."""
+    """The changes of the entry at ``position``, in order. Raises UnreadableEventError."""
     try:
         return _changes(event, position)
     except ValueError as error:
@@ -186,7 +186,7 @@ def _changes(event: Event, position: int) -> list[Change]:
     for claimed in event.packets:
         packet = int(claimed.packet_id)
         place += len(claimed.users)
-        # Of one string, and by C loops alone: a comprehension over shares takes several times as long.
+        # One string and loops in C only: a comprehension over the shares takes several times as long.
         numbers = list(map(int, ":".join(claimed.shares).split(":")))
         slots, amounts_fen = numbers[::2], numbers[1::2]
         if not len(slots) == len(amounts_fen) == len(claimed.users) == len(claimed.shares):
@@ -199,7 +199,7 @@ def _changes(event: Event, position: int) -> list[Change]:
 
 
 def _check_ranges(counts: Sequence[int], amounts_fen: Sequence[int]) -> None:
-    """What no column could hold is unreadable. Whether the values are true, the rules of the ledger say."""
+    """Refuse values that no column can hold. The ledger's rules check whether the values are true."""
     if min(counts) < -_COUNT_MAX or max(counts) > _COUNT_MAX:
         raise ValueError("a share's number is out of range")
     if min(amounts_fen) < -_NUMBER_MAX or max(amounts_fen) > _NUMBER_MAX:

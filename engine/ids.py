@@ -1,7 +1,7 @@
-"""What the numbers of packets and the ids of users look like.
+"""The form of packet numbers and user ids.
 
-A lane is a partition: all its Redis keys share one hash tag, so a lane always lives in one slot. A packet's number
-names its lane, so a claim is routed without a lookup and lanes can be added later for new packets.
+A lane is a partition: all its Redis keys share one hash tag, so a lane is always in one slot. A packet's number
+names its lane. So a claim is routed without a lookup, and lanes can be added later for new packets.
 """
 
 import re
@@ -15,25 +15,25 @@ NUMBER_PATTERN = r"10\d{17}"
 
 
 def new_packet_number(lane: int) -> str:
-    """A fresh 19-digit number: "10", three digits of lane, 14 random digits. Unique only once Postgres has taken it."""
+    """A new 19-digit number: "10", three digits of lane, 14 random digits. Only Postgres makes sure it is unique."""
     return f"{NUMBER_PREFIX}{lane:03d}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}d}"
 
 
 def is_packet_number(text: str) -> bool:
     """Whether ``text`` has the form of a packet number (it may still be unknown)."""
-    # As NUMBER_PATTERN says, in a third of the time; it is asked once per claim.
+    # The same as NUMBER_PATTERN in a third of the time, because it runs once per claim.
     return len(text) == NUMBER_LENGTH and text.startswith(NUMBER_PREFIX) and text.isdigit() and text.isascii()
 
 
 def lane_of(packet_id: str) -> int:
-    """The lane a packet number names."""
+    """The lane in a packet number."""
     return int(packet_id[2:5])
 
 
 USER_ID_PATTERN = (
     r"(?:[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,63}|\.[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,62}|\.\.[A-Za-z0-9._:@-]{1,62})"
 )
-"""Neither ``.`` nor ``..``: clients and proxies take these out of a path, and what is left names another resource."""
+"""Neither ``.`` nor ``..``: clients and proxies remove these from a path, and the rest names another resource."""
 USER_ID_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : @ -, and neither . nor .."
 _USER_ID = re.compile(USER_ID_PATTERN, re.ASCII)
 
@@ -49,14 +49,14 @@ _USER_ID_LENGTH_MAX = 64
 
 
 def user_id_in(text: bytes) -> str | None:
-    """The user's id that ``text`` is, None if it is none. As ``is_user_id``, for bytes off the wire, and faster."""
+    """The user id in ``text``, or None if it is not one. Like ``is_user_id``, but for raw bytes, and faster."""
     if text.translate(None, _USER_ID_BYTES) or not 0 < len(text) <= _USER_ID_LENGTH_MAX or text in _DOTS:
         return None
     return text.decode("ascii")
 
 
 def are_user_ids(texts: Sequence[str]) -> bool:
-    """Whether each of ``texts``, of which there is at least one, can name a user."""
+    """Whether each of ``texts`` can name a user. There must be at least one."""
     lengths = set(map(len, texts))
     if min(lengths) == 0 or max(lengths) > _USER_ID_LENGTH_MAX or (min(lengths) <= 2 and not _DOTS.isdisjoint(texts)):
         return False

@@ -1,6 +1,6 @@
-"""Work that is done again and again, and waiting that a stop ends at once.
+"""Work that is done again and again, and waits that a stop ends at once.
 
-Loops are told to stop, not cancelled in the middle of a call to a server.
+Loops get a stop event, so that they are not cancelled in the middle of a call to a server.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from engine.observability.repeats import repeats
 
 LOG = structlog.get_logger()
 PASSING = (HongbaoError, *DATABASE_ERRORS)
-"""What a loop outlives: a server that is away, and what our own rules refuse."""
+"""Errors after which a loop goes on: a server is away, or our own rules refuse."""
 _CANCEL_AGAIN_S = 0.1
 
 
 async def every(name: str, interval_s: float, stop: asyncio.Event, work: Callable[[], Awaitable[bool]]) -> None:
-    """Do ``work`` until ``stop`` is set; wait ``interval_s`` after each time, but not where it returns True.
+    """Do ``work`` until ``stop`` is set. Wait ``interval_s`` after each time, unless it returns True.
 
-    True says that more is waiting. What is ``PASSING`` is counted and logged; anything else ends the loop.
+    True means that more work is waiting. ``PASSING`` errors are counted and logged. Any other error ends the loop.
     """
     while not stop.is_set():
         has_more = False
@@ -35,7 +35,7 @@ async def every(name: str, interval_s: float, stop: asyncio.Event, work: Callabl
 
 
 def outlived(name: str, error: Exception, **details: object) -> None:
-    """Count an error under its loop's name and log it as ``<name>_error``, when it is another than before."""
+    """Count an error under its loop's name, and log it as ``<name>_error`` if it differs from the last one."""
     metrics.LOOP_ERRORS.labels(name).inc()
     event, kind = f"{name}_error", type(error).__name__
     if times := repeats.times((event, *details.values()), f"{kind} {error}"):
@@ -43,7 +43,7 @@ def outlived(name: str, error: Exception, **details: object) -> None:
 
 
 async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait until ``stop`` is set, at most ``seconds``; whether it was."""
+    """Wait until ``stop`` is set, at most ``seconds``. Returns whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()
@@ -53,7 +53,7 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
 
 
 async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel a task until it has ended: a library may take one cancellation for a time-out of its own, and go on."""
+    """Cancel a task until it has ended: a library may mistake a cancellation for its own timeout, and go on."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)

@@ -1,15 +1,15 @@
-"""IP addresses and networks in the one form in which they are compared: IPv4 written as IPv6 is IPv4."""
+"""IP addresses and networks in one form for comparison: IPv4 written as IPv6 becomes IPv4."""
 
 import ipaddress
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAPPED_BITS = 96
-"""What stands before an IPv4 address that is written as IPv6 (``::ffff:192.0.2.1``)."""
+"""The prefix of an IPv4 address that is written as IPv6 (``::ffff:192.0.2.1``)."""
 
 
 def address_in(text: str) -> Address | None:
-    """The address, without the name of an interface (``%eth0``). None for what is no address."""
+    """The address without the name of an interface (``%eth0``). None if it is not an address."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -7,11 +7,11 @@ from engine.errors import FieldProblem, InvalidFieldsError
 _CURSOR = re.compile(r"\d{1,18}(-\d{1,19})?", re.ASCII)
 
 NEWEST = 2**63 - 1
-"""Above every number that a row has: where a list begins that shows the newest first."""
+"""Above every row's number: the start of a list that shows the newest first."""
 
 
 def parse(cursor: str | None, *, parts: int, start: tuple[int, ...]) -> tuple[int, ...]:
-    """The numbers of a cursor, or ``start`` when there is none. Raises InvalidFieldsError naming ``after``."""
+    """The numbers of a cursor, or ``start`` without one. Raises InvalidFieldsError naming ``after``."""
     if cursor is None:
         return start
     numbers = tuple(int(part) for part in cursor.split("-")) if _CURSOR.fullmatch(cursor) else ()

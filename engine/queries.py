@@ -1,4 +1,4 @@
-"""SQL lives in files, in ``-- name --`` blocks; this reads them."""
+"""Reads SQL from files, which have ``-- name --`` blocks."""
 
 import re
 from importlib.resources import files

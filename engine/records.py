@@ -1,6 +1,6 @@
-"""Values that several rooms share; those of one room are in it.
+"""Values that several rooms share. A value that one room uses is in that room.
 
-Frozen; amounts in fen, times in milliseconds since the epoch.
+They are frozen. Amounts are in fen, times in milliseconds since the epoch.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ FEN_MAX = 2**53 - 1
 
 
 class PacketState(StrEnum):
-    """Where a packet is. ``funded -> open -> exhausted | expired | retracted``; the last three never change again."""
+    """A packet's state: ``funded -> open -> exhausted | expired | retracted``. The last three are final."""
 
     FUNDED = "funded"  # paid for in Postgres, not yet (fully) in Redis
     OPEN = "open"  # its shares can be claimed
@@ -24,10 +24,10 @@ class PacketState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What the claim script answers for one claim, in order of precedence. The values are the script's letters."""
+    """The claim script's answers for one claim, in order of precedence. The values are the script's letters."""
 
     MISSING = "M"  # Redis has no such packet (unknown, still loading, or settled and dropped)
-    ALREADY = "A"  # the user has a share of it; the answer carries it again
+    ALREADY = "A"  # the user already has a share; the answer repeats it
     RETRACTED = "R"
     EXPIRED = "X"
     NOT_INVITED = "N"
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
     BUSY = "B"  # the lane's event backlog is at its bound
     CLAIMED = "C"
 
-    # Enum's own hashes the name in Python; outcomes are looked up once per claim.
+    # Enum's own __hash__ hashes the name in Python, and outcomes are looked up once per claim.
     __hash__ = str.__hash__
 
 
@@ -50,7 +50,7 @@ class Ack(StrEnum):
     REPLICA = "replica"  # and its replicas have it
     LEDGER = "ledger"  # and it is committed in the ledger
 
-    # As for outcomes.
+    # For the same reason as in Outcome.
     __hash__ = str.__hash__
 
     def is_weaker_than(self, other: "Ack") -> bool:
@@ -62,14 +62,14 @@ _STRENGTHS = {ack: strength for strength, ack in enumerate(Ack)}
 
 
 def strongest(setting: Ack, asked: Ack | None) -> Ack:
-    """What holds for a packet: the server's setting, or what its sender asked for if that promises more."""
+    """A packet's mode: the server's setting, or its sender's choice if that promises more."""
     return asked if asked is not None and setting.is_weaker_than(asked) else setting
 
 
 class ClaimResult(msgspec.Struct, frozen=True, gc=False):
     """One claim's answer. ``amount_fen`` is 0 unless the outcome is CLAIMED or ALREADY.
 
-    A Struct, because one is made for every claim and this is the record that is made fastest.
+    It is a Struct, because one is made per claim and no other record is made as fast.
     """
 
     outcome: Outcome
@@ -85,8 +85,8 @@ class LimitedResult(ClaimResult, frozen=True, gc=False, kw_only=True):
 class ClaimReply(NamedTuple):
     """One call of the claim script: one result per claim, in the order asked.
 
-    ``position``: how many changes the lane had emitted after the call, under which token. ``acks``: for each packet
-    the first letter of what its sender asked for, "-" for nothing; None when no packet of the call has anything.
+    ``position``: how many changes the lane had emitted after the call, under ``lane_token``. ``acks``: per packet the
+    first letter of the mode that its sender chose, or "-". None if no sender in the call has chosen one.
     """
 
     results: list[ClaimResult]
@@ -103,7 +103,7 @@ class SplitKind(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What money in custody is sent for."""
+    """The purpose of money in custody."""
 
     PACKET = "packet"
     TRANSFER = "transfer"  # one share for one recipient
@@ -111,10 +111,10 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a sender asks for, checked against the product's limits. ``recipients`` empty: anyone may claim.
+    """A sender's terms, checked against the product's limits. ``recipients`` empty: anyone may claim.
 
     ``ack`` None: claims are acknowledged as the server's setting says. ``label``: the group it is sent to.
-    ``arrives_after_s``: of a transfer, before that it cannot be claimed; its ``ttl_s`` begins then.
+    ``arrives_after_s``: a transfer cannot be claimed before this, and its ``ttl_s`` begins then.
     """
 
     total_fen: int
@@ -133,7 +133,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRow:
-    """One share somebody has."""
+    """One user's share."""
 
     user_id: str
     amount_fen: int

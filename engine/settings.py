@@ -1,4 +1,4 @@
-"""Settings, read once from the environment (prefix ``HONGBAO_``). Nothing else but the CLI reads the environment."""
+"""Settings, read once from the environment (prefix ``HONGBAO_``). Only this module and the CLI read it."""
 
 import base64
 import os
@@ -27,17 +27,17 @@ _AT_MOST = {
     "dispute_minor_days_min": "dispute_minor_days_max",
     "body_bytes_max": "batch_body_bytes_max",
 }
-"""Settings that contradict others when they are larger: requests would be refused that the other one allows."""
+"""Settings that must not be larger than others, because they would then contradict each other."""
 _NEEDS = {"webhook_secret": "webhook_url", "address_header": "trusted_proxies"}
 """Settings that do nothing without others."""
 _LISTS = ("festivals", "trusted_proxies")
-"""Settings that may be set to nothing. Any other variable that is empty counts as not set."""
+"""Settings that may be empty. Any other empty variable counts as not set."""
 _PREFIX = "HONGBAO_"
 WEBHOOK_SECRETS_MAX = 4
 AddressHeader = Literal["x-forwarded-for", "x-real-ip", "forwarded"]
 """The headers that ``api.addresses`` can read."""
 AMOUNT_FEN_MAX = 10**15
-"""The largest amount that a setting may allow: what a split can be (``engine.packets.split``)."""
+"""The largest amount that a setting may allow: a split's largest total (``engine.packets.split``)."""
 LANES_MAX = 1_000
 """A packet number has three digits for its lane."""
 
@@ -48,9 +48,9 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """One frozen record; every field can be set as ``HONGBAO_<NAME>``.
+    """One frozen record. Every field can be set as ``HONGBAO_<NAME>``.
 
-    docs/configuration.md is generated from this class (`engine.cli.configuration_page`): a comment line begins a topic.
+    docs/configuration.md is generated from this class (`engine.cli.configuration_page`). A comment line begins a topic.
     """
 
     model_config = SettingsConfigDict(env_prefix="HONGBAO_", frozen=True, extra="ignore", env_ignore_empty=True)
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
 
     # The product's limits.
     currency: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")] = "CNY"
-    """What the ledger counts in, for ever: a code of ISO 4217, or of your own (COUPON)."""
+    """The ledger's currency, which never changes: an ISO 4217 code, or your own (COUPON)."""
     share_fen_min: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 1
     """The smallest share. A sender may ask for a larger minimum."""
     share_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 20_000
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "database_url")
     @classmethod
     def _is_url(cls, url: str | None, field: ValidationInfo) -> str | None:
-        """Found here, a wrong URL is told before anything starts. The URL itself, which may hold a password, is not."""
+        """Check a URL before anything starts. The error does not repeat the URL, because it may hold a password."""
         schemes = _SCHEMES[field.field_name or ""]
         if url is not None:
             urls.check_server(url, schemes)
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_webhook_secret(cls, secret: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
         if secret is None and field.data.get("webhook_url") is not None:
-            raise ValueError("it must be set where HONGBAO_WEBHOOK_URL is")
+            raise ValueError("it must be set if HONGBAO_WEBHOOK_URL is set")
         if secret is not None:
             webhook_keys(secret.get_secret_value())
         return secret
@@ -328,7 +328,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: object) -> "Settings":
-        """Read the environment; ``overrides`` (from the command line) win.
+        """Read the environment. ``overrides`` (from the command line) take precedence.
 
         Raises OperatorError naming the variable that cannot be used, or the two that contradict each other.
         """
@@ -344,10 +344,10 @@ class Settings(BaseSettings):
 
 
 def ignored(settings: Settings) -> list[str]:
-    """A sentence about each variable that is set and does nothing."""
+    """One sentence per variable that is set but does nothing."""
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     ours = {name.upper(): name for name in sorted(os.environ) if name.upper().startswith(_PREFIX) and os.environ[name]}
-    sentences = [f"{name} is no setting." for known_as, name in ours.items() if known_as not in known]
+    sentences = [f"{name} is not a setting." for known_as, name in ours.items() if known_as not in known]
     for name, other in _NEEDS.items():
         if f"{_PREFIX}{name.upper()}" in ours and not getattr(settings, other):
             sentences.append(f"{_PREFIX}{name.upper()} does nothing without {_PREFIX}{other.upper()}.")
@@ -355,7 +355,7 @@ def ignored(settings: Settings) -> list[str]:
 
 
 def webhook_keys(secrets: str) -> list[bytes]:
-    """The bytes of secrets in the form of Standard Webhooks. Raises ValueError, which does not show them."""
+    """The bytes of secrets in the form of Standard Webhooks. Raises ValueError that does not show them."""
     found = [_webhook_key(secret.strip()) for secret in secrets.split(",")]
     if len(found) > WEBHOOK_SECRETS_MAX:
         raise ValueError(f"there must be at most {WEBHOOK_SECRETS_MAX}: remove the oldest")

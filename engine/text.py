@@ -1,4 +1,4 @@
-"""What texts that people read may hold: greetings, notes, reasons, evidence. And JSON that people hand on as files."""
+"""Rules for texts that people read (greetings, notes, reasons, evidence), and for JSON files."""
 
 import json
 import unicodedata
@@ -11,12 +11,12 @@ _REFUSED_CATEGORIES = frozenset(("Cc", "Cs", "Cf", "Zl", "Zp"))
 _JOINERS = "\u200c\u200d"
 """Formats that emoji, Persian and Indian scripts need between their characters."""
 _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
-"""Letters, marks and a symbol by Unicode's categories, but nothing of them is seen."""
+"""Letters, marks and a symbol by Unicode's categories, but invisible."""
 _UNSEEN_ALONE = frozenset(("Zs", "Cf", "Cc", "Mn", "Me"))
 
 
 def is_readable(text: str, *, allowed: str = "") -> bool:
-    """Whether people can read all of ``text``, and something of it if it is not empty. ``allowed``: more characters."""
+    """Whether all of ``text`` is readable, and not only blanks unless it is empty. ``allowed``: more characters."""
     categories = [unicodedata.category(character) for character in text]
     for character, category in zip(text, categories, strict=True):
         is_refused = category in _REFUSED_CATEGORIES or character in _FILLERS
@@ -26,9 +26,9 @@ def is_readable(text: str, *, allowed: str = "") -> bool:
 
 
 def read_json(text: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds
-    """JSON in any of Unicode's encodings, with or without its mark. Raises ValueError, RecursionError.
+    """JSON in any Unicode encoding, with or without a byte order mark. Raises ValueError, RecursionError.
 
-    The names of an object must differ: of two, one reader sees the first and another the second.
+    An object's names must differ: of two equal names, one reader would use the first and another the second.
     """
     return json.loads(text, object_pairs_hook=_once)
 

@@ -1,4 +1,4 @@
-"""What URLs of settings may be. What is said of one never repeats it: it may hold a password."""
+"""Rules for URLs in settings. An error never repeats the URL, because it may hold a password."""
 
 import ipaddress
 import re
@@ -9,22 +9,22 @@ _NOT_ENCODED = re.compile(r"[\[\]\s]|%(?![0-9A-Fa-f]{2})")
 
 
 def check_server(url: str, schemes: Sequence[str]) -> None:
-    """Raise ValueError unless it can be a server's, of one of these schemes; several hosts have commas between them."""
+    """Raise ValueError unless it can be a server's URL with one of these schemes. Commas separate several hosts."""
     scheme, _, rest = url.partition("://")
     if scheme not in schemes:
         raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    if scheme != "unix":  # whose path may hold anything
+    if scheme != "unix":  # a socket's path may hold anything
         _check_encoded(rest)
     for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
         _check_port(host)
 
 
 def check_webhook(url: str) -> None:
-    """Raise ValueError unless alerts may be sent there: over TLS, or to this machine. It is told without the URL."""
+    """Raise ValueError unless alerts may be sent there: over TLS, or to this machine. It does not repeat the URL."""
     parts = urlsplit(url)
     _check_port(parts.netloc.rpartition("@")[2])
     if "@" in parts.netloc:
-        raise ValueError("it must not hold a user or a password: what is sent is signed")
+        raise ValueError("it must not hold a user or a password: alerts are signed instead")
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("it must begin with https:// and name a host")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
@@ -39,9 +39,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_encoded(rest: str) -> None:
-    """Raise ValueError if what follows ``scheme://`` has a user or password of which a part would be read as another.
+    """Raise ValueError if the user or password in ``rest`` (after ``scheme://``) is not percent-encoded.
 
-    A ``/``, ``?`` or ``#`` ends them, and what is left of them is taken for a host; of two ``@`` readers differ.
+    A ``/``, ``?`` or ``#`` would end them, and the rest would look like a host. Readers of two ``@`` disagree.
     """
     before_query, _, query = rest.partition("?")
     authority, _, path = before_query.partition("/")
@@ -65,7 +65,7 @@ def _has_host(authority: str) -> bool:
 
 
 def _check_port(host: str) -> None:
-    """Raise ValueError for a port that is none, in words that do not repeat the URL."""
+    """Raise ValueError for an invalid port. It does not repeat the URL."""
     try:
         _ = urlsplit(f"//{host}").port
     except ValueError:

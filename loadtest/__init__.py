@@ -1,1 +1,1 @@
-"""Load on a running engine, over real HTTP: the demo's storm, and locust."""
+"""Load on a running engine over real HTTP: the demo's storm, locust, and chaos."""

@@ -1,4 +1,4 @@
-"""CPU seconds of running processes, to see whether the test was busy or the tested."""
+"""CPU seconds of running processes, to see whether the test or the engine was busy."""
 
 import contextlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import psutil
 
 
 def of_tree(pid: int) -> dict[int, float]:
-    """CPU seconds so far by process id, of a process and all below it; empty when it has ended."""
+    """CPU seconds so far by process id, of a process and its descendants. Empty if it has ended."""
     seconds = {}
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
@@ -19,7 +19,7 @@ def of_tree(pid: int) -> dict[int, float]:
 
 
 def of_installation(run_dir: Path) -> dict[int, float]:
-    """CPU seconds so far by process id, of every process of `hongbao up`; empty when none runs here."""
+    """CPU seconds so far by process id, of every process of `hongbao up`. Empty if none runs here."""
     seconds: dict[int, float] = {}
     for path in run_dir.glob("*.pid"):
         with contextlib.suppress(OSError, ValueError, IndexError):

@@ -19,34 +19,34 @@ _STOP_S_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where it answers, and where its files are."""
+    """A running installation: its URL and its files."""
 
     base_url: str
     data_dir: Path
 
     def kill(self, name: str) -> bool:
-        """Kill one of its children ("persist", "serve-1", ...); False if it is not running, as between two starts."""
+        """Kill one of its children ("persist", "serve-1", ...). Returns False if it is not running at the moment."""
         try:
             text = (self.data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8")
             if not text.endswith("\n"):
-                return False  # it is being written
+                return False  # the file is being written
             os.kill(int(text), signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
             return False
         return True
 
     def log(self) -> str:
-        """What it and its children have logged."""
+        """The log of it and its children."""
         return (self.data_dir / "up.log").read_text(encoding="utf-8", errors="replace")
 
 
 class NotStartedError(Exception):
-    """`hongbao up` ended instead of getting ready; the text is what it said."""
+    """`hongbao up` ended before it was ready. The text is its output."""
 
 
 @contextmanager
 def running(*, workers: int) -> Iterator[Running]:
-    """Run one on a fresh data directory for as long as the block; raises NotStartedError."""
+    """Run one on a fresh data directory during the block. Raises NotStartedError."""
     with fresh_data_dir() as data_dir:
         words = ("-m", "engine", "up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
         with started((sys.executable, *words), data_dir / "up.log") as process:
@@ -55,7 +55,7 @@ def running(*, workers: int) -> Iterator[Running]:
 
 @contextmanager
 def fresh_data_dir() -> Iterator[Path]:
-    """A data directory that is gone after the block, with everything in it; nothing may run on it by then."""
+    """A data directory that is removed after the block. Nothing may run on it by then."""
     with tempfile.TemporaryDirectory(prefix="hongbao-", ignore_cleanup_errors=True) as folder:
         data_dir = Path(folder) / "data"
         data_dir.mkdir(mode=0o711)
@@ -76,9 +76,9 @@ class Started:
 
 @contextmanager
 def started(argv: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None) -> Iterator[Started]:
-    """Run `hongbao up`, or a program that says ``ready`` as it does, for as long as the block.
+    """Run `hongbao up`, or a program that prints ``ready`` like it, during the block.
 
-    ``environment`` None: this process's own. Raises NotStartedError. Enter it in the main thread.
+    ``environment`` None: this process's environment. Raises NotStartedError. Enter it in the main thread.
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
@@ -88,7 +88,7 @@ def started(argv: Sequence[str], log_path: Path, environment: Mapping[str, str] 
             stdin=subprocess.DEVNULL,
             encoding="utf-8",
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches us, and we stop it
+            start_new_session=True,  # Ctrl-C reaches this process, which then stops it
         )
         try:
             line = process.stdout.readline() if process.stdout is not None else ""
@@ -102,7 +102,7 @@ def started(argv: Sequence[str], log_path: Path, environment: Mapping[str, str] 
 
 
 def _tethered() -> list[str]:
-    """Words before a command that make the kernel stop it, in order, when this process is killed."""
+    """A command's prefix that makes the kernel stop it cleanly if this process is killed."""
     return [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGTERM)), "-", "-"]
 
 
@@ -119,7 +119,7 @@ def _stop(process: "subprocess.Popen[str]") -> None:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """What ends us has been heard: a second Ctrl-C must not keep us from stopping what we started."""
+    """Ignore a second Ctrl-C, so that everything that was started is stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

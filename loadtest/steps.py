@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, a plain line as each step ends elsewhere."""
+"""Progress: bars on a terminal, otherwise a plain line when each step ends."""
 
 import time
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class Step:
-    """One step under way. ``done`` of ``total``."""
+    """One step in progress: ``done`` of ``total``."""
 
     def __init__(self, progress: Progress, task: TaskID, total: int) -> None:
         self._progress, self._task = progress, task
         self.done, self.total = 0, total
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more as done."""
         self.show(self.done + 1, self.total)
 
     def show(self, done: int, total: int) -> None:
-        """How many are done, of how many."""
+        """Show how many are done, and the total."""
         self.done, self.total = done, total
         self._progress.update(self._task, completed=done, total=total)
 
 
 class Steps:
-    """Shows steps on a console for as long as the block."""
+    """Shows steps on a console during the block."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -35,7 +35,7 @@ class Steps:
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start showing."""
         self._progress.start()
         return self
 
@@ -45,7 +45,7 @@ class Steps:
 
     @contextmanager
     def step(self, text: str, total: int) -> Iterator[Step]:
-        """One step; off a terminal it is told when it is over, also when it failed."""
+        """Show one step. Without a terminal, a line is printed at its end, even if it failed."""
         started_s = time.perf_counter()
         step = Step(self._progress, self._progress.add_task(text, total=total), total)
         try:

@@ -1,28 +1,28 @@
-"""What clients were told of their claims, held together: two answers that cannot both be true end a load test."""
+"""Compares all answers to claims: two answers that cannot both be true end a load test."""
 
 from collections import OrderedDict
 from typing import Any
 
 OUTCOMES = frozenset(("claimed", "already_claimed", "sold_out", "expired", "retracted"))
-"""All of them are normal: losing a grab is not a failure."""
+"""All of them are normal: losing a claim is not a failure."""
 HELD = ("claimed", "already_claimed")
-"""Those with an amount."""
+"""The outcomes with an amount."""
 
 
 def is_plausible(outcome: Any, amount_fen: Any) -> bool:  # noqa: ANN401  # whatever a server wrote
-    """Whether a claim can be answered so, whatever was answered before: an amount with a share, and none without."""
+    """Whether this can be the answer to a claim: an amount with a share, none without."""
     return outcome in OUTCOMES and type(amount_fen) is int and (amount_fen > 0) is (outcome in HELD)
 
 
 class ContradictionError(Exception):
-    """Two answers that cannot both be true, or one that should not be: the run ends and has failed."""
+    """Two answers that cannot both be true, or an impossible one: the run ends as failed."""
 
 
 class Told:
-    """The answers that clients were given about packets, to hold the next ones against.
+    """The earlier answers about packets, for comparison with the next ones.
 
-    ``remembered_max``: the oldest are forgotten beyond that; None remembers all. ``in_order``: each user's answers come
-    one after another, so that a share that is known cannot be claimed anew.
+    ``remembered_max``: beyond this, the oldest are forgotten. None remembers all. ``in_order``: each user's answers
+    come one by one, so a known share cannot be claimed again.
     """
 
     def __init__(self, *, remembered_max: int | None, in_order: bool) -> None:
@@ -30,7 +30,7 @@ class Told:
         self._remembered_max, self._in_order = remembered_max, in_order
 
     def claim(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
-        """Note the answer to a claim. Raises ContradictionError when it and an earlier one cannot both be true."""
+        """Record the answer to a claim. Raises ContradictionError if an earlier one makes it impossible."""
         outcome: Any = answer.get("outcome")
         amount_fen: Any = answer.get("amount_fen")
         about = f"{user_id} and packet {packet_id}"
@@ -47,7 +47,7 @@ class Told:
             self._remember(packet_id, user_id, amount_fen)
 
     def listed(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
-        """Hold a packet's list of claims against what was told. Raises ContradictionError."""
+        """Compare a packet's list of claims with the answers. Raises ContradictionError."""
         rows = [row for row in answer["claims"] if row["user_id"] == user_id]
         known_fen = self.amounts.get((packet_id, user_id))
         if len(rows) > 1 or (rows and known_fen is not None and rows[0]["amount_fen"] != known_fen):

@@ -1,1 +1,1 @@
-"""What is generated from the routes: the OpenAPI document and docs/api.md."""
+"""The documents that are generated from the routes: OpenAPI and docs/api.md."""

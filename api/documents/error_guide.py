@@ -1,6 +1,6 @@
-"""What each error code means and what a client does about it: the table of docs/api.md, by class of error.
+"""What each error code means, and what a client does about it: the table in docs/api.md, by class of error.
 
-Next to ``api.problems.KINDS``, which has the statuses and titles. A test holds the two to the same errors.
+``api.problems.KINDS`` has the statuses and titles. A test compares the errors in both.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     ),
     errors.InvalidTokenError: Guide(
         "The bearer token is missing, forged, expired or not of the required form ([access.md](access.md)).",
-        "Get a new token, then repeat. If that is refused too, `detail` says what is wrong with it.",
+        "Get a new token, then repeat. If it is refused, too, `detail` says what is wrong with it.",
     ),
     problems.ForbiddenError: Guide(
         "The token is valid, but it lacks the scope, or the resource belongs to another user.",
@@ -191,8 +191,8 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "Redis or Postgres does not answer. This try decided nothing.", f"{_REPEAT} Keep the Idempotency-Key."
     ),
     errors.ServerRefusesError: Guide(
-        "Redis or Postgres answers with an error, which the log and `/readyz` tell. This try decided nothing.",
-        f"{_REPEAT} It goes on when an operator has mended the server.",
+        "Redis or Postgres answers with an error, which the log and `/readyz` report. This try decided nothing.",
+        f"{_REPEAT} It works again once an operator has repaired the server.",
     ),
     errors.UndecidedError: Guide(
         "Redis or Postgres was asked for the change and has not answered. It may have been decided: then it stands.",

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the route table and the models."""
+"""Makes the OpenAPI 3.1 document from the route table and the models."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -31,14 +31,17 @@ _PATH_SCHEMAS = {
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before asking again"}}
 _RATE = {
-    "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit that was met, its quota and window"},
-    "RateLimit": {"schema": {"type": "string"}, "description": "What is left of it, and seconds until there is more"},
+    "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit reached, its quota and window"},
+    "RateLimit": {
+        "schema": {"type": "string"},
+        "description": "What is left of it, and the seconds until there is more",
+    },
 }
 
 
 @cache
 def document(routes: tuple[Operation, ...]) -> bytes:
-    """The document as JSON. Nothing in it depends on a setting, so a process makes it once."""
+    """The document as JSON. It depends on no setting, so a process makes it once."""
     rows = list(routes)
     references, components = _schemas(rows)
     paths: dict[str, dict[str, Any]] = {}
@@ -62,12 +65,12 @@ def document(routes: tuple[Operation, ...]) -> bytes:
 
 
 def statuses(row: Operation) -> list[int]:
-    """Every status ``row`` can answer with, its success first."""
+    """Every status that ``row`` can answer with, the success first."""
     return [row.status, *codes_by_status(failures_of(row))]
 
 
 def _schemas(rows: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """References to the schema of each model by the model, and the schemas by name."""
+    """Each model's reference to its schema, and the schemas by name."""
     models = dict.fromkeys([Problem, *(model for row in rows for model in (row.body, row.answer) if model is not None)])
     adapters: list[tuple[Any, Any, TypeAdapter[Any]]] = [
         (model, "validation" if _is_body(model) else "serialization", TypeAdapter(model)) for model in models
@@ -81,12 +84,12 @@ def _schemas(rows: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
 
 
 def _refusals() -> Errors:
-    """What can refuse one claim of a batch."""
+    """The errors that can refuse one claim of a batch."""
     return tuple(error for error in KINDS if error in BATCH_REFUSALS or issubclass(error, UnavailableError))
 
 
 def _name_codes(schema: dict[str, Any], found: Iterable[type[HongbaoError]]) -> None:
-    """Have the field ``code`` list the codes of some errors."""
+    """List the codes of some errors in the field ``code``."""
     schema["properties"]["code"]["enum"] = sorted(error.code for error in found)
 
 
@@ -152,7 +155,7 @@ def _parameters(row: Operation) -> list[dict[str, Any]]:
         user = {
             "type": "string",
             "pattern": USER_ID_FORM,
-            "description": "Whom a token with the scope act speaks for",
+            "description": "The user that a token with the scope act acts for",
         }
         parameters.append(_parameter(USER_HEADER, "header", user, required=False))
     if row.moves_money:

@@ -37,7 +37,7 @@ from engine.settings import Settings
 Json = dict[str, Any]
 
 SHARED = (*ANY_REQUEST, RateLimitedError, *WITH_TOKEN, *WITH_BODY, *WITH_KEY)
-"""What follows from an operation's kind is said once, not at each."""
+"""Errors that follow from an operation's kind are listed once, not per operation."""
 _SETTING = re.compile(r"HONGBAO_[A-Z_]+")
 _HEAD = f"""\
 # The HTTP API
@@ -51,32 +51,32 @@ for generated clients. This page is generated from it; a test compares the two.
 - **Units**: a name ends in its unit. `_fen` is money in fen (1/100 yuan, or other currency), always a whole number.
   `_s` is seconds. `_ms` is milliseconds, in a time since 1970-01-01 UTC. Whole numbers are at most 2^53 - 1.
 - **Tokens** are bearer tokens: `Authorization: Bearer <token>`. A token has scopes; [access.md](access.md) explains
-  them, and has who may do what, cell by cell. "Any token" below means that users need no scope to reach what is theirs.
+  them and has a table of who may do what. "Any token" below means that users need no scope for what is theirs.
 - **`{USER_HEADER}`** names the user that a backend acts for. It needs the scope `act`. "Names a user" below means that
   a backend must send it.
 - **`Idempotency-Key`**: 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters, required where it is named below. Send a
   new key with each new request and the same key with each repeat. A repeat does nothing twice: it returns the first
   answer, with the header `Idempotency-Replayed: true`.
-    - The key comes before every rule. Whatever limits, dates, freezes and balances say by then, and also without Redis,
-      a repeat of what succeeded returns its answer. Only what every request must have is looked at first: the token,
-      the form and size of the body, the rate limits. The payment password is not checked again.
-    - A packet's `state` and a transfer's are as they are at the repeat. If Redis cannot be asked, they are the
-      ledger's: a packet may be `funded` that was `open` in the first answer.
-    - A key is the user's; a deposit's is the wallet's, whichever admin sends it. The same key
-      of another user, or for another wallet, is another key.
+    - The key comes before every rule. If the first request succeeded, a repeat returns its answer, even if limits,
+      dates, freezes or balances have changed, and even without Redis. Only the token, the form and size of the body,
+      and the rate limits are checked before. The payment password is not checked again.
+    - The `state` of a packet or transfer is the state at the repeat. If Redis does not answer, it is the ledger's
+      state: a packet that was `open` in the first answer may be `funded`.
+    - A key belongs to the user. A deposit's key belongs to the wallet, whichever admin sends it. The same key of
+      another user, or for another wallet, is a different key.
     - A key is kept for HONGBAO_IDEMPOTENCY_RETENTION_DAYS days. A repeat after that is a new request.
-    - Only what succeeded is kept. A request that was refused did nothing: repeat it with the same key, changed or not.
+    - Only successful answers are kept. A refused request did nothing: repeat it with the same key, changed or not.
 - **Pages**: lists take `limit` and `after`. `next` in the answer is the next page's `after`; null on the last page.
 - **Names in paths**: `packet_id`, `transfer_id` and `number` are numbers of {NUMBER_LENGTH} digits that begin with 10.
   `user_id` and `label` are 1 to 64 of `A-Z a-z 0-9 . _ : @ -`, and neither `.` nor `..`. `dispute_id` and
   `withdrawal_id` are whole numbers from 1.
-- **Bounds** that a setting sets are named by the setting, with its default in brackets
+- **Bounds** that an operator can set are named by their setting, with its default in brackets
   ([configuration.md](configuration.md)).
 - **HEAD** is answered wherever GET is, without a body.
 
 ## Errors
 
-Every error is a problem (RFC 9457, `application/problem+json`). Programs decide by `code`, which never changes; `title`
+Every error is a problem (RFC 9457, `application/problem+json`). Programs match on `code`, which never changes. `title`
 and `detail` are for people and may change.
 
 | field | what it is |
@@ -93,8 +93,8 @@ and `detail` are for people and may change.
 | `locked_until_ms` | with `payment_password_locked`: until when |
 | `until_ms` | with `limit_reached`, `too_many_changes`, `too_many_disputes`, and a day's `limit_exceeded`: until when |
 
-Every 423, 429, 503 and `day_not_closed` has the header Retry-After, in seconds. Losing a claim is no error: it is a
-200, and `outcome` says so.
+Every 423, 429, 503 and `day_not_closed` has the header Retry-After, in seconds. Losing a claim is not an error: the
+status is 200, and `outcome` has the result.
 """
 _SHARED_HEAD = """
 These errors follow from what an operation is, so the routes below do not repeat them:
@@ -151,7 +151,7 @@ def _operation(row: Operation, described: Json, schemas: Json) -> Iterator[str]:
 
 
 def _body(row: Operation, described: Json, schemas: Json, shown: dict[type[BaseModel], str]) -> Iterator[str]:
-    """The fields of the body. ``shown``: the operation that shows a model already."""
+    """The fields of the body. ``shown``: per model, the operation that already shows it."""
     if row.body is None:
         return
     body = _resolved(described["requestBody"]["content"]["application/json"]["schema"], schemas)
@@ -182,7 +182,7 @@ def _answer(row: Operation, described: Json, schemas: Json) -> str:
 
 
 def _members(schema: Json, schemas: Json) -> str:
-    """The fields of a record in a line, those of records in it in brackets."""
+    """A record's fields in one line. The fields of nested records are in brackets."""
     return ", ".join(f"`{name}`{_inside(field, schemas)}" for name, field in schema["properties"].items())
 
 
@@ -221,7 +221,7 @@ def _default(field: Json) -> str:
 
 
 def _type(field: Json, schemas: Json) -> str:
-    """What a field may be, with its bounds."""
+    """A field's type and bounds."""
     options = [_resolved(option, schemas) for option in field.get("anyOf", [field])]
     kinds = [_kind({**field, **option} if len(options) > 1 else option, schemas) for option in options]
     return " or ".join(kinds)
@@ -257,7 +257,7 @@ def _description(field: Json) -> str:
 
 
 def _with_defaults(text: str) -> str:
-    """A text with the defaults of the settings that it names."""
+    """A text with the defaults of the settings in it."""
 
     def named(match: re.Match[str]) -> str:
         default = Settings.model_fields[match[0].removeprefix("HONGBAO_").lower()].default

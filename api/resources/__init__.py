@@ -1,4 +1,4 @@
-"""One module per resource: the bodies it takes, its endpoints, its routes.
+"""One module per resource: its bodies, endpoints and routes.
 
-What all of them share is in `api` itself.
+Shared parts are in `api` itself.
 """

@@ -1,4 +1,4 @@
-"""Accounts for the people who watch over the money: freezes, profiles, limits of groups, alerts."""
+"""Accounts, for admins: freezes, profiles, groups' limits, alerts."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -41,14 +41,14 @@ Networks = Annotated[
 
 
 class FreezeBody(Payload):
-    """Why an account is frozen, and for what."""
+    """Why an account is frozen, and what it may not do."""
 
     reason: Reason
     scope: Scope = "account"
 
 
 class LiftQuery(BaseModel):
-    """Why a freeze is lifted, and which: all of a scope are."""
+    """Why freezes are lifted, and the scope: all freezes of it are lifted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     reason: Reason
@@ -56,7 +56,7 @@ class LiftQuery(BaseModel):
 
 
 class ProfileBody(Payload):
-    """What an account is; replaces the whole profile."""
+    """An account's profile. It replaces the whole profile."""
 
     kind: Annotated[Literal["person", "merchant"], Field(description="Whose account it is")]
     addresses: Networks = Field(default_factory=list)
@@ -73,7 +73,7 @@ class LabelBody(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreezeAnswer:
-    """``frozen``: what is in force now; ``in_force``: whether every lane of Redis has it, so that no claim wins."""
+    """``frozen``: what is frozen now. ``in_force``: whether every lane in Redis has it, so that no claim wins."""
 
     user_id: str
     frozen: list[FreezeScope]
@@ -81,7 +81,7 @@ class FreezeAnswer:
 
 
 async def freeze_account(call: Call) -> Answer:
-    """Freeze an account. Doing it twice for the same reason is doing it once."""
+    """Freeze an account. A repeat with the same reason changes nothing."""
     body, user_id = call.body, call.path["user_id"]
     in_force = await call.engine.freezes.freeze(
         user_id, reason=body.reason, frozen_by=call.caller.principal, scope=FreezeScope(body.scope)
@@ -90,7 +90,7 @@ async def freeze_account(call: Call) -> Answer:
 
 
 async def lift_freeze(call: Call) -> Answer:
-    """Lift every freeze of a scope. Where there is none, nothing changes."""
+    """Lift every freeze of a scope. If there is none, nothing changes."""
     query, user_id = call.query, call.path["user_id"]
     in_force = await call.engine.freezes.lift(
         user_id, reason=query.reason, lifted_by=call.caller.principal, scope=FreezeScope(query.scope)
@@ -104,12 +104,12 @@ async def _frozen(call: Call, user_id: str, *, in_force: bool) -> Answer:
 
 
 async def get_account(call: Call) -> Answer:
-    """Kind, limits, what is frozen and was, debts."""
+    """Return kind, limits, present and past freezes, and debts."""
     return as_json(await call.engine.profiles.account(call.path["user_id"]))
 
 
 async def put_profile(call: Call) -> Answer:
-    """Say what an account is."""
+    """Set an account's profile."""
     body = call.body
     own = {
         "transaction_fen_max": body.transaction_fen_max,
@@ -123,13 +123,13 @@ async def put_profile(call: Call) -> Answer:
 
 
 async def put_label(call: Call) -> Answer:
-    """Say how much may be sent to a group in a day."""
+    """Set how much may be sent to a group per day."""
     label, most = call.path["label"], call.body.day_sent_fen_max
     return as_json(await call.engine.profiles.put_label(label, most, changed_by=call.caller.principal))
 
 
 async def list_alerts(call: Call) -> Answer:
-    """What somebody should look at, newest first."""
+    """Return the alerts, newest first."""
     return as_json(await call.engine.alerts.page(after=call.query.after, limit=call.query.limit))
 
 

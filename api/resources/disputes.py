@@ -19,7 +19,7 @@ _Evidence = Annotated[str, Field(min_length=1, max_length=EVIDENCE_LENGTH_MAX)]
 
 
 class DisputeBody(Payload):
-    """What the dispute is about. A system fault has no counterparty, every other kind has one."""
+    """The subject of a dispute. A system fault has no counterparty. Every other kind has one."""
 
     kind: Annotated[Literal["fraud", "minor", "system_fault"], Field(description="minor: paid by a child")]
     number: Annotated[str, Field(max_length=64, description="The number of the packet or transfer")]
@@ -31,7 +31,7 @@ class DisputeBody(Payload):
 
 
 class DecisionBody(Payload):
-    """How a dispute ends, and why."""
+    """The decision of a dispute, and its reason."""
 
     outcome: Annotated[Literal["upheld", "rejected"], Field(description="upheld: the complainant is right")]
     reason: Annotated[
@@ -51,7 +51,7 @@ async def file_dispute(call: Call) -> Answer:
 
 
 async def get_dispute(call: Call) -> Answer:
-    """A dispute, for its parties and admins."""
+    """Return a dispute to its parties or an admin."""
     caller = call.caller
     return as_json(
         await call.engine.disputes.get(int(call.path["dispute_id"]), caller.user_id, sees_all=caller.sees_all)

@@ -1,4 +1,4 @@
-"""Packets: sending, looking, claiming."""
+"""Packets: sending, reading, claiming."""
 
 from collections.abc import Sequence
 
@@ -49,7 +49,7 @@ BATCH_REFUSALS = (
     *(UnknownPacketError, NotInvitedError, NotArrivedError, FrozenError, LimitReachedError),
     *(UnavailableError, RateLimitedError),
 )
-"""What refuses one claim of a batch, and not the batch; those that derive from them as well."""
+"""Errors (with their subclasses) that refuse one claim of a batch, but not the whole batch."""
 _OPENINGS = {outcome: f'{{"outcome":"{word}","amount_fen":' for outcome, word in OUTCOME_WORDS.items()}
 
 
@@ -78,7 +78,7 @@ async def send_packet(call: Call) -> Answer:
 
 
 async def preview_packet(call: Call) -> Answer:
-    """A sample of how the terms may split; nothing is stored."""
+    """Return a sample split of the terms. Nothing is stored."""
     terms = _terms(call)
     amounts = await call.engine.packets.preview(terms)
     answer = {
@@ -96,14 +96,14 @@ async def preview_packet(call: Call) -> Answer:
 
 
 async def get_packet(call: Call) -> Answer:
-    """A packet's state, terms and counts."""
+    """Return a packet's state, terms and counts."""
     view = await call.engine.views.packet(call.path["packet_id"])
     call.caller.may_see(view)
     return as_json(view if await _sees_amounts(call, view) else view.without_amounts())
 
 
 async def list_claims(call: Call) -> Answer:
-    """Who has which share of a packet."""
+    """Return a packet's claims."""
     packet_id, view = call.path["packet_id"], None
     if not call.caller.sees_all:
         view = await call.engine.views.packet(packet_id)
@@ -117,7 +117,7 @@ async def _sees_amounts(call: Call, view: PacketView) -> bool:
 
 
 async def get_proof(call: Call) -> Answer:
-    """A settled packet's seed and shares, so that anyone can redo its split."""
+    """Return a settled packet's seed and shares, so that anyone can redo its split."""
     packet_id = call.path["packet_id"]
     if not call.caller.sees_all:
         call.caller.may_see(await call.engine.views.packet(packet_id))
@@ -125,25 +125,25 @@ async def get_proof(call: Call) -> Answer:
 
 
 async def claim(call: Call) -> Answer:
-    """Take a share for the user. Losing is a normal answer; a repeat returns the same amount."""
+    """Claim a share for the user. Losing is a normal answer. A repeat returns the same amount."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     result = await call.engine.claims.claim(packet_id, user_id)
     return Answer(200, claim_body(packet_id, user_id, result))
 
 
 def claim_body(packet_id: str, user_id: str, result: ClaimResult) -> bytes:
-    """One claim's answer as JSON. Nothing in it needs escaping: both ids were checked."""
+    """One claim's answer as JSON. Both ids were checked, so nothing needs escaping."""
     return f'{_OPENINGS[result.outcome]}{result.amount_fen},"packet_id":"{packet_id}","user_id":"{user_id}"}}'.encode()
 
 
 async def claim_many(call: Call) -> Answer:
-    """Claims of many users at once, for a backend; each has its own result, in order."""
+    """Claim for many users at once, for a backend. Each claim has its own result, in order."""
     items: list[ClaimItem] | list[PlainClaim] = call.body.claims
     claims = [(item.packet_id, item.user_id) for item in items]
     refused: dict[int, HongbaoError] = {}
     if not isinstance(items[0], PlainClaim):
         refused |= {place: _NO_SUCH_PACKET for place, claim in enumerate(claims) if not is_packet_number(claim[0])}
-    # A user's claims count alike, whether they come one by one or in a batch; also those of what is no packet.
+    # A user's claims count the same in a batch and one by one, even if the packet's number is invalid.
     refused |= call.front.limits.claims_over_limit([user_id for _, user_id in claims])
     if not refused:
         return _results(claims, await call.engine.claims.claim_many(claims))

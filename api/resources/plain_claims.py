@@ -1,7 +1,7 @@
-"""Reading a batch of claims that is plain, without an object a field: most batches come from programs and are.
+"""Reads a plain batch of claims without an object per field. Most batches come from programs and are plain.
 
-What is not plain in any respect (an escape, a repeated name, an unknown field, a bad id) is left to the model of the
-payload, which takes it or names what is wrong with it.
+If a batch is not plain in any respect (an escape, a repeated name, an unknown field, a bad id), the payload's model
+reads it, and accepts it or names what is wrong.
 """
 
 import msgspec
@@ -29,13 +29,13 @@ _DECODER = msgspec.json.Decoder(PlainClaims)
 
 
 def read(body: bytes) -> PlainClaims | None:
-    """The batch, every id checked; None when it is not plain."""
+    """The batch, with every id checked, or None if it is not plain."""
     try:
         batch = _DECODER.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     claims = batch.claims
-    # As many quotes as the fields need and no escape: no name stands twice in any object.
+    # With exactly the quotes that the fields need and no escape, no object has a name twice.
     if b"\\" in body or body.count(b'"') != _QUOTES_A_CLAIM * len(claims) + _QUOTES_AROUND:
         return None
     if not 1 <= len(claims) <= BATCH_CLAIMS_MAX:

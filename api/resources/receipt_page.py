@@ -1,4 +1,4 @@
-"""A receipt as a page to print: in Chinese and English, amounts with two decimals, nothing loaded from anywhere."""
+"""A receipt as a page to print, in Chinese and English. Amounts have two decimals. The page loads nothing."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ CONTENT_POLICY = (
     + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     + "'; frame-ancestors 'none'"
 )
-"""Nothing but the page's own style is used, whatever else should ever get into it."""
+"""The browser uses only the page's own style, even if anything else ever gets into the page."""
 _KINDS = {"send": "支付 paid", "claim": "领取 claimed", "refund": "退回 returned", "write_off": "核销 written off"}
 _STATES = {"exhausted": "已领完 all claimed", "expired": "已过期 expired", "retracted": "已撤回 taken back"}
 _PURPOSES = {"packet": "红包 red packet", "transfer": "转账 transfer"}
@@ -35,7 +35,7 @@ _AMOUNTS = (
 
 
 def page_of(receipt: Receipt) -> bytes:
-    """The page, in UTF-8. All that comes from users is escaped."""
+    """The page in UTF-8. Everything from users is escaped."""
     facts = receipt.facts
     transfers = [
         (moved.transfer_id, _KINDS.get(moved.kind, moved.kind), yuan(moved.amount_fen), _time(moved.at_ms))
@@ -54,7 +54,7 @@ def page_of(receipt: Receipt) -> bytes:
 
 
 def _rows(facts: ReceiptFacts) -> list[tuple[str, str, str]]:
-    """Label, label in English, value."""
+    """The rows: Chinese label, English label, value."""
     is_senders = facts.role == "sent"
     rows = [
         ("交易单号", "Transaction number", facts.number),

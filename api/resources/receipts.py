@@ -15,14 +15,14 @@ _PARTS_MAX = 20
 
 
 class ReceiptQuery(BaseModel):
-    """How a receipt is to look; without it as the header Accept says, JSON when that does not care."""
+    """A receipt's format. Without it the header Accept decides. JSON is the default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: Annotated[Literal["json", "html"] | None, Field(description="html: a page to print")] = None
 
 
 async def get_receipt(call: Call) -> Answer:
-    """What the ledger says of a packet or a transfer to its sender, a recipient or an admin."""
+    """Return the receipt of a packet or transfer to its sender, a recipient or an admin."""
     caller = call.caller
     receipt = await call.engine.receipts.of(call.path["number"], caller.user_id, sees_all=caller.sees_all)
     if call.query.format == "html" or (call.query.format is None and prefers_page(call.accept)):
@@ -32,7 +32,7 @@ async def get_receipt(call: Call) -> Answer:
 
 
 def prefers_page(accept: str) -> bool:
-    """Whether a header Accept names HTML, and not JSON before it."""
+    """Whether a header Accept prefers HTML to JSON."""
     weights = {"text/html": 0.0, "application/json": 0.0}
     for part in accept.lower().split(",")[:_PARTS_MAX]:
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -42,7 +42,7 @@ def prefers_page(accept: str) -> bool:
 
 
 def _weight(parameters: list[str]) -> float:
-    """What ``q`` says, 1 without it, 0 for what cannot be read."""
+    """The value of ``q``: 1 without it, 0 if it cannot be read."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name == "q":

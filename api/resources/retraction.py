@@ -13,7 +13,7 @@ from engine import errors
 
 
 class RetractionBody(Payload):
-    """A retraction; a large packet's must be confirmed."""
+    """A retraction. For a large packet it must be confirmed."""
 
     confirm: Annotated[
         bool, Field(description="Required for a packet of more than HONGBAO_RETRACTION_CONFIRM_ABOVE_FEN fen")
@@ -40,7 +40,7 @@ class ConsentAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetractionAnswer:
-    """The packet is retracted; ``returned_fen`` is refunded to its sender."""
+    """The packet is retracted. ``returned_fen`` is refunded to its sender."""
 
     packet_id: str
     state: Literal["retracted"]
@@ -55,7 +55,7 @@ async def view_packet(call: Call) -> Answer:
 
 
 async def consent_to_retraction(call: Call) -> Answer:
-    """Let the sender retract what this user has viewed."""
+    """Consent to the retraction of a packet that this user has viewed."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     await call.engine.retractions.consent(packet_id, user_id)
     return as_json({"packet_id": packet_id, "user_id": user_id, "consents": True})

@@ -16,12 +16,12 @@ LOG = structlog.get_logger()
 
 
 async def livez(_call: Call) -> Answer:
-    """The process answers."""
+    """Answer that the process is alive."""
     return as_json({"status": "live"})
 
 
 async def readyz(call: Call) -> Answer:
-    """The process can do its work: its servers answer and are what they should be."""
+    """Answer whether the process can work: its servers answer and are in order."""
     if call.front.is_stopping:
         raise NotReadyError(["This process is stopping."])
     reasons = await call.engine.ready()
@@ -31,9 +31,9 @@ async def readyz(call: Call) -> Answer:
 
 
 async def show_metrics(call: Call) -> Answer:
-    """All processes' metrics as Prometheus text."""
+    """Return all processes' metrics as Prometheus text."""
     call.front.flush()
-    # Whatever cannot be measured, the others' values are still worth having: alarms are made of them.
+    # If something cannot be measured, alarms still need the other values.
     try:
         await call.engine.measure()
     except UnavailableError:
@@ -47,7 +47,7 @@ async def show_metrics(call: Call) -> Answer:
 
 
 async def show_openapi(call: Call) -> Answer:
-    """This document."""
+    """Return the OpenAPI document."""
     return Answer(200, call.front.document)
 
 

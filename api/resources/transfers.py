@@ -14,7 +14,7 @@ from engine.transfers.transfers import Transfer
 
 
 class TransferBody(Payload):
-    """A transfer. With neither of the two times it arrives by the sender's own choice (arrival-delay)."""
+    """A transfer. Without both times, the sender's own choice applies (arrival-delay)."""
 
     to: Annotated[UserId, Field(description="Who receives it")]
     amount_fen: Annotated[Fen, Field(description="In fen; at most HONGBAO_TRANSFER_FEN_MAX")]
@@ -72,23 +72,23 @@ async def send_transfer(call: Call) -> Answer:
 
 
 async def get_transfer(call: Call) -> Answer:
-    """A transfer, for the two it is between."""
+    """Return a transfer to its sender or recipient."""
     user_id = None if call.caller.sees_all else call.caller.user
     return as_json(await call.engine.transfers.get(call.path["transfer_id"], user_id))
 
 
 async def confirm_transfer(call: Call) -> Answer:
-    """Take it."""
+    """Confirm a transfer."""
     return as_json(await call.engine.transfers.confirm(call.path["transfer_id"], call.caller.user))
 
 
 async def cancel_transfer(call: Call) -> Answer:
-    """Cancel it."""
+    """Cancel a transfer."""
     return as_json(await call.engine.transfers.cancel(call.path["transfer_id"], call.caller.user))
 
 
 async def get_arrival_delay(call: Call) -> Answer:
-    """What a user has chosen."""
+    """Return a user's choice."""
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json({"user_id": user_id, "arrives_after_s": await call.engine.delays.of(user_id)})

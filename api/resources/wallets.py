@@ -11,21 +11,21 @@ from engine.wallets.wallets import TransfersPage, Wallet
 
 
 async def get_wallet(call: Call) -> Answer:
-    """What a user holds."""
+    """Return a user's balance."""
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json(await call.engine.wallets.get(user_id))
 
 
 async def list_transfers(call: Call) -> Answer:
-    """A wallet's movements, newest first."""
+    """Return a wallet's entries, newest first."""
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json(await call.engine.wallets.transfers(user_id, after=call.query.after, limit=call.query.limit))
 
 
 async def get_statement(call: Call) -> Streamed:
-    """A wallet's movements of some days as a file for spreadsheets, with closing totals."""
+    """Return a wallet's entries over some days as a file for spreadsheets, with closing totals."""
     user_id, query = call.path["user_id"], call.query
     call.caller.may_read(user_id)
     last = query.to or max(today(), query.first or today())
@@ -52,7 +52,7 @@ async def deposit(call: Call) -> Answer:
 
 
 async def list_packets(call: Call) -> Answer:
-    """The packets a user sent or received, newest first."""
+    """Return the packets that a user sent or received, newest first."""
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     query = call.query

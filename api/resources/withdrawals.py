@@ -17,9 +17,9 @@ SixDigits = Annotated[str, Field(pattern=r"^[0-9]{6}$", description="Six digits"
 
 
 class PaymentPasswordBody(Payload):
-    """A payment password to set. One that is set is changed only with the current one."""
+    """A payment password to set. If there is one already, changing it needs the current one."""
 
-    password: SixDigits = Field(repr=False)  # not in what is printed of a body
+    password: SixDigits = Field(repr=False)  # a printed body must not contain it
     current_password: SixDigits | None = Field(None, repr=False, description="Required if a password is set")
 
 
@@ -64,14 +64,14 @@ async def withdraw(call: Call) -> Answer:
 
 
 async def list_withdrawals(call: Call) -> Answer:
-    """A user's withdrawals, newest first."""
+    """Return a user's withdrawals, newest first."""
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json(await call.engine.withdrawals.of(user_id, after=call.query.after, limit=call.query.limit))
 
 
 async def get_withdrawal(call: Call) -> Answer:
-    """A withdrawal as it is now."""
+    """Return a withdrawal as it is now."""
     user_id = call.path["user_id"]
     call.caller.may_read(user_id)
     return as_json(await call.engine.withdrawals.get(user_id, int(call.path["withdrawal_id"])))

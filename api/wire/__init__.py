@@ -1,4 +1,4 @@
-"""Bytes to answers without the framework: connections, and the short way of a claim.
+"""From bytes to answers without the framework: connections, and the short way of a claim.
 
-Nothing but the server imports it.
+Only the server imports it.
 """

@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection: uvicorn's own, with a short way for plain claims and bounds on what is not yet a request.
+"""One HTTP/1.1 connection: uvicorn's own, with a short way for plain claims and bounds on incomplete requests.
 
-A plain claim (``fast_claims``) is answered from the parser's callbacks: no scope, no task, no ASGI messages. All
-else is uvicorn's, and so is a plain claim that comes while the one before it is not answered. What is over a bound
-(``api.limits``) is refused from the parser's callbacks too.
+A plain claim (``fast_claims``) is answered from the parser's callbacks: no scope, no task, no ASGI messages. uvicorn
+answers everything else, and a plain claim that comes before the last one is answered. Requests beyond a bound
+(``api.limits``) are also refused from the parser's callbacks.
 """
 
 import asyncio
@@ -30,27 +30,27 @@ from engine.errors import HongbaoError
 
 HEADERS_MAX = 100
 HEAD_BYTES_MAX = 65_536
-"""How long a request's target and headers may be together."""
+"""The largest size of a request's target and headers together."""
 _LINES_BYTES_MAX = HEAD_BYTES_MAX + 1_024
-"""As many bytes of them, with what is between them, are taken before it is known how long they are."""
+"""How many bytes of them, with separators, are read before their length is known."""
 HEAD_S_MAX = 10
 """How long they may take to arrive."""
 UNREAD_S_MAX = 75
 """How long a client may leave its answers unread."""
 LAYOUTS_MAX = 4
-"""A connection's claims may be laid out in this many ways: a gateway's carries those of several programs."""
+"""How many layouts a connection's claims may have. A gateway's connection carries claims of several programs."""
 READINGS_MAX = 16
-"""A connection's claims are looked at this often for a layout that is new."""
+"""How many of a connection's claims are checked for a new layout."""
 LAST_S = 1.0
-"""When the process stops, a connection that is not owed an answer has this long to ask: a client may be busy, too."""
+"""How long a connection without an open request stays open at the stop, because a client may be busy, too."""
 LAST_AGAIN_S, LAST_TRIES_MAX = 0.1, 20
-"""One that is asking then is looked at again after this time, this often at most."""
+"""If a request is arriving then, the connection is checked again after this time, at most this often."""
 
 
 class Connection(HttpToolsProtocol):
     """Serves one client."""
 
-    # Side by side, not scattered in a dictionary: with a thousand connections, what the last claim touched is cold.
+    # Slots are side by side, not scattered in a dictionary: with a thousand connections, the cache is cold.
     __slots__ = (
         *("_asked_too_soon", "_begun", "_bytes_of_lines", "_claims", "_gate", "_is_between", "_is_held"),
         *("_is_in_lines", "_is_stopping", "_is_without_cycle", "_layouts", "_limits", "_may_be_too_large", "_outbox"),
@@ -78,13 +78,13 @@ class Connection(HttpToolsProtocol):
         self._plain = Plain()
         self._begun: RequestResponseCycle | None = None
         self._is_without_cycle = False
-        # In the lines before a body, or in those that may come after it.
+        # Whether the parser is in the lines before a body, or in those that may follow it.
         self._is_in_lines, self._bytes_of_lines, self._may_be_too_large = False, 0, False
-        self._is_between = True  # whole requests, as far as the parser knows
+        self._is_between = True  # between complete requests, as far as the parser knows
         self._quiet_since_s, self._problem = monotonic(), _NOT_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The client is there."""
+        """A client has connected."""
         super().connection_made(transport)
         self.flow: Flow = Flow(transport, self.pipeline)
         if len(self.connections) > self._limits.connections_max:
@@ -93,7 +93,7 @@ class Connection(HttpToolsProtocol):
             turn_away(transport, self._limits, self.server_state.default_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone. uvicorn ends only its last request, and the first may be the one under way."""
+        """The client is gone. uvicorn ends only the last request, but the first may be in progress."""
         self._plain.disconnected = True
         if self._begun is not None and not self._begun.response_complete:
             self._begun.disconnected = True
@@ -129,7 +129,7 @@ class Connection(HttpToolsProtocol):
             self._learn(data)
 
     def _learn(self, data: bytes) -> None:
-        """Take the layout of a plain claim that came whole and alone and was parsed, for those that come after it."""
+        """Remember the layout of a parsed plain claim that came complete and alone, for later claims."""
         if not is_whole(data):
             return
         self._readings_left -= 1
@@ -140,11 +140,11 @@ class Connection(HttpToolsProtocol):
                 self._readings_left = 0
 
     def _read_without_upgrade(self, rest: memoryview) -> None:
-        """Read an offer to speak something else, which ends what the parser takes, as if it had not been made."""
+        """Read a request again without its Upgrade header, because the parser stops at an upgrade."""
         while True:
             start = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
             lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-            # The old one takes no more if the offer also said that it is the connection's last request.
+            # The old parser reads no more if the request was also marked as the connection's last.
             self.parser = HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:
@@ -155,30 +155,30 @@ class Connection(HttpToolsProtocol):
                 rest = rest[upgrade.args[0] :]
 
     def on_message_begin(self) -> None:
-        """A request's first byte is there. What uvicorn makes of it can wait until it is known that it is needed."""
+        """A request's first byte has arrived. uvicorn's own work is done later, if it is needed."""
         self.url = b""
         self.headers = []
         self._is_in_lines, self._is_between = True, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line."""
+        """A header line has arrived."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """All but the body is there: answer it here, or let uvicorn make a task of it."""
+        """Everything but the body has arrived. Answer the request here, or let uvicorn make a task of it."""
         self._is_in_lines, self._bytes_of_lines = False, 0
         parser = self.parser
         if len(self.headers) > HEADERS_MAX or (self._may_be_too_large and self._is_too_large()):
             self._problem = _TOO_LARGE
-            raise ValueError  # which ends the parsing
+            raise ValueError  # this ends the parsing
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
                 raise ValueError
-            self._is_without_cycle = True  # it is about to be read again
+            self._is_without_cycle = True  # the request will be read again
             return
         cycle = self.cycle
         refusal = None if self._gate is None else self._refusal_by_address()
-        # Only if no answer is owed before this one, and the client takes what it is sent.
+        # Only if all earlier requests are answered and the client reads its answers.
         is_next = (cycle is None or cycle.response_complete) and not self.flow.write_paused
         if is_next and refusal is None and self._is_taken():
             self._is_without_cycle = True
@@ -192,7 +192,7 @@ class Connection(HttpToolsProtocol):
         self._begin_cycle(self.app if refusal is None else refusing(refusal))
 
     def _begin_cycle(self, app: Any) -> None:  # noqa: ANN401 - an ASGI application, by Starlette's types or by uvicorn's
-        """Have uvicorn make a task of the request, or queue it."""
+        """Let uvicorn make a task of the request, or queue it."""
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -200,24 +200,24 @@ class Connection(HttpToolsProtocol):
         self.expect_100_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in headers
         )
-        before, self.app = self.app, app  # which is the only place where uvicorn looks for it
+        before, self.app = self.app, app  # uvicorn takes the application from here only
         super().on_headers_complete()
         self.app = before
         if self._is_stopping:
             self.cycle.keep_alive = False
-        self.headers = []  # lines that come after the body are not the request's headers
+        self.headers = []  # lines after the body are not the request's headers
 
     def on_chunk_header(self) -> None:
-        """A chunk of the body begins; if it is the last, which has no bytes, there may be lines after it."""
+        """A chunk of the body begins. Lines may follow the last chunk, which is empty."""
         self._is_in_lines = True
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body."""
+        """A part of the body has arrived."""
         self._is_in_lines, self._bytes_of_lines = False, 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body, if any, has ended. After the last of a connection's requests the parser reads nothing more."""
+        """The request is complete. After a connection's last request, the parser reads no more."""
         is_last = not self.parser.should_keep_alive()
         self._is_between = not is_last
         if self._is_without_cycle:
@@ -227,25 +227,25 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         if is_last and self.cycle.response_complete:
             self.transport.close()
-        elif is_last:  # also if only the lines after the body said so
+        elif is_last:  # lines after the body may also have marked it as the last
             self.cycle.keep_alive = False
 
     def pause_writing(self) -> None:
-        """The client is behind. From now on it has its time, however long an answer has been going on."""
+        """The client is behind. Its time counts from now on, even in the middle of a long answer."""
         self._quiet_since_s = monotonic()
         super().pause_writing()
 
     def on_response_complete(self) -> None:
-        """The answer is written."""
+        """An answer has been written."""
         self._quiet_since_s = monotonic()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not a request, as everything is refused, and close; what came before goes first."""
+        """Refuse an invalid request with a problem, after the answers to earlier ones, and close."""
         self.flow.pause_reading()
         cycle = self.cycle
         is_owing = self._is_owing()
-        if is_owing and isinstance(cycle, RequestResponseCycle) and cycle.more_body:  # this is its body
+        if is_owing and isinstance(cycle, RequestResponseCycle) and cycle.more_body:  # the error is in its body
             if self.pipeline:
                 self.pipeline.popleft()
             else:
@@ -258,7 +258,7 @@ class Connection(HttpToolsProtocol):
             self._refuse()
 
     def close_if_quiet(self, now_s: float) -> None:
-        """Close a connection that asks nothing, takes too long to ask, or does not take its answers."""
+        """Close a connection that is idle, sends a request too slowly, or does not read its answers."""
         is_owing = self._is_owing()
         is_asking, is_stuck, quiet_s = (
             self._is_in_lines and not is_owing,
@@ -272,10 +272,10 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """uvicorn's timer. ``close_if_quiet`` does this, and looks whether a request is there that was not read yet."""
+        """Ignore uvicorn's timer: ``close_if_quiet`` does this, and also checks for an unread request."""
 
     def read_on(self, *, is_overloaded: bool) -> bool:
-        """Its turn to be read again has come; False if it is gone. What was asked before this was asked too soon."""
+        """Read the connection again. Returns False if it is gone. A request that is there already came too soon."""
         self._is_held = False
         if self.transport.is_closing():
             return False
@@ -284,9 +284,9 @@ class Connection(HttpToolsProtocol):
         return True
 
     def shutdown(self) -> None:
-        """The process stops: what was asked is answered, what is being asked too, each connection's last as its last.
+        """The process stops. Received and arriving requests are answered. The last answer says that it is the last.
 
-        A client that keeps asking so learns from an answer that it must go elsewhere, not from a closed connection.
+        So a busy client learns from an answer, not from a closed connection, that it must go elsewhere.
         """
         self._is_stopping = True
         self._take, self._layouts, self._readings_left = _take_nothing, [], 0  # type: ignore[assignment]
@@ -306,7 +306,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def write_body(self, body: bytes) -> None:
-        """Write the answer to a plain claim that has one."""
+        """Answer a plain claim with a 200."""
         if self._plain.keep_alive:
             self._write(b"%b%d\r\n\r\n%b" % (self._prepared.head, len(body), body))
         else:
@@ -323,12 +323,12 @@ class Connection(HttpToolsProtocol):
         return self._limits.answer_by_address(peer, self.parser.get_method(), self.url, self.headers)
 
     def _can_refuse_at_once(self) -> bool:
-        """Whether nothing has to be read or closed after the refusal."""
+        """Whether a refusal needs no more reading and no closing."""
         is_kept = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self._is_stopping
         return is_kept and not has_body(dict(self.headers))
 
     def _refuse_at_once(self, answer: Answer) -> None:
-        """Without a task; and the connection is not read again before its turn comes."""
+        """Refuse without a task. The connection is not read again before its turn."""
         if answer is OVERLOADED:
             self.transport.write(self._prepared.overloaded)
         else:
@@ -343,21 +343,21 @@ class Connection(HttpToolsProtocol):
             self._limits.room.hold(self)
 
     def _is_known(self, data: bytes) -> bool:
-        """Whether ``data`` was a plain claim laid out as one before it, and was seen to."""
+        """Whether ``data`` was a plain claim of a known layout, and was handled."""
         before = self.cycle
         is_owing = before is not None and not before.response_complete
         if is_owing or self.flow.write_paused or self._asked_too_soon or self._gate is not None:
             return False
         if len(data) > PLAIN_BYTES_MAX:
             return False
-        # Before it is known, for it may be answered before `take_known` returns.
+        # Set this first, because the claim may be answered before `take_known` returns.
         self.cycle = self._plain  # type: ignore[assignment]
         self._plain.response_complete = False
         taken = self._claims.take_known(self._layouts, data, self)
         return taken is LATER or self._is_seen_to(taken, before)
 
     def _is_taken(self) -> bool:
-        """Whether what the parser has read is a plain claim, and was seen to."""
+        """Whether the parsed request is a plain claim, and was handled."""
         parser = self.parser
         if not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return False
@@ -369,7 +369,7 @@ class Connection(HttpToolsProtocol):
         return taken is LATER or self._is_seen_to(taken, before)
 
     def _is_seen_to(self, taken: bytes | None, before: RequestResponseCycle) -> bool:
-        """Whether what is not LATER is an answer; it is given then, and else is another's to find."""
+        """Send an answer that is known at once. Returns False if the claim must go the long way."""
         if taken is None or taken is REFUSED:
             self.cycle, self._plain.response_complete = before, True
             return taken is REFUSED and self._is_refused_at_once()
@@ -379,7 +379,7 @@ class Connection(HttpToolsProtocol):
     def _is_refused_at_once(self) -> bool:
         self._limits.room.note_overload()
         if not self._can_refuse_at_once():
-            return False  # the long way refuses it too
+            return False  # the long way also refuses it
         self._refuse_at_once(OVERLOADED)
         return True
 
@@ -396,12 +396,12 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, saying(self._prepared.keep_alive, cycle, app))  # type: ignore[arg-type]
 
     def write_answer(self, answer: Answer) -> None:
-        """Write the answer to a plain claim."""
+        """Answer a plain claim."""
         if answer.status == 200:
             self.write_body(answer.body)
         else:
             self._write(self._bytes_of(answer))
-            if answer.body == OVERLOADED.body and not self._plain.disconnected:  # the first to find out that it is
+            if answer.body == OVERLOADED.body and not self._plain.disconnected:  # the batcher has refused it
                 self._limits.refused[CLAIMS_WAITING] += 1
                 self._limits.room.note_overload()
                 self._hold()
@@ -428,10 +428,10 @@ class Connection(HttpToolsProtocol):
 
 
 def _take_nothing(*_arguments: object) -> None:
-    """In the place of ``FastClaims.take`` when every answer is its connection's last."""
+    """Replaces ``FastClaims.take`` when every answer is its connection's last."""
 
 
-# Told, never raised: an exception that is kept and raised again keeps what raised it.
+# These are answered but never raised: a kept exception that is raised again keeps its traceback.
 _NOT_HTTP: HongbaoError = MalformedError("This is not an HTTP/1.1 request.", field="request")
 _BAD_TARGET = MalformedError("The request's target must be percent-encoded ASCII.", field="target")
 _TOO_LARGE = HeadTooLargeError(f"Line and headers must be at most {HEAD_BYTES_MAX} bytes and {HEADERS_MAX} headers.")

@@ -1,7 +1,7 @@
-"""The claim route's short way, for a claim that is plain: a token seen before, a well-formed packet number, no body.
+"""The claim route's short way for plain claims: a token seen before, a well-formed packet number, no body.
 
-It makes every check the long way (``api.dispatch``) makes, on what it takes; a request that is in any respect not plain
-is left to the long way, which answers it or says what is wrong with it. Both give the same answers, byte for byte.
+It makes every check of the long way (``api.dispatch``). If a request is not plain in any respect, the long way answers
+it or says what is wrong. Both ways return the same answers, byte for byte.
 """
 
 import asyncio
@@ -21,29 +21,29 @@ from engine.ids import is_packet_number, lane_of, user_id_in
 from engine.records import ClaimResult, Outcome
 
 LATER = b""
-"""Stands for an answer that is not known yet."""
+"""A placeholder: the answer is not known yet."""
 REFUSED = b"refused"
-"""Stands for ``api.limits.OVERLOADED``."""
+"""A placeholder for ``api.limits.OVERLOADED``."""
 LAYOUTS_SHARED_MAX = 256
-"""This many are kept for all connections: to make one takes as long as some thirty claims."""
+"""How many layouts all connections share. Making one takes as long as some thirty claims."""
 _PACKET = slice(len(PREFIX), -len(SUFFIX))
 _ROUTE = "/v1/packets/{packet_id}/claims"
 
 
 class Asker(Protocol):
-    """The receiver of the answer to one request; it gets one, once."""
+    """The receiver of a request's answer. It gets exactly one."""
 
     def write_body(self, body: bytes) -> None:
-        """The body of a 200."""
+        """Take the body of a 200."""
         ...
 
     def write_answer(self, answer: Answer) -> None:
-        """Any answer."""
+        """Take any answer."""
         ...
 
 
 class FastClaims:
-    """Answers plain claims of one process."""
+    """Answers one process's plain claims."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -53,11 +53,11 @@ class FastClaims:
         self.deciding: set[asyncio.Task[None]] = set()
 
     def take(self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], asker: Asker) -> bytes | None:
-        """Answer a plain claim: the body of a 200, or LATER: ``asker`` gets the answer, once. None: the long way.
+        """Answer a plain claim. Returns the body of a 200, or LATER: ``asker`` gets the answer, once.
 
-        REFUSED: there are too many, and this one was hardly looked at.
+        None: the claim must go the long way. REFUSED: there are too many claims, and it was hardly checked.
 
-        ``target`` is as it stands in the request line, ``pairs`` are the headers, their names in lower case.
+        ``target``: as in the request line. ``pairs``: the headers, with names in lower case.
         """
         if method != b"POST" or not target.startswith(PREFIX) or not target.endswith(SUFFIX):
             return None
@@ -71,7 +71,7 @@ class FastClaims:
         return None if user_id is None else self._claim(packet_id, user_id, asker)
 
     def take_known(self, layouts: Iterable[Layout], data: bytes, asker: Asker) -> bytes | None:
-        """As ``take``, for a request that is whole and alone and not parsed. None also if it is of no such layout."""
+        """As ``take``, for an unparsed request that came complete and alone. None also if no layout fits."""
         for layout in layouts:
             found = layout.fullmatch(data)
             if found is not None:
@@ -89,7 +89,7 @@ class FastClaims:
         return self._claim(packet_id, user_id, asker)
 
     def layout_of(self, data: bytes) -> Layout | None:
-        """How a plain claim that is whole and alone is laid out, so that others like it may be taken unparsed."""
+        """The layout of a plain claim that came complete and alone, so that similar claims need no parsing."""
         names = names_in(data)
         if names is None:
             return None
@@ -119,7 +119,7 @@ class FastClaims:
         return LATER
 
     def _is_refused(self, packet_id: str) -> bool:
-        """Whether the packet's lane is full and the claim needs it."""
+        """Whether the packet's lane is full and the claim needs the lane."""
         claims = self._front.engine.claims
         if lane_of(packet_id) not in claims.full_lanes:
             return False
@@ -134,7 +134,7 @@ class FastClaims:
         return REFUSED
 
     def _is_limited(self, user_id: str, asker: Asker) -> bool:
-        """Whether the user has claimed too often; ``asker`` has then got the answer."""
+        """Whether the user has claimed too often. If so, ``asker`` has got the answer."""
         try:
             self._limits.check_user(user_id, is_claim=True)
         except RateLimitedError as error:
@@ -145,7 +145,7 @@ class FastClaims:
         return False
 
     def _user_of(self, pairs: list[tuple[bytes, bytes]]) -> str | None:
-        """Whom the request speaks for, if its token was verified before and allows it and no body comes with it."""
+        """The user of the request, if its token was verified before and allows it and there is no body."""
         headers = dict(pairs)
         # A header that is given twice may be one of those that must not be.
         if len(headers) != len(pairs) or has_body(headers):
@@ -161,7 +161,7 @@ class FastClaims:
         return None if user_id is None else speaker(user_id, claims)
 
     def answered(self, status: int, seconds: float) -> None:
-        """A claim that was under way is not any more."""
+        """Count a claim that was in progress as answered."""
         front = self._front
         self._meter.note(status, seconds)
         front.in_flight -= 1
@@ -180,8 +180,8 @@ class _Asked:
         self._started_s = perf_counter()
 
     def take(self, result: ClaimResult | Exception) -> None:
-        """What the script says."""
-        # A share, at once: all the rest costs calls that a winner need not wait for.
+        """Take the script's result."""
+        # A share is answered at once: all other cases cost calls that a winner need not wait for.
         if result.__class__ is ClaimResult and result.outcome is Outcome.CLAIMED:
             self._fast_claims.answered(200, perf_counter() - self._started_s)
             self._asker.write_body(claim_body(self._packet_id, self._user_id, result))
@@ -201,7 +201,7 @@ class _Asked:
         self.answer(decided)
 
     def answer(self, result: ClaimResult | Exception) -> None:
-        """What is to be said."""
+        """Send the answer."""
         if isinstance(result, Exception):
             answer = answer_to(result)
         else:

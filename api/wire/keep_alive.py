@@ -1,8 +1,8 @@
-"""How long a connection is kept without a request, and what clients are told of it.
+"""How long a connection is kept without a request, and the header that reports it.
 
-If the server closes a connection just as its client asks on it, the client sees a reset. So each answer but a
-connection's last says how long it may be used (``Keep-Alive: timeout=70``), which is less than it is kept. Clients
-that read this let go first.
+If the server closes a connection just as the client sends a request, the client sees a reset. So each answer but a
+connection's last reports how long the connection may be used (``Keep-Alive: timeout=70``). This is shorter than it is
+kept, so clients that read the header close it first.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,18 +13,18 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 Header = tuple[bytes, bytes]
 _MARGIN_S = 5
-"""A client is told so much less, for its answers take time to arrive and its clock may be late; at most half of it."""
+"""The header reports this much less (at most half), because answers take time and a client's clock may be late."""
 
 
 def keep_alive_header(kept_s: int) -> Header:
-    """What answers say of a connection that is kept for ``kept_s``."""
+    """The header for a connection that is kept for ``kept_s``."""
     return b"keep-alive", b"timeout=%d" % (kept_s - min(_MARGIN_S, kept_s // 2))
 
 
 def saying(
     keep_alive: Header, cycle: RequestResponseCycle, app: Callable[..., Awaitable[Any]]
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """``app``, whose answer says ``keep_alive`` unless it is its connection's last, which is known when it is sent."""
+    """``app`` with the header ``keep_alive`` in its answer, unless it turns out to be its connection's last."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def say(message: Message) -> None:

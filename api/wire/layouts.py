@@ -1,11 +1,11 @@
-"""How clients lay out a plain claim: which headers come, and in which order. A claim of a known layout is not parsed.
+"""Layouts of plain claims: which headers come, in which order. A claim of a known layout is not parsed.
 
-A program writes all its claims alike. What differs is the packet, the token, the user, and what gateways add: a trace,
-a request's id, the address it came from. So a layout has the names of the headers, one regular expression that takes
-any printable value for all but the few headers that decide what a request is.
+A program writes all its claims alike. Only the packet, the token, the user and a gateway's additions differ: a trace,
+a request id, the client's address. So a layout is one regular expression with the headers' names. It accepts any
+printable value, except for the few headers that decide what a request is.
 
-A layout is taken from a request that a parser has read and that keeps to a strict part of HTTP, of which there are no
-two readings. What fits it keeps to that part as well.
+A layout is made from a parsed request in a strict part of HTTP that can be read in only one way. A request that fits
+the layout is in that part, too.
 """
 
 import re
@@ -18,7 +18,7 @@ from engine.ids import USER_ID_PATTERN
 
 PREFIX, SUFFIX = b"/v1/packets/", b"/claims"
 PLAIN_BYTES_MAX = 4_096
-"""A longer request is left to the parser."""
+"""The parser reads longer requests."""
 _BEGIN, _END = b"POST " + PREFIX, b"\r\n\r\n"
 _BEARER = b"Bearer "
 _NAME, _VALUE = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+", rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?"
@@ -30,15 +30,15 @@ _HOLES = {
     b"x-user-id": rb"(?P<user>%b)" % USER_ID_PATTERN.encode(),
 }
 _DECIDING = frozenset((b"content-length", b"connection"))
-"""Headers whose values are as they were when the parser read them."""
+"""Headers whose values must equal those in the parsed request."""
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"proxy-connection", b"upgrade", b"expect"))
-"""Headers by which a request may be something else."""
+"""Headers that may turn a request into something else."""
 
 
 class Layout(NamedTuple):
-    """One order of headers. ``fullmatch`` finds a whole request's packet, token and user, which may be None.
+    """One order of headers. ``fullmatch`` finds a complete request's packet, token and user (which may be None).
 
-    They are groups 1, ``token_at`` and ``user_at``: a method that returned them would cost as much as finding them.
+    They are the groups 1, ``token_at`` and ``user_at``. A method that returns them would cost as much as the match.
     """
 
     fullmatch: "Callable[[bytes], re.Match[bytes] | None]"
@@ -47,25 +47,25 @@ class Layout(NamedTuple):
 
 
 def speaker(named: str | None, claims: TokenClaims) -> str | None:
-    """Whom a plain claim is for, by its X-User-Id and what its token says; None if it is not plain."""
+    """The user of a plain claim, by its X-User-Id and its token's claims. None if it is not plain."""
     if "act" in claims.scopes:
         return named
     return claims.user_id if named is None and "claim" in claims.scopes else None
 
 
 def token_in(headers: dict[bytes, bytes]) -> bytes | None:
-    """The bearer token of a plain claim with these headers; None if it is not plain."""
+    """The bearer token of a plain claim with these headers. None if it is not plain."""
     authorization = headers.get(b"authorization", b"")
     return authorization[len(_BEARER) :] if authorization.startswith(_BEARER) else None
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether ``data`` could be one plain claim, whole and alone."""
+    """Whether ``data`` could be exactly one complete plain claim."""
     return data.startswith(_BEGIN) and data.endswith(_END) and len(data) <= PLAIN_BYTES_MAX
 
 
 def names_in(data: bytes) -> bytes | None:
-    """What tells the layout of ``data`` from others, if it is a plain claim, whole and alone; else None."""
+    """The key of the layout of ``data`` if it is exactly one complete plain claim, otherwise None."""
     head = _HEAD.fullmatch(data)
     if head is None:
         return None
@@ -79,7 +79,7 @@ def names_in(data: bytes) -> bytes | None:
 
 
 def layout_of(names: bytes) -> Layout:
-    """The layout that ``names_in`` has told."""
+    """The layout with a key from ``names_in``."""
     no_user = b"" if b"(?P<user>" in names else rb"(?P<user>(?!))?"
     pattern = re.compile(rb"%b%b%b\r\n" % (_TARGET, names, no_user))
     return Layout(pattern.fullmatch, pattern.groupindex["token"], pattern.groupindex["user"])

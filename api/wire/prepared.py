@@ -1,4 +1,4 @@
-"""Answers as bytes for the wire, and those that can be made before they are needed."""
+"""Answers as bytes for the wire. Some are made in advance."""
 
 import asyncio
 from typing import Protocol
@@ -12,24 +12,24 @@ from api.wire.keep_alive import Header
 
 
 class Writer(Protocol):
-    """A connection that owes the answer to a plain claim."""
+    """A connection with an unanswered plain claim."""
 
     def write_body(self, body: bytes) -> None:
-        """Write the answer, a 200."""
+        """Write a 200 with this body."""
         ...
 
 
 class Outbox:
-    """Answers that are known as soon as they are asked for, written together once all that has arrived is read.
+    """Collects answers that are known at once, and writes them together once everything that has arrived is read.
 
-    Written one by one, each would wake the client for one answer; that costs the writer more than all the rest.
+    If written one by one, each would wake its client, and this costs the writer more than everything else.
     """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Writer, bytes]] = []
 
     def put(self, connection: Writer, body: bytes) -> None:
-        """Have the body of a 200 written in this turn of the loop."""
+        """Queue the body of a 200. It is written in this turn of the loop."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append((connection, body))
@@ -41,9 +41,9 @@ class Outbox:
 
 
 class Prepared:
-    """Answers to claims: the bytes before one, the same for a whole second, whose date they carry, and whole ones.
+    """Prepared bytes for answers to claims. They carry the date, so they are valid for one second.
 
-    ``keep_alive``: what an answer says of its connection unless it is the last one.
+    ``keep_alive``: the header of every answer but a connection's last.
     """
 
     def __init__(self, state: ServerState, keep_alive: Header) -> None:
@@ -53,20 +53,20 @@ class Prepared:
 
     @property
     def head(self) -> bytes:
-        """Status line and headers of a 200 up to the number in content-length."""
+        """The status line and headers of a 200, up to the number in content-length."""
         if self._state.default_headers is not self._defaults:
             self._prepare()
         return self._head
 
     @property
     def overloaded(self) -> bytes:
-        """All of the answer to one too many, whose connection is kept."""
+        """The complete OVERLOADED answer on a connection that is kept."""
         if self._state.default_headers is not self._defaults:
             self._prepare()
         return self._overloaded
 
     def whole(self, answer: Answer, *, is_last: bool) -> bytes:
-        """All of an answer."""
+        """The complete answer."""
         defaults = self._state.default_headers
         return whole(answer, defaults if is_last else [*defaults, self.keep_alive], is_last=is_last)
 
@@ -77,13 +77,13 @@ class Prepared:
 
 
 def whole(answer: Answer, defaults: list[Header], *, is_last: bool) -> bytes:
-    """All of an answer; ``is_last``: it says that its connection ends."""
+    """The complete answer. ``is_last``: it says that its connection closes."""
     head = head_of(answer.status, [*defaults, *answer.headers])
     close = b"connection: close\r\n" if is_last else b""
     return b"%b%d\r\n%b\r\n%b" % (head, len(answer.body), close, answer.body)
 
 
 def head_of(status: int, headers: list[Header]) -> bytes:
-    """Status line and headers up to the number in content-length."""
+    """The status line and headers, up to the number in content-length."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     return b"".join([STATUS_LINE[status], *lines, b"content-length: "])

@@ -1,4 +1,4 @@
-"""What a connection puts in the place of uvicorn's own parts."""
+"""A connection's replacements for uvicorn's own parts."""
 
 import asyncio
 import fcntl
@@ -10,17 +10,17 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Plain:
-    """A plain claim in the place of uvicorn's cycle: as long as it is not complete, later requests queue."""
+    """A plain claim in the place of uvicorn's cycle. Later requests queue until it is complete."""
 
     __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
 
     def __init__(self) -> None:
-        self.message_event = asyncio.Event()  # uvicorn sets it when the client is gone; nobody waits
+        self.message_event = asyncio.Event()  # uvicorn sets it when the client is gone; nothing waits for it
         self.keep_alive, self.response_complete, self.disconnected = True, True, False
 
 
 class Refusal(Plain):
-    """What is not a request, in the place of uvicorn's cycle: it is refused after the answers to what came before."""
+    """An invalid request in the place of uvicorn's cycle. It is refused after the answers to earlier requests."""
 
     __slots__ = ("_refuse",)
 
@@ -29,12 +29,12 @@ class Refusal(Plain):
         self.response_complete, self._refuse = False, refuse
 
     async def run_asgi(self, _app: object) -> None:
-        """Its turn has come."""
+        """Refuse it now, because its turn has come."""
         self._refuse()
 
 
 class Flow(FlowControl):
-    """Reads no further while requests wait that have been read; uvicorn's own would, once for each it answers."""
+    """Stops reading while parsed requests wait. uvicorn's own would read on after each answer."""
 
     def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
         super().__init__(transport)
@@ -42,7 +42,7 @@ class Flow(FlowControl):
 
     @property
     def unread(self) -> int:
-        """How many bytes the system holds that were not read."""
+        """How many received bytes have not been read."""
         descriptor = self._transport.get_extra_info("socket").fileno()
         if descriptor < 0:
             return 0
@@ -50,6 +50,6 @@ class Flow(FlowControl):
         return count
 
     def resume_reading(self) -> None:
-        """Read on, if there is nothing left to begin."""
+        """Read on, unless parsed requests are waiting."""
         if not self._pipeline:
             super().resume_reading()

@@ -1,4 +1,4 @@
-"""What becomes of a connection that is one too many: it is told so, and has a moment to read it."""
+"""Refuses a connection beyond the bound: it gets an answer, and a moment to read it."""
 
 import asyncio
 
@@ -6,22 +6,22 @@ from api.limits import CONNECTIONS, OVERLOADED, Limits
 from api.wire.prepared import whole
 
 TURNED_AWAY_S = 1.0
-"""How long a client may take to read that it was one too many."""
+"""How long a client may take to read the refusal."""
 
 
 class Deaf:
-    """In the place of its parser: what it sends in the meantime is thrown away."""
+    """Replaces the parser and discards what the client sends meanwhile."""
 
     def feed_data(self, data: bytes) -> None:
         """Nothing."""
 
 
 def turn_away(transport: asyncio.Transport, limits: Limits, defaults: list[tuple[bytes, bytes]]) -> None:
-    """Tell the client and let it go; without a word if too many are being told."""
+    """Refuse the client and close. If too many are being refused, close without an answer."""
     limits.refused[CONNECTIONS] += 1
     loop = asyncio.get_running_loop()
     if limits.turned_away >= limits.turned_away_max:
-        loop.call_soon(transport.abort)  # not while it is being made
+        loop.call_soon(transport.abort)  # not during the connection's setup
         return
 
     def end() -> None:
@@ -30,7 +30,7 @@ def turn_away(transport: asyncio.Transport, limits: Limits, defaults: list[tuple
 
     limits.turned_away += 1
     transport.write(whole(OVERLOADED, defaults, is_last=True))
-    loop.call_soon(_say_no_more, transport)  # not now: uvloop would end what it has not begun to write
+    loop.call_soon(_say_no_more, transport)  # not now: uvloop would drop what it has not begun to write
     loop.call_later(TURNED_AWAY_S, end)
 
 

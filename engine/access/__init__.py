@@ -1,4 +1,4 @@
-"""Who may ask: secrets, tokens, certificates.
+"""Authentication: secrets, tokens, certificates.
 
-The scope that a route wants belongs to `api`; what an account may do belongs to `risk`.
+The scope of a route belongs to `api`. What an account may do belongs to `risk`.
 """

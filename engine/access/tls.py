@@ -1,4 +1,4 @@
-"""TLS: the context the API serves with, and the one its own supervisor asks it with."""
+"""TLS contexts: the API's, and its supervisor's for checking the API."""
 
 import ssl
 import stat
@@ -12,14 +12,14 @@ _PROTOCOLS = ["http/1.1"]
 
 
 def is_on(settings: Settings) -> bool:
-    """Whether the API itself speaks TLS."""
+    """Whether the API itself uses TLS."""
     return settings.tls_certificate is not None
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """What to serve with; None: without TLS. TLS 1.2 at least.
+    """The API's context (TLS 1.2 or newer), or None without TLS.
 
-    Raises OperatorError when certificate and key cannot be read, do not fit, or the key may be read by everybody.
+    Raises OperatorError if certificate and key cannot be read or do not match, or if everyone may read the key.
     """
     certificate, key = _files(settings)
     if certificate is None or key is None:
@@ -32,43 +32,43 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(_PROTOCOLS)
     try:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without this password, OpenSSL would ask for one on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
         raise OperatorError(_why(certificate, key, error)) from None
     begins, ends = validity(certificate)
     now = datetime.now(UTC)
     if ends <= now:
-        raise OperatorError(f"HONGBAO_TLS_CERTIFICATE {certificate} ended on {ends:%Y-%m-%d %H:%M} UTC: renew it.")
+        raise OperatorError(f"HONGBAO_TLS_CERTIFICATE {certificate} expired on {ends:%Y-%m-%d %H:%M} UTC: renew it.")
     if begins > now:
         raise OperatorError(
-            f"HONGBAO_TLS_CERTIFICATE {certificate} begins on {begins:%Y-%m-%d %H:%M} UTC: wait, or set this clock."
+            f"HONGBAO_TLS_CERTIFICATE {certificate} is valid from {begins:%Y-%m-%d %H:%M} UTC: wait, or set this clock."
         )
     return context
 
 
 def renew(context: ssl.SSLContext, settings: Settings) -> None:
-    """Serve new connections with what the files hold now. Raises OperatorError; then all stays as it was."""
+    """Use the files' present contents for new connections. If this raises OperatorError, nothing has changed."""
     server_context(settings)
     certificate, key = _files(settings)
     context.load_cert_chain(certificate or "", key, password=lambda: "")
 
 
 def validity(certificate: Path) -> tuple[datetime, datetime]:
-    """From when to when the certificate is valid, the first of its file."""
-    from cryptography import x509  # noqa: PLC0415  # for those who serve TLS
+    """The start and end of a certificate's validity. The first certificate of the file counts."""
+    from cryptography import x509  # noqa: PLC0415  # only TLS needs it
 
     found = x509.load_pem_x509_certificate(certificate.read_bytes())
     return found.not_valid_before_utc, found.not_valid_after_utc
 
 
 def client_context(settings: Settings) -> ssl.SSLContext | None:
-    """For asking this very server, whatever name it was reached by: trusts its own certificate and no other."""
+    """A context for this very server under any name: it trusts the server's own certificate and no other."""
     if not is_on(settings):
         return None
     context = ssl.create_default_context(cafile=settings.tls_certificate)
     context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever has signed it
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any signer is accepted
     return context
 
 

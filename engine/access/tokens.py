@@ -1,7 +1,7 @@
 """Bearer tokens: JWTs signed with HS256 (``engine.access.keyring`` has the secrets).
 
-``sub`` is the user, ``exp`` is required, ``nbf`` is honoured, ``scope`` is a space-separated list of ``SCOPES``; others
-in it are ignored. The header's ``kid`` names the secret. Signatures are compared in constant time (by PyJWT).
+``sub`` is the user, ``exp`` is required, ``nbf`` is honoured. ``scope`` is a space-separated list of ``SCOPES``; other
+scopes are ignored. The header's ``kid`` names the secret. PyJWT compares signatures in constant time.
 """
 
 import time
@@ -24,7 +24,7 @@ _CACHED_MAX = 16_384
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a genuine token says. ``expires_at_s``: its ``exp`` and the leeway, in seconds since the epoch."""
+    """A valid token's claims. ``expires_at_s``: its ``exp`` plus the leeway, in seconds since the epoch."""
 
     user_id: str
     scopes: frozenset[str]
@@ -36,9 +36,9 @@ class TokenClaims:
 
 
 def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int, *, key_id: str | None = None) -> str:
-    """A token for ``user`` that holds for ``ttl_s`` seconds. Raises OperatorError for what cannot be a token.
+    """A token for ``user``, valid for ``ttl_s`` seconds. Raises OperatorError for invalid values.
 
-    ``key_id``: that of the secret, if it has one.
+    ``key_id``: the secret's, if it has one.
     """
     wanted = list(dict.fromkeys(scopes))
     unknown = [scope for scope in wanted if scope not in SCOPES]
@@ -55,9 +55,9 @@ def issue(secret: bytes, user: str, scopes: Iterable[str], ttl_s: int, *, key_id
 
 
 def issue_by(settings: Settings, user: str, scopes: Iterable[str], ttl_s: int, key_id: str | None = None) -> str:
-    """A token as ``issue`` makes it that the settings' servers accept, signed with the secret of this key id.
+    """A token that servers with these settings accept, signed with the secret of this key id.
 
-    ``key_id`` None: the one that signs. Raises OperatorError also for a lifetime that they would refuse.
+    ``key_id`` None: the secret that signs. Raises as ``issue`` does, and for a lifetime that the servers would refuse.
     """
     if ttl_s > settings.token_ttl_s_max:
         raise OperatorError(
@@ -68,18 +68,18 @@ def issue_by(settings: Settings, user: str, scopes: Iterable[str], ttl_s: int, k
 
 
 def load_secret(settings: Settings) -> bytes:
-    """The secret of tokens that name no key. Raises OperatorError as ``keyring.load`` does."""
+    """The secret of tokens without a key id. Raises OperatorError as ``keyring.load`` does."""
     return keyring.load(settings).unnamed
 
 
 class Verifier:
-    """Tells genuine tokens from others. Remembers the last ones it has seen, so that a repeat costs a lookup.
+    """Verifies tokens. It remembers the last valid ones, so that a repeat costs only a lookup.
 
-    The lookup reveals nothing by its time: it compares hashes whose key is this process's own, and bytes only when
-    those are equal.
+    The lookup's duration reveals nothing: it compares hashes with this process's own key first, and bytes only if the
+    hashes are equal.
 
-    ``leeway_s``: how far this machine's clock and the issuer's may differ, for ``exp`` and ``nbf``. ``ttl_s_max``: the
-    longest a token may hold, by its ``iat`` if it has one and from now on in any case; None: for ever.
+    ``leeway_s``: how far this machine's clock and the issuer's may differ, for ``exp`` and ``nbf``. ``ttl_s_max``: a
+    token's longest lifetime, counted from its ``iat`` (if any) and from now. None: no bound.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Verifier:
         self._cached: dict[bytes, TokenClaims] = {}
 
     def verify(self, token: bytes) -> TokenClaims:
-        """The token's claims. Raises InvalidTokenError (forged, expired, not of this form)."""
+        """The token's claims. Raises InvalidTokenError (forged, expired, malformed)."""
         claims = self._cached.get(token)
         if claims is None:
             claims = self._decoded(token)
@@ -105,7 +105,7 @@ class Verifier:
         return claims
 
     def remembered(self, token: bytes) -> TokenClaims | None:
-        """The claims of a token that was verified before and has not expired; None says nothing about it."""
+        """The claims of a remembered token that has not expired. None does not mean that the token is invalid."""
         claims = self._cached.get(token)
         return claims if claims is not None and claims.is_in_force() else None
 
@@ -120,7 +120,7 @@ class Verifier:
             raise InvalidTokenError("The token is not valid yet.") from None
         except jwt.MissingRequiredClaimError as error:
             raise InvalidTokenError(f"The token lacks the claim {error.claim}.") from None
-        # Not only PyJWT's own: a header nested deeply, or an infinite exp, fails below it.
+        # Not only PyJWT's errors: a deeply nested header or an infinite exp fails in the layers below it.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidTokenError("The token's form or signature is not valid.") from None
         user_id, scope = payload["sub"], payload.get("scope", "")
@@ -145,7 +145,7 @@ class Verifier:
 
     def _check_lifetime(self, payload: dict[str, Any]) -> None:
         expires_at_s, issued_at_s = payload["exp"], payload.get("iat", 0)
-        # PyJWT takes text that looks like a number; RFC 7519 does not.
+        # PyJWT accepts text that looks like a number. RFC 7519 does not.
         if not isinstance(expires_at_s, int | float) or not isinstance(issued_at_s, int | float):
             raise InvalidTokenError("The token's exp and iat must be numbers.")
         began_at_s = time.time() if "iat" not in payload else min(issued_at_s, time.time())

@@ -1,1 +1,1 @@
-"""Reading all the books and saying what is wrong: invariants, and the reconciliation of a day. Nothing here writes."""
+"""Reads all the books and reports what is wrong: invariants, and a day's reconciliation. Nothing here writes."""

@@ -1,4 +1,4 @@
-"""The hash chains over what no batch writes (deposits, sends, withdrawals, ...), by the account it leaves."""
+"""The hash chains over ledger entries outside batches (deposits, sends, withdrawals, ...), per paying account."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from engine.ledger.chain import transfer_hash
 from engine.ledger.database import Connection
 
 _GONE_MAX = 100
-"""How many hashes without a transfer are kept, to go on behind a transfer that was removed."""
+"""How many hashes of removed entries are kept, so that the walk can continue after them."""
 
 
 @dataclass(slots=True)
@@ -22,12 +22,12 @@ class _Walk:
     problems: list[str] = field(default_factory=list)
 
     def leave_account(self) -> None:
-        """Compare the head that the account has with the last hash seen."""
+        """Compare the account's head with the last hash."""
         if self.account is not None and self.head not in (self.stored, self.expected):
             self.problems.append(f"account {self.account}: its last transfers were removed, or its head was changed")
 
     def visit(self, row: asyncpg.Record) -> None:
-        """Check one transfer, and go on behind it."""
+        """Check one entry and continue after it."""
         name = f"transfer {row['transfer_id']}"
         if row["kind"] is None:
             self.problems.append(f"{name} was removed")
@@ -41,7 +41,7 @@ class _Walk:
             self.problems.append(f"{name}, a {row['kind']} of {row['amount_fen']} fen, was inserted: it has no hash")
             return
         values = (row["kind"], row["from_account"], row["to_account"], row["amount_fen"], row["at_ms"])
-        # Also right behind a transfer that was removed, or whose hash was rewritten: that is told of there.
+        # An entry after a removed one, or after a rewritten hash, is also right: the cause is reported there.
         befores = (self.stored, self.expected, *self.gone)
         if all(transfer_hash(before, values) != row["stored"] for before in befores):
             self.problems.append(
@@ -51,7 +51,7 @@ class _Walk:
 
 
 async def transfers_unbroken(connection: Connection) -> tuple[int, list[str]]:
-    """Walk along each account's outgoing transfers that no batch wrote."""
+    """Walk along each account's outgoing entries outside batches."""
     walk, examined = _Walk(), 0
     async for row in connection.cursor(SQL["transfers"], prefetch=5_000):
         examined += 1

@@ -1,4 +1,4 @@
-"""Where the hash chains end, for keeping elsewhere: an attacker who rewrites the whole ledger cannot rewrite that."""
+"""The ends of the hash chains, to be kept elsewhere: an attacker who rewrites the whole ledger cannot rewrite them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from engine.errors import OperatorError
 from engine.ledger.database import Connection
 
 BANK = -1
-"""In place of a lane: the chain of deposits. Its positions are transfers' numbers."""
+"""In place of a lane: the chain of deposits. Its positions are entry numbers."""
 _FILE_BYTES_MAX = 10_000_000
 
 
@@ -25,21 +25,21 @@ class Head:
 
 
 class _Printed(msgspec.Struct):
-    """Of a finding as `audit --json` prints it, what an anchor needs."""
+    """The part of a finding in `audit --json` that an anchor needs."""
 
     invariant: str
     heads: list[Head] = []
 
 
 async def heads(connection: Connection) -> list[Head]:
-    """Each chain's head; a chain that has not begun has none."""
+    """Each chain's head. A chain that has not begun has none."""
     found = [Head(r["lane"], r["position"], r["hash"].hex()) for r in await connection.fetch(SQL["lanes"]) if r["hash"]]
     last = await connection.fetchrow(SQL["last_of_bank"])
     return found if last is None else [*found, Head(BANK, last["transfer_id"], last["hash"].hex())]
 
 
 def read(path: Path) -> list[Head]:
-    """The heads in what `hongbao audit --json` printed. Raises OperatorError for any other file."""
+    """The heads in a file from `hongbao audit --json`. Raises OperatorError for any other file."""
     try:
         with path.open("rb") as file:
             findings = msgspec.json.decode(file.read(_FILE_BYTES_MAX), type=list[_Printed])
@@ -54,7 +54,7 @@ def read(path: Path) -> list[Head]:
 
 
 async def contradictions(connection: Connection, anchor: Sequence[Head]) -> list[str]:
-    """A sentence for each head of an anchor that is not in its chain any more."""
+    """One sentence per head of an anchor that is no longer in its chain."""
     problems = []
     for head in anchor:
         is_bank = head.lane == BANK
@@ -64,5 +64,5 @@ async def contradictions(connection: Connection, anchor: Sequence[Head]) -> list
         if now is None:
             problems.append(f"{name}: it is in the anchor, and gone from the ledger")
         elif now.hex() != head.hash:
-            problems.append(f"{name}: it has another hash than in the anchor: something up to there was rewritten")
+            problems.append(f"{name}: its hash differs from the anchor's: something up to there was rewritten")
     return problems

@@ -1,7 +1,7 @@
-"""The audit: every invariant of the books, examined on running servers, each with what breaks it.
+"""The audit: examines every invariant of the books on running servers, and reports what breaks it.
 
-The ledger's own invariants are read in one snapshot. Those between Redis and the ledger are read in an order in which
-money that is just moving is seen in at least one of the two, so a busy system raises no false alarm.
+The ledger's own invariants are read in one snapshot. For those between Redis and the ledger, the order of reading
+matters: moving money is seen in at least one of the two. So a busy system raises no false alarm.
 """
 
 import itertools
@@ -18,14 +18,14 @@ from engine.lanes.stream import EventStream
 from engine.ledger.database import Connection, ledger_errors
 
 PROBLEMS_MAX = 10
-"""How many problems of one invariant are told; the others are counted."""
+"""How many problems of one invariant are reported. The others are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One invariant: what it says, how much was examined, and what breaks it (empty: it holds).
+    """One invariant: its statement, how much was examined, and what breaks it (empty: it holds).
 
-    ``heads``, of ``chains_unbroken`` alone: where the chains end, for an operator to keep elsewhere (`audit --anchor`).
+    ``heads``, only for ``chains_unbroken``: the ends of the chains, to be kept elsewhere (`audit --anchor`).
     """
 
     invariant: str
@@ -37,20 +37,20 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing breaks it."""
+        """Whether the invariant holds."""
         return not self.problems
 
     def line(self) -> str:
-        """The finding as people read it."""
+        """The finding as a line for people."""
         return f"{'ok    ' if self.holds else 'FAILED'} {self.statement} ({self.examined:,} examined)"
 
 
 async def audit(
     pool: asyncpg.Pool, store: LaneReader, stream: EventStream, anchor: Sequence[Head] | None = None
 ) -> list[Finding]:
-    """Examine every invariant. Raises UnavailableError when Redis or Postgres does not answer.
+    """Examine every invariant. Raises UnavailableError if Redis or Postgres does not answer.
 
-    ``anchor``: heads that an earlier audit printed; each must still be in its chain.
+    ``anchor``: heads from an earlier audit. Each must still be in its chain.
     """
     findings = []
     with ledger_errors():
@@ -88,9 +88,9 @@ _REDIS_CHECKS: list[tuple[str, str, lanes.Check]] = [
 
 
 async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[Head] | None) -> list[Finding]:
-    """Walk along the hash chains in the snapshot of ``connection``, and compare them with an anchor if there is one.
+    """Walk along the hash chains in the snapshot of ``connection``, and compare them with the anchor, if given.
 
-    ``connection``: in a transaction of its own (repeatable read). Raises asyncpg's errors.
+    ``connection``: in a repeatable-read transaction. Raises asyncpg's errors.
     """
     async with _same_snapshot(pool, connection) as copying:
         examined, problems = await hash_chain.lanes_unbroken(connection, copying)
@@ -108,7 +108,7 @@ async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[He
 
 @asynccontextmanager
 async def _same_snapshot(pool: asyncpg.Pool, connection: Connection) -> AsyncIterator[Connection]:
-    """A second connection that sees what the first one sees."""
+    """A second connection with the first one's snapshot."""
     snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
     async with _snapshot(pool) as second:
         await second.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")

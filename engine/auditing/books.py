@@ -1,4 +1,4 @@
-"""The ledger's own invariants. Each check returns how much it examined, and a sentence for each thing that is wrong."""
+"""The ledger's own invariants. Each check returns how much it examined, and one sentence per problem."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,7 +15,7 @@ Check = Callable[[Connection, Sequence[asyncpg.Record]], Awaitable[Result]]
 
 
 async def read_packets(connection: Connection) -> Sequence[asyncpg.Record]:
-    """Every packet with what went into it and out of it."""
+    """Every packet with the amounts that went in and out."""
     return await connection.fetch(SQL["packets"])
 
 
@@ -27,7 +27,7 @@ async def balances_sum_to_zero(connection: Connection, _packets: Sequence[asyncp
 
 
 async def balances_equal_transfers(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
-    """A balance is only a sum kept ready; and a transfer's accounts exist."""
+    """A balance is the stored sum of its account's entries, and every entry's accounts exist."""
     problems = []
     for row in await connection.fetch(SQL["wrong_balances"]):
         if row["kind"] is None:
@@ -42,14 +42,14 @@ async def balances_equal_transfers(connection: Connection, _packets: Sequence[as
 
 
 async def packets_add_up(_connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
-    """What was paid in is claimed, refunded or still in custody; an ended packet says truly what remained."""
+    """What was paid in is claimed, refunded or still in custody. An ended packet states the rest correctly."""
     return len(packets), [
         f"packet {row['packet_id']}: {wrong}{_quarantined(row)}" for row in packets for wrong in _wrong_sums(row)
     ]
 
 
 def _quarantined(row: asyncpg.Record) -> str:
-    """Changes that wait in quarantine are the likely reason why a packet does not add up."""
+    """Pending changes in quarantine are the likely reason if a packet does not add up."""
     return f" ({row['quarantined']} of its changes wait in quarantine)" if row["quarantined"] else ""
 
 
@@ -75,7 +75,7 @@ def _wrong_sums(row: asyncpg.Record) -> list[str]:
 
 def _wrong_end(row: asyncpg.Record) -> list[str]:
     problems = []
-    # A claim that was written off took a share in Redis, or was told of without taking one.
+    # A claim that was written off may have taken a share in Redis, or none.
     accounted = row["claims"] + row["remaining_count"]
     if not accounted <= row["count"] <= accounted + row["claims_written_off"]:
         problems.append(f"{row['count']} shares, but {row['claims']} claims and {row['remaining_count']} left over")
@@ -90,21 +90,21 @@ def _wrong_end(row: asyncpg.Record) -> list[str]:
 
 
 async def no_user_twice(connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
-    """One user, one share of a packet."""
+    """A user has at most one share of a packet."""
     rows = await connection.fetch(SQL["users_twice"])
     problems = [f"packet {row['packet_id']}: {row['owner']} has {row['claims']} shares" for row in rows]
     return sum(row["claims"] for row in packets), problems
 
 
 async def no_slot_twice(connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
-    """One share, one user."""
+    """A share has at most one user."""
     rows = await connection.fetch(SQL["slots_twice"])
     problems = [f"packet {row['packet_id']}: share {row['slot']} was given {row['claims']} times" for row in rows]
     return sum(row["claims"] for row in packets), problems
 
 
 async def shares_as_split(connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
-    """What was given is what was split, and the split is the one that was committed to at sending."""
+    """Each claim matches the split, and the split matches the commitment made at sending."""
     problems, examined = [], 0
     for row in packets:
         packet_id = str(row["packet_id"])
@@ -127,7 +127,7 @@ async def shares_as_split(connection: Connection, packets: Sequence[asyncpg.Reco
 
 
 async def events_applied(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
-    """The batches lead up to each checkpoint without a gap, and the ledger holds what they say was applied."""
+    """The batches lead up to each checkpoint without a gap, and the ledger holds everything they applied."""
     problems = [
         f"lane {row['lane']}: the batch up to {row['position']} begins after {row['position_before']}, "
         f"the one before ended at {row['previous']}"
@@ -144,7 +144,7 @@ async def events_applied(connection: Connection, _packets: Sequence[asyncpg.Reco
 
 
 async def nothing_quarantined(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
-    """What broke a rule of the ledger waits in quarantine until somebody retries it or writes it off."""
+    """A change that broke a rule waits in quarantine until an operator retries it or writes it off."""
     rows = await connection.fetch(SQL["quarantine"])
     problems = [
         f"row {row['quarantine_id']}, lane {row['lane']}, change {row['position']}: "

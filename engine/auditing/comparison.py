@@ -1,4 +1,4 @@
-"""What a reconciliation finds: one comparison's two sides, and what differs between them."""
+"""A reconciliation's result: the two sides of a comparison, and their differences."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from engine.calendar.china_time import begin_ms
 
 DIFFERENCES_MAX = 20
-"""How many differences of one comparison are told; the others are counted."""
+"""How many differences of one comparison are reported. The others are counted."""
 
 
 class Day(NamedTuple):
-    """A day of China's: from ``first_ms`` until before ``after_ms``."""
+    """A day in China: from ``first_ms`` until before ``after_ms``."""
 
     first_ms: int
     after_ms: int
@@ -24,27 +24,27 @@ class Day(NamedTuple):
         return cls(begin_ms(day), begin_ms(day + timedelta(days=1)))
 
     def has(self, at_ms: int) -> bool:
-        """Whether a moment is of the day."""
+        """Whether a moment belongs to the day."""
         return self.first_ms <= at_ms < self.after_ms
 
 
 @dataclass(slots=True, kw_only=True)
 class Side:
-    """One side of a comparison. ``fen`` None: it counts and does not sum."""
+    """One side of a comparison. ``fen`` None: it has a count but no sum."""
 
     what: str
     count: int = 0
     fen: int | None = 0
 
     def add(self, fen: int | Decimal) -> None:
-        """Count one more; a sum of Postgres' is a Decimal."""
+        """Count one more. A sum from Postgres is a Decimal."""
         self.count += 1
         self.fen = int(fen) + (self.fen or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How much there is on each side, and a sentence for each thing that differs; ``more``: those not told."""
+    """The amount on each side, and one sentence per difference. ``more``: how many are not listed."""
 
     name: str
     left: Side
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def difference_fen(self) -> int | None:
-        """How much more the left side has; None where one side does not sum."""
+        """How many fen more the left side has. None if a side has no sum."""
         return None if self.left.fen is None or self.right.fen is None else self.left.fen - self.right.fen
 
 
 class Differences:
-    """Differences as they are found: the first are kept, the others counted."""
+    """Collects differences: keeps the first ones and counts the others."""
 
     def __init__(self, found: Iterable[str] = ()) -> None:
         self._told: list[str] = []
@@ -78,15 +78,15 @@ class Differences:
             self.add(difference)
 
     def add(self, difference: str) -> None:
-        """One more."""
+        """Add one more."""
         if len(self._told) < DIFFERENCES_MAX:
             self._told.append(difference)
         else:
             self._more += 1
 
     def of(self, name: str, left: Side, right: Side) -> Comparison:
-        """The comparison they are of. Sides that differ are a difference even where nothing in them was named."""
+        """The comparison with these differences. If only the sums differ, this is a difference, too."""
         sums_differ = None not in (left.fen, right.fen) and left.fen != right.fen
         if not self._told and (left.count != right.count or sums_differ):
-            self.add(f"{left.what} and {right.what} differ, and no single one of them does")
+            self.add(f"{left.what} and {right.what} differ in sum, but no single item does")
         return Comparison(name=name, left=left, right=right, differences=tuple(self._told), more=self._more)

@@ -1,6 +1,6 @@
-"""A day of the ledger held against itself: batches, packets, kinds of transfers, balances, statements.
+"""Compares a day's parts of the ledger: batches, packets, kinds of entries, balances, statements.
 
-All of it is read in one snapshot, so whatever moves meanwhile is in all of it or in none.
+All are read in one snapshot, so a movement meanwhile is in all of them or in none.
 """
 
 from collections import defaultdict
@@ -26,14 +26,14 @@ PROPER = {
     "fee": ("payout", "fee"),
     "correction": ("wallet", "wallet"),
 }
-"""What kind of account pays, and which is paid, by each kind of transfer."""
+"""The kind of the paying and the receiving account, per kind of entry."""
 _PREFETCH = 5_000
 _WALLETS_PAGE = 1_000
 _MOVEMENTS_MAX = 10_000_000
 
 
 async def batches(connection: Connection, day: Day) -> list[Comparison]:
-    """What the lanes' batches say was applied, and what the ledger holds of their positions."""
+    """The changes that the lanes' batches applied, and the entries at their positions."""
     said = {what: Side(what=f"{what} by the lanes' batches", fen=None) for what in ("claims", "refunds")}
     held = {what: Side(what=f"{what} in the ledger", fen=None) for what in said}
     differences = {what: Differences() for what in said}
@@ -49,7 +49,7 @@ async def batches(connection: Connection, day: Day) -> list[Comparison]:
 
 
 async def packets(connection: Connection, day: Day) -> list[Comparison]:
-    """What packets say they cost and what was left of them, and the transfers of it."""
+    """The totals and rests of packets, and the entries for them."""
     return [
         await _packets(connection, day, "sends", SQL["sends"], ("packets sent", "payments for packets")),
         await _packets(connection, day, "endings", SQL["endings"], ("packets that ended with a rest", "refunds")),
@@ -73,7 +73,7 @@ def _fen(fen: int | None) -> str:
 
 
 async def kinds(connection: Connection, day: Day) -> list[Comparison]:
-    """For each kind of transfer, what left the accounts that pay so and what reached those that are paid so."""
+    """Per kind of entry: what left the accounts of the paying kind, and what reached those of the receiving kind."""
     proper = (list(PROPER), [payer for payer, _ in PROPER.values()], [payee for _, payee in PROPER.values()])
     differences: defaultdict[str, Differences] = defaultdict(Differences)
     async for row in _rows(connection, SQL["improper"], day, *proper):
@@ -95,7 +95,7 @@ def _account(row: asyncpg.Record, number: str, kind: str) -> str:
 
 
 async def balances(connection: Connection, day: Day) -> Comparison:
-    """What each account that moved holds, and what its transfers sum to."""
+    """The balance and the sum of entries of each account that moved."""
     held, summed, differences = Side(what="balances of accounts"), Side(what="sums of their transfers"), Differences()
     async for row in _rows(connection, SQL["balances"], day):
         summed.add(row["transfers_fen"])
@@ -113,7 +113,7 @@ async def balances(connection: Connection, day: Day) -> Comparison:
 
 
 async def statements(connection: Connection, day: Day) -> list[Comparison]:
-    """Every statement of the day as its user would get it: whether it closes, whether all of them are the ledger."""
+    """The day's statements as users get them: whether each one adds up, and whether together they equal the ledger."""
     closing, held, differences = Side(what="statements' closings"), Side(what="wallets after the day"), Differences()
     sums: defaultdict[str, Side] = defaultdict(lambda: Side(what="in the statements"))
     async for user_id in _wallets(connection, day):
@@ -148,7 +148,7 @@ async def _statement_kinds(connection: Connection, day: Day, sums: dict[str, Sid
 
 
 async def _wallets(connection: Connection, day: Day) -> AsyncIterator[str]:
-    """Users whose wallet moved, a page at a time: between two pages other questions are asked."""
+    """Users whose wallet moved, page by page: other queries run between two pages."""
     cursor = await connection.cursor(SQL["wallets"], *day)
     while page := await cursor.fetch(_WALLETS_PAGE):
         for row in page:

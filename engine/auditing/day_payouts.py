@@ -1,7 +1,7 @@
-"""The withdrawals of a day against the payout provider's own records.
+"""Compares a day's withdrawals with the payout provider's own records.
 
-A withdrawal is in the ledger before its payout is ordered, and ends there after the provider has ended it. So the
-provider is asked first, and where the ledger seems to be ahead it is asked again.
+A withdrawal is in the ledger before its payout is ordered, and it ends there after the provider has ended the payout.
+So the provider is asked first. If the ledger seems to be ahead, the provider is asked again.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from engine.wallets.payouts import Payout, PayoutProvider, PayoutState, referenc
 
 SQL = load("reconciliation")
 LATE_MS = 3_600_000
-"""How long after it was requested a withdrawal may be behind its payout, or have none."""
+"""How long after its request a withdrawal may be behind its payout or have no payout."""
 
 
 class _Lag(StrEnum):
@@ -51,7 +51,7 @@ def _strangers(known: Mapping[str, Payout], theirs: Side, differences: Differenc
 
 
 def _lag(row: asyncpg.Record, payout: Payout | None) -> _Lag | None:
-    """What may be so for a while."""
+    """A difference that is normal for a while."""
     if row["state"] != PayoutState.PROCESSING:
         return None
     if payout is None:
@@ -71,7 +71,7 @@ def _told(row: asyncpg.Record, payout: Payout | None, *, is_late: bool) -> str |
 
 
 def _difference(row: asyncpg.Record, payout: Payout) -> str | None:
-    """What cannot be so at any time."""
+    """A difference that is never normal."""
     order = payout.order
     if order.amount_fen != row["amount_fen"]:
         return f"the provider has {order.amount_fen} fen"

@@ -1,8 +1,8 @@
-"""The claims of a day in Redis, against the ledger and what waits in the stream.
+"""Compares a day's claims in Redis with the ledger and the stream.
 
-Claims go from Redis through the stream into the ledger and never back. So what the ledger had before Redis was read
-must be in Redis, and what Redis has must be in the stream, in quarantine or in the ledger when these are read after
-it, in that order.
+Claims go from Redis through the stream into the ledger and never back. So a claim that was in the ledger before Redis
+was read must be in Redis. And a claim in Redis must be in the stream, in quarantine or in the ledger, if these are read
+afterwards and in this order.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from engine.records import ClaimRow
 
 SQL, LANES = load("reconciliation"), load("lanes")
 Given = dict[str, tuple[int, int]]
-"""Who has what of one packet: user -> (slot, amount_fen)."""
+"""The claims of one packet: user -> (slot, amount_fen)."""
 _PACKETS_PAGE, _SHARES_PAGE = 500, 5_000
 
 
@@ -55,7 +55,7 @@ async def _account_for(
     elsewhere: Side,
     differences: Differences,
 ) -> None:
-    """Look for what Redis has and the ledger had not when it was read."""
+    """Look for claims that Redis has and that the ledger lacked when it was read."""
     if not ahead:
         return
     waiting = await _in_streams(pool, stream)
@@ -76,7 +76,7 @@ def _share(user: str, share: tuple[int, int]) -> str:
 
 
 async def _pages(pool: asyncpg.Pool, day: Day) -> AsyncIterator[list[asyncpg.Record]]:
-    """Packets that are read together: of one lane, and of no more than some thousand shares or just one."""
+    """Packets to read together: of one lane, with at most a few thousand shares in all, or a single packet."""
     after = 0
     while rows := await pool.fetch(SQL["packets_page"], *day, after, _PACKETS_PAGE):
         after = rows[-1]["packet_id"]
@@ -96,7 +96,7 @@ def _lane(row: asyncpg.Record) -> int:
 
 
 async def _live(store: LaneReader, packets: Sequence[asyncpg.Record], day: Day) -> dict[int, Given]:
-    """The day's claims of those of the packets that Redis holds."""
+    """The day's claims of the packets that Redis holds."""
     small = [str(row["packet_id"]) for row in packets if row["count"] <= READ_WHOLE_COUNT_MAX]
     live = {}
     for packet_id, held in zip(small, await store.held(small) if small else [], strict=True):
@@ -106,7 +106,7 @@ async def _live(store: LaneReader, packets: Sequence[asyncpg.Record], day: Day) 
         if row["count"] > READ_WHOLE_COUNT_MAX:
             packet_id = str(row["packet_id"])
             found = [claim async for claim in store.scan_claims(packet_id)]
-            # Dropped while it was read, it may have lost some on the way.
+            # If the packet was dropped during the reading, some claims may be missing.
             if await store.counts(packet_id) is not None:
                 live[row["packet_id"]] = _given(found, day)
     return live
@@ -130,7 +130,7 @@ async def _in_streams(pool: asyncpg.Pool, stream: EventStream) -> defaultdict[in
     """Every claim that the streams still hold."""
     waiting: defaultdict[int, Given] = defaultdict(dict)
     for row in await pool.fetch(LANES["all"]):
-        # What cannot be read there accounts for nothing.
+        # An unreadable entry accounts for nothing.
         async for entry in stream.scan(row["lane"]):
             for change in entry.changes:
                 if isinstance(change, Claims):

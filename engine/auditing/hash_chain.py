@@ -1,7 +1,7 @@
-"""The hash chain over each lane's batches: computed anew from what the ledger holds, from the first batch on.
+"""The hash chain over each lane's batches, computed again from the ledger's rows, from the first batch on.
 
-A row that was changed shows in its batch, which is as close as a hash can tell; one that was removed or added often in
-its position, because a lane's positions have no gaps. ``engine.ledger.chain`` says what each hash is taken of.
+A hash shows only in which batch a row was changed. The position often shows where a row was removed or added, because a
+lane's positions have no gaps. ``engine.ledger.chain`` says what each hash covers.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from engine.records import PacketState
 
 _NAMED_MAX = 5
 _END = (1_000, 0)
-"""Behind the last lane: whatever is still to be taken."""
+"""A number after the last lane, to take all remaining rows."""
 
 
 @dataclass(slots=True)
 class _Lane:
-    """Where the walk is in one lane. ``expected`` is the last batch's hash as computed, ``stored`` as it has it."""
+    """The walk's place in one lane. ``expected``: the last batch's computed hash. ``stored``: its recorded hash."""
 
     lane: int
     position: int = 0
@@ -33,7 +33,7 @@ class _Lane:
 
 
 class _Held(NamedTuple):
-    """What the ledger holds of one batch, without what was set aside first and retried later."""
+    """The ledger's rows of one batch, without those that were set aside and retried later."""
 
     claims: NDArray[np.void]
     refunds: list[asyncpg.Record]
@@ -51,14 +51,14 @@ class _Walk:
     problems: list[str] = field(default_factory=list)
 
     async def take(self, lane: int, position: int) -> _Held:
-        """What the ledger holds of a lane after what was taken last, up to a position."""
+        """The lane's next rows in the ledger, up to a position."""
         claims = await self.claims.take(lane, position)
         held = _Held(claims, await self.refunds.take(lane, position), await self.asides.take(lane, position))
         self.examined += len(held.claims) + len(held.refunds) + len(held.asides)
         return held
 
     async def skip(self, lane: int, position: int) -> None:
-        """Report everything up to here: no batch has it."""
+        """Report all rows up to here, because they belong to no batch."""
         count = 0
         async for part in self.claims.parts(lane, position):
             for row in part[: max(0, _NAMED_MAX - count)]:
@@ -74,14 +74,14 @@ class _Walk:
                     self._tell_stray(what, row[column], row["position"])
         self.examined += count
         if count > _NAMED_MAX:
-            self.problems.append(f"{count - _NAMED_MAX} more rows there are of no batch")
+            self.problems.append(f"{count - _NAMED_MAX} more rows there belong to no batch")
 
     def _tell_stray(self, what: str, packet: int, position: int) -> None:
-        self.problems.append(f"packet {packet}: a {what} at change {position} is of no batch")
+        self.problems.append(f"packet {packet}: a {what} at change {position} belongs to no batch")
 
 
 async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[int, list[str]]:
-    """Walk along each lane's batches; ``copying``: a second connection that sees the same snapshot."""
+    """Walk along each lane's batches. ``copying``: a second connection with the same snapshot."""
     lanes = {row["lane"]: row for row in await connection.fetch(SQL["lanes"])}
     async with ClaimRows(copying) as claims:
         refunds, asides = connection.cursor(SQL["refunds"]), connection.cursor(SQL["asides"])
@@ -98,20 +98,20 @@ async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[i
         )
     for row in await connection.fetch(SQL["strays"]):
         walk.problems.append(
-            f"transfer {row['transfer_id']}: a {row['kind']} out of {row['from_account']} is of no batch"
+            f"transfer {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
         )
     return walk.examined, walk.problems
 
 
 async def begins(connection: Connection) -> str:
-    """Where chains do not begin with the lane's first batch, because that was written by an older release."""
+    """Names the chains that begin after the lane's first batch, because an older release wrote that batch."""
     late = [row for row in await connection.fetch(SQL["lanes"]) if row["chained_from"]]
     told = ", ".join(f"lane {row['lane']} from change {row['chained_from'] + 1} on" for row in late[:_NAMED_MAX])
     return f" ({told}{', ...' if len(late) > _NAMED_MAX else ''})" if late else ""
 
 
 async def _check_batch(walk: _Walk, at: _Lane, batch: asyncpg.Record) -> None:
-    """Compare one batch with what it should be, and go on behind it."""
+    """Check one batch and continue after it."""
     lane, position, before, *rest = batch[:8]
     counts, stored = Counts(*rest), batch["hash"]
     name = f"lane {lane}, batch of changes {before + 1} to {position}"
@@ -123,10 +123,10 @@ async def _check_batch(walk: _Walk, at: _Lane, batch: asyncpg.Record) -> None:
     refunds = [Refund(*(row[column] for column in Refund._fields)) for row in held.refunds]
     digest = rows_digest([held.claims.tobytes()], refunds, aside)
     expected = batch_hash(at.stored, batch[:3], counts, digest)
-    follows = batch_hash(at.expected, batch[:3], counts, digest)  # when the hash before was rewritten
+    follows = batch_hash(at.expected, batch[:3], counts, digest)  # if the previous hash was rewritten
     if before != at.position:
         walk.problems.append(_unjoined(name, at.position, before))
-        expected = stored  # what it was taken of is gone
+        expected = stored  # the rows that it covers are gone
     elif stored is None:
         walk.problems.append(f"{name}: it has no hash")
     elif stored not in (expected, follows):
@@ -141,7 +141,7 @@ def _unjoined(name: str, reached: int, before: int) -> str:
 
 
 def _wrong_head(at: _Lane, row: asyncpg.Record) -> Iterator[str]:
-    """Whether the lane's own row agrees with its last batch."""
+    """Compare the lane's own row with its last batch."""
     if row["position"] > at.position:
         yield f"lane {at.lane}: the last batch, of changes {at.position + 1} to {row['position']}, was removed"
     elif row["position"] < at.position:
@@ -151,7 +151,7 @@ def _wrong_head(at: _Lane, row: asyncpg.Record) -> Iterator[str]:
 
 
 def _without_retried(held: _Held, name: str, problems: list[str]) -> _Held:
-    """Take out what a retry added later, after comparing it with what was set aside, which is in the chain."""
+    """Remove the rows that a retry added later. First they are compared with the set-aside rows in the chain."""
     retried = [row for row in held.asides if row["resolution"] == "retried"]
     if not retried:
         return held
@@ -180,7 +180,7 @@ _CLAIM_COLUMNS = ("from_account", "to_account", "amount_fen", "at_ms", "slot")
 
 
 def _why(before: int, position: int, counts: Counts, held: _Held) -> Iterator[str]:
-    """What can be said of a batch that does not have its hash."""
+    """Why a batch's hash may be wrong."""
     asides = [row["position"] for row in held.asides if row["state"] != PacketState.EXHAUSTED]
     refunds = [row["position"] for row in held.refunds]
     positions = np.concatenate([held.claims["position"].astype(np.int64), np.array(refunds + asides, dtype=np.int64)])
@@ -204,7 +204,7 @@ def _why(before: int, position: int, counts: Counts, held: _Held) -> Iterator[st
 
 
 def _changes(positions: NDArray[np.int64]) -> str:
-    """Some positions as people read them, with the verb that follows."""
+    """Some positions as text, with the verb that follows."""
     named = ", ".join(map(str, positions[:_NAMED_MAX].tolist()))
     more = f" and {len(positions) - _NAMED_MAX} more" if len(positions) > _NAMED_MAX else ""
     return f"change {named} is" if len(positions) == 1 else f"changes {named}{more} are"

@@ -1,8 +1,8 @@
 """The invariants between Redis and the ledger.
 
-Order of reading matters, because money may move meanwhile. A claim goes Redis -> stream -> ledger and never back; so
-what the ledger has must be in Redis when that is read afterwards, and what Redis has must be in the stream or the
-ledger when those are read after it, in that order.
+The order of reading matters, because money may move meanwhile. A claim goes Redis -> stream -> ledger and never back.
+So a claim in the ledger must be in Redis, if Redis is read afterwards. And a claim in Redis must be in the stream or
+the ledger, if these are read afterwards and in this order.
 """
 
 from collections import defaultdict
@@ -24,14 +24,14 @@ SQL, LANES = load("audit"), load("lanes")
 Result = tuple[int, list[str]]
 Check = Callable[[asyncpg.Pool, LaneReader, EventStream], Awaitable[Result]]
 Given = dict[str, tuple[int, int]]
-"""Who has what of one packet: user -> (slot, amount_fen)."""
+"""The claims of one packet: user -> (slot, amount_fen)."""
 _TRIES_MAX = 5
 _PACKETS_PAGE, _SHARES_PAGE = 200, 5_000
-"""How much is read at one moment: Redis answers nobody else for some milliseconds."""
+"""How much is read at one moment. It blocks Redis for some milliseconds."""
 
 
 async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Result:
-    """Same epoch, not behind the checkpoint, not trimmed past it, and no gap up to the lane's position."""
+    """The stream has the same epoch, is not behind the checkpoint or trimmed past it, and has no gap."""
     problems, examined = [], 0
     for row in await pool.fetch(LANES["all"]):
         lane, checkpoint = row["lane"], row["position"]
@@ -51,13 +51,13 @@ async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream:
                     gaps.append((reached, first))
                 reached = last
         except BadEntryError:
-            gaps.append((reached, reached))  # told below
+            gaps.append((reached, reached))  # reported below
         if (blocked := await _blocked(pool, stream, lane, is_suspect=bool(gaps))) is not None:
             problems.append(f"lane {lane}: {blocked}")
             continue
         if reached < status.position:
             gaps.append((reached, status.position))
-        # The persister may have applied and trimmed while we read: what the ledger has by now is no gap.
+        # The persister may have applied and trimmed meanwhile: changes that the ledger has by now are no gap.
         now_applied = await pool.fetchval(LANES["checkpoint"], lane)
         problems += [
             f"lane {lane}: changes {max(after, now_applied) + 1} to {up_to} are gone from the stream"
@@ -68,11 +68,11 @@ async def stream_continues_ledger(pool: asyncpg.Pool, store: LaneReader, stream:
 
 
 async def _blocked(pool: asyncpg.Pool, stream: EventStream, lane: int, *, is_suspect: bool) -> str | None:
-    """What stands in a lane's stream and is no event of its own; None: nothing does."""
+    """A sentence about a bad entry in a lane's stream, or None."""
     checkpoint = await pool.fetchval(LANES["checkpoint"], lane)
     look = await stream.look(lane, checkpoint)
     if not look.is_stream:
-        return "something else stands in Redis in the place of its stream"
+        return "Redis has a key of another type in the place of its stream"
     bad = await first_bad(stream, lane, checkpoint) if is_suspect or look.bad is not None else None
     return None if bad is None and look.bad is None else str(bad or look.bad)
 
@@ -86,7 +86,7 @@ async def _entries_after(stream: EventStream, lane: int, position: int) -> Async
 
 
 async def agrees(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Result:
-    """For each packet Redis holds: every share once, either given or left, and given in both or on its way."""
+    """Per packet in Redis: every share once, either given or left. A given share is in the ledger or on its way."""
     problems: list[str] = []
     on_their_way: dict[int, Given] = {}
     rows = sorted(await pool.fetch(SQL["packets"]), key=lambda row: str(row["packet_id"]))
@@ -99,7 +99,7 @@ async def agrees(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> 
         for row, held in zip(page, read, strict=True):
             packet = row["packet_id"]
             if held is None:
-                # Not opened yet, or ended, settled and dropped; a packet that is open must be there.
+                # The packet is not opened yet, or it has ended, settled and been dropped. An open packet must be there.
                 if row["state"] == PacketState.OPEN and await store.counts(str(packet)) is None:
                     problems.append(f"packet {packet}: it is open and Redis has lost it")
                 continue
@@ -119,7 +119,7 @@ async def agrees(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> 
 
 
 def _pages(rows: Sequence[asyncpg.Record]) -> Iterator[list[asyncpg.Record]]:
-    """Packets that are read together: of one lane, and small ones, or one that is not."""
+    """Packets to read together: small ones of one lane, or a single large one."""
     page: list[asyncpg.Record] = []
     shares = 0
     for row in rows:
@@ -146,12 +146,12 @@ async def _read_page(store: LaneReader, page: Sequence[asyncpg.Record]) -> list[
 
 
 async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[int, Given]) -> list[str]:
-    """Shares that Redis has given and that are neither in the stream nor, by now, in the ledger."""
+    """Shares that Redis has given, but that are neither in the stream nor, by now, in the ledger."""
     if not ahead:
         return []
     in_stream: defaultdict[int, Given] = defaultdict(dict)
     for row in await pool.fetch(LANES["all"]):
-        # What cannot be read there accounts for nothing.
+        # An unreadable entry accounts for nothing.
         async for entry in stream.scan(row["lane"]):
             for change in entry.changes:
                 if isinstance(change, Claims):
@@ -171,9 +171,9 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
 
 
 async def _by_packet(pool: asyncpg.Pool, query: str, packets: Sequence[int]) -> defaultdict[int, Given]:
-    """Who has what of each packet, by ``claims_of_many``, or by ``quarantined_claims``: what the ledger could not take.
+    """The claims of each packet, by ``claims_of_many`` or ``quarantined_claims`` (those that the ledger set aside).
 
-    `nothing_quarantined` reports those that wait.
+    `nothing_quarantined` reports the pending ones.
     """
     found: defaultdict[int, Given] = defaultdict(dict)
     for row in await pool.fetch(query, packets):
@@ -182,12 +182,12 @@ async def _by_packet(pool: asyncpg.Pool, query: str, packets: Sequence[int]) -> 
 
 
 async def _read(store: LaneReader, packet_id: str) -> Held | None:
-    """Read a packet in pages until it did not change in between; None when Redis does not hold it or it never rests."""
+    """Read a packet in pages until it does not change meanwhile. None if Redis does not hold it or it never rests."""
     for _ in range(_TRIES_MAX):
         before = await store.counts(packet_id)
         if before is None:
             return None
-        # A scan may give an entry twice.
+        # A scan may return an entry twice.
         rows = list({row.user_id: row async for row in store.scan_claims(packet_id)}.values())
         left = [share async for share in store.scan_shares(packet_id)]
         if await store.counts(packet_id) == before:
@@ -196,7 +196,7 @@ async def _read(store: LaneReader, packet_id: str) -> Held | None:
 
 
 def _wrong_shares(row: asyncpg.Record, held: Held) -> list[str]:
-    """Check given and left against the split; a closed packet has let go of its list."""
+    """Compare given and left shares with the split. A closed packet has dropped its list."""
     problems = []
     counts, given, left = held
     given_fen = sum(claim.amount_fen for claim in given)
@@ -205,7 +205,7 @@ def _wrong_shares(row: asyncpg.Record, held: Held) -> list[str]:
     seen = [*((claim.slot, claim.amount_fen) for claim in given), *left]
     for slot, amount_fen in seen:
         if not 0 <= slot < len(amounts) or amounts[slot] != amount_fen:
-            problems.append(f"share {slot} of {amount_fen} fen in Redis is not of its split")
+            problems.append(f"share {slot} of {amount_fen} fen in Redis is not in its split")
     if len({slot for slot, _ in seen}) < len(seen):
         problems.append("a share is in Redis twice")
     if len(given) + counts.remaining_count != row["count"]:

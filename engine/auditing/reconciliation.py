@@ -1,6 +1,6 @@
-"""Reconciliation of one day: Redis, events, ledger, statements and payouts, each held against the next.
+"""Reconciliation of one day: compares Redis, events, ledger, statements and payouts, each with the next.
 
-It reads only, and may run at any time: what is just moving is seen where it comes from or where it goes to.
+It only reads, and may run at any time: moving money is seen at its source or at its destination.
 """
 
 import asyncpg
@@ -17,7 +17,7 @@ from engine.wallets.payouts import PayoutProvider
 async def reconcile(
     pool: asyncpg.Pool, store: LaneReader, stream: EventStream, provider: PayoutProvider, day: Day
 ) -> list[Comparison]:
-    """Compare everything of a day. Raises UnavailableError when a server or the provider does not answer."""
+    """Compare everything of a day. Raises UnavailableError if a server or the provider does not answer."""
     with ledger_errors():
         found = [await day_redis.claims(pool, store, stream, day)]
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):

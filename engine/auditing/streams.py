@@ -1,4 +1,4 @@
-"""Reads the ledger's rows in the order of the lanes' changes, in bounded memory, for the audit of the chains."""
+"""Reads the ledger's rows in the order of the lanes' changes, in bounded memory, to audit the chains."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,38 +19,38 @@ _POSITION_BITS = 52
 
 
 class ClaimRows:
-    """All claims as Postgres copies them out, sorted, on a connection of their own; taken batch by batch.
+    """All claims, sorted, as Postgres copies them out on a separate connection. They are taken batch by batch.
 
-    Use with ``async with``: rows begin to come when it is entered.
+    Use it with ``async with``, which starts the copy.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._chunks: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_CHUNKS_MAX)
         self._copied = bytearray()
-        self._header_bytes = HEADER_BYTES  # still to be dropped
+        self._header_bytes = HEADER_BYTES  # the bytes still to drop
         self._waiting: NDArray[np.void] = np.empty(0, dtype=ROW)
         self._keys: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._ended = False
 
     async def __aenter__(self) -> "ClaimRows":
-        """Begin to copy."""
+        """Start copying."""
         self._task = asyncio.create_task(self._copy())
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Stop, wherever the copying is."""
+        """Stop copying, finished or not."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def take(self, lane: int, position: int) -> NDArray[np.void]:
-        """The next rows (``claim_rows.ROW``), up to a position of a lane; those of lanes before it as well."""
+        """The next rows (``claim_rows.ROW``), up to a position of a lane. Includes the lanes before it."""
         parts = [part async for part in self.parts(lane, position)]
-        # Into rows of the same form: numpy would otherwise make the numbers the machine's own.
+        # The result has the same row type. Otherwise numpy would change the numbers to the machine's byte order.
         return np.concatenate(parts, out=np.empty(sum(map(len, parts)), dtype=ROW))
 
     async def parts(self, lane: int, position: int) -> AsyncIterator[NDArray[np.void]]:
-        """The same, one part after the other; at least one, which may be empty."""
+        """The same in parts: at least one, which may be empty."""
         key = (lane << _POSITION_BITS) + position
         while True:
             cut = int(np.searchsorted(self._keys, key, side="right"))
@@ -62,13 +62,13 @@ class ClaimRows:
 
     async def _copy(self) -> None:
         try:
-            # One statement for all of it, however long the ledger is.
+            # One statement reads it all, however long the ledger is.
             await self._connection.copy_from_query(
                 SQL["claims"], output=self._put, format="binary", timeout=_COPY_S_MAX
             )
             await self._hand_over()
             await self._chunks.put(None)
-        except Exception as error:  # raised where the rows are taken
+        except Exception as error:  # ``take`` raises it
             await self._chunks.put(error)
 
     async def _put(self, data: bytes) -> None:
@@ -77,7 +77,7 @@ class ClaimRows:
             await self._hand_over()
 
     async def _hand_over(self) -> None:
-        """Pass on the whole rows. What is left at the very end is the trailer."""
+        """Pass on complete rows. At the very end, the trailer is left."""
         del self._copied[: self._header_bytes]
         self._header_bytes = 0
         whole = len(self._copied) // ROW.itemsize * ROW.itemsize
@@ -86,7 +86,7 @@ class ClaimRows:
         await self._chunks.put(chunk)
 
     async def _fetch(self) -> bool:
-        """Wait for the next rows; False when there are no more."""
+        """Wait for the next rows. Returns False if there are no more."""
         if self._ended:
             return False
         chunk = await self._chunks.get()
@@ -101,13 +101,13 @@ class ClaimRows:
 
 
 def lanes_of(claims: NDArray[np.void]) -> NDArray[np.int64]:
-    """The lane of each claim, which its packet's number names."""
+    """Each claim's lane, from its packet's number."""
     lanes: NDArray[np.int64] = claims["from_account"].astype(np.int64) // 100_000_000_000_000 % 1_000
     return lanes
 
 
 class Rows:
-    """Rows with a lane and a position that come sorted by them; taken batch by batch."""
+    """Rows that are sorted by lane and position. They are taken batch by batch."""
 
     def __init__(self, rows: AsyncIterator[asyncpg.Record]) -> None:
         self._rows = rows
@@ -115,11 +115,11 @@ class Rows:
         self._begun = False
 
     async def take(self, lane: int, position: int) -> list[asyncpg.Record]:
-        """The next rows up to a position of a lane; those of lanes before it as well."""
+        """The next rows up to a position of a lane. Includes the lanes before it."""
         return [row async for row in self.up_to(lane, position)]
 
     async def up_to(self, lane: int, position: int) -> AsyncIterator[asyncpg.Record]:
-        """The same, one after the other."""
+        """The same, row by row."""
         if not self._begun:
             self._begun, self._next = True, await anext(self._rows, None)
         while self._next is not None and (self._next["lane"], self._next["position"]) <= (lane, position):

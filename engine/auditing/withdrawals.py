@@ -1,4 +1,4 @@
-"""The audit of withdrawals: the payout account holds what is processed, and each moved what its state says."""
+"""The audit of withdrawals: the payout account holds the open ones, and each has moved what its state says."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from engine.ledger.database import Connection
 
 
 async def withdrawals_add_up(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
-    """Held while it is processed; then the amount is the bank's and the fee ours, or everything is back."""
+    """An open withdrawal is held. Then the bank has the amount and we have the fee, or everything is back."""
     problems = []
     account = await connection.fetchrow(SQL["payout_account"])
     if account is None:
         problems.append("there is no payout account")
     elif account["held_fen"] != account["processing_fen"]:
         problems.append(
-            f"the payout account holds {account['held_fen']} fen, of what is processed it should be "
+            f"the payout account holds {account['held_fen']} fen, for the open withdrawals it should be "
             f"{account['processing_fen']}"
         )
     problems += [
@@ -25,7 +25,7 @@ async def withdrawals_add_up(connection: Connection, _packets: Sequence[asyncpg.
         for row in await connection.fetch(SQL["wrong_withdrawals"])
     ]
     problems += [
-        f"transfer {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, is of no withdrawal"
+        f"transfer {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, belongs to no withdrawal"
         for row in await connection.fetch(SQL["stray_payouts"])
     ]
     return await connection.fetchval(SQL["withdrawals"]), problems

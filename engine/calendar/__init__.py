@@ -1,4 +1,4 @@
 """China's days: its time zone, festivals and working days.
 
-What the product allows on a day belongs to `packets` or `risk`.
+The product's rules for these days are in `packets` and `risk`.
 """

@@ -1,4 +1,4 @@
-"""Days are China's: limits, statements and festivals go by them."""
+"""Days in China. Limits, statements and festivals use them."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -6,12 +6,12 @@ CHINA = timezone(timedelta(hours=8))
 
 
 def today() -> date:
-    """The day it is in China."""
+    """Today's date in China."""
     return datetime.now(UTC).astimezone(CHINA).date()
 
 
 def day_of(at_ms: int) -> date:
-    """The day in China of a moment."""
+    """A moment's date in China."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(CHINA).date()
 
 

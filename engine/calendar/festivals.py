@@ -1,4 +1,4 @@
-"""Days on which people give more: 14 February, 20 May, and Qixi, the Chinese calendar's seventh of the seventh month.
+"""Days on which people give more: 14 February, 20 May, and Qixi, the 7th day of the 7th month in the Chinese calendar.
 
 A setting names them, as ``MM-DD`` or ``qixi``. Days are China's.
 """
@@ -15,7 +15,7 @@ _LEAP_YEAR = 2028
 
 
 def festivals_in(text: str) -> tuple[str, ...]:
-    """The festivals a setting names, with commas between them. Raises ValueError naming what is none."""
+    """The festivals in a setting, which separates them with commas. Raises ValueError naming an invalid one."""
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names:
         if name != QIXI and not _is_day(name):
@@ -30,7 +30,7 @@ def is_festival(day: date, names: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=8)
 def qixi(year: int) -> date | None:
-    """Qixi of a year; None beyond the tables of the calendar (1900 to 2099)."""
+    """A year's Qixi. None outside the calendar's tables (1900 to 2099)."""
     try:
         solar: date = LunarDate(year, 7, 7).to_solar_date()
     except ValueError:

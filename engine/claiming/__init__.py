@@ -1,4 +1,4 @@
-"""The path of a claim: batching, acknowledging, and answers on packets that have left Redis.
+"""The path of a claim: batching, acknowledging, and answers about packets that have left Redis.
 
 Sending and closing are in `packets`.
 """

@@ -1,8 +1,8 @@
-"""What must have happened before a claim is acknowledged, by the server's setting or, if that is more, its packet's.
+"""What must have happened before a claim is acknowledged. The server's setting applies, or its packet's if stronger.
 
-memory: Redis has decided. fsync: what it wrote is on its disk. replica: its replicas have it. ledger: the ledger's
-transaction has committed. Redis is asked for the second and third on the connection by which the claim went, so that
-it can be no other server that says so. A repeat waits as the first time did: nobody is told of a share too early.
+memory: Redis has decided. fsync: the claim is on Redis's disk. replica: Redis's replicas have it. ledger: the ledger's
+transaction has committed. For fsync and replica, Redis is asked on the claim's own connection: no other server can
+answer. A repeated claim waits as the first one did, so no share is acknowledged too early.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from engine.records import Ack, ClaimReply, Outcome, strongest
 from engine.settings import Settings
 
 Tell = Callable[[Sequence[int], HongbaoError | None], None]
-"""Takes the places of claims, and why they are not acknowledged, None if they are."""
+"""Takes the places of claims and the reason why they are not acknowledged (None if they are)."""
 
 _ACKS = {ack.value[0]: ack for ack in Ack}
 _GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
 _SAID_S = 0.5
-"""How much longer than the server itself we wait for its word that it waited in vain."""
+"""The server has its own timeout. We wait this much longer, to receive its report."""
 _UNCONFIRMED = {
     Ack.FSYNC: "The claim stands, but it may not be on disk yet: repeat it for its answer.",
     Ack.REPLICA: "The claim stands, but too few replicas may have it yet: repeat it for its answer.",
@@ -45,14 +45,14 @@ _UNCONFIRMED = {
 
 
 class Decided(NamedTuple):
-    """A call of the claim script that Redis has answered, and by which connection (None: by none of its own)."""
+    """A call of the claim script that Redis has answered, and its own connection (None: it had none)."""
 
     lane: int
     reply: ClaimReply
     lent: Lent | None
 
     def give_back(self) -> None:
-        """Others may have the connection."""
+        """Let other calls use the connection."""
         if self.lent is not None:
             self.lent.give_back()
 
@@ -67,14 +67,14 @@ class Acks:
         self._fsync_by: FsyncBy | None = None
 
     async def check(self) -> None:
-        """Raise OperatorError when Redis cannot do what the setting asks of it. Replicas come and go: ``reasons``."""
+        """Raise OperatorError if Redis cannot do what the setting requires. ``reasons`` watches the replicas."""
         if self.setting is Ack.FSYNC:
             self._fsync_by = await fsync_by(self._redis)
         if self.setting is Ack.LEDGER:
             self._checkpoints.listen()
 
     async def reasons(self) -> list[str]:
-        """One sentence for what keeps claims from being acknowledged at this moment. Raises UnavailableError."""
+        """Return one sentence if claims cannot be acknowledged at this moment. Raises UnavailableError."""
         if self.setting is Ack.FSYNC:
             self._fsync_by = None
             try:
@@ -86,7 +86,7 @@ class Acks:
         return []
 
     async def admit(self, ack: Ack | None) -> None:
-        """Raise InvalidFieldsError for a packet that asks for more than the setting, and for what Redis cannot do."""
+        """Raise InvalidFieldsError if a packet asks for more than the setting and Redis cannot do it."""
         if ack is Ack.FSYNC and self._fsync_by is None:
             try:
                 self._fsync_by = await fsync_by(self._redis)
@@ -98,9 +98,9 @@ class Acks:
             raise InvalidFieldsError([FieldProblem("ack", "cannot be replica: too few Redis replicas are connected")])
 
     def waiting(self, asked: Mapping[str, Sequence[str]], reply: ClaimReply) -> dict[Ack, list[int]]:
-        """The places of the claims that are not to be acknowledged yet, by what they wait for.
+        """The places of the claims that cannot be acknowledged yet, by what they wait for.
 
-        Only shares are acknowledged; who has none is told so at once.
+        Only claims that got a share wait. All others are answered at once.
         """
         if reply.acks is None and self.setting is Ack.MEMORY:
             return {}
@@ -115,9 +115,9 @@ class Acks:
         return waiting
 
     async def confirm(self, decided: Decided, waiting: Mapping[Ack, Sequence[int]], tell: Tell) -> None:
-        """Wait for all that ``waiting`` names; ``tell`` hears of each kind when it is over, once.
+        """Wait for everything in ``waiting``. Calls ``tell`` once per kind, when that kind's wait is over.
 
-        The connection is given back as soon as Redis has no more to say.
+        Returns the connection as soon as Redis is needed no longer.
         """
         jobs = [self._by_redis(decided, waiting, tell)]
         if Ack.LEDGER in waiting:
@@ -127,7 +127,7 @@ class Acks:
         await asyncio.gather(*jobs)
 
     async def in_ledger(self, lane: int, lane_token: str, position: int) -> bool:
-        """Whether the ledger holds a lane's changes up to ``position``, as long as a claim would wait for it."""
+        """Whether the ledger has a lane's changes up to ``position``. Waits for them as long as a claim would."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._checkpoints.reached(lane, lane_token, position)
@@ -136,7 +136,7 @@ class Acks:
         return True
 
     async def _by_redis(self, decided: Decided, waiting: Mapping[Ack, Sequence[int]], tell: Tell) -> None:
-        """Ask Redis, on one connection, for one thing after the other."""
+        """Ask Redis for each kind in turn, on one connection."""
         try:
             for ack, ask in ((Ack.FSYNC, self._on_disk), (Ack.REPLICA, self._on_replicas)):
                 if ack in waiting:
@@ -153,7 +153,7 @@ class Acks:
                 await work
         except (UnavailableError, OperatorError, RedisError, OSError):  # a TimeoutError is one of them
             failed = UnconfirmedError(_UNCONFIRMED[ack])
-        except Exception as error:  # whatever it is, everyone who waits must hear of it
+        except Exception as error:  # every waiting claim must be answered, whatever the error
             failed = HongbaoError("A claim could not be confirmed.")
             failed.__cause__ = error
         metrics.ACK_SECONDS.labels(ack.value).observe(perf_counter() - started_s)
@@ -167,7 +167,7 @@ class Acks:
         if self._fsync_by is FsyncBy.WAITAOF:
             try:
                 on_disk, _ = await self._ask(Ack.FSYNC, decided, "WAITAOF", 1, 0)
-            except ResponseError:  # another server than it was, or set otherwise
+            except ResponseError:  # the server was replaced or its settings have changed
                 self._fsync_by = None
                 raise
             if on_disk < 1:
@@ -178,12 +178,12 @@ class Acks:
             raise UnconfirmedError(_UNCONFIRMED[Ack.REPLICA])
 
     async def _ask(self, ack: Ack, decided: Decided, *words: str | int) -> Any:  # noqa: ANN401 -- any reply
-        """What the server says, within the settings' time, of all that is written in it by now."""
+        """The server's answer, within the settings' time, about everything written to it so far."""
         if decided.lent is None:
             raise UnavailableError("A claim without a connection of its own cannot be confirmed.")
-        # What the operator wants may slow everybody down; what a sender wants beyond that may not.
+        # The operator's setting may slow everyone down. A sender's stronger wish may not.
         wait = partial(decided.lent.wait, is_patient=ack is self.setting)
         if all(result.outcome is not Outcome.CLAIMED for result in decided.reply.results):
-            # It speaks of what came by this connection, and a repeat was written by another. This is written, too.
+            # The server answers for this connection's writes only. A repeat's claim came on another: write here, too.
             await wait("HINCRBY", keys.lane(decided.lane), "position", 0, timeout_s=self._timeout_s)
         return await wait(*words, int(self._timeout_s * 1000), timeout_s=self._timeout_s + _SAID_S)

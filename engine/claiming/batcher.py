@@ -1,8 +1,8 @@
 """Group commit for claims: while a script call is under way, the claims that arrive wait and go together in the next.
 
-An idle lane's claim leaves in the same turn of the event loop; a busy lane is asked once a millisecond, or sooner for
-many. What waits is bounded, in number and in time: while those before it are expected to take too long, a claim is
-refused before it reaches Redis, so that those that are taken are answered soon, however many ask.
+An idle lane's claim leaves in the same turn of the event loop. A busy lane makes one call per millisecond, or more if
+many claims wait. The queue is bounded in number and in time. A claim that would wait too long is refused before it
+reaches Redis. So a claim that is admitted is answered soon, under any load.
 """
 
 import asyncio
@@ -24,29 +24,29 @@ from engine.records import Ack, ClaimResult
 from engine.settings import Settings
 
 Answer = ClaimResult | HongbaoError
-"""One claim's answer, or that it is not confirmed."""
+"""One claim's result, or the error that it is not confirmed."""
 Deliver = Callable[[ClaimResult | Exception], None]
 """Takes one claim's answer, or what ``Store.claim`` raised."""
 
 PACE_S = 0.001
 PACE_BELOW = 32
-"""Fewer than PACE_BELOW claims wait until PACE_S after the previous call, so that at half load calls are few and full:
+"""Fewer than PACE_BELOW claims wait until PACE_S after the previous call. This keeps calls few and full at half load:
 a call costs as much as thirty claims. A claim that comes alone does not wait."""
 
 CLAIM_S_FIRST = 0.00003
-"""What a claim is taken to cost before any was measured."""
+"""The assumed cost of a claim until one has been measured."""
 _MEASURED_MIN, _WEIGHT, _GROWTH_MAX = 32, 0.2, 4.0
-"""Calls of fewer claims say little about the cost of one. A call has this weight in the average, and counts as at most
-this multiple of it: a short stall is no slow Redis."""
+"""Calls with fewer claims are not measured. A call has this weight in the average, and counts as at most this multiple
+of it: a short stall does not mean that Redis is slow."""
 
 _SILENT_SHARE = 0.9
-"""A call that failed after this share of its time has failed by silence: the next would wait as long again."""
+"""A call that fails after this share of its timeout got no answer. The next call would wait as long again."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Singles:
-    """Claims that came one by one and will leave together; each has its own answer."""
+    """Claims that came one by one and will leave together. Each has its own answer."""
 
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}
@@ -64,11 +64,11 @@ class _Singles:
         self.size += 1
 
     def resolve(self, answers: Sequence[ClaimResult | Exception]) -> None:
-        """Give everyone an answer."""
+        """Answer every claim."""
         _deliver(zip(self._in_order(), answers, strict=True))
 
     def resolve_some(self, answers: Mapping[int, Answer]) -> None:
-        """Give some their answers, by the places of their claims; the others' are to come."""
+        """Answer some claims, by their places. The other answers follow later."""
         deliveries = list(self._in_order())
         _deliver((deliveries[place], answer) for place, answer in answers.items())
 
@@ -83,7 +83,7 @@ def _deliver(answers: Iterable[tuple[Deliver, ClaimResult | Exception]]) -> None
     for deliver, answer in answers:
         try:
             deliver(answer)
-        except Exception:  # what is wrong with one answer must not keep the others from theirs
+        except Exception:  # one failed delivery must not stop the others
             _log.exception("an answer could not be delivered")
 
 
@@ -101,7 +101,7 @@ class _Order:
             self.answer.set_result(answers)
 
     def resolve_some(self, answers: Mapping[int, Answer]) -> None:
-        """As ``_Singles``; the one answer is given when all are there."""
+        """As ``_Singles``, but with one answer, once all results are there."""
         self._answers.update(answers)
         if len(self._answers) == self.size:
             self.resolve([self._answers[place] for place in range(self.size)])
@@ -112,7 +112,7 @@ class _Order:
 
 
 def _settle(answer: "asyncio.Future[ClaimResult]", result: ClaimResult | Exception) -> None:
-    # A client that went away has cancelled its future; its claim stands all the same.
+    # A client that disconnected has cancelled its future. Its claim still stands.
     if answer.done():
         return
     if isinstance(result, ClaimResult):
@@ -122,15 +122,15 @@ def _settle(answer: "asyncio.Future[ClaimResult]", result: ClaimResult | Excepti
 
 
 class Batcher:
-    """One lane's, in one process. While it refuses claims its lane is in ``full_lanes``.
+    """One lane's batcher in one process. While it refuses claims, its lane is in ``full_lanes``.
 
-    ``acks``: what answers wait for beyond the script's.
+    ``acks``: what answers wait for after the script has decided.
     """
 
     def __init__(self, store: Store, lane: int, settings: Settings, full_lanes: set[int], acks: Acks) -> None:
         self._store, self._lane, self._acks = store, lane, acks
         self._waiting: deque[_Singles | _Order] = deque()
-        self._open = _Singles()  # the last of those that wait, if it still takes claims
+        self._open = _Singles()  # the last waiting batch, if it still accepts claims
         self._size = 0
         self._size_max = settings.claim_queue_max
         self._wait_s_max = settings.claim_wait_ms_max / 1000
@@ -145,25 +145,25 @@ class Batcher:
         self._calls: set[asyncio.Task[None]] = set()
         self._confirming: set[asyncio.Task[None]] = set()
         self.unconfirmed = 0
-        """Claims that are decided and wait to be confirmed."""
+        """Claims that are decided but not confirmed yet."""
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._last_call_s = -math.inf  # zero is a moment of a clock that begins when the machine starts
+        self._last_call_s = -math.inf  # not 0: the clock starts with the machine, so 0 is a real moment
         self._closed = False
 
     def claim(self, packet_id: str, user_id: str) -> "asyncio.Future[ClaimResult]":
-        """Queue one claim; the future resolves to its answer, or what ``Store.claim`` raises.
+        """Queue one claim. The future resolves to its answer, or raises what ``Store.claim`` raises.
 
-        Raises OverloadedError when too many wait. Cancelling the future does not take the claim back.
+        Raises OverloadedError if too many wait. Cancelling the future does not undo the claim.
         """
         answer: asyncio.Future[ClaimResult] = asyncio.get_running_loop().create_future()
         self.claim_for(packet_id, user_id, partial(_settle, answer))
         return answer
 
     def claim_for(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
-        """Queue one claim whose answer is handed to ``deliver``, once, without a future in between.
+        """Queue one claim. Its answer is passed to ``deliver``, once, without a future in between.
 
-        Raises OverloadedError when too many wait.
+        Raises OverloadedError if too many wait.
         """
         if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
             self._admit(1)
@@ -174,9 +174,9 @@ class Batcher:
         self._open.add(packet_id, user_id, deliver)
 
     def claim_all(self, asked: Mapping[str, Sequence[str]]) -> "asyncio.Future[Sequence[Answer]]":
-        """Queue claims (packet -> users, at most 1,000 in all) that go in one call; answers in the order of iteration.
+        """Queue claims (packet -> users, at most 1,000 in all) for one call. Answers are in the order of iteration.
 
-        Raises OverloadedError when too many wait.
+        Raises OverloadedError if too many wait.
         """
         size = sum(map(len, asked.values()))
         self._admit(size)
@@ -185,7 +185,7 @@ class Batcher:
         return order.answer
 
     async def close(self) -> None:
-        """Refuse new claims and wait for the answers of all that are queued."""
+        """Refuse new claims, and wait until all queued claims are answered."""
         self._closed = True
         while self._calls or self._waiting:
             self._send()
@@ -195,23 +195,23 @@ class Batcher:
     def _admit(self, size: int) -> None:
         if self._closed:
             raise UnavailableError("This process is shutting down.", is_undone=True)
-        # What is ahead of it, not the claims themselves: a large order is taken whenever a single claim is.
+        # Count what is ahead, not the new claims: a large order is admitted whenever a single claim is.
         if self._size + self._under_way >= self._ahead_max or self._size + self.unconfirmed + size > self._size_max:
             self._refuse()
         self._size += size
         self._schedule()
 
     def _refuse(self) -> NoReturn:
-        if self._calls:  # which will end, and then it is looked at again
+        if self._calls:  # when one ends, the lane is looked at again
             self._full_lanes.add(self._lane)
         raise OverloadedError("Too many claims are waiting.")
 
     def _bound_of_wait(self) -> int:
-        """How many claims may be ahead of one that is taken, at what they cost now; always as many as a call takes."""
+        """How many claims may be ahead of a new one, at their present cost; at least as many as one call takes."""
         return max(self._per_call_max, int(self._wait_s_max / self._claim_s))
 
     def _measure(self, batch: _Singles | _Order) -> None:
-        """Learn from a call that has come back what a claim costs, everything between two calls included."""
+        """Learn the cost of a claim from a call that has returned. The time between two calls counts, too."""
         now_s = time.monotonic()
         if batch.size >= _MEASURED_MIN:
             claim_s = (now_s - max(self._done_s, batch.sent_s)) / batch.size
@@ -225,7 +225,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         wait_s = self._last_call_s + PACE_S - loop.time()
         if self._size >= PACE_BELOW or wait_s <= 0:
-            # Once a turn of the loop, after every handler that is ready has queued its claim.
+            # Once per turn of the loop, after all ready handlers have queued their claims.
             self._scheduled = True
             loop.call_soon(self._send)
         elif self._timer is None:
@@ -262,13 +262,13 @@ class Batcher:
             try:
                 reply = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max, lent=lent)
             finally:
-                # Before anybody hears his answer: who asks again at once must not find his last claim ahead of him.
+                # Before any answer is delivered: a client's next claim must not find its last one ahead of it.
                 self._under_way -= batch.size
             waiting = acks.waiting(batch.asked, reply)
         except Exception as error:
             if lent is not None:
                 lent.give_back()
-            batch.fail(error)  # whatever it is, everyone who waits must hear of it
+            batch.fail(error)  # every waiting claim must be answered, whatever the error
             if isinstance(error, UnavailableError) and time.perf_counter() - started_s >= self._silent_s:
                 self._give_up_waiting()
             return
@@ -285,14 +285,14 @@ class Batcher:
             metrics.CLAIMS.labels(outcome.name.lower()).inc(count)
 
     def _give_up_waiting(self) -> None:
-        """Answer all that wait behind a call that got no answer: each has waited long enough, and none was asked."""
+        """Fail everything queued behind a call that got no answer. It has waited long enough and was never sent."""
         waiting, self._waiting = self._waiting, deque()
         for batch in waiting:
             self._size -= batch.size
             batch.fail(UnavailableError("Redis does not answer.", is_undone=True))
 
     def _confirm(self, acks: Acks, batch: _Singles | _Order, decided: Decided, waiting: dict[Ack, list[int]]) -> None:
-        """Answer those that wait for nothing, and see to the others while the next calls go on."""
+        """Answer the claims that need no confirmation. Confirm the others while the next calls go on."""
         results = decided.reply.results
         later = frozenset(chain.from_iterable(waiting.values()))
         batch.resolve_some({place: result for place, result in enumerate(results) if place not in later})

@@ -1,11 +1,11 @@
-"""How far the ledger is in each lane, as its commits tell; and those who wait until it is far enough.
+"""The ledger's checkpoint in each lane, and the claims that wait until it is far enough.
 
-The persister's transaction notifies with its commit (``sql/ledger.sql``). One connection listens, made when somebody
-first waits, and made anew when it is lost. All checkpoints are read when it is there and once a second, so that what
-was told to nobody, or lost on a connection that only looks alive, is known soon after.
+The persister's transaction notifies with its commit (``sql/ledger.sql``). One connection listens. It is opened when a
+claim first waits, and again whenever it is lost. All checkpoints are also read once it is open, and then once per
+second. This finds notices that nobody heard, or that were lost on a connection that only looks alive.
 
-A checkpoint counts under its lane token (``engine.lanes.connections.lane_token_of``) alone: a Redis that was set back,
-or a lane that was rebuilt, counts up to the same positions again, with other changes.
+A checkpoint is valid only with its lane token (``engine.lanes.connections.lane_token_of``): a Redis that was set back,
+or a lane that was rebuilt, reaches the same positions again with other changes.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from engine.queries import load
 
 CHANNEL = "hongbao_applied"
 APPLICATION = "hongbao checkpoints"
-"""What Postgres calls the connection that listens."""
+"""The name of the listening connection in Postgres."""
 SQL = load("acks")
 WAITERS_MAX = 10_000
-"""Calls of the claim script, not claims."""
+"""This counts calls of the claim script, not claims."""
 _READ_INTERVAL_S = 1.0
 _READ_S_MAX = 1.0
 _RETRY_S = 0.1
@@ -53,9 +53,9 @@ class Checkpoints:
         self._listening: asyncio.Task[None] | None = None
 
     async def reached(self, lane: int, lane_token: str, position: int) -> None:
-        """Wait until the ledger holds all changes up to ``position`` of a lane that has this token.
+        """Wait until the ledger holds all changes up to ``position`` of a lane with this token.
 
-        For ever, if it has another one by now; the caller sets a bound. Raises UnconfirmedError when too many wait.
+        If the token has changed, this never returns: the caller sets a bound. Raises UnconfirmedError if too many wait.
         """
         known = self._known.get(lane)
         if known is not None and known[0] == lane_token and known[1] >= position:
@@ -73,12 +73,12 @@ class Checkpoints:
             self._waiters[lane].discard(waiter)
 
     def listen(self) -> None:
-        """Begin to listen, if this process does not yet."""
+        """Start listening, unless this process already does."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._keep_listening())
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._listening is not None:
             await end(self._listening)
             self._listening = None
@@ -106,7 +106,7 @@ class Checkpoints:
                     self._note(row["lane"], row["lane_token"], row["position"])
                 await stopped_within(lost, _READ_INTERVAL_S)
         finally:
-            # Without the farewell: it may be the network that is gone.
+            # Not ``close``: it waits for an answer, and the network may be down.
             connection.terminate()
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
@@ -121,5 +121,5 @@ class Checkpoints:
 
 
 async def is_awaited(connection: asyncpg.Connection, lane: int) -> bool:
-    """Whether a packet of the lane can be claimed whose sender wants claims to be in the ledger when they are told."""
+    """Whether the lane has an open packet whose claims must be in the ledger before they are acknowledged."""
     return bool(await connection.fetchval(SQL["is_awaited"], lane))

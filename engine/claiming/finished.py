@@ -1,7 +1,7 @@
-"""What a process remembers of packets that have ended: they never change again, so nobody need ask Redis about them.
+"""What a process remembers of packets that have ended. They never change again, so Redis need not be asked.
 
-Only packets that anyone may claim and that are small enough to be read whole; what is remembered is bounded, and the
-oldest is forgotten first. A process that remembers nothing asks Redis, which says the same.
+It remembers only packets that anyone may claim and that are small enough to be read whole. The memory is bounded, and
+the oldest packet is forgotten first. A process that remembers nothing asks Redis and gets the same answer.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from engine.observability import metrics
 from engine.records import Ack, ClaimResult, Outcome, PacketState, strongest
 
 CLAIMS_MAX = 500_000
-"""How many claims are remembered in all; a packet counts as one more than it has claims."""
+"""How many claims are remembered in all. A packet counts as its claims plus one."""
 LOADING_MAX = 32
 _LOST = {
     PacketState.EXHAUSTED: ClaimResult(Outcome.EMPTY, 0),
@@ -25,7 +25,7 @@ _LOST = {
     PacketState.RETRACTED: ClaimResult(Outcome.RETRACTED, 0),
 }
 _Ended = tuple[dict[str, ClaimResult], ClaimResult]
-"""Who has what of a packet, and what everyone else is told."""
+"""The shares of a packet by user, and the answer for everyone else."""
 
 
 class Finished:
@@ -46,7 +46,7 @@ class Finished:
         return len(self._loading)
 
     def answer(self, packet_id: str, user_id: str) -> ClaimResult | None:
-        """What Redis would say to this claim, or None when this process does not know the packet, whatever it is."""
+        """The answer that Redis would give to this claim, or None if this process does not remember the packet."""
         ended = self._packets.get(packet_id)
         if ended is None:
             return None
@@ -68,25 +68,25 @@ class Finished:
         return results
 
     def learn(self, packet_id: str) -> None:
-        """Begin to remember a packet that somebody was told has ended, unless it is known or too much is under way."""
+        """Start reading a packet that has ended, unless it is remembered or too many are being read."""
         if packet_id in self._packets or packet_id in self._loading or len(self._loading) >= LOADING_MAX:
             return
         self._loading[packet_id] = asyncio.create_task(self._load(packet_id))
 
     def forget(self, lane: int) -> None:
-        """Remember nothing of a lane whose data in Redis may be other than it was."""
-        self._forgotten += 1  # and nothing that is being read at this moment
+        """Forget a lane whose data in Redis may have changed."""
+        self._forgotten += 1  # this also drops what is being read at this moment
         for packet_id in [packet_id for packet_id in self._packets if lane_of(packet_id) == lane]:
             self._size -= len(self._packets.pop(packet_id)[0]) + 1
 
     async def close(self) -> None:
-        """Let go of what is being read."""
+        """Stop reading packets."""
         for task in list(self._loading.values()):
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
 
     def flush(self) -> None:
-        """Hand the number of answers given to the metrics."""
+        """Report the number of answers to the metrics."""
         for outcome, count in self._answered.items():
             metrics.CLAIMS.labels(outcome.name.lower()).inc(count)
         self._answered.clear()
@@ -95,7 +95,7 @@ class Finished:
         forgotten = self._forgotten
         try:
             counts = await self._store.counts(packet_id)
-            # Of one that is over but not closed, the sweeper has yet to make sure that nothing more is given.
+            # While a packet whose time is over is still open, a share may still be given: the sweeper must close it.
             if counts is None or counts.state not in _LOST or counts.invited or counts.count > READ_WHOLE_COUNT_MAX:
                 return
             rows = await self._store.claims(packet_id)
@@ -107,12 +107,12 @@ class Finished:
             del self._loading[packet_id]
         if forgotten != self._forgotten:
             return
-        if len(rows) == counts.count - counts.remaining_count:  # else its keys ran out in between
+        if len(rows) == counts.count - counts.remaining_count:  # otherwise its keys have expired in between
             given = {row.user_id: ClaimResult(Outcome.ALREADY, row.amount_fen) for row in rows}
             self._remember(packet_id, (given, _LOST[counts.state]))
 
     async def _is_confirmed(self, packet_id: str, counts: LiveCounts) -> bool:
-        """Whether what was read may be told: beyond memory, once the ledger has it, which is the strongest there is."""
+        """Whether these claims may be acknowledged. Beyond memory mode: once the ledger, the strongest, has them."""
         if strongest(self._acks.setting, counts.ack) is Ack.MEMORY:
             return True
         lane = lane_of(packet_id)

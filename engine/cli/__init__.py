@@ -1,4 +1,4 @@
-"""The `hongbao` command: its words, what it prints, its exit codes.
+"""The `hongbao` command: its words, its output, its exit codes.
 
-The work is done in the room that the command names.
+Other rooms do the work.
 """

@@ -20,10 +20,10 @@ _AUDIT_S_MAX = 3_600.0
 
 AnchorOption = Annotated[
     Path | None,
-    typer.Option("--anchor", help="What an earlier `audit --json` printed: its chains must go on from there."),
+    typer.Option("--anchor", help="The output of an earlier `audit --json`: the chains must continue from there."),
 ]
 TextfileOption = Annotated[
-    Path | None, typer.Option("--textfile", help="Leave the result there as metrics, for Prometheus' node exporter.")
+    Path | None, typer.Option("--textfile", help="Write the result there as metrics for Prometheus' node exporter.")
 ]
 
 
@@ -33,7 +33,7 @@ def audit(
     textfile: TextfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine every invariant of the books; exits 1 if one does not hold. Starts the servers if none are running."""
+    """Examine every invariant of the books. Exits 1 if one does not hold. Starts the servers if none are running."""
     from engine.auditing import anchors
     from engine.auditing.audit import audit as run_audit
     from engine.connected import Connected
@@ -46,7 +46,7 @@ def audit(
         async with Connected.open(settings) as connected:
             return await run_audit(connected.pool, connected.store, connected.stream, heads)
 
-    # The whole books are read: no statement is too slow here.
+    # This reads all the books, so no statement is too slow.
     loaded = Settings.load(data_dir=data_dir, database_timeout_s=_AUDIT_S_MAX)
     reach.check_has_books(loaded)
     with reach.reachable(loaded) as settings:

@@ -1,4 +1,4 @@
-"""What the modules of the command share: options, how work is run, how an answer is printed."""
+"""Code that the command's modules share: options, running work, printing answers."""
 
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,10 +16,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end on a loop of its own."""
+    """Run a coroutine to its end on a new event loop."""
     return uvloop.run(work)
 
 
 def show(text: str) -> None:
-    """Print a line of the answer."""
+    """Print one line of the answer."""
     print(text, flush=True)  # noqa: T201

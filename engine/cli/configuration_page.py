@@ -2,8 +2,8 @@
 
     python -m engine.cli.configuration_page > docs/configuration.md
 
-A topic is the comment line above its fields; what a setting does is the docstring below it. A setting without either
-raises, so none is missing on the page.
+A topic is the comment line above its fields. A setting's description is the docstring below it. A setting without both
+raises an error, so none is missing on the page.
 """
 
 import ast
@@ -52,7 +52,7 @@ def page(record: type[BaseSettings] = Settings) -> str:
 
 
 def _fields(record: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
-    """Each field's topic, name and docstring, in the order of the class; empty where there is none."""
+    """Each field's topic, name and docstring, in the order of the class. A missing one is empty."""
     lines = inspect.getsource(record).splitlines()
     (parsed,) = ast.parse("\n".join(lines)).body
     assert isinstance(parsed, ast.ClassDef)  # noqa: S101  # the source of a class is a class
@@ -65,7 +65,7 @@ def _fields(record: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
 
 
 def _heading(topic: str) -> list[str]:
-    """A topic's title and what else its comment says, then the head of its table."""
+    """A topic's title, the rest of its comment, and the head of its table."""
     title, _, rest = topic.rstrip(".").partition(". ")
     said = [f"{rest}.", ""] if rest else []
     return ["", f"## {title}", "", *said, "| variable | default | values | what it does |", "| --- | --- | --- | --- |"]
@@ -77,7 +77,7 @@ def _row(name: str, field: FieldInfo, text: str) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    """As it would be written in the environment."""
+    """A default as it would be written in the environment."""
     if field.default_factory is not None:
         return "the user's data folder"
     match field.default:
@@ -94,7 +94,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """What it may be: the choices, the bounds of a number, or the kind of text."""
+    """A setting's possible values: the choices, the bounds of a number, or the kind of text."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
     kinds = get_args(field.annotation) or (field.annotation,)

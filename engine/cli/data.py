@@ -1,4 +1,4 @@
-"""`hongbao data`: what the embedded servers keep on this machine."""
+"""`hongbao data`: the embedded servers' data on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,25 +9,25 @@ from engine.cli.common import DataDirOption, show
 from engine.errors import OperatorError
 from engine.settings import Settings
 
-app = typer.Typer(help="What the embedded servers keep on this machine.", no_args_is_help=True)
+app = typer.Typer(help="The embedded servers' data on this machine.", no_args_is_help=True)
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.callback()
 def _data() -> None:
-    """What the embedded servers keep on this machine."""
+    """The embedded servers' data on this machine."""
 
 
 @app.command()
 def remove(*, data_dir: DataDirOption = None, yes: YesOption = False) -> None:
-    """Remove all of an installation for good, after asking: ledger, wallets, secrets, and what is kept elsewhere."""
+    """Remove an installation for good, after a question: ledger, wallets, secrets, and its files elsewhere."""
     from engine.doctor.lines import megabytes
     from engine.embedded import servers
 
     path = Settings.load(data_dir=data_dir).data_dir
     servers.check_ours(path)
-    with servers.hold(path):  # nobody uses it
+    with servers.hold(path):  # the lock shows that nobody uses it
         places = servers.places(path)
     for place in places:
         show(f"{megabytes(_bytes_in(place)):>12}  {place}")

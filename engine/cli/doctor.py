@@ -18,7 +18,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def doctor(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Look at servers, settings, lanes and this machine, and say what to do; exits 1 if there is a problem."""
+    """Check servers, settings, lanes and this machine, and advise what to do. Exits 1 if there is a problem."""
     from engine.doctor.doctor import examine, is_healthy
     from engine.running import reach
 

@@ -1,4 +1,4 @@
-"""The command ``hongbao``. With settings.py, the only place that reads the environment."""
+"""The command ``hongbao``. Only this module and settings.py read the environment."""
 
 import asyncio
 import os
@@ -33,13 +33,13 @@ app = typer.Typer(
 
 PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="0: any free one. Default: 8080.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="API processes. Default: 1.")]
-ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="Where `up` reads how it goes.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="The file that `up` reads.")]
 
 
 @app.command()
 def up(port: PortOption = None, data_dir: DataDirOption = None, workers: WorkersOption = None) -> None:
     """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor takes them over
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them
         signal.signal(number, _exit_with(0))
     from engine.running import libraries
 
@@ -65,7 +65,7 @@ def serve(port: PortOption = None, data_dir: DataDirOption = None, report_path: 
 
 @app.command()
 def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
-    """Run the persister, which carries the lanes' events into the ledger."""
+    """Run the persister, which applies the lanes' events to the ledger."""
     report = Report(report_path)
     with report.complaining():
         settings = _settings("persist", report_path, data_dir=data_dir)
@@ -76,7 +76,7 @@ def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) ->
 
 @app.command()
 def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
-    """Run the sweeper, which closes packets whose time is over, and opens those that are paid for and not open."""
+    """Run the sweeper, which closes packets whose time is over and opens those that are paid for but not open."""
     report = Report(report_path)
     with report.complaining():
         settings = _settings("sweep", report_path, data_dir=data_dir)
@@ -112,7 +112,7 @@ def token(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a bearer token, signed with a secret of the environment or else of the data directory."""
+    """Print a bearer token. A secret from the environment or, without one, from the data directory signs it."""
     from engine.access import tokens
 
     logs.configure("token")
@@ -123,7 +123,7 @@ def token(
 
 @app.command()
 def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Make a new secret for tokens in the data directory, and print which are in force. Restart the API afterwards."""
+    """Make a new token secret in the data directory, and print which ones are in force. Then restart the API."""
     from engine.access import keyring
 
     logs.configure("rotate-secret")
@@ -149,9 +149,9 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command; an error made on purpose is one sentence on stderr and exit code 1."""
+    """Run the command. A HongbaoError is printed as one sentence on stderr, with exit code 1."""
     print_anything()
-    signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # what a command started is stopped first
+    signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # first stop what the command has started
     try:
         app(prog_name="hongbao")
     except HongbaoError as error:
@@ -160,13 +160,13 @@ def main() -> None:
 
 
 def _settings(process_name: str, report_path: Path | None, **overrides: object) -> Settings:
-    """What a process of its own needs: logs, and the servers of the settings or of a running `up`."""
+    """Prepare a process: its logs, and the servers from the settings or of a running `up`."""
     from engine.running import libraries, reach
 
     libraries.check()
     logs.configure(process_name)
     settings = Settings.load(**overrides)
-    if report_path is None:  # else it is a child of `up`, which has said so
+    if report_path is None:  # otherwise it is a child of `up`, and `up` has logged this
         _warn_of_ignored(settings)
     return reach.running(settings)
 
@@ -177,7 +177,7 @@ def _warn_of_ignored(settings: Settings) -> None:
 
 
 def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
-    """A signal handler that ends the process as if the running line had asked for it."""
+    """A signal handler that ends the process as if the running code had called ``sys.exit``."""
 
     def handler(_number: int, _frame: FrameType | None) -> NoReturn:
         sys.exit(code)
@@ -186,7 +186,7 @@ def _exit_with(code: int) -> Callable[[int, FrameType | None], NoReturn]:
 
 
 async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run ``work`` with an event that SIGINT and SIGTERM set, and SIGHUP only if the terminal has closed."""
+    """Run ``work`` with an event that SIGINT and SIGTERM set. SIGHUP sets it only if the terminal has closed."""
     stop, hangup = asyncio.Event(), Hangup()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""`hongbao quarantine`: what broke a rule of the ledger, and what is to become of it."""
+"""`hongbao quarantine`: lists and resolves changes that broke a rule of the ledger."""
 
 import dataclasses
 import os
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _TEXT_LENGTH_MAX = 500
 app = typer.Typer(
-    help="What stopped a lane or broke a rule of the ledger: list it, retry it, write it off, set it aside.",
+    help="Changes that broke a rule of the ledger, and entries that stop a lane: list, retry, write off, set aside.",
     no_args_is_help=True,
 )
 IdsArgument = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Rows, as `list` numbers them.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for those who read the books later.")]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who decides. Default: the account that runs this.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for later readers of the books.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who decides. Default: this account's name.")]
 
 
 @app.command(name="list")
@@ -38,7 +38,7 @@ def list_rows(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what waits."""
+    """Show the pending rows."""
 
     async def rows(quarantine: "Quarantine") -> "list[Aside]":
         return [row async for row in quarantine.rows(resolved_too=all_rows)]
@@ -54,7 +54,7 @@ def list_rows(
 
 @app.command()
 def retry(ids: IdsArgument, by: ByOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Apply changes again, the ones given, in this order; exits 1 if one of them still breaks a rule."""
+    """Apply the given changes again, in this order. Exits 1 if one of them still breaks a rule."""
 
     async def again(quarantine: "Quarantine") -> "list[Result]":
         return [await quarantine.retry(number, by=_who(by)) for number in ids]
@@ -70,7 +70,7 @@ def write_off(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give changes up; their money leaves the packet's custody for the quarantine account. Cannot be undone."""
+    """Give changes up: their money moves from the packet's custody to the quarantine account. Cannot be undone."""
     why = _checked(reason)
 
     async def give_up(quarantine: "Quarantine") -> "list[Result]":
@@ -82,7 +82,7 @@ def write_off(
 @app.command(name="set-aside")
 def set_aside(
     lane: Annotated[int, typer.Argument(metavar="LANE", min=0, max=999, help="The lane that is stopped.")],
-    entry: Annotated[str, typer.Argument(metavar="ENTRY", help="The entry that stops it, as every message names it.")],
+    entry: Annotated[str, typer.Argument(metavar="ENTRY", help="The entry that stops it, as in every message.")],
     *,
     reason: ReasonOption,
     by: ByOption = None,
@@ -90,7 +90,7 @@ def set_aside(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a bad entry out of a lane's stream and keep it in Postgres; the lane goes on. Cannot be undone."""
+    """Move a bad entry from a lane's stream to Postgres, so that the lane goes on. Cannot be undone."""
     why = _checked(reason)
     if not re.fullmatch(r"\d{1,20}(-\d{1,20})?", entry):
         raise OperatorError("An entry is named by a position (7) or an ID (7-0).")
@@ -108,7 +108,7 @@ def set_aside(
 
 @app.command()
 def entries(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Show the entries of streams that were set aside."""
+    """Show the stream entries that were set aside."""
 
     async def rows(quarantine: "Quarantine") -> "list[EntryAside]":
         return [row async for row in quarantine.entries()]

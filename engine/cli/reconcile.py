@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 _RECONCILE_S_MAX = 3_600.0
 _WIDTH = 160
-"""Of a table that goes to no terminal."""
+"""The width of a table that is not printed to a terminal."""
 
 TextfileOption = Annotated[
-    Path | None, typer.Option("--textfile", help="Leave the result there as metrics, for Prometheus' node exporter.")
+    Path | None, typer.Option("--textfile", help="Write the result there as metrics for Prometheus' node exporter.")
 ]
 ProvisionalOption = Annotated[
-    bool, typer.Option("--provisional", help="Compare also a day that is not closed. What is found may change.")
+    bool, typer.Option("--provisional", help="Also compare a day that is not closed. The result may change.")
 ]
-DayOption = Annotated[str | None, typer.Option("--day", help="A day of China's, as 2026-11-21. Default: yesterday.")]
+DayOption = Annotated[str | None, typer.Option("--day", help="A day in China, as 2026-11-21. Default: yesterday.")]
 
 
 def reconcile(
@@ -41,10 +41,10 @@ def reconcile(
     provisional: ProvisionalOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a day's Redis, events, ledger, statements and payouts; changes nothing.
+    """Compare a day's Redis, events, ledger, statements and payouts. Changes nothing.
 
-    Exits 1 if anything differs, 2 if it could not be compared or the day is not closed: the ledger does not have
-    everything of it yet. Starts the servers if none are running.
+    Exits 1 if anything differs, and 2 if it could not be compared or the day is not closed (the ledger does not have
+    all of it yet). Starts the servers if none are running.
     """
     logs.configure("reconcile")
     try:
@@ -83,7 +83,7 @@ def _day(text: str | None) -> date:
 
 
 def _compared(day: date, data_dir: Path | None, *, provisional: bool) -> "tuple[list[Comparison], bool]":
-    """What was compared, and whether the day is not closed. Raises DayNotClosedError unless ``provisional``."""
+    """The comparisons, and whether the day is still open. Raises DayNotClosedError unless ``provisional``."""
     from engine.auditing.comparison import Day
     from engine.auditing.reconciliation import reconcile as run_reconciliation
     from engine.connected import Connected
@@ -104,7 +104,7 @@ def _compared(day: date, data_dir: Path | None, *, provisional: bool) -> "tuple[
             found = await run_reconciliation(connected.pool, connected.store, connected.stream, provider, Day.of(day))
             return found, is_open
 
-    # A whole day is read: no statement is too slow here.
+    # This reads a whole day, so no statement is too slow.
     loaded = Settings.load(data_dir=data_dir, database_timeout_s=_RECONCILE_S_MAX)
     reach.check_has_books(loaded)
     with reach.reachable(loaded) as settings:
@@ -122,7 +122,7 @@ def _leave(path: Path, comparisons: "list[Comparison]") -> None:
 
 
 def record_of(comparison: "Comparison") -> dict[str, Any]:
-    """A comparison as `--json` prints it."""
+    """A comparison for `--json`."""
     record = dataclasses.asdict(comparison)
     for side in ("left", "right"):
         record[side]["fen"] = _exact(record[side]["fen"])
@@ -135,7 +135,7 @@ def record_of(comparison: "Comparison") -> dict[str, Any]:
 
 
 def _exact(fen: int | None) -> int | str | None:
-    """A sum as every JSON reader keeps it: as text where it is too large for a number."""
+    """A sum that every JSON reader keeps exactly: as text if it is too large for a number."""
     return fen if fen is None or abs(fen) <= FEN_MAX else str(fen)
 
 

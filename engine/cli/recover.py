@@ -1,4 +1,4 @@
-"""`hongbao recover`: lanes that Redis has lost, or holds in an older state, are rebuilt from the ledger."""
+"""`hongbao recover`: rebuilds lanes from the ledger if Redis has lost them or holds an older state."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def recover(
     lane: Annotated[list[int] | None, typer.Option("--lane", min=0, help="Only this one; may be repeated.")] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also where it may be the ledger that is wrong."),
+        typer.Option("--force", help="Also if the ledger may be wrong instead."),
     ] = False,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild lanes that Redis lost, from the ledger; exits 1 if one is still fenced afterwards."""
+    """Rebuild lost lanes from the ledger. Exits 1 if a lane is still fenced afterwards."""
     from engine.engine import Engine
     from engine.recovery.recovery import mend
     from engine.running import reach
@@ -71,14 +71,14 @@ def _wanted(asked: list[int] | None, known: Sequence[int]) -> Sequence[int]:
 
 
 def _tell(lanes: Sequence[int], done: "Sequence[Recovered]", failed: Sequence[tuple[int, str]]) -> None:
-    """One line a lane."""
+    """Print one line per lane."""
     lines = dict.fromkeys(lanes, "in order")
     lines |= {number: f"not rebuilt: {error}" for number, error in failed}
     for one in done:
         lost = "an unknown number of" if one.changes_lost is None else f"at least {one.changes_lost:,}"
         lines[one.lane] = (
             f"rebuilt in {one.seconds:.1f} s: {one.packets:,} packets, {one.claims:,} claims put back, "
-            f"{one.shares_left:,} shares left; {lost} changes of Redis never reached the ledger"
+            f"{one.shares_left:,} shares left; {lost} changes in Redis never reached the ledger"
         )
     for number, line in sorted(lines.items()):
         show(f"lane {number:03d}  {line}")

@@ -1,4 +1,4 @@
-"""`hongbao verify`: a proof, held against its commitment without any server; or a receipt, held against the ledger."""
+"""`hongbao verify`: compares a proof with its commitment, without any server; or a receipt with the ledger."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,11 @@ FileArgument = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="What GET /v1/packets/{number}/proof answered, or GET /v1/transactions/{number}/receipt as JSON.",
+        help="The answer of GET /v1/packets/{number}/proof, or of GET /v1/transactions/{number}/receipt as JSON.",
     ),
 ]
 CommitmentOption = Annotated[
-    str | None, typer.Option("--commitment", help="Of a proof: what the sender was told when the packet was sent.")
+    str | None, typer.Option("--commitment", help="For a proof: the commitment that the sender received at sending.")
 ]
 _HEX_DIGITS = 64
 
@@ -32,9 +32,9 @@ def verify(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Redo a packet's split from its proof, without a server; or compare a receipt with the ledger, in its database.
+    """Redo a packet's split from its proof, without a server; or compare a receipt with the ledger's database.
 
-    Exits 1 if anything is not as it should be.
+    Exits 1 if anything is wrong.
     """
     from engine.wallets import receipt_check
 
@@ -83,7 +83,7 @@ def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:
         for problem in problems:
             show(f"receipt {number}: {problem}")
     else:
-        show(f"receipt {number}: its hash is that of its facts, and each of them is the ledger's")
+        show(f"receipt {number}: its hash matches its facts, and each fact matches the ledger")
     if problems:
         raise typer.Exit(1)
 
@@ -96,7 +96,7 @@ async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
     from engine.wallets import receipt_check
 
     url = reach.running(Settings.load(data_dir=data_dir)).database_url
-    not_compared = "A receipt is compared with the ledger, and was not"
+    not_compared = "The receipt could not be compared with the ledger"
     if url is None:
         raise OperatorError(f"{not_compared}: HONGBAO_DATABASE_URL is not set, and no `hongbao up` is running.")
     try:

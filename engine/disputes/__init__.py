@@ -1,4 +1,4 @@
-"""Complaints about a packet: filing and deciding them, moving what was decided, and debts.
+"""Complaints about a packet: filing them, deciding them, corrections and debts.
 
-The days that their deadlines count are in `calendar`; freezes that a decision makes or lifts are in `risk`.
+Working days for deadlines are in `calendar`. Freezes are in `risk`.
 """

@@ -1,6 +1,6 @@
-"""Deciding disputes, once each: a correcting transfer or a debt, in the transaction of the decision.
+"""Decides each dispute once. The same transaction books a correction or a debt.
 
-And what follows from them: packets that were sent by a fault of the system's end before their time.
+It also carries out decisions: packets that a system fault sent end before their time.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ _LOOK_S = 1.0
 
 
 class DisputeDecisions:
-    """What an admin does. Raises UnavailableError when Postgres does not answer."""
+    """An admin's use cases. Raises UnavailableError if Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: Store, freezes: Freezes) -> None:
         self._pool, self._store, self._freezes = pool, store, freezes
 
     async def decide(self, dispute_id: int, outcome: DisputeState, *, reason: str, decided_by: str) -> Dispute:
-        """Uphold or reject; the same outcome again changes nothing and returns what was decided.
+        """Uphold or reject. The same outcome again changes nothing and returns the dispute.
 
-        Raises UnknownDisputeError, DisputeDecidedError when it was decided otherwise.
+        Raises UnknownDisputeError, and DisputeDecidedError if the dispute has the other outcome.
         """
         async with ledger_change(self._pool) as connection:
             freed = await _decide(connection, dispute_id, outcome, reason, decided_by)
@@ -50,18 +50,18 @@ class DisputeDecisions:
 
 
 async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState, reason: str, decided_by: str) -> bool:
-    """Decide inside the caller's transaction; whether somebody may be free of a freeze by it."""
+    """Decide inside the caller's transaction. Returns whether this may have lifted a freeze."""
     found = await read(connection, dispute_id)
     if found is None:
         raise UnknownDisputeError("No dispute has this number.")
-    # In the order in which filing takes them: the complainant's turn, the freezes', then wallets.
+    # The locks are taken in the same order as in filing: the complainant's turn, the freezes', then wallets.
     await connection.execute(SQL["take_turns"], found.complainant)
     row = await connection.fetchrow(SQL["lock"], dispute_id)
     if row is None:
         raise AssertionError("a dispute is never removed")
     if row["state"] != DisputeState.OPEN:
         if row["state"] != outcome:
-            raise DisputeDecidedError(f"This dispute is {row['state']} already; a decision is final.")
+            raise DisputeDecidedError(f"This dispute is already {row['state']}; a decision is final.")
         return False
     await connection.execute(FREEZES["take_turns"])
     at_ms, transfer_id = await now_ms(connection), None
@@ -76,7 +76,7 @@ async def _decide(connection: Connection, dispute_id: int, outcome: DisputeState
 
 
 async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record, at_ms: int) -> int | None:
-    """Move what was disputed, frozen or not, or note that it is owed; returns the transfer's number."""
+    """Move the disputed amount, even from a frozen wallet, or record a debt. Returns the entry's number."""
     payer, payee = [await connection.fetchval(SQL["wallet"], row[name]) for name in ("counterparty", "complainant")]
     amount_fen: int = row["amount_fen"]
     transfer_id = await move(connection, "correction", payer=payer, payee=payee, amount_fen=amount_fen, at_ms=at_ms)
@@ -86,11 +86,11 @@ async def _correct(connection: Connection, dispute_id: int, row: asyncpg.Record,
 
 
 async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = None, *, after: int = 0) -> int:
-    """End the packets of upheld system faults before their time, and note what was unclaimed once the ledger has it.
+    """End the packets of upheld system faults before their time, and record what was unclaimed once the ledger has it.
 
-    Of one dispute, or of a page of those with numbers above ``after``; returns ``after`` of the next page, 0 behind the
-    last, so that those that cannot end stand in nobody's way. The persister gives the money back to the sender; until
-    it has, Redis may lose the end, so it is asked for again. Raises UnavailableError for Postgres alone.
+    Works on one dispute, or on a page of those with numbers above ``after``. Returns ``after`` of the next page (0
+    after the last), so that a packet that cannot end does not block others. The persister refunds the sender. Until
+    then Redis may lose the end, so it is requested again. Raises UnavailableError only for Postgres.
     """
     with ledger_errors():
         rows = await pool.fetch(SQL["to_return"], dispute_id, after, _PAGE_MAX)
@@ -108,7 +108,7 @@ async def give_back(pool: asyncpg.Pool, store: Store, dispute_id: int | None = N
 
 
 async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
-    """Raise an alert, once, for each dispute that should have been decided; how many. Raises asyncpg's errors."""
+    """Raise one alert per overdue dispute. Returns how many. Raises asyncpg's errors."""
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(SQL["tell_overdue"], await now_ms(connection), _PAGE_MAX)
         for row in rows:
@@ -127,9 +127,9 @@ async def tell_overdue(pool: asyncpg.Pool, settings: Settings) -> int:
 
 
 async def settle_deadlines(pool: asyncpg.Pool, settings: Settings, *, after: int = 0) -> int:
-    """Compute provisional deadlines again whose plan of working days is out by now, as far as this release knows.
+    """Compute provisional deadlines again if this release knows the year's working days by now.
 
-    A page of those with numbers above ``after``; returns ``after`` of the next page, 0 behind the last.
+    Works on a page of disputes with numbers above ``after``. Returns ``after`` of the next page, 0 after the last.
     Raises asyncpg's errors.
     """
     rows = await pool.fetch(SQL["provisional"], after, _PAGE_MAX)
@@ -137,7 +137,7 @@ async def settle_deadlines(pool: asyncpg.Pool, settings: Settings, *, after: int
         days = working_days_of(DisputeKind(row["kind"]), settings)
         if row["deadline_days"] is not None:
             days = row["earliest_days"], row["deadline_days"]
-        # In a thread, as at the filing.
+        # In a thread, as in filing.
         due = await asyncio.to_thread(due_after, row["filed_at_ms"], *days)
         if not due.is_provisional:
             values = (due.earliest_at_ms, due.deadline_at_ms, due.earliest_days, due.deadline_days)
@@ -147,7 +147,7 @@ async def settle_deadlines(pool: asyncpg.Pool, settings: Settings, *, after: int
 
 
 async def follow_disputes(pool: asyncpg.Pool, store: Store, settings: Settings, stop: asyncio.Event) -> None:
-    """Report disputes that are overdue, settle deadlines, end what was decided to end, until ``stop`` is set."""
+    """Report overdue disputes, settle deadlines and end packets by decision, until ``stop`` is set."""
     after = settled_after = 0
 
     async def once() -> bool:

@@ -1,7 +1,7 @@
-"""申诉: who paid disputes it, or a share of it; by when it is to be decided, and who is frozen meanwhile.
+"""申诉: a sender disputes a payment or a share of it. Sets the deadline, and freezes the counterparty if necessary.
 
-What a dispute is about is in the ledger before it is filed. Claimed shares stay whose they are: a decision is a
-transfer of its own (``engine.disputes.deciding``).
+The disputed payment is in the ledger before the dispute is filed. Claims are never undone: a decision makes a new
+ledger entry (``engine.disputes.deciding``).
 """
 
 import asyncio
@@ -40,15 +40,15 @@ EVIDENCE_MAX, EVIDENCE_LENGTH_MAX = 20, 2_000
 
 
 class DisputeKind(StrEnum):
-    """What somebody complains of."""
+    """The complaint."""
 
-    FRAUD = "fraud"  # the counterparty, who has a share, is frozen while it is open
+    FRAUD = "fraud"  # the counterparty, who has a share, is frozen while the dispute is open
     MINOR = "minor"  # a child paid
-    SYSTEM_FAULT = "system_fault"  # what is unclaimed goes back to the sender
+    SYSTEM_FAULT = "system_fault"  # unclaimed shares are refunded to the sender
 
 
 class DisputeState(StrEnum):
-    """``open -> upheld | rejected``; the last two never change again."""
+    """``open -> upheld | rejected``. The last two are final."""
 
     OPEN = "open"
     UPHELD = "upheld"
@@ -57,13 +57,13 @@ class DisputeState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispute:
-    """A dispute. ``amount_fen``: what is disputed; of a system fault the packet's total.
+    """A dispute. ``amount_fen``: the disputed amount (for a system fault, the packet's total).
 
-    It is to be decided between ``earliest_at_ms`` and ``deadline_at_ms``; an earlier decision is not refused. An upheld
-    one has a correcting ``transfer_id``, or a ``debt_id``, or, of a system fault, ``returned_fen`` (None until the
-    packet has ended in the ledger).
-    ``deadline_is_provisional``: the two times may change, because they lie in a year whose working days are not planned
-    yet. ``evidence`` None: not shown to the counterparty.
+    It must be decided between ``earliest_at_ms`` and ``deadline_at_ms``. An earlier decision is also accepted. An
+    upheld dispute has a correcting ``transfer_id`` or a ``debt_id``. For a system fault it has ``returned_fen`` (None
+    until the packet has ended in the ledger).
+    ``deadline_is_provisional``: the two times may change, because the working days of their year are not published
+    yet. ``evidence`` None: the counterparty does not see it.
     """
 
     dispute_id: str
@@ -87,7 +87,7 @@ class Dispute:
 
 
 class Due(NamedTuple):
-    """From when and until when a dispute is to be decided, and of how many working days that is (None: of none)."""
+    """When a dispute must be decided: from, until, and in how many working days (None: not in working days)."""
 
     earliest_at_ms: int
     deadline_at_ms: int
@@ -97,7 +97,7 @@ class Due(NamedTuple):
 
 
 class Complaint(NamedTuple):
-    """What a sender files. ``at_ms``: when they paid; ``counterparty``: who has a share, None of a system fault."""
+    """A sender's complaint. ``at_ms``: when they paid. ``counterparty``: has a share (None for a system fault)."""
 
     kind: DisputeKind
     number: str
@@ -107,16 +107,16 @@ class Complaint(NamedTuple):
 
 
 class Disputes:
-    """Use cases of those who complain. Every method raises UnavailableError when what it needs does not answer."""
+    """A complainant's use cases. Every method raises UnavailableError if a server that it needs does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: Store, freezes: Freezes, settings: Settings) -> None:
         self._pool, self._store, self._freezes, self._settings = pool, store, freezes, settings
 
     async def file(self, complainant: str, complaint: Complaint) -> Dispute:
-        """File a dispute; the same again, while it is open, returns it again.
+        """File a dispute. While it is open, a repeat returns the same dispute.
 
-        Raises InvalidFieldsError, UnknownTransactionError, NotSenderError for a user with a share of another's
-        packet, BelowManualHandlingError, TooManyDisputesError, DisputeOpenError for another one about the same.
+        Raises InvalidFieldsError, UnknownTransactionError, NotSenderError if the user is only a claimant,
+        BelowManualHandlingError, TooManyDisputesError, DisputeOpenError if a different dispute about it is open.
         """
         check(complainant, complaint)
         async with ledger_change(self._pool) as connection:
@@ -137,9 +137,9 @@ class Disputes:
                 raise DisputeOpenError("A dispute about this share has already been upheld.")
         freeze_id = None
         if complaint.kind is DisputeKind.FRAUD and complaint.counterparty is not None:
-            reason = f"a dispute of fraud about {complaint.number} is open"
+            reason = f"a fraud dispute about {complaint.number} is open"
             freeze_id = await freeze_in(connection, complaint.counterparty, reason=reason, frozen_by=FROZEN_BY)
-        # In a thread: a year's holidays are worked out when they are first asked for, which takes a while.
+        # In a thread: the first use of a year computes its holidays, and this takes a while.
         due = await asyncio.to_thread(due_of, complaint.kind, filed_at_ms, self._settings)
         values = (
             *(complaint.kind, int(complaint.number), complainant, complaint.counterparty, amount_fen),
@@ -160,7 +160,7 @@ class Disputes:
             raise TooManyDisputesError(why, begin_ms(date(year.year + 1, 1, 1)))
 
     async def _amount(self, connection: Connection, complainant: str, complaint: Complaint) -> int:
-        """What is disputed. Raises unless the complainant paid it, then, and the counterparty has a share of it."""
+        """The disputed amount. Raises unless the complainant paid it at that time and the counterparty has a share."""
         row = await connection.fetchrow(SQL["transaction"], int(complaint.number), complainant, complaint.counterparty)
         if row is None:
             raise UnknownTransactionError("No packet has this number.")
@@ -182,7 +182,7 @@ class Disputes:
     async def get(self, dispute_id: int, user_id: str | None, *, sees_all: bool) -> Dispute:
         """A dispute, for one of its parties or a caller that ``sees_all``. Raises UnknownDisputeError.
 
-        ``user_id`` None is nobody, and no party: a system fault's counterparty is None as well.
+        ``user_id`` None is never a party, although a system fault's counterparty is None, too.
         """
         with ledger_errors():
             dispute = await read(self._pool, dispute_id)
@@ -203,18 +203,18 @@ async def read(source: asyncpg.Pool | Connection, dispute_id: int) -> Dispute | 
 
 
 async def _open_one(connection: Connection, complainant: str, complaint: Complaint) -> int | None:
-    """The dispute that is open about the same. Raises DisputeOpenError if it is not the same one."""
+    """The open dispute about the same share. Raises DisputeOpenError if its kind or evidence differ."""
     row = await connection.fetchrow(SQL["open_one"], int(complaint.number), complainant, complaint.counterparty)
     if row is None:
         return None
     if row["kind"] != complaint.kind or orjson.loads(row["evidence"]) != list(complaint.evidence):
-        raise DisputeOpenError(f"Dispute {row['dispute_id']} about it is open, with another kind or evidence.")
+        raise DisputeOpenError(f"Dispute {row['dispute_id']} about it is open with a different kind or evidence.")
     dispute_id: int = row["dispute_id"]
     return dispute_id
 
 
 def check(complainant: str, complaint: Complaint) -> None:
-    """What can be said without the ledger. Raises InvalidFieldsError naming every bad field."""
+    """The checks that need no ledger. Raises InvalidFieldsError naming every bad field."""
     problems = [
         FieldProblem(f"evidence[{place}]", TEXT_RULE)
         for place, text in enumerate(complaint.evidence)
@@ -231,27 +231,27 @@ def check(complainant: str, complaint: Complaint) -> None:
 
 
 def deadlines(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> tuple[int, int]:
-    """From when and until when it is to be decided: the days are China's working days after the one it was filed on."""
+    """The times between which it must be decided. Days are China's working days after the day of filing."""
     due = due_of(kind, filed_at_ms, settings)
     return due.earliest_at_ms, due.deadline_at_ms
 
 
 def due_of(kind: DisputeKind, filed_at_ms: int, settings: Settings) -> Due:
-    """As ``deadlines``, with what they are computed of."""
+    """As ``deadlines``, with the numbers of days."""
     if kind is DisputeKind.SYSTEM_FAULT:
         return Due(filed_at_ms, filed_at_ms + settings.dispute_system_fault_s * 1_000, False, None, None)
     return due_after(filed_at_ms, *working_days_of(kind, settings))
 
 
 def working_days_of(kind: DisputeKind, settings: Settings) -> tuple[int, int]:
-    """How many working days a dispute takes, at least and at most."""
+    """The smallest and the largest number of working days for a dispute."""
     if kind is DisputeKind.FRAUD:
         return settings.dispute_fraud_days_min, settings.dispute_fraud_days_max
     return settings.dispute_minor_days_min, settings.dispute_minor_days_max
 
 
 def due_after(filed_at_ms: int, earliest_days: int, deadline_days: int) -> Due:
-    """What so many working days after a filing are, by what is known of them now."""
+    """The times after these numbers of working days, by what is known of the calendar now."""
     first, last = (working_day(day_of(filed_at_ms), number) for number in (earliest_days, deadline_days))
     deadline_at_ms = begin_ms(last) + 86_400_000
     return Due(begin_ms(first), deadline_at_ms, not is_planned(last), earliest_days, deadline_days)

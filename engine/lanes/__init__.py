@@ -1,4 +1,4 @@
-"""All that speaks to Redis: connections, keys, scripts, the store and the event stream.
+"""Everything that talks to Redis: connections, keys, scripts, the store and the event stream.
 
 Nothing here knows of Postgres.
 """

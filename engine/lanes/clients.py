@@ -1,4 +1,4 @@
-"""Builds the clients of Redis; their URL comes from the settings."""
+"""Builds the Redis clients from the settings' URL."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ from engine.lanes.connections import Connections
 from engine.lanes.failures import as_operators
 
 RETRIES_MAX = 3
-"""A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
+"""How often a lost connection is retried. A script may then run twice; all of ours answer a repeat as a repeat."""
 
 
 def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
-    """A client whose callers wait for a free connection (the default pool raises when it is out of them).
+    """A client whose callers wait for a free connection (the default pool raises if none is free).
 
     ``timeout_s`` bounds each reply and the wait for a connection. Raises OperatorError for an unusable URL.
     """
@@ -39,10 +39,10 @@ def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Co
 
 
 class _NoticesClosing:
-    """A connection whose server hung up a moment ago: uvloop says so with a RuntimeError, which nobody expects."""
+    """A connection that the server may have just closed. uvloop raises RuntimeError then, which no caller expects."""
 
     async def send_packed_command(self, command: str | bytes | Iterable[bytes], check_health: bool = True) -> None:
-        """As redis-py's, which has disconnected by the time it raises."""
+        """As in redis-py, which disconnects before it raises."""
         try:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
         except RuntimeError as error:
@@ -53,7 +53,7 @@ Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
 def _noticing(pool: Pool) -> Pool:
-    """The same pool, whose connections raise redis-py's own error when they were closed."""
+    """The same pool, but its connections raise redis-py's own error if they were closed."""
     of_scheme = pool.connection_class
     pool.connection_class = type(of_scheme.__name__, (_NoticesClosing, of_scheme), {})
     return pool
@@ -63,9 +63,9 @@ def _connection_options(timeout_s: float) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        # Not after a timeout: the caller has waited long enough.
+        # A timeout is not retried: the caller has waited long enough.
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES_MAX, (RedisConnectionError,)),
-        # A plain Redis or Valkey refuses the command that asks for them.
+        # A plain Redis or Valkey refuses the command for these notifications.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "protocol": 2,
     }
@@ -85,7 +85,7 @@ async def command(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN
 
 
 async def check_redis(client: Redis) -> None:
-    """Raise OperatorError, in one sentence, when Redis does not answer, or refuses."""
+    """Raise OperatorError, with one sentence, if Redis does not answer or refuses."""
     try:
         await command(client, "PING")
     except (RedisError, OSError) as error:

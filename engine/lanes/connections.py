@@ -1,10 +1,10 @@
-"""A few kept connections for the calls that come by the thousand, each of which knows the server it talks to.
+"""A few kept connections for frequent calls. Each connection knows which server it talks to.
 
-redis-py's client takes about 100 us of Python per call to lend a connection, to pack a long command word by word and to
-guard each step with a timer. A connection that is kept, packed for in C and guarded once does the same in a fraction.
+redis-py's client needs about 100 us of Python per call: it lends a connection, packs a long command word by word and
+guards each step with a timer. A kept connection that packs in C and has one timer needs a fraction of that.
 
-Redis takes another run id with each start. A connection asks for it once, when it is made, so that a call can
-say which server it was meant for: one that was restarted, or another in its place, is never taken for the one before.
+Redis has a new run id after each start. A connection asks for it once, when it is made, so that a call can
+name the server it is meant for. A restarted or replaced server is never taken for the one before.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ _INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
 
 
 def lane_token_of(epoch: str, run_id: str) -> str:
-    """A lane's token, by which it serves: its epoch, and the run id of the Redis process whose data was verified."""
+    """The token under which a lane serves: its epoch, and the run id of the Redis process whose data was verified."""
     return f"{epoch}@{run_id}"
 
 
 WAITS_MAX = 16
-"""How many connections beyond those for calls may wait for a disk or a replica."""
+"""How many connections, besides those for calls, may wait for a disk or a replica."""
 
 
 class _Kept:
-    """A connection, and the run id of the server at its other end while it is connected."""
+    """A connection and, while it is connected, its server's run id."""
 
     __slots__ = ("connection", "is_sent", "run_id")
 
@@ -42,14 +42,14 @@ class _Kept:
         self.connection = connection
         self.run_id = ""
         self.is_sent = False
-        """Whether the command under way may have reached the server."""
+        """Whether the present command may have reached the server."""
 
 
 class Connections:
-    """At most ``connections_max`` calls at a time, each on a connection of its own; others wait.
+    """At most ``connections_max`` calls at a time, each on its own connection. Other calls wait.
 
-    ``timeout_s`` bounds a call with its wait, its connecting and its one repeat. A connection that was lost is made
-    anew and the call sent again, once: what is called must answer a repeat as a repeat.
+    ``timeout_s`` bounds a call with its wait, its connecting and its one repeat. If the connection is lost, a new one
+    is made and the call is sent once more: the command must answer a repeat as a repeat.
     """
 
     def __init__(self, pool: ConnectionPool, *, connections_max: int, timeout_s: float) -> None:
@@ -60,10 +60,10 @@ class Connections:
         self._waits = asyncio.Semaphore(WAITS_MAX)
 
     async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
-        """Send one command; its reply as it came.
+        """Send one command and return its raw reply.
 
-        ``epoch_at``: which of the words is an epoch; it leaves as the lane token of the server that gets it. Raises
-        UnansweredError when it was sent and nothing came back, and else redis.exceptions.RedisError.
+        ``epoch_at``: the index of the word that is an epoch. It is sent as the lane token for the receiving server.
+        Raises UnansweredError if it was sent and no answer came, otherwise redis.exceptions.RedisError.
         """
         kept: _Kept | None = None
         try:
@@ -77,17 +77,17 @@ class Connections:
             raise _silence(kept, self._timeout_s) from None
 
     def lend(self) -> "Lent":
-        """A connection for calls that must be said to one server, one after the other."""
+        """A connection for calls that must all go to the same server."""
         return Lent(self)
 
     async def aclose(self) -> None:
-        """Close every connection; no call may be under way."""
+        """Close every connection. No call may be under way."""
         while self._idle:
             await self._idle.pop().connection.disconnect()
 
 
 class Lent:
-    """One connection for several calls, so that all of them are said to the same server. ``give_back`` ends it."""
+    """One connection for several calls, so that all of them go to the same server. ``give_back`` ends it."""
 
     __slots__ = ("_connections", "_has_turn", "_kept")
 
@@ -97,7 +97,7 @@ class Lent:
         self._has_turn = False
 
     async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
-        """As ``Connections.call``; the first one takes a connection and its turn."""
+        """As ``Connections.call``. The first call takes a connection and a turn."""
         connections = self._connections
         try:
             async with asyncio.timeout(connections._timeout_s):
@@ -110,10 +110,10 @@ class Lent:
             raise _silence(self._kept, connections._timeout_s) from None
 
     async def wait(self, *words: str | int, timeout_s: float, is_patient: bool) -> Any:  # noqa: ANN401 -- any reply
-        """Send one more command to the server that answered the last call, and leave the turn to others meanwhile.
+        """Send one more command to the server that answered the last call. Other calls may take the turn meanwhile.
 
-        Never sent again, nor to another server: raises redis.exceptions.RedisError when the connection was lost since.
-        While WAITS_MAX wait, it keeps its turn until one of them is done, or, if not ``is_patient``, raises.
+        It is sent once, to this server only. Raises redis.exceptions.RedisError if the connection was lost. While
+        WAITS_MAX wait, it keeps its turn until one of them is done, or raises if not ``is_patient``.
         """
         kept, waits = self._kept, self._connections._waits
         if waits.locked() and not is_patient:
@@ -133,11 +133,11 @@ class Lent:
 
     @property
     def run_id(self) -> str:
-        """Of the server that answered the last call."""
+        """The run id of the server that answered the last call."""
         return "" if self._kept is None else self._kept.run_id
 
     def give_back(self) -> None:
-        """Others may have the connection."""
+        """Let other calls use the connection."""
         self._give_turn_back()
         if self._kept is not None:
             self._connections._idle.append(self._kept)
@@ -150,7 +150,7 @@ class Lent:
 
 
 def _silence(kept: _Kept | None, timeout_s: float) -> RedisError:
-    """What to raise when time is over."""
+    """The error for a call whose time is over."""
     why = f"no answer within {timeout_s:g} s"
     return UnansweredError(why) if kept is not None and kept.is_sent else RedisTimeoutError(why)
 
@@ -164,7 +164,7 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # n
             await kept.connection.disconnect(nowait=True)
             return await _ask(kept, words, epoch_at)
     except asyncio.CancelledError:
-        # A reply may still be on its way; the next user of the connection would get it.
+        # A reply may still arrive, and the connection's next user would get it.
         await kept.connection.disconnect(nowait=True)
         raise
     except (RedisConnectionError, RedisTimeoutError) as error:
@@ -178,7 +178,7 @@ async def _ask(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa
     connection = kept.connection
     if not connection.is_connected:
         await _connect(kept)
-    if epoch_at is not None:  # after connecting: the token is for this server and no other
+    if epoch_at is not None:  # only after connecting: the token names this server
         words = [*words]
         words[epoch_at] = lane_token_of(str(words[epoch_at]), kept.run_id)
     packed = pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says a tuple of one
@@ -193,13 +193,13 @@ async def _connect(kept: _Kept) -> None:
         await kept.connection.send_packed_command(_INFO, check_health=False)
         kept.run_id = run_id_in(await kept.connection.read_response())
     except BaseException:
-        # Connected without a run id, it would go on with that of the server before.
+        # Without a run id, this connection would keep the previous server's.
         await kept.connection.disconnect(nowait=True)
         raise
 
 
 def run_id_in(info: bytes) -> str:
-    """The run id in the reply to INFO. Raises redis.exceptions.ConnectionError if it has none."""
+    """The run id in INFO's reply. Raises redis.exceptions.ConnectionError if there is none."""
     _, found, rest = info.partition(b"\r\nrun_id:")
     run_id = rest.partition(b"\r\n")[0].decode()
     if not found or not run_id:

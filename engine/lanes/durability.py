@@ -1,4 +1,4 @@
-"""What a Redis server can promise of what it has written: that it is on its disk, that its replicas have it."""
+"""What a Redis server can confirm about its writes: that they are on its disk, that its replicas have them."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -12,22 +12,22 @@ from engine.lanes.clients import command
 from engine.lanes.failures import failure_of
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
-"""By these a server answers only after its append-only file is on the disk.
+"""With these settings a server answers only after its append-only file is on the disk.
 
-WAITAOF alone will not do: under ``everysec`` Valkey (9.1 still) and Redis before 8.0 say that a write is on the disk
-as soon as it is in the file (redis/redis#13793).
+WAITAOF is not enough: under ``everysec``, Valkey (up to 9.1 at least) and Redis before 8.0 report that a write is on
+the disk as soon as it is in the file (redis/redis#13793).
 """
 
 
 class FsyncBy(Enum):
-    """How a server that is set for it says that what it has written is on its disk."""
+    """How a server with these settings confirms that its writes are on its disk."""
 
-    WAITAOF = auto()  # when asked (Redis since 7.2, Valkey)
-    ALWAYS = auto()  # by answering: it never does so before
+    WAITAOF = auto()  # by the answer to this command (Redis since 7.2, Valkey)
+    ALWAYS = auto()  # by any answer: it answers only afterwards
 
 
 async def fsync_by(client: Redis) -> FsyncBy:
-    """How this server says so. Raises OperatorError, in a sentence, if it cannot; UnavailableError if it is silent."""
+    """How this server confirms it. Raises OperatorError (one sentence) if it cannot, UnavailableError if silent."""
     found = {**await _config(client, "append*"), **await _config(client, "no-appendfsync-on-rewrite")}
     wrong = [f"{name} {wanted}" for name, wanted in _WANTED.items() if found.get(name) != wanted]
     if wrong:
@@ -44,7 +44,7 @@ async def fsync_by(client: Redis) -> FsyncBy:
 
 
 async def connected_replicas(client: Redis) -> int:
-    """How many replicas are in step with the server at this moment. Raises UnavailableError."""
+    """How many replicas are connected and in sync at this moment. Raises UnavailableError."""
     try:
         told: Mapping[str, Any] = await command(client, "INFO", "replication")
     except (RedisError, OSError) as error:

@@ -1,7 +1,7 @@
-"""One entry of a lane's stream: an event in its place, or something that is none.
+"""One entry of a lane's stream: an event in its place, or a bad entry.
 
-The lane's scripts write entries of the form ``<position>-0`` with one event each, and count them. Anything else in the
-stream is bad: nobody goes past it before an operator has set it aside.
+The lane's scripts number their entries ``<position>-0``, with one event each, and count them. Any other entry in the
+stream is bad: no reader goes past it before an operator has set it aside.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _USER_LENGTH_MAX = 255
 
 
 class Raw(NamedTuple):
-    """An entry as Redis has it."""
+    """An entry as Redis stores it."""
 
     entry_id: str
     fields: dict[bytes, bytes]
@@ -40,10 +40,10 @@ class BadEntryError(UnreadableEventError):
 
 
 class Look(NamedTuple):
-    """What a glance at a stream shows.
+    """The state of a stream's two ends.
 
-    ``oldest``: the first entry that the ledger has not; ``bad``: what is wrong with it, or at the other end.
-    ``refuses``: no script can write to the stream. ``stale``: and nothing is there that explains it, not any more.
+    ``oldest``: the first entry that the ledger does not have. ``bad``: what is wrong with it, or with the last entry.
+    ``refuses``: no script can write to the stream. ``stale``: the cause of that has been removed.
     """
 
     oldest: Entry | None = None
@@ -54,23 +54,23 @@ class Look(NamedTuple):
 
     @classmethod
     def of_another_type(cls) -> "Look":
-        """The key is no stream."""
+        """The state if the key is not a stream."""
         return cls(refuses=True, is_stream=False)
 
     @property
     def is_broken(self) -> bool:
-        """Whether an operator has to do something about it."""
+        """Whether an operator must act."""
         return self.bad is not None or self.refuses
 
 
 def id_of(entry_id: str) -> tuple[int, int]:
-    """An ID as the two numbers by which Redis orders."""
+    """An ID as two numbers, by which Redis sorts."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
 
 
 def name_of(numbers: tuple[int, int]) -> str:
-    """The ID of these two numbers."""
+    """The ID with these two numbers."""
     return f"{numbers[0]}-{numbers[1]}"
 
 
@@ -94,14 +94,14 @@ def entry_in(lane: int, raw: Raw) -> Entry:
 
 
 def uncounted(lane: int, entry_id: str, position: int) -> BadEntryError:
-    """An entry that is further than the lane has ever counted."""
+    """The error for an entry beyond the lane's position."""
     return BadEntryError(lane, entry_id, f"The lane has emitted {position} changes: it did not write this.")
 
 
 def look_in(
     lane: int, position: int | None, *, first: list[Raw], top_id: tuple[int, int], last_id: tuple[int, int]
 ) -> Look:
-    """What to make of a stream's ends. ``position``: the lane's, if it has one; ``last_id``: the last ever used."""
+    """Judge a stream's two ends. ``position``: the lane's, if it has one. ``last_id``: the last ID ever used."""
     oldest: Entry | None = None
     bad: BadEntryError | None = None
     refuses = position is not None and last_id >= (position + 1, 0)
@@ -120,10 +120,10 @@ def look_in(
 
 
 def _can_be_kept(user_ids: Sequence[str]) -> bool:
-    """Whether Postgres takes them: no text of it has a NUL, and none in an index is long."""
+    """Whether Postgres can store them: it allows no NUL in texts, and no long texts in an index."""
     return "\0" not in "".join(user_ids) and max(map(len, user_ids)) <= _USER_LENGTH_MAX
 
 
 def _short(text: str) -> str:
-    """An error's text may quote what it found."""
+    """A text of bounded length: an error may quote what it found."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:_WHY_LENGTH_MAX]

@@ -1,4 +1,4 @@
-"""What it means that Redis has not done what it was asked: it is silent, or it refuses, and what then is to be done."""
+"""What a failure of Redis means: it does not answer, or it refuses. Each refusal comes with a remedy."""
 
 import re
 from collections.abc import Iterator
@@ -26,17 +26,17 @@ _CODES: dict[type[RedisError], str] = {
     exceptions.BusyLoadingError: "LOADING",
     exceptions.ExecAbortError: "EXECABORT",
 }
-"""The client takes the code off the messages of these."""
+"""The client removes the code from these errors' messages."""
 _SPOKEN = frozenset({*_CODES.values(), "MISCONF", "NOREPLICAS", "WRONGTYPE", "BUSY", "UNKILLABLE", "ERR"})
-"""Codes that metrics have; any other is counted as ERR, so that they stay few."""
+"""The codes in metrics. Any other is counted as ERR, so that the labels stay few."""
 _CLIENTS_FULL = "max number of clients reached"
 _BEFORE_WRITING = frozenset({"OOM", "READONLY", "MISCONF", "NOREPLICAS"})
-"""What a script is refused for at its first write, and never after it."""
+"""These refuse a script at its first write, never later."""
 PASSING = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
-"""What passes without a change of the settings: a full Redis has room again once a persister has trimmed it."""
+"""These end without a change of settings: a full Redis has room again once a persister has trimmed it."""
 _XADD_ID = "ID specified in XADD"
 _ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
-"""How Redis 7.2 and newer, and how older ones, begin what a script's user may not do."""
+"""How the error begins if a script's user lacks permission: in Redis 7.2 and newer, and in older ones."""
 _OF_PIPELINE = re.compile(r"""^Command # .* of pipeline caused error: \((['"])(.*)\1,?\)$""", re.DOTALL)
 _OF_SCRIPT = re.compile(r" *script: (?:[0-9a-f]{40}, )?on @user_script: ?\d+\.?")
 
@@ -67,11 +67,11 @@ _UNKNOWN_COMMAND = (
 
 
 class UnansweredError(RedisError):
-    """The command was sent and its answer did not come: the server may have carried it out."""
+    """The command was sent and no answer came. The server may have carried it out."""
 
 
 def code_of(error: Exception) -> str:
-    """The code that a server's error begins with, or SILENT where the server has said nothing."""
+    """The code at the start of a server's error, or SILENT if the server did not answer."""
     for kind, code in _CODES.items():
         if isinstance(error, kind):
             return code
@@ -79,7 +79,7 @@ def code_of(error: Exception) -> str:
         if any(words in str(error) for words in _ACL_IN_SCRIPT):
             return "NOPERM"
         first = _said(error).partition(" ")[0]
-        # Before Redis 7 an error within a script is wrapped in the script's own.
+        # Before Redis 7, an error within a script is wrapped in an error of the script.
         inner = re.search(r"@user_script: ?\d+: ?-?([A-Z]{3,})\b", str(error))
         code = inner.group(1) if inner is not None and inner.group(1) in _SPOKEN else first
         return code if code in _SPOKEN else "ERR"
@@ -87,7 +87,7 @@ def code_of(error: Exception) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What the server said, without what the client and the script's machinery add to it."""
+    """The server's message, without what the client and the script add to it."""
     said = str(error) or type(error).__name__
     said = _OF_PIPELINE.sub(r"\2", said)
     return _OF_SCRIPT.sub("", said).strip()
@@ -113,7 +113,7 @@ def _sentence(code: str, error: Exception) -> str:
 
 
 def failure_of(error: Exception, *, is_undone: bool = False) -> UnavailableError:
-    """The same as one of the engine's errors, after it was counted. ``is_undone``: it has changed nothing."""
+    """Count a failure and return the engine's error for it. ``is_undone``: nothing was changed."""
     code = code_of(error)
     sentence = _sentence(code, error)
     server_failures.note("redis", code, sentence)
@@ -121,14 +121,14 @@ def failure_of(error: Exception, *, is_undone: bool = False) -> UnavailableError
 
 
 def failure_of_change(error: Exception) -> UnavailableError:
-    """The same of a script that may change something: whether it has is said, as far as it is known."""
+    """The same for a script that may change something. The error says whether it did, if this is known."""
     is_undone = _is_before_writing(error)
     failure = failure_of(error, is_undone=is_undone)
     return failure if is_undone else UndecidedError(str(failure))
 
 
 def _is_before_writing(error: Exception) -> bool:
-    """Whether the server had written nothing, as far as an error of the client or of the server tells."""
+    """Whether the error proves that the server had written nothing."""
     if isinstance(error, UnansweredError):
         return False
     said = str(error)
@@ -138,9 +138,9 @@ def _is_before_writing(error: Exception) -> bool:
 
 @contextmanager
 def redis_errors(*, of_change: bool = False) -> Iterator[None]:
-    """Turn what the client raises into UnavailableError.
+    """Turn the client's errors into UnavailableError.
 
-    ``of_change``: of a script on kept connections, which tell whether it was sent.
+    ``of_change``: for a script on kept connections, which report whether it was sent.
     """
     try:
         yield
@@ -149,10 +149,10 @@ def redis_errors(*, of_change: bool = False) -> Iterator[None]:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether a process may start all the same: it does what it can, and the rest when the server takes it."""
+    """Whether a process may start despite this error. It does the rest once the server accepts it."""
     return code_of(error) in PASSING
 
 
 def as_operators(error: Exception) -> OperatorError:
-    """The same for whoever starts a process."""
+    """The same failure for the operator who starts a process."""
     return OperatorError(_sentence(code_of(error), error))

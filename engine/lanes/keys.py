@@ -1,4 +1,4 @@
-"""The names of all Redis keys; nothing else spells one.
+"""The names of all Redis keys. No other module spells one.
 
 Every key of a lane carries the lane's hash tag, so a script that touches one lane never crosses cluster slots.
 """
@@ -16,7 +16,7 @@ def tag(lane: int) -> str:
 def lane(number: int) -> str:
     """Hash: epoch, position (changes ever emitted), applied (those the ledger has committed).
 
-    And frozen (present if anyone is), frozen_version (the last change of who is), limited_until_ms (after it nobody is
+    And frozen (present if any user is), frozen_version (the last change to these users), limited_until_ms (after it nobody is
     limited), limited_version (the last change of who is).
     """
     return f"{tag(number)}:lane"
@@ -28,12 +28,12 @@ def events(number: int) -> str:
 
 
 def due(number: int) -> str:
-    """Sorted set: packet -> when the sweeper must look at it: expires_at_ms, or arrives_at_ms of a transfer."""
+    """Sorted set: packet -> when the sweeper must look at it: expires_at_ms, or a transfer's arrives_at_ms."""
     return f"{tag(number)}:due"
 
 
 def frozen(number: int) -> str:
-    """Set of the users who may not claim in the lane; no such key when there is none."""
+    """Set of the users who may not claim in the lane. Absent if there are none."""
     return f"{tag(number)}:frozen"
 
 
@@ -48,7 +48,7 @@ def packet(packet_id: str) -> str:
 
 
 def shares(packet_id: str) -> str:
-    """List of the shares nobody has yet, "slot:amount_fen", in the order they are given."""
+    """List of the unclaimed shares, "slot:amount_fen", in the order in which they are given."""
     return f"{tag(lane_of(packet_id))}:shares:{packet_id}"
 
 
@@ -58,12 +58,12 @@ def claims(packet_id: str) -> str:
 
 
 def recipients(packet_id: str) -> str:
-    """Set of the users a packet is for; no such key when it is for anyone."""
+    """Set of the users who may claim a packet. Absent if anyone may."""
     return f"{tag(lane_of(packet_id))}:recipients:{packet_id}"
 
 
 def all_of(packet_id: str) -> tuple[str, str, str, str]:
-    """A packet's four keys in the order in which claim.lua takes them: packet, shares, claims, recipients."""
+    """A packet's four keys in claim.lua's order: packet, shares, claims, recipients."""
     lane_tag = tag(lane_of(packet_id))
     return (
         f"{lane_tag}:packet:{packet_id}",
@@ -74,7 +74,7 @@ def all_of(packet_id: str) -> tuple[str, str, str, str]:
 
 
 class TrialKeys(NamedTuple):
-    """The keys of ``engine.lanes.trial``: those of a lane that the ledger never has, with one packet."""
+    """The keys of ``engine.lanes.trial``: a lane that never exists in the ledger, with one packet."""
 
     lane: str
     events: str

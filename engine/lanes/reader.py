@@ -1,6 +1,6 @@
-"""What Redis holds of lanes and packets, read without changing anything.
+"""Reads what Redis holds of lanes and packets, and changes nothing.
 
-Every function raises UnavailableError when Redis does not answer.
+Every function raises UnavailableError if Redis does not answer.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +19,7 @@ from engine.lanes.scripts import Send
 from engine.records import Ack, ClaimRow, PacketState
 
 READ_WHOLE_COUNT_MAX = 1_000
-"""Claims of a packet of more shares are never read in one command: it would hold Redis up."""
+"""If a packet has more shares, its claims are never read in one command: it would block Redis."""
 _SHARES_PAGE = 1_000
 _COUNTS = (
     *("state", "count", "total_fen", "remaining_count", "remaining_fen", "invited", "ack"),
@@ -29,7 +29,7 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCounts:
-    """What Redis knows of a packet that it holds."""
+    """Redis's numbers of a packet."""
 
     state: PacketState
     count: int
@@ -43,10 +43,10 @@ class LiveCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStatus:
-    """A lane as Redis has it. ``position``: changes ever emitted; ``applied``: those the ledger has committed.
+    """A lane's state in Redis. ``position``: changes ever emitted. ``applied``: changes the ledger has committed.
 
-    ``lane_token`` is what stands there: the epoch, and the run id of the server whose data was verified (None in a
-    token that has none). ``server`` is the run id of the server that gave this answer.
+    ``lane_token`` is the lane's token: the epoch, and the run id of the server whose data was verified (None if the
+    token has none). ``server`` is the run id of the server that sent this answer.
     """
 
     epoch: str
@@ -63,7 +63,7 @@ class LaneStatus:
 
 
 class Held(NamedTuple):
-    """What Redis holds of a packet. ``left``: the shares nobody has yet, (slot, amount_fen), in the order of giving."""
+    """What Redis holds of a packet. ``left``: the unclaimed shares, (slot, amount_fen), in the order of giving."""
 
     counts: LiveCounts
     given: list[ClaimRow]
@@ -71,12 +71,12 @@ class Held(NamedTuple):
 
 
 def is_wrong_type(reply: object) -> bool:
-    """Whether Redis refused because the key holds something of another type: nothing of ours wrote it."""
+    """Whether Redis refused because the key holds another type. Hongbao did not write it then."""
     return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
 
 
 class LaneReader:
-    """All lanes on one Redis. ``connections``: kept ones, for packets that have ended; None: all goes by the client."""
+    """All lanes on one Redis. ``connections``: kept ones for packets that have ended (None: the client reads them)."""
 
     def __init__(self, client: Redis, connections: Connections | None = None) -> None:
         self.client = self._client = client
@@ -84,13 +84,13 @@ class LaneReader:
         self._send_kept: Send = self._send if connections is None else connections.call
 
     async def frozen_version(self, lane: int) -> int:
-        """The last change of who may claim that a lane has been told of; 0: none."""
+        """The last change of freezes that a lane has received, or 0."""
         with redis_errors():
             version = await command(self._client, "HGET", keys.lane(lane), "frozen_version")
         return int(version or 0)
 
     async def frozen(self, lane: int) -> set[str]:
-        """The users who may not claim in a lane, as it has been told."""
+        """The users who may not claim, as the lane has received them."""
         with redis_errors():
             return {user_id.decode() for user_id in await command(self._client, "SMEMBERS", keys.frozen(lane))}
 
@@ -101,19 +101,19 @@ class LaneReader:
         return int(version or 0)
 
     async def recipients(self, packet_id: str) -> list[str]:
-        """Whom a packet is for; none when it is for anyone, or gone."""
+        """The users who may claim a packet. Empty if anyone may, or if the packet is gone."""
         with redis_errors():
             found = await command(self._client, "SMEMBERS", keys.recipients(packet_id))
         return sorted(user_id.decode() for user_id in found)
 
     async def now_ms(self) -> int:
-        """Redis's clock, the one by which packets expire."""
+        """Redis's clock, by which packets expire."""
         with redis_errors():
             seconds, microseconds = await command(self._client, "TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def due(self, lane: int, now_ms: int, limit: int) -> list[str]:
-        """Open packets of a lane whose time is over, the oldest first."""
+        """The lane's open packets whose time is over, the oldest first."""
         with redis_errors():
             numbers = await command(
                 self._client, "ZRANGE", keys.due(lane), "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit
@@ -121,10 +121,10 @@ class LaneReader:
         return [number.decode() for number in numbers]
 
     async def lane_status(self, lane: int) -> LaneStatus | None:
-        """The lane's own numbers, or None when Redis has lost them, or has something else in their place."""
+        """The lane's own numbers, or None if Redis has lost them or has another type in their place."""
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
-                # The server's name first: what is read after it, or written for it, is of that server or a later one.
+                # The run id first: everything read after it comes from that server or a later one.
                 pipeline.info("server")
                 pipeline.hmget(keys.lane(lane), ["epoch", "position", "applied"])
                 server, fields = await pipeline.execute(raise_on_error=False)
@@ -146,7 +146,7 @@ class LaneReader:
         )
 
     async def states(self, packet_ids: Sequence[str]) -> list[str | None]:
-        """Each packet's state in Redis ("loading" while its shares come in), None where Redis has no such packet."""
+        """Each packet's state in Redis ("loading" while its shares arrive), or None if Redis has no such packet."""
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for packet_id in packet_ids:
@@ -160,23 +160,23 @@ class LaneReader:
             return _live_counts(await self._send_kept("HMGET", keys.packet(packet_id), *_COUNTS))
 
     async def claims(self, packet_id: str) -> list[ClaimRow]:
-        """Every claim Redis holds of a packet, in slot order. For packets small enough to be read whole."""
+        """Every claim that Redis holds of a packet, in slot order. For packets small enough to be read whole."""
         with redis_errors():
             held = await self._send_kept("HGETALL", keys.claims(packet_id))
-        if not isinstance(held, dict):  # a kept connection returns the reply as it came: names and values in turn
+        if not isinstance(held, dict):  # a kept connection returns the raw reply: names and values in turn
             held = dict(zip(held[::2], held[1::2], strict=True))
         return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)
 
     async def claim_of(self, packet_id: str, user_id: str) -> ClaimRow | None:
-        """The share a user has of a packet, as far as Redis holds it."""
+        """A user's share of a packet, if Redis holds it."""
         with redis_errors():
             value = await command(self._client, "HGET", keys.claims(packet_id), user_id)
         return None if value is None else claim_row(user_id.encode(), value)
 
     async def held(self, packet_ids: Sequence[str]) -> list[Held | None]:
-        """What Redis holds of packets of one lane, all at one moment; None as for ``counts``.
+        """What Redis holds of one lane's packets, all at one moment. None as for ``counts``.
 
-        For packets small enough to be read whole, and for no more than a few thousand shares in all.
+        For packets small enough to be read whole, with at most a few thousand shares in all.
         """
         with redis_errors():
             async with self._client.pipeline(transaction=True) as pipeline:
@@ -193,7 +193,7 @@ class LaneReader:
         return read
 
     async def scan_claims(self, packet_id: str) -> AsyncIterator[ClaimRow]:
-        """Every claim of a packet of any size, in no order, without holding Redis up."""
+        """Every claim of a packet of any size, in no order, without blocking Redis."""
         with redis_errors():
             cursor = b"0"
             while True:
@@ -204,7 +204,7 @@ class LaneReader:
                     return
 
     async def scan_shares(self, packet_id: str) -> AsyncIterator[tuple[int, int]]:
-        """The shares nobody has yet, (slot, amount_fen), in the order they are given, without holding Redis up."""
+        """The unclaimed shares, (slot, amount_fen), in the order of giving, without blocking Redis."""
         start = 0
         while True:
             with redis_errors():
@@ -222,7 +222,7 @@ def _live_counts(values: Sequence[bytes | None]) -> LiveCounts | None:
     if state is None or state == b"loading":
         return None
     return LiveCounts(
-        # A transfer that has not arrived is open to everybody but its recipient's claim.
+        # A transfer that has not arrived counts as open everywhere except for its recipient's claim.
         state=PacketState.OPEN if state == b"held" else PacketState(state.decode()),
         count=int(count or 0),
         total_fen=int(total or 0),

@@ -12,16 +12,16 @@ Send = Callable[..., Awaitable[Any]]
 
 
 class Script:
-    """One script. ``call`` survives a server that has forgotten it (a restart, SCRIPT FLUSH)."""
+    """One script. ``call`` also works if the server has forgotten it (a restart, SCRIPT FLUSH)."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.source = files("lua").joinpath(f"{name}.lua").read_bytes()
-        # Redis names scripts by their SHA-1; nothing here depends on its strength.
+        # Redis names scripts by their SHA-1. Nothing here depends on its strength.
         self.sha1 = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     async def call(self, send: Send, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
-        """Run it; raises redis.exceptions.RedisError as ``send`` does."""
+        """Run it. Raises redis.exceptions.RedisError as ``send`` does."""
         try:
             reply: list[Any] = await send("EVALSHA", self.sha1, len(keys), *keys, *arguments)
         except NoScriptError:

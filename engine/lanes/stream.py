@@ -1,6 +1,6 @@
-"""The persister's view of a lane's event stream: read what is new, let go of what the ledger has.
+"""The persister's view of a lane's event stream: read new entries, remove those that the ledger has.
 
-What is read ends before an entry that is no event of this release; a BadEntryError says so when it comes first.
+Reading ends before a bad entry. If the bad entry comes first, it raises BadEntryError.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Reply = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 class EventStream:
-    """The streams of all lanes. Wants a client of its own: a blocking read occupies its connection."""
+    """The streams of all lanes. Give it its own client: a blocking read occupies a connection."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class EventStream:
     async def page(self, lane: int, *, after: int, up_to: int | None = None, entries_max: int = _PAGE) -> list[Entry]:
         """At most a page of the entries in (after, up_to] that the stream still holds, without waiting.
 
-        Empty where the key is no stream. Raises BadEntryError.
+        Empty if the key is not a stream. Raises BadEntryError.
         """
         end = "+" if up_to is None else f"{up_to}-0"
         return _entries(lane, await self._range(lane, f"({after}-0", end, entries_max))
@@ -52,7 +52,7 @@ class EventStream:
         return position
 
     async def scan(self, lane: int, *, after: int = 0) -> AsyncIterator[Entry]:
-        """Every entry after a position, page by page, but those that are no events."""
+        """Every entry after a position except bad ones, read page by page."""
         last = f"{after}-0"
         while page := await self._range(lane, f"({last}", "+", _PAGE):
             last = page[-1][0].decode()
@@ -61,7 +61,7 @@ class EventStream:
                     yield entry_in(lane, Raw(entry_id.decode(), fields))
 
     async def raw(self, lane: int, after_id: str, entries_max: int = _PAGE) -> tuple[list[Raw], int | None]:
-        """A page of entries as they are, and the lane's position at that moment (None: it has none)."""
+        """A page of raw entries, and the lane's position at that moment (None if it has none)."""
         with redis_errors():
             async with self._client.pipeline(transaction=True) as pipeline:
                 pipeline.execute_command("XRANGE", keys.events(lane), f"({after_id}", "+", "COUNT", entries_max)
@@ -71,7 +71,7 @@ class EventStream:
         return entries, _number(_unless_wrong_type(position))
 
     async def look(self, lane: int, after: int) -> Look:
-        """What a glance at both ends of the stream shows: what comes after a position, and whether more can come."""
+        """Look at both ends of the stream: the entry after a position, and whether scripts can still write."""
         with redis_errors():
             async with self._client.pipeline(transaction=True) as pipeline:
                 pipeline.hget(keys.lane(lane), "position")
@@ -108,31 +108,31 @@ class EventStream:
         return reply
 
     async def discard(self, lane: int, position: int, ended: Sequence[int], *, retention_ms: int) -> None:
-        """Let go of what is applied: entries up to ``position``, and after a while the packets that have ended.
+        """Remove what is applied: entries up to ``position``, and the packets that have ended after a while.
 
-        Until the ledger has a packet's end its keys stay, so that nobody takes it for one that was never opened.
+        A packet's keys stay until the ledger has its end. Otherwise it would look like one that was never opened.
         """
         with redis_errors():
-            # Not one transaction: a Redis that is out of memory refuses what may grow, and so all of a transaction with
-            # an HSET in it, but lets go of things. While ``applied`` is behind, claims stop sooner.
+            # Not one transaction: a Redis that is out of memory refuses any transaction that contains an HSET, but it
+            # does remove things. While ``applied`` is behind, claims stop sooner.
             async with self._client.pipeline(transaction=False) as pipeline:
                 for packet in ended:
                     for name in (keys.packet, keys.claims, keys.recipients):
                         pipeline.pexpire(name(str(packet)), retention_ms)
-                # Not up to the next position: what stands there under this one is somebody else's.
+                # Not up to the next position: a script did not write an entry ``<position>-1`` or later.
                 pipeline.xtrim(keys.events(lane), minid=f"{position}-1", approximate=False)
                 pipeline.hset(keys.lane(lane), "applied", str(position))
                 replies = await pipeline.execute(raise_on_error=False)
             self._untold.pop(lane, None)
             if isinstance(replies[-1], OutOfMemoryError):
-                self._untold[lane] = position  # and is told with the next reading
+                self._untold[lane] = position  # the next read sends it again
                 replies.pop()
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
 
     async def forget(self, packets: Sequence[int], *, retention_ms: int) -> None:
-        """Let go, after a while, of packets whose end the ledger has got otherwise than from the stream."""
+        """Remove, after a while, packets whose end reached the ledger by another way than the stream."""
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for packet in packets:
@@ -141,7 +141,7 @@ class EventStream:
                 await pipeline.execute()
 
     async def discard_applied(self, lane: int, checkpoint: int, *, retention_ms: int) -> None:
-        """Do what a persister that died between its commit and ``discard`` left undone."""
+        """Finish the work of a persister that died between its commit and ``discard``."""
         last = "0-0"
         while page := await self._range(lane, f"({last}", f"{checkpoint}-0", _PAGE):
             last = page[-1][0].decode()
@@ -154,7 +154,7 @@ class EventStream:
 
 
 def joined(position: int, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The entries up to the first that does not join on to the one before it; the first to ``position``."""
+    """The entries without a gap: the first must follow ``position``, and each other the entry before it."""
     for place, entry in enumerate(entries):
         if entry.position - entry.event.changes != position:
             return entries[:place]
@@ -176,7 +176,7 @@ def _entries(lane: int, reply: Reply) -> list[Entry]:
     entries: list[Entry] = []
     try:
         for entry_id, fields in reply:
-            entries.append(entry_in(lane, Raw(entry_id.decode(), fields)))  # what came before is kept
+            entries.append(entry_in(lane, Raw(entry_id.decode(), fields)))  # earlier entries are kept on an error
     except BadEntryError:
         if not entries:
             raise
@@ -184,7 +184,7 @@ def _entries(lane: int, reply: Reply) -> list[Entry]:
 
 
 def _unless_wrong_type(reply: Any) -> Any:  # noqa: ANN401  # as redis-py has them
-    """A reply of a transaction; None where the key is of another type."""
+    """A reply within a transaction, or None if the key has another type."""
     if is_wrong_type(reply):
         return None
     if isinstance(reply, Exception):

@@ -1,7 +1,7 @@
-"""Runs each real script on a lane of its own, to see whether the server lets it do all that claims need.
+"""Runs each real script on a trial lane, to check that the server allows everything that claims need.
 
-It is one transaction that begins by removing the lane and ends so: nobody else sees the lane, and none of it is left,
-whatever dies in between.
+This is one transaction, and its first and last command remove the lane. So no other client sees the lane, and nothing
+of it is left, whatever dies in between.
 """
 
 import asyncio
@@ -40,20 +40,20 @@ _STEPS: tuple[tuple[Script, list[str], tuple[str | int, ...], list[Any]], ...] =
 
 
 async def try_scripts(client: Redis) -> None:
-    """Raise ServerRefusesError, which says why and what to do, where a script cannot do its work; UnavailableError."""
+    """Raise ServerRefusesError, with the cause and a remedy, if a script cannot do its work; or UnavailableError."""
     with redis_errors():
         replies = await answers(client)
     check(replies)
 
 
 class Trial:
-    """One process's. It writes, and anybody may ask /readyz: so one at a time, and none soon after one that passed."""
+    """One process's trials. They write, and anyone may call /readyz: one at a time, and not soon after one passed."""
 
     def __init__(self, client: Redis) -> None:
         self._client, self._turn, self._passed_s = client, asyncio.Lock(), -math.inf
 
     async def run(self) -> None:
-        """As ``try_scripts``, unless it passed a moment ago."""
+        """As ``try_scripts``, unless the last trial passed a moment ago."""
         async with self._turn:
             if monotonic() - self._passed_s >= AGAIN_S:
                 await try_scripts(self._client)
@@ -61,7 +61,7 @@ class Trial:
 
 
 async def try_scripts_at_start(client: Redis) -> None:
-    """The same for whoever starts a process. Raises OperatorError, but logs only what passes by itself."""
+    """The same at a process's start. Raises OperatorError, but only logs an error that ends by itself."""
     try:
         check(await answers(client))
     except (RedisError, OSError) as error:
@@ -73,7 +73,7 @@ async def try_scripts_at_start(client: Redis) -> None:
 
 
 async def answers(client: Redis) -> list[Any]:
-    """What a server answers to the whole trial. Raises what the client does."""
+    """The server's replies to the whole trial. Raises the client's errors."""
     async with client.pipeline(transaction=True) as pipeline:
         pipeline.execute_command("UNLINK", *_NAMES)
         pipeline.execute_command("HSET", _NAMES.lane, "epoch", _EPOCH, "position", 0, "applied", 0)
@@ -87,7 +87,7 @@ async def answers(client: Redis) -> list[Any]:
 
 
 def check(replies: list[Any]) -> None:
-    """Raise ServerRefusesError unless each script has answered what it says."""
+    """Raise ServerRefusesError unless each script has answered as its header says."""
     for (script, _, _, wanted), reply in zip(_STEPS, replies[2:], strict=False):
         if reply != [word.encode() if isinstance(word, str) else word for word in wanted]:
-            raise ServerRefusesError(f"Redis runs {script.name}.lua otherwise than it says: it answers {reply!r}.")
+            raise ServerRefusesError(f"Redis does not run {script.name}.lua as it is written: it answers {reply!r}.")

@@ -1,4 +1,4 @@
-"""What every user of Postgres shares: connections, schema, money, and the posting of events.
+"""What all users of Postgres share: connections, schema, money, and the posting of events.
 
 Nothing here knows of Redis.
 """

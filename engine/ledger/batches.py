@@ -1,4 +1,4 @@
-"""The ledger's record of one of its transactions: what was applied, and the hash that joins it to the one before."""
+"""The ledger's record of one transaction: what was applied, and a hash that links it to the transaction before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ SQL = load("ledger")
 class Tally:
     """What a transaction has written so far.
 
-    ``quarantined`` counts changes, as the batch does; ``asides`` has a row more for each exhaustion that was set aside,
-    which is part of its packet's last claim and no change of its own.
+    ``quarantined`` counts changes, as the batch does. ``asides`` has one more row per exhaustion that was set aside:
+    it belongs to its packet's last claim and is not a change by itself.
     """
 
     opened: int = 0
@@ -31,7 +31,7 @@ class Tally:
     asides: list[Sequence[Any]] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
-        """Take over what another, later one has written."""
+        """Add a later tally to this one."""
         self.opened += other.opened
         self.claims += other.claims
         self.closed += other.closed
@@ -42,7 +42,7 @@ class Tally:
         self.asides += other.asides
 
     def counts(self) -> Counts:
-        """As the batch's row has them."""
+        """The counts as in the batch's row."""
         return Counts(self.opened, self.claims, self.closed, len(self.refunds), self.quarantined)
 
 
@@ -55,7 +55,7 @@ async def record(
     position: int,
     previous: bytes | None,
 ) -> None:
-    """Write the batch's row and move the lane's checkpoint to it. ``previous``: the hash of the batch before."""
+    """Write the batch's row and move the lane's checkpoint to it. ``previous``: the previous batch's hash."""
     counts = tally.counts()
     digest = rows_digest(map(body, tally.claim_rows), tally.refunds, tally.asides)
     hashed = batch_hash(previous, (lane, position, position_before), counts, digest)

@@ -1,4 +1,4 @@
-"""The hash chains: of what exactly each hash is taken, for the persister that writes it and the audit that checks it.
+"""The hash chains: what exactly each hash covers, for the persister that writes it and the audit that checks it.
 
 A batch's hash is SHA-256 over the hash of the batch before it in its lane (32 zero bytes for the first), its own row
 as eight 64-bit integers in network order (lane, position, position_before, opened, claims, closed, refunds,
@@ -9,9 +9,9 @@ quarantined), and one SHA-256 each over its claims, its refunds and what it set 
 - a refund is ``refund <from> <to> <amount_fen> <at_ms> <position>`` and a line feed, in ASCII;
 - a change that was set aside is the JSON array of ``ASIDE_COLUMNS`` without spaces, and a line feed.
 
-What no batch writes is chained by the account it leaves, whose row's lock orders the chain: SHA-256 over the hash of
-the transfer before it (nothing for the first) and ``<kind> <from> <to> <amount_fen> <at_ms>`` (in SQL, where it is
-written).
+Ledger entries outside batches have a chain per paying account. The lock of its row orders the chain. The hash is
+SHA-256 over the hash of the entry before it (nothing for the first) and ``<kind> <from> <to> <amount_fen> <at_ms>``
+(computed in SQL, where the entry is written).
 """
 
 import struct
@@ -38,7 +38,7 @@ _BATCH = struct.Struct(">8q")
 
 
 class Counts(NamedTuple):
-    """What a batch says it applied, as in its row."""
+    """The counts in a batch's row."""
 
     opened: int
     claims: int
@@ -48,7 +48,7 @@ class Counts(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """A refund's transfer."""
+    """A refund's ledger entry."""
 
     from_account: int
     to_account: int
@@ -72,7 +72,7 @@ def rows_digest(
 
 
 def batch_hash(previous: bytes | None, batch: tuple[int, int, int], counts: Counts, digest: bytes) -> bytes:
-    """A batch's hash. ``previous``: the one of the batch before, None for a lane's first; ``digest``: of its rows.
+    """A batch's hash. ``previous``: the hash of the batch before (None for a lane's first). ``digest``: of its rows.
 
     ``batch``: its lane, its position, and the position before it.
     """
@@ -81,8 +81,8 @@ def batch_hash(previous: bytes | None, batch: tuple[int, int, int], counts: Coun
 
 
 def transfer_hash(previous: bytes | None, values: tuple[str, int, int, int, int]) -> bytes:
-    """The hash of a transfer that no batch wrote. ``previous``: of the one before out of the same account.
+    """The hash of a ledger entry outside batches. ``previous``: the hash of the same account's entry before it.
 
-    ``values``: its kind, the accounts it goes from and to, its amount in fen and its time in ms.
+    ``values``: its kind, the paying and the receiving account, its amount in fen and its time in ms.
     """
     return sha256((previous or b"") + " ".join(map(str, values)).encode()).digest()

@@ -1,6 +1,6 @@
-"""Claims as rows of ``transfers``, in the form Postgres copies fastest: its own binary format, in one piece.
+"""Claims as rows of ``transfers`` in Postgres's binary format, in one piece: it copies this the fastest.
 
-Every field of a claim's row has a fixed width, so all rows are one numpy array and no row is made in Python.
+Every field of a claim's row has a fixed width. So all rows are one numpy array, and Python makes no single row.
 Format: "COPY / Binary Format" in Postgres's manual (a header, per row the number of fields and each field's length and
 value in network order, a trailer).
 """
@@ -31,7 +31,7 @@ for _name, _width in _WIDTHS.items():
 
 
 def claim_rows(columns: dict[str, NDArray[np.int64]]) -> bytes:
-    """What a binary COPY into ``transfers`` (COLUMNS) takes; ``columns`` has an array for each but the kind."""
+    """The data for a binary COPY into ``transfers`` (COLUMNS). ``columns`` has an array per column except the kind."""
     rows = np.repeat(_EMPTY_ROW, len(columns["slot"]))
     for name, values in columns.items():
         rows[name] = values
@@ -39,12 +39,12 @@ def claim_rows(columns: dict[str, NDArray[np.int64]]) -> bytes:
 
 
 def body(copied: bytes) -> memoryview:
-    """The rows alone of what ``claim_rows`` gave."""
+    """Only the rows of what ``claim_rows`` returned."""
     return memoryview(copied)[HEADER_BYTES:-TRAILER_BYTES]
 
 
 def summed(accounts: NDArray[np.int64], amounts_fen: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Each account once, in order, and the sum of its amounts. Integers throughout."""
+    """Each account once, in order, and the sum of its amounts. All numbers are integers."""
     order = np.argsort(accounts, kind="stable")
     in_order = accounts[order]
     starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])

@@ -1,4 +1,4 @@
-"""What the ledger counts in: one currency for ever, since an amount of yuan cannot become one of coupons."""
+"""The ledger's currency. It never changes, because an amount of yuan cannot become one of coupons."""
 
 import asyncpg
 
@@ -11,12 +11,12 @@ YUAN = "CNY"
 
 
 async def currency_of(source: asyncpg.Pool | Connection) -> str:
-    """The ledger's currency; yuan for one that no process has been started on since it can have another."""
+    """The ledger's currency. It is yuan if an older release made the ledger and no newer one has started on it."""
     return await source.fetchval(SQL["currency"]) or YUAN
 
 
 async def keep(pool: asyncpg.Pool, currency: str) -> None:
-    """Write a new ledger's currency. Raises OperatorError where the ledger has another; asyncpg's errors."""
+    """Write a new ledger's currency. Raises OperatorError if the ledger has another, and asyncpg's errors."""
     if await pool.fetchval(SQL["currency"]) is None:
         await pool.execute(SQL["keep"], currency)
     if (why := await why_another(pool, currency)) is not None:
@@ -24,7 +24,7 @@ async def keep(pool: asyncpg.Pool, currency: str) -> None:
 
 
 async def why_another(source: asyncpg.Pool | Connection, currency: str) -> str | None:
-    """A sentence, where the ledger has another currency than the setting. Raises asyncpg's errors."""
+    """Return a sentence if the ledger's currency is not the setting's. Raises asyncpg's errors."""
     held = await source.fetchval(SQL["currency"])
     if held in (None, currency):
         return None
@@ -34,5 +34,5 @@ async def why_another(source: asyncpg.Pool | Connection, currency: str) -> str |
 
 
 def unit_of(currency: str) -> str:
-    """What Chinese pages and files call it."""
+    """The currency's name in Chinese pages and files."""
     return "元" if currency == YUAN else currency

@@ -1,4 +1,4 @@
-"""Builds the connections to the ledger's database; its URL comes from the settings."""
+"""Builds the connections to the ledger's database from the settings' URL."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,30 +17,30 @@ _CONNECT_S_MAX = 10.0
 
 
 class _Connection(asyncpg.Connection):
-    """Given back to the pool without a query: ours leave nothing behind but open transactions, which asyncpg ends.
+    """Returns to the pool without a reset query: ours leave only open transactions behind, and asyncpg ends those.
 
-    What is asyncpg's own to reset (session locks, settings, listeners) is used only by ``database_connection``'s.
+    Only ``database_connection``'s use what asyncpg would reset (session locks, settings, listeners).
     """
 
     def get_reset_query(self) -> str:
-        """Nothing: a round trip less for every use of the pool."""
+        """No query. This saves a round trip per use of the pool."""
         return ""
 
 
 class _Pool(asyncpg.Pool):
-    """Waits for a connection, and for giving it back, no longer than for a statement; asyncpg's own waits for ever."""
+    """Waits for a connection, or its return, at most as long as for a statement. asyncpg's pool waits for ever."""
 
     wait_s_max: float = 10.0
 
     def acquire(self, *, timeout: float | None = None) -> Any:  # noqa: ANN401  # as asyncpg declares it
-        """As asyncpg's, with the bound."""
+        """As in asyncpg, with the bound."""
         return super().acquire(timeout=self.wait_s_max if timeout is None else timeout)
 
 
 async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> asyncpg.Pool:
-    """A pool on the ledger's database; ``timeout_s`` bounds each statement and the wait for a connection.
+    """A pool on the ledger's database. ``timeout_s`` bounds each statement and the wait for a connection.
 
-    Raises OperatorError, in one sentence, when it cannot be reached.
+    Raises OperatorError, with one sentence, if it cannot be reached.
     """
     with _database_errors(url):
         pool = _Pool(
@@ -60,7 +60,7 @@ async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> 
 
 
 async def database_connection(url: str, settings: dict[str, str] | None = None) -> asyncpg.Connection:
-    """One connection of its own (for a session lock, or a short job), with Postgres's ``settings`` for the session.
+    """A separate connection (for a session lock or a short job) with these Postgres ``settings``.
 
     Raises OperatorError like the pool.
     """
@@ -80,9 +80,9 @@ def _database_errors(url: str) -> Iterator[None]:
 
 @contextmanager
 def ledger_errors(*, is_undone: bool = False) -> Iterator[None]:
-    """Turn what the driver raises into UnavailableError. Broken constraints stay: they are somebody's mistake.
+    """Turn the driver's errors into UnavailableError. Broken constraints pass through: they are a caller's mistake.
 
-    ``is_undone``: the caller has changed nothing so far, and does not in the block.
+    ``is_undone``: the caller has changed nothing so far, and the block changes nothing.
     """
     try:
         yield
@@ -94,10 +94,10 @@ def ledger_errors(*, is_undone: bool = False) -> Iterator[None]:
 
 @asynccontextmanager
 async def ledger_change(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
-    """A transaction on one of the pool's connections, whose errors say whether it may have been committed.
+    """A transaction on one of the pool's connections. Its errors say whether it may have been committed.
 
-    Raises UnavailableError that ``is_undone``, UndecidedError once COMMIT was sent and its answer is missing. Broken
-    constraints, and what the block raises itself, stay.
+    Raises UnavailableError with ``is_undone``, or UndecidedError if COMMIT was sent and got no answer. Broken
+    constraints and the block's own errors pass through.
     """
     is_committing = False
     try:
@@ -108,6 +108,6 @@ async def ledger_change(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
         raise
     except DATABASE_ERRORS as error:
         failure = failure_of(error, is_undone=True)
-        if is_committing and not isinstance(failure, ServerRefusesError):  # which COMMIT is answered with: rolled back
+        if is_committing and not isinstance(failure, ServerRefusesError):  # a refused COMMIT is rolled back
             raise UndecidedError(str(failure)) from error
         raise failure from error

@@ -1,7 +1,7 @@
-"""Idempotency-Key: a request that is repeated is answered as it was, and what it asks is done once.
+"""Idempotency-Key: the work of a request is done once, and a repeated request gets the first answer.
 
-The key is locked for the length of the transaction that does the work, and the answer is kept in that transaction; so
-there is no moment in which the work is done and the answer is not there. Only what succeeded is kept.
+The key is locked while the transaction does the work, and the same transaction keeps the answer. So the work is never
+done without its answer. Only successful answers are kept.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,16 +17,16 @@ from engine.queries import load
 
 SQL = load("idempotency")
 FORGOTTEN_AT_ONCE = 1_000
-"""Keys that one statement forgets: some 10 ms of work."""
+"""How many keys one statement deletes: some 10 ms of work."""
 _DAY_MS = 86_400_000
 Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Whose key it is, for what. ``request_hash`` tells two bodies apart.
+    """The key, its owner and its operation. ``request_hash`` distinguishes two bodies.
 
-    ``principal``: who asks or, where any of several may ask for the same thing, whom it is about.
+    ``principal``: the caller or, if several callers may make the same request, the user it is about.
     """
 
     principal: str
@@ -36,7 +36,7 @@ class Request:
 
 
 class Answered(NamedTuple, Generic[Checked]):
-    """``replayed``: the request had been answered before. ``checked``: what ``check`` returned, if it was asked."""
+    """``replayed``: the request had been answered before. ``checked``: what ``check`` returned, if it was called."""
 
     answer: dict[str, Any]
     replayed: bool
@@ -50,12 +50,12 @@ async def once(
     check: Callable[[], Awaitable[Checked]],
     work: Callable[[Connection, Checked], Awaitable[dict[str, Any]]],
 ) -> Answered[Checked]:
-    """Do ``work`` in a transaction, once for each key; a repeat is answered as it was.
+    """Do ``work`` in a transaction, once per key. A repeat gets the first answer.
 
-    The key comes before every rule: what was done stays done, whatever limits, clocks and servers say by now. So only a
-    first request is ``check``ed, outside the transaction (other servers are asked there, and tries are counted), and
-    then worked on with what ``check`` returned. Raises as ``begin`` does, UnavailableError (UndecidedError if it may
-    have been done all the same), and what those two raise.
+    The key comes before every rule: what was done stays done, even if limits, clocks or servers have changed. So only
+    a first request is checked. ``check`` runs outside the transaction (it asks other servers and counts tries), and
+    ``work`` gets its result. Raises as ``begin``, ``check`` and ``work`` do, and UnavailableError (UndecidedError if
+    the work may have been done).
     """
     with ledger_errors(is_undone=True):
         answer = await _stored(pool, request)
@@ -80,10 +80,10 @@ async def once(
 
 
 async def begin(connection: Connection, request: Request) -> dict[str, Any] | None:
-    """Take the key, inside a transaction; returns the answer kept for it, or None when the work is still to be done.
+    """Lock the key inside a transaction. Returns its kept answer, or None if the work is still to be done.
 
-    Raises IdempotencyInFlightError when the same key is being worked on, IdempotencyKeyReusedError when it was used
-    for another body.
+    Raises IdempotencyInFlightError if a request with this key is in progress, IdempotencyKeyReusedError if the key was
+    used for another body.
     """
     if not await connection.fetchval(SQL["try_lock"], lock_name(request)):
         raise in_flight()
@@ -91,9 +91,9 @@ async def begin(connection: Connection, request: Request) -> dict[str, Any] | No
 
 
 async def answered_meanwhile(pool: asyncpg.Pool, request: Request) -> dict[str, Any] | None:
-    """The answer to a request that a rule refuses, if it succeeded before. Raises as ``begin`` does, UnavailableError.
+    """The kept answer to a request that a rule now refuses, if any. Raises as ``begin`` does, and UnavailableError.
 
-    A first request that was under way all the time may be done by now, or still be: then it was not refused.
+    A first request may have finished meanwhile, or may still be in progress: then the repeat is not refused.
     """
     with ledger_errors(is_undone=True):
         async with pool.acquire() as connection, connection.transaction():
@@ -101,12 +101,12 @@ async def answered_meanwhile(pool: asyncpg.Pool, request: Request) -> dict[str, 
 
 
 def lock_name(request: Request) -> str:
-    """What is locked for as long as the request's key is worked on."""
+    """The name of the lock on the request's key."""
     return "\x1f".join((request.principal, request.operation, request.key))
 
 
 def in_flight() -> IdempotencyInFlightError:
-    """What is raised when another one is at work under the key."""
+    """The error for a key whose request is in progress."""
     return IdempotencyInFlightError("A request with this Idempotency-Key is in progress: repeat it in a moment.")
 
 
@@ -116,7 +116,7 @@ async def _stored(source: asyncpg.Pool | Connection, request: Request) -> dict[s
 
 
 def kept_answer(stored: asyncpg.Record, request: Request) -> dict[str, Any]:
-    """The answer in a row of ``idempotency``. Raises IdempotencyKeyReusedError if it is another body's."""
+    """The answer in a row of ``idempotency``. Raises IdempotencyKeyReusedError if it belongs to another body."""
     if stored["request_hash"] != request.request_hash:
         raise IdempotencyKeyReusedError("This Idempotency-Key was used for another request: send a new one.")
     answer: dict[str, Any] = orjson.loads(stored["answer"])
@@ -124,9 +124,9 @@ def kept_answer(stored: asyncpg.Record, request: Request) -> dict[str, Any]:
 
 
 async def forget(pool: asyncpg.Pool, *, after_days: int) -> bool:
-    """Forget some of the keys that are older than so many days; whether there may be more of them.
+    """Forget some of the keys that are older than this many days. Returns whether there may be more.
 
-    What was done under a forgotten key is done again if it is asked again. Raises asyncpg's errors.
+    If a request is repeated with a forgotten key, its work is done again. Raises asyncpg's errors.
     """
     forgotten = await pool.fetchval(SQL["forget"], after_days * _DAY_MS, FORGOTTEN_AT_ONCE)
     return bool(forgotten == FORGOTTEN_AT_ONCE)

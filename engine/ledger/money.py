@@ -1,7 +1,7 @@
-"""Moving money in the ledger where no lane's event does: withdrawals, fees, corrections.
+"""Moves money in the ledger without a lane's event: withdrawals, fees, corrections.
 
-A wallet's row is locked before its money is looked at and moved; so of two who would spend the same fen, or of one who
-pays and one who freezes, the second sees what the first did.
+A wallet's row is locked before its balance is read and changed. So if two requests spend the same fen, or one pays
+while another freezes, the second sees what the first did.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from engine.queries import load
 
 SQL = load("money")
 BANK_ACCOUNT, FEE_ACCOUNT, PAYOUT_ACCOUNT = 1, 2, 4
-"""Accounts that are always there: the outside world, what we earn, and money on its way to a bank."""
+"""Accounts that always exist: the outside world, the fees, and money on its way to a bank."""
 
 
 class WalletRow(NamedTuple):
-    """A wallet that is locked until the transaction ends. ``sending_frozen_until_ms`` None: never was."""
+    """A wallet that is locked until the transaction ends. ``sending_frozen_until_ms`` None: it never was."""
 
     account_id: int
     balance_fen: int
@@ -26,9 +26,9 @@ class WalletRow(NamedTuple):
 
 
 async def lock_wallet(connection: Connection, user_id: str) -> WalletRow:
-    """Lock a user's wallet, made if it is not there, inside the caller's transaction.
+    """Lock a user's wallet inside the caller's transaction. Creates it if it is missing.
 
-    Of two wallets lock the one with the smaller ``account_id`` first, or let ``move`` do it.
+    To lock two wallets, start with the smaller ``account_id``, or let ``move`` do it.
     """
     row = await connection.fetchrow(SQL["lock_wallet"], user_id)
     if row is None:
@@ -40,7 +40,7 @@ async def lock_wallet(connection: Connection, user_id: str) -> WalletRow:
 
 
 async def move(connection: Connection, kind: str, *, payer: int, payee: int, amount_fen: int, at_ms: int) -> int | None:
-    """Move money between two accounts; returns the transfer's number, None if the payer holds too little."""
+    """Move money between two accounts. Returns the entry's number, or None if the payer holds too little."""
     transfer_id: int | None = await connection.fetchval(SQL["move"], kind, payer, payee, amount_fen, at_ms)
     return transfer_id
 

@@ -1,4 +1,4 @@
-"""Whether a session is one: behind a pooler that lends it to others, leases, notifications and statements get lost."""
+"""Checks that each session is our own. Behind a pooler that shares sessions, leases and notifications get lost."""
 
 import asyncpg
 
@@ -8,17 +8,17 @@ from engine.ledger.failures import SESSION_LOST, WHY_SHARED
 from engine.ledger.posting import PLANNED
 
 _WHY_IGNORED = (
-    "HONGBAO_DATABASE_URL leads through a pooler that ignores what a session is to be set to ({}; PgBouncer's "
+    "HONGBAO_DATABASE_URL leads through a pooler that ignores a session's settings ({}; PgBouncer's "
     "ignore_startup_parameters): name Postgres itself."
 )
 _PID = "SELECT pg_backend_pid()"
 
 
 async def why_pooled(url: str, held: Connection) -> str | None:
-    """What is wrong with the way to Postgres, in a sentence with what to do; None: each session is one of its own.
+    """What is wrong with the way to Postgres and what to do, in one sentence. None: no pooler shares the sessions.
 
-    ``held``: a session of the same way. Two that are open at the same time never share a process of Postgres, unless
-    somebody lends it to both. Raises OperatorError as ``database_connection``, asyncpg's errors.
+    ``held``: a session made with the same URL. Two open sessions have the same process in Postgres only if a pooler
+    shares it. Raises OperatorError as ``database_connection`` does, and asyncpg's errors.
     """
     other = await database_connection(url, PLANNED)
     try:
@@ -35,7 +35,7 @@ async def why_pooled(url: str, held: Connection) -> str | None:
 
 
 async def check(url: str, pool: asyncpg.Pool) -> None:
-    """Raise OperatorError for a way that loses what is said in a session; asyncpg's errors."""
+    """Raise OperatorError if a pooler shares or changes sessions, and asyncpg's errors."""
     async with pool.acquire() as connection:
         if (why := await why_pooled(url, connection)) is not None:
             raise OperatorError(why)

@@ -1,7 +1,7 @@
-"""The double-entry ledger's one way in for what happened in Redis: a lane's changes, in order, exactly once.
+"""Posts a lane's changes to the double-entry ledger, in order, exactly once. Changes in Redis get in by no other way.
 
-One call is one Postgres transaction: the lane's checkpoint is locked and must be where the caller believes it to be,
-the transfers go in, the balances move, the checkpoint moves. A crash before the commit leaves nothing, after it all.
+One call is one Postgres transaction. It locks the lane's checkpoint, which must be where the caller expects it. Then it
+writes the entries, moves the balances and moves the checkpoint. A crash before the commit leaves nothing, after it all.
 """
 
 from collections import defaultdict
@@ -23,13 +23,13 @@ from engine.records import PacketState
 
 SQL = load("ledger")
 PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"}
-"""How a connection that calls ``apply`` wants its statements planned: by index, row after row in the order given.
+"""Planner settings for a connection that calls ``apply``: use indexes, row by row in the given order.
 
-Left alone, Postgres joins some thousand accounts to the table by reading all of it, each time, however large it is.
+Without them, Postgres joins a few thousand accounts by reading the whole table each time, however large it is.
 """
 _WALLETS_KNOWN_MAX = 500_000
 _SUM_FEN_MAX = 2**60
-"""Far above all the money that there is (``FEN_MAX``), and below it sums of 64 bits are exact."""
+"""Far above all money in the ledger (``FEN_MAX``), and low enough for exact 64-bit sums."""
 _KIND_NAMES: dict[type[Change], str] = {Claims: "claim", Opening: "opening", Ending: "ending"}
 
 
@@ -40,18 +40,18 @@ class CheckpointMovedError(HongbaoError):
 
 
 class RuleBrokenError(HongbaoError):
-    """A change does not fit what the ledger holds (an unknown packet, one that is not open)."""
+    """A change does not fit the ledger (its packet is unknown, or not open)."""
 
     code = "rule_broken"
 
 
 RULES_BROKEN = (asyncpg.IntegrityConstraintViolationError, asyncpg.NumericValueOutOfRangeError, RuleBrokenError)
-"""What a change raises that the ledger cannot take."""
+"""Errors of a change that the ledger cannot accept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What one call committed. ``ended``: the packets whose end the ledger now has; ``quarantined``: rows set aside."""
+    """What one call committed. ``ended``: packets whose end the ledger now has. ``quarantined``: rows set aside."""
 
     position: int
     claims: int
@@ -60,7 +60,7 @@ class Applied:
 
 
 class Ledger:
-    """Writes one persister's changes. Keeps the ids of wallets it has met, up to a bound."""
+    """Writes one persister's changes. Remembers the ids of wallets it has seen, up to a bound."""
 
     def __init__(self) -> None:
         self._wallets: dict[str, int] = {}
@@ -78,9 +78,9 @@ class Ledger:
     ) -> Applied:
         """Apply changes (position_before, position] of a lane, read under this token (``engine.recovery.gate``).
 
-        Raises CheckpointMovedError when the lane's checkpoint is not at position_before, or its token another. A change
-        that breaks a rule of the ledger is set aside in quarantine and the others are applied. ``unreadable``: the last
-        of these changes, of which only the number is known; they go into quarantine as one row.
+        Raises CheckpointMovedError if the lane's checkpoint is not at position_before, or if its token has changed. A
+        change that breaks a rule of the ledger goes into quarantine, and the others are applied. ``unreadable``: the
+        last of these changes, if only their number is known. They go into quarantine as one row.
         """
         user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
         await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
@@ -112,9 +112,9 @@ class Ledger:
         return Applied(position=position, claims=tally.claims, ended=tally.ended, quarantined=len(tally.asides))
 
     async def apply_again(self, connection: asyncpg.Connection, change: Change) -> Tally:
-        """Apply a change that was set aside before, inside the caller's transaction; the lane is long past it.
+        """Apply a change that was set aside before, inside the caller's transaction. The checkpoint stays.
 
-        Raises RuleBrokenError, or what Postgres raises for a broken constraint, and has then written nothing.
+        Raises RuleBrokenError, or Postgres's error for a broken constraint. Then nothing was written.
         """
         if isinstance(change, Claims):
             await self._know_wallets(connection, set(change.user_ids))
@@ -124,7 +124,7 @@ class Ledger:
     async def _write_or_set_aside(
         self, connection: asyncpg.Connection, lane: int, changes: Sequence[Change], tally: Tally
     ) -> None:
-        """Write all; where a rule is broken, halve until the change that breaks it stands alone, and set that aside."""
+        """Write all changes. If one breaks a rule, halve them until it is alone, and set it aside."""
         try:
             async with connection.transaction():
                 written = await self._write(connection, changes)
@@ -133,7 +133,7 @@ class Ledger:
                 changes = changes[0].halves()
             if len(changes) == 1:
                 tally.asides.append(await _set_aside(connection, lane, changes[0], str(error)))
-                # An exhaustion is part of the last claim's change and is not counted again.
+                # An exhaustion belongs to the last claim's change and is not counted again.
                 tally.quarantined += not _is_exhaustion(changes[0])
                 return
             middle = len(changes) // 2
@@ -163,7 +163,7 @@ class Ledger:
         )
 
     async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> bytes:
-        """Move the balances and write a transfer for each claim; returns the rows as they were copied."""
+        """Move the balances and write an entry per claim. Returns the rows as they were copied."""
         sizes = [len(change.slots) for change in claims]
         users = chain.from_iterable([change.user_ids for change in claims])
         last = np.cumsum(sizes)
@@ -173,27 +173,27 @@ class Ledger:
             "amount_fen": joined([change.amounts_fen for change in claims]),
             "at_ms": np.repeat(np.array([change.at_ms for change in claims], dtype=np.int64), sizes),
             "slot": joined([change.slots for change in claims]),
-            # A change's claims have the positions up to its own.
+            # A change's position is that of its last claim.
             "position": np.arange(1, last[-1] + 1)
             + np.repeat(np.array([change.position for change in claims], dtype=np.int64) - last, sizes),
         }
         if float(np.abs(columns["amount_fen"]).sum(dtype=np.float64)) > _SUM_FEN_MAX:
-            raise RuleBrokenError("it is of more money than there is")
+            raise RuleBrokenError("its amount is larger than all money in the ledger")
         rows = claim_rows(columns)
         received = summed(columns["to_account"], columns["amount_fen"])
         given = summed(columns["from_account"], -columns["amount_fen"])
-        # First the balances, which locks the accounts: so an account's entries take their numbers in the order in which
-        # they are committed. Custodies have larger ids than wallets: one after the other they are in order.
+        # The balances come first, because this locks the accounts. So an account's entries are numbered in the order in
+        # which they are committed. Custody ids are larger than wallet ids, so both lists together are in order.
         await _move(connection, received[0] + given[0], received[1] + given[1])
         await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
         return rows
 
     async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
-        """Learn the wallet of each user, creating those that are missing (outside the transaction: they hold 0)."""
+        """Look up each user's wallet. Creates the missing ones (outside the transaction: they hold 0)."""
         if len(self._wallets) + len(users) > _WALLETS_KNOWN_MAX:
             self._wallets.clear()
         unknown = users.difference(self._wallets)
-        for sql in (SQL["wallets"], SQL["create_wallets"], SQL["wallets"]):  # the last: somebody else was faster
+        for sql in (SQL["wallets"], SQL["create_wallets"], SQL["wallets"]):  # the last finds those created meanwhile
             if unknown:
                 rows = await connection.fetch(sql, list(unknown))
                 self._wallets.update({row["owner"]: row["account_id"] for row in rows})
@@ -205,7 +205,7 @@ def _is_exhaustion(change: Change) -> bool:
 
 
 def _expect(status: str, rows: int, otherwise: str) -> None:
-    """Check how many rows a statement touched, from its status ("UPDATE 3")."""
+    """Check how many rows a statement changed, by its status ("UPDATE 3")."""
     if int(status.rpartition(" ")[2]) != rows:
         raise RuleBrokenError(otherwise)
 
@@ -215,9 +215,9 @@ async def _once(rows: bytes) -> AsyncIterator[bytes]:
 
 
 async def _move(connection: asyncpg.Connection, accounts: list[int], deltas_fen: list[int]) -> None:
-    """Change balances; each account is named once, in the order of their ids."""
+    """Change balances. Each account is named once, in the order of ids."""
     moved = await connection.execute(SQL["move_balances"], _array_text(accounts), _array_text(deltas_fen))
-    _expect(moved, len(accounts), "it names an account the ledger does not have")
+    _expect(moved, len(accounts), "it names an account that is not in the ledger")
 
 
 def _array_text(numbers: Sequence[int]) -> str:
@@ -225,7 +225,7 @@ def _array_text(numbers: Sequence[int]) -> str:
 
 
 async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> list[Refund]:
-    """Give what remained back to the senders."""
+    """Refund the unclaimed amounts to the senders."""
     if not endings:
         return []
     found = await connection.fetch(SQL["senders"], [ending.packet for ending in endings])
@@ -234,7 +234,7 @@ async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Endin
     refunds = []
     for ending in endings:
         if (sender := senders.get(ending.packet)) is None:
-            raise RuleBrokenError("the packet is not known")
+            raise RuleBrokenError("the packet is unknown")
         deltas[ending.packet] -= ending.remaining_fen
         deltas[sender] += ending.remaining_fen
         refunds.append(Refund(ending.packet, sender, ending.remaining_fen, ending.at_ms, ending.position))
@@ -264,7 +264,7 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
 async def _set_aside(
     connection: asyncpg.Connection, lane: int, change: Change, reason: str
 ) -> tuple[int | str | None, ...]:
-    """Put a change into quarantine; returns the row's values, in the order of ``chain.ASIDE_COLUMNS``."""
+    """Put a change into quarantine. Returns the row's values in the order of ``chain.ASIDE_COLUMNS``."""
     user_id, slot, amount_fen, state, remaining_count = None, None, None, None, None
     if isinstance(change, Claims):
         (user_id,), (slot,), (amount_fen,) = change.user_ids, change.slots, change.amounts_fen

@@ -1,4 +1,4 @@
-"""Migrations: plain SQL files, applied in order, each once, each in a transaction of its own."""
+"""Migrations: plain SQL files. Each is applied once, in order, in its own transaction."""
 
 import re
 from collections.abc import AsyncIterator
@@ -11,12 +11,12 @@ from engine.errors import OperatorError
 from engine.ledger.database import database_connection
 from engine.ledger.failures import OPERATORS_ERRORS, sentence_of
 
-_LOCK = 0x686F6E6762616F  # one migration at a time in a database; the number spells the project's name
+_LOCK = 0x686F6E6762616F  # one migration at a time per database; the number spells "hongbao"
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
 
 def migrations() -> list[tuple[int, str]]:
-    """The versions this release knows and their SQL, in order."""
+    """This release's versions and their SQL, in order."""
     folder = files("engine").joinpath("sql/migrations")
     return sorted(
         (int(matched[1]), file.read_text(encoding="utf-8"))
@@ -26,9 +26,9 @@ def migrations() -> list[tuple[int, str]]:
 
 
 async def migrate(database_url: str) -> list[int]:
-    """Bring the database to this release's schema; returns the versions applied (none when it was there already).
+    """Bring the database to this release's schema. Returns the applied versions (none if it was up to date).
 
-    Raises OperatorError when Postgres cannot be reached or its schema is newer than this release.
+    Raises OperatorError if Postgres cannot be reached or its schema is newer than this release.
     """
     applied = []
     async with _connected(database_url) as connection:

@@ -1,4 +1,4 @@
-"""Whether Postgres lets this process write what it must, asked without writing anything."""
+"""Checks that Postgres lets this process write what it must, without writing anything."""
 
 import asyncpg
 
@@ -29,11 +29,11 @@ UPDATED = (
 )
 DELETED = ("day_totals", "idempotency", "places")
 DRAWN = ("alert_drafts", "wallet_ids")
-"""The tables of the statements in engine/sql by what these do to them, and their sequences; a test holds them to it."""
+"""The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
 
 async def why_read_only(source: asyncpg.Pool | Connection) -> str | None:
-    """Why nothing can be written, in a sentence with what to do; None: it can. Raises asyncpg's errors."""
+    """Why nothing can be written and what to do, in one sentence; None if it can. Raises asyncpg's errors."""
     (state,) = await source.fetch(SQL["state"])
     if state["is_replica"]:
         return "Postgres is a replica, which takes no writes: let HONGBAO_DATABASE_URL name the primary."
@@ -43,7 +43,7 @@ async def why_read_only(source: asyncpg.Pool | Connection) -> str | None:
 
 
 async def why_not_written(source: asyncpg.Pool | Connection) -> str | None:
-    """The same, and what the user may not do to the ledger's tables."""
+    """The same, and which permissions on the ledger's tables the user lacks."""
     if (why := await why_read_only(source)) is not None:
         return why
     lacks = [row["lack"] for row in await source.fetch(SQL["lacks"], INSERTED, UPDATED, DELETED, DRAWN)]

@@ -1,1 +1,1 @@
-"""What an operator sees of a process: logs, metrics, output. What is counted is decided where it happens."""
+"""What an operator sees of a process: logs, metrics, output. Other rooms decide what is counted."""

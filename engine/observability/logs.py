@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line on stderr, from structlog and from libraries that use ``logging`` alike.
+"""Logs: one JSON object per line on stderr, from structlog and from libraries that use ``logging``.
 
-Nothing that opens a door is written: values under names like ``authorization`` or ``secret`` are replaced, and so
-are the passwords of URLs, wherever they stand.
+No secrets are written: values under names like ``authorization`` or ``secret`` are replaced, and so are passwords in
+URLs anywhere in a text.
 """
 
 import logging
@@ -21,9 +21,9 @@ _BEARER = re.compile(r"(?P<before>bearer\s+)\S+", re.IGNORECASE)
 
 
 def configure(process_name: str, level: str = "info") -> None:
-    """Send everything this process logs to stderr as JSON lines that carry ``process``. May be called again.
+    """Write this process's logs to stderr as JSON lines with the field ``process``. May be called again.
 
-    ``level``: debug, info, warning, error or critical; what is below it is dropped.
+    ``level``: debug, info, warning, error or critical. Lower levels are dropped.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -53,11 +53,11 @@ def configure(process_name: str, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at info it logs every URL whole
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at info it logs complete URLs
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Replace what must not be in a log: secrets by their name, URL passwords and bearer tokens by their form."""
+    """Replace secrets, which are found by name, and URL passwords and bearer tokens, which are found by form."""
     return {name: _redacted(name, value) for name, value in event.items()}
 
 

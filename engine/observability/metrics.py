@@ -1,8 +1,8 @@
 """Every metric, declared once. Labels are few and bounded: outcomes, lanes, routes, statuses; never a user or a packet.
 
-Alone, a process shows its own values. With ``metrics_directory.environment`` in its environment before this module is
-imported, it shares them through files, and any process's scrape shows the sum over all of them (gauges: the latest
-value).
+By default a process shows its own values. If ``metrics_directory.environment`` is in its environment before this module
+is imported, processes share values through files. Then any process's scrape shows the sum over all of them (gauges: the
+latest value).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +18,15 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 
 
 class CountedHistogram(Histogram):
-    """A histogram that takes many observations at once, already sorted into its buckets."""
+    """A histogram that accepts many observations at once, already sorted into its buckets."""
 
     @property
     def bounds(self) -> Sequence[float]:
-        """The buckets' upper bounds, the last one infinite."""
+        """The buckets' upper bounds. The last one is infinite."""
         return self._upper_bounds
 
     def observe_counted(self, counts: Sequence[int], total: float) -> None:
-        """Add ``counts[i]`` observations to bucket ``i``; ``total`` is their sum."""
+        """Add ``counts[i]`` observations to bucket ``i``. ``total`` is the sum of their values."""
         self._sum.inc(total)
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
@@ -55,7 +55,7 @@ PERSISTER_LAG_EVENTS = Gauge(
 )
 PERSISTER_LAG_SECONDS = Gauge(
     "hongbao_persister_lag_seconds",
-    "Age of the oldest event the ledger has not applied; 0 when there is none, NaN when it cannot be read.",
+    "Age of the oldest event the ledger has not applied; 0 if there is none, NaN if it cannot be read.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )
@@ -69,7 +69,7 @@ LANE_FENCED = Gauge(
 )
 LANE_BAD_ENTRY = Gauge(
     "hongbao_lane_bad_entry",
-    "The position of the entry in the lane's stream that stops it: no event, or not the lane's; 0 when there is none.",
+    "The position of the bad entry in the lane's stream that stops it; 0 if there is none.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )
@@ -83,10 +83,10 @@ QUARANTINED = Counter("hongbao_quarantined", "Rows set aside because they break 
 RECOVERIES = Counter("hongbao_recoveries", "Times a lane was rebuilt from the ledger.", ["lane"])
 
 # Processes.
-LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors a background loop met and outlived.", ["loop"])
+LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors after which a background loop went on.", ["loop"])
 SERVER_FAILURES = Counter(
     "hongbao_server_failures",
-    "Times that Redis or Postgres did not do what it was asked: silent, or the code of the error it answered with.",
+    "Failures of Redis or Postgres, by the error code of its answer, or silent.",
     ["server", "code"],
 )
 WEBHOOK_TRIES = Counter(
@@ -97,7 +97,7 @@ PROCESS_STARTS = Counter("hongbao_process_starts", "Times a process of this name
 # TLS: set by the API when it reads its certificate.
 TLS_CERTIFICATE_ENDS = Gauge(
     "hongbao_tls_certificate_ends_timestamp_seconds",
-    "When the certificate that is served with ends; 0: TLS is not on.",
+    "When the API's certificate expires; 0 if TLS is off.",
     multiprocess_mode="mostrecent",
 )
 
@@ -114,14 +114,12 @@ REFUSALS = Counter("hongbao_refusals", "Requests and connections refused at a bo
 
 
 def write_audit(path: Path, problems: Mapping[str, int], finished_at_s: float) -> None:
-    """Leave what an audit found (invariant -> how many problems) for the node exporter's textfile collector, whole.
+    """Write an audit's result (invariant -> number of problems) for the node exporter's textfile collector, atomically.
 
     Raises OSError.
     """
     registry = CollectorRegistry()
-    found = Gauge(
-        "hongbao_audit_problems", "What breaks each invariant of the books.", ["invariant"], registry=registry
-    )
+    found = Gauge("hongbao_audit_problems", "Problems per invariant of the books.", ["invariant"], registry=registry)
     for invariant, number in problems.items():
         found.labels(invariant).set(number)
     finished = Gauge("hongbao_audit_finished_timestamp_seconds", "When the last audit ended.", registry=registry)
@@ -130,11 +128,11 @@ def write_audit(path: Path, problems: Mapping[str, int], finished_at_s: float) -
 
 
 def write_reconciliation(path: Path, differences: Mapping[str, int], finished_at_s: float) -> None:
-    """The same of a reconciliation (comparison -> how many differences). Raises OSError."""
+    """The same for a reconciliation (comparison -> number of differences). Raises OSError."""
     registry = CollectorRegistry()
     found = Gauge(
         "hongbao_reconciliation_differences",
-        "What differs in each comparison of the day that was reconciled.",
+        "Differences per comparison of the reconciled day.",
         ["comparison"],
         registry=registry,
     )
@@ -148,7 +146,7 @@ def write_reconciliation(path: Path, differences: Mapping[str, int], finished_at
 
 
 def render() -> bytes:
-    """All metrics as Prometheus text: of every process if they share a directory, else of this one. Reads files."""
+    """All metrics as Prometheus text: those of every process if they share a directory, otherwise this process's."""
     if not values.ValueClass._multiprocess:
         return generate_latest()
     registry = CollectorRegistry()
@@ -157,12 +155,12 @@ def render() -> bytes:
 
 
 class _Shared(MultiProcessCollector):
-    """The values of every process that shares its metrics through a folder."""
+    """The values of all processes that share their metrics through a folder."""
 
     def collect(self) -> Iterable[Metric]:
-        """Leave out empty files, which the library cannot read: a process makes its file first and fills it then.
+        """Leave out empty files, because the library cannot read them. A process creates its file before it fills it.
 
-        A process that is killed in between leaves its file empty for good.
+        If a process is killed in between, its file stays empty.
         """
         filled = [str(path) for path in Path(self._path).glob("*.db") if path.stat().st_size]
         return self.merge(filled)  # type: ignore[no-any-return, no-untyped-call]

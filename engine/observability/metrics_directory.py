@@ -1,7 +1,7 @@
-"""Where the processes of one installation leave their metrics, so that one scrape shows them all.
+"""The folder in which an installation's processes share their metrics, so that one scrape shows them all.
 
-Apart from ``metrics`` because prometheus_client decides when it is imported whether it shares its values:
-the process that starts others makes the directory and puts ``environment(directory)`` into theirs first.
+It is separate from ``metrics``, because prometheus_client decides at its import whether it shares values. So the parent
+process first makes the directory and puts ``environment(directory)`` into its children's environment.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.settings import Settings
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client looks for the folder; its name is the library's."""
+"""The variable in which prometheus_client looks for the folder."""
 
 
 def directory(settings: Settings) -> Path:
@@ -19,11 +19,11 @@ def directory(settings: Settings) -> Path:
 
 
 def prepare(path: Path) -> None:
-    """Make the folder, empty: the files of a former run would be added to this one's. Before any process starts."""
+    """Make an empty folder, because an earlier run's files would be added. Call it before any process starts."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True, exist_ok=True)
 
 
 def environment(path: Path) -> dict[str, str]:
-    """What a process must have in its environment to share its metrics through the folder."""
+    """The variables with which a process shares its metrics through the folder."""
     return {VARIABLE: str(path)}

@@ -1,4 +1,4 @@
-"""Logs on change: a loop that fails in the same way each turn says so once, and then once a minute how often it did."""
+"""Logs on change: a loop that keeps failing in the same way logs it once, then once per minute with a count."""
 
 import math
 import re
@@ -7,14 +7,14 @@ from time import monotonic
 
 SAID_AGAIN_S = 60.0
 KEYS_MAX = 1_000
-"""What is remembered at a time; of more, the longest known is forgotten and said anew."""
+"""How many reasons are remembered. Beyond this the oldest is forgotten, and logged again if it comes back."""
 _NUMBERS = re.compile(r"\d+")
 
 
 class Repeats:
-    """What was said of what. ``now_s``: a clock that never goes back.
+    """Remembers what was logged. ``now_s``: a clock that never goes back.
 
-    A reason in which only a number differs is the same; and two that come in turn are both known.
+    Two reasons that differ only in a number are the same. Reasons that alternate are all remembered.
     """
 
     def __init__(self, now_s: Callable[[], float] = monotonic) -> None:
@@ -22,7 +22,7 @@ class Repeats:
         self._said: dict[Hashable, tuple[float, int]] = {}
 
     def times(self, key: Hashable, reason: str = "") -> int:
-        """Whether to log ``reason`` of ``key``: how often it was met since it was last logged, 0 for not now."""
+        """How often ``reason`` of ``key`` was met since it was last logged, or 0 if it must not be logged now."""
         now_s, known = self._now_s(), (key, _NUMBERS.sub("#", reason))
         said_s, before = self._said.get(known, (-math.inf, 0))
         if now_s - said_s < SAID_AGAIN_S:
@@ -35,9 +35,9 @@ class Repeats:
         return before + 1
 
     def forget(self) -> None:
-        """Say everything anew."""
+        """Forget everything, so that it is logged again."""
         self._said.clear()
 
 
 repeats = Repeats()
-"""The process's."""
+"""This process's memory."""

@@ -1,6 +1,6 @@
-"""What servers fail at: counted each time, logged when it begins and then once a minute.
+"""Failures of servers: each is counted. A failure is logged when it begins, then once per minute.
 
-A server that is silent and one that refuses need different people, so they have different words everywhere.
+A silent server and a refusing server need different people, so all messages distinguish the two.
 """
 
 import structlog
@@ -14,7 +14,7 @@ _log = structlog.get_logger(__name__)
 
 
 def note(server: str, code: str, sentence: str) -> None:
-    """Count a failure. ``code``: SILENT, or the error code that the server answered with."""
+    """Count a failure. ``code``: SILENT, or the error code in the server's answer."""
     metrics.SERVER_FAILURES.labels(server, code).inc()
     if times := repeats.times(("server", server, code)):
         event = "server_silent" if code == SILENT else "server_refuses"

@@ -1,4 +1,4 @@
-"""What a command prints reaches every terminal and every file, whatever encoding its locale names."""
+"""Makes a command's output work in every terminal and file, with any encoding of the locale."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ import sys
 def print_anything() -> None:
     """Have stdout and stderr write what their encoding lacks as an escape (``\\\\u2026``) instead of raising.
 
-    In an ASCII locale a name in Chinese, or the dots of a table's cut cell, would end the command with a traceback.
+    In an ASCII locale, a Chinese name or the dots in a cut table cell would otherwise end the command with a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,6 +1,6 @@
-"""The lucky split's draws and shuffle. The rule is written out in docs/split.md; this module only makes it fast.
+"""The lucky split's draws and shuffle. docs/split.md states the rule; this module makes it fast.
 
-Two paths give the same shares: plain Python for small counts and for the last shares of large ones, numpy for the rest.
+Two paths return the same shares: plain Python for small counts and for the last shares of large ones, numpy otherwise.
 """
 
 import hashlib
@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCKS = 64
-"""The mean is recomputed once per ``max(1, remaining // BLOCKS)`` shares: up to 127 shares, after every single one."""
+"""The mean is recomputed once per ``max(1, remaining // BLOCKS)`` shares: up to 127 shares, after each one."""
 
 STREAM_BLOCK_BYTES = 2**20
-"""hashlib holds the interpreter lock for a whole digest: blocks keep every hold to about 2 ms."""
+"""hashlib holds the interpreter lock for a whole digest. Blocks limit each hold to about 2 ms."""
 
 _STREAM_DOMAIN = b"hongbao split 1\n"
-_PLAIN_COUNT_MAX = 1_000  # below this numpy's cost a call outweighs its speed an element
+_PLAIN_COUNT_MAX = 1_000  # below this, numpy's cost per call outweighs its speed per element
 _WORD_BYTES = 8
 _LOW_HALF = 2**32 - 1
 
 
 def lucky(total_fen: int, count: int, min_fen: int, max_fen: int, seed: bytes) -> NDArray[np.int64]:
-    """The shares in fen, in the order they are given out. The terms must be fillable (``split.check``)."""
+    """The shares in fen, in the order of giving. The terms must have passed ``split.check``."""
     shares, keys = draw(total_fen, count, min_fen, max_fen, seed)
     if isinstance(shares, list):
         order = sorted(range(count), key=keys.__getitem__)
@@ -34,7 +34,7 @@ def lucky(total_fen: int, count: int, min_fen: int, max_fen: int, seed: bytes) -
 def draw(
     total_fen: int, count: int, min_fen: int, max_fen: int, seed: bytes
 ) -> tuple[list[int] | NDArray[np.int64], Sequence[int] | NDArray[np.uint64]]:
-    """The shares as drawn, not yet shuffled, and the shuffle's sort keys: lists for small counts, else arrays."""
+    """The shares before the shuffle, and the shuffle's sort keys: lists for small counts, otherwise arrays."""
     surplus_fen, cap_fen = total_fen - count * min_fen, max_fen - min_fen
     stream = _stream(seed, 3 * count * _WORD_BYTES)
     if count <= _PLAIN_COUNT_MAX:
@@ -48,7 +48,7 @@ def draw(
 
 
 def _stream(seed: bytes, length: int) -> bytes:
-    """The first ``length`` bytes of the seed's stream: its blocks, the last one cut short."""
+    """The first ``length`` bytes of the seed's stream. The last block is cut short."""
     prefix = _STREAM_DOMAIN + seed
     if length <= STREAM_BLOCK_BYTES:
         return hashlib.shake_256(prefix + bytes(8)).digest(length)
@@ -70,7 +70,7 @@ def _draw_plain(
         left = pool
         for position in range(len(parts), len(parts) + block):
             high = (2 * pool + (roundings[position] * count >> 64)) // count
-            part = min(left, picks[position] * (high + 1) >> 64)  # left binds only in blocks longer than one share
+            part = min(left, picks[position] * (high + 1) >> 64)  # left matters only in blocks of several shares
             left -= part
             parts.append(cap_fen - part if mirrored else part)
         count -= block
@@ -82,7 +82,7 @@ def _draw_plain(
 def _draw_vectorised(
     surplus_fen: int, count: int, cap_fen: int, roundings: NDArray[np.uint64], picks: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """Draw the same parts as ``_draw_plain``, a block at a time; the small blocks at the end are left to it."""
+    """Draw the same parts as ``_draw_plain``, block by block. ``_draw_plain`` draws the small blocks at the end."""
     parts = np.empty(count, dtype=np.int64)
     start = 0
     while count > _PLAIN_COUNT_MAX:
@@ -103,17 +103,17 @@ def _draw_vectorised(
 
 
 def _draw_block(pool: int, count: int, roundings: NDArray[np.uint64], picks: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """One block's draws before they are held to the pool, which is below 2**50 by ``split.TOTAL_FEN_MAX``."""
+    """One block's draws before the pool limits them. The pool is below 2**50 because of ``split.TOTAL_FEN_MAX``."""
     quotient, remainder = divmod(2 * pool, count)
     if remainder == 0:
         return _multiply_high(picks, np.uint64(quotient + 1)).view(np.int64)
-    # (2 * pool + (rounding * count >> 64)) // count is quotient, or one more from this rounding on.
+    # (2 * pool + (rounding * count >> 64)) // count is quotient; from this rounding on, it is one more.
     threshold = -(-((count - remainder) << 64) // count)
     return _multiply_high(picks, (roundings >= threshold) + np.uint64(quotient + 1)).view(np.int64)
 
 
 def _multiply_high(words: NDArray[np.uint64], bounds: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
-    """``words * bounds >> 64``, exact for bounds below 2**63, in 64-bit arithmetic by halves of 32 bits."""
+    """``words * bounds >> 64``, exact for bounds below 2**63. It uses 64-bit arithmetic on 32-bit halves."""
     words_high, words_low = words >> 32, words & _LOW_HALF
     bounds_high, bounds_low = bounds >> np.uint64(32), bounds & np.uint64(_LOW_HALF)
     middle = words_high * bounds_low + (words_low * bounds_low >> 32)
@@ -123,7 +123,7 @@ def _multiply_high(words: NDArray[np.uint64], bounds: NDArray[np.uint64] | np.ui
 
 
 def _stable_order(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """``argsort(keys, kind="stable")`` as a radix sort: numpy has one for 16-bit words only, four make a key."""
+    """``argsort(keys, kind="stable")`` as a radix sort. numpy has one for 16-bit words only; a key has four."""
     digits = np.ascontiguousarray(keys, dtype="<u8").view("<u2").reshape(-1, 4)
     order: NDArray[np.intp] = np.argsort(digits[:, 0], kind="stable")
     for place in range(1, 4):

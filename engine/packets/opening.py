@@ -1,7 +1,7 @@
-"""Opens packets that are paid for: loads their shares into Redis, chunk by chunk, and marks them open with the last.
+"""Opens paid packets: loads their shares into Redis, chunk by chunk, and marks them open with the last chunk.
 
-Sending does this at once; the publisher does it for what a crash left between the payment and the opening, and for
-packets too large to be opened within a request. Both may work on one packet: every chunk says where it joins on.
+Sending does this at once. The publisher does it if a crash came between payment and opening, or if a packet is too
+large for a request. Both may work on one packet: every chunk names its offset.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ SQL = load("publisher")
 LEDGER_READING_MS_MAX = 60_000
 """How old the reading "this packet is funded" may be when the first chunk is loaded.
 
-Must stay below the time a settled packet's keys are kept (``settled_retention_s``, at least 120 s): within it, a packet
-that was opened by somebody else is still there and answers EXISTS; after it, it might be gone and be opened twice.
+It must be shorter than a settled packet's keys are kept (``settled_retention_s``, at least 120 s). Until then, a packet
+that another process opened is still there and answers EXISTS. Later it might be gone, and would be opened twice.
 """
 SHARES_PER_CALL_MAX = 5_000
-"""Shares that one script call loads into Redis: some 2 ms in which it serves nobody else. The script takes 7,000."""
+"""How many shares one script call loads. It blocks Redis for some 2 ms. The script could take 7,000."""
 INLINE_COUNT_MAX = 5_000
-"""Packets of more shares are opened by the publisher, not by the request that sends them."""
+"""Packets with more shares are opened by the publisher, not by the request that sends them."""
 INTERVAL_S = 1.0
-"""Between two looks of the publisher for packets that are paid for and not open."""
+"""How often the publisher looks for packets that are paid for but not open."""
 AGE_S = 2.0
-"""How old such a packet must be: first, the request that sends it opens it. Larger ones are opened at once."""
+"""How old such a packet must be, so that its own request can open it first. Larger packets are opened at once."""
 _PAGE = 200
 _IN_THREAD_COUNT_MIN = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Funded:
-    """What opening a packet needs of the ledger."""
+    """The ledger's data for opening a packet."""
 
     packet_id: str
     split: SplitKind
@@ -61,12 +61,12 @@ class Funded:
 async def open_packet(
     store: Store, funded: Funded, *, shares_per_call: int, read_at_ms: int, epoch: str | None = None
 ) -> Opened:
-    """Load a packet's shares; ``read_at_ms`` is Redis's clock before the ledger said that it is funded.
+    """Load a packet's shares. ``read_at_ms``: Redis's clock before the ledger was read and the packet was funded.
 
-    ``epoch`` is the lane's, by what this process knew before that. A lane that was rebuilt since refuses: the packet
-    may have been opened, claimed and ended meanwhile, and a rebuilt lane does not hold those that have ended.
+    ``epoch``: the lane's epoch as this process knew it before that reading. A lane that was rebuilt since refuses: the
+    packet may have been opened, claimed and ended meanwhile, and a rebuilt lane does not hold ended packets.
 
-    Returns OPENED, EXISTS (somebody else had opened it) or LATE (read the ledger again).
+    Returns OPENED, EXISTS (another process had opened it) or LATE (read the ledger again).
     """
     terms = (funded.split, funded.total_fen, funded.count, funded.min_fen, funded.max_fen, funded.seed)
     if funded.count >= _IN_THREAD_COUNT_MIN:
@@ -96,7 +96,7 @@ async def open_packet(
 
 
 async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
-    """Open every packet that has been funded for a while and is not in Redis; returns how many were opened."""
+    """Open every packet that has been funded for a while and is not in Redis. Returns how many were opened."""
     opened, after = 0, 0
     while True:
         read_at_ms, epochs = await store.now_ms(), dict(store.epochs)
@@ -105,7 +105,7 @@ async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
             return opened
         after = rows[-1]["packet_id"]
         waiting = [funded_from(row) for row in rows]
-        # Most are open already and only wait for the persister: asking for the state is cheaper than a split.
+        # Most are already open and wait for the persister. Reading the state is cheaper than a split.
         states = await store.states([funded.packet_id for funded in waiting])
         for funded, state in zip(waiting, states, strict=True):
             if state in (None, "loading"):
@@ -127,7 +127,7 @@ async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
 
 
 async def publish(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:
-    """Publish again and again until ``stop`` is set; what fails is logged and tried again."""
+    """Publish again and again until ``stop`` is set. Failures are logged and retried."""
 
     async def once() -> bool:
         await publish_once(pool, store)
@@ -137,7 +137,7 @@ async def publish(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None
 
 
 def funded_from(row: asyncpg.Record) -> Funded:
-    """A row of ``packets`` as what opening needs."""
+    """The data for opening, from a row of ``packets``."""
     return Funded(
         packet_id=str(row["packet_id"]),
         split=SplitKind(row["split"]),

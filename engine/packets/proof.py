@@ -1,6 +1,6 @@
-"""That a packet was split as it was committed to, and given out in order: what anyone can check without a server.
+"""Proves that a packet was split as committed, and given out in order. Anyone can check this without a server.
 
-docs/split.md says how, so that a stranger can do it with a program of his own.
+docs/split.md describes the check, so that anyone can write their own program for it.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from engine.text import read_json
 
 FILE_BYTES_MAX = 16_777_216
 CLAIMS_MAX = 1_000
-"""A proof lists the claims of packets of no more shares; those of larger ones are read a page at a time."""
+"""A proof lists the claims of packets with at most this many shares. The others' claims are read page by page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofClaim:
-    """Who has which share. Slot 0 was given first."""
+    """A user and their share. Slot 0 was given first."""
 
     slot: int
     user_id: str
@@ -31,9 +31,9 @@ class ProofClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A settled packet's terms, the seed it was split from, and who got what.
+    """A settled packet's terms, its seed, and its claims.
 
-    ``commitment`` is what the sender was given when the packet was sent. ``claims``: None where they are too many.
+    ``commitment``: the sender received it when the packet was sent. ``claims``: None if there are too many.
     """
 
     packet_id: str
@@ -49,19 +49,19 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``problems``: what is wrong, empty if nothing is. ``claims``: how many were held against their shares."""
+    """``problems``: what is wrong, empty if nothing is. ``claims``: how many were compared with their shares."""
 
     problems: tuple[str, ...]
     claims: int
 
     @property
     def holds(self) -> bool:
-        """Whether all of it is as it should be."""
+        """Whether everything is correct."""
         return not self.problems
 
 
 def read(text: bytes) -> Proof:
-    """A proof as the server returns it. Raises OperatorError with what it lacks."""
+    """Read a proof as the server returns it. Raises OperatorError that names what is missing."""
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
     try:
@@ -77,9 +77,9 @@ def read(text: bytes) -> Proof:
 
 
 def verify(proof: Proof, given_commitment: str | None = None) -> Verdict:
-    """Hold a proof against its commitment and its split.
+    """Check a proof against its commitment and its split.
 
-    ``given_commitment``: what the sender was told, which is the one that counts. Takes a second for a million shares.
+    ``given_commitment``: the one that the sender received. It is the one that counts. A million shares take a second.
     """
     terms = (proof.split, proof.total_fen, proof.count, proof.min_fen, proof.max_fen, bytes.fromhex(proof.seed))
     due = (given_commitment or proof.commitment).lower()
@@ -117,7 +117,7 @@ def _wrong_claims(claims: Sequence[ProofClaim], amounts: Sequence[int]) -> list[
 
 
 def from_ledger(packet_id: str, row: asyncpg.Record, claims: Sequence[asyncpg.Record] | None) -> Proof:
-    """The proof of a packet as the ledger has it. The caller sees to it that it is settled."""
+    """A packet's proof from the ledger. The caller makes sure that the packet is settled."""
     return Proof(
         packet_id=packet_id,
         split=SplitKind(row["split"]),

@@ -1,6 +1,6 @@
-"""Taking back 撤回: a sender calls off a packet that nobody has claimed, and that all who have seen it consent to.
+"""Retraction 撤回: a sender takes back a packet that nobody has claimed, if every viewer consents.
 
-close.lua decides it, in the same place and the same instant as claims: of a claim and a taking back one wins.
+close.lua decides it, as claim.lua decides claims. When a claim and a retraction race, exactly one wins.
 """
 
 import asyncpg
@@ -39,13 +39,13 @@ _CLAIMED = "Someone has a share of this packet; unclaimed shares are refunded wh
 
 
 class Retractions:
-    """Use cases around taking back. Every method raises UnavailableError when Redis or Postgres does not answer."""
+    """Use cases of retraction. Every method raises UnavailableError if Redis or Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: Store, acks: Acks, settings: Settings) -> None:
         self._pool, self._store, self._acks, self._settings = pool, store, acks, settings
 
     async def view(self, packet_id: str, user_id: str) -> bool:
-        """Note that a user has opened a packet's page; whether its sender now needs their consent.
+        """Record that a user has viewed a packet. Returns whether its sender now needs their consent.
 
         Raises UnknownPacketError, OpeningError.
         """
@@ -56,7 +56,7 @@ class Retractions:
         return reply is Noted.NOTED
 
     async def consent(self, packet_id: str, user_id: str) -> None:
-        """Let the sender take back a packet that this user has seen.
+        """Consent to the retraction of a packet that this user has viewed.
 
         Raises UnknownPacketError, OpeningError, NotViewedError, NotRetractableError.
         """
@@ -67,10 +67,10 @@ class Retractions:
             raise NotRetractableError(_CLAIMED if reply is Noted.CLAIMED else _TOO_LATE)
 
     async def retract(self, packet_id: str, sender: str, *, confirmed: bool) -> int:
-        """Take a packet back; returns what goes back to the sender, in fen. Doing it twice is doing it once.
+        """Retract a packet. Returns the sender's refund in fen. A repeat returns the same.
 
         Raises UnknownPacketError, NotSenderError, OpeningError, FrozenError, ConfirmationRequiredError,
-        ConsentRequiredError, NotRetractableError, and UnconfirmedError when it stands and is not yet safe.
+        ConsentRequiredError, NotRetractableError, and UnconfirmedError if it stands but is not yet safe.
         """
         row = await self._packet_for(packet_id, sender)
         if row["sender"] != sender:
@@ -93,7 +93,7 @@ class Retractions:
         return total_fen
 
     async def _packet_for(self, packet_id: str, user_id: str) -> asyncpg.Record:
-        """The packet as the ledger has it, for somebody who may see it."""
+        """The packet's row in the ledger, if this user may see it."""
         with ledger_errors(is_undone=True):
             row = await self._pool.fetchrow(PACKETS["packet"], int(packet_id))
         is_theirs = row is not None and (not row["recipients"] or user_id in (row["sender"], *row["recipients"]))
@@ -128,7 +128,7 @@ class Retractions:
         return at_ms
 
     async def _note_end(self, packet_id: str, sender: str, asked_at_ms: int, *, is_done: bool) -> None:
-        """Note what became of it, and freeze the sending of a user who does it too often."""
+        """Record the outcome, and freeze the sending of a user who retracts too often."""
         most, delivered = self._settings.retractions_an_hour_max, self._settings.webhook_url is not None
         with ledger_errors():
             async with self._pool.acquire() as connection:
@@ -141,7 +141,7 @@ class Retractions:
                     if await connection.fetchval(SQL["is_stopped"], sender, asked_at_ms):
                         return
                     until_ms = asked_at_ms + self._settings.retraction_freeze_s * 1000
-                    reason = f"{count} packets taken back within an hour"
+                    reason = f"{count} packets retracted within an hour"
                     await freeze_in(
                         connection,
                         sender,
@@ -155,9 +155,9 @@ class Retractions:
 
 
 async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
-    """Wait until a packet's ending is as safe as its claims are to be: beyond memory, until the ledger has it.
+    """Wait until a packet's end is as safe as its claims must be. Beyond memory mode, the ledger must have it.
 
-    ``row``: as the ledger had it before. Raises UnconfirmedError: it stands, and asking again returns the same answer.
+    ``row``: the packet in the ledger before. Raises UnconfirmedError: the end stands, and a repeat returns the same.
     """
     promised = strongest(acks.setting, None if row["ack"] is None else Ack(row["ack"]))
     if promised is Ack.MEMORY or row["state"] == PacketState.RETRACTED:
@@ -165,11 +165,11 @@ async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
     lane = lane_of(str(row["packet_id"]))
     status = await store.lane_status(lane)
     if status is None or not await acks.in_ledger(lane, status.lane_token, status.position):
-        raise UnconfirmedError("It stands, but the ledger does not have it yet: repeat the request for its answer.")
+        raise UnconfirmedError("The change stands, but the ledger does not have it yet: repeat the request.")
 
 
 def missing(row: asyncpg.Record) -> OpeningError | RecoveringError:
-    """Why Redis does not hold a packet that by the ledger is under way."""
+    """Why Redis does not hold a packet that is funded or open in the ledger."""
     if row["state"] == PacketState.FUNDED:
         return OpeningError("The packet's shares are still being loaded: try again in a moment.")
     return RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")

@@ -1,4 +1,4 @@
-"""What senders do with packets: preview, pay, open."""
+"""Sending a packet: preview, pay, open."""
 
 import asyncio
 import contextlib
@@ -49,14 +49,14 @@ class Sent:
 
 
 class _Reading(NamedTuple):
-    """Redis's clock and the lanes' epochs, before the ledger is read."""
+    """Redis's clock and the lanes' epochs, from before the ledger is read."""
 
     at_ms: int
     epochs: Mapping[int, str]
 
 
 class Packets:
-    """Use cases of those who send. Every method raises UnavailableError when Redis or Postgres does not answer."""
+    """A sender's use cases. Every method raises UnavailableError if Redis or Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings, acks: Acks) -> None:
         self._pool, self._store, self._settings = pool, store, settings
@@ -72,12 +72,12 @@ class Packets:
         idempotency_key: str,
         request_hash: bytes,
     ) -> Sent:
-        """Pay for a packet and open it. Paid and not opened (Redis failed in between): the publisher opens it.
+        """Pay for a packet and open it. If Redis fails in between, the publisher opens it.
 
-        ``terms``: or what checks and returns them, which only a first request is asked for: what it was held to may be
-        otherwise by now. A repeat needs no Redis: where that is not there, its state is the ledger's.
+        ``terms``: the terms, or a function that checks and returns them. It is called for a first request only, because
+        limits may change before a repeat. A repeat does not need Redis: without it, the state is the ledger's.
         ``address``: where the request comes from. Raises as ``limits.admit`` and ``idempotency.once`` do, and
-        InvalidFieldsError for an ack that Redis is not set for.
+        InvalidFieldsError for an ack that Redis is not configured for.
         """
 
         async def check() -> tuple[Terms, _Reading]:
@@ -113,7 +113,7 @@ class Packets:
         arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000 if terms.arrives_after_s else None
         split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
         for _ in range(_NUMBER_TRIES_MAX):
-            # Which lane is no secret; which number within it is, and that comes from `secrets`.
+            # The lane is no secret. The number within it is, and it comes from `secrets`.
             packet_id = new_packet_number(random.randrange(self._settings.lanes))  # noqa: S311
             committed = commitment(packet_id, *split_terms, seed)
             values = (
@@ -125,7 +125,7 @@ class Packets:
                 async with connection.transaction():
                     paid = await connection.fetchval(SQL["send"], *values)
             except asyncpg.UniqueViolationError:
-                continue  # somebody has this number
+                continue  # another packet has this number
             if paid is None:
                 if await connection.fetchval(SQL["why_not_paid"], sender, created_at_ms):
                     raise FrozenError("This account is frozen and cannot send.")
@@ -140,9 +140,9 @@ class Packets:
         raise UnavailableError("No free packet number was found.")
 
     async def _open(self, packet_id: str, reading: _Reading | None) -> PacketState:
-        """Open a packet unless it is too large for a request; returns how far it is, by what can be asked.
+        """Open a packet unless it is too large for a request. Returns its state, as far as the servers answer.
 
-        ``reading`` None: a repeat's, which has not asked Redis yet.
+        ``reading`` None: the request is a repeat, and Redis has not been asked yet.
         """
         try:
             if reading is None:
@@ -170,9 +170,9 @@ class Packets:
         return PacketState.FUNDED if reply is Opened.LATE else PacketState.OPEN
 
     async def preview(self, terms: Terms) -> list[int]:
-        """What a split by these terms may look like. Not the split a sending would get.
+        """An example split by these terms. A real packet gets another one.
 
-        Raises InvalidFieldsError for more shares than an answer should carry.
+        Raises InvalidFieldsError if there are too many shares for an answer.
         """
         if terms.count > self._settings.preview_count_max:
             most = f"must be at most {self._settings.preview_count_max} for a preview"

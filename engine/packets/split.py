@@ -1,6 +1,6 @@
-"""How a total becomes shares: deterministic from a secret seed, committed to when the packet is sent.
+"""How a total becomes shares: deterministic from a secret seed, with a commitment when the packet is sent.
 
-The exact rules, from which anyone can redo a split and its commitment, are in docs/split.md.
+docs/split.md has the exact rules, so that anyone can redo a split and its commitment.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from engine.records import SplitKind
 SEED_BYTES = 32
 
 TOTAL_FEN_MAX = 10**15
-"""The largest total that is split: twice it stays far inside 64 bits."""
+"""The largest total. Twice this total is still far below 64 bits."""
 
 _COMMITMENT_DOMAIN = "hongbao commitment 1"
 
 
 def new_seed() -> bytes:
-    """32 secret bytes from the system: a person who knows them before the last claim knows every share."""
+    """32 secret bytes from the operating system. Anyone who knows them before the last claim knows every share."""
     return secrets.token_bytes(SEED_BYTES)
 
 
 def check(split: SplitKind, total_fen: int, count: int, min_fen: int, max_fen: int) -> None:
-    """Raise InvalidFieldsError, naming every bad field, unless ``total_fen`` fills ``count`` shares in their bounds."""
+    """Raise InvalidFieldsError, naming every bad field, unless ``total_fen`` fits ``count`` shares within bounds."""
     problems: list[FieldProblem] = []
     if count < 1:
         problems.append(FieldProblem("count", "must be at least 1"))
@@ -49,10 +49,10 @@ def check(split: SplitKind, total_fen: int, count: int, min_fen: int, max_fen: i
 def split(  # noqa: PLR0917 - the terms in their usual order, as in check
     split: SplitKind, total_fen: int, count: int, min_fen: int, max_fen: int, seed: bytes
 ) -> NDArray[np.int64]:
-    """Exactly ``count`` shares in fen, in the order they are given out: index 0 goes to the first claim.
+    """Exactly ``count`` shares in fen, in the order of giving: index 0 goes to the first claim.
 
-    They sum to ``total_fen`` and each is within ``min_fen`` and ``max_fen``. The same arguments always return the same
-    shares. A million take 0.1 to 0.2 s: call it in a thread. Raises InvalidFieldsError as ``check`` does.
+    They sum to ``total_fen``, and each is within ``min_fen`` and ``max_fen``. The same arguments always return the same
+    shares. A million shares take 0.1 to 0.2 s: use a thread. Raises InvalidFieldsError as ``check`` does.
     """
     if len(seed) != SEED_BYTES:
         raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(seed)}")
@@ -63,7 +63,7 @@ def split(  # noqa: PLR0917 - the terms in their usual order, as in check
 
 
 def luckiest_slot(amounts_fen: NDArray[np.int64] | Sequence[int]) -> int:
-    """手气最佳: the index of the largest share; of equals, the first, which is the earlier claim."""
+    """手气最佳: the index of the largest share. Among equals it is the first, which is the earlier claim."""
     return int(np.argmax(amounts_fen))
 
 
@@ -83,7 +83,7 @@ def _total_problems(split: SplitKind, total_fen: int, count: int, min_fen: int, 
     if total_fen > count * max_fen:
         return [FieldProblem("total_fen", f"must be at most {count * max_fen}: {count} shares of {max_fen} or less")]
     if split is SplitKind.EQUAL and total_fen % count:
-        below = total_fen - total_fen % count  # both are within the shares' bounds, as total_fen is between them
+        below = total_fen - total_fen % count  # both neighbours are in bounds, because total_fen is between them
         fitting = f"{below} or {below + count}" if below + count <= TOTAL_FEN_MAX else f"{below}"
         return [FieldProblem("total_fen", f"must be a multiple of count, {count}: {fitting} would do")]
     return []

@@ -1,4 +1,4 @@
-"""Closes packets whose time is over. Late or twice does no harm: the scripts go by the clock and close only once."""
+"""Closes packets whose time is over. It may run late or twice: the scripts use Redis's clock and close only once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from engine.settings import Settings
 
 LOG = structlog.get_logger()
 INTERVAL_S = 0.25
-"""Between two looks for packets that have expired."""
+"""How often it looks for packets that have expired."""
 BATCH_MAX = 200
-"""Packets that are closed per lane and look."""
+"""How many packets it closes per lane each time."""
 
 
 async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) -> int:
-    """Close up to ``batch_max`` packets of a lane that are due; returns how many this call closed."""
+    """Close up to ``batch_max`` packets of a lane that are due. Returns how many this call closed."""
     closed = 0
     for packet_id in await store.due(lane, await store.now_ms(), batch_max):
         reply, remaining_count, remaining_fen = await store.close(packet_id, CloseReason.EXPIRED)
@@ -35,9 +35,9 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
 
 
 async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> None:
-    """Claim a transfer that has arrived for whom it is for. Refused (frozen, the ledger is behind), it is due again."""
+    """Claim an arrived transfer for its recipient. If the claim is refused (frozen, ledger behind), it is due again."""
     recipients = await store.recipients(packet_id)
-    if len(recipients) != 1:  # the lane was lost just now, or is being rebuilt
+    if len(recipients) != 1:  # the lane was just lost, or is being rebuilt
         if times := repeats.times(("arrived_for_nobody", packet_id)):
             LOG.error("arrived_for_nobody", packet_id=packet_id, times=times)
         return
@@ -48,14 +48,14 @@ async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> No
 
 
 async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:
-    """Sweep all lanes again and again until ``stop`` is set; what fails is logged and tried again."""
+    """Sweep all lanes again and again until ``stop`` is set. Failures are logged and retried."""
 
     async def once() -> bool:
         closed = 0
         for lane in lanes:
             try:
                 closed = max(closed, await sweep_lane(store, lane, BATCH_MAX, settings.backlog_max))
-            except HongbaoError as error:  # of one lane: the others have their turn
+            except HongbaoError as error:  # one lane failed: the others are still swept
                 outlived("sweeper", error, lane=lane)
         return closed == BATCH_MAX
 

@@ -1,4 +1,4 @@
-"""What a sender may ask for: the product's limits, checked together so that every bad field is named at once."""
+"""The limits on a packet's terms. They are checked together, so that the answer names every bad field."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -30,9 +30,9 @@ def terms_from(
     is_timed: bool = False,
     day: date | None = None,
 ) -> Terms:
-    """Checked terms, with the defaults filled in. Raises InvalidFieldsError naming every bad field.
+    """Checked terms with their defaults. Raises InvalidFieldsError naming every bad field.
 
-    ``is_exclusive``: for one recipient; ``is_timed``: for a minute; ``day``: the sending's, in China, if not today.
+    ``is_exclusive``: for one recipient. ``is_timed``: for a minute. ``day``: the day of sending in China, if not today.
     """
     share_fen_max = _share_fen_max(settings, day or today())
     if ttl_s is None:
@@ -78,7 +78,7 @@ def _limit_problems(terms: Terms, settings: Settings, share_fen_max: int) -> lis
     problems = []
     count_max = max(
         settings.count_max, settings.merchant_count_max
-    )  # a person's bound: limits.admit, which knows the sender
+    )  # limits.admit knows the sender and checks the limits per person
     if terms.count > count_max:
         problems.append(FieldProblem("count", f"must be at most {count_max}"))
     if terms.min_fen < settings.share_fen_min:

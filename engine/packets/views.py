@@ -1,4 +1,4 @@
-"""Looking at packets and their claims: from Redis while it holds them, from the ledger afterwards, with one answer."""
+"""Reads packets and their claims: from Redis while it holds them, then from the ledger, with the same answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from engine.records import Ack, ClaimRow, PacketState, Purpose, SplitKind, stron
 
 SQL = load("packets")
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
-"""States in which Redis may know more than the ledger; of what has ended the ledger has everything."""
+"""States in which Redis may know more than the ledger. Of ended packets the ledger has everything."""
 _HELD, _NOT_OPEN_YET = "held", ("loading",)
-"""States that only Redis has: of a transfer that has not arrived, and of a packet whose shares come in."""
+"""States that only Redis has: a transfer that has not arrived, and a packet whose shares are being loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Luckiest:
-    """手气最佳 of a lucky packet of several shares: the largest once all are gone; of equals, the earlier claim."""
+    """手气最佳: a lucky packet's largest share, once all are claimed. Among equals it is the earlier claim."""
 
     user_id: str
     amount_fen: int
@@ -35,9 +35,9 @@ class Luckiest:
 class PacketView:
     """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody.
 
-    ``state``: by Redis's clock, so that a packet has expired once its time is over, even before the sweeper closes it.
-    ``ack``: what holds for its claims now, which is never less than the server's setting. ``arrives_at_ms``: of a
-    transfer that cannot be claimed before. ``claimed_fen``, ``remaining_fen``: None for those who see no amounts
+    ``state``: by Redis's clock, so a packet has expired once its time is over, even before the sweeper closes it.
+    ``ack``: the mode of its claims now, never weaker than the server's setting. ``arrives_at_ms``: a transfer cannot
+    be claimed before this. ``claimed_fen``, ``remaining_fen``: None if the user sees no amounts
     (``Views.sees_amounts``).
     """
 
@@ -66,13 +66,13 @@ class PacketView:
     settled_at_ms: int | None
 
     def without_amounts(self) -> "PacketView":
-        """The same for those who see no amounts. The total and the counts stay: they say nothing of a single share."""
+        """The same without amounts. The total and the counts stay: they reveal no single share."""
         return replace(self, claimed_fen=None, remaining_fen=None, luckiest=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedClaim:
-    """One share somebody has, as it is listed. ``amount_fen``: None for those who see no amounts."""
+    """One claim in a list. ``amount_fen``: None if the user sees no amounts."""
 
     user_id: str
     amount_fen: int | None
@@ -82,19 +82,19 @@ class ListedClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsPage:
-    """Claims in slot order. ``next``: the cursor of the following page, None on the last."""
+    """Claims in slot order. ``next``: the next page's cursor, None on the last page."""
 
     claims: list[ListedClaim]
     next: str | None
 
     def without_amounts(self) -> "ClaimsPage":
-        """The same for those who see no amounts."""
+        """The same without amounts."""
         return replace(self, claims=[replace(claim, amount_fen=None) for claim in self.claims])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketSummary:
-    """One line of a user's records. ``amount_fen``: what was sent, or the share that was received."""
+    """One line of a user's records. ``amount_fen``: the total that was sent, or the share that was received."""
 
     packet_id: str
     role: str
@@ -112,7 +112,7 @@ class PacketsPage:
 
 
 class Views:
-    """Reads. Every method raises UnavailableError when what it needs does not answer.
+    """Read-only use cases. Every method raises UnavailableError if a server that it needs does not answer.
 
     ``ack``: the server's setting.
     """
@@ -121,7 +121,7 @@ class Views:
         self._pool, self._store, self._ack = pool, store, ack
 
     async def packet(self, packet_id: str) -> PacketView:
-        """A packet's terms and where it is. Raises UnknownPacketError, RecoveringError."""
+        """A packet's terms and state. Raises UnknownPacketError, RecoveringError."""
         row, live = await self._look(packet_id)
         luckiest, has_luckiest = None, SplitKind(row["split"]) is SplitKind.LUCKY and row["count"] > 1
         if live is None:
@@ -165,17 +165,17 @@ class Views:
         )
 
     async def sees_amounts(self, view: PacketView, user_id: str | None) -> bool:
-        """Whether a user sees a packet's amounts: its sender, those who have a share, everybody once it has ended.
+        """Whether a user sees a packet's amounts: its sender and claimants do, and everyone once it has ended.
 
-        Shares are given in an order that is fixed. Whoever may look before claiming would claim when what is left is
-        worth more than the mean. Ask after the amounts were read: who has a share now may see what was there before.
+        The order of the shares is fixed. A user who could look first would claim only when the rest is worth more than
+        the mean. Call this after reading the amounts: a user who has a share now may see earlier amounts.
         """
         if view.state not in _UNDER_WAY or user_id == view.sender:
             return True
         return user_id is not None and await self._store.claim_of(view.packet_id, user_id) is not None
 
     async def claims(self, packet_id: str, *, after: str | None, limit: int) -> ClaimsPage:
-        """A packet's claims in slot order. Raises UnknownPacketError, InvalidFieldsError for a cursor that is none."""
+        """A packet's claims in slot order. Raises UnknownPacketError, InvalidFieldsError for an invalid cursor."""
         (last_slot,) = parse(after, parts=1, start=(-1,))
         row, live = await self._look(packet_id)
         if row["count"] <= READ_WHOLE_COUNT_MAX and live is not None:
@@ -188,7 +188,7 @@ class Views:
         return ClaimsPage(claims=rows[:limit], next=str(rows[limit - 1].slot) if len(rows) > limit else None)
 
     async def proof(self, packet_id: str) -> Proof:
-        """What shows that a packet was split as it was committed to. Raises UnknownPacketError, NotSettledError."""
+        """The proof that a packet was split as committed. Raises UnknownPacketError, NotSettledError."""
         row = await self._row(packet_id)
         if row["settled_at_ms"] is None:
             raise NotSettledError("The proof is available once the packet has settled.")
@@ -199,9 +199,9 @@ class Views:
         return from_ledger(packet_id, row, claims)
 
     async def records(self, user_id: str, *, role: str, after: str | None, limit: int) -> PacketsPage:
-        """The packets a user has ``sent`` or ``received`` a share of, newest first, in the ledger's order.
+        """The packets that a user has ``sent``, or ``received`` a share of, newest first, in the ledger's order.
 
-        Raises InvalidFieldsError for a cursor that is none.
+        Raises InvalidFieldsError for an invalid cursor.
         """
         (below,) = parse(after, parts=1, start=(NEWEST,))
         listed = SQL["sent_by"] if role == "sent" else SQL["received_by"]
@@ -222,7 +222,7 @@ class Views:
         return PacketsPage(packets=packets, next=next_below)
 
     async def _states_now(self, rows: Sequence[asyncpg.Record]) -> dict[int, PacketState]:
-        """Each packet's state, where the ledger may be behind by Redis; without Redis it is the ledger's."""
+        """Each packet's state: Redis's if the ledger may be behind, otherwise (or without Redis) the ledger's."""
         states = {row["packet_id"]: PacketState(row["state"]) for row in rows}
         under_way = [row for row in rows if states[row["packet_id"]] in _UNDER_WAY]
         if not under_way:
@@ -247,13 +247,13 @@ class Views:
         return row
 
     async def _look(self, packet_id: str) -> tuple[asyncpg.Record, LiveCounts | None]:
-        """The ledger's row, and what Redis holds; None there when the row says all (not opened yet, or ended)."""
+        """The ledger's row, and Redis's counts (None if the row is enough: the packet has ended or is not open)."""
         row = await self._row(packet_id)
         if row["state"] not in _UNDER_WAY:
             return row, None
         live = await self._store.counts(packet_id)
         if live is None and row["state"] == PacketState.OPEN:
-            # It may have ended, settled and been dropped since the row was read.
+            # The packet may have ended, settled and been dropped since the row was read.
             row = await self._row(packet_id)
             if row["state"] == PacketState.OPEN:
                 raise RecoveringError("This packet is being recovered from the ledger: try again in a few seconds.")

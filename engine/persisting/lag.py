@@ -1,4 +1,4 @@
-"""How far the ledger is behind, as seen from outside the persister: it must show most when the persister is dead."""
+"""How far the ledger is behind, measured outside the persister: it must also show if the persister is dead."""
 
 import math
 
@@ -18,14 +18,14 @@ LANES, SQL = load("lanes"), load("quarantine")
 
 
 async def open_rows(source: asyncpg.Pool | asyncpg.Connection) -> dict[int, int]:
-    """How many rows wait in quarantine, by lane; lanes without one are left out."""
+    """How many rows are pending in quarantine, per lane. Lanes without one are left out."""
     return {row["lane"]: row["open"] for row in await source.fetch(SQL["open_by_lane"])}
 
 
 async def changes_behind(pool: asyncpg.Pool, store: LaneReader) -> int:
-    """How many changes of all lanes the ledger does not have, or has set aside.
+    """How many changes of all lanes the ledger lacks or has set aside.
 
-    Raises UnavailableError, also for a lane whose Redis side does not continue the ledger: what it had is not known.
+    Raises UnavailableError, also if a lane in Redis does not continue the ledger: its changes are unknown then.
     """
     with ledger_errors():
         lanes, behind = await pool.fetch(LANES["all"]), sum((await open_rows(pool)).values())
@@ -39,9 +39,9 @@ async def changes_behind(pool: asyncpg.Pool, store: LaneReader) -> int:
 
 
 async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> None:
-    """Set each lane's gauges, whatever the other lanes are like.
+    """Set each lane's gauges, even if another lane fails.
 
-    Raises UnavailableError when Redis or Postgres does not answer.
+    Raises UnavailableError if Redis or Postgres does not answer.
     """
     with ledger_errors():
         lanes, waiting_rows = await pool.fetch(LANES["all"]), await open_rows(pool)
@@ -68,7 +68,7 @@ async def _measure_lane(row: asyncpg.Record, store: LaneReader, stream: EventStr
     metrics.PERSISTER_LAG_EVENTS.labels(label).set(status.position - position)
     metrics.BACKLOG.labels(label).set(status.position - status.applied)
     if look.oldest is None and look.is_broken and status.position > position:
-        lag_s = math.nan  # the oldest event does not say when it was
+        lag_s = math.nan  # the oldest event cannot be read, so its time is unknown
     else:
         oldest_ms = now_ms if look.oldest is None else look.oldest.event.at_ms
         lag_s = max(0, now_ms - oldest_ms) / 1000
@@ -76,7 +76,7 @@ async def _measure_lane(row: asyncpg.Record, store: LaneReader, stream: EventStr
 
 
 def _bad_position(look: Look, position: int) -> int:
-    """Where what stops the lane stands; 0: nothing does. A key that is no stream stops it at its next change."""
+    """The position at which the lane is stopped, or 0. A key that is not a stream stops it at its next change."""
     if look.bad is not None:
         return max(1, id_of(look.bad.entry_id)[0])
     return 0 if look.is_stream else position + 1

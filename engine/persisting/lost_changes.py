@@ -1,7 +1,7 @@
-"""What a lane did in changes whose event cannot be read, as far as Redis itself still shows it.
+"""Finds the changes of unreadable events in Redis's packets.
 
-A claim is in its packet's hash, an end in its state, also when the event that says so is lost. What is there, and in
-neither the ledger nor the rest of the stream, can only be of events that could not be read.
+If an event is lost, its claim is still in the packet's hash, and an end in the packet's state. A change that is there,
+but neither in the ledger nor in the rest of the stream, can only come from an event that could not be read.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +22,7 @@ _PAGE = 200
 
 @dataclass(slots=True)
 class _Ahead:
-    """What Redis has of one packet and the ledger has not."""
+    """What Redis has of one packet and the ledger lacks."""
 
     packet: int
     is_opened: bool
@@ -32,7 +32,7 @@ class _Ahead:
 
 @dataclass(slots=True)
 class _Told:
-    """What the events that can be read say."""
+    """The contents of the readable events."""
 
     opened: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
@@ -42,11 +42,11 @@ class _Told:
 async def lost_changes(
     connection: asyncpg.Connection, reader: LaneReader, stream: EventStream, lane: int, after: int
 ) -> list[Change]:
-    """Openings, single claims and endings that no event after a position tells of, one change each, without positions.
+    """Openings, single claims and endings that are in no event after a position. One change each, without positions.
 
-    For the holder of the lane's lease. Raises UnavailableError.
+    Only for the holder of the lane's lease. Raises UnavailableError.
     """
-    # Redis first, then the stream: what is given meanwhile is in both.
+    # Packets first, then the stream: a share that is given meanwhile is in both.
     ahead = [one async for one in _ahead(connection, reader, lane)]
     told = await _told(stream, lane, after)
     now_ms = await reader.now_ms()
@@ -69,9 +69,9 @@ async def lost_changes(
 
 
 def placed(changes: Sequence[Change], after: int, most: int) -> list[Change]:
-    """The first of the changes at the positions after one, at most so many.
+    """Number at most ``most`` changes, from the position after ``after`` on.
 
-    That a packet is exhausted is part of its last claim's change, and so only said with it.
+    A packet's exhaustion belongs to its last claim's change and has the same position.
     """
     exhausted = {
         change.packet: change

@@ -1,8 +1,8 @@
 """Carries each lane's events into the ledger, in order, exactly once.
 
-The checkpoint lives in the ledger and moves in the same transaction as the money, so a crash at any point replays or
-skips nothing. Lanes are leased by Postgres advisory locks; even without them the checkpoint's row lock and its check
-would make a second persister harmless.
+The checkpoint is kept in the ledger and moves in the same transaction as the money. So a crash at any point neither
+repeats nor skips a change. Postgres advisory locks lease the lanes. Even without them, the checkpoint's row lock and
+check would make a second persister harmless.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ from engine.settings import Settings
 
 LOG = structlog.get_logger()
 BATCH_MAX = 100_000
-"""Changes that are committed in one transaction, and one event more."""
+"""One transaction commits at most this many changes and one more event."""
 _ENTRIES_PER_READ = 400
 _BLOCK_MS = 200
 _RETRY_S = 0.5
 _LOOK_S = 0.1
-"""A Redis that does not answer is asked so soon again: when it is back, its lanes wait to be compared."""
+"""A Redis that does not answer is tried again this soon. Once it is back, its lanes pause until they are compared."""
 _BEHIND_CHANGES_MIN = 2_000
 _LINGER_S = 0.05
 _PASSING = (HongbaoError, *DATABASE_ERRORS)
@@ -53,12 +53,12 @@ class Persister:
         self._retention_ms = settings.settled_retention_s * 1000
         self._label = str(lane)
         self._is_away = False
-        self._seen: int | None = None  # the furthest position of Redis that was seen
-        self._stopped_at: tuple[str, str] | None = None  # the bad entry that was told last
+        self._seen: int | None = None  # the highest position seen in Redis
+        self._stopped_at: tuple[str, str] | None = None  # the bad entry that was reported last
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Lease the lane and follow its stream; what fails is logged, counted and tried again."""
+        """Lease the lane and follow its stream. Failures are logged, counted and retried."""
         while True:
             try:
                 connection = await database_connection(self._settings.database_url or "", PLANNED)
@@ -75,7 +75,7 @@ class Persister:
                 return
 
     async def _hold(self, connection: asyncpg.Connection) -> None:
-        """Follow the lane as long as the lease is ours, also when Redis goes away and when it has to be rebuilt."""
+        """Follow the lane while this process has its lease, through Redis's absences and the lane's rebuilding."""
         while True:
             try:
                 return await self._follow(connection)
@@ -97,7 +97,7 @@ class Persister:
         outlived("persister", error, lane=self._lane)
 
     def _tell_bad_entry(self, error: BadEntryError) -> None:
-        """Say once what stands in the lane's way; it is looked at again, until it is gone or a release reads it."""
+        """Report once which entry stops the lane. It is looked at again until it is gone or a release can read it."""
         if self._stopped_at == (error.entry_id, error.why):
             return
         self._stopped_at = (error.entry_id, error.why)
@@ -130,13 +130,13 @@ class Persister:
             while True:
                 emitted = await self._check_lane(connection, lane_token, position)
                 entries = await reading
-                if not entries and position < emitted:  # emitted after that read had come back, or gone
+                if not entries and position < emitted:  # the entries came after the read returned, or are gone
                     entries = await self._read_after(position)
-                if entries and entries[-1].position > emitted:  # they have come after the look at the lane
+                if entries and entries[-1].position > emitted:  # they came after the lane was looked at
                     emitted, entries = await self._counted(connection, lane_token, position, entries)
                 joining = joined(position, entries)
                 behind = emitted - position > _BEHIND_CHANGES_MIN
-                if behind:  # what comes next is read and decoded while Postgres works on these
+                if behind:  # the next entries are read and decoded while Postgres works on these
                     reading = self._read_after(joining[-1].position if joining else position)
                 position = await self._apply(connection, lane_token, position, joining)
                 if len(joining) < len(entries):
@@ -149,8 +149,8 @@ class Persister:
                 if not entries:
                     await self._clear_way(position)
                 if not behind:
-                    # A transaction costs as much as some hundred claims: let a few more come before the next, unless
-                    # somebody is not answered before it.
+                    # A transaction costs as much as some hundred claims. Wait for a few more before the next one,
+                    # unless a claim waits for the ledger.
                     linger_s = _LINGER_S if entries and not await self._is_awaited(connection) else 0
                     await stopped_within(self.stopping, linger_s)
                     reading = self._read_after(position)
@@ -159,7 +159,7 @@ class Persister:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _stop_before(self, entry: Entry, connection: asyncpg.Connection, position: int) -> None:
-        """Stop at an event that does not join on: it is another's, or what came before it is gone."""
+        """Stop at an event that does not follow the last one: it is not the lane's, or entries before it are gone."""
         if (bad := await first_bad(self._stream, self._lane, position)) is not None:
             raise bad.error
         await self._fence(connection, position, f"after change {position} comes an event that ends at {entry.position}")
@@ -172,7 +172,7 @@ class Persister:
     async def _counted(
         self, connection: asyncpg.Connection, lane_token: str, position: int, entries: list[Entry]
     ) -> tuple[int, list[Entry]]:
-        """The lane's position now, and those of the entries that it has counted. Raises BadEntryError if none is."""
+        """The lane's position now, and the entries that it has counted. Raises BadEntryError if there are none."""
         try:
             emitted = await self._check_lane(connection, lane_token, position)
         except (UnavailableError, LaneChangedError):
@@ -191,7 +191,7 @@ class Persister:
     async def _apply(
         self, connection: asyncpg.Connection, lane_token: str, position: int, entries: Sequence[Entry]
     ) -> int:
-        """Apply entries that join on, a bounded number of changes per transaction; returns the new position."""
+        """Apply entries without a gap, a bounded number of changes per transaction. Returns the new position."""
         changes: list[Change] = []
         discarding: asyncio.Task[None] | None = None
         try:
@@ -206,7 +206,7 @@ class Persister:
                 position, changes = entry.position, []
                 if discarding is not None:
                     await discarding
-                # Redis lets go of them while Postgres works on the next.
+                # Redis drops them while Postgres works on the next ones.
                 discard = self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
                 discarding = asyncio.create_task(discard)
         finally:
@@ -224,25 +224,25 @@ class Persister:
             LOG.error("quarantined", lane=self._lane, position=applied.position, changes=applied.quarantined)
 
     async def _check_lane(self, connection: asyncpg.Connection, lane_token: str, checkpoint: int) -> int:
-        """Look whether Redis still continues the ledger; returns its position."""
+        """Check that Redis still continues the ledger. Returns its position."""
         status = await self._store.lane_status(self._lane)
         self._is_away = False
         if status is None or status.lane_token != lane_token or not status.is_verified:
-            raise LaneChangedError(f"Lane {self._lane} is not as it was verified.")
+            raise LaneChangedError(f"Lane {self._lane} has changed since it was verified.")
         if status.position < checkpoint:
             await self._fence(
                 connection, checkpoint, f"Redis is at change {status.position}, the ledger at {checkpoint}"
             )
         if self._seen is not None and status.position < self._seen:
-            # Redis was restarted without its last moments, which the ledger did not have yet.
+            # Redis was restarted without its last changes, and the ledger did not have them yet.
             LOG.error("changes_lost", lane=self._lane, changes=self._seen - status.position, position=status.position)
         self._seen = status.position
         return status.position
 
     async def _fence(self, connection: asyncpg.Connection, position: int, reason: str) -> None:
-        """Stop the lane from giving anything more: what it would give could not be carried into the ledger."""
+        """Stop the lane from giving more shares: they could not be carried into the ledger."""
         if await connection.fetchval(SQL["checkpoint"], self._lane) != position:
-            # Another persister has applied and trimmed what is missing here: the lane is well, this one is late.
+            # Another persister has applied and trimmed the missing entries: the lane is fine, this persister is late.
             raise CheckpointMovedError(f"Lane {self._lane} is no longer at {position}.")
         await self._store.fence(self._lane)
         raise LaneBrokenError(f"Lane {self._lane} is fenced: {reason}.")
@@ -251,7 +251,7 @@ class Persister:
 async def persist(
     settings: Settings, store: Store, stream: EventStream, lanes: Sequence[int], stop: asyncio.Event
 ) -> None:
-    """Follow all lanes until ``stop`` is set; then apply what is left and return."""
+    """Follow all lanes until ``stop`` is set. Then apply what is left and return."""
     if settings.database_url is None:
         raise OperatorError("The persister needs HONGBAO_DATABASE_URL.")
     persisters = [Persister(settings, store, stream, lane) for lane in lanes]

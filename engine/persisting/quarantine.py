@@ -1,8 +1,7 @@
-"""What broke a rule of the ledger: shown, tried again, or written off. A row is open until one of the two is done.
+"""Changes that broke a rule of the ledger: list them, retry them, or write them off. Until then their row is open.
 
-A retry goes the way of every change, so afterwards the books are as if nothing had happened. A write-off gives the
-change up: the money it was about leaves the packet's custody for the quarantine account, and the row says why and by
-whom.
+A retry applies the change like any other, so afterwards the books are as if nothing had happened. A write-off gives the
+change up: its money moves from the packet's custody to the quarantine account. The row records who did it and why.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -31,9 +30,9 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aside:
-    """One change in quarantine. ``amount_fen``: of the claim, or what an ending gives back.
+    """One change in quarantine. ``amount_fen``: the claim's amount, or an ending's refund.
 
-    ``resolution`` None: it is open. ``packet_id`` None: of kind "unreadable", some changes that nobody knows.
+    ``resolution`` None: it is open. ``packet_id`` None: its kind is "unreadable", several changes that are unknown.
     """
 
     quarantine_id: int
@@ -55,7 +54,7 @@ class Aside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of one row: whether it is resolved now, and a sentence."""
+    """The result for one row: whether it is resolved now, and a sentence."""
 
     quarantine_id: int
     resolved: bool
@@ -63,11 +62,11 @@ class Result:
 
 
 class _RefusedError(HongbaoError):
-    """The row stays as it is, for this reason."""
+    """Why the row stays as it is."""
 
 
 class Quarantine:
-    """Open with ``async with Quarantine.open(settings) as quarantine``. ``by``: who resolves."""
+    """Open with ``async with Quarantine.open(settings) as quarantine``. ``by``: the operator's name."""
 
     def __init__(self, connection: asyncpg.Connection, redis: Redis, stream: EventStream, retention_ms: int) -> None:
         self._connection, self._redis, self._stream = connection, redis, stream
@@ -88,7 +87,7 @@ class Quarantine:
             await connection.close(timeout=5)
 
     async def rows(self, *, resolved_too: bool = False) -> AsyncIterator[Aside]:
-        """The open rows, or all, in the order in which they were set aside."""
+        """The open rows, or all rows, in the order in which they were set aside."""
         after = 0
         while page := await self._connection.fetch(SQL["page"], after, resolved_too, _PAGE):
             for row in page:
@@ -97,24 +96,24 @@ class Quarantine:
             after = page[-1]["quarantine_id"]
 
     async def entries(self) -> AsyncIterator[EntryAside]:
-        """The entries of streams that were set aside."""
+        """The stream entries that were set aside."""
         async for entry in entries_aside(self._connection):
             yield entry
 
     async def set_aside(self, lane: int, entry_id: str, *, reason: str, by: str, force: bool) -> str:
-        """Set aside the entry that stops a lane; returns a sentence. Raises as ``SetAside.run``, and OperatorError."""
+        """Set aside the entry that stops a lane. Returns a sentence. Raises as ``SetAside.run``, and OperatorError."""
         if not await self._connection.fetchval(SQL["is_lane"], lane):
             raise OperatorError(f"There is no lane {lane}.")
         setting = SetAside(self._connection, self._redis, self._stream, lane, retention_ms=self._retention_ms)
         return await setting.run(entry_id, reason=reason, by=by, force=force)
 
     async def retry(self, quarantine_id: int, *, by: str) -> Result:
-        """Apply the change again; it stays in quarantine if it still breaks a rule."""
+        """Apply the change again. It stays in quarantine if it still breaks a rule."""
         ended: Sequence[int] = ()
         try:
             async with self._connection.transaction():
                 row = await self._locked(quarantine_id)
-                # A ledger of its own: a wallet that is made and rolled back must not be remembered.
+                # A new Ledger: it must not remember a wallet whose creation was rolled back.
                 tally = await Ledger().apply_again(self._connection, _change(row))
                 ended = tally.ended
                 await self._resolve(row, "retried", by=by, took_effect=True)
@@ -128,9 +127,9 @@ class Quarantine:
         return Result(quarantine_id=quarantine_id, resolved=True, sentence=sentence)
 
     async def write_off(self, quarantine_id: int, *, reason: str, by: str) -> Result:
-        """Give the change up, and move what it was about out of the packet's custody.
+        """Give the change up, and move its money out of the packet's custody.
 
-        A claim waits until its packet has ended: before that, its custody belongs to those who have yet to claim.
+        A claim can be written off once its packet has ended. Before that, the custody belongs to later claimants.
         """
         try:
             async with self._connection.transaction():
@@ -150,21 +149,21 @@ class Quarantine:
     async def _locked(self, quarantine_id: int) -> asyncpg.Record:
         row = await self._connection.fetchrow(SQL["lock"], quarantine_id)
         if row is None:
-            raise _RefusedError("there is no such row")
+            raise _RefusedError("there is no row with this number")
         if row["resolution"] is not None:
-            raise _RefusedError(f"it was {row['resolution'].replace('_', ' ')} before")
+            raise _RefusedError(f"it was already {row['resolution'].replace('_', ' ')}")
         return row
 
     async def _give_up(self, row: asyncpg.Record) -> tuple[bool, int]:
-        """Move the money; returns whether the packet was ended by this, and how much was moved."""
+        """Move the money. Returns whether this ended the packet, and how much was moved."""
         packet, is_open = row["packet_id"], row["packet_state"] in (PacketState.OPEN, PacketState.FUNDED)
         custody_fen = await self._connection.fetchval(SQL["custody"], packet) or 0
         ends = row["kind"] == "ending" and is_open
         if row["kind"] == "claim" and is_open:
-            raise _RefusedError(f"packet {packet} has not ended: write it off when it has")
+            raise _RefusedError(f"packet {packet} has not ended: write the claim off when it has")
         if row["kind"] in ("opening", "unreadable"):
             return False, 0
-        # The last row of its packet takes the rest along, so that custody empties.
+        # The packet's last row also takes the rest, so that the custody is empty.
         is_last = ends or not await self._connection.fetchval(SQL["other_open"], packet, row["quarantine_id"])
         moved_fen = custody_fen if is_last else min(custody_fen, row["amount_fen"] or 0)
         if ends:
@@ -175,7 +174,7 @@ class Quarantine:
         return ends, moved_fen
 
     async def _end(self, row: asyncpg.Record, remaining_fen: int) -> None:
-        """End the packet as the change says, with what the ledger really has left."""
+        """End the packet as the change says, with the amount that is really left in the ledger."""
         change = _change(row)
         if not isinstance(change, Ending):
             raise TypeError("only an ending ends a packet")
@@ -199,7 +198,7 @@ class Quarantine:
         await self._connection.execute(SQL["settle"], row["packet_id"], now_ms)
 
     async def _let_go(self, packets: Sequence[int]) -> bool:
-        """Let Redis drop packets whose end the ledger has now; False when Redis does not answer."""
+        """Let Redis drop packets whose end the ledger has now. Returns False if Redis does not answer."""
         try:
             await self._stream.forget(packets, retention_ms=self._retention_ms)
         except UnavailableError:
@@ -208,14 +207,14 @@ class Quarantine:
 
 
 def _change(row: asyncpg.Record) -> Change:
-    """The change as the stream had it."""
+    """The change as it was in the stream."""
     packet, at_ms, position = row["packet_id"], row["at_ms"], row["position"]
     if row["kind"] == "unreadable":
-        raise _RefusedError("nobody knows what these changes were: write them off when you have looked into it")
+        raise _RefusedError("these changes are unknown and cannot be retried: investigate, then write them off")
     if row["kind"] == "claim":
         return Claims(packet, [row["user_id"]], [row["slot"]], [row["amount_fen"]], at_ms, position)
     if row["kind"] == "opening":
         return Opening(packet, at_ms, position)
     if row["state"] is None:
-        raise _RefusedError("it was set aside by an older release, which did not keep how the packet ended")
+        raise _RefusedError("an older release set it aside and did not record how the packet ended")
     return Ending(packet, PacketState(row["state"]), row["remaining_count"], row["amount_fen"], at_ms, position)

@@ -1,7 +1,7 @@
-"""Setting aside the entry that stops a lane: it is kept in Postgres as it was, and the lane goes on without it.
+"""Sets aside the entry that stops a lane: Postgres keeps it as it was, and the lane goes on without it.
 
-One that the lane never counted is only taken out of the stream. One that stands for changes of the lane is replaced by
-what Redis itself shows of them; changes that it does not show go into quarantine, where the audit finds them.
+An entry that the lane never counted is just removed from the stream. An entry in the place of the lane's changes is
+replaced by what Redis's packets show of them. The other changes go into quarantine, where the audit finds them.
 """
 
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ _PAGE = 500
 class EntryAside:
     """An entry that was set aside. ``fields``: names and values in turn, in hexadecimal.
 
-    ``changes``: how many of the lane's changes it was in the place of; ``changes_found``: of these, in Redis.
+    ``changes``: how many of the lane's changes it replaced. ``changes_found``: how many of these Redis shows.
     """
 
     aside_id: int
@@ -47,7 +47,7 @@ class EntryAside:
 
 
 async def entries_aside(connection: asyncpg.Connection) -> AsyncIterator[EntryAside]:
-    """All of them, in the order in which they were set aside."""
+    """All entries that were set aside, in that order."""
     after = 0
     while page := await connection.fetch(SQL["page"], after, _PAGE):
         for row in page:
@@ -56,7 +56,7 @@ async def entries_aside(connection: asyncpg.Connection) -> AsyncIterator[EntryAs
 
 
 class SetAside:
-    """For one lane, whose lease it takes. ``retention_ms``: how long the packets that end by it stay in Redis."""
+    """Works on one lane and takes its lease. ``retention_ms``: how long packets that it ends stay in Redis."""
 
     def __init__(
         self, connection: asyncpg.Connection, redis: Redis, stream: EventStream, lane: int, *, retention_ms: int
@@ -65,9 +65,9 @@ class SetAside:
         self._retention_ms = retention_ms
 
     async def run(self, entry_id: str, *, reason: str, by: str, force: bool = False) -> str:
-        """Set the entry aside that stops the lane; returns a sentence. ``force``: also an event of a newer release.
+        """Set aside the entry that stops the lane. Returns a sentence. ``force``: also an event of a newer release.
 
-        Raises OperatorError when it is another one, or the lane has to be recovered first.
+        Raises OperatorError if another entry stops it, or if the lane must be recovered first.
         """
         await gate.wait_for_lease(self._connection, self._lane)
         row = await gate.ledger_lane(self._connection, self._lane)
@@ -93,19 +93,19 @@ class SetAside:
             raise OperatorError(f"{entry_id} is not what stops lane {self._lane}: {bad}.")
         if bad.error.is_newer and not force:
             raise OperatorError(
-                f"{bad}. A newer release reads it: upgrade, and nothing need be set aside. To do so anyway: --force."
+                f"{bad}. A newer release can read it: upgrade instead. To set it aside anyway, add --force."
             )
         return bad
 
     async def _remove(self, bad: BadEntry, reason: str, by: str) -> str:
-        """Take an entry out that the lane never counted: kept first, so that no crash loses it."""
+        """Remove an entry that the lane never counted. It is kept first, so that no crash loses it."""
         await self._keep(bad, 0, reason, by)
         with redis_errors():
             await command(self._redis, "XDEL", keys.events(self._lane), bad.raw.entry_id)
         return "the lane never counted it: nothing else was changed"
 
     async def _replace(self, bad: BadEntry, lane_token: str, reason: str, by: str) -> str:
-        """Put what Redis shows in its place, in the transaction that keeps it."""
+        """Replace an entry with what Redis shows, in the transaction that keeps the entry."""
         position = bad.before + bad.changes
         found = await lost_changes(self._connection, LaneReader(self._redis), self._stream, self._lane, position)
         changes = placed(found, bad.before, bad.changes)
@@ -128,10 +128,10 @@ class SetAside:
                 unreadable=unreadable,
             )
         await self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
-        sentence = f"it stood for {bad.changes} of the lane's changes; Redis shows {known}, which the ledger has now"
+        sentence = f"it replaced {bad.changes} of the lane's changes; Redis shows {known}, and the ledger has them now"
         if not unknown:
             return sentence
-        return f"{sentence}; {unknown} of them nobody knows: they wait in quarantine (hongbao quarantine list)"
+        return f"{sentence}; {unknown} of them are unknown and wait in quarantine (hongbao quarantine list)"
 
     async def _keep(self, bad: BadEntry, known: int, reason: str, by: str) -> None:
         fields = [part for pair in bad.raw.fields.items() for part in pair]

@@ -1,4 +1,4 @@
-"""Whether a lane serves, and a lane that Redis has lost: noticing it, fencing it off, rebuilding it from the ledger.
+"""Whether a lane serves. If Redis has lost a lane: noticing it, fencing it, rebuilding it from the ledger.
 
-Following a lane that serves is in `persisting`.
+`persisting` follows the lanes that serve.
 """

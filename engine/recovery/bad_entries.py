@@ -1,7 +1,7 @@
-"""What stands in a lane's way in its stream: the first entry that does not belong there. Did the lane count it?
+"""Finds the first bad entry in a lane's stream, and whether the lane counted it.
 
-What follows tells: where the next event joins on to the one before the bad entry, the lane never counted it; where
-the next one begins after it, the lane did, and the bad entry is in the place of changes that were given.
+The next event shows this. If it follows the event before the bad entry, the lane never counted the entry. If it begins
+after the entry, the lane counted it, and the entry has replaced changes of the lane.
 """
 
 from collections.abc import AsyncIterator
@@ -21,9 +21,9 @@ SET_ASIDE = "See docs/runbooks/bad-entry.md."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadEntry:
-    """The first bad entry of a lane. ``before``: the position up to which everything joins on.
+    """A lane's first bad entry. ``before``: the position up to which there is no gap.
 
-    ``changes``: how many of the lane's changes it is in the place of; 0: the lane never counted it.
+    ``changes``: how many of the lane's changes it replaces. 0: the lane never counted it.
     """
 
     error: BadEntryError
@@ -32,13 +32,13 @@ class BadEntry:
     changes: int
 
     def __str__(self) -> str:
-        """A sentence for people."""
-        counted = "the lane did not count it" if not self.changes else f"it stands for {self.changes} of its changes"
+        """A sentence for operators."""
+        counted = "the lane did not count it" if not self.changes else f"it replaces {self.changes} of its changes"
         return f"{str(self.error).removesuffix('.')} ({counted})"
 
 
 async def first_bad(stream: EventStream, lane: int, checkpoint: int) -> BadEntry | None:
-    """The first entry after the checkpoint that is bad; None if there is none, or if changes are gone before it."""
+    """The first bad entry after the checkpoint. None if there is none, or if changes before it are gone."""
     reached = checkpoint
     suspect: tuple[Raw, BadEntryError] | None = None
     async for raw, position in _raw_entries(stream, lane, checkpoint):
@@ -50,7 +50,7 @@ async def first_bad(stream: EventStream, lane: int, checkpoint: int) -> BadEntry
             suspect = raw, found
         elif found.position - found.event.changes == reached:
             reached = found.position
-        else:  # it does not join on: it is another's, or what came before it is gone
+        else:  # there is a gap: the lane did not write this event, or events before it are gone
             why = f"The lane's changes go on after {reached}, and this event does not."
             suspect = raw, BadEntryError(lane, raw.entry_id, why)
     if suspect is None:
@@ -60,7 +60,7 @@ async def first_bad(stream: EventStream, lane: int, checkpoint: int) -> BadEntry
 
 
 async def _raw_entries(stream: EventStream, lane: int, after: int) -> AsyncIterator[tuple[Raw, int | None]]:
-    """Each entry after a position, and the lane's own position when it was read."""
+    """Each entry after a position, with the lane's own position at the time of reading."""
     last = f"{after}-0"
     while True:
         page, position = await stream.raw(lane, last)
@@ -82,19 +82,19 @@ def _judge(lane: int, raw: Raw, position: int | None) -> Entry | BadEntryError:
 
 
 def _bad(raw: Raw, error: BadEntryError, reached: int, goes_on: int) -> BadEntry | None:
-    """``goes_on``: the position after which the lane's next event begins, or up to which it has counted."""
+    """``goes_on``: the position before the lane's next event or, without one, the lane's own position."""
     ends, sequence = id_of(raw.entry_id)
     is_counted = not sequence and reached < ends <= goes_on
     if is_counted and error.why.startswith("The lane's changes go on"):
-        return None  # a sound event, counted, in its own place: what is wrong is what is not there
+        return None  # this event is correct, counted and in its place: events before it are missing
     return BadEntry(error=error, raw=raw, before=reached, changes=ends - reached if is_counted else 0)
 
 
 async def clear_way(client: Redis, stream: EventStream, lane: int) -> bool:
-    """Let a lane write again whose stream is empty and takes only IDs further on, since an entry of another was there.
+    """Let a lane write again if a foreign entry has left its empty stream with a last ID beyond the lane's position.
 
-    Redis remembers the last ID of a stream as long as its key is there, so the empty key goes. False: there is nothing
-    to do, or the lane has written meanwhile. For the holder of the lane's lease. Raises UnavailableError.
+    Redis remembers a stream's last ID as long as its key exists, so the empty key is removed. Returns False if there is
+    nothing to do or the lane has written meanwhile. Only for the holder of the lane's lease. Raises UnavailableError.
     """
     if not (await stream.look(lane, 0)).stale:
         return False
@@ -102,7 +102,7 @@ async def clear_way(client: Redis, stream: EventStream, lane: int) -> bool:
         async with client.pipeline(transaction=True) as pipeline:
             try:
                 await pipeline.watch(keys.lane(lane), keys.events(lane))
-                # From here on nobody has written if the key goes.
+                # If the key is removed, nobody has written since here.
                 if await command(pipeline, "XLEN", keys.events(lane)) or not (await stream.look(lane, 0)).stale:
                     return False
                 pipeline.multi()  # type: ignore[no-untyped-call]

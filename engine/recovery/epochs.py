@@ -1,8 +1,8 @@
-"""Each lane's epoch: what Redis and the ledger must agree on before a lane may give anything.
+"""Each lane's epoch: Redis and the ledger must agree on it before the lane may give shares.
 
-A lane's Redis side is written once, when the lane is first used. If it is gone later, says another epoch, or is that of
-a Redis process that nobody has compared with the ledger, the scripts refuse (FENCED) until it was verified (``gate``)
-or rebuilt (``recovery``). A rebuilt lane has another epoch, which every process must learn.
+A lane is written into Redis once, when it is first used. The scripts refuse (FENCED) if it is gone later, has another
+epoch, or is in a Redis process that was not compared with the ledger. The lane must then be verified (``gate``) or
+rebuilt (``recovery``). A rebuilt lane has a new epoch, and every process must learn it.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ _READ_S = 1.0
 
 
 async def read(pool: asyncpg.Pool) -> dict[int, str]:
-    """Every lane the ledger knows and its epoch."""
+    """The epoch of every lane in the ledger."""
     return {row["lane"]: row["epoch"] for row in await pool.fetch(SQL["all"])}
 
 
 async def begin(pool: asyncpg.Pool, store: Store, lanes: int) -> dict[int, str]:
-    """Make sure that lanes 0 to ``lanes`` - 1 exist in the ledger, and in Redis if they were never used before."""
+    """Make sure that lanes 0 to ``lanes`` - 1 exist in the ledger and, if they were never used, in Redis."""
     await pool.execute(SQL["add_lanes"], list(range(lanes)), [secrets.token_hex(16) for _ in range(lanes)])
     for row in await pool.fetch(SQL["all"]):
         if not row["begun"]:
@@ -60,11 +60,11 @@ WHY = {
     Paused.SET_BACK: "is behind the ledger in Redis: it was set back.",
     Paused.UNVERIFIED: "is fenced: Redis was restarted and is not compared with the ledger yet.",
 }
-"""What follows a lane's number, in a sentence."""
+"""How a sentence goes on after the lane's number."""
 
 
 async def fenced(pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | None = None) -> list[str]:
-    """One sentence for each lane that does not serve; also for those whose backlog is at ``backlog_max``, if given."""
+    """One sentence per lane that does not serve, or whose backlog has reached ``backlog_max``, if given."""
     sentences = []
     for row in await pool.fetch(SQL["all"]):
         status = await store.lane_status(row["lane"])
@@ -77,25 +77,25 @@ async def fenced(pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | No
 
 
 async def blocked(pool: asyncpg.Pool, stream: EventStream, *, is_ledger_awaited: bool) -> list[str]:
-    """One sentence for each lane that refuses claims because of what stands in its stream.
+    """One sentence per lane that refuses claims because of a bad entry in its stream.
 
-    ``is_ledger_awaited``: no claim is acknowledged before the ledger has it, and so none behind a bad entry either.
+    ``is_ledger_awaited``: claims are acknowledged only once the ledger has them, so none after a bad entry is.
     """
     sentences = []
     for row in await pool.fetch(SQL["all"]):
         look = await stream.look(row["lane"], row["position"])
         if not look.is_stream:
-            sentences.append(f"Lane {row['lane']} has something else in the place of its stream.")
+            sentences.append(f"Lane {row['lane']} has a key of another type in the place of its stream.")
         elif look.bad is not None and (look.refuses or is_ledger_awaited):
             sentences.append(str(look.bad))
     return sentences
 
 
 class Watch:
-    """Keeps a process's ``epochs`` those of the ledger, and has it forget what it remembers of a lane that changed.
+    """Keeps a process's ``epochs`` equal to the ledger's, and makes the process forget a lane that changed.
 
-    It looks at the lanes' tokens in Redis once a second, and soon after ``wake``; the ledger is read only when a lane
-    refuses or has an epoch that is not known here, at most once a second.
+    It reads the lanes' tokens in Redis once per second, and soon after ``wake``. It reads the ledger at most once per
+    second, only if a lane refuses or has an epoch that this process does not know.
     """
 
     def __init__(self, pool: asyncpg.Pool, store: Store, epochs: dict[int, str], forget: Callable[[int], None]) -> None:
@@ -105,11 +105,11 @@ class Watch:
         self._read_at_s = -math.inf
 
     def wake(self, _lane: int) -> None:
-        """A lane has refused: look soon."""
+        """Look soon, because a lane has refused."""
         self._refused.set()
 
     async def run(self) -> None:
-        """Watch until cancelled; what fails is logged and tried again."""
+        """Watch until cancelled. Failures are logged and retried."""
         is_away = False
         while True:
             try:
@@ -131,7 +131,7 @@ class Watch:
                 and not lane_token.startswith((FENCED, REBUILDING))
                 and lane_token != self._lane_tokens.get(lane)
             ):
-                self._forget(lane)  # another server, or a rebuilt lane: it may not hold what is remembered here
+                self._forget(lane)  # the server or the lane is new: it may not hold what is remembered here
                 self._lane_tokens[lane] = lane_token
         is_known = all(
             lane_token and lane_token.partition("@")[0] == self._epochs[lane] for lane, lane_token in found.items()

@@ -1,8 +1,7 @@
-"""A lane token in Redis, and writes to a lane that only go through while it has the token its writer saw.
+"""A lane's token in Redis, and writes that succeed only while the lane has the token that the writer saw.
 
-Redis decides by one string alone whether a lane serves. A writer that changes it, or the lane's data while it is
-fenced, says which token and which server it means. So of two who take a lane for theirs (one of them late) only one
-gets anywhere.
+In Redis one string decides whether a lane serves. A writer that changes it, or a fenced lane's data, names the token
+and the server it expects. So if two processes believe that a lane is theirs (one of them is late), only one succeeds.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -17,20 +16,20 @@ from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneStatus, is_wrong_type
 
 FENCED, REBUILDING = "fenced ", "rebuilding "
-"""What stands before the epoch in the token of a lane that must not serve; no connection ever says such a token."""
+"""The prefix of the epoch in the token of a lane that must not serve. No connection ever sends such a token."""
 _SCAN_COUNT = 1_000
 
 Command = Sequence[str | bytes | int]
 
 
 class LaneChangedError(HongbaoError):
-    """Somebody else has written the lane token, or another server answers: look again."""
+    """Another process has written the lane token, or another server answers: look again."""
 
     code = "lane_changed"
 
 
 def epoch_in(status: LaneStatus) -> str:
-    """The epoch of a lane whatever stands before it; empty when it was taken away."""
+    """A lane's epoch without its prefix. Empty if it was taken away."""
     return status.epoch.removeprefix(FENCED).removeprefix(REBUILDING)
 
 
@@ -42,14 +41,14 @@ async def run_id(client: Redis) -> str:
 
 
 async def set_lane_token(client: Redis, lane: int, status: LaneStatus, lane_token: str) -> None:
-    """Give a lane another token in place of the one that was looked at. Raises as ``write_if`` does."""
+    """Replace the token in ``status`` with another one. Raises as ``write_if`` does."""
     await write_if(client, lane, status.lane_token, status.server, [("HSET", keys.lane(lane), "epoch", lane_token)])
 
 
 async def write_if(client: Redis, lane: int, lane_token: str | None, server: str, commands: Sequence[Command]) -> None:
-    """Run commands on a lane's keys, all or none, if it has this token (None: none at all) and is on this server.
+    """Run commands on a lane's keys, all or none, if it has this token (None: no token) and is on this server.
 
-    Raises LaneChangedError if not, or if it cannot be known whether they ran, and UnavailableError.
+    Raises LaneChangedError if not, or if it is unknown whether they ran, and UnavailableError.
     """
     with redis_errors():
         async with client.pipeline(transaction=True) as pipeline:
@@ -58,17 +57,17 @@ async def write_if(client: Redis, lane: int, lane_token: str | None, server: str
                 found = await _token(pipeline, lane)
                 info = await command(pipeline, "INFO", "server")
                 if found != lane_token or info["run_id"] != server:
-                    raise LaneChangedError(f"Lane {lane} has been changed by somebody else, or Redis was restarted.")
+                    raise LaneChangedError(f"Another process has changed lane {lane}, or Redis was restarted.")
                 pipeline.multi()  # type: ignore[no-untyped-call]
                 for words in commands:
                     pipeline.execute_command(*words)
                 await pipeline.execute()
             except WatchError as error:
-                raise LaneChangedError(f"Lane {lane} was changed meanwhile, or Redis was lost: {error}") from None
+                raise LaneChangedError(f"Lane {lane} was changed meanwhile, or Redis failed: {error}") from None
 
 
 async def lane_tokens(client: Redis, lanes: Sequence[int]) -> dict[int, str | None]:
-    """Each lane's token as Redis has it. Raises UnavailableError."""
+    """Each lane's token in Redis. Raises UnavailableError."""
     with redis_errors():
         async with client.pipeline(transaction=False) as pipeline:
             for lane in lanes:
@@ -85,14 +84,14 @@ async def _token(client: Redis, lane: int) -> str | None:
 
 
 def _text(reply: object) -> str | None:
-    """A token as Redis has it; None where there is none, or something else in the lane's place."""
+    """A token in Redis, or None if there is none or the lane's key has another type."""
     if isinstance(reply, Exception) and not is_wrong_type(reply):
         raise reply
     return reply.decode(errors="replace") if isinstance(reply, bytes) else None
 
 
 async def leftovers(client: Redis, lane: int) -> AsyncIterator[list[bytes]]:
-    """The names of all keys of a lane but the lane's own, some at a time, without holding Redis up."""
+    """The names of all keys of a lane except its own key, some at a time, without blocking Redis."""
     cursor, own = 0, keys.lane(lane).encode()
     while True:
         with redis_errors():

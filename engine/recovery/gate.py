@@ -1,9 +1,9 @@
-"""What must hold before a lane serves: its data in Redis continues the ledger, on the very server that was looked at.
+"""The check before a lane serves: its data in Redis must continue the ledger, on the very server that was looked at.
 
-A Redis that restarts, or another one in its place, may hold older data under the same epoch. So a lane token names the
-Redis process as well (``engine.lanes.connections.lane_token_of``): after a restart every lane refuses until somebody
-who holds its lease has compared it with the ledger and written the new token. The ledger notes the token first; what
-a persister of before has in its hands cannot be committed under it.
+A Redis that restarts, or another one in its place, may hold older data under the same epoch. So a lane token also names
+the Redis process (``engine.lanes.connections.lane_token_of``). After a restart every lane refuses until the holder of
+its lease has compared it with the ledger and written the new token. The ledger records the token first. Then an older
+persister can no longer commit what it has read.
 """
 
 from typing import NamedTuple
@@ -33,13 +33,13 @@ class LaneBrokenError(HongbaoError):
 
 
 class LaneDoubtfulError(LaneBrokenError):
-    """The same, and it may be the ledger that is wrong: only an operator may have the lane rebuilt."""
+    """The same, but the ledger may be wrong instead: only an operator may order a rebuild."""
 
     code = "lane_doubtful"
 
 
 class LedgerLane(NamedTuple):
-    """A lane as the ledger has it: its epoch, the Redis process it was verified on, its checkpoint."""
+    """A lane in the ledger: its epoch, the Redis process on which it was verified, its checkpoint."""
 
     epoch: str
     run_id: str
@@ -47,13 +47,13 @@ class LedgerLane(NamedTuple):
 
 
 async def ledger_lane(connection: asyncpg.Connection, lane: int) -> LedgerLane:
-    """Read a lane the ledger knows."""
+    """Read a lane from the ledger."""
     (row,) = await connection.fetch(SQL["lane"], lane)
     return LedgerLane(**row)
 
 
 async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
-    """Take a lane's lease for as long as the connection lasts. Raises OperatorError when another process holds it."""
+    """Take a lane's lease for as long as the connection lasts. Raises OperatorError if another process keeps it."""
     try:
         await connection.fetchval(SQL["wait_for_lease"], LEASES, lane, timeout=_LEASE_S_MAX)
     except TimeoutError:
@@ -61,33 +61,33 @@ async def wait_for_lease(connection: asyncpg.Connection, lane: int) -> None:
 
 
 async def verify(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> tuple[int, str]:
-    """Compare a lane with the ledger and let it serve on this server; returns the checkpoint and the lane token.
+    """Compare a lane with the ledger and let it serve on this server. Returns the checkpoint and the lane token.
 
-    For the holder of the lane's lease. Raises LaneBrokenError (the lane is left, or made, fenced), CheckpointMovedError
-    and LaneChangedError when somebody else was faster, BadEntryError.
+    Only for the holder of the lane's lease. Raises LaneBrokenError (the lane is fenced then), CheckpointMovedError
+    and LaneChangedError if another process was faster, and BadEntryError.
     """
     before = await ledger_lane(connection, lane)
     status = await store.lane_status(lane)
     row = await ledger_lane(connection, lane)
     if before != row:
-        raise CheckpointMovedError(f"Lane {lane} is being worked on by somebody else.")
+        raise CheckpointMovedError(f"Another process is working on lane {lane}.")
     if status is None:
         raise LaneBrokenError(f"Redis has lost lane {lane}; it is fenced.")
     await _compare(connection, store, lane, row, status)
     if not (await stream.look(lane, row.position)).is_stream:
         await set_lane_token(store.client, lane, status, FENCED + epoch_in(status))
-        raise LaneBrokenError(f"Lane {lane} is fenced: something else stands in Redis in the place of its stream.")
+        raise LaneBrokenError(f"Lane {lane} is fenced: Redis has a key of another type in the place of its stream.")
     position, lane_token = row.position, lane_token_of(row.epoch, status.server)
     if status.lane_token != lane_token and (reached := await stream.joins_up_to(lane, position)) < status.position:
         lost = f"changes {reached + 1} to {status.position} are gone from the stream"
         raise LaneBrokenError(f"Lane {lane} is fenced: {lost}.")
     if status.lane_token != lane_token or row.run_id != status.server:
-        # The ledger first: from now on nothing is committed that was read from a server before this one.
+        # The ledger first: from now on, nothing that was read from an earlier server can be committed.
         noted = await connection.execute(SQL["note_run_id"], lane, row.epoch, position, status.server)
         if noted != "UPDATE 1":
             raise CheckpointMovedError(f"Lane {lane} is no longer at {position}.")
         if status.lane_token != lane_token:
-            # A user frozen since its data was written must not claim for a moment either.
+            # A user who was frozen after the lane's data was written must not claim, not even for a moment.
             await refreeze(connection, store.client, lane, status)
             await set_lane_token(store.client, lane, status, lane_token)
     return position, lane_token
@@ -96,7 +96,7 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
 async def _compare(
     connection: asyncpg.Connection, store: Store, lane: int, row: LedgerLane, status: LaneStatus
 ) -> None:
-    """Compare epoch and position; a lane that serves and should not is fenced."""
+    """Compare epoch and position. Fences a lane that serves but must not."""
     if (doubt := await why_doubtful(connection, lane, row, status)) is not None:
         if status.epoch == row.epoch:
             await set_lane_token(store.client, lane, status, FENCED + status.epoch)
@@ -110,19 +110,19 @@ async def _compare(
 
 
 async def why_doubtful(connection: asyncpg.Connection, lane: int, row: LedgerLane, status: LaneStatus) -> str | None:
-    """Why it may be the ledger that is wrong, or another's; None when Redis alone can have lost something.
+    """Why the ledger may be wrong, or may belong to another Redis. None if only Redis can have lost something.
 
-    ``row``: the ledger's of this lane, no older than ``status``.
+    ``row``: this lane in the ledger, not older than ``status``.
     """
     epoch = epoch_in(status)
     if epoch and not await connection.fetchval(SQL["had_epoch"], lane, epoch):
         return (
-            f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch, and the ledger has never had "
-            "that of Redis. One of the two belongs elsewhere, or the ledger was set back."
+            f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch, and the ledger never had Redis's "
+            "epoch. One of the two belongs to another installation, or the ledger was set back."
         )
     if epoch == row.epoch and status.applied > row.position:
         return (
-            f"Lane {lane} is fenced: by what Redis says the ledger had applied {status.applied} changes, and it has "
-            f"{row.position}. The ledger was set back."
+            f"Lane {lane} is fenced: Redis reports that the ledger had applied {status.applied} changes, but it has "
+            f"only {row.position}. The ledger was set back."
         )
     return None

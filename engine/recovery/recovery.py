@@ -1,14 +1,14 @@
-"""Rebuilds a lane that Redis has lost, or holds in an older state, from the ledger; other lanes serve meanwhile.
+"""Rebuilds a lane from the ledger if Redis has lost it or holds an older state. Other lanes serve meanwhile.
 
-In this order, so that a crash at any point leaves the lane fenced and a second run finishes it:
+This order makes a crash harmless: at any point it leaves the lane fenced, and a second run finishes the work.
 
-1. The lane is fenced, and what its stream still has after the checkpoint goes into the ledger.
-2. The ledger gets a new epoch for the lane. Nothing that was read under the old one can be committed any more, and no
-   process that knows only the old one gets an answer.
-3. The lane's leftovers are removed from Redis, and its open packets put there (``engine.recovery.rebuild``).
+1. The lane is fenced, and the entries of its stream after the checkpoint go into the ledger.
+2. The ledger gets a new epoch for the lane. What was read under the old epoch can no longer be committed, and a
+   process that knows only the old epoch gets no answer.
+3. The lane's leftovers are removed from Redis, and its open packets are written (``engine.recovery.rebuild``).
 4. One write of the lane's token lets it serve.
 
-What is lost are claims whose events Redis had not kept and the ledger never got.
+Claims are lost if Redis had not kept their events and the ledger never got them.
 """
 
 import secrets
@@ -44,7 +44,7 @@ _ENTRIES_PER_TRANSACTION = 100
 class Recovered:
     """What a recovery did.
 
-    ``changes_lost``: at least this many changes of Redis never reached the ledger; None when nobody knows.
+    ``changes_lost``: at least this many changes in Redis never reached the ledger. None if unknown.
     """
 
     lane: int
@@ -57,17 +57,17 @@ class Recovered:
 
 
 async def mend(settings: Settings, store: Store, stream: EventStream, lane: int, *, force: bool) -> Recovered | None:
-    """Take a lane's lease and make it serve: verified if it can be (returns None), else rebuilt.
+    """Take a lane's lease and make the lane serve: verify it if possible (returns None), otherwise rebuild it.
 
-    Raises OperatorError when somebody else holds the lease, or an entry of its stream has to be set aside first, and as
-    ``Recovery.run`` does.
+    Raises as ``Recovery.run`` does, and OperatorError if another process holds the lease or an entry of the stream must
+    be set aside first.
     """
     connection = await database_connection(settings.database_url or "", PLANNED)
     try:
         if not force:
             await _check_stream(connection, stream, lane)
             if await _is_in_order(connection, store, stream, lane):
-                return None  # its persister, which has the lease, need not be disturbed
+                return None  # the lane is fine, and its persister keeps the lease
         await gate.wait_for_lease(connection, lane)
         try:
             position, _ = await gate.verify(connection, store, stream, lane)
@@ -76,7 +76,7 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
             await clear_way(store.client, stream, lane)
         except gate.LaneDoubtfulError as error:
             if not force:
-                raise OperatorError(f"{error} To rebuild Redis from the ledger all the same, add --force.") from None
+                raise OperatorError(f"{error} To rebuild Redis from the ledger anyway, add --force.") from None
             reason = str(error)
         except (gate.LaneBrokenError, BadEntryError) as error:
             if isinstance(error, BadEntryError) and not force:
@@ -92,7 +92,7 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
 async def _check_stream(connection: asyncpg.Connection, stream: EventStream, lane: int) -> None:
     row = await gate.ledger_lane(connection, lane)
     if (bad := await first_bad(stream, lane, row.position)) is not None:
-        raise OperatorError(f"{bad}. Rebuilding would lose what comes after it: set it aside. {SET_ASIDE}")
+        raise OperatorError(f"{bad}. Rebuilding would lose the entries after it: set it aside first. {SET_ASIDE}")
 
 
 async def _is_in_order(connection: asyncpg.Connection, store: Store, stream: EventStream, lane: int) -> bool:
@@ -113,9 +113,9 @@ async def carry_over(
     lane_token: str,
     up_to: int | None = None,
 ) -> None:
-    """Apply what a lane's stream has after its checkpoint, as far as it joins on.
+    """Apply the entries of a lane's stream after its checkpoint, up to the first gap.
 
-    For the holder of its lease. Raises BadEntryError at one, when everything before it is applied.
+    Only for the holder of its lease. Raises BadEntryError once everything before a bad entry is applied.
     """
     ledger = Ledger()
     while True:
@@ -129,9 +129,9 @@ async def carry_over(
 
 
 class Recovery:
-    """One lane's. ``connection`` holds the lane's lease; ``seen``: the last position of Redis that anybody knows of.
+    """One lane's recovery. ``connection`` holds the lane's lease. ``seen``: the last known position in Redis.
 
-    ``force``: rebuild also where it may be the ledger that is wrong, and without events that cannot be read.
+    ``force``: rebuild even if the ledger may be wrong, and drop events that cannot be read.
     """
 
     def __init__(
@@ -148,9 +148,9 @@ class Recovery:
         self._seen, self._force = seen, force
 
     async def run(self, reason: str) -> Recovered:
-        """Rebuild the lane. Raises LaneDoubtfulError, and LaneChangedError or CheckpointMovedError when disturbed."""
+        """Rebuild the lane. Raises LaneDoubtfulError, and LaneChangedError or CheckpointMovedError if disturbed."""
         started_s, client = time.monotonic(), self._store.client
-        server = await fencing.run_id(client)  # first: what is read from now on is of this server or a later one
+        server = await fencing.run_id(client)  # first: everything read later comes from this server or a later one
         lane_token = (await fencing.lane_tokens(client, [self._lane]))[self._lane]
         status = await self._store.lane_status(self._lane)
         row = await gate.ledger_lane(self._connection, self._lane)
@@ -161,7 +161,7 @@ class Recovery:
         position = row.position
         if status is not None and status.epoch.removeprefix(FENCED) == row.epoch:
             if (status.server, status.lane_token) != (server, lane_token):
-                raise LaneChangedError(f"Lane {self._lane} has changed while it was looked at.")
+                raise LaneChangedError(f"Lane {self._lane} has changed during the check.")
             lane_token = FENCED + row.epoch
             await set_lane_token(client, self._lane, status, lane_token)
             position = await self._carry_over(position, lane_token_of(row.epoch, row.run_id))
@@ -181,7 +181,7 @@ class Recovery:
         )
 
     async def _carry_over(self, position: int, lane_token: str) -> int:
-        """Apply what the stream has after the checkpoint, as far as it joins on; returns the new checkpoint."""
+        """Apply the stream's entries after the checkpoint, up to the first gap. Returns the new checkpoint."""
         try:
             await carry_over(self._connection, self._stream, self._lane, position, lane_token=lane_token)
         except BadEntryError:
@@ -199,12 +199,12 @@ class Recovery:
     async def _new_epoch(
         self, epoch_before: str, position: int, server: str, reason: str, lost: int | None
     ) -> tuple[str, int]:
-        """From its commit on, whatever was read under the epoch before cannot be committed."""
+        """After this commit, what was read under the previous epoch can no longer be committed."""
         epoch = secrets.token_hex(16)
         async with self._connection.transaction():
             (locked,) = await self._connection.fetch(SQL["lock"], self._lane)
             if (locked["epoch"], locked["position"]) != (epoch_before, position):
-                raise CheckpointMovedError(f"Lane {self._lane} is being worked on by somebody else.")
+                raise CheckpointMovedError(f"Another process is working on lane {self._lane}.")
             values = (self._lane, epoch_before, epoch, position, reason, lost)
             recovery_id = await self._connection.fetchval(SQL["begin"], *values)
             await self._connection.execute(SQL["new_epoch"], self._lane, epoch, server)
@@ -213,14 +213,14 @@ class Recovery:
     async def _rebuild(self, lane_token: str | None, epoch: str, position: int, server: str) -> Rebuilt:
         client, lane_key, rebuilding = self._store.client, keys.lane(self._lane), REBUILDING + epoch
         fields = ("epoch", rebuilding, "position", position, "applied", position)
-        # Whole: what stands there may be of another type.
+        # Replace the whole key: it may be of another type.
         await write_if(client, self._lane, lane_token, server, [("UNLINK", lane_key), ("HSET", lane_key, *fields)])
         async for names in fencing.leftovers(client, self._lane):
             await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
         writer = LaneWriter(client, self._lane, rebuilding, server)
         await rebuild_barred(self._connection, writer, self._lane)
         rebuilt = await rebuild_packets(self._connection, writer, self._lane)
-        # All or nothing until here: this server was not restarted in between, which might have cost it some of it.
+        # This write fails if the server was restarted in between: it might have lost some of the data then.
         fields = ("epoch", lane_token_of(epoch, server), "position", position, "applied", position)
         await write_if(client, self._lane, rebuilding, server, [("HSET", lane_key, *fields)])
         return rebuilt

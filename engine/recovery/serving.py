@@ -1,4 +1,4 @@
-"""Whether a lane serves: the one rule, and the reasons why it does not."""
+"""The rule by which a lane serves, and the reasons why it does not."""
 
 from enum import Enum, auto
 
@@ -7,17 +7,17 @@ from engine.recovery.fencing import REBUILDING
 
 
 class Paused(Enum):
-    """Why a lane is paused, the first reason that holds."""
+    """Why a lane is paused: the first of these reasons that holds."""
 
-    LOST = auto()  # Redis has none of it
-    REBUILDING = auto()  # it is being put back from the ledger
-    OTHER_EPOCH = auto()  # Redis and the ledger disagree, as while somebody fences it
+    LOST = auto()  # Redis has nothing of it
+    REBUILDING = auto()  # it is being rebuilt from the ledger
+    OTHER_EPOCH = auto()  # Redis and the ledger disagree about its epoch, for example while it is being fenced
     SET_BACK = auto()  # Redis is behind the ledger
     UNVERIFIED = auto()  # Redis was restarted, and its data is not compared with the ledger yet
 
 
 def why_paused(epoch: str, position: int, status: LaneStatus | None) -> Paused | None:
-    """Compare a lane in Redis with its ``epoch`` and ``position`` in the ledger; None: it serves."""
+    """Compare a lane in Redis with its ``epoch`` and ``position`` in the ledger. Returns None if it serves."""
     if status is None:
         return Paused.LOST
     if status.epoch.startswith(REBUILDING):

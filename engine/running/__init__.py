@@ -1,4 +1,4 @@
-"""The processes of an installation: which there are, how all are started, how one that runs is found.
+"""The processes of an installation: their list, starting them all, finding a running one.
 
-What a process does is in other rooms; how any child is started and stopped is in `supervision`.
+What a process does is in other rooms. Starting and stopping any child is in `supervision`.
 """

@@ -1,6 +1,6 @@
-"""Versions of the libraries whose private parts we use: another version may start and then go wrong.
+"""Versions of the libraries whose private parts we use. Another version may start and fail later.
 
-Each private part is used in one place, which the table names. pyproject.toml has the same bounds.
+Each private part is used in one place, named in the table. pyproject.toml has the same bounds.
 """
 
 from importlib.metadata import version
@@ -13,11 +13,11 @@ KNOWN = {
     "asyncpg": ("0.31", "0.33"),  # engine/ledger/database.py: what a pool is made of
     "prometheus-client": ("0.23", "0.27"),  # engine/observability/metrics.py: buckets, and values shared by files
 }
-"""Library -> the first version that is known, and the first that is not."""
+"""Library -> the first tested version, and the first untested one."""
 
 
 def check() -> None:
-    """Raise OperatorError for a version that is not known."""
+    """Raise OperatorError for an untested version."""
     for name, (first, beyond) in KNOWN.items():
         found = version(name)
         if not _parts(first) <= _parts(found) < _parts(beyond):

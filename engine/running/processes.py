@@ -1,4 +1,4 @@
-"""What runs beside the API: the persister, and the sweeper with the publisher. Each until it is told to stop."""
+"""The processes beside the API: the persister, and the sweeper with the publisher. Each runs until a stop."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from engine.wallets.paying_out import pay_out
 from engine.wallets.payouts import provider_of
 
 FORGET_S = 60.0
-"""Between two looks for Idempotency-Keys that are too old."""
+"""How often it looks for Idempotency-Keys that are too old."""
 
 
 async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-    """Follow every lane, after calling ``ready``; after ``stop`` apply what is left and return."""
+    """Call ``ready``, then follow every lane until ``stop``. Then apply what is left and return."""
     async with Engine.open(settings) as engine:
         if ready is not None:
             ready()
@@ -29,7 +29,7 @@ async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable
 
 
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-    """All that the sweeper does, after calling ``ready``, until ``stop``: docs/operations.md has the list."""
+    """Call ``ready``, then do all of the sweeper's work until ``stop``. docs/operations.md has the list."""
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, stop))
@@ -47,7 +47,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
 
 
 async def forget_keys(engine: Engine, stop: asyncio.Event) -> None:
-    """Forget Idempotency-Keys that are older than the settings keep them, until ``stop`` is set."""
+    """Forget Idempotency-Keys after the time in the settings, until ``stop`` is set."""
 
     async def once() -> bool:
         return await idempotency.forget(engine.pool, after_days=engine.settings.idempotency_retention_days)

@@ -1,4 +1,4 @@
-"""Finds the servers a command needs: those of the settings, those of a running `up`, or its own while it runs."""
+"""Finds a command's servers: those in the settings, those of a running `up`, or its own while the command runs."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,16 +10,16 @@ from engine.settings import Settings
 
 
 def running(settings: Settings) -> Settings:
-    """Settings with the URLs of the data directory's servers where none are given, as far as these servers run."""
+    """The settings, with missing URLs taken from the data directory's servers if these run."""
     redis_url, database_url = servers.running(settings.data_dir)
     return with_urls(settings, redis_url, database_url)
 
 
 @contextmanager
 def reachable(settings: Settings) -> Iterator[Settings]:
-    """Settings whose servers run: starts the data directory's own if need be, and stops what it started.
+    """Settings whose servers run. If necessary it starts the data directory's own, and stops them afterwards.
 
-    Raises OperatorError when a server cannot be started.
+    Raises OperatorError if a server cannot be started.
     """
     found = running(settings)
     if found.redis_url is not None and found.database_url is not None:
@@ -35,7 +35,7 @@ def reachable(settings: Settings) -> Iterator[Settings]:
 
 
 def check_has_books(settings: Settings) -> None:
-    """Raise OperatorError when the settings name no database and the data directory holds none: nothing is made."""
+    """Raise OperatorError if neither the settings nor the data directory has a database. It creates nothing."""
     cluster = settings.data_dir / "postgres"
     if settings.database_url is None and not cluster.exists() and not cluster.is_symlink():
         raise OperatorError(
@@ -44,7 +44,7 @@ def check_has_books(settings: Settings) -> None:
 
 
 def with_urls(settings: Settings, redis_url: str | None, database_url: str | None) -> Settings:
-    """Fill in the URLs that the settings do not give."""
+    """Fill in the URLs that are missing in the settings."""
     return settings.model_copy(
         update={
             "redis_url": settings.redis_url or redis_url,

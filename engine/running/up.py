@@ -33,24 +33,24 @@ from engine.supervision.service import Worker
 from engine.supervision.supervisor import Supervisor
 
 _DRAIN_S = 30.0
-"""How long the persister may take to carry over what is left when everything stops."""
+"""How long the persister may take to apply the remaining changes at a stop."""
 _READY_S_MAX = 60.0
 _READY_POLL_S = 0.1
 _LEFT_S_MAX = 5.0
 _PROBLEM_BYTES_MAX = 100_000
 _LASTING_S_MAX = 5.0
-"""A lane that no persister sets right within this time: none ever will by itself."""
+"""If no persister repairs a lane within this time, none ever will by itself."""
 _LASTING_ADVICE = (
     "Redis has lost lanes, holds those of another ledger, or the ledger was set back: see whether "
     "HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL belong together; if they do, run `hongbao recover` (docs/recovery.md)."
 )
 _NO_PROXY = urllib.request.ProxyHandler({})
-"""What http_proxy and its like name cannot reach this machine's loopback."""
+"""No proxy: one from http_proxy and the like cannot reach this machine's loopback."""
 
 _log = structlog.get_logger(__name__)
 
 Route = Callable[[str, Settings], Settings]
-"""What one of our processes is told of the servers: its name and everyone's settings -> its own."""
+"""Changes the settings for one of our processes: its name and everyone's settings -> its own settings."""
 
 
 def _straight(_name: str, settings: Settings) -> Settings:
@@ -60,15 +60,15 @@ def _straight(_name: str, settings: Settings) -> Settings:
 async def up(
     settings: Settings, environment: Mapping[str, str], announce: Callable[[str], None], route: Route = _straight
 ) -> None:
-    """Run everything until SIGINT or SIGTERM; ``announce`` gets the URL once it can be used.
+    """Run everything until SIGINT or SIGTERM. ``announce`` gets the URL once it can be used.
 
-    ``route`` may lead single processes to the servers by another way, one that can be cut.
+    ``route`` may give single processes another way to the servers, one that can be cut.
 
-    Things stop in the reverse of the order in which they start: no claim is taken that the persister does not see, and
-    the persister carries over what is left before the servers go. Raises OperatorError when something cannot start.
+    Processes stop in the reverse order of their start. So the persister sees every accepted claim, and it applies the
+    remaining changes before the servers stop. Raises OperatorError if something cannot start.
     """
     with ports.held(settings.host, settings.port) as port, servers.hold(settings.data_dir) as held:
-        settings = settings.model_copy(update={"port": port})  # port 0 asks for any free one; all workers share it
+        settings = settings.model_copy(update={"port": port})  # port 0 means any free one; all workers share it
         keyring.load(settings)
         tls.server_context(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
@@ -86,8 +86,8 @@ async def up(
 
 
 async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settings) -> Settings:
-    """Start the embedded servers that the settings do not replace; returns the settings with all URLs."""
-    # By itself once a second, its log is on the disk too late for an acknowledgement to wait for it.
+    """Start the embedded servers that the settings do not replace. Returns the settings with all URLs."""
+    # With one sync per second, an acknowledgement would wait too long for the disk.
     appendfsync = "always" if settings.ack is Ack.FSYNC else "everysec"
     redis, postgres = EmbeddedRedis(held, appendfsync=appendfsync), EmbeddedPostgres(held)
     needed = [server for server, url in ((postgres, settings.database_url), (redis, settings.redis_url)) if url is None]
@@ -99,13 +99,13 @@ async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settin
 async def _start_workers(
     supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], route: Route
 ) -> None:
-    """Start our own processes; return when each has said that it can do its work."""
+    """Start our own processes. Returns once each has reported that it is ready."""
     shared = metrics_directory.directory(settings)
     metrics_directory.prepare(shared)
     child_environment = {**environment, **metrics_directory.environment(shared)}
 
     def worker(name: str, stop_timeout_s: float, reload_signal: signal.Signals | None = None) -> Worker:
-        """By its name: "serve-2" runs `hongbao serve`."""
+        """The worker of this name: "serve-2" runs `hongbao serve`."""
         report_path = run_dir(settings.data_dir) / f"{name}.report"
         argv = (sys.executable, "-m", "engine", name.partition("-")[0], "--report", str(report_path))
         env = {**child_environment, **_variables(route(name, settings))}
@@ -118,7 +118,7 @@ async def _start_workers(
             report_path=report_path,
         )
 
-    # One first: it writes the lanes that are new, so that the others find them; and stops last.
+    # The persister starts first, because it writes new lanes that the others need. It stops last.
     await supervisor.start(worker("persist", _DRAIN_S))
     await supervisor.start(worker("sweep", 10.0))
     await supervisor.start(
@@ -130,7 +130,7 @@ async def _start_workers(
 
 
 def _variables(settings: Settings) -> dict[str, str]:
-    """What the children must be told; the rest they read from the environment as this process did."""
+    """The variables that the children need. They read all others from the environment, as this process did."""
     return {
         "HONGBAO_REDIS_URL": settings.redis_url or "",
         "HONGBAO_DATABASE_URL": settings.database_url or "",
@@ -142,7 +142,7 @@ def _variables(settings: Settings) -> dict[str, str]:
 
 
 async def _tell_left(settings: Settings, is_ready: asyncio.Event) -> None:
-    """Say how many changes the persister has left behind, if anybody could make one. Bounded: `up` is to stop."""
+    """Log how many changes are not in the ledger, if there can be any. Bounded in time, because `up` is stopping."""
     if not is_ready.is_set():
         return
     try:
@@ -150,7 +150,7 @@ async def _tell_left(settings: Settings, is_ready: asyncio.Event) -> None:
             left = await lag.changes_behind(connected.pool, connected.store)
     except (*PASSING, TimeoutError) as error:
         why = str(error) or f"no answer within {_LEFT_S_MAX:g} s"
-        _log.warning("stopped: how many changes are not in the ledger is not known", error=why)
+        _log.warning("stopped: the number of changes that are not in the ledger is unknown", error=why)
         return
     if left:
         _log.warning("stopped: changes wait in Redis until a persister runs again", changes_not_in_ledger=left)
@@ -159,7 +159,7 @@ async def _tell_left(settings: Settings, is_ready: asyncio.Event) -> None:
 
 
 def _lasting(settings: Settings) -> tuple[str, ...]:
-    """What /readyz says of lanes that stay as they are: with recovery on, only those that an operator must decide."""
+    """The reasons in /readyz that do not go away. With recovery on, these are the ones that need an operator."""
     heals = () if settings.recover_automatically is False else (Paused.LOST, Paused.SET_BACK)
     return tuple(WHY[paused] for paused in (Paused.OTHER_EPOCH, Paused.LOST, Paused.SET_BACK) if paused not in heals)
 
@@ -171,12 +171,12 @@ async def _wait_ready(base_url: str, context: ssl.SSLContext | None, lasting: tu
         now_s = time.monotonic()
         if reason != before:
             before, since_s = reason, now_s
-        if WHY[Paused.REBUILDING] in reason:  # of a large lane that may take a while, and it is under way
+        if WHY[Paused.REBUILDING] in reason:  # a rebuild is in progress, and a large lane takes a while
             begun_s = now_s
         is_lasting = any(why in reason for why in lasting)
         if (is_lasting and now_s - since_s > _LASTING_S_MAX) or now_s - begun_s > _READY_S_MAX:
             advice = _LASTING_ADVICE if is_lasting else "`hongbao doctor` shows more."
-            raise OperatorError(f"It is not ready after {now_s - begun_s:.0f} s: {reason.rstrip('.')}. {advice}")
+            raise OperatorError(f"The API is not ready after {now_s - begun_s:.0f} s: {reason.rstrip('.')}. {advice}")
         await asyncio.sleep(_READY_POLL_S)
 
 

@@ -1,4 +1,4 @@
 """Child processes: starting, watching and stopping them.
 
-What the children do is not known here. Production uses systemd.
+This room does not know what the children do. Production uses systemd.
 """

@@ -1,8 +1,8 @@
-"""How long to wait between tries."""
+"""The wait between tries."""
 
 
 class Backoff:
-    """How long to wait before the next restart: doubling up to a bound, from the start again after a healthy run."""
+    """The wait before the next restart. It doubles up to a bound, and starts anew after a healthy run."""
 
     first_s = 0.2
     max_s = 10.0

@@ -1,4 +1,4 @@
-"""One child process: how to start it, that it dies with us, how to stop it."""
+"""One child process: it starts, stops, and dies with its parent."""
 
 import contextlib
 import os
@@ -28,19 +28,19 @@ class Command:
     account: Account | None = None
     log_path: Path | None = None
     report_path: Path | None = None
-    """Where one of our own programs says why it could not run (``engine.supervision.report``)."""
+    """The file in which one of our own programs reports why it could not run (``engine.supervision.report``)."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
     reload_signal: signal.Signals | None = None
-    """What makes it read its files again; None: nothing does."""
+    """The signal that makes it read its files again, or None."""
     death_signal: signal.Signals = signal.SIGKILL
-    """What the kernel sends it when this process dies (Linux)."""
+    """The signal that the kernel sends it when this process dies (Linux)."""
 
 
 class Process:
-    """A running child, in a session of its own so that Ctrl-C in a terminal reaches only the supervisor.
+    """A running child in a separate session, so that Ctrl-C in a terminal reaches only the supervisor.
 
-    Start it from the main thread: Linux sends the death signal when the *thread* that forked ends.
+    Start it from the main thread: Linux sends the death signal when the *thread* that forked it ends.
     """
 
     def __init__(self, command: Command) -> None:
@@ -64,32 +64,32 @@ class Process:
         return self._popen.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """The exit code, or None while it runs. If negative, it is the signal that ended it."""
         return self._popen.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens to a process that has ended."""
+        """Send a signal. If the process has ended, nothing happens."""
         self._popen.send_signal(number)
 
     def wait(self, timeout_s: float) -> bool:
-        """Block until it has ended, at most ``timeout_s``. Whether it has."""
+        """Block until it has ended, at most ``timeout_s``. Returns whether it has."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout_s)
         return self.exit_code() is not None
 
     def stop(self) -> None:
-        """Its stop signal, a bounded wait, then SIGKILL."""
+        """Send its stop signal, wait for a bounded time, then send SIGKILL."""
         self.signal(self.command.stop_signal)
         if not self.wait(self.command.stop_timeout_s):
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL and wait for the end."""
         self.signal(signal.SIGKILL)
         self._popen.wait()
 
     def complaint(self) -> str:
-        """What went wrong in its own words, else the line of its log since this start that says it best; or empty."""
+        """Its own report of what went wrong, otherwise the most telling line of its log since this start, or empty."""
         told = "" if self.command.report_path is None else report.complaint(self.command.report_path)
         if told or self.command.log_path is None:
             return told
@@ -97,7 +97,7 @@ class Process:
 
 
 def run(command: Command, *, stdin: str = "", timeout_s: float = 120.0) -> int:
-    """Run a short command to its end and return its exit code; its output goes to its log."""
+    """Run a short command to its end and return its exit code. Its output goes to its log."""
     with _open_log(command.log_path) as log:
         finished = subprocess.run(  # noqa: S603  # argv is ours
             _tethered(command),
@@ -114,7 +114,7 @@ def run(command: Command, *, stdin: str = "", timeout_s: float = 120.0) -> int:
 
 
 def complaint(log_path: Path, offset: int = 0) -> str:
-    """The first line past ``offset`` that Postgres calls fatal (hints follow it), else the last line."""
+    """The first line after ``offset`` that Postgres calls fatal (hints follow it), otherwise the last line."""
     with log_path.open("rb") as log:
         log.seek(offset)
         lines = [line.strip() for line in log.read(LOG_BYTES_MAX).decode(errors="replace").splitlines() if line.strip()]
@@ -123,7 +123,7 @@ def complaint(log_path: Path, offset: int = 0) -> str:
 
 
 def _tethered(command: Command) -> list[str]:
-    """The argument vector with the tether before it."""
+    """The argument vector, started through the tether."""
     account = command.account
     ids = ["-", "-"] if account is None else [str(account.uid), str(account.gid)]
     parent = [str(os.getpid()), str(int(command.death_signal))]
@@ -132,7 +132,7 @@ def _tethered(command: Command) -> list[str]:
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Block SIGINT in this thread and in what it starts meanwhile, which lets it through once it can end by it."""
+    """Block SIGINT in this thread and in the children it starts. A child unblocks it once SIGINT can end it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -142,7 +142,7 @@ def _interrupts_held_back() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open_log(path: Path | None) -> Iterator[IO[bytes] | None]:
-    """Open for appending; one that has grown past its bound is put aside as ``.1`` first."""
+    """Open a log for appending. If it is larger than its bound, it is first renamed to ``.1``."""
     if path is None:
         yield None
         return

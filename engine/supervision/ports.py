@@ -10,12 +10,12 @@ from engine.errors import OperatorError
 
 @contextlib.contextmanager
 def held(host: str, port: int) -> Iterator[int]:
-    """Keep a port (0: any free one) for our own processes for as long as the block runs; returns which.
+    """Hold a port (0: any free one) for our own processes while the block runs. Returns its number.
 
-    Our API processes share their port (SO_REUSEPORT), which would let them share it with a stranger's as well, so one
-    that is taken is refused. A port that was looked for, let go and bound later may be somebody's outgoing connection
-    by then, so it is held: a socket that is bound and does not listen takes no connection, and Linux lets a server
-    with SO_REUSEADDR listen beside it. Raises OperatorError when an address is taken or not ours.
+    Our API processes share their port (SO_REUSEPORT). A stranger's process could share it, too, so a port that is taken
+    is refused. If a port were found and released first, an outgoing connection might take it before it is bound. So it
+    is held by a socket that is bound but does not listen: it accepts no connection, and Linux lets a server with
+    SO_REUSEADDR listen beside it. Raises OperatorError if the address is taken or not ours.
     """
     with socket.socket(family_of(host)) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are closing do not count
@@ -34,7 +34,7 @@ def _unusable(host: str, port: int, error: OSError) -> str:
 
 
 def family_of(host: str) -> socket.AddressFamily:
-    """The family of an IP address. Raises OperatorError for what is none: a name may stand for several."""
+    """The family of an IP address. Raises OperatorError for a name, because a name may have several addresses."""
     try:
         return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:

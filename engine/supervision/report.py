@@ -1,7 +1,7 @@
-"""What one of our processes says of itself to its supervisor, in one small file.
+"""A process's report to its supervisor, in one small file.
 
-``ready <process id>`` once it can do its work; or, as the last thing it does, the sentence why it cannot. An exit code
-alone would not tell a wrong URL from a bug, and "still alive" would not tell ready from about to fail.
+It is ``ready <process id>`` once the process can work or, if it cannot, one sentence that says why. An exit code alone
+could not distinguish a wrong URL from a bug, and "still alive" could not distinguish ready from about to fail.
 """
 
 import os
@@ -13,18 +13,18 @@ from engine.errors import HongbaoError
 
 
 class Report:
-    """The writing side. Without a path nobody listens: nothing is written, and errors go on to the command line."""
+    """The writing side. Without a path it writes nothing, and errors go to the command line."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def ready(self) -> None:
-        """Say that this process can do its work."""
+        """Report that this process can work."""
         self._write(_ready(os.getpid()))
 
     @contextmanager
     def complaining(self) -> Iterator[None]:
-        """Leave an error's sentence in the file and exit with 1, silently: the supervisor prints it."""
+        """Write an error's sentence to the file and exit with 1. The supervisor prints it."""
         try:
             yield
         except HongbaoError as error:
@@ -39,12 +39,12 @@ class Report:
 
 
 def is_ready(path: Path, pid: int) -> bool:
-    """Whether this very process has said that it is ready."""
+    """Whether this very process has reported that it is ready."""
     return _read(path) == _ready(pid)
 
 
 def complaint(path: Path) -> str:
-    """Why the last process to use the file could not run; empty if it did not say."""
+    """Why the last process that used the file could not run. Empty if it did not report it."""
     said = _read(path)
     return "" if said.startswith(_ready("")) else said
 

@@ -1,4 +1,4 @@
-"""What the supervisor runs, and how one is started: prepared, spawned, waited for."""
+"""A service under the supervisor, and its start: prepare, spawn, wait."""
 
 import contextlib
 import os
@@ -24,11 +24,11 @@ class Service(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique under one supervisor; its process id is written to ``run/<name>.pid``."""
+        """A unique name under one supervisor. The process id is written to ``run/<name>.pid``."""
         ...
 
     def prepare(self) -> None:
-        """Blocking work before every start: folders, stale files. May raise OperatorError."""
+        """Do blocking work before every start: folders, stale files. May raise OperatorError."""
         ...
 
     def command(self) -> Command:
@@ -36,16 +36,16 @@ class Service(Protocol):
         ...
 
     def is_ready(self, pid: int) -> bool:
-        """A quick look whether the process can be used."""
+        """Check quickly whether the process can be used."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One of our own programs. ``env`` None: this process's own.
+    """One of our own programs. ``env`` None: this process's environment.
 
-    Ready when it has said so in ``report_path`` (module ``report``) and ``ready`` is true; what is None is not asked.
-    Ended by SIGTERM and, ``stop_timeout_s`` later, SIGKILL.
+    It is ready if ``report_path`` says so (module ``report``) and ``ready`` returns true. Either may be None.
+    It is ended by SIGTERM and, ``stop_timeout_s`` later, by SIGKILL.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Worker:
     ready: Callable[[], bool] | None = None
 
     def prepare(self) -> None:
-        """Forget what the last one said."""
+        """Forget the last process's report."""
         if self.report_path is not None:
             self.report_path.unlink(missing_ok=True)
 
@@ -74,16 +74,16 @@ class Worker:
         )
 
     def is_ready(self, pid: int) -> bool:
-        """Whether it says so."""
+        """Whether it has reported that it is ready."""
         said = self.report_path is None or report.is_ready(self.report_path, pid)
         return said and (self.ready is None or self.ready())
 
 
 def wait_started(service: Service, process: Process) -> None:
-    """Block until it is ready. Raises OperatorError when it ends instead, or stays silent too long."""
+    """Block until it is ready. Raises OperatorError if it ends instead, or takes too long."""
     deadline_s = process.started_at_s + START_TIMEOUT_S
     while True:
-        exit_code = process.exit_code()  # first: what answers must not be another one in its place
+        exit_code = process.exit_code()  # first: another process might answer in its place
         if exit_code is not None:
             raise _not_started(service, process, f"it ended with exit code {exit_code}")
         if service.is_ready(process.pid):
@@ -94,7 +94,7 @@ def wait_started(service: Service, process: Process) -> None:
 
 
 def start(service: Service) -> Process:
-    """Start it and block until it is ready. Raises OperatorError; then no process is left."""
+    """Start it and block until it is ready. If this raises OperatorError, no process is left."""
     service.prepare()
     process = Process(service.command())
     try:
@@ -106,10 +106,10 @@ def start(service: Service) -> Process:
 
 
 def stop_leftovers(folder: Path, names: tuple[str, ...], timeout_s: float = 10.0) -> None:
-    """Stop servers an earlier, killed supervisor left behind: processes so named whose working folder is this one.
+    """Stop servers that a killed supervisor left behind: processes with these names and this working folder.
 
-    Both Redis and Postgres change into their data folder, and the kernel vouches for it, also when they do not answer.
-    Call it only while holding the data directory's lock.
+    Redis and Postgres change into their data folder. The kernel reports it even if they do not answer. Call this only
+    while holding the data directory's lock.
     """
     leftovers = [process for process in psutil.process_iter() if _works_in(process, folder, names)]
     for process in leftovers:

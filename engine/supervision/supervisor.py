@@ -30,12 +30,12 @@ class _Child:
 
 
 class Supervisor:
-    """Runs services as child processes; used as ``async with`` in the main thread's event loop.
+    """Runs services as child processes. Use it with ``async with`` in the main thread's event loop.
 
-    What is started together stops together, later starts stop earlier. A child that dies is started again, after a
-    delay, and a log line says so. SIGINT and SIGTERM end the block, wherever it is, as if it had returned. SIGHUP makes
-    those read their files again that can; if the terminal has closed, it ends the block as well.
-    Leaving the block, in whatever way, stops every child; if this process is killed, the kernel stops them (Linux).
+    Children that start together stop together, and later ones stop earlier. A child that dies is started again after a
+    delay, and this is logged. SIGINT and SIGTERM end the block at any point, as if it had returned. On SIGHUP, the
+    children that support it read their files again. If the terminal has closed, SIGHUP ends the block, too.
+    Leaving the block in any way stops every child. If this process is killed, the kernel stops them (Linux).
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -58,14 +58,14 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        """Stop every child; a stop signal is not an error."""
+        """Stop every child. A stop signal is not an error."""
         self._stopping = True
         stopping = asyncio.create_task(self._stop_all())
         cancelled = kind is asyncio.CancelledError
         while not stopping.done():
             try:
                 await asyncio.shield(stopping)
-            except asyncio.CancelledError:  # not before every child is gone
+            except asyncio.CancelledError:  # first wait until every child is gone
                 cancelled = True
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
@@ -76,11 +76,11 @@ class Supervisor:
         return ours and kind is asyncio.CancelledError
 
     def in_between(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do ``work`` when all stop: after what is started from now on, before what runs already."""
+        """Do ``work`` at the stop: after the children that start later have stopped, before those that already run."""
         self._in_between.append((len(self._stages), work))
 
     async def start(self, *services: Service) -> None:
-        """Start services and return when all are ready. Raises OperatorError when one cannot be started."""
+        """Start services and return when all are ready. Raises OperatorError if one cannot be started."""
         stage = [_Child(service) for service in services]
         self._stages.append(stage)
         for child in stage:
@@ -91,11 +91,11 @@ class Supervisor:
             child.keeper = asyncio.create_task(self._keep(child))
 
     async def wait(self) -> None:
-        """Wait for a stop signal; it ends the ``async with`` block."""
+        """Wait for a stop signal, which ends the ``async with`` block."""
         await asyncio.Event().wait()
 
     def pids(self) -> dict[str, int]:
-        """The process id of each child that runs at this moment, by name."""
+        """The process ids of the running children, by name."""
         children = [child for stage in self._stages for child in stage]
         return {
             child.service.name: child.process.pid
@@ -109,7 +109,7 @@ class Supervisor:
         self._signalled = True
         if self._task is not None:
             self._task.cancel()
-        _log.info("stopping", signal=signal.Signals(number).name)  # last: the place it is written to may be gone
+        _log.info("stopping", signal=signal.Signals(number).name)  # last: the log's destination may be gone
 
     def _on_hangup(self) -> None:
         if self._hangup.is_of_the_terminal():
@@ -122,11 +122,11 @@ class Supervisor:
                 _log.info("told to read its files again", child=child.service.name)
 
     async def _launch(self, child: _Child) -> None:
-        """Prepare in a thread, for it may take long; spawn in this one, whose end is the child's end as well."""
+        """Prepare in another thread, because it may take long. Spawn in this one: its end also ends the child."""
         preparing = asyncio.ensure_future(asyncio.to_thread(child.service.prepare))
         try:
             await asyncio.shield(preparing)
-        except asyncio.CancelledError:  # its thread cannot be stopped, and must not outlive the data directory's lock
+        except asyncio.CancelledError:  # the thread cannot be stopped, and must end before the data directory's lock
             await asyncio.wait([preparing])
             raise
         child.process = Process(child.service.command())
@@ -174,13 +174,13 @@ class Supervisor:
                 await asyncio.gather(*(self._stop(child) for child in self._stages[number - 1]))
 
     async def _stop(self, child: _Child) -> None:
-        """Its stop signal, a bounded wait, SIGKILL."""
+        """Send its stop signal, wait for a bounded time, then send SIGKILL."""
         process = child.process
         if process is None:
             return
         process.signal(process.command.stop_signal)
         deadline_s = time.monotonic() + process.command.stop_timeout_s
-        while process.exit_code() is None and time.monotonic() < deadline_s:  # noqa: ASYNC110  # no event tells us
+        while process.exit_code() is None and time.monotonic() < deadline_s:  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(_POLL_S)
         killed = process.exit_code() is None
         process.kill()
@@ -193,11 +193,11 @@ class Supervisor:
 
 
 async def _outlived(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it; whatever goes wrong, what still runs is to be stopped in its turn."""
+    """Do the work. If it fails, the remaining children must still be stopped."""
     try:
         await work()
     except Exception:
-        _log.exception("what was to be done between two stops has failed")
+        _log.exception("the work between two stops has failed")
 
 
 def _ending(exit_code: int) -> dict[str, int | str]:

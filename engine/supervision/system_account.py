@@ -1,7 +1,7 @@
-"""The account Postgres runs under when we are root, and what that account can reach.
+"""Postgres's account if we are root, and what that account can reach.
 
-Postgres refuses to run as root. Fresh clones and data directories often live in folders only root may enter, and
-other people's folders are not ours to open: what the account cannot reach is put under ``STATE_DIR`` instead.
+Postgres refuses to run as root. Clones and data directories are often in folders that only root may enter, and we must
+not open other people's folders. So what the account cannot reach is put under ``STATE_DIR``.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from engine.errors import OperatorError
 
 ACCOUNT_NAME = "hongbao"
 STATE_DIR = Path("/var/lib/hongbao")
-"""Root's place for what the account must reach: ``postgres-<version>``, ``clusters/<random id>``, ``run/<hash>``."""
+"""Root's folder for what the account must reach: ``postgres-<version>``, ``clusters/<random id>``, ``run/<hash>``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Account:
 
 
 def service_account() -> Account | None:
-    """``hongbao`` (made if need be), else ``nobody``. None when we are not root and run servers as ourselves.
+    """``hongbao`` (created if necessary), otherwise ``nobody``. None if we are not root and run servers as ourselves.
 
-    Raises OperatorError when the machine has neither and none can be made.
+    Raises OperatorError if the machine has neither and none can be created.
     """
     if os.geteuid() != 0:
         return None
@@ -42,25 +42,25 @@ def service_account() -> Account | None:
             entry = pwd.getpwnam(name)
             return Account(entry.pw_uid, entry.pw_gid)
     raise OperatorError(
-        "Postgres cannot run as root and no account for it could be made: "
+        "Postgres cannot run as root and no account for it could be created: "
         "run useradd --system hongbao, or start it as another user."
     )
 
 
 def owner_of(path: Path) -> Account | None:
-    """The account a folder belongs to; None when it is root's or when we are not root."""
+    """The account that owns a folder. None if root owns it or if we are not root."""
     entry = path.stat()
     return Account(entry.st_uid, entry.st_gid) if os.geteuid() == 0 and entry.st_uid != 0 else None
 
 
 def can_pass(account: Account, folder: Path) -> bool:
-    """Whether the account may pass through this folder and all above it, by mode bits and main group."""
+    """Whether the account may pass through this folder and all its parents, by mode bits and main group."""
     resolved = folder.resolve()
     return all(_may(account, above, stat.S_IXOTH) for above in (resolved, *resolved.parents))
 
 
 def can_read(account: Account, path: Path) -> bool:
-    """Whether the account may get to a file or folder and read it."""
+    """Whether the account may reach and read a file or folder."""
     return can_pass(account, path.resolve().parent) and _may(account, path, stat.S_IROTH)
 
 
@@ -78,7 +78,7 @@ def reachable_copy(root: Path, parts: tuple[str, ...], name: str) -> Path:
             Path(folder).chmod(0o755)
             for file in files:
                 _make_readable(Path(folder, file))
-        with contextlib.suppress(OSError):  # someone else made it meanwhile: theirs is as good
+        with contextlib.suppress(OSError):  # another process made it meanwhile: its copy is as good
             temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -86,7 +86,7 @@ def reachable_copy(root: Path, parts: tuple[str, ...], name: str) -> Path:
 
 
 def make_state_dir(*below: str) -> Path:
-    """Make ``STATE_DIR`` and the folders below it that anyone may pass through but only root may change."""
+    """Make ``STATE_DIR`` and folders below it. Anyone may pass through them, but only root may change them."""
     path = STATE_DIR
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.chmod(0o755)
@@ -98,9 +98,9 @@ def make_state_dir(*below: str) -> Path:
 
 
 def make_private_dir(path: Path, account: Account | None) -> None:
-    """Make a folder only ``account`` (None: ourselves) may enter, or check that it is one.
+    """Make a folder that only ``account`` (None: ourselves) may enter, or check that it is one.
 
-    Raises OperatorError when the path is taken by something else: someone may have put it there to read along.
+    Raises OperatorError if the path is anything else: somebody may have put it there to read our data.
     """
     uid = os.geteuid() if account is None else account.uid
     path.mkdir(mode=0o700, exist_ok=True)

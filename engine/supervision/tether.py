@@ -2,9 +2,9 @@
 
 ``python tether.py PARENT_PID DEATH_SIGNAL UID GID PROGRAM ARGUMENT...`` (UID and GID ``-``: unchanged).
 
-A separate step between fork and exec, because code in a forked child of a threaded Python process is not safe, and
-because Linux forgets the death signal when the user id changes: it has to be set after that and before the exec. Where
-there is no such signal (macOS) an orphan is found and stopped by the next start on its data directory.
+This is a separate step between fork and exec for two reasons. Code in a forked child of a threaded Python process is
+not safe. And Linux forgets the death signal when the user id changes, so it must be set between that and the exec.
+Without such a signal (macOS), the next start on the data directory finds and stops an orphan.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ def main(parent_pid: int, death_signal: int, uid: str, gid: str, argv: list[str]
         sys.exit(1)
     for changed_by_python in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(changed_by_python, signal.SIG_DFL)
-    # Who started this held it back: Python only notes a SIGINT, and notes are lost in exec.
+    # The parent has blocked SIGINT, because Python only records one, and the record is lost in exec.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.execv(argv[0], argv)  # noqa: S606  # the whole purpose
 

@@ -1,7 +1,7 @@
-"""Delayed arrival 延迟到账: after how long what a user transfers arrives, chosen once for all transfers.
+"""Delayed arrival 延迟到账: a user chooses after how long all their transfers arrive.
 
-The choice may be changed a few times a month; the longest needs the payment password, so that nobody else locks a
-user's money up, or lets a thief believe that it has left.
+The choice may be changed a few times per month. The longest delay needs the payment password, so that nobody else can
+lock up a user's money or make a thief believe that it has left.
 """
 
 from datetime import timedelta
@@ -20,18 +20,18 @@ SQL = load("delays")
 
 
 class Delays:
-    """Use cases over a user's choice. Every method raises UnavailableError when Postgres does not answer."""
+    """Use cases of a user's choice. Every method raises UnavailableError if Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, passwords: PaymentPasswords, settings: Settings) -> None:
         self._pool, self._passwords, self._settings = pool, passwords, settings
 
     async def of(self, user_id: str) -> int:
-        """The user's choice in seconds; 0: transfers wait to be confirmed."""
+        """The user's choice in seconds. 0: transfers wait for confirmation."""
         with ledger_errors():
             return await self._pool.fetchval(SQL["delay"], user_id) or 0
 
     async def choose(self, user_id: str, arrives_after_s: int, payment_password: str | None) -> None:
-        """Change the choice. Choosing what holds already changes nothing.
+        """Change the choice. The same choice again changes nothing.
 
         Raises InvalidFieldsError, TooManyChangesError, and what ``PaymentPasswords.check`` raises.
         """
@@ -44,7 +44,7 @@ class Delays:
                 raise InvalidFieldsError([FieldProblem("payment_password", "is required for the longest delay")])
             await self._passwords.check(user_id, payment_password)
         async with ledger_change(self._pool) as connection:
-            await lock_wallet(connection, user_id)  # so that two changes at once are counted one after the other
+            await lock_wallet(connection, user_id)  # so that two simultaneous changes are counted one by one
             if (await connection.fetchval(SQL["delay"], user_id) or 0) == arrives_after_s:
                 return
             at_ms = await now_ms(connection)

@@ -1,7 +1,7 @@
 """Transfers 转账: money for one person. Each is a packet of one share for one recipient, with the packet's number.
 
-It waits to be confirmed (the recipient's claim), or arrives by itself after a delay (the sweeper's claim for the
-recipient) until which its sender can cancel it. What is not confirmed goes back, as what is left of any packet does.
+A transfer waits for confirmation (the recipient's claim), or it arrives after a delay (the sweeper claims it for the
+recipient). Until then its sender can cancel it. An unconfirmed transfer is refunded like any packet.
 """
 
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ SQL = load("transfers")
 
 
 class TransferState(StrEnum):
-    """Where a transfer is. The last three never change again."""
+    """A transfer's state. The last three are final."""
 
-    DELAYED = "delayed"  # it arrives by itself; until then its sender can cancel it
-    WAITING = "waiting"  # for its recipient
+    DELAYED = "delayed"  # it will arrive by itself; until then its sender can cancel it
+    WAITING = "waiting"  # for its recipient's confirmation
     CONFIRMED = "confirmed"  # its recipient has it
-    RETURNED = "returned"  # not confirmed in time: it goes back to its sender
-    CANCELLED = "cancelled"  # its sender called it off
+    RETURNED = "returned"  # not confirmed in time: its sender gets it back
+    CANCELLED = "cancelled"  # its sender cancelled it
 
 
 _STATES = {
@@ -58,7 +58,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """A transfer between two people. ``arrives_at_ms`` None: it waits to be confirmed from the beginning."""
+    """A transfer between two people. ``arrives_at_ms`` None: it waits for confirmation from the start."""
 
     transfer_id: str
     sender: str
@@ -72,7 +72,7 @@ class Transfer:
 
 
 class Transfers:
-    """Use cases over transfers. Every method raises UnavailableError when Redis or Postgres does not answer."""
+    """Use cases of transfers. Every method raises UnavailableError if Redis or Postgres does not answer."""
 
     def __init__(
         self,
@@ -101,10 +101,10 @@ class Transfers:
         idempotency_key: str,
         request_hash: bytes,
     ) -> tuple[Transfer, bool]:
-        """Pay for a transfer; returns it, and whether it was answered before under this key.
+        """Pay for a transfer. Returns it, and whether it was answered before under this key.
 
-        ``confirm_within_s``: how long the recipient may take; ``arrives_after_s``: it arrives by itself so late. With
-        neither it is as the sender has chosen for all (``engine.transfers.delays``). Raises as ``Packets.send`` does.
+        ``confirm_within_s``: how long the recipient may take. ``arrives_after_s``: the delay until it arrives. With
+        neither, the sender's general choice applies (``engine.transfers.delays``). Raises as ``Packets.send`` does.
         """
 
         async def terms() -> Terms:
@@ -121,7 +121,7 @@ class Transfers:
     async def _terms(
         self, sender: str, to: str, amount_fen: int, note: str, times_s: tuple[int | None, int | None]
     ) -> Terms:
-        """A transfer as a packet. ``times_s``: as ``send`` is given the two. Raises InvalidFieldsError."""
+        """A transfer as a packet. ``times_s``: the two times given to ``send``. Raises InvalidFieldsError."""
         problems = self._problems(sender, to, amount_fen, note)
         delay_s = await self._delay_s(sender, to, *times_s, problems)
         if problems:
@@ -140,7 +140,7 @@ class Transfers:
         )
 
     async def _paid(self, transfer_id: str, sender: str) -> Transfer:
-        """A transfer that is paid for: as it is now or, where Redis cannot be asked, as the ledger has it."""
+        """A paid transfer's present state or, if Redis does not answer, its state in the ledger."""
         try:
             return await self.get(transfer_id, sender)
         except UnavailableError:
@@ -149,7 +149,7 @@ class Transfers:
                 return _transfer(row, PacketState(row["state"]), await now_ms(self._pool))
 
     async def get(self, transfer_id: str, user_id: str | None) -> Transfer:
-        """A transfer, for one of the two it is between (None: for an admin). Raises UnknownPacketError."""
+        """A transfer, for its sender or recipient (None: for an admin). Raises UnknownPacketError."""
         row = await self._row(transfer_id, user_id)
         state = PacketState(row["state"])
         if state in (PacketState.FUNDED, PacketState.OPEN):
@@ -159,9 +159,9 @@ class Transfers:
         return _transfer(row, state, 0 if state in _STATES else await self._store.now_ms())
 
     async def confirm(self, transfer_id: str, user_id: str) -> Transfer:
-        """Take a transfer; doing it twice is doing it once.
+        """Take a transfer. A repeat changes nothing.
 
-        Raises UnknownPacketError for all but its recipient, NotArrivedError, TransferEndedError, FrozenError.
+        Raises UnknownPacketError for anyone but its recipient, NotArrivedError, TransferEndedError, FrozenError.
         """
         row = await self._row(transfer_id, user_id)
         if row["sender"] == user_id:
@@ -173,11 +173,11 @@ class Transfers:
         return await self.get(transfer_id, user_id)
 
     async def cancel(self, transfer_id: str, user_id: str) -> Transfer:
-        """Call a transfer off: until it arrives, or, if it waits to be confirmed, as long as packets can be taken back.
+        """Cancel a transfer: until it arrives or, if it waits for confirmation, as long as packets can be retracted.
 
-        Doing it twice is doing it once, also when the account has been frozen since.
-        Raises UnknownPacketError, NotSenderError, FrozenError, NotCancellableError, and UnconfirmedError when it
-        stands and is not yet safe.
+        A repeat changes nothing, even if the account has been frozen since.
+        Raises UnknownPacketError, NotSenderError, FrozenError, NotCancellableError, and UnconfirmedError if it
+        stands but is not yet safe.
         """
         row = await self._row(transfer_id, user_id)
         if row["sender"] != user_id:
@@ -222,7 +222,7 @@ class Transfers:
         arrives_after_s: int | None,
         problems: list[FieldProblem],
     ) -> int:
-        """After how long it arrives; 0: it waits to be confirmed. What is wrong with that is added to ``problems``."""
+        """The delay until it arrives, or 0 if it waits for confirmation. Adds what is wrong to ``problems``."""
         settings = self._settings
         waits = (settings.transfer_confirm_s_short, settings.transfer_confirm_s)
         delays_s = (settings.transfer_delay_s_short, settings.transfer_delay_s_long)
@@ -260,14 +260,14 @@ class Transfers:
 
 
 def _by_clock(arrives_at_ms: int | None, expires_at_ms: int, now_ms: int) -> TransferState:
-    """Where a transfer is that has not ended in Redis: its time may be over before the sweeper closes it."""
+    """The state of a transfer that has not ended in Redis. Its time may be over before the sweeper closes it."""
     if now_ms >= expires_at_ms:
         return TransferState.RETURNED
     return TransferState.DELAYED if arrives_at_ms is not None and now_ms < arrives_at_ms else TransferState.WAITING
 
 
 def _transfer(row: asyncpg.Record, state: PacketState, at_ms: int) -> Transfer:
-    """A packet's row as a transfer in some state. ``at_ms``: now, of one that is on its way."""
+    """A packet's row as a transfer in this state. ``at_ms``: the time now, if it has not ended."""
     return Transfer(
         transfer_id=str(row["packet_id"]),
         sender=row["sender"],

@@ -1,4 +1,4 @@
-"""A user's money: balance, statement, receipts, withdrawals and the payouts they end in.
+"""A user's money: balance, statement, receipts, withdrawals and their payouts.
 
-What money is sent for is elsewhere.
+Sending money is in other rooms.
 """

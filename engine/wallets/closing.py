@@ -1,8 +1,8 @@
-"""Whether a day of China's is closed: all that belongs to it is in the ledger, so no statement of it changes any more.
+"""Checks whether a day in China is closed: the ledger has all of it, so its statements no longer change.
 
-A claim has Redis's time and is booked later. So a day is over once both servers' clocks say so, and closed once every
-lane's checkpoint has passed its end, no transaction that may have taken its time before is open, and none of its
-changes waits in quarantine, from where an operator may still book it.
+A claim has Redis's time and is booked later. So a day is over once both servers' clocks say so. It is closed once three
+things hold: every lane's checkpoint has passed its end, no transaction from before its end is open, and none of its
+changes waits in quarantine (an operator may still book those).
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from engine.queries import load
 
 SQL, LANES = load("closing"), load("lanes")
 _MARGIN_MS = 1_000
-"""Between taking the time and being seen as an open transaction."""
+"""The longest time between reading the clock and being visible as an open transaction."""
 _TRANSACTION_MS_MAX = 3_600_000
-"""No transaction of ours is open for longer."""
+"""None of our transactions is open for longer."""
 _LOOK_S, _LOOKS_MAX = 0.05, 20
 _LEDGER_S, _OPERATOR_S = 5, 60
-"""When to ask again: if the ledger is behind, and if somebody has to do something."""
+"""When to ask again: if the ledger is behind, and if an operator must act."""
 
 
 class Closing:
-    """Reads alone."""
+    """Reads both servers and writes nothing."""
 
     def __init__(self, pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> None:
         self._pool, self._store, self._stream = pool, store, stream
 
     async def check(self, day: date) -> None:
-        """Raise DayNotClosedError unless the day and those before it are closed; UnavailableError.
+        """Raise DayNotClosedError unless the day and all days before it are closed, and UnavailableError.
 
-        What is read of the ledger after this has everything of them.
+        After this, the ledger has everything of these days.
         """
         ends_ms = begin_ms(day + timedelta(days=1))
         if (left_ms := ends_ms + _MARGIN_MS - await self._store.now_ms()) > 0:
@@ -52,7 +52,7 @@ class Closing:
             raise DayNotClosedError(f"{day} is not closed: change {aside} waits in quarantine.", _OPERATOR_S)
 
     async def _await_transactions(self, day: date, ends_ms: int) -> None:
-        """Wait, for a moment, until those that were open when the day was over have ended."""
+        """Wait, for a moment, until the transactions that were open at the day's end have ended."""
         at_ms = await now_ms(self._pool)
         if (left_ms := ends_ms + _MARGIN_MS - at_ms) > 0:
             raise _not_over(day, left_ms)
@@ -77,7 +77,7 @@ class Closing:
             return f"an entry of lane {lane} cannot be applied"
         if look.oldest is not None:
             is_of_later = look.oldest.event.at_ms >= ends_ms
-        else:  # the persister was faster than this
+        else:  # the persister was faster than this check
             is_of_later = await self._pool.fetchval(LANES["checkpoint"], lane) >= status.position
         return None if is_of_later else f"lane {lane} has changes that are not in the ledger"
 

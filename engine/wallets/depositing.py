@@ -1,7 +1,7 @@
-"""Deposits of one process, many in one transaction.
+"""One process's deposits, many per transaction.
 
-Each takes its turn at the bank's row, whoever asks for it. So those that come while others are under way go together in
-the next transaction. Its commit does not wait for the disk; one that does comes before anybody is answered.
+Every deposit locks the bank's row. So deposits that arrive while others are in progress go together in the next
+transaction. Its commit does not wait for the disk. A second commit, before any answer, does.
 """
 
 import asyncio
@@ -23,18 +23,19 @@ from engine.records import FEN_MAX
 LOG = structlog.get_logger()
 SQL = load("wallet")
 TOGETHER_MAX = 100
-"""Deposits that one transaction makes: some 10 ms in which nobody else deposits."""
+"""How many deposits one transaction makes. It blocks other deposits for some 10 ms."""
 ENOUGH = 32
 LINGER_S = 0.002
-"""A transaction costs as much as some ten deposits. So while fewer than ENOUGH wait, the next one begins so much later,
+"""A transaction costs as much as some ten deposits. So while fewer than ENOUGH wait, the next one starts later.
 
-unless the last deposit was alone. Without it four processes are slower than one: their transactions are small and many.
+This does not apply if the last deposit was alone. Without the pause, four processes with many small transactions are
+slower than one process.
 """
 _THE_ONES_FAULT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class _Waiting(NamedTuple):
-    """One deposit on its way. How many wait is bounded by the requests that are answered at a time."""
+    """One deposit in progress. The bound on simultaneous requests also bounds these."""
 
     request: idempotency.Request
     amount_fen: int
@@ -47,14 +48,14 @@ class Depositing:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._waiting: deque[_Waiting] = deque()
-        self._names: set[str] = set()  # of those that wait or are under way: none may be twice in a transaction
+        self._names: set[str] = set()  # of deposits in progress: a name may not be twice in one transaction
         self._work: asyncio.Task[None] | None = None
 
     async def put(self, request: idempotency.Request, amount_fen: int) -> tuple[dict[str, Any], bool]:
-        """Put money into the wallet of the request's principal; returns the answer, and whether it was given before.
+        """Put money into the wallet of the request's principal. Returns the answer, and whether it is a repeat.
 
-        Raises as ``idempotency.begin`` does, LimitExceededError for what would bring all accounts together above
-        ``FEN_MAX``, UnavailableError.
+        Raises as ``idempotency.begin`` does, UnavailableError, and LimitExceededError if the sum of all accounts would
+        exceed ``FEN_MAX``.
         """
         name = idempotency.lock_name(request)
         if name in self._names:
@@ -69,7 +70,7 @@ class Depositing:
         return _answer(row, request, amount_fen)
 
     async def _deposit(self) -> None:
-        """Make deposits until none waits."""
+        """Make deposits until no more are waiting."""
         try:
             while self._waiting:
                 together = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER_MAX))]
@@ -99,7 +100,7 @@ class Depositing:
         except _THE_ONES_FAULT as error:
             if len(together) == 1:
                 _fail(together, error)
-            for waiting in together if len(together) > 1 else ():  # it is no fault of the others
+            for waiting in together if len(together) > 1 else ():  # only one is at fault: try each alone
                 await self._deposit_together([waiting])
         except (*DATABASE_ERRORS, HongbaoError) as error:
             _fail(together, error)
@@ -109,14 +110,14 @@ class Depositing:
             raise
         else:
             for waiting, row in zip(together, rows, strict=True):
-                if not waiting.row.done():  # whoever waited may be gone
+                if not waiting.row.done():  # the caller may be gone
                     waiting.row.set_result(row)
         finally:
             self._names.difference_update(values[0])
 
 
 async def _call(connection: Connection, *values: list[Any]) -> list[asyncpg.Record]:
-    """What became of each deposit. An error that the server answers with has undone all of them."""
+    """The result of each deposit. If the server answers with an error, all of them are undone."""
     try:
         rows: list[asyncpg.Record] = await connection.fetch(SQL["deposit"], *values, FEN_MAX)
     except _THE_ONES_FAULT:

@@ -1,8 +1,7 @@
-"""Takes withdrawals that are processed to their end: has the provider pay, and books what came of it.
+"""Brings open withdrawals to their end: orders the payout from the provider, and books its result.
 
-Nothing is noted between the two: whether a payout was ordered is what the provider says, and ordering it twice is one
-payout; so a process that dies anywhere leaves nothing undone, and several do no harm. A withdrawal ends once, in the
-transaction that moves its money.
+Nothing is recorded in between. The provider says whether a payout was ordered, and ordering it twice makes one payout.
+So a process may die anywhere, and several may run. A withdrawal ends once, in the transaction that moves its money.
 """
 
 import asyncio
@@ -24,12 +23,12 @@ _FAILURE_LENGTH_MAX = 200
 
 
 async def pay_out(pool: asyncpg.Pool, provider: PayoutProvider, settings: Settings, stop: asyncio.Event) -> None:
-    """Go over what is processed again and again until ``stop`` is set; what fails is logged and tried again."""
+    """Go over the open withdrawals again and again until ``stop`` is set. Failures are logged and retried."""
     after = 0
 
     async def once() -> bool:
         nonlocal after
-        begin, after = after, 0  # after an error from the beginning
+        begin, after = after, 0  # after an error, start from the beginning
         rows = await pool.fetch(SQL["processing"], begin, PAGE_MAX)
         for row in rows:
             if stop.is_set():
@@ -38,7 +37,7 @@ async def pay_out(pool: asyncpg.Pool, provider: PayoutProvider, settings: Settin
                 await advance(pool, provider, row["withdrawal_id"], _order(row))
             except PASSING as error:
                 outlived("payouts", error, withdrawal_id=row["withdrawal_id"])
-                # The others are not kept from their turn, and a provider that is away is not asked at full speed.
+                # The other withdrawals still get their turn, but slowly: the provider may be away.
                 await stopped_within(stop, settings.payout_interval_s)
         after = rows[-1]["withdrawal_id"] if len(rows) == PAGE_MAX else 0
         return after > 0
@@ -47,21 +46,21 @@ async def pay_out(pool: asyncpg.Pool, provider: PayoutProvider, settings: Settin
 
 
 async def advance(pool: asyncpg.Pool, provider: PayoutProvider, withdrawal_id: int, order: PayoutOrder) -> None:
-    """Have a withdrawal's payout ordered, or book its end.
+    """Order a withdrawal's payout, or book its end.
 
-    Raises UnavailableError, PayoutMismatchError when the provider knows another payout of this reference.
+    Raises UnavailableError, and PayoutMismatchError if the provider has another payout with this reference.
     """
     payout = await provider.find(order.reference)
     if payout is None:
         await provider.submit(order)
     elif payout.order != order:
-        raise PayoutMismatchError(f"The provider has another payout as {order.reference}.")
+        raise PayoutMismatchError(f"The provider has another payout with the reference {order.reference}.")
     elif payout.state is not PayoutState.PROCESSING:
         await end(pool, withdrawal_id, payout)
 
 
 async def end(pool: asyncpg.Pool, withdrawal_id: int, payout: Payout) -> bool:
-    """Book what became of a withdrawal's payout; whether this call did. Raises UnavailableError."""
+    """Book the result of a withdrawal's payout. Returns whether this call did it. Raises UnavailableError."""
     async with ledger_change(pool) as connection:
         row = await connection.fetchrow(SQL["lock_processing"], withdrawal_id)
         if row is None:
@@ -71,7 +70,7 @@ async def end(pool: asyncpg.Pool, withdrawal_id: int, payout: Payout) -> bool:
         transfers = await moved(connection, row, at_ms)
         failure = None
         if payout.state is PayoutState.FAILED:
-            failure = (payout.failure or "the provider does not say why")[:_FAILURE_LENGTH_MAX]
+            failure = (payout.failure or "the provider gave no reason")[:_FAILURE_LENGTH_MAX]
         await connection.execute(SQL["end"], withdrawal_id, payout.state, failure, *transfers, at_ms)
     LOG.info("withdrawal_ended", withdrawal_id=withdrawal_id, state=payout.state.value, failure=failure)
     return True
@@ -93,7 +92,7 @@ async def _give_back(connection: Connection, row: asyncpg.Record, at_ms: int) ->
 async def _from_payouts(connection: Connection, kind: str, payee: int, amount_fen: int, at_ms: int) -> int:
     transfer_id = await move(connection, kind, payer=PAYOUT_ACCOUNT, payee=payee, amount_fen=amount_fen, at_ms=at_ms)
     if transfer_id is None:
-        raise HongbaoError("The payout account holds less than is processed; `hongbao audit` says more.")
+        raise HongbaoError("The payout account holds less than the open withdrawals; `hongbao audit` says more.")
     return transfer_id
 
 

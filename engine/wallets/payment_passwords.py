@@ -1,8 +1,8 @@
-"""支付密码: six digits that a user sets, and that some operations ask for. Only their argon2id hash is kept.
+"""支付密码: six digits that a user sets, and that some operations require. Only their argon2id hash is kept.
 
-Six digits are guessed in a million tries, so tries are what is bounded: a few wrong ones lock the password for hours.
-A try is counted in a transaction of its own, whatever becomes of the operation that asked for it; the user's row is
-locked while the hash is computed, so of tries at the same time each one sees those before it.
+Six digits can be guessed in a million tries, so tries are limited: a few wrong ones lock the password for hours. A try
+is counted in its own transaction, so it counts even if the operation fails. The user's row is locked while the hash is
+computed. So each of several simultaneous tries sees those before it.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from engine.settings import Settings
 
 SQL = load("payment_passwords")
 HASHED_AT_ONCE = 2
-"""Hashes a process computes at a time: each takes some tens of MiB, a core, and a connection to Postgres."""
+"""How many hashes a process computes at a time. Each needs some tens of MiB, a core and a Postgres connection."""
 WAITING_MAX = 100
-"""A request that would wait behind more than these is refused."""
+"""A request is refused if more than this many wait ahead of it."""
 
 
 class PaymentPasswords:
-    """A process's payment passwords. Every method raises UnavailableError, OverloadedError when too many wait."""
+    """A process's payment passwords. Every method raises UnavailableError, and OverloadedError if too many wait."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self._pool, self._settings = pool, settings
@@ -44,7 +44,7 @@ class PaymentPasswords:
         self.waiting = 0
 
     async def check(self, user_id: str, password: str) -> None:
-        """Return if this is the user's payment password; a wrong one is counted.
+        """Return if this is the user's payment password. A wrong one is counted.
 
         Raises NoPaymentPasswordError, WrongPaymentPasswordError, PaymentPasswordLockedError.
         """
@@ -54,9 +54,9 @@ class PaymentPasswords:
             raise refusal
 
     async def put(self, user_id: str, password: str, current_password: str | None) -> int:
-        """Set a first payment password (``current_password`` None), or change it; returns when, in milliseconds.
+        """Set a first payment password (``current_password`` None), or change it. Returns the time in milliseconds.
 
-        Raises InvalidFieldsError when there is one and the current one was not given, and as ``check``.
+        Raises as ``check`` does, and InvalidFieldsError if the change lacks the current password.
         """
         async with self._turn():
             hashed = await asyncio.to_thread(self._hasher.hash, password)
@@ -80,7 +80,7 @@ class PaymentPasswords:
         return refusal, at_ms
 
     async def _try(self, connection: Connection, user_id: str, password: str) -> HongbaoError | None:
-        """Count one try; returns why it does not open, for the caller to raise once this is committed."""
+        """Count one try. Returns the error of a wrong one: the caller raises it once the transaction is committed."""
         row = await connection.fetchrow(SQL["lock"], user_id)
         if row is None:
             return NoPaymentPasswordError("This needs a payment password: set one first.")
@@ -107,7 +107,7 @@ class PaymentPasswords:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         if self.waiting >= WAITING_MAX:
-            raise OverloadedError("Too many payment passwords wait to be checked.")
+            raise OverloadedError("Too many payment passwords are waiting to be checked.")
         self.waiting += 1
         try:
             async with self._turns:

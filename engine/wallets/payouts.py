@@ -1,7 +1,7 @@
-"""Payouts: what pays to banks, behind an interface, and a sandbox that stands in for it.
+"""Payouts to banks: the interface of a provider, and a sandbox that implements it.
 
-A provider is told each payout by a reference of ours: told twice, it pays once. What it has decided is asked for, not
-awaited, so the process that asks may die at any moment.
+Each payout has a reference from us. If a payout is ordered twice, the provider pays once. We ask the provider for its
+decision instead of waiting for it, so the asking process may die at any moment.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ SQL = load("payouts")
 
 
 class PayoutMismatchError(HongbaoError):
-    """The provider knows another payout by the reference of one of ours."""
+    """The provider has a different payout with one of our references."""
 
     code = "payout_mismatch"
 
 
 class PayoutState(StrEnum):
-    """What a provider says of a payout; the last two are final."""
+    """A payout's state at the provider. The last two are final."""
 
     PROCESSING = "processing"
     SETTLED = "settled"
@@ -33,7 +33,7 @@ class PayoutState(StrEnum):
 
 
 class PayoutOrder(NamedTuple):
-    """What is to be paid. ``asked_at_ms``: when the withdrawal was asked; the payout belongs to that day."""
+    """A payout to make. ``asked_at_ms``: when the user asked for the withdrawal. The payout belongs to that day."""
 
     reference: str
     amount_fen: int
@@ -42,7 +42,7 @@ class PayoutOrder(NamedTuple):
 
 
 class Payout(NamedTuple):
-    """A payout by its provider's books. ``failure``: why, of one that failed."""
+    """A payout in its provider's books. ``failure``: why it failed, if it did."""
 
     order: PayoutOrder
     state: PayoutState
@@ -50,33 +50,33 @@ class Payout(NamedTuple):
 
 
 class PayoutProvider(Protocol):
-    """Every method raises UnavailableError when the provider does not answer; then nothing is known."""
+    """Every method raises UnavailableError if the provider does not answer. The result is unknown then."""
 
     async def submit(self, order: PayoutOrder) -> None:
-        """Order a payout. The same order again changes nothing; another one of its reference: PayoutMismatchError."""
+        """Order a payout. A repeat changes nothing. Raises PayoutMismatchError for another order of this reference."""
 
     async def find(self, reference: str) -> Payout | None:
-        """The payout as it is now; None when it was never ordered."""
+        """The payout as it is now, or None if it was never ordered."""
 
     async def of_day(self, first_ms: int, after_ms: int) -> Sequence[Payout]:
-        """The payouts whose withdrawals were asked from ``first_ms`` until before ``after_ms``, for reconciliation."""
+        """The payouts whose ``asked_at_ms`` is in [``first_ms``, ``after_ms``), for reconciliation."""
 
 
 def reference_of(withdrawal_id: int, asked_at_ms: int) -> str:
-    """A withdrawal's reference. With its time, so that a ledger that begins anew does not repeat those before it."""
+    """A withdrawal's reference. It contains the time, so that a new ledger never repeats an old one's references."""
     return f"withdrawal-{asked_at_ms}-{withdrawal_id}"
 
 
 def provider_of(pool: asyncpg.Pool, settings: Settings) -> PayoutProvider:
-    """The provider in use: the sandbox, which is the only one there is."""
+    """The provider in use. So far the sandbox is the only one."""
     return SandboxPayouts(pool, settings)
 
 
 class SandboxPayouts:
-    """Pays nobody. A payout ends ``sandbox_payout_s`` after it was ordered: one to a bank account that ends in 0000
+    """Pays nobody. A payout ends ``sandbox_payout_s`` after it was ordered.
 
-    fails, any other settles. Its books are a table of its own, written in transactions of its own, so what it knows
-    does not depend on what we know.
+    It fails if its bank account's number ends in 0000, otherwise it settles. The sandbox keeps its books in a separate
+    table, in separate transactions. So they do not depend on our books.
     """
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
@@ -88,7 +88,7 @@ class SandboxPayouts:
             await self._pool.execute(SQL["submit"], *order, self._takes_ms)
             row = await self._pool.fetchrow(SQL["payouts"], order.reference, 0, 0)
         if row is None or _payout(row).order != order:
-            raise PayoutMismatchError(f"Another payout was ordered as {order.reference}.")
+            raise PayoutMismatchError(f"Another payout was ordered with the reference {order.reference}.")
 
     async def find(self, reference: str) -> Payout | None:
         """As the provider's."""

@@ -1,4 +1,4 @@
-"""Holding a receipt against the ledger: its hash made again, and each of its facts looked up."""
+"""Compares a receipt with the ledger: computes its hash again, and looks up each of its facts."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ _SHOWN_MAX = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shown:
-    """A receipt as somebody shows it. ``text``: its facts as they are written; ``made``: the hash of these."""
+    """A receipt as it was presented. ``text``: its facts as written. ``made``: the hash of these facts."""
 
     facts: ReceiptFacts
     text: dict[str, Any]
@@ -28,7 +28,7 @@ class Shown:
 
 
 def is_receipt(text: bytes) -> bool:
-    """Whether a file wants to be a receipt (and not the proof of a packet)."""
+    """Whether a file looks like a receipt (and not like a packet's proof)."""
     try:
         value = json.loads(text[: FILE_BYTES_MAX + 1])
     except (ValueError, RecursionError):
@@ -37,12 +37,12 @@ def is_receipt(text: bytes) -> bool:
 
 
 def read(text: bytes) -> Shown:
-    """A receipt as the server returns it. Raises OperatorError with what it lacks."""
+    """Read a receipt as the server returns it. Raises OperatorError that names what is missing."""
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A receipt has at most {FILE_BYTES_MAX} bytes.")
     try:
         value = read_json(text)
-        # A name that is not known is in the hash all the same, so one that was added is found.
+        # Unknown names are also in the hash, so an added one is found.
         facts = msgspec.convert(value["facts"], ReceiptFacts)
         found = Shown(facts, value["facts"], str(value["hash"]), hash_of(value["facts"]))
     except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
@@ -56,7 +56,7 @@ def read(text: bytes) -> Shown:
 
 
 async def check(connection: Connection, shown: Shown) -> list[str]:
-    """What is wrong with a receipt, a sentence each; nothing if it is the ledger's word. Raises asyncpg's errors."""
+    """What is wrong with a receipt, one sentence each. Empty if the ledger agrees. Raises asyncpg's errors."""
     problems = []
     if shown.made != shown.hash:
         problems.append(f"its hash is {_cut(shown.hash)}, that of its facts is {shown.made}")
@@ -79,7 +79,7 @@ def _differences(told: dict[str, Any], held: dict[str, Any]) -> list[str]:
         if name not in held:
             problems.append(f"{_cut(name)} is not a fact of a receipt")
         elif name == "currency" and name not in told:
-            continue  # it is from before receipts told it
+            continue  # the receipt is older than this fact
         elif name == "transfers":
             problems += _different_transfers(told[name], held[name])
         elif type(told[name]) is not type(held[name]) or told[name] != held[name]:
@@ -98,6 +98,6 @@ def _different_transfers(told: list[dict[str, Any]], held: list[dict[str, Any]])
 
 
 def _cut(value: object) -> str:
-    """A value as a sentence shows it."""
+    """A value, shortened for a sentence."""
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."

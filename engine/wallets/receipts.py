@@ -1,7 +1,7 @@
-"""电子回单: what the ledger says of one packet or transfer, to its sender or to one who has a share of it.
+"""电子回单: a receipt of one packet or transfer from the ledger, for its sender or a user with a share.
 
-A receipt says only what is final: to the sender once the packet is settled, to a recipient once the claim is in the
-ledger. docs/receipt.md says of what exactly the hash is, so that a stranger can make it again.
+A receipt contains only final facts: a sender gets it once the packet is settled, a recipient once the claim is in the
+ledger. docs/receipt.md says exactly what the hash covers, so that anyone can compute it again.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from engine.queries import load
 
 SQL = load("receipts")
 CLAIMS_MAX = 1_000
-"""The claims of a packet that has more are counted and summed in its receipt, not listed."""
+"""If a packet has more claims, its receipt has their number and sum instead of a list."""
 _HASHED_FIRST = b"hongbao receipt 1\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptTransfer:
-    """One movement of the ledger that a receipt rests on."""
+    """One ledger entry behind a receipt."""
 
     transfer_id: str
     kind: str
@@ -36,11 +36,11 @@ class ReceiptTransfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptFacts:
-    """What a receipt says. ``role``: to whom; what the other one is told is None.
+    """A receipt's facts. ``role``: the reader's role. Facts for the other role are None.
 
-    ``currency``: what the amounts are hundredths of; empty in a receipt from before it was told.
-    ``recipient``: whose share it is, or whom a transfer was for. ``at_ms``: when it was paid, or received.
-    ``transfers``: in the order of the ledger; ``are_claims_listed`` is false where they are too many.
+    ``currency``: the amounts are hundredths of it. Empty in receipts that are older than this fact.
+    ``recipient``: the share's owner, or a transfer's recipient. ``at_ms``: when it was paid, or received.
+    ``transfers``: in the ledger's order. ``are_claims_listed`` is false if there are too many.
     """
 
     role: Literal["sent", "received"]
@@ -67,23 +67,23 @@ class ReceiptFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The facts, and a SHA-256 of them in hexadecimal digits."""
+    """The facts, and their SHA-256 in hexadecimal digits."""
 
     facts: ReceiptFacts
     hash: str
 
 
 class Receipts:
-    """Use cases over receipts. Every method raises UnavailableError when what it needs does not answer."""
+    """Use cases of receipts. Every method raises UnavailableError if a server that it needs does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: LaneReader) -> None:
         self._pool, self._store = pool, store
 
     async def of(self, number: str, user_id: str | None, *, sees_all: bool) -> Receipt:
-        """The receipt of a packet or transfer for one user. A caller that ``sees_all`` gets what its sender gets.
+        """The receipt of a packet or transfer for one user. A caller that ``sees_all`` gets the sender's receipt.
 
-        Raises UnknownTransactionError for whom it is no business of, NotSettledError for a sender whose packet has not
-        ended, NotInLedgerError for a recipient of whose share the ledger has nothing (yet).
+        Raises UnknownTransactionError if the user is no party to it, NotSettledError for a sender whose packet has not
+        settled, NotInLedgerError for a recipient whose share is not in the ledger (yet).
         """
         with ledger_errors():
             async with self._pool.acquire() as connection, snapshot(connection):
@@ -103,17 +103,17 @@ class Receipts:
         raise UnknownTransactionError("Somebody else's packet.")
 
     async def _is_party(self, number: str, user_id: str, row: asyncpg.Record) -> bool:
-        """Whether somebody of whose share the ledger has nothing may know that the packet is there."""
+        """Whether a user without a share in the ledger may learn that the packet exists."""
         return user_id in row["recipients"] or await self._store.claim_of(number, user_id) is not None
 
 
 def snapshot(connection: Connection) -> Any:  # noqa: ANN401  # asyncpg's transaction
-    """A transaction in which everything is read at one moment."""
+    """A transaction that reads everything as of one moment."""
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 async def sent_facts(connection: Connection, number: str) -> ReceiptFacts | None:
-    """What a sender is told; None if the packet is not there or not settled."""
+    """A sender's facts, or None if the packet does not exist or is not settled."""
     row = await connection.fetchrow(SQL["packet"], int(number))
     if row is None or row["settled_at_ms"] is None:
         return None
@@ -143,7 +143,7 @@ async def sent_facts(connection: Connection, number: str) -> ReceiptFacts | None
 
 
 async def received_facts(connection: Connection, number: str, user_id: str) -> ReceiptFacts | None:
-    """What somebody with a share is told; None if the ledger has none of theirs."""
+    """A recipient's facts, or None if the ledger has no share of theirs."""
     row = await connection.fetchrow(SQL["packet"], int(number))
     share = await connection.fetchrow(SQL["share"], int(number), user_id)
     if row is None or share is None:
@@ -171,7 +171,7 @@ _OF_SENDERS = (
 
 
 def as_json(facts: ReceiptFacts) -> dict[str, Any]:
-    """The facts as they stand in a receipt's JSON."""
+    """The facts as in a receipt's JSON."""
     read: dict[str, Any] = orjson.loads(orjson.dumps(facts))
     return read
 
@@ -179,7 +179,7 @@ def as_json(facts: ReceiptFacts) -> dict[str, Any]:
 def hash_of(facts: Mapping[str, Any]) -> str:
     """SHA-256 over a first line and the facts as RFC 8785 writes them, in hexadecimal digits.
 
-    Facts are text, whole numbers, true, false and null alone, and names are ASCII: for these orjson writes what the
-    RFC asks for.
+    Facts are only texts, whole numbers, true, false and null, and names are ASCII. For these, orjson's output follows
+    the RFC.
     """
     return hashlib.sha256(_HASHED_FIRST + orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()

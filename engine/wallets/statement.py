@@ -1,7 +1,7 @@
-"""对账单: a wallet's movements in some days as CSV, with the closing totals, in the columns of WeChat Pay's fund bill.
+"""对账单: a wallet's entries over some days as CSV, with closing totals, in the columns of WeChat Pay's fund bill.
 
-Every value has a grave accent before it, as there: spreadsheets then neither round numbers nor run what looks like a
-formula. Amounts are in yuan, or the ledger's other currency, with two decimals, times are China's.
+As there, every value starts with a grave accent, so that spreadsheets neither round numbers nor run formulas. Amounts
+are in yuan, or the ledger's other currency, with two decimals. Times are China's.
 """
 
 import codecs
@@ -27,7 +27,7 @@ from engine.wallets.closing import Closing
 SQL = load("statement")
 DAYS_MAX = 31
 PAGE = 500
-"""Movements that are read, written and sent at once: a few milliseconds in which nothing else happens."""
+"""How many entries are read, written and sent at once. This blocks the process for a few milliseconds."""
 COLUMNS = (
     *("记账时间", "业务单号", "资金流水单号", "业务名称", "业务类型", "收支类型"),
     *("收支金额(元)", "账户结余(元)", "资金变更提交申请人", "备注", "业务凭证号"),
@@ -50,9 +50,9 @@ _TRANSFERS = {
 
 
 class Movement(NamedTuple):
-    """One row. ``amount_fen`` is negative when it left; ``balance_fen`` is what the wallet held after it.
+    """One row. ``amount_fen`` is negative if money left. ``balance_fen``: the wallet's balance afterwards.
 
-    ``at_ms``: when it was booked, never before the row above. ``purpose``: of the packet, if it is of one.
+    ``at_ms``: when it was booked, never before the row above. ``purpose``: the packet's, if there is one.
     """
 
     transfer_id: int
@@ -65,7 +65,7 @@ class Movement(NamedTuple):
 
 
 class Range(NamedTuple):
-    """The entries of a wallet after one and before another."""
+    """A wallet's entries between two numbers, without these."""
 
     account_id: int
     after: int
@@ -74,9 +74,9 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """The days ``first`` to ``last`` of a wallet, in the order in which its entries were booked.
+    """A wallet's days ``first`` to ``last``, in the order in which its entries were booked.
 
-    ``is_provisional``: the last day is not over. ``entries`` None: the wallet has none of these days.
+    ``is_provisional``: the last day is not over. ``entries`` None: the wallet has none in these days.
     """
 
     user_id: str
@@ -90,14 +90,14 @@ class Statement:
 
     @property
     def file_name(self) -> str:
-        """The file's, with the user and the days; it says whether it is provisional."""
-        user = self.user_id.replace(":", "_")  # which Windows takes in no name
+        """The file's name: the user, the days, and whether it is provisional."""
+        user = self.user_id.replace(":", "_")  # Windows allows no colon in a file name
         return f"statement_{user}_{self.first}_{self.last}{'_provisional' if self.is_provisional else ''}.csv"
 
     async def pages(self) -> AsyncIterator[list[Movement]]:
-        """The movements, a page at a time. Between two pages no connection is held.
+        """The entries, page by page. It holds no connection between two pages.
 
-        What is read does not depend on when: nothing is ever added among them. Raises UnavailableError.
+        A later reading returns the same, because no entry is ever added among them. Raises UnavailableError.
         """
         if self.entries is None:
             return
@@ -119,7 +119,7 @@ class Statement:
     async def as_csv(self) -> AsyncIterator[bytes]:
         """The file, page by page: UTF-8 with a byte order mark, and a carriage return before each line feed.
 
-        So is the bill that it follows, and without them Excel reads Chinese as something else. Raises UnavailableError.
+        WeChat Pay's bill has both, and without them Excel cannot read Chinese. Raises UnavailableError.
         """
         text = codecs.BOM_UTF8 + _lines([columns_of(self.currency)])
         incomes = expenses = income_fen = expense_fen = 0
@@ -135,16 +135,16 @@ class Statement:
 
 
 class Statements:
-    """Use cases over statements."""
+    """Use cases of statements."""
 
     def __init__(self, pool: asyncpg.Pool, closing: Closing, currency: str) -> None:
         self._pool, self._closing, self._currency = pool, closing, currency
 
     async def of(self, user_id: str, first: date, last: date) -> Statement:
-        """A wallet's statement of the days ``first`` to ``last``, China's. Empty for a wallet nobody has paid yet.
+        """A wallet's statement of the days ``first`` to ``last`` in China. Empty if nobody has paid the wallet yet.
 
-        Raises InvalidFieldsError for days in no order or too many; DayNotClosedError for days that are over, and of
-        which the ledger does not have everything; UnavailableError, also when Redis cannot say what there was.
+        Raises InvalidFieldsError if the days are in the wrong order or too many, DayNotClosedError if a day is over but
+        the ledger lacks some of it, and UnavailableError, also if Redis does not answer.
         """
         if last < first:
             raise InvalidFieldsError([FieldProblem("to", "must not be before from")])
@@ -173,11 +173,11 @@ class Statements:
 
 
 async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: int) -> tuple[int, Range | None]:
-    """What a wallet held before some days, and its entries of these days. Raises asyncpg's errors.
+    """A wallet's balance before some days, and its entries of these days. Raises asyncpg's errors.
 
-    A day begins for a wallet with the first entry, in the order of booking, that has the day's time or a later one. So
-    each entry is of one day, days follow on each other, and a claim that was booked after midnight behind an entry of
-    the new day is of the new day.
+    A wallet's day begins with the first booked entry that has the day's time or a later one. So each entry belongs to
+    one day, and the days have no gaps. If a claim from before midnight is booked after an entry of the new day, it
+    belongs to the new day.
     """
     account_id = await connection.fetchval(SQL["account"], user_id)
     if account_id is None:
@@ -193,12 +193,12 @@ async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: 
 
 
 def columns_of(currency: str) -> list[str]:
-    """The columns' names for amounts in a currency."""
+    """The names of the columns, with the currency."""
     return [name.replace("(元)", f"({unit_of(currency)})") for name in COLUMNS]
 
 
 def yuan(amount_fen: int) -> str:
-    """An amount as the bill writes it: 1234 fen are 12.34."""
+    """An amount in the bill's form: 1234 fen are 12.34."""
     return f"{'-' if amount_fen < 0 else ''}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
 
 

@@ -1,4 +1,4 @@
-"""Wallets: what a user holds, how it came there, and money put in from outside."""
+"""Wallets: a user's balance, its entries, and deposits from outside."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ SQL = load("wallet")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wallet:
-    """What a user holds, in fen. A user nobody has paid yet holds 0."""
+    """A user's balance in fen. It is 0 if nobody has paid them yet."""
 
     user_id: str
     balance_fen: int
@@ -27,7 +27,7 @@ class Wallet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalletTransfer:
-    """One movement as its wallet sees it: ``amount_fen`` is positive when money came in, negative when it left."""
+    """One entry as its wallet sees it. ``amount_fen`` is positive if money came in, negative if it left."""
 
     transfer_id: str
     kind: str
@@ -38,7 +38,7 @@ class WalletTransfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransfersPage:
-    """A wallet's movements, newest first."""
+    """A wallet's entries, newest first."""
 
     transfers: list[WalletTransfer]
     next: str | None
@@ -56,22 +56,22 @@ class Deposit:
 
 
 class Wallets:
-    """Use cases over wallets. Every method raises UnavailableError when Postgres does not answer."""
+    """Use cases of wallets. Every method raises UnavailableError if Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self._pool, self._settings = pool, settings
         self._depositing = Depositing(pool)
 
     async def get(self, user_id: str) -> Wallet:
-        """A user's balance; someone nobody has paid yet holds 0."""
+        """A user's balance. It is 0 if nobody has paid them yet."""
         with ledger_errors():
             balance_fen = await self._pool.fetchval(SQL["balance"], user_id)
         return Wallet(user_id=user_id, balance_fen=balance_fen or 0, currency=self._settings.currency)
 
     async def transfers(self, user_id: str, *, after: str | None, limit: int) -> TransfersPage:
-        """The wallet's movements, newest first: nothing ever appears below one that was there before.
+        """The wallet's entries, newest first. A new entry never appears below an older one.
 
-        Raises InvalidFieldsError for a cursor that is none.
+        Raises InvalidFieldsError for an invalid cursor.
         """
         (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
@@ -89,7 +89,7 @@ class Wallets:
         return TransfersPage(transfers=transfers, next=transfers[-1].transfer_id if len(rows) > limit else None)
 
     async def deposit(self, user_id: str, amount_fen: int, *, idempotency_key: str, request_hash: bytes) -> Deposit:
-        """Put money into a wallet from the bank, once for each Idempotency-Key of the wallet, whoever sends it.
+        """Move money from the bank into a wallet, once per wallet and Idempotency-Key, whichever admin sends it.
 
         Raises InvalidFieldsError, and as ``Depositing.put`` does.
         """

@@ -1,4 +1,4 @@
-"""What a withdrawal costs: an allowance per user and lifetime is free, the rest has a fee on top."""
+"""The cost of a withdrawal. A lifetime allowance per user is free. The rest has a fee on top."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ from engine.settings import Settings
 
 
 class Cost(NamedTuple):
-    """``free_fen``: what is taken of the allowance; ``fee_fen``: what is paid beside the amount."""
+    """``free_fen``: the part covered by the allowance. ``fee_fen``: the fee on top of the amount."""
 
     free_fen: int
     fee_fen: int
 
 
 def cost_of(amount_fen: int, used_fen: int, settings: Settings) -> Cost:
-    """The cost of withdrawing ``amount_fen`` when ``used_fen`` of the allowance is used.
+    """The cost of withdrawing ``amount_fen`` if ``used_fen`` of the allowance is used.
 
-    The fee is the setting's part of what is past the allowance, rounded up to a fen, and at least the least fee; what
-    the allowance covers whole has none.
+    The fee is a share (a setting) of what exceeds the allowance, rounded up to a fen, and at least the smallest fee. An
+    amount within the allowance has no fee.
     """
     left_fen = max(0, settings.withdrawal_free_fen - used_fen)
     free_fen = min(amount_fen, left_fen)

@@ -1,6 +1,6 @@
-"""提现: money that leaves a wallet for a bank. The payout account holds it meanwhile (``paying_out`` goes on).
+"""提现: money leaves a wallet for a bank. The payout account holds it until ``paying_out`` ends the withdrawal.
 
-A withdrawal locks the wallet's row first, and then looks at freezes, the balance, and what is left of the allowance.
+A withdrawal first locks the wallet's row, then checks freezes, the balance and the rest of the allowance.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SQL = load("withdrawals")
 
 
 class WithdrawalState(StrEnum):
-    """``processing -> settled | failed``; the last two never change again."""
+    """``processing -> settled | failed``. The last two are final."""
 
     PROCESSING = "processing"  # the payout account holds the amount and the fee
     SETTLED = "settled"  # the bank has the amount
@@ -34,9 +34,9 @@ class WithdrawalState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
-    """``free_fen``: what it took of the free allowance; ``fee_fen`` was paid beside ``amount_fen``.
+    """``free_fen``: the part of the free allowance it used. ``fee_fen`` was paid on top of ``amount_fen``.
 
-    ``transfer_id``: the movement out of the wallet. ``failure``: why, of one that failed.
+    ``transfer_id``: the ledger entry out of the wallet. ``failure``: why it failed, if it did.
     """
 
     withdrawal_id: str
@@ -54,21 +54,21 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawalsPage:
-    """A user's withdrawals, newest first. ``next``: the cursor of the following page, None on the last."""
+    """A user's withdrawals, newest first. ``next``: the next page's cursor, None on the last page."""
 
     withdrawals: list[Withdrawal]
     next: str | None
 
 
 class Asked(NamedTuple):
-    """The answer to a withdrawal, as it was when it was asked. ``replayed``: it had been answered before."""
+    """The answer to a withdrawal, as of when it was asked for. ``replayed``: it had been answered before."""
 
     withdrawal: Withdrawal
     replayed: bool
 
 
 class Withdrawals:
-    """Use cases over withdrawals. Every method raises UnavailableError when Postgres does not answer."""
+    """Use cases of withdrawals. Every method raises UnavailableError if Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, passwords: PaymentPasswords, freezes: Freezes) -> None:
         self._pool, self._settings, self._passwords = pool, settings, passwords
@@ -85,18 +85,18 @@ class Withdrawals:
         idempotency_key: str,
         request_hash: bytes,
     ) -> Asked:
-        """Take an amount and its fee out of a wallet, to be paid to a bank, once for each Idempotency-Key of the user.
+        """Take an amount and its fee out of a wallet, to be paid to a bank, once per user and Idempotency-Key.
 
-        ``address``: where the request comes from. ``request_hash`` must not depend on the password, which a repeat is
-        not asked for. Raises FrozenError, AddressNotAllowedError, InsufficientFundsError, IdempotencyInFlightError,
-        IdempotencyKeyReusedError, and what ``PaymentPasswords.check`` does.
+        ``address``: where the request comes from. ``request_hash`` must not cover the password, because a repeat needs
+        none. Raises FrozenError, AddressNotAllowedError, InsufficientFundsError, IdempotencyInFlightError,
+        IdempotencyKeyReusedError, and as ``PaymentPasswords.check`` does.
         """
         request = idempotency.Request(
             principal=user_id, operation="withdraw", key=idempotency_key, request_hash=request_hash
         )
 
         async def check() -> None:
-            # Not in the transaction that pays: a wrong try counts although nothing else is done.
+            # Not in the transaction that pays: a wrong try must count even if nothing else is done.
             await self._passwords.check(user_id, payment_password)
 
         async def hold(connection: Connection, _: None) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Withdrawals:
         return Asked(Withdrawal(**answer), replayed)
 
     async def _admit(self, connection: Connection, user_id: str, amount_fen: int, address: str) -> None:
-        """Refuse a user who may not withdraw from there, and note what somebody should look at."""
+        """Refuse a user who may not withdraw from this address, and raise alerts for suspicious withdrawals."""
         if (await lock_wallet(connection, user_id)).frozen:
             raise FrozenError("This account is frozen and cannot withdraw.")
         await limits.check_address(connection, user_id, address)
@@ -155,7 +155,7 @@ class Withdrawals:
         return _withdrawal(row)
 
     async def of(self, user_id: str, *, after: str | None, limit: int) -> WithdrawalsPage:
-        """A user's withdrawals, newest first. Raises InvalidFieldsError for a cursor that is none."""
+        """A user's withdrawals, newest first. Raises InvalidFieldsError for an invalid cursor."""
         (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
             rows = await self._pool.fetch(SQL["of_user"], user_id, below, limit + 1)

@@ -1,1 +1,1 @@
-"""Chaos: a storm of recorded clients, faults from a seed, and the books held against what every client was told."""
+"""Chaos: a storm of recorded clients, faults from a seed, and a comparison of all answers with the books."""

@@ -14,7 +14,7 @@ from loadtest.running import NotStartedError
 
 
 def main(words: list[str]) -> int:
-    """Play what the words say; returns the exit code."""
+    """Play the plan in the arguments. Returns the exit code."""
     plan = _plan(words)
     print_anything()
     console = Console()
@@ -49,7 +49,7 @@ def _kills(text: str) -> int:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    """SIGTERM as an exception, so that what was started is stopped."""
+    """Turn SIGTERM into an exception, so that everything that was started is stopped."""
     sys.exit(128 + number)
 
 

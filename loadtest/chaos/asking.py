@@ -1,4 +1,4 @@
-"""One client for all guests: asks over real HTTP, and keeps each request with its answer in the history."""
+"""One client for all guests: sends requests over real HTTP, and records each with its answer in the history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from engine.errors import FrozenError, LimitReachedError, NotInvitedError, Unava
 from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send
 
 ANSWER_S_MAX = 8.0
-"""A client that has heard nothing for this long gives up."""
+"""A client without an answer gives up after this time."""
 _TOKEN_TTL_S = 86_400
 _LOST = (aiohttp.ClientError, TimeoutError, OSError)
 _LISTED_MAX = 1_000
@@ -21,7 +21,7 @@ _LISTED_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``status`` 0: none came, and ``code`` is the name of the reason. ``body`` is empty unless it was an object."""
+    """``status`` 0: no answer came, and ``code`` names the reason. ``body`` is empty unless it was an object."""
 
     asked_s: float
     answered_s: float
@@ -30,12 +30,12 @@ class Answer:
     body: Mapping[str, Any]
 
     def told(self) -> dict[str, Any]:
-        """The part that every record has."""
+        """The fields of every record."""
         return {"asked_s": self.asked_s, "answered_s": self.answered_s, "status": self.status, "code": self.code}
 
 
 class Client:
-    """The API at ``base_url``, for any user. No method raises for what the engine answers, or does not."""
+    """The API at ``base_url``, for any user. No method raises because of an answer, or because none came."""
 
     def __init__(self, base_url: str, secret: bytes, history: History, *, connections: int) -> None:
         self._base_url, self._secret, self._history = base_url, secret, history
@@ -45,7 +45,7 @@ class Client:
         self._admin = self._bearer("admin", "admin")
 
     async def __aenter__(self) -> Self:
-        """Be ready to ask."""
+        """Open the client."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections), timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX)
         )
@@ -77,14 +77,14 @@ class Client:
         made = []
         for (packet_id, user_id), result in zip(claims, results, strict=True):
             told = answer.told()
-            if "code" in result:  # this one was refused, with the status it would have alone
+            if "code" in result:  # it was refused: record the status that a single claim would have
                 told |= {"status": _STATUS_OF.get(result["code"], 500), "code": result["code"]}
             made.append(Claim(packet_id=packet_id, user_id=user_id, **_outcome(result), **told))
             self._history.add(made[-1])
         return made
 
     async def send(self, sender: str, key: str, terms: Mapping[str, Any]) -> Send:
-        """Send a packet; with the same key it is the same packet."""
+        """Send a packet. The same key makes the same packet."""
         answer = await self._ask("POST", "/v1/packets", {**self._of(sender), "Idempotency-Key": key}, terms)
         send = Send(
             sender=sender,
@@ -99,7 +99,7 @@ class Client:
         return send
 
     async def deposit(self, user_id: str, key: str, amount_fen: int) -> Deposit:
-        """Put money into a wallet, once a key."""
+        """Put money into a wallet, once per key."""
         headers = {**self._admin, "Idempotency-Key": key}
         answer = await self._ask("POST", f"/v1/wallets/{user_id}/deposits", headers, {"amount_fen": amount_fen})
         deposit = Deposit(user_id=user_id, key=key, amount_fen=amount_fen, **answer.told())
@@ -133,7 +133,7 @@ class Client:
         return look
 
     async def list_claims(self, packet_id: str) -> Listed:
-        """Look who has which share; of a packet of up to 1,000."""
+        """List the claims of a packet with up to 1,000 shares."""
         answer = await self._ask("GET", f"/v1/packets/{packet_id}/claims?limit={_LISTED_MAX}", self._admin)
         rows = answer.body["claims"] if answer.status == 200 else []
         claims = tuple((row["user_id"], row["amount_fen"]) for row in rows)
@@ -142,7 +142,7 @@ class Client:
         return listed
 
     async def is_ready(self) -> bool:
-        """Whether a process says that it can do its work, over a connection of its own: any of them may answer."""
+        """Whether a process reports that it is ready. A new connection is used, so any process may answer."""
         answer = await self._ask("GET", "/readyz", {"Connection": "close"})
         return answer.status == 200
 
@@ -180,7 +180,7 @@ _STATUS_OF = {
     LimitReachedError.code: 409,
     UnknownPacketError.code: 404,
 } | {error.code: 503 for error in _UNAVAILABLE}
-"""With which status a refusal among many is answered when it is the only one."""
+"""The status that a refusal in a batch would have by itself."""
 
 
 def _outcome(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the ledger says at the end, read from Postgres itself, past all of the engine."""
+"""The ledger at the end, read directly from Postgres, without the engine."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packet:
-    """A packet in the ledger. ``custody_fen``: what it still holds."""
+    """A packet in the ledger. ``custody_fen``: the money it still holds."""
 
     sender: str
     state: str
@@ -53,7 +53,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """All of it. ``deposits``: the amounts that came into each wallet; ``sum_fen``: of all balances.
+    """The whole ledger. ``deposits``: the amounts that came into each wallet. ``sum_fen``: the sum of all balances.
 
     ``processing``: how many of the ``withdrawals`` have not ended.
     """
@@ -66,12 +66,12 @@ class Books:
     processing: int = 0
 
     def senders(self) -> Counter[str]:
-        """How many packets each has sent."""
+        """How many packets each user has sent."""
         return Counter(packet.sender for packet in self.packets.values())
 
 
 async def read(database_url: str) -> Books:
-    """Read them in one snapshot."""
+    """Read the books in one snapshot."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -109,9 +109,9 @@ async def read(database_url: str) -> Books:
 
 
 async def unsettled(database_url: str, before_ms: int) -> int:
-    """How many packets are not open yet, not closed though their time was over ``before_ms``, or not settled.
+    """How many packets are not open yet, not settled, or not closed although their time was over ``before_ms``.
 
-    And transfers that should have arrived, and withdrawals that have not ended.
+    Transfers that should have arrived and withdrawals that have not ended also count.
     """
     connection = await asyncpg.connect(database_url, timeout=5, command_timeout=10)
     try:

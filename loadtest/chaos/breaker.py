@@ -1,4 +1,4 @@
-"""Does to a running engine what the schedule says, and undoes what can be undone."""
+"""Plays the schedule's faults on a running engine, and undoes those that can be undone."""
 
 import asyncio
 import contextlib
@@ -34,12 +34,12 @@ _COPY_EACH = 5
 
 
 class NotBackError(Exception):
-    """What a fault needs to be there was not there in time."""
+    """Something that a fault needs did not come back in time."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Breaker:
-    """``copy``: where older copies of Redis's files go."""
+    """``copy``: the folder for older copies of Redis's files."""
 
     data_dir: Path
     family: Family
@@ -54,9 +54,9 @@ class Breaker:
     async def play(
         self, faults: Sequence[Fault], told: Callable[[Fault], None], back: Callable[[], Awaitable[None]]
     ) -> None:
-        """One after the other; what lasts goes on while the next begins. Raises NotBackError.
+        """Play the faults one by one. A lasting fault goes on while the next begins. Raises NotBackError.
 
-        ``back`` waits until the engine serves again; it is called after each loss of Redis's data, which is over then.
+        ``back`` waits until the engine serves again. It is called after each loss of Redis's data.
         """
         keeps_copies = any(fault.kind is Kind.REWIND for fault in faults)
         for number, fault in enumerate(faults):
@@ -73,12 +73,12 @@ class Breaker:
             told(fault)
 
     async def heal(self) -> None:
-        """Wait for what is under way; then nothing is stopped, cut or full any more."""
+        """Wait for the faults in progress. Afterwards nothing is stopped, cut or full."""
         await asyncio.gather(*self._under_way)
         self.undo()
 
     def undo(self) -> None:
-        """Let go of everything at once."""
+        """Undo everything at once."""
         for task in self._under_way:
             task.cancel()
         send(self._stopped, signal.SIGCONT)
@@ -109,7 +109,7 @@ class Breaker:
         async def is_ready() -> bool:
             return await asyncio.to_thread(self.family.is_ready, fault.target)
 
-        with contextlib.suppress(NotBackError):  # then it is killed as it starts
+        with contextlib.suppress(NotBackError):  # then it is killed during its start
             await _until(is_ready, fault.patience_s, "")
 
     async def _found(self, name: str) -> list[psutil.Process]:
@@ -174,7 +174,7 @@ class Breaker:
 
     def _take_copy(self) -> None:
         shutil.rmtree(self.copy, ignore_errors=True)
-        with contextlib.suppress(shutil.Error, OSError):  # it is being rewritten: there is no copy this time
+        with contextlib.suppress(shutil.Error, OSError):  # the log is being rewritten: skip the copy this time
             shutil.copytree(self._log_folder(), self.copy)
 
     def _log_folder(self) -> Path:
@@ -189,7 +189,7 @@ class Breaker:
 
 
 async def _until(ask: Callable[[], Awaitable[Answer]], seconds: float, otherwise: str) -> Answer:
-    """The first answer that is true. Raises NotBackError, saying what did not happen, when that takes longer."""
+    """The first true answer. If it takes too long, raises NotBackError that says what did not happen."""
     deadline_s = time.monotonic() + seconds
     while not (answer := await ask()):
         if time.monotonic() > deadline_s:

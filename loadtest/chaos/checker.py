@@ -1,4 +1,4 @@
-"""Holds a history and the books against each other. Pure: it reads nothing but what it is given."""
+"""Compares a history with the books. It is pure: it reads only its arguments."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ _Pair = tuple[str, str]
 
 @dataclass(slots=True)
 class _Telling:
-    """When somebody was told an amount, the first time and the last: (asked_s, answered_s)."""
+    """When a user was told an amount, first and last: (asked_s, answered_s)."""
 
     first: tuple[float, float]
     last: tuple[float, float]
 
 
 def check(records: Iterable[Record], books: Books, ack: str) -> Findings:
-    """Check everything; ``records`` is gone through twice, ``ack`` is the mode claims were acknowledged in."""
+    """Check everything. ``records`` is iterated twice. ``ack``: the mode in which claims were acknowledged."""
     findings = Findings()
     promise = Promise(ack, records)
     answers = _Answers(findings, books, promise)
@@ -54,7 +54,7 @@ def check(records: Iterable[Record], books: Books, ack: str) -> Findings:
 
 
 class _Answers:
-    """What was told of shares, in the order of telling."""
+    """The answers about shares, in their order."""
 
     def __init__(self, findings: Findings, books: Books, promise: Promise) -> None:
         self._findings, self._books, self._promise = findings, books, promise
@@ -65,7 +65,7 @@ class _Answers:
         self._listed: dict[tuple[str, str, int], Listed] = {}
 
     def claim(self, claim: Claim) -> None:
-        """One answer to one claim."""
+        """Check one answer to a claim."""
         pair = (claim.packet_id, claim.user_id)
         self._asked.add(pair)
         if not self._is_expected(claim):
@@ -76,7 +76,7 @@ class _Answers:
             self._lost_grab(claim)
 
     def listed(self, listed: Listed) -> None:
-        """A packet's list of claims acknowledges nothing, but what it shows must have been given."""
+        """Check a packet's list of claims. It acknowledges nothing, but every share in it must have been given."""
         check_status(self._findings, listed, 200, f"The claims of packet {listed.packet_id}")
         if len({user_id for user_id, _ in listed.claims}) < len(listed.claims):
             self._findings.add(f"The claims of packet {listed.packet_id} name a user twice")
@@ -87,7 +87,7 @@ class _Answers:
                 self._check_one_amount((listed.packet_id, user_id), amount_fen, listed)
 
     def look(self, look: Look) -> None:
-        """What is claimed and what is left must be the whole."""
+        """Check that claimed and remaining shares make up the whole packet."""
         check_status(self._findings, look, 200, f"Packet {look.packet_id}")
         packet = self._books.packets.get(look.packet_id)
         if look.status != 200 or packet is None:
@@ -99,7 +99,7 @@ class _Answers:
             )
 
     def compare(self) -> None:
-        """Hold all that was told against the ledger, and the ledger against all that was asked."""
+        """Compare all answers with the ledger, and the ledger with all requests."""
         ledger = {(share.packet_id, share.user_id): share.amount_fen for share in self._books.claims}
         self._findings.acknowledged = len(self._told)
         for pair, tellings in self._told.items():

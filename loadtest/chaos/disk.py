@@ -1,6 +1,6 @@
-"""A small disk for Redis's files, whose room can be taken away and given back. Linux, root.
+"""A small disk for Redis's files that can be filled and freed. It needs Linux and root.
 
-It is a tmpfs in a mount namespace of the engine's own: nobody else sees it, and it is gone when the engine is.
+It is a tmpfs in the engine's own mount namespace: nobody else sees it, and it disappears with the engine.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _ROOM = "1g"
-"""Of memory, taken only as it is used."""
+"""The disk's size in memory. It is allocated only as it is used."""
 _PROGRAMS = ("unshare", "nsenter", "mount", "sh")
 _MOUNT = f'mount -t tmpfs -o size={_ROOM},mode=0700 hongbao-chaos "$1" && shift && exec "$@"'
 _S_MAX = 10.0
@@ -18,7 +18,7 @@ _TRIES_MAX = 50
 
 
 def why_not() -> str | None:
-    """Why there can be no such disk here, or None."""
+    """Why this machine cannot have such a disk, or None."""
     if os.geteuid() != 0:
         return "only root can mount a small disk"
     lacking = [program for program in _PROGRAMS if shutil.which(program) is None]
@@ -35,18 +35,18 @@ def why_not() -> str | None:
 
 
 class SmallDisk:
-    """Mounted on ``path`` for a program that is started with ``command``; ``pid`` is that program's."""
+    """Mounted on ``path`` for a program that is started with ``command``. ``pid``: that program's process id."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The program's arguments with what mounts the disk before them; its process id stays the same."""
+        """The program's arguments after those that mount the disk. The process id stays the same."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return [_path("unshare"), "--mount", _path("sh"), "-c", _MOUNT, "sh", str(self.path), *argv]
 
     def fill(self, pid: int) -> None:
-        """Leave no room: what is there stays, and nothing more can be written."""
+        """Fill the disk: its files stay, but nothing more can be written."""
         for tried in range(1, _TRIES_MAX + 1):
             status = os.statvfs(self.seen(pid))
             try:
@@ -58,11 +58,11 @@ class SmallDisk:
                 return
 
     def seen(self, pid: int) -> Path:
-        """Where it is for everybody else."""
+        """The disk's path for other processes."""
         return Path(f"/proc/{pid}/root{self.path}")
 
     def free(self, pid: int) -> None:
-        """Give the room back."""
+        """Free the disk again."""
         self._resize(pid, _ROOM)
 
     def _resize(self, pid: int, size: str) -> None:

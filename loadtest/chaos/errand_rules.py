@@ -1,4 +1,4 @@
-"""Errands as they were told, held against the ledger."""
+"""Compares the answers to errands with the ledger."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,12 @@ from loadtest.chaos.history import Claim, Errand
 from loadtest.chaos.promise import Promise
 
 _NOT_DONE = (403, 404, 409)
-"""What a rule forbids at this moment: taken back too late, no money left, claimed by another."""
+"""Refusals by a rule at this moment: retracted too late, no money left, claimed by another user."""
 
 
 @dataclass(slots=True)
 class _Frozen:
-    """One freeze: from when on it held, and until when at least."""
+    """One freeze: from when it was in force, and until when at least."""
 
     from_s: float
     until_s: float = float("inf")
@@ -21,7 +21,7 @@ class _Frozen:
 
 @dataclass(slots=True)
 class ErrandRules:
-    """What was told of errands, and of claims by who was frozen."""
+    """The answers to errands, and to claims of frozen users."""
 
     findings: Findings
     books: Books
@@ -43,12 +43,12 @@ class ErrandRules:
             self._done(errand)
 
     def claim(self, claim: Claim) -> None:
-        """One claim: that of a frozen user must not win."""
+        """Check one claim: a frozen user must not win."""
         if claim.outcome == "claimed" and claim.user_id in self._frozen:
             self._winners.append(claim)
 
     def compare(self) -> None:
-        """Nobody won who asked while a freeze held, and was answered before it was to be lifted."""
+        """Check that no claim won that was sent during a freeze and answered before the freeze was lifted."""
         for claim in self._winners:
             for frozen in self._frozen[claim.user_id]:
                 if frozen.from_s < claim.asked_s and claim.answered_s < frozen.until_s:

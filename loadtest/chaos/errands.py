@@ -1,4 +1,4 @@
-"""What people do at the feast beside claiming: they transfer, take back, withdraw, and are frozen now and then."""
+"""What people do besides claiming: they transfer, retract, withdraw, and are frozen now and then."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ PASSWORD = "246810"
 BANK_ACCOUNTS = ("62220202001122", "62220202000000")
 """The sandbox refuses the second one."""
 TRANSFER_DELAY_S = 2
-"""The engine is told of it (``run``): nobody waits two hours here."""
+"""``run`` sets this in the engine, because no run can wait two hours."""
 _DEPOSIT_FEN = 1_000_000
 _RUNNERS = 4
 _RECENT = 20
@@ -27,7 +27,7 @@ _FROZEN_S_MAX = 0.5
 
 @dataclass(slots=True)
 class Errands:
-    """``seed`` decides what they do; ``freezable``: hands that are frozen for moments; ``goes_on``: until when."""
+    """``seed`` decides what they do. ``freezable``: users that are frozen for moments. ``goes_on``: until when."""
 
     client: Client
     seed: int
@@ -38,7 +38,7 @@ class Errands:
     _numbers: int = 0
 
     async def run(self) -> None:
-        """All of them, each until its last answer."""
+        """Run all of them, each until its last answer."""
         for person in PEOPLE:
             if not await self._prepare(person):
                 return
@@ -48,13 +48,13 @@ class Errands:
             group.create_task(self._guard(random.Random(f"{self.seed} guard")))
 
     async def _prepare(self, person: str) -> bool:
-        """Money and a payment password; whether there is still anything to do."""
+        """Get money and a payment password. Returns whether there is still anything to do."""
         password = {"password": PASSWORD, "current_password": PASSWORD}
         for _ in range(_TRIES_MAX):
             deposited = await self.client.deposit(person, f"{person}-first", _DEPOSIT_FEN)
             first = {"password": PASSWORD}
             put = await self._do("password", person, "PUT", f"/v1/wallets/{person}/payment-password", body=first)
-            if put.status == 422:  # there is one already: the answer before was lost
+            if put.status == 422:  # it is already set: the earlier answer was lost
                 put = await self._do("password", person, "PUT", f"/v1/wallets/{person}/payment-password", body=password)
             if deposited.status == 201 and put.status == 200:
                 return True
@@ -75,7 +75,7 @@ class Errands:
             await asyncio.sleep(_AGAIN_S if is_away else chance.uniform(0, _PAUSE_S_MAX))
 
     async def _guard(self, chance: random.Random) -> None:
-        """Freezes somebody for a moment, and lifts it whatever happens."""
+        """Freeze a user for a moment, and always lift the freeze."""
         while self.goes_on():
             user_id = chance.choice(self.freezable)
             await self._do("freeze", user_id, "PUT", f"/v1/accounts/{user_id}/freeze", body={"reason": "a feast"})

@@ -1,4 +1,4 @@
-"""What a history comes to in numbers."""
+"""A history in numbers."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from loadtest.chaos.schedule import Kind
 
 @dataclass(slots=True)
 class Figures:
-    """``outage_s``: the longest time without a claim that was answered, from its beginning at ``outage_from_s``."""
+    """``outage_s``: the longest time without an answered claim. It began at ``outage_from_s``."""
 
     requests: int = 0
     kills: Counter[str] = field(default_factory=Counter)
@@ -25,7 +25,7 @@ class Figures:
 
 
 def figures(records: Iterable[Record]) -> Figures:
-    """Count. Claims that were asked for together count each."""
+    """Count the records. Each claim of a batch counts."""
     found = Figures()
     answered_s: float | None = None
     began_s: float | None = None

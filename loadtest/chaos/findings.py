@@ -1,4 +1,4 @@
-"""What a check has found, and the words for it."""
+"""The findings of a check, as sentences."""
 
 from dataclasses import dataclass, field
 
@@ -6,12 +6,12 @@ from loadtest.chaos.history import Asked, Claim, Look
 
 PROBLEMS_MAX = 50
 REFUSED = (0, 429, 503)
-"""No answer, too many, not now: asking again is right, and nobody was told anything."""
+"""No answer, too many requests, not now: the client may repeat, and no claim was acknowledged."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong, the first of it in words; and what the mode's promise covers though it is lost."""
+    """The problems (the first ones as sentences), and the losses that the mode's promise allows."""
 
     problems: list[str] = field(default_factory=list)
     more: int = 0
@@ -19,7 +19,7 @@ class Findings:
     lost: list[str] = field(default_factory=list)
 
     def add(self, problem: str) -> None:
-        """One more is wrong."""
+        """Add a problem."""
         if len(self.problems) < PROBLEMS_MAX:
             self.problems.append(problem)
         else:
@@ -27,14 +27,14 @@ class Findings:
 
 
 def check_status(findings: Findings, asked: Asked, good: int, what: str) -> None:
-    """An answer is good, or a refusal that is meant."""
+    """Check that an answer is good or a proper refusal."""
     in_flight = (asked.status, asked.code) == (409, "idempotency_in_flight")
     if asked.status != good and asked.status not in REFUSED and not in_flight:
         findings.add(f"{what}: the answer was {shown(asked)}")
 
 
 def shown(asked: Asked) -> str:
-    """An answer in words."""
+    """An answer as text."""
     match asked:
         case Claim(status=200):
             return f"{asked.outcome or 'nothing'} with {asked.amount_fen} fen"

@@ -1,4 +1,4 @@
-"""Who is at the feast: senders and hands that go on whatever happens, until they are told to stop."""
+"""The guests: senders and claimants that go on through every fault until they are stopped."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from loadtest.chaos.history import Claim
 SENDERS = ("chaos-sender-1", "chaos-sender-2", "chaos-sender-3")
 USERS = tuple(f"chaos-user-{number:03d}" for number in range(150))
 LARGE_COUNT = opening.INLINE_COUNT_MAX + 200
-"""More shares than are opened within a request: the publisher opens these."""
+"""More shares than a request opens: the publisher opens these packets."""
 _DEPOSIT_FEN = 10_000_000_000
 _TTL_SHORT_S = (1, 2, 3)
 _TTL_LONG_S = 7_200
@@ -36,7 +36,7 @@ class _Packet:
 
 @dataclass(slots=True)
 class Guests:
-    """``seed`` decides what they do; in which order it is answered is chance."""
+    """``seed`` decides what they do. The order of the answers is chance."""
 
     client: Client
     seed: int
@@ -45,7 +45,7 @@ class Guests:
     first_sent: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """All of them, until ``stopping``; each ends with the answer it waits for."""
+        """Run all of them until ``stopping``. Each ends with the answer that it waits for."""
         async with asyncio.TaskGroup() as group:
             for sender in SENDERS:
                 group.create_task(self._sender(sender))
@@ -73,7 +73,7 @@ class Guests:
             await asyncio.sleep(_AGAIN_S)
 
     async def _send(self, sender: str, key: str, terms: dict[str, Any]) -> None:
-        """Ask until it is sent, and now and then once more."""
+        """Send the request until it succeeds, and now and then once more."""
         for _ in range(_TRIES_MAX):
             sent = await self.client.send(sender, key, terms)
             if sent.status == 201:
@@ -102,12 +102,12 @@ class Guests:
             await asyncio.sleep(chance.uniform(0, _PAUSE_S_MAX))
 
     def _pick(self, chance: random.Random) -> _Packet:
-        """Mostly one of the newest."""
+        """Pick a packet, mostly one of the newest."""
         newest = min(_NEW, len(self.board))
         return self.board[-chance.randint(1, newest)] if chance.random() < 0.8 else chance.choice(self.board)
 
     async def _claim(self, chance: random.Random, packet: _Packet) -> None:
-        """Once, or twice; and again, now and then, when it was not decided."""
+        """Claim once or twice. If it was not decided, sometimes claim again."""
         user_id = chance.choice(USERS)
         claim = await self.client.claim(packet.packet_id, user_id)
         again = chance.random() < (0.2 if claim.status == 200 else 0.7)
@@ -131,7 +131,7 @@ def _is_away(claim: Claim) -> bool:
 
 
 def _terms(chance: random.Random) -> dict[str, Any]:
-    """Few shares and many, for a short time and for long, for all and for some."""
+    """Random terms: few or many shares, a short or long time, for anyone or for some users."""
     kind = chance.random()
     count = chance.randint(1, 6) if kind < 0.4 else chance.randint(10, 90) if kind < 0.97 else LARGE_COUNT
     terms: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""What happened, in the order in which it ended: requests with their answers, faults, moments at which all was carried.
+"""What happened, in the order of ending: requests with answers, faults, and moments at which the ledger had everything.
 
-One JSON line each, appended to a file. Times (``*_s``) are seconds on one monotonic clock, from the start of the
-history. ``status`` 0: there was no answer, and ``code`` says why; otherwise ``code`` is the problem's own, or empty.
+Each record is one JSON line, appended to a file. Times (``*_s``) are seconds on one monotonic clock, from the start of
+the history. ``status`` 0: there was no answer, and ``code`` says why. Otherwise ``code`` is the problem's, or empty.
 """
 
 import time
@@ -13,11 +13,11 @@ from typing import Self
 import msgspec
 
 BYTES_MAX = 1_000_000_000
-"""A history larger than this would be of no use to anybody: the guests leave when it is reached."""
+"""A larger history would be useless: the guests leave when it is reached."""
 
 
 class Asked(msgspec.Struct, kw_only=True, frozen=True, tag=True):
-    """A request that is over."""
+    """A request that has ended."""
 
     asked_s: float
     answered_s: float
@@ -26,7 +26,7 @@ class Asked(msgspec.Struct, kw_only=True, frozen=True, tag=True):
 
 
 class Claim(Asked, kw_only=True, frozen=True, tag=True):
-    """One claim, asked for alone or with others. ``outcome`` is empty when the answer has none."""
+    """One claim, alone or in a batch. ``outcome`` is empty if the answer has none."""
 
     packet_id: str
     user_id: str
@@ -35,7 +35,7 @@ class Claim(Asked, kw_only=True, frozen=True, tag=True):
 
 
 class Send(Asked, kw_only=True, frozen=True, tag=True):
-    """A packet was to be sent. ``packet_id`` is empty when no answer named one."""
+    """A request to send a packet. ``packet_id`` is empty if no answer named one."""
 
     sender: str
     key: str
@@ -46,7 +46,7 @@ class Send(Asked, kw_only=True, frozen=True, tag=True):
 
 
 class Deposit(Asked, kw_only=True, frozen=True, tag=True):
-    """Money was to come in, once however often it is asked for with this key."""
+    """A request for a deposit. It is made once per key, however often it is requested."""
 
     user_id: str
     key: str
@@ -54,7 +54,7 @@ class Deposit(Asked, kw_only=True, frozen=True, tag=True):
 
 
 class Look(Asked, kw_only=True, frozen=True, tag=True):
-    """A packet as it was shown."""
+    """A packet as the API showed it."""
 
     packet_id: str
     state: str = ""
@@ -65,16 +65,16 @@ class Look(Asked, kw_only=True, frozen=True, tag=True):
 
 
 class Listed(Asked, kw_only=True, frozen=True, tag=True):
-    """A packet's claims as they were listed: who has how much, in fen."""
+    """A packet's claims as the API listed them: user -> fen."""
 
     packet_id: str
     claims: tuple[tuple[str, int], ...] = ()
 
 
 class Errand(Asked, kw_only=True, frozen=True, tag=True):
-    """Anything else that a user does. ``number``: what it is about, or what the answer named.
+    """Any other action of a user. ``number``: its subject, or the number in the answer.
 
-    ``is_in_force``: of a freeze, whether it was said to hold everywhere.
+    ``is_in_force``: for a freeze, whether the answer said that it is in force everywhere.
     """
 
     what: str
@@ -84,7 +84,7 @@ class Errand(Asked, kw_only=True, frozen=True, tag=True):
 
 
 class Fault(msgspec.Struct, kw_only=True, frozen=True, tag=True):
-    """What was done to the engine. ``undoes``: answers given before it may be taken back, as far as the mode says."""
+    """A fault in the engine. ``undoes``: earlier answers may be undone, as far as the mode allows."""
 
     began_s: float
     ended_s: float
@@ -94,7 +94,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, tag=True):
 
 
 class Carried(msgspec.Struct, kw_only=True, frozen=True, tag=True):
-    """All that Redis had given at ``at_s`` was in the ledger."""
+    """Everything that Redis had given by ``at_s`` was in the ledger."""
 
     at_s: float
 
@@ -103,7 +103,7 @@ Record = Claim | Send | Deposit | Look | Listed | Errand | Fault | Carried
 
 
 class History:
-    """The writing side; used as ``with History(path) as history``."""
+    """The writing side. Use it as ``with History(path) as history``."""
 
     def __init__(self, path: Path, *, bytes_max: int = BYTES_MAX) -> None:
         self.path = path
@@ -112,44 +112,44 @@ class History:
         self._started_s = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Begin a new file."""
+        """Start a new file."""
         self._file = self.path.open("wb")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Everything is in the file."""
+        """Write everything to the file."""
         self._file.close()
 
     def now_s(self) -> float:
-        """The clock of this history."""
+        """The time on this history's clock."""
         return round(time.monotonic() - self._started_s, 6)
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody should do anything more that is worth adding."""
+        """Whether the history is full, so that guests should stop."""
         return self._bytes_left <= 0
 
     def flush(self) -> None:
-        """What was added can be read."""
+        """Make all records readable."""
         self._file.flush()
 
     def add(self, record: Record) -> None:
-        """Append one."""
+        """Append a record."""
         line = self._encoder.encode(record) + b"\n"
         self._bytes_left -= len(line)
         self._file.write(line)
 
 
 class Recorded:
-    """The records of a file, in order, as often as they are asked for."""
+    """A file's records in order. They can be iterated several times."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __iter__(self) -> Iterator[Record]:
-        """From the first."""
+        """Start with the first record."""
         decoder = msgspec.json.Decoder(Record)
         with self._path.open("rb") as lines:
             for line in lines:

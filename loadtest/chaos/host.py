@@ -19,11 +19,11 @@ from engine.settings import Settings
 from engine.supervision.backoff import Backoff
 
 RESTART_S_MAX = 0.5
-"""What is killed hundreds of times would otherwise soon be away for ten seconds each time."""
+"""Otherwise a process that is killed hundreds of times would soon be away for ten seconds each time."""
 
 
 def routes(links: Mapping[str, int]) -> Route:
-    """Each process's own way to the servers."""
+    """Each process's own links to the servers."""
 
     def route(name: str, settings: Settings) -> Settings:
         redis, postgres = links[f"{name}/redis"], links[f"{name}/postgres"]
@@ -39,7 +39,7 @@ def routes(links: Mapping[str, int]) -> Route:
 
 def main(data_dir: Path, workers: int, links: Mapping[str, int]) -> None:
     """Run until a stop signal."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor takes them over
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them
         signal.signal(number, lambda *_: sys.exit(0))
     logs.configure("up")
     Backoff.max_s = RESTART_S_MAX

@@ -1,4 +1,4 @@
-"""What must be true of the ledger by itself, whatever anybody was told."""
+"""Rules that the ledger alone must satisfy, independent of all answers."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ _ENDED_STATES = ("exhausted", "expired", "retracted")
 
 
 def check_books(findings: Findings, books: Books) -> None:
-    """The ledger by itself."""
+    """Check the ledger alone."""
     if books.sum_fen != 0:
         findings.add(f"All balances sum to {books.sum_fen} fen")
     users, slots, given, given_fen = (

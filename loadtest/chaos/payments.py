@@ -1,4 +1,4 @@
-"""Sendings and deposits as they were told, held against the ledger."""
+"""Compares the answers to sendings and deposits with the ledger."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from loadtest.chaos.history import Deposit, Errand, Send
 
 
 class Payments:
-    """What was told of sendings and deposits."""
+    """The answers to sendings and deposits."""
 
     def __init__(self, findings: Findings, books: Books) -> None:
         self._findings, self._books = findings, books
@@ -16,7 +16,7 @@ class Payments:
         self._deposits: dict[tuple[str, str], tuple[int, bool]] = {}
 
     def send(self, send: Send) -> None:
-        """One answer; one key is one packet."""
+        """Check one answer: a key makes one packet."""
         check_status(self._findings, send, 201, f"A packet of {send.sender}")
         known = self._sends.setdefault((send.sender, send.key), send.packet_id)
         if send.status != 201:
@@ -35,19 +35,19 @@ class Payments:
             self._findings.add(f"Packet {send.packet_id} is in the ledger with other terms than it was sent with")
 
     def deposit(self, deposit: Deposit) -> None:
-        """One answer."""
+        """Check one answer."""
         check_status(self._findings, deposit, 201, f"A deposit of {deposit.user_id}")
         key = (deposit.user_id, deposit.key)
         was_told = self._deposits.get(key, (0, False))[1]
         self._deposits[key] = (deposit.amount_fen, was_told or deposit.status == 201)
 
     def errand(self, errand: Errand) -> None:
-        """A packet or a transfer of somebody's: each key is used once."""
+        """Note a packet or a transfer in an errand. Each key is used once."""
         if errand.what in ("send", "transfer"):
             self._sends[errand.user_id, f"errand {errand.asked_s}"] = errand.number
 
     def compare(self) -> None:
-        """Each key counts once: at least what was answered, at most what was asked for."""
+        """Each key counts once: the ledger has at least what was answered and at most what was requested."""
         told, asked = Counter[str](), Counter[str]()
         for (sender, _), packet_id in self._sends.items():
             asked[sender] += 1

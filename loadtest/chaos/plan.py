@@ -1,16 +1,16 @@
-"""What a run is to be."""
+"""The plan of a run."""
 
 from dataclasses import dataclass
 
 KILLS = 25
 KILLS_MAX = 100_000
 MODES = ("memory", "fsync", "ledger")
-"""Those of ``HONGBAO_ACK`` but ``replica``, which needs a second Redis."""
+"""The modes of ``HONGBAO_ACK`` except ``replica``, which needs a second Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``lose_redis``: Redis's data is lost and set back as well. ``full_disk``: its disk fills up, where it can."""
+    """``lose_redis``: Redis's data is also lost and set back. ``full_disk``: its disk fills up, if this is possible."""
 
     seed: int = 1
     kills: int = KILLS
@@ -19,7 +19,7 @@ class Plan:
     full_disk: bool = True
 
     def command(self) -> str:
-        """What plays it again."""
+        """The command that plays the plan again."""
         words = ["python -m loadtest.chaos", f"--seed {self.seed}", f"--kills {self.kills}", f"--ack {self.ack}"]
         words += ["--lose-redis"] if self.lose_redis else []
         words += [] if self.full_disk else ["--no-full-disk"]

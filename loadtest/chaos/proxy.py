@@ -1,4 +1,4 @@
-"""The network between our processes and their servers: every way leads over a proxy of ours, where it can be cut."""
+"""The network between our processes and their servers. Every link goes through a proxy that can cut it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _START_S_MAX = 10.0
 
 
 class Link:
-    """One way to a server that listens on the unix socket ``upstream``; on ``port`` of 127.0.0.1 once started."""
+    """A link to a server on the unix socket ``upstream``. Once started, it listens on ``port`` of 127.0.0.1."""
 
     def __init__(self, upstream: Path) -> None:
         self._upstream = upstream
@@ -37,7 +37,7 @@ class Link:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Reset what is open, and take nothing more."""
+        """Reset open connections and accept no more."""
         if self._server is not None:
             self._server.close()
             self._cut = Kind.REFUSE
@@ -46,9 +46,9 @@ class Link:
             await self._server.wait_closed()
 
     def cut(self, kind: Kind) -> None:
-        """From here on the way is cut as ``kind`` says (``schedule.CUTS``), or whole again but for open connections."""
+        """Cut the link as ``kind`` says (``schedule.CUTS``)."""
         if kind not in CUTS:
-            raise ValueError(f"{kind} is no way of cutting")
+            raise ValueError(f"{kind} does not cut a link")
         self._cut = None if kind is Kind.RESET else kind
         if kind in (Kind.RESET, Kind.REFUSE):
             self._reset()
@@ -58,7 +58,7 @@ class Link:
             self._open.set()
 
     def restore(self) -> None:
-        """All is well again; connections of which something was lost are reset."""
+        """Restore the link. Connections that have lost data are reset."""
         if self._cut is Kind.MUTE:
             self._reset()
         self._cut = None
@@ -91,7 +91,7 @@ class Link:
                 out.close()
 
     async def _carry(self, come_in: asyncio.StreamReader, go_out: asyncio.StreamWriter, *, answers: bool) -> None:
-        """Pass on what comes until it ends; an end is as silent as the rest."""
+        """Pass data on until it ends. During a silence the end is not passed on, either."""
         with contextlib.suppress(OSError):
             while piece := await come_in.read(_PIECE_BYTES_MAX):
                 await self._open.wait()
@@ -112,15 +112,15 @@ class Link:
 def _reset(out: asyncio.StreamWriter) -> None:
     connection = out.get_extra_info("socket")
     if connection.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError):  # it is already closed
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     out.transport.abort()
 
 
 class Network:
-    """Links by name, on an event loop in a thread of its own, so that they work whatever the main thread does.
+    """Links by name, on an event loop in a separate thread, so that they work whatever the main thread does.
 
-    Used as ``with Network({name: unix socket}) as network``.
+    Use it as ``with Network({name: unix socket}) as network``.
     """
 
     def __init__(self, upstreams: Mapping[str, Path]) -> None:
@@ -130,7 +130,7 @@ class Network:
         self._links: dict[str, Link] = {}
 
     def __enter__(self) -> Self:
-        """Listen for all of them."""
+        """Start all links."""
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(_START_S_MAX)
         return self
@@ -138,7 +138,7 @@ class Network:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Cut everything for good."""
+        """Stop all links."""
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_START_S_MAX)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -146,7 +146,7 @@ class Network:
 
     @property
     def ports(self) -> dict[str, int]:
-        """Where each link is taken."""
+        """The port of each link."""
         return {name: link.port for name, link in self._links.items()}
 
     def cut(self, name: str, kind: Kind) -> None:
@@ -154,11 +154,11 @@ class Network:
         self._at_once(lambda: self._links[name].cut(kind))
 
     def restore(self, name: str) -> None:
-        """Make a link whole again."""
+        """Restore a link."""
         self._at_once(self._links[name].restore)
 
     def _at_once(self, work: Callable[[], None]) -> None:
-        """Do it in the links' own thread, and wait for it."""
+        """Do ``work`` in the links' thread, and wait for it."""
 
         async def do() -> None:
             work()

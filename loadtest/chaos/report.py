@@ -1,4 +1,4 @@
-"""What a run prints: a table on a terminal, plain lines elsewhere."""
+"""A run's output: a table on a terminal, plain lines elsewhere."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ _TOLD_MAX = 20
 def show(
     console: Console, plan: Plan, figures: Figures, *, findings: Findings, ending: Ending, wrong: int, took_s: float
 ) -> None:
-    """The short report. ``wrong``: how many things are, in all."""
+    """Print the short report. ``wrong``: the number of problems."""
     rows = [*_rows(plan, figures, findings, ending), ("wrong", f"{wrong:,}"), ("took", f"{took_s:.0f} s")]
     if not console.is_terminal:
         for name, value in rows:
@@ -34,7 +34,7 @@ def show(
 def show_failure(
     console: Console, plan: Plan, problems: Sequence[str], *, more: int, faults: Sequence[Fault], kept: Path
 ) -> None:
-    """What is wrong, and all that is needed to look into it."""
+    """Print the problems, and everything that is needed to investigate them."""
     for problem in problems[:_TOLD_MAX]:
         _line(console, f"FAILED {problem}")
     if len(problems) + more > _TOLD_MAX:

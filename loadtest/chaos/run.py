@@ -1,4 +1,4 @@
-"""Starts an engine of its own over a network that can be cut, plays a plan on it, and judges."""
+"""Starts its own engine over a network that can be cut, plays a plan on it, and judges the result."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ Meddle = Callable[[Path, Path], None]
 
 
 def run(console: Console, plan: Plan, meddle: Meddle | None = None) -> int:
-    """Play a plan; returns the exit code. Raises NotStartedError."""
+    """Play a plan. Returns the exit code. Raises NotStartedError."""
     started_s = time.monotonic()
     faults = _schedule(console, plan)
     kept = Path(tempfile.mkdtemp(prefix="hongbao-chaos-"))
@@ -132,7 +132,7 @@ def _upstreams(data_dir: Path) -> dict[str, Path]:
 
 
 def _environment(plan: Plan, secret: str) -> dict[str, str]:
-    """The engine's: nothing of the operator's settings, so that no server but its own is ever touched."""
+    """The engine's environment without the operator's settings, so that only its own servers are touched."""
     ours = {
         "ACK": plan.ack,
         "AUTH_SECRET": secret,
@@ -151,7 +151,7 @@ def _environment(plan: Plan, secret: str) -> dict[str, str]:
 
 
 def _broken(ending: Ending) -> list[str]:
-    """What the audit says is broken."""
+    """The invariants that the audit reports as broken."""
     return [f"audit: {finding['statement']}: {finding['problems']}" for finding in ending.audit if not finding["holds"]]
 
 

@@ -1,4 +1,4 @@
-"""The faults of a run, in order, made from a seed alone: the same seed makes the same faults, whatever happens."""
+"""The faults of a run, in order. They depend only on the seed: the same seed always makes the same faults."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import TypeVar
 Word = TypeVar("Word", bound=str)
 
 PROCESSES = ("serve-1", "serve-2", "persist", "sweep")
-"""Ours. The publisher runs in the sweeper's process."""
+"""Our processes. The publisher runs in the sweeper's process."""
 SERVERS = ("redis", "postgres")
 LINKS = tuple(f"{process}/{server}" for process in PROCESSES for server in SERVERS)
 
@@ -17,13 +17,13 @@ LINKS = tuple(f"{process}/{server}" for process in PROCESSES for server in SERVE
 class Kind(StrEnum):
     """What is done to a target for ``lasts_s`` seconds."""
 
-    KILL = "kill"  # SIGKILL of a process; of Postgres: of all its processes
+    KILL = "kill"  # SIGKILL of a process; for Postgres: of all its processes
     STOP = "stop"  # SIGSTOP, and SIGCONT afterwards
-    REFUSE = "refuse"  # connections of a link are reset, new ones as well
+    REFUSE = "refuse"  # connections of a link are reset, new ones, too
     RESET = "reset"  # connections of a link are reset, once
-    SILENCE = "silence"  # a link lets nothing through; afterwards it all arrives
-    MUTE = "mute"  # requests arrive over a link, answers are lost; afterwards its connections are reset
-    DELAY = "delay"  # whatever passes over a link is late
+    SILENCE = "silence"  # a link passes nothing on; afterwards all of it arrives
+    MUTE = "mute"  # a link passes requests on but loses answers; afterwards its connections are reset
+    DELAY = "delay"  # everything on a link arrives late
     FULL_DISK = "full disk"  # the disk of Redis's log has no room
     EMPTY = "empty"  # FLUSHALL
     REWIND = "rewind"  # Redis is killed and comes back with an older copy of its files
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 CUTS = (Kind.REFUSE, Kind.RESET, Kind.SILENCE, Kind.MUTE, Kind.DELAY)
 LOSSES = (Kind.EMPTY, Kind.REWIND)
 _OTHERS = (Kind.STOP, Kind.STOP, *CUTS)
-"""What is drawn from beside kills."""
+"""The kinds of faults besides kills."""
 PATIENCE_S = 8.0
 _KILLS_A_LOSS = 8
 _KILLS_A_FULL_DISK = 25
@@ -40,9 +40,9 @@ _KILLS_A_FULL_DISK = 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """``after_s`` seconds after the one before has begun, ``kind`` happens to ``target``.
+    """``kind`` happens to ``target``, ``after_s`` seconds after the previous fault began.
 
-    A kill waits up to ``patience_s`` for its target to be at work; without patience it may be still starting.
+    A kill waits up to ``patience_s`` until its target is ready. Without patience, the target may still be starting.
     """
 
     after_s: float
@@ -52,7 +52,7 @@ class Fault:
     patience_s: float = 0.0
 
     def line(self) -> str:
-        """As it is told and kept."""
+        """The fault as a line for reports."""
         lasting = f" for {self.lasts_s:.2f} s" if self.lasts_s else ""
         patient = " at work" if self.patience_s else ""
         return f"+{self.after_s:.2f} s  {self.kind} {self.target}{lasting}{patient}"
@@ -61,7 +61,7 @@ class Fault:
 def make(seed: int, kills: int, *, full_disk: bool = False, lose_redis: bool = False) -> list[Fault]:
     """``kills`` kills, with stops and cuts between them.
 
-    ``full_disk`` and ``lose_redis`` add faults of those kinds and leave the others as they are.
+    ``full_disk`` and ``lose_redis`` add faults of these kinds and do not change the others.
     """
     chance = random.Random(seed)
     faults: list[Fault] = []
@@ -84,18 +84,18 @@ def make(seed: int, kills: int, *, full_disk: bool = False, lose_redis: bool = F
 
 
 def _gap_s(chance: random.Random) -> float:
-    """Now and then none: two things happen at once."""
+    """The gap between two faults. It is sometimes 0, so that two happen at once."""
     return 0.0 if chance.random() < 0.15 else round(chance.uniform(0.2, 1.8), 2)
 
 
 def _rounds(chance: random.Random, words: Sequence[Word]) -> Iterator[Word]:
-    """Each once in a shuffled order, then again: none is left out for long."""
+    """Each word once in a shuffled order, then again, so that none is left out for long."""
     while True:
         yield from chance.sample(words, len(words))
 
 
 def _scatter(chance: random.Random, faults: list[Fault], number: int, kinds: Sequence[Kind]) -> None:
-    """Put faults of these kinds, in turn, between the others: past the first, so that there is something to lose."""
+    """Put faults of these kinds, in turn, between the others. They come after the first, so that data can be lost."""
     kind_of = _rounds(chance, kinds)
     for _ in range(number):
         kind = next(kind_of)

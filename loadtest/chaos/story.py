@@ -1,4 +1,4 @@
-"""One run: the feast, the faults, the quiet afterwards, and the questions asked again at the end."""
+"""One run: the guests, the faults, the recovery, and the repeats at the end."""
 
 import asyncio
 import contextlib
@@ -28,12 +28,12 @@ from loadtest.steps import Steps
 from loadtest.told import HELD
 
 BACK_S_MAX = 60.0
-"""How long the engine may take to be whole again when nothing is done to it any more."""
+"""How long the engine may take to recover after the last fault."""
 SETTLED_S_MAX = 60.0
 _FEAST_S = 1.0
-"""How long the guests are alone before the first fault, and after the last."""
+"""How long the guests run before the first fault, and after the last."""
 _READY_IN_A_ROW = 8
-"""Any worker may answer: after this many in a row, all have."""
+"""Any worker may answer. After this many good answers in a row, all workers have answered."""
 _AGAIN_BATCH = 500
 _AGAIN_TRIES_MAX = 20
 _POLL_S = 0.1
@@ -42,7 +42,7 @@ _AUDIT_S_MAX = 120
 
 @dataclass(slots=True)
 class Ending:
-    """How it ended. ``problems``: what did not come back, or was not settled; ``recoveries_s``: after lost data."""
+    """How it ended. ``problems``: what did not recover or settle. ``recoveries_s``: times after lost data."""
 
     problems: list[str] = field(default_factory=list)
     books: Books | None = None
@@ -66,7 +66,7 @@ class Stage:
     ending: Ending = field(default_factory=Ending)
 
     async def play(self, faults: Sequence[Fault]) -> Ending:
-        """Play it all. The books are read also when not everything came back."""
+        """Play everything. The books are read even if not everything recovered."""
         try:
             async with _running(self.watch.run()), self._feasting():
                 await asyncio.sleep(_FEAST_S)
@@ -105,7 +105,7 @@ class Stage:
 
     @asynccontextmanager
     async def _feasting(self) -> AsyncIterator[None]:
-        """Guests for as long as the block; each may wait for its last answer."""
+        """Run guests during the block. Each may wait for its last answer."""
         feast = asyncio.create_task(self.guests.run())
         ended = asyncio.create_task(self.guests.first_sent.wait())
         try:
@@ -120,7 +120,7 @@ class Stage:
                 self.ending.problems.append("guests were still waiting for an answer when it was long over")
         finally:
             ended.cancel()
-            await end(feast)  # more than once, if need be: a library may take a cancellation for a time-out of its own
+            await end(feast)  # more than once if necessary: a library may mistake a cancellation for its own timeout
 
     async def _come_back(self) -> None:
         started_s = time.monotonic()
@@ -130,7 +130,7 @@ class Stage:
         self.ending.back_s = time.monotonic() - started_s
 
     async def _wait_ready(self) -> None:
-        """Every process runs and says so. Raises NotBackError naming those that do not."""
+        """Wait until every process is ready. Raises NotBackError naming those that are not."""
         deadline_s = time.monotonic() + BACK_S_MAX
         ready, away = 0, list[str]()
         while time.monotonic() < deadline_s:
@@ -143,7 +143,7 @@ class Stage:
         raise NotBackError(f"After {BACK_S_MAX:.0f} s without a fault: {what}.")
 
     async def _ask_again(self) -> None:
-        """Everyone who was told an amount asks once more."""
+        """Repeat every claim that was answered with an amount."""
         self.history.flush()
         told = sorted(
             {
@@ -184,7 +184,7 @@ class Stage:
         )
 
     def _audit(self) -> None:
-        """What `hongbao audit` finds; that it cannot run is a problem."""
+        """The findings of `hongbao audit`. If it cannot run, this is a problem."""
         words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(self.watch.data_dir)]
         audited = subprocess.run(
             words, env=self.environment, capture_output=True, encoding="utf-8", timeout=_AUDIT_S_MAX, check=False
@@ -197,7 +197,7 @@ class Stage:
 
 @asynccontextmanager
 async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Something beside the block."""
+    """Run ``work`` beside the block."""
     task = asyncio.create_task(work)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Watches, past all that is cut, how far the ledger is behind Redis, and when it had everything."""
+"""Watches the ledger's lag behind Redis, and when the ledger had everything. Cuts do not affect it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _AWAY = (RedisError, OSError, TimeoutError, *DATABASE_ERRORS)
 
 @dataclass(slots=True)
 class Watch:
-    """``behind_max``: changes the ledger was behind at most, all lanes together; ``behind``: at the last look."""
+    """``behind_max``: the ledger's largest lag in changes, over all lanes. ``behind``: the lag at the last look."""
 
     data_dir: Path
     history: History
@@ -30,13 +30,13 @@ class Watch:
     behind_max: int = 0
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Look repeatedly."""
         while True:
             await self.look()
             await asyncio.sleep(_EACH_S)
 
     async def look(self) -> None:
-        """One look; ``behind`` is None when a server does not answer or a lane is lost or fenced."""
+        """Look once. ``behind`` is None if a server does not answer or a lane is lost or fenced."""
         now_s = self.history.now_s()
         try:
             async with asyncio.timeout(_ANSWER_S_MAX):
@@ -49,7 +49,7 @@ class Watch:
                 self.history.add(Carried(at_s=now_s))
 
     async def _behind(self) -> int | None:
-        """Redis first: what it had given by then, the ledger must have when it is read afterwards."""
+        """Read Redis first: the ledger, which is read afterwards, must have everything that Redis had given by then."""
         servers = embedded.urls(self.data_dir)
         given: dict[int, tuple[str, int]] = {}
         async with Redis.from_url(servers.redis_url, decode_responses=True) as client:

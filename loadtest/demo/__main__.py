@@ -1,6 +1,6 @@
-"""`make demo`: a storm over real HTTP on servers of its own, with processes killed in the middle, and the books after.
+"""`make demo`: a storm over real HTTP on its own servers, with processes killed in the middle, and a final audit.
 
-Exits 0 only if every amount a client was told is in the ledger, once, and the audit is clean.
+Exits 0 only if every amount that a client was told is in the ledger, once, and the audit is clean.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _LOG_LINES_TOLD = 5
 
 
 def main(sizes: Sizes = FULL, before_audit: Callable[[Running, Story], None] | None = None) -> int:
-    """Play it and return the exit code. ``before_audit`` is called on the engine that still runs, for tests."""
+    """Play it and return the exit code. ``before_audit`` is for tests: it is called while the engine runs."""
     print_anything()
     console = Console()
     try:
@@ -59,14 +59,14 @@ def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running, Sto
 
 
 def conclude(console: Console, engine: Running, story: Story) -> int:
-    """Audit the books, show what the story was, and return the exit code."""
+    """Audit the books, show the story, and return the exit code."""
     findings = _audit(engine, story)
     report.show(console, story, findings)
     return 0 if not story.problems and all(finding["holds"] for finding in findings) else 1
 
 
 def _audit(engine: Running, story: Story) -> list[dict[str, object]]:
-    """What `hongbao audit` finds. That it cannot run, or finds nothing to examine, is a problem of the story."""
+    """The findings of `hongbao audit`. If it cannot run or has nothing to examine, this is a problem of the story."""
     words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(engine.data_dir)]
     audited = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=_AUDIT_S_MAX, check=False)
     try:
@@ -79,7 +79,7 @@ def _audit(engine: Running, story: Story) -> list[dict[str, object]]:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    """SIGTERM as an exception, so that what was started is stopped."""
+    """Turn SIGTERM into an exception, so that everything that was started is stopped."""
     sys.exit(128 + number)
 
 

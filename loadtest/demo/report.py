@@ -1,4 +1,4 @@
-"""What the demo prints: what happened, the luckiest, a picture of one split, the audit."""
+"""The demo's output: what happened, the luckiest claimants, a picture of one split, the audit."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ def _luckiest(story: "Story") -> Table:
 
 
 def _picture(console: Console, story: "Story") -> None:
-    """One lucky packet, a bar a share, in the order of claiming."""
+    """Show one lucky packet with one bar per share, in the order of claiming."""
     view = min(filter(_is_emptied_lucky, story.views.values()), key=lambda view: abs(int(str(view["count"])) - 12))
     shares = [
         (user_id, amount_fen)
@@ -103,5 +103,5 @@ def _audit(console: Console, findings: Sequence[dict[str, object]]) -> None:
 
 
 def _yuan(fen: int) -> str:
-    """Fen as people read them. Integers all the way."""
+    """Fen as yuan for people. It uses only integers."""
     return f"¥{fen // 100:,}.{fen % 100:02d}"

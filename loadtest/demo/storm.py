@@ -1,4 +1,4 @@
-"""Many hands on many packets: a closed loop of clients that remember every answer they were given."""
+"""Many users on many packets: a closed loop of clients that remember every answer."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ _LOST = (aiohttp.ClientConnectionError, TimeoutError)
 
 @dataclass(slots=True)
 class Answers:
-    """What the clients were told."""
+    """The answers that the clients got."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     told: Told = field(default_factory=lambda: Told(remembered_max=None, in_order=False))
@@ -33,16 +33,16 @@ class Answers:
         return self.told.amounts
 
     def take(self, packet_id: str, user_id: str, answer: dict[str, Any]) -> None:
-        """Note one answer. Raises ContradictionError when it contradicts an earlier one."""
+        """Record one answer. Raises ContradictionError if it contradicts an earlier one."""
         self.told.claim(packet_id, user_id, answer)
         self.outcomes[answer["outcome"]] += 1
 
 
 class Client:
-    """The API as one caller after the other; ``tokens`` maps a user to a bearer token.
+    """The API for several callers. ``tokens``: user -> bearer token.
 
-    A 503 or a lost connection decided nothing that a repeat would not tell: everything is asked again, a bounded number
-    of times. Each method raises ContradictionError when no answer comes, or one that is not a success.
+    After a 503 or a lost connection a repeat returns the result, so every request is repeated, a bounded number of
+    times. Each method raises ContradictionError if no answer comes, or one that is not a success.
     """
 
     def __init__(self, base_url: str, tokens: dict[str, str], connections: int) -> None:
@@ -52,7 +52,7 @@ class Client:
         self._session = aiohttp.ClientSession(connector=self._connector, timeout=timeout)
 
     async def __aenter__(self) -> "Client":
-        """Nothing to do: connections are made when needed."""
+        """Do nothing: connections are made when needed."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -75,11 +75,11 @@ class Client:
         return answer
 
     async def put(self, path: str, user_id: str, body: dict[str, object]) -> None:
-        """PUT, which is the same however often it happens."""
+        """PUT, which may be repeated."""
         await self._ask("PUT", path, self._headers(user_id), body)
 
     async def claims(self, packet_id: str, user_id: str) -> dict[str, int]:
-        """Everybody's share of a packet, in fen, from all its pages."""
+        """The amount of each claim of a packet, in fen by user, from all pages."""
         listed: dict[str, int] = {}
         after = ""
         while True:
@@ -92,7 +92,7 @@ class Client:
             after = f"&after={page['next']}"
 
     async def claim(self, packet_id: str, user_id: str, answers: Answers) -> None:
-        """Claim until there is an answer, and note it."""
+        """Claim until there is an answer, and record it."""
         path, headers = f"/v1/packets/{packet_id}/claims", self._headers(user_id)
         answers.take(packet_id, user_id, orjson.loads(await self._ask("POST", path, headers, answers=answers)))
 
@@ -104,7 +104,7 @@ class Client:
         body: dict[str, object] | None = None,
         answers: Answers | None = None,
     ) -> bytes:
-        """The body of the first answer; how long it took and how often it was asked for is noted in ``answers``."""
+        """The body of the first answer. Its time and the number of repeats are recorded in ``answers``."""
         for _ in range(_TRIES_MAX):
             started_s = time.perf_counter()
             try:
@@ -131,9 +131,9 @@ class Client:
 async def storm(
     client: Client, taps: Iterable[tuple[str, str]], *, hands: int, answers: Answers, tapped: Callable[[], None]
 ) -> float:
-    """``hands`` clients work through the taps (packet, user), each asking its next when it was answered.
+    """``hands`` clients work through the taps (packet, user). Each sends its next claim after an answer.
 
-    Returns the seconds it took; ``tapped`` is called after each answer. Raises the first ContradictionError.
+    Returns the duration in seconds. ``tapped`` is called after each answer. Raises the first ContradictionError.
     """
     waiting = iter(taps)
 

@@ -22,7 +22,7 @@ _LAG = re.compile(r"^hongbao_persister_lag_(events|seconds)\{.*\} (\S+)$", re.MU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How much is played. ``taps``: claim requests; ``hands``: how many of them at once."""
+    """The sizes. ``taps``: claim requests. ``hands``: how many of them at once."""
 
     senders: int = 12
     users: int = 600
@@ -55,7 +55,7 @@ class Story:
 
 
 async def play(engine: Running, sizes: Sizes, steps: Steps) -> Story:
-    """Play it all. Raises ContradictionError when two answers cannot both be true, or none comes."""
+    """Play everything. Raises ContradictionError if two answers cannot both be true, or if none comes."""
     users = [f"user-{number:03d}" for number in range(sizes.users)]
     senders = [f"sender-{number:02d}" for number in range(sizes.senders)]
     async with Client(engine.base_url, _tokens(engine, users + senders), sizes.hands) as client:
@@ -76,7 +76,7 @@ def _tokens(engine: Running, users: list[str]) -> dict[str, str]:
 
 @dataclass(slots=True, kw_only=True)
 class _Stage:
-    """Who plays, on what, and what has happened so far."""
+    """The users, the engine, and the story so far."""
 
     engine: Running
     sizes: Sizes
@@ -88,9 +88,9 @@ class _Stage:
     chance: random.Random = field(default_factory=lambda: random.Random(2016))
 
     async def send(self) -> None:
-        """Fill the senders' wallets and send packets of both kinds, one large, one that will run out of time.
+        """Fill the senders' wallets and send packets of both kinds: one is large, and one will expire.
 
-        The senders are merchants: a person may not send to as many hands.
+        The senders are merchants, because a person may not send so many shares.
         """
         with self.steps.step("deposits and packets", len(self.senders) + self.sizes.packets) as step:
             for sender in self.senders:
@@ -116,7 +116,7 @@ class _Stage:
         return {"count": count, "total_fen": count * chance.randint(20, 900), "split": split}
 
     async def tap(self) -> None:
-        """Tap, and kill on the way: the persister halfway, one of the two API processes a little later."""
+        """Send claims and kill processes meanwhile: the persister halfway, an API process a little later."""
         sizes, story = self.sizes, self.story
         kills, due = {sizes.taps // 2: "persist", sizes.taps * 5 // 8: "serve-1"}, list[str]()
         with self.steps.step(f"{sizes.users} users tapping", sizes.taps) as step:
@@ -125,7 +125,7 @@ class _Stage:
                 step.advance()
                 if step.done in kills:
                     due.append(kills[step.done])
-                if due and self.engine.kill(due[0]):  # otherwise at the next tap
+                if due and self.engine.kill(due[0]):  # otherwise it is killed at the next tap
                     story.killed.append(due.pop(0))
 
             story.storm_s = await storm(
@@ -133,7 +133,7 @@ class _Stage:
             )
 
     def _taps(self) -> list[tuple[str, str]]:
-        """Who taps on what: the timed packet first, by too few to empty it; a quarter are impatient hands' repeats."""
+        """The taps. Too few users claim the timed packet first to empty it. A quarter of all taps are repeats."""
         sizes, chance, timed = self.sizes, self.chance, self.story.timed_packet
         ids = [packet_id for packet_id in self.story.packets if packet_id != timed]
         taps = [(chance.choice(ids), chance.choice(self.users)) for _ in range(sizes.taps * 3 // 4)]
@@ -143,7 +143,7 @@ class _Stage:
 
     @contextmanager
     def watching_lag(self) -> Iterator[None]:
-        """Note how far the persister is behind, at most, for as long as the block."""
+        """Record the persister's largest lag during the block."""
 
         async def watch() -> None:
             while True:
@@ -159,7 +159,7 @@ class _Stage:
             watching.cancel()
 
     async def _lag_events(self) -> float:
-        """How many changes the ledger is behind at this moment, all lanes together."""
+        """The ledger's lag at this moment, in changes over all lanes."""
         behind = 0.0
         for kind, value in _LAG.findall(await self.client.text("/metrics")):
             if kind == "events":
@@ -170,7 +170,7 @@ class _Stage:
         return behind
 
     async def settle(self) -> None:
-        """Wait until the persister has everything and the timed packet has gone back."""
+        """Wait until the persister has applied everything and the timed packet is refunded."""
         story = self.story
         started_s = time.perf_counter()
         with self.steps.step("settling packets that have ended", len(story.packets)) as step:
@@ -188,7 +188,7 @@ class _Stage:
         story.settle_s = time.perf_counter() - started_s
 
     async def compare(self) -> None:
-        """Hold what the clients were told against packets' claims and users' wallets."""
+        """Compare the clients' answers with packets' claims and users' wallets."""
         told, listed = self.story.answers.amounts, dict[tuple[str, str], int]()
         told_fen = dict.fromkeys(self.users, 0)
         for (_, user), amount_fen in told.items():
@@ -198,7 +198,7 @@ class _Stage:
             for packet_id in packets:
                 claims = await self.client.claims(
                     packet_id, "admin"
-                )  # who sees the amounts of those that are open, too
+                )  # the sender also sees the amounts of open packets
                 listed |= {(packet_id, user): amount_fen for user, amount_fen in claims.items()}
                 step.advance()
             for user in self.users:

@@ -1,1 +1,1 @@
-"""`make load`: locust's users on an engine that runs."""
+"""`make load`: locust's users on a running engine."""

@@ -1,6 +1,6 @@
-"""`make load`: the festival's eve, by locust, on a server that runs already; then its books are audited.
+"""`make load`: locust plays the festival's eve on a running server. Then the books are audited.
 
-Exits 0 only if no answer was a failure, no two contradicted each other and, where the installation is on this machine,
+Exits 0 only if no answer was a failure, no two contradicted each other and, if the installation is on this machine,
 the audit is clean.
 """
 
@@ -33,7 +33,7 @@ from loadtest.load.simple_client import SimpleClient
 from loadtest.load.targets import checked_url, is_this_machine
 
 _TABLE_WIDTH = 80
-"""In a narrower terminal a table's lines are broken: one that fits it would lose what it says."""
+"""In a narrower terminal a table's lines wrap, because a table that fits would lose text."""
 
 
 def main(  # noqa: PLR0917  # typer gives them by name
@@ -42,13 +42,13 @@ def main(  # noqa: PLR0917  # typer gives them by name
     users: Annotated[int, typer.Option(help="Users at midnight.")] = 200,
     eve_s: Annotated[float, typer.Option(help="Seconds the evening lasts.")] = 90.0,
     processes: Annotated[int, typer.Option(min=1, help="Locust's worker processes.")] = os.cpu_count() or 1,
-    report: Annotated[Path, typer.Option(help="Folder for the reports, a new one in it each time.")] = Path(
+    report: Annotated[Path, typer.Option(help="Folder for the reports. Each run makes a new one in it.")] = Path(
         "load-report"
     ),
     act_token: Annotated[str | None, typer.Option(help="A backend's token, which speaks for all users.")] = None,
-    admin_token: Annotated[str | None, typer.Option(help="A token that may deposit and make merchants.")] = None,
+    admin_token: Annotated[str | None, typer.Option(help="A token that may deposit and set profiles.")] = None,
     funded_senders: Annotated[str, typer.Option(help="Users whose wallets hold money, with commas.")] = "",
-    allow_remote: Annotated[str | None, typer.Option(help="The one other host that load may go to.")] = None,
+    allow_remote: Annotated[str | None, typer.Option(help="The only other host that load may go to.")] = None,
 ) -> None:
     """Run the festival's eve on a running server, write the report, audit the books."""
     print_anything()
@@ -77,7 +77,7 @@ def main(  # noqa: PLR0917  # typer gives them by name
 
 def _run(plan: Plan, console: Console) -> int:
     client = SimpleClient(plan.url)
-    client.check_ready()  # before tokens: where no server has ever run, there is no secret to make them with
+    client.check_ready()  # before tokens: if no server has ever run here, there is no secret to sign them
     identities = Identities(plan.given)
     client.check_identities(identities, "load-probe")
     _make(plan.report_dir)
@@ -108,7 +108,7 @@ def _make(report_dir: Path) -> None:
 
 
 def _audit(plan: Plan, identities: Identities, console: Console) -> bool:
-    """Audit the installation if it is this machine's. Whether nothing was found that is wrong."""
+    """Audit the installation if it is on this machine. Returns whether nothing is wrong."""
     settings = Settings.load(data_dir=plan.given.data_dir)
     is_ours = identities.made_here or plan.given.data_dir is not None
     has_servers = servers.is_running(settings.data_dir) or None not in (settings.redis_url, settings.database_url)

@@ -1,4 +1,4 @@
-"""The packets that the users of one locust process know of. What one process sends, all are told of."""
+"""The packets that one locust process's users know. Every process announces its packets to all others."""
 
 from collections import defaultdict, deque
 from dataclasses import asdict, dataclass
@@ -9,18 +9,18 @@ _REMEMBERED_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A packet was sent to a group; ``group`` None: to everyone, as a rain."""
+    """A packet was sent to a group. ``group`` None: to everyone, as a rain."""
 
     packet_id: str
     group: int | None
 
     def as_message(self) -> dict[str, Any]:
-        """As locust carries it from process to process."""
+        """The form in which locust sends it between processes."""
         return asdict(self)
 
 
 class Board:
-    """Announcements, the newest few of each group, and the newest rain."""
+    """The newest few announcements per group, and the newest rain."""
 
     def __init__(self) -> None:
         self._packets: defaultdict[int, deque[tuple[int, str]]] = defaultdict(lambda: deque(maxlen=_REMEMBERED_MAX))
@@ -28,7 +28,7 @@ class Board:
         self.rain: str | None = None
 
     def announce(self, announcement: Announcement) -> None:
-        """Note a packet."""
+        """Record a packet."""
         self._count += 1
         if announcement.group is None:
             self.rain = announcement.packet_id
@@ -36,5 +36,5 @@ class Board:
             self._packets[announcement.group].append((self._count, announcement.packet_id))
 
     def next_for(self, group: int, after: int) -> tuple[int, str] | None:
-        """The oldest packet of a group that came after the ``after``-th announcement, with its own number; 0: any."""
+        """A group's oldest packet after the ``after``-th announcement (0: any), with its own number."""
         return next((entry for entry in self._packets[group] if entry[0] > after), None)

@@ -1,6 +1,6 @@
-"""What every user of the eve can do: speak for someone, ask, honour a refusal, notice a contradiction.
+"""What every user of the eve can do: act for a user, send requests, obey refusals, notice contradictions.
 
-``evenings`` holds what all users of one locust process share; locustfile.py fills it in before the first user starts.
+``evenings`` holds what all users of one locust process share. locustfile.py fills it in before the first user starts.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from loadtest.told import ContradictionError, Told
 Check = Callable[[dict[str, Any]], None]
 _REMEMBERED_MAX = 64
 TRIES_MAX = 5
-"""A request that is refused is made again when it may be, this many times at most."""
+"""A refused request is repeated after its Retry-After, at most this many times."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Evening:
-    """What the users of one process share. ``tell`` carries a word to the other processes."""
+    """State that one process's users share. ``tell`` sends a message to the other processes."""
 
     run: str
     process: int
@@ -42,7 +42,7 @@ class Evening:
 
 
 class Evenings:
-    """Where the evening is put. ``now`` raises StopUser before that."""
+    """Holds the process's evening. Before it begins, ``now`` raises StopUser."""
 
     _now: Evening | None = None
 
@@ -54,7 +54,7 @@ class Evenings:
         return self._now
 
     def begin(self, evening: Evening) -> None:
-        """From here on users can start."""
+        """Begin the evening, so that users can start."""
         self._now = evening
 
 
@@ -62,11 +62,11 @@ evenings = Evenings()
 
 
 def nothing_to_check(_: dict[str, Any]) -> None:
-    """Any answer will do."""
+    """Accept any answer."""
 
 
 class Guest(FastHttpUser):
-    """Anyone there: asks, honours refusals, remembers what they were told."""
+    """Any user: sends requests, obeys refusals, remembers answers."""
 
     abstract = True
     kind: ClassVar[str]
@@ -77,7 +77,7 @@ class Guest(FastHttpUser):
         self.become(self.evening.new_user_id(self.kind))
 
     def become(self, user_id: str) -> None:
-        """Speak for this user from here on, who was told nothing yet."""
+        """Act for this new user from now on, without remembered answers."""
         self.user_id, self.told = user_id, Told(remembered_max=_REMEMBERED_MAX, in_order=True)
         self.headers: Headers = self.evening.identities.of(user_id)
 
@@ -92,7 +92,7 @@ class Guest(FastHttpUser):
         expected: int = 200,
         check: Check = nothing_to_check,
     ) -> dict[str, Any] | None:
-        """The answer; None when there was none, which is counted. A contradiction that ``check`` finds ends the run."""
+        """The answer, or None if there was none (this is counted). A contradiction found by ``check`` ends the run."""
         for _ in range(TRIES_MAX):
             with self.client.request(
                 method, path, name=name, headers=headers or self.headers, json=body, catch_response=True
@@ -118,7 +118,7 @@ class Guest(FastHttpUser):
         return None
 
     def claim(self, packet_id: str, *, name: str) -> str | None:
-        """Claim once; returns the outcome, None when there was no answer."""
+        """Claim once. Returns the outcome, or None without an answer."""
         answer = self.ask(
             "POST",
             f"/v1/packets/{packet_id}/claims",

@@ -1,4 +1,4 @@
-"""Who the users of a load test are to the server: bearer tokens made here, or one backend's token for all of them."""
+"""The identities of a load test's users: bearer tokens made here, or one backend's token for all of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ _USER_SCOPES = ("send", "claim")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What the operator gave. ``funded_senders``: users whose wallets hold money already."""
+    """The operator's options. ``funded_senders``: users whose wallets already hold money."""
 
     data_dir: Path | None = None
     act_token: str | None = None
@@ -23,9 +23,9 @@ class Given:
 
 
 class Identities:
-    """Headers that speak for a user, or for an admin.
+    """Headers that act for a user, or for an admin.
 
-    Raises OperatorError saying what is missing when tokens can neither be made nor were given.
+    Raises OperatorError, saying what is missing, if tokens were not given and cannot be made.
     """
 
     def __init__(self, given: Given) -> None:
@@ -48,20 +48,20 @@ class Identities:
         return self._secret is not None
 
     def of(self, user_id: str) -> Headers:
-        """Headers that speak for ``user_id``."""
+        """Headers that act for ``user_id``."""
         if self._secret is None:
             return {"Authorization": f"Bearer {self._act_token}", "X-User-Id": user_id}
         return {"Authorization": f"Bearer {tokens.issue(self._secret, user_id, _USER_SCOPES, self._ttl_s)}"}
 
     def of_admin(self) -> Headers | None:
-        """Headers that may deposit and make merchants; None if senders were named: nothing about those is changed."""
+        """Headers that may deposit and set profiles. None if senders were named: these are not changed."""
         if self._admin_token is None or self.funded_senders:
             return None
         return {"Authorization": f"Bearer {self._admin_token}"}
 
 
 def _secret(data_dir: Path | None) -> bytes:
-    """The secret of a local installation. It is never made here: a new one would sign tokens nobody accepts."""
+    """A local installation's secret. It is never created here, because no server would accept its tokens."""
     settings = Settings.load(data_dir=data_dir)
     if not keyring.is_given(settings):
         raise OperatorError(

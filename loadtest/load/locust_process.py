@@ -1,4 +1,4 @@
-"""Locust as a child of `make load`: what it is given, how it is ended, that none of its processes is left."""
+"""Locust as a child of `make load`: its arguments and its end. None of its processes is left."""
 
 import contextlib
 import os
@@ -21,12 +21,12 @@ _STOP_S_MAX = 15.0
 _USER_STOP_S = 3
 _POLL_S = 0.2
 BEGUN = "The evening begins."
-"""What locust logs once the first packets are sent and users come."""
+"""Locust logs this once the first packets are sent and users start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What was asked for, checked."""
+    """The checked options."""
 
     url: str
     eve: Eve
@@ -37,8 +37,8 @@ class Plan:
 
 
 def run(plan: Plan, console: Console) -> tuple[int, float]:
-    """Run it to its end, saying which part of the evening it is. Returns its exit code and the CPU seconds it took."""
-    with held("127.0.0.1", 0) as port:  # where its processes speak with each other
+    """Run it to its end and print each part of the evening. Returns its exit code and its CPU seconds."""
+    with held("127.0.0.1", 0) as port:  # locust's processes talk to each other here
         return _run(plan, port, console)
 
 
@@ -52,7 +52,7 @@ def _run(plan: Plan, port: int, console: Console) -> tuple[int, float]:
             log_path=log_path,
             stop_signal=signal.SIGINT,
             stop_timeout_s=_STOP_S_MAX,
-            death_signal=signal.SIGTERM,  # so that it takes its workers with it
+            death_signal=signal.SIGTERM,  # so that it also ends its workers
         )
     )
     try:
@@ -103,7 +103,7 @@ def _locust_argv(plan: Plan, port: int) -> tuple[str, ...]:
 
 
 def _end(process: Process) -> None:
-    """Locust takes its workers with it; whatever does not go, or is not given the time to, is killed."""
+    """Stop locust, which ends its workers. Processes that do not end in time are killed."""
     try:
         if process.exit_code() is None:
             process.stop()

@@ -1,7 +1,7 @@
-"""What locust runs: the options, the eve's shape, and how the processes of a run hear of each other's packets.
+"""The locustfile: the options, the eve's shape, and how a run's processes learn of each other's packets.
 
-Senders tell the master, and the master tells all workers, so that users of different processes grab at the same
-packets. One process alone is its own master: there locust delivers a message to the listeners of the same process.
+Senders tell the master, and the master tells all workers. So users in different processes claim the same packets. A
+single process is its own master: locust delivers its messages to its own listeners.
 """
 
 import logging
@@ -33,15 +33,15 @@ _log = logging.getLogger(__name__)
 _board = Board()
 _seeds: list[Announcement] = []
 _SPAWNED_A_SECOND_MAX = 100
-"""A worker; locust warns above that."""
+"""The largest number of users per worker. Locust warns above it."""
 _WORKERS_STOP_S_MAX = 20.0
 
 
 class EveShape(LoadTestShape):
-    """The festival's eve: calm, ramp, a midnight of ten times as many, a long tail."""
+    """The festival's eve: calm, ramp, midnight with ten times as many users, a long tail."""
 
     def tick(self) -> tuple[int, float] | None:
-        """How many users there should be now; None ends the run."""
+        """How many users there should be now. None ends the run."""
         assert self.runner is not None
         options = _options(self.runner.environment)
         users = Eve(options.eve_s, options.eve_users).users_at(time.perf_counter() - self.start_time)
@@ -53,7 +53,7 @@ class EveShape(LoadTestShape):
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: LocustArgumentParser) -> None:
-    """What can be given after locust's own options. The master's values are sent to all workers."""
+    """Add options to locust's own. The master's values are sent to all workers."""
     add = parser.add_argument
     add("--eve-s", type=float, default=90.0, help="seconds the evening lasts")
     add("--eve-users", type=int, default=200, help="users at midnight")
@@ -69,7 +69,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, **_: object) -> None:
-    """Listen to the other processes; without workers of its own, or as their master, send the first packets."""
+    """Listen to the other processes. The master, or a single process, sends the first packets."""
     runner = environment.runner
     assert runner is not None
     if not isinstance(runner, MasterRunner):
@@ -96,12 +96,12 @@ def prepare(environment: Environment, **_: object) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def begin(environment: Environment, **_: object) -> None:
-    """Make ready for users where there will be some; announce the first packets."""
+    """Prepare for users if this process has any, and announce the first packets."""
     runner, options = environment.runner, _options(environment)
     assert runner is not None
     if not isinstance(runner, MasterRunner):
         try:
-            checked_url(environment.host or "", options.allow_remote)  # the master's word is not taken for it
+            checked_url(environment.host or "", options.allow_remote)  # checked again: the value comes from the master
             evenings.begin(_evening(runner, options))
         except OperatorError as error:
             runner.send_message("ended", {"sentence": f"A worker cannot take part: {error}"})
@@ -111,9 +111,9 @@ def begin(environment: Environment, **_: object) -> None:
 
 
 def _stop(runner: Runner) -> None:
-    """Stop all users and wait until the workers can be told to quit, which is when they send their last numbers.
+    """Stop all users and wait until the workers can quit: only then do they send their last numbers.
 
-    Quitting alone waits half a second for them; and a worker that stops is unknown to its master until it is ready.
+    Quitting alone waits half a second for them. And a stopping worker is unknown to its master until it is ready.
     """
     workers = len(runner.clients) if isinstance(runner, MasterRunner) else 0
     runner.stop()
@@ -161,7 +161,7 @@ def _hear(msg: Any, **_: object) -> None:  # noqa: ANN401
 
 
 def _end(environment: Environment, msg: Any, **_: object) -> None:  # noqa: ANN401
-    """A user was told two things that cannot both be true, or a worker cannot take part: nothing else matters now."""
+    """End the run: a user got two answers that cannot both be true, or a worker cannot take part."""
     _log.error("ENDED %s", msg.data["sentence"])
     environment.process_exit_code = 1
     assert environment.runner is not None

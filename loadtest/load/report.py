@@ -1,4 +1,4 @@
-"""What `make load` prints, from the files that locust wrote and the server's own counters."""
+"""The output of `make load`, from locust's files and the server's own counters."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ _SENTENCE = re.compile(r"(?:^load: | ENDED )(.+)", re.MULTILINE)
 
 
 def requests_table(report_dir: Path) -> Table:
-    """A line a kind of request. Latencies are what a closed loop of users saw, in milliseconds."""
+    """One line per kind of request. Latencies are those of a closed loop of users, in milliseconds."""
     table = Table(title="What the users saw")
     for column in ("request", "answers", "failures", "a second", "p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if column == "request" else "right")
@@ -41,13 +41,13 @@ def claims_table(claims: Mapping[str, int]) -> Table:
 
 
 def cpu_line(locust_s: float, engine_s: float | None) -> str:
-    """Who was busy: the test or the tested."""
+    """Whether the test or the engine was busy."""
     known = "" if engine_s is None else f", all processes of the engine with its servers {engine_s:.1f} s"
     return f"CPU: locust {locust_s:.1f} s{known}."
 
 
 def complaints(report_dir: Path) -> Iterator[str]:
-    """Why locust's exit code was not 0: failures by kind, and what its log says of them."""
+    """Why locust's exit code was not 0: failures by kind, and lines of its log."""
     for row in list(_rows(report_dir / "eve_failures.csv"))[:_COMPLAINTS_MAX]:
         yield f"{row['Occurrences']} x {row['Name']}: {row['Error']}"
     log = _log(report_dir).splitlines()
@@ -55,18 +55,18 @@ def complaints(report_dir: Path) -> Iterator[str]:
 
 
 def has_answers(report_dir: Path) -> bool:
-    """Whether anything was asked, by anyone."""
+    """Whether any request was sent."""
     return any(int(row["Request Count"]) for row in _rows(report_dir / "eve_stats.csv"))
 
 
 def why_nothing(report_dir: Path) -> str:
-    """One sentence on why nothing was asked."""
+    """One sentence on why no request was sent."""
     found = _SENTENCE.search(_log(report_dir))
     return found[1] if found else f"Locust ended before anyone asked anything; see {report_dir / 'locust.log'}."
 
 
 def audit_lines(findings: list[dict[str, Any]]) -> Iterator[str]:
-    """The audit's findings as the demo prints them."""
+    """The audit's findings in the demo's form."""
     yield "The audit:"
     for finding in findings:
         mark = "ok    " if finding["holds"] else "FAILED"

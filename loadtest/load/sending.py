@@ -1,4 +1,4 @@
-"""What senders send: the bodies and keys of deposits and packets, and the packets that are there from the start."""
+"""What senders send: the bodies and keys of deposits and packets, and the first packets."""
 
 import random
 import re
@@ -11,10 +11,10 @@ from loadtest.load.simple_client import RefusedError, SimpleClient
 
 DEPOSIT_FEN = 100_000_000
 MERCHANT = {"kind": "merchant"}
-"""What senders made for the run are: a person may not send a rain."""
+"""The profile of senders that are made for the run, because a person may not send a rain."""
 GROUP_SHARES = 10
 GROUP_SIZE = 40
-"""Members of a group: a packet of ten shares is gone long before all of them have tapped."""
+"""Members per group: a packet of ten shares is gone long before all of them have claimed."""
 RAIN_SHARES = 5_000
 _MEMBERS_OF_USERS = 0.6
 _SHARE_FEN_MIN, _SHARE_FEN_MAX = 20, 200
@@ -22,7 +22,7 @@ _SHARE_FEN_MIN, _SHARE_FEN_MAX = 20, 200
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """One request to POST /v1/packets; ``key`` makes a repeat the same packet."""
+    """One request to POST /v1/packets. With ``key``, a repeat makes the same packet."""
 
     body: dict[str, Any]
     key: str
@@ -33,12 +33,12 @@ class Sending:
         return {**sender, "Idempotency-Key": self.key}
 
     def announcement(self, packet_id: str) -> Announcement:
-        """What the others are told."""
+        """The announcement for other users."""
         return Announcement(packet_id, self.group)
 
 
 def groups_of(users_max: int) -> int:
-    """How many groups the members among ``users_max`` users make."""
+    """The number of groups for the members among ``users_max`` users."""
     return max(1, round(users_max * _MEMBERS_OF_USERS / GROUP_SIZE))
 
 
@@ -53,10 +53,10 @@ def packet(run: str, sender_id: str, number: int, group: int | None, rain_shares
 def seed(
     client: SimpleClient, identities: Identities, run: str, groups: int, rain_shares: int = RAIN_SHARES
 ) -> tuple[list[Announcement], int]:
-    """Send a rain from each sender that is known, and one packet to each group, so that the first users find some.
+    """Send a rain from each known sender and one packet to each group, so that the first users find some.
 
-    Returns what was sent, and how many shares of a rain all senders may send, at most ``rain_shares``: senders that are
-    made for the run are merchants, those who were there before are what they are. Raises OperatorError.
+    Returns what was sent, and how many shares per rain all senders may send, at most ``rain_shares``. Senders that are
+    made for the run are merchants. Others keep their profile. Raises OperatorError.
     """
     senders = identities.funded_senders or (_host(client, identities, run),)
     announcements = []
@@ -80,7 +80,7 @@ def _host(client: SimpleClient, identities: Identities, run: str) -> str:
 def _send_rain(
     client: SimpleClient, headers: Headers, run: str, sender_id: str, shares: int
 ) -> tuple[Announcement, int]:
-    """A rain of ``shares``, or of as many as the server allows this sender; and how many these are."""
+    """Send a rain of ``shares``, or of as many as the server allows. Returns it with its number of shares."""
     try:
         return _send(client, headers, sender_id, packet(run, f"{sender_id}-seed", 0, None, shares)), shares
     except RefusedError as refused:
@@ -99,7 +99,7 @@ def _send(client: SimpleClient, headers: Headers, sender_id: str, sending: Sendi
 
 
 def _shares_allowed(refused: RefusedError) -> int:
-    """The bound that a refusal names for ``count``; 0 if it was refused for anything else."""
+    """The bound for ``count`` in a refusal, or 0 if it was refused for another reason."""
     said = [error["message"] for error in refused.problem.get("errors", ()) if error.get("field") == "count"]
     found = [re.fullmatch(r"must be at most (\d+)", message) for message in said]
     return min((int(match[1]) for match in found if match), default=0)

@@ -1,4 +1,4 @@
-"""One request after the other, for what happens before and after the load: is anyone there, deposits, metrics."""
+"""A client for single requests before and after the load: readiness, deposits, metrics."""
 
 import http.client
 import urllib.error
@@ -17,7 +17,7 @@ _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class RefusedError(OperatorError):
-    """The server answered, and did not do it. ``problem``: its answer, empty if it is no JSON object."""
+    """The server refused a request. ``problem``: its answer, empty if it is not a JSON object."""
 
     def __init__(self, sentence: str, problem: dict[str, Any]) -> None:
         super().__init__(sentence)
@@ -25,20 +25,20 @@ class RefusedError(OperatorError):
 
 
 class SimpleClient:
-    """The API at ``base_url``. Every method raises OperatorError, one plain sentence, when it is not as it must be."""
+    """The API at ``base_url``. Every method raises OperatorError, with one sentence, if something is wrong."""
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
 
     def check_ready(self) -> None:
-        """Someone answers there, and is ready to work."""
+        """Check that a server answers there and is ready."""
         status, body = self._ask("GET", "/readyz", {}, None)
         if status != 200:
             reason = _word(body, "detail") if status == 503 else f"its /readyz was answered {status}"
             raise OperatorError(f"{self._base_url} is not ready for load: {reason}")
 
     def check_identities(self, identities: Identities, user_id: str) -> None:
-        """Tokens are accepted there."""
+        """Check that the server accepts the tokens."""
         status, body = self._ask("GET", f"/v1/wallets/{user_id}", identities.of(user_id), None)
         if status == 401:
             of = "made with this installation's secret" if identities.made_here else "given with --act-token"
@@ -55,7 +55,7 @@ class SimpleClient:
         return self._write("POST", path, {**headers, "Idempotency-Key": key}, body)
 
     def put(self, path: str, headers: Headers, body: dict[str, Any]) -> dict[str, Any]:
-        """PUT, which is the same however often it happens. Raises RefusedError."""
+        """PUT, which may be repeated. Raises RefusedError."""
         return self._write("PUT", path, headers, body)
 
     def _write(self, method: str, path: str, headers: Headers, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who is there on the festival's eve: members of group chats, hands in a packet rain, and those who send."""
+"""The users of the festival's eve: members of group chats, hands in a packet rain, and senders."""
 
 import random
 import time
@@ -21,7 +21,7 @@ _LOOKED_AT_MAX = 32
 
 
 class GroupMember(Guest):
-    """Waits for a packet in the group, grabs it, taps again, looks who got what."""
+    """Waits for a packet in the group, claims it, claims again, and looks at the claims."""
 
     kind = "member"
     weight = 6
@@ -34,7 +34,7 @@ class GroupMember(Guest):
 
     @task
     def grab(self) -> None:
-        """The next packet of the group, if there is one."""
+        """Claim the group's next packet, if there is one."""
         found = self.evening.board.next_for(self.chat, self.seen)
         if found is None:
             return
@@ -50,18 +50,18 @@ class GroupMember(Guest):
 
 
 class RainHand(Guest):
-    """Hammers the newest rain: in every wave another person, whose taps are as fast as answers come."""
+    """Claims the newest rain: a new user in every wave, who claims again as fast as answers come."""
 
     kind = "hand"
     weight = 3
 
     def wait_time(self) -> float:
-        """Until the next wave, which begins for all processes at once, and a person's reaction more."""
+        """The time until the next wave, which begins for all processes at once, plus a person's reaction."""
         return WAVE_S - time.time() % WAVE_S + random.random() * 0.3
 
     @task
     def tap(self) -> None:
-        """One wave."""
+        """Play one wave."""
         packet_id = self.evening.board.rain
         if packet_id is None:
             return
@@ -71,14 +71,14 @@ class RainHand(Guest):
 
 
 class Sender(Guest):
-    """A merchant with a deposit. Sends packets, sometimes the same request twice, and looks at what became of them."""
+    """A merchant with a deposit. Sends packets, sometimes the same request twice, and looks at their states."""
 
     kind = "sender"
     weight = 1
     wait_time = between(0.5, 1.5)
 
     def on_start(self) -> None:
-        """Put money into the wallet and be a merchant, who may send a rain; or be one of those who were named."""
+        """Become a merchant with money, who may send a rain; or act as one of the named senders."""
         super().on_start()
         self.sent: deque[tuple[str, Sending]] = deque(maxlen=_LOOKED_AT_MAX)
         self.name, self.funded = self.user_id, True
@@ -100,17 +100,17 @@ class Sender(Guest):
 
     @task(8)
     def send(self) -> None:
-        """A packet to one of the groups."""
+        """Send a packet to one of the groups."""
         self._send(random.randrange(self.evening.groups))
 
     @task(1)
     def send_rain(self) -> None:
-        """A packet that everyone grabs at."""
+        """Send a packet for everyone."""
         self._send(None)
 
     @task(6)
     def look(self) -> None:
-        """Hold a packet's state against its terms."""
+        """Compare a packet's state with its terms."""
         if not self.sent:
             return
         packet_id, sent = random.choice(self.sent)

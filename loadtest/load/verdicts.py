@@ -1,4 +1,4 @@
-"""What an answer means to a load test: it is what was asked for, a refusal to be honoured, or a failure."""
+"""How a load test judges an answer: as a success, as a refusal to obey, or as a failure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +8,20 @@ import orjson
 from loadtest.told import ContradictionError
 
 REFUSED_NAME = "refused: busy"
-"""Where a 503 with Retry-After is counted: apart, and not as a failure."""
+"""The name under which a 503 with Retry-After is counted: separately, and not as a failure."""
 _REASON_LENGTH_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Asking again is right ``after_s`` seconds from now, and not before."""
+    """The request may be repeated after ``after_s`` seconds, not before."""
 
     after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Neither an answer nor a refusal; ``reason`` is for the report, short and the same for the same cause."""
+    """Neither an answer nor a refusal. ``reason``: for the report, short and the same for the same cause."""
 
     reason: str
 
@@ -29,7 +29,7 @@ class Failed:
 def judge(
     status: int, retry_after: str | None, body: bytes | None, *, expected: int
 ) -> dict[str, Any] | Refused | Failed:
-    """The answer's JSON object when its status is ``expected``. ``status`` 0: the connection failed."""
+    """The answer's JSON object if its status is ``expected``. ``status`` 0: the connection failed."""
     if status == 0:
         return Failed("no answer")
     if status == 503 and retry_after is not None and retry_after.isascii() and retry_after.isdigit():
@@ -46,7 +46,7 @@ def judge(
 
 
 def check_packet(total_fen: int, count: int, view: dict[str, Any]) -> None:
-    """Hold a packet as it is shown against the terms it was sent with. Raises ContradictionError."""
+    """Compare a packet as shown with the terms it was sent with. Raises ContradictionError."""
     shares, fen = view["claimed_count"] + view["remaining_count"], view["claimed_fen"] + view["remaining_fen"]
     least = min(view["claimed_count"], view["remaining_count"], view["claimed_fen"], view["remaining_fen"])
     if (view["total_fen"], view["count"], shares, fen) != (total_fen, count, count, total_fen) or least < 0:

@@ -130,9 +130,9 @@ def test_where_an_earlier_release_kept_its_secret_it_is_not_passed_over(tmp_path
     [
         ("q" * 32, "Pair 1 of HONGBAO_AUTH_SECRETS has no colon"),
         (f"a:{'q' * 32},", "Pair 2 of HONGBAO_AUTH_SECRETS has no colon"),
-        (f":{'q' * 32}", "Pair 1 of HONGBAO_AUTH_SECRETS has no proper key id"),
-        (f"a b:{'q' * 32}", "no proper key id"),
-        (f"{'q' * 65}:{'q' * 32}", "no proper key id"),
+        (f":{'q' * 32}", "Pair 1 of HONGBAO_AUTH_SECRETS has no valid key id"),
+        (f"a b:{'q' * 32}", "no valid key id"),
+        (f"{'q' * 65}:{'q' * 32}", "no valid key id"),
         (f"a:{'q' * 32},a:{'q' * 33}", "Pair 2 of HONGBAO_AUTH_SECRETS has the key id of another"),
         (f"a:{'q' * 32},b:{'q' * 31}", "Pair 2 of HONGBAO_AUTH_SECRETS has 31 bytes"),
         (",".join(f"k{number}:{'q' * 32}" for number in range(SECRETS_MAX + 1)), "17 secrets are configured"),
@@ -170,7 +170,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=f"auth-secrets cannot be read or made: {os.strerror(errno.ENOTDIR)}"):
         load_secret(made_settings(tmp_path / "a"))
     put(tmp_path / "auth-secrets" / "a~", "s" * 64)
-    with pytest.raises(OperatorError, match=r"a~ is no key id"):
+    with pytest.raises(OperatorError, match=r"a~ is not a key id"):
         load_secret(made_settings(tmp_path))
 
 

@@ -175,12 +175,12 @@ def test_one_that_has_ended_or_not_begun_is_said_before_anything_is_started(
         (
             now - timedelta(days=9),
             now - timedelta(days=2),
-            f"ended on {now - timedelta(days=2):%Y-%m-%d %H:%M} UTC: renew",
+            f"expired on {now - timedelta(days=2):%Y-%m-%d %H:%M} UTC: renew",
         ),
         (
             now + timedelta(days=2),
             now + timedelta(days=9),
-            f"begins on {now + timedelta(days=2):%Y-%m-%d %H:%M} UTC: wait",
+            f"is valid from {now + timedelta(days=2):%Y-%m-%d %H:%M} UTC: wait",
         ),
     ):
         certificate, key = written(authority, tmp_path, "own", not_before=begins, not_after=ends)

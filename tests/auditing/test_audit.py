@@ -300,7 +300,7 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("withdrawals_add_up", call_a_settled_one_failed, "is failed, but its withdrawal_return of 100000 fen is not"),
     ("withdrawals_add_up", pay_another_amount, "is settled, but its payout of 100000 fen is not"),
     ("withdrawals_add_up", keep_what_failed, "is failed, but its withdrawal_return of"),
-    ("withdrawals_add_up", pay_for_no_withdrawal, "a payout of 7 fen, is of no withdrawal"),
+    ("withdrawals_add_up", pay_for_no_withdrawal, "a payout of 7 fen, belongs to no withdrawal"),
     ("stream_continues_ledger", lose_the_lane, "Redis has lost it"),
     ("stream_continues_ledger", change_the_epoch, "fenced"),
     ("stream_continues_ledger", set_the_lane_back, "the ledger at"),

@@ -51,7 +51,7 @@ async def test_what_was_forged_throughout_contradicts_an_anchor(scene: Scene) ->
     await forge_the_last_batch(scene)
     assert await scene.problems() == []
     assert await scene.problems(anchor) == [
-        "lane 0, the batch up to change 12: it has another hash than in the anchor: something up to there was rewritten"
+        "lane 0, the batch up to change 12: its hash differs from the anchor's: something up to there was rewritten"
     ]
     await scene.sql(
         "DELETE FROM batches WHERE position = 12",
@@ -61,7 +61,7 @@ async def test_what_was_forged_throughout_contradicts_an_anchor(scene: Scene) ->
     gone = ["lane 0, the batch up to change 12: it is in the anchor, and gone from the ledger"]
     assert await scene.problems(anchor) == gone
     assert await scene.problems([Head(BANK, 1, "00")]) == [
-        "deposit 1: it has another hash than in the anchor: something up to there was rewritten"
+        "deposit 1: its hash differs from the anchor's: something up to there was rewritten"
     ]
 
 
@@ -119,7 +119,7 @@ async def test_the_command_compares_with_what_it_printed_before(
     await books.connection.execute(f"{UNCHECKED}; UPDATE batches SET hash = sha256('x')")
     done = await audit("--anchor", tmp_path / "anchor")
     assert done.returncode == 1
-    assert "lane 0, the batch up to change 2: it has another hash than in the anchor" in done.stdout
+    assert "lane 0, the batch up to change 2: its hash differs from the anchor's" in done.stdout
     said = sentence(await audit("--anchor", tmp_path / "none"))
     assert said == f"The anchor {tmp_path / 'none'} cannot be read: {os.strerror(errno.ENOENT)}."
     refused = await audit("--json", "--textfile", tmp_path / "no" / "folder")

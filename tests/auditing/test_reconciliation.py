@@ -300,7 +300,7 @@ def test_what_is_told_is_bounded() -> None:
     found = Differences(f"difference {number}" for number in range(DIFFERENCES_MAX + 5)).of("name", side, side)
     assert (len(found.differences), found.more, found.agrees) == (DIFFERENCES_MAX, 5, False)
     (told,) = Differences().of("name", Side(what="x", count=1, fen=1), Side(what="y", count=1, fen=2)).differences
-    assert told == "x and y differ, and no single one of them does"
+    assert told == "x and y differ in sum, but no single item does"
     assert Differences().of("name", Side(what="x", fen=None), Side(what="y", fen=3)).agrees
 
 

@@ -63,36 +63,36 @@ TAMPERINGS: list[tuple[str, str, str]] = [
         "a claim after the last batch",
         f"INSERT INTO transfers ({COPIED}) SELECT kind, from_account, 3, 1, at_ms, 9, 13 "
         f"FROM transfers WHERE {CLAIM} = 5",
-        "a claim at change 13 is of no batch",
+        "a claim at change 13 belongs to no batch",
     ),
     (
         "a claim without a position",
         f"INSERT INTO transfers ({COPIED}) SELECT kind, from_account, 3, 1, at_ms, 9, NULL "
         f"FROM transfers WHERE {CLAIM} = 5",
-        "is of no batch",
+        "belongs to no batch",
     ),
     (
         "a claim of a lane that is not",
         f"INSERT INTO transfers ({COPIED}) VALUES ('claim', 1099900000000000001, 3, 1, 1, 9, 3)",
-        "a claim out of 1099900000000000001 is of no batch",
+        "a claim out of 1099900000000000001 belongs to no batch",
     ),
     (
         "a claim from before the first",
         f"INSERT INTO transfers ({COPIED}) SELECT kind, from_account, 3, 1, at_ms, 9, -5 "
         f"FROM transfers WHERE {CLAIM} = 5",
-        "is of no batch",
+        "belongs to no batch",
     ),
     (
         "a row in quarantine of a lane that is not",
         "INSERT INTO quarantine (lane, position, packet_id, kind, at_ms, reason) VALUES (77, 2, 1, 'claim', 1, 'x')",
-        "a row in quarantine at change 2 is of no batch",
+        "a row in quarantine at change 2 belongs to no batch",
     ),
     (
         "a batch of a lane that is not",
         "INSERT INTO batches VALUES (77, 1, 0, 1, 0, 0, 0, 0, sha256('x'))",
         "lane 77: only its batches are there",
     ),
-    ("all batches", "DELETE FROM batches", "5 more rows there are of no batch"),
+    ("all batches", "DELETE FROM batches", "5 more rows there belong to no batch"),
     ("a refund", "UPDATE transfers SET amount_fen = 26 WHERE kind = 'refund'", f"{BATCH} 11 to 11: {CHANGED}"),
     (
         "a refund that is gone",
@@ -109,7 +109,7 @@ TAMPERINGS: list[tuple[str, str, str]] = [
     (
         "a row in quarantine too many",
         "INSERT INTO quarantine (lane, position, packet_id, kind, at_ms, reason) VALUES (0, 99, 1, 'claim', 1, 'x')",
-        "a row in quarantine at change 99 is of no batch",
+        "a row in quarantine at change 99 belongs to no batch",
     ),
     (
         "a claim in place of one that was set aside",

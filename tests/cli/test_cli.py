@@ -322,7 +322,7 @@ async def test_processes_of_their_own_do_the_work_together(tmp_path: Path, serve
         client = Up(serve.process, data_dir, serve.log_path, base_url).client()
         for process in (serve, sweep, persist):
             ignored = [line["why"] for line in process.log() if line["event"] == "a setting is ignored"]
-            assert ignored == ["HONGBAO_SWEEP_INTERVAL_S is no setting."]
+            assert ignored == ["HONGBAO_SWEEP_INTERVAL_S is not a setting."]
         for process in (serve, sweep, persist):  # which reads files again where there are some, and ends nothing
             process.process.send_signal(signal.SIGHUP)
         async with client.http:

@@ -94,7 +94,7 @@ async def test_changes_that_nobody_knows_are_listed_and_written_off(settings: Se
         entry_id = await put_counted(engine, changes=2)
         done = hongbao("quarantine", "set-aside", "0", entry_id.removesuffix("-0"), "--reason", "x", "--json", **env)
         assert done.returncode == 0, done.stderr
-        assert "2 of them nobody knows" in orjson.loads(done.stdout)["sentence"]
+        assert "2 of them are unknown" in orjson.loads(done.stdout)["sentence"]
         listed = hongbao("quarantine", "list", **env).stdout
         assert "lane 0, change 607: some of its changes: 2 changes are not known" in listed
         assert hongbao("audit", **env).returncode == 1

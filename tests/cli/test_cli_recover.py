@@ -43,7 +43,7 @@ async def test_it_rebuilds_what_is_lost_and_tells_of_each_lane(settings: Setting
         assert rebuilt.startswith("lane 001  rebuilt in ")
         expected = f"s: {len(lost)} packets, {len(lost)} claims put back, {9 * len(lost)} shares left; "
         assert expected in rebuilt
-        assert rebuilt.endswith("an unknown number of changes of Redis never reached the ledger")
+        assert rebuilt.endswith("an unknown number of changes in Redis never reached the ledger")
         await wait_until(lambda: claim_until_served(engine, lost[0], "user0"), what="serving")
         await assert_in_order(engine)
         again = hongbao("recover", "--lane", "1", "--json", **variables(settings))

@@ -122,7 +122,7 @@ async def limited(redis: Redis, settings: Settings) -> AsyncIterator[Settings]:
 async def test_a_redis_that_does_not_tell_or_allow_everything(limited: Settings) -> None:
     found = await look(limited)
     assert found["redis log"].level is Level.WARNING
-    assert "is not told" in found["redis log"].found
+    assert "is not reported" in found["redis log"].found
     assert found["redis scripts"].level is Level.PROBLEM
     assert "hidden" not in str(found)
 
@@ -246,7 +246,7 @@ async def test_clocks_that_differ(ahead_ms: int, level: Level, monkeypatch: pyte
     monkeypatch.setattr(machine_checks, "time", ours)
     line = await machine_checks.clock("redis clock", theirs)
     assert line.level is level
-    assert line.found == f"{ahead_ms:+.0f} ms beside ours, give or take 126"
+    assert line.found == f"{ahead_ms:+.0f} ms from ours, give or take 126"
 
 
 def test_secrets_that_others_can_read(settings: Settings) -> None:

@@ -36,7 +36,7 @@ def test_anything_else_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch)
 def test_a_variable_that_is_no_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "3")
     monkeypatch.setenv("HONGBAO_LANES", "3")
-    assert ignored(Settings.load()) == [f"{name} is no setting."]
+    assert ignored(Settings.load()) == [f"{name} is not a setting."]
 
 
 @pytest.mark.parametrize(("name", "other"), _NEEDS.items())

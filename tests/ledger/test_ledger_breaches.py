@@ -23,11 +23,11 @@ BREACHES = {
     "the user has a share": Breach(change=claim(THE_PACKET, "bob", 1, 5), reason="claim_once_per_user"),
     "the slot is taken": Breach(change=claim(THE_PACKET, "eve", 0, 5), reason="claim_once_per_slot"),
     "custody holds less": Breach(change=claim(THE_PACKET, "eve", 1, 91), reason="balance_not_negative"),
-    "no such packet": Breach(change=claim(UNKNOWN, "eve", 0, 5), reason="account the ledger does not have"),
+    "no such packet": Breach(change=claim(UNKNOWN, "eve", 0, 5), reason="an account that is not in the ledger"),
     "no amount": Breach(change=claim(THE_PACKET, "eve", 1, 0), reason="transfers_amount_fen_check"),
     "opened twice": Breach(change=opening(THE_PACKET), reason="not waiting to be opened", kind="opening"),
     "opening of no packet": Breach(change=opening(UNKNOWN), reason="not waiting to be opened", kind="opening"),
-    "ending of no packet": Breach(change=expired(UNKNOWN, 1, 5), reason="the packet is not known", kind="ending"),
+    "ending of no packet": Breach(change=expired(UNKNOWN, 1, 5), reason="the packet is unknown", kind="ending"),
     "ending of no packet with nothing left": Breach(
         change=expired(UNKNOWN, 0, 0), reason="the packet is not open", kind="ending"
     ),

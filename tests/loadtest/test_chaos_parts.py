@@ -236,7 +236,7 @@ async def test_one_link_is_cut_and_the_others_are_not(network: Network, upstream
 
 
 def test_what_is_no_cut_cannot_be_done_to_a_link(network: Network) -> None:
-    with pytest.raises(ValueError, match="kill is no way of cutting"):
+    with pytest.raises(ValueError, match="kill does not cut a link"):
         network.cut("persist/redis", Kind.KILL)
 
 

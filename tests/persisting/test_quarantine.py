@@ -135,7 +135,10 @@ async def test_a_claim_is_written_off_when_its_packet_has_ended(
     packet = await bob_twice(books)
     (row,) = await waiting(quarantine)
     early = await quarantine.write_off(row.quarantine_id, reason="he had one", by="root")
-    assert (early.resolved, early.sentence) == (False, f"packet {packet} has not ended: write it off when it has")
+    assert (early.resolved, early.sentence) == (
+        False,
+        f"packet {packet} has not ended: write the claim off when it has",
+    )
     await books.apply(claim(packet, "dave", 2, 0), exhausted(packet))
     assert (await books.packet_row(packet))["settled_at_ms"] is None
 
@@ -191,8 +194,8 @@ async def test_a_row_is_resolved_once_and_stays(books: Books, quarantine: Quaran
         await quarantine.write_off(row.quarantine_id, reason="a test", by="root"),
         await quarantine.retry(row.quarantine_id, by="root"),
     ):
-        assert again == Result(quarantine_id=row.quarantine_id, resolved=False, sentence="it was written off before")
-    assert (await quarantine.retry(999, by="root")).sentence == "there is no such row"
+        assert again == Result(quarantine_id=row.quarantine_id, resolved=False, sentence="it was already written off")
+    assert (await quarantine.retry(999, by="root")).sentence == "there is no row with this number"
     with pytest.raises(asyncpg.RaiseError, match="a quarantine is never changed or removed"):
         await books.connection.execute("DELETE FROM quarantine")
 
@@ -203,7 +206,7 @@ async def test_an_ending_of_an_older_release_can_only_be_written_off(books: Book
     await books.connection.execute("UPDATE quarantine SET state = NULL, remaining_count = NULL")
     (row,) = await waiting(quarantine)
     result = await quarantine.retry(row.quarantine_id, by="root")
-    assert result.sentence == "it was set aside by an older release, which did not keep how the packet ended"
+    assert result.sentence == "an older release set it aside and did not record how the packet ended"
 
 
 @given(steps=STEPS, cut=st.integers(1, 9), order=st.integers(0, 1_000))
@@ -327,7 +330,7 @@ async def test_the_command_lists_retries_and_writes_off(books: Books, servers: d
     code, text = await run("retry", number, "777")
     assert code == 1
     assert text.splitlines()[0].startswith(f"FAILED {number}: it still breaks a rule: ")
-    assert text.splitlines()[1] == "FAILED 777: there is no such row"
+    assert text.splitlines()[1] == "FAILED 777: there is no row with this number"
     code, text = await run("write-off", number, "--reason", "he had one", "--by", "ops", "--json")
     assert code == 0
     assert orjson.loads(text) == [

@@ -185,7 +185,7 @@ async def test_what_redis_shows_of_a_spoilt_event_comes_into_the_ledger(engine: 
         "audit": True,
         "recover": True,
     }
-    assert "stands for 4 of its changes" in said["recover"]
+    assert "replaces 4 of its changes" in said["recover"]
     assert "Redis shows 4" in await set_aside(engine, entry_id)
     async with persisting(engine.settings):
         await settled(engine, small)
@@ -233,7 +233,7 @@ async def test_what_nobody_knows_is_told_by_the_audit_until_it_is_written_off(en
     packet = await sent_in(engine, count=10)
     won = await claims(engine, packet, "ann")
     entry_id = await put_counted(engine, changes=3)
-    assert "3 of them nobody knows" in await set_aside(engine, entry_id)
+    assert "3 of them are unknown" in await set_aside(engine, entry_id)
     won |= await claims(engine, packet, "bob")
     async with persisting(engine.settings):
         await caught_up(engine)
@@ -243,7 +243,7 @@ async def test_what_nobody_knows_is_told_by_the_audit_until_it_is_written_off(en
     async with Quarantine.open(engine.settings) as quarantine:
         (row,) = [row async for row in quarantine.rows()]
         assert (row.kind, row.packet_id, row.position) == ("unreadable", None, 5)
-        assert "nobody knows what" in (await quarantine.retry(row.quarantine_id, by="root")).sentence
+        assert "these changes are unknown" in (await quarantine.retry(row.quarantine_id, by="root")).sentence
     await write_all_off(engine)
     await assert_in_order(engine)
 

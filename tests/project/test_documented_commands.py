@@ -55,7 +55,7 @@ NOT_RUN = {
 }
 EXIT_CODES = {
     r"hongbao doctor": (0, 1),  # what is wrong with this machine is not the command's fault
-    r"hongbao quarantine (retry|write-off) .*": (1,),  # there is no such row: nothing here breaks a rule
+    r"hongbao quarantine (retry|write-off) .*": (1,),  # there is no row with this number: nothing here breaks a rule
     r"hongbao quarantine set-aside .*": (1,),  # nothing stops a lane here; test_cli_bad_entry.py has one that is
 }
 """Where it is not 0."""

@@ -231,7 +231,7 @@ async def test_an_event_that_cannot_be_read_is_given_up_only_if_the_operator_say
         async with persisting(changed(settings, recover_automatically=True)):
             await wait_until(lambda: logs, what="the alarm")
     assert {log["error_type"] for log in logs} == {"BadEntryError"}
-    with pytest.raises(OperatorError, match=r"bad entry at 5-0 .*it stands for 1 of its changes.*set it aside"):
+    with pytest.raises(OperatorError, match=r"bad entry at 5-0 .*it replaces 1 of its changes.*set it aside"):
         await mend(settings, engine.store, engine.stream, 0, force=False)
     recovered = await mended(engine, force=True)
     assert (recovered.packets, recovered.claims, recovered.changes_lost) == (1, 3, 1)

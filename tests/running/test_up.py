@@ -118,7 +118,7 @@ async def test_a_lane_that_stays_as_it_is_is_said_in_one_sentence(
     ended = hongbao("up", "--port", "0", "--data-dir", tmp_path / "data", **servers, **more)
     said = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert (ended.returncode, ended.stdout, len(said)) == (1, "", 1), ended.stderr
-    assert said[0].startswith("hongbao: It is not ready after ")
+    assert said[0].startswith("hongbao: The API is not ready after ")
     assert f"Lane 0 {WHY[paused]}" in said[0]
     assert "run `hongbao recover`" in said[0]
     assert sum("persister_error" in line for line in ended.stderr.splitlines()) == 1

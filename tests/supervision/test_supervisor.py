@@ -202,9 +202,7 @@ async def test_what_is_done_between_two_stops_comes_in_its_turn_and_may_fail(tmp
             pids = supervisor.pids()
     assert seen == [["server"]]
     assert [name for name, pid in pids.items() if is_alive(pid)] == []
-    assert [log["event"] for log in logs if log["log_level"] == "error"] == [
-        "what was to be done between two stops has failed"
-    ]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["the work between two stops has failed"]
 
 
 async def test_a_supervisor_that_cannot_log_stops_all_the_same(tmp_path: Path) -> None:

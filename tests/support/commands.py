@@ -23,7 +23,7 @@ from tests.support.warm import warm
 
 _PROGRAM = (sys.executable, "-m", "engine")
 _TIMEOUT_S = 60
-_FEW_FILES = '"event":"open files are few"'
+_FEW_FILES = '"event":"the limit on open files is low"'
 _LARGE_PACKETS = {"HONGBAO_COUNT_MAX": "1000000"}
 """What is tested with these is seldom who sends."""
 

@@ -274,7 +274,7 @@ async def test_the_command_compares_with_the_ledger(scene: Scene, tmp_path: Path
     url = str(scene.settings.database_url)
     done = hongbao("verify", path, HONGBAO_DATABASE_URL=url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"receipt {scene.ended}: its hash is that of its facts, and each of them is the ledger's\n"
+    assert done.stdout == f"receipt {scene.ended}: its hash matches its facts, and each fact matches the ledger\n"
     path.write_text(json.dumps(rehashed({"facts": {**receipt["facts"], "returned_fen": 4_000}})), encoding="utf-8")
     done = hongbao("verify", path, HONGBAO_DATABASE_URL=url)
     assert (done.returncode, done.stderr) == (1, "")
@@ -287,7 +287,7 @@ async def test_without_the_ledger_the_command_says_so(scene: Scene, tmp_path: Pa
     path = tmp_path / "receipt.json"
     path.write_text(json.dumps(await scene.get(scene.ended, "alice")), encoding="utf-8")
     said = sentence(hongbao("verify", path, HONGBAO_DATABASE_URL="postgresql://127.0.0.1:1/none"))
-    assert said.startswith("A receipt is compared with the ledger, and was not: Postgres does not answer")
+    assert said.startswith("The receipt could not be compared with the ledger: Postgres does not answer")
     said = sentence(hongbao("verify", path, "--data-dir", tmp_path / "nothing"))
     assert "HONGBAO_DATABASE_URL is not set" in said
     assert "a proof" in sentence(hongbao("verify", path, "--commitment", "0" * 64))
