@@ -16,8 +16,8 @@ def tag(lane: int) -> str:
 def lane(number: int) -> str:
     """Hash: epoch, position (changes ever emitted), applied (those the ledger has committed).
 
-    And frozen (present if any user is), frozen_version (the last change to these users), limited_until_ms (after it nobody is
-    limited), limited_version (the last change of who is).
+    And frozen (present if any user is), frozen_version (the last change to these users), limited_until_ms (after it
+    nobody is limited), limited_version (the last change to those).
     """
     return f"{tag(number)}:lane"
 
