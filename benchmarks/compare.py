@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--new", type=Path, default=HERE.parent, help="default: this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="each on fresh servers (default: 5)")
     parser.add_argument("--packets", type=int, default=PACKETS, help="that a side has in a round")
-    parser.add_argument("--gateway", action="store_true", help="each request has headers of its own, as from a gateway")
+    parser.add_argument("--gateway", action="store_true", help="each request has unique headers, as from a gateway")
     options = parser.parse_args(arguments)
     print_anything()
     console = Console(highlight=False, soft_wrap=True)
