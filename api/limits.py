@@ -93,7 +93,7 @@ class Limits:
     def answer_by_address(
         self, peer: str, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> Answer | None:
-        """Spend one of the address's requests. Returns a refusal if it has none left. Only for use with limits."""
+        """Spend one of the address's requests, if limits are set. Returns a refusal if it has none left."""
         path = _path(target)
         if self.by_address is None or path in PROBES:
             return None

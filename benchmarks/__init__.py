@@ -1,1 +1,1 @@
-"""Measurements that anyone can run again, and the report they make."""
+"""Measurements that anyone can repeat, and their report."""

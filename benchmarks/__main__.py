@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, audit, and write the report. The default is the whole of it (under 25 minutes)."""
+"""``python -m benchmarks``: measure, audit, and write the report. The default is everything (under 25 minutes)."""
 
 import argparse
 import dataclasses
@@ -60,13 +60,13 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "FAIRNESS": ("a million packets", fairness.fairness),
     "LIMITS": ("limits reached together", limits.limits),
 }
-"""In the order in which they are measured: the open loop wants to know what A found."""
+"""The parts in the order of measuring: the open loop needs A's result."""
 APART = frozenset({"OUTAGE", "FAIRNESS", "LIMITS"})
-"""Not part of the whole: they compare no servers, and take minutes."""
+"""Not in the default: they compare no servers and take minutes."""
 
 
 def main(arguments: list[str]) -> int:
-    """Measure; 0 if the report is written, whatever it says, 1 if nothing could be measured, 130 if stopped."""
+    """Measure. Returns 0 if the report is written, with any result, 1 if nothing could be measured, 130 if stopped."""
     options = _options(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     print_anything()
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     if not wrk.found():
         console.print("wrk is not on PATH (--install gets it from Debian's packages as root).", markup=False)
         return 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that no server and no folder is left
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # this unwinds, so that no server and no folder is left
     try:
         results = measure(plan, options.only, console)
     except KeyboardInterrupt:
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
         return 1
     folder = options.out or Path(__file__).parent / "results" / results["date"]
     folder.mkdir(parents=True, exist_ok=True)
-    from benchmarks.report import pictures  # noqa: PLC0415  # matplotlib is slow to start, and drawn with only here
+    from benchmarks.report import pictures  # noqa: PLC0415  # matplotlib is slow to import, and only used here
 
     report.write(folder, results, pictures.draw(folder, results))
     _show_goals(console, results)
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _show_goals(console: Console, results: dict[str, Any]) -> None:
-    """A table of lines and colours on a terminal, Markdown elsewhere."""
+    """Show the goals: a coloured table on a terminal, otherwise Markdown."""
     if not console.is_terminal:
         console.print(report.goal_table(results), markup=False, soft_wrap=True)
         return
@@ -112,7 +112,7 @@ def _show_goals(console: Console, results: dict[str, Any]) -> None:
 
 
 def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
-    """Do the chosen parts; returns everything raw."""
+    """Do the chosen parts. Returns the raw results."""
     started_s, now = time.monotonic(), datetime.now(UTC)
     failed: dict[str, str] = {}
     servers, skipped = _servers()
@@ -146,7 +146,7 @@ def measure(plan: Plan, parts: list[str], console: Console) -> dict[str, Any]:
 
 
 def _played(play: Callable[[Bench], None], bench: Bench) -> str:
-    """Do one part; returns why it ended early, empty if it did not. The other parts are worth having all the same."""
+    """Do one part. Returns why it ended early, or an empty text. The other parts still run."""
     try:
         play(bench)
     except Exception as error:
@@ -157,7 +157,7 @@ def _played(play: Callable[[Bench], None], bench: Bench) -> str:
 
 
 def _servers() -> tuple[list[Server], dict[str, str]]:
-    """Ours and the peers that can be run here, and why the others cannot."""
+    """Our server, the peers that can run here, and why the others cannot."""
     found = [availability.check(peer) for peer in availability.PEERS]
     runnable = [SERVERS[peer.peer] for peer in found if not peer.missing]
     return [OURS, *runnable], {peer.peer: peer.missing for peer in found if peer.missing}

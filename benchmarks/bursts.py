@@ -1,8 +1,9 @@
-"""One side of ``benchmarks.compare``: this checkout, or another with the same harness, loaded a second at a time.
+"""One side of ``benchmarks.compare``: this checkout, or another with the same harness, loaded for a second at a time.
 
 ``bursts.py ROUNDS PACKETS [gateway]`` with the checkout on PYTHONPATH. Every round is a fresh server on a fresh Redis.
-It says ``ready``, and then each line on stdin, a number of connections, is a burst of workload A, answered with a line
-of JSON; an empty line ends the round, whose books are examined. ``gateway``: as in ``benchmarks.rig.walks.claim_lua``.
+It prints ``ready``. Then each line on stdin is a number of connections: it plays a burst of workload A and prints a
+line of JSON. An empty line ends the round, and its books are examined. ``gateway``: as in
+``benchmarks.rig.walks.claim_lua``.
 """
 
 import json
@@ -19,12 +20,12 @@ from benchmarks.rig.world import World
 
 SHARES = 100
 PACKETS_A_BURST = 1_000
-"""Enough for a hundred thousand claims; what a burst leaves is the next one's."""
+"""Enough for a hundred thousand claims. The next burst uses what this one leaves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """``server_us`` and ``redis_us`` are CPU time a claim. ``void``: why it does not count, or None."""
+    """``server_us`` and ``redis_us``: CPU time per claim. ``void``: why it does not count, or None."""
 
     claims_per_s: float
     server_us: float
@@ -33,7 +34,7 @@ class Burst:
 
 
 class Bursts:
-    """A walk over a world's packets, a burst further each time."""
+    """A walk over a world's packets that goes on with each burst."""
 
     def __init__(self, stage: Stage, packets: World, server: Started, *, gateway: bool) -> None:
         self._stage, self._packets, self._server, self._gateway = stage, packets.packets, server, gateway
@@ -49,7 +50,7 @@ class Bursts:
         meter = Meter({"server": [self._server.process.pid], "redis": [self._stage.redis.pid]})
         load = wrk.run(self._server.base_url, script, connections=connections, duration_s=1)
         used_s = meter.stop(wrk=load.cpu_s)
-        taps = load.requests + connections  # some were under way when wrk stopped
+        taps = load.requests + connections  # some were in progress when wrk stopped
         self._next += -(-taps // SHARES)
         problems = load.problems() + (["the packets ran out"] if taps > walk.length else [])
         return Burst(
@@ -61,7 +62,7 @@ class Bursts:
 
 
 def main(rounds: int, packets: int, *, gateway: bool) -> None:
-    """Build the world once, then serve round after round. Raises whatever makes a run void."""
+    """Build the world once, then serve round after round. Raises errors that make a run void."""
     with stage.stage() as prepared:
         hundreds = world.build(prepared, "hundreds", packets=packets, shares=SHARES)
         for _ in range(rounds):
@@ -74,7 +75,7 @@ def main(rounds: int, packets: int, *, gateway: bool) -> None:
 
 
 def _stop_once(number: int, _frame: object) -> None:
-    """Unwind at the first SIGINT, undisturbed by a second: a terminal sends one, and who started this another."""
+    """Unwind at the first SIGINT and ignore the second: the terminal sends one, and the parent another."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 

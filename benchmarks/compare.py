@@ -1,8 +1,8 @@
 """``python -m benchmarks.compare OLD``: is this checkout's claim path as fast as another's?
 
-Both run at once, each on servers of its own, and only one is loaded at a time: a second of workload A for the one, a
-second for the other, in turn. A machine that others use changes its speed within minutes by more than what is looked
-for; of two seconds side by side the ratio says more than any rate.
+Both run at once, each on its own servers, and only one is loaded at a time: a second of workload A for one, then a
+second for the other. A shared machine changes its speed within minutes by more than the difference in question. So the
+ratio of two adjacent seconds says more than any rate.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from engine.observability.terminal import print_anything
 
 HERE = Path(__file__).parent
 ROUNDS, PACKETS = 5, 6_000
-"""Enough packets for a round at some 60,000 claims a second."""
+"""Enough packets for a round at some 60,000 claims per second."""
 FIGURES = {"claims_per_s": "claims/s", "server_us": "server us", "redis_us": "redis us"}
 Burst = dict[str, Any]
-"""As ``benchmarks.bursts`` prints it."""
+"""The fields that ``benchmarks.bursts`` prints, and their labels."""
 
 
 class SideFailedError(Exception):
-    """One of the two ended, or never began."""
+    """One of the two sides ended or never started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Side:
     process: "subprocess.Popen[str]"
 
     def line(self) -> str:
-        """What it prints next. Raises SideFailedError."""
+        """Its next line of output. Raises SideFailedError."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line:
@@ -52,13 +52,13 @@ class Side:
         return line
 
     def tell(self, line: str) -> None:
-        """Give it a line."""
+        """Send it a line."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
     def burst(self, connections: int) -> Burst:
-        """A second of load."""
+        """Play a second of load."""
         self.tell(str(connections))
         done: Burst = json.loads(self.line())
         return done
@@ -66,7 +66,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """``packets``: how many each side has in a round. ``gateway``: as in ``benchmarks.rig.walks.claim_lua``."""
+    """``packets``: packets per side and round. ``gateway``: as in ``benchmarks.rig.walks.claim_lua``."""
 
     rounds: int = ROUNDS
     pairs_a_round: int = 4
@@ -77,7 +77,7 @@ class Schedule:
 
 @contextmanager
 def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
-    """Start one checkout's side, with its own Python and its own harness; it ends with the block."""
+    """Start one checkout's side, with its own Python and harness. It ends with the block."""
     own = checkout / "benchmarks" / "bursts.py"
     bursts = own if own.exists() else HERE / "bursts.py"  # a harness of another layout needs its own
     words = [str(schedule.rounds), str(schedule.packets), *(["gateway"] if schedule.gateway else [])]
@@ -94,7 +94,7 @@ def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
 
 
 def pairs(old: Side, new: Side, schedule: Schedule) -> Iterator[tuple[int, Burst, Burst]]:
-    """Connections, the old side's burst and the new one's, side by side in time; who goes first changes every pair."""
+    """Connections, the old side's burst and the new side's, one right after the other. The first side alternates."""
     for _ in range(schedule.rounds):
         for each in (old, new):
             each.line()  # ready
@@ -109,7 +109,7 @@ def pairs(old: Side, new: Side, schedule: Schedule) -> Iterator[tuple[int, Burst
 
 
 def summary(bursts: Sequence[tuple[Burst, Burst]]) -> list[str]:
-    """Old median, new median, and the ratio's median and quartiles, of each figure. Needs two pairs or more."""
+    """Per figure: old median, new median, and the ratio's median and quartiles. Needs at least two pairs."""
     lines = []
     for name, title in FIGURES.items():
         olds, news = ([pair[place][name] for pair in bursts] for place in (0, 1))
@@ -147,13 +147,13 @@ def compare(old: Path, new: Path, schedule: Schedule, console: Console) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """0 if both were measured, 1 if one could not be, 130 if stopped."""
+    """Returns 0 if both were measured, 1 if one could not be, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("old", type=Path, help="another checkout, after its `make setup`")
     parser.add_argument("--new", type=Path, default=HERE.parent, help="default: this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="each on fresh servers (default: 5)")
     parser.add_argument("--packets", type=int, default=PACKETS, help="that a side has in a round")
-    parser.add_argument("--gateway", action="store_true", help="each request has headers of its own, as from a gateway")
+    parser.add_argument("--gateway", action="store_true", help="each request has unique headers, as from a gateway")
     options = parser.parse_args(arguments)
     print_anything()
     console = Console(highlight=False, soft_wrap=True)

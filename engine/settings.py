@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     keep_alive_s: Annotated[int, Field(ge=2, le=3_600)] = 75
     """How long a connection without a request is kept. It must be longer than a load balancer in front keeps it."""
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
-    """When told to stop, a process goes on answering for this long, while `/readyz` answers 503."""
+    """After a stop signal, a process goes on answering for this long, while `/readyz` answers 503."""
 
     # Rate limits, per API process and `rate_window_s`. 0: no limit.
     rate_window_s: Annotated[int, Field(ge=1, le=86_400)] = 60
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
     """Claims waiting for Redis, per lane. Beyond it: 503 `overloaded`."""
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
-    """Script calls under way at a time, per lane."""
+    """Script calls in progress at a time, per lane."""
     backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
     """Changes of a lane that the ledger may lack before claims are refused: 503 `busy`."""
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0
@@ -215,13 +215,13 @@ class Settings(BaseSettings):
     payment_password_hash_kib: Annotated[int, Field(ge=64, le=4_194_304)] = 65_536
     """Memory that one argon2id hash takes."""
     withdrawal_free_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
-    """What a user withdraws in a lifetime without a fee."""
+    """The amount that a user can withdraw in a lifetime without a fee."""
     withdrawal_fee_per_mille: Annotated[int, Field(ge=0, le=1_000)] = 1
     """The fee on the rest, in thousandths, rounded up to a fen."""
     withdrawal_fee_fen_min: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 10
     """The smallest fee."""
     payout_interval_s: Annotated[float, Field(gt=0)] = 1.0
-    """How often the provider is asked about payouts under way."""
+    """How often the provider is asked about open payouts."""
     sandbox_payout_s: Annotated[float, Field(ge=0, le=864_000)] = 1.0
     """How long the sandbox provider takes for a payout."""
 
@@ -243,15 +243,15 @@ class Settings(BaseSettings):
 
     # Risk. 0: no limit, no alert, no freeze. Days are China's. An account's or a label's own limit replaces these.
     person_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
-    """What a person may send per day."""
+    """The most that a person may send per day."""
     person_day_received_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
-    """What a person may receive per day. The claim that reaches it stands; later ones are refused."""
+    """The most that a person may receive per day. The claim that reaches it stands; later ones are refused."""
     merchant_transaction_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
-    """What a merchant may send in one packet."""
+    """The most that a merchant may send in one packet."""
     merchant_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
-    """What a merchant may send per day."""
+    """The most that a merchant may send per day."""
     label_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
-    """What may be sent per day to one label (a group)."""
+    """The most that may be sent per day to one label (a group)."""
     alert_large_fen: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 5_000_000
     """A movement of at least this much is an alert."""
     alert_sends_a_minute_max: Annotated[int, Field(ge=0, le=10_000)] = 60
@@ -265,7 +265,7 @@ class Settings(BaseSettings):
     webhook_url: str | None = None
     """Where alerts are sent: `https://`, or `http://` to this machine. Unset, `GET /v1/alerts` is the only way."""
     webhook_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
-    """What signs them, needed with the URL: `whsec_` and 24 to 64 bytes in base64. With commas, several: each signs."""
+    """Signs alerts; required with the URL. `whsec_` and 24 to 64 bytes in base64. With commas, several: each signs."""
     webhook_tries_max: Annotated[int, Field(ge=1, le=100)] = 10
     """Tries per alert. After the last one the alert is given up, and the log says so."""
     webhook_retry_s: Annotated[float, Field(gt=0, le=3_600)] = 5.0

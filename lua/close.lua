@@ -1,27 +1,27 @@
 --[[
-close.lua: end a packet that still has shares: its time ran out, its sender takes it back, or the system gives it back.
+close.lua: end a packet that still has shares: it expires, its sender retracts it, or the system returns it.
 
-A transfer that is held is due twice: when it arrives, and, if it could not be given then, when its time is over.
+A held transfer is due twice: when it arrives and, if it could not be given then, when its time is over.
 
 KEYS
   1 lane  2 events  3 due  4 packet  5 shares
 ARGV
-  1 epoch         the lane's epoch as the ledger has it
+  1 epoch         the lane's epoch in the ledger
   2 packet        its number
-  3 reason        "expired", "retracted" or "returned" (expired before its time, because the system says so)
-  4 not_after_ms  of "retracted": later than this it cannot be taken back
-  5 retry_ms      of "expired": so much later a transfer that has arrived is due again, until somebody has it
+  3 reason        "expired", "retracted" or "returned" (expired before its time, by a decision)
+  4 not_after_ms  for "retracted": after this it cannot be retracted
+  5 retry_ms      for "expired": an arrived transfer is due again this much later, until it is claimed
 
 REPLIES, in order of precedence
-  {"FENCED"}         the lane is not of this epoch, or not there
-  {"MALFORMED"}      the reason is none of them, or the number that it needs is not there
+  {"FENCED"}         the lane has another epoch, or is missing
+  {"MALFORMED"}      the reason is not one of these, or its number is missing
   {"MISSING"}        no such packet here, or its shares are still loading
   {"ENDED", state}   it had ended before
   {"NOT_DUE"}        "expired", but its time is not over
-  {"ARRIVED"}        "expired", its time is not over, and it is a transfer that is to be given to its recipient now
+  {"ARRIVED"}        "expired", its time is not over, but it is a transfer that must be given to its recipient now
   {"CLAIMED"}        "retracted", but somebody has a share
   {"LATE"}           "retracted", but it is too late for that
-  {"VIEWED"}         "retracted", but somebody has seen it and has not consented
+  {"VIEWED"}         "retracted", but a viewer has not consented
   {"CLOSED", remaining_count, remaining_fen}  ended now; this much goes back to the sender
 
 EVENTS
@@ -43,7 +43,7 @@ if not state or state == 'loading' then return {'MISSING'} end
 if state ~= 'open' and state ~= 'held' then return {'ENDED', state} end
 if reason == 'expired' and now_ms < tonumber(expires_at_ms) then
   if state ~= 'held' or now_ms < tonumber(arrives_at_ms) then return {'NOT_DUE'} end
-  -- Not taken off the list: whoever is told may die before it is given.
+  -- Not removed from the list: the caller may die before the transfer is given.
   redis.call('ZADD', due_key, math.min(now_ms + retry_ms, tonumber(expires_at_ms)), packet)
   return {'ARRIVED'}
 end
@@ -60,6 +60,6 @@ redis.call('XADD', events_key, string.format('%.0f-0', position), 'event',
 redis.call('HSET', lane_key, 'position', position)
 redis.call('HSET', packet_key, 'state', ended)
 redis.call('ZREM', due_key, packet)
--- The running remainder makes this O(1): the list goes in the background, nobody counts it.
+-- The running remainder makes this O(1): the list is removed in the background without counting it.
 redis.call('UNLINK', shares_key)
 return {'CLOSED', remaining_count, remaining_fen}

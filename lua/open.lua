@@ -1,32 +1,32 @@
 --[[
-open.lua: load a paid packet's shares, a chunk a call, and open it with the last chunk.
+open.lua: load a paid packet's shares, one chunk per call, and open it with the last chunk.
 
-Safe to repeat: a chunk that was loaded is answered OFFSET, a packet that was opened EXISTS.
+It is safe to repeat: a chunk that is already loaded is answered OFFSET, an opened packet EXISTS.
 
 KEYS
   1 lane  2 events  3 due  4 packet  5 shares  6 recipients
 ARGV
-  1 epoch           the lane's epoch as the ledger has it
+  1 epoch           the lane's epoch in the ledger
   2 packet          its number
-  3 not_after_ms    later than this the caller's reading of the ledger is too old to begin with
-  4 offset          how many shares the chunks before this one held
+  3 not_after_ms    after this, the caller's reading of the ledger is too old to begin with
+  4 offset          how many shares the earlier chunks held
   5 count           how many shares the packet has in all
   6 total_fen
   7 expires_at_ms
   8 luckiest_share  the share that will be 手气最佳, "slot:amount_fen"
-  9 ack             what its sender wants to have happened before a claim is acknowledged; empty: what the setting says
-  10 arrives_at_ms  before that nobody can claim it, and after it the sweeper claims it for whom it is for; empty: at once
+  9 ack             the ack mode that its sender chose; empty: the server's setting applies
+  10 arrives_at_ms  before this nobody can claim it, afterwards the sweeper claims it for its recipient; empty: at once
   11 recipients     how many recipients follow (0: anyone may claim); the same in every chunk
-  then the recipients, then the chunk's shares, "slot:amount_fen", in the order they are to be given
+  then the recipients, then the chunk's shares, "slot:amount_fen", in the order of giving
 
 REPLIES, in order of precedence
-  {"FENCED"}          the lane is not of this epoch, or not there
+  {"FENCED"}          the lane has another epoch, or is missing
   {"LATE"}            nothing is loaded yet and not_after_ms has passed: read the ledger again
   {"EXISTS", state}   the packet was opened before
-  {"OFFSET", loaded}  the chunk does not join on; go on from `loaded`
-  {"MALFORMED"}       more shares than count, not of the form above, or more than 7,000 shares or recipients a call
-  {"LOADED", loaded}  the chunk is in; more are to come
-  {"OPENED"}          the last chunk is in and the packet can be claimed
+  {"OFFSET", loaded}  the chunk has another offset; go on from `loaded`
+  {"MALFORMED"}       more shares than count, not of the form above, or more than 7,000 shares or recipients per call
+  {"LOADED", loaded}  the chunk is loaded; more must follow
+  {"OPENED"}          the last chunk is loaded and the packet can be claimed
 
 EVENTS
   {"opened", 1, at_ms, packet}  one change, with OPENED
@@ -47,7 +47,7 @@ if known[1] and known[1] ~= 'loading' then return {'EXISTS', known[1]} end
 local loaded = tonumber(known[2] or 0)
 if loaded ~= tonumber(offset) then return {'OFFSET', loaded} end
 loaded = loaded + shares
--- Lua's stack, onto which they are unpacked below, holds 8,000.
+-- They are unpacked below onto Lua's stack, which holds 8,000.
 local bounded = recipients >= 0 and recipients <= 7000 and shares >= 0 and shares <= 7000
 if loaded > tonumber(count) or not bounded then return {'MALFORMED'} end
 

@@ -1,27 +1,27 @@
 --[[
-view.lua: note that somebody has opened a packet's page, or consents to its being taken back.
+view.lua: record that a user has viewed a packet, or consents to its retraction.
 
-What is noted goes with the packet's own keys. It is kept only while the packet can be taken back, and the names only of
-the first few: a packet that more have seen cannot be taken back at all.
+The record is in the packet's own keys. It is kept only while the packet can be retracted, with the names of only the
+first few viewers: with more viewers the packet cannot be retracted at all.
 
 KEYS
   1 lane  2 packet
 ARGV
-  1 epoch         the lane's epoch as the ledger has it
+  1 epoch         the lane's epoch in the ledger
   2 user
   3 what          "view" or "consent"
-  4 not_after_ms  later than this it cannot be taken back, and nothing is noted
-  5 named_max     so many are known by name
+  4 not_after_ms  after this it cannot be retracted, and nothing is recorded
+  5 named_max     how many viewers are recorded by name
 
 REPLIES, in order of precedence
-  {"FENCED"}           the lane is not of this epoch, or not there
+  {"FENCED"}           the lane has another epoch, or is missing
   {"MALFORMED"}        not of the form above
   {"MISSING"}          no such packet here, or its shares are still loading
   {"ENDED", state}     it has ended
   {"CLAIMED"}          somebody has a share of it
-  {"LATE"}             it is too late for taking it back
-  {"NOT_VIEWED"}       "consent", but the user has not seen it, or is not known by name
-  {"NOTED", views, consents}  now, or before; so many have seen it, so many of them consent
+  {"LATE"}             it is too late for a retraction
+  {"NOT_VIEWED"}       "consent", but the user has not viewed it, or is not recorded by name
+  {"NOTED", views, consents}  recorded now, or before; the number of viewers, and how many of them consent
 
 EVENTS
   none

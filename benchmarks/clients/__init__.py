@@ -1,1 +1,1 @@
-"""Load generators that run in processes of their own, beside wrk."""
+"""Load generators in separate processes, besides wrk."""

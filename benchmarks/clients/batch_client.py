@@ -1,7 +1,7 @@
-"""The generator of batched requests, a process of its own: a closed loop over a fixed number of prepared requests.
+"""The generator of batched requests, in a separate process: a closed loop over a fixed number of prepared requests.
 
-``python -m benchmarks.clients.batch_client FILE`` reads its orders (JSON) and prints what it found (JSON). Not wrk,
-because a walk of half a million shares lasts less than the second that is wrk's shortest run.
+``python -m benchmarks.clients.batch_client FILE`` reads its orders (JSON) and prints its results (JSON). wrk cannot do
+this: its shortest run is a second, and a walk of half a million shares is shorter.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _PATIENCE_S = 60.0
 
 
 class Generator:
-    """Each connection asks its next when it was answered, until there is none left."""
+    """Each connection sends its next request after an answer, until none is left."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self._orders = orders
@@ -49,7 +49,7 @@ class Generator:
             self._done.set()
 
     async def play(self) -> dict[str, Any]:
-        """Ask for everything and wait for the last answer."""
+        """Send everything and wait for the last answer."""
         connections = await connect(self._orders["port"], self._orders["connections"], self._answered, self._lost)
         gc.collect()
         gc.freeze()

@@ -1,8 +1,8 @@
-"""The open-loop generator, a process of its own: requests are due at times drawn beforehand, whatever the server does.
+"""The open-loop generator, in a separate process: requests are due at times drawn in advance, whatever the server does.
 
-``python -m benchmarks.clients.open_loop_client FILE`` reads its orders (JSON) and prints what it found (JSON). A
-request's latency runs from the moment it was due to its whole answer; one that finds no free connection waits, and
-its wait counts. The clock ticks once a millisecond, so up to one millisecond of each latency is the generator's own.
+``python -m benchmarks.clients.open_loop_client FILE`` reads its orders (JSON) and prints its results (JSON). A
+request's latency runs from the moment it was due to its complete answer. If no connection is free, the wait counts.
+The clock ticks once per millisecond, so up to one millisecond of each latency is the generator's.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _PATIENCE_S = 10.0
 
 
 class Generator:
-    """``times_s`` after its start each request is due."""
+    """Each request is due ``times_s`` after the start."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self._orders = orders

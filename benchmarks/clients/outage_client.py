@@ -1,6 +1,6 @@
-"""Claims at a steady rate while something else is broken: who was given a share, refused as busy, or failed, by second.
+"""Claims at a steady rate during an outage: how many got a share, were refused as busy, or failed, per second.
 
-``python -m benchmarks.clients.outage_client FILE`` reads its orders (JSON) and prints what it found (JSON).
+``python -m benchmarks.clients.outage_client FILE`` reads its orders (JSON) and prints its results (JSON).
 """
 
 import json
@@ -20,7 +20,7 @@ _BUSY = b'"code":"busy"'
 
 
 class Recorder(Generator):
-    """A second's answers are those to the requests that were due in it."""
+    """An answer counts for the second in which its request was due."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         super().__init__(orders)

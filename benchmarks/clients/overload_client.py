@@ -1,6 +1,6 @@
-"""A few clients in a crowd: an open loop that keeps to Retry-After and counts accepted and refused requests apart.
+"""A few clients in a crowd: an open loop that obeys Retry-After and counts accepted and refused requests separately.
 
-``python -m benchmarks.clients.overload_client FILE`` reads its orders (JSON) and prints what it found (JSON).
+``python -m benchmarks.clients.overload_client FILE`` reads its orders (JSON) and prints its results (JSON).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
 class Probe(Generator):
-    """``latency_ms`` is that of accepted requests, ``refused_ms`` that of the others."""
+    """``latency_ms``: of accepted requests. ``refused_ms``: of refused ones."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         super().__init__(orders)

@@ -1,1 +1,1 @@
-"""What is measured: one module per part of the report."""
+"""The measurements: one module per part of the report."""

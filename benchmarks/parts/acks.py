@@ -1,4 +1,4 @@
-"""What each ack mode costs: everything on, all winners, answered when the mode says so."""
+"""The cost of each ack mode: everything on, all winners, answered as the mode requires."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +88,7 @@ def _persister(stage: Stage, database: str, ack: Ack) -> Iterator[Process]:
 
 @contextmanager
 def _replica(stage: Stage, *, wanted: bool) -> Iterator[None]:
-    """A replica that is in step, if one is wanted."""
+    """Run a replica that is in sync, if wanted."""
     if not wanted:
         yield
         return
@@ -99,7 +99,7 @@ def _replica(stage: Stage, *, wanted: bool) -> Iterator[None]:
             client.config_set("repl-diskless-sync-delay", 0)
         with replica.client() as client:
             client.replicaof("127.0.0.1", str(stage.redis.port))
-        # The server is ready, and says so, only when the replica is there.
+        # The server reports that it is ready only once the replica is there.
         yield
     finally:
         replica.stop()

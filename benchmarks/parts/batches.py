@@ -1,4 +1,4 @@
-"""Workload D: a backend asks for 500 claims a request, of 1, 10 or 100 hands a packet."""
+"""Workload D: a backend sends 500 claims per request, with 1, 10 or 100 claimants per packet."""
 
 import dataclasses
 
@@ -13,15 +13,15 @@ from benchmarks.rig.world import World
 
 SIZE = 500
 CONNECTIONS = 3
-"""Two requests are in Redis and one is on its way; more would wait longer than a process lets claims wait."""
+"""Two requests are in Redis and one is on its way. More would wait longer than a process allows."""
 HANDS_A_PACKET = (1, 10, 100)
 ALONE_ROUNDS = 2
-"""Of a hand a packet there is no goal; it only shows what sharing a packet is worth."""
+"""There is no goal for one claimant per packet. It only shows the benefit of sharing a packet."""
 _WARM_UP_SHARE = 0.15
 
 
 def batches(bench: Bench) -> None:
-    """Our own server alone: the peers have no such endpoint."""
+    """Measure only our server: the peers have no such endpoint."""
     world = bench.world("some hundreds", packets=bench.plan.packets_of_100_slow, shares=100)
     for number, server in bench.rounds([OURS], bench.plan.costly_rounds):
         for hands in HANDS_A_PACKET:

@@ -1,4 +1,4 @@
-"""Workload E: everything on, a claim counts when it is in the ledger; and what the append-only file costs."""
+"""Workload E: everything on, and a claim counts once it is in the ledger; and the cost of the append-only file."""
 
 import time
 
@@ -24,7 +24,7 @@ _SCHEMA = PEERS / "postgres/schema.sql"
 
 
 def everything_on(bench: Bench) -> None:
-    """API, persister, sweeper, an append-only file, the ledger; against a service straight on Postgres."""
+    """Compare API, persister, sweeper, append-only file and ledger with a service directly on Postgres."""
     plan = bench.plan
     world = bench.world("hundreds", packets=plan.packets_of_100, shares=100)
     trial = Trial(
@@ -53,7 +53,7 @@ def everything_on(bench: Bench) -> None:
 
 
 def append_only_file(bench: Bench) -> None:
-    """Workload A of our own server, 256 connections, for each setting of Redis's append-only file."""
+    """Measure workload A on our server, with 256 connections, for each setting of Redis's append-only file."""
     plan = bench.plan
     world = bench.world("hundreds", packets=plan.packets_of_100, shares=100)
     walk = Walk(packets=world.packets, hands=100)
@@ -82,7 +82,7 @@ def _ours(stage: Stage, world: World, trial: Trial) -> Run:
 
 
 def _loaded(stage: Stage, world: World, trial: Trial, base_url: str, running: dict[str, Process]) -> Run:
-    """Load it, wait for the ledger, and count a claim over the time until the last one was there."""
+    """Load it and wait for the ledger. The rate is the claims over the time until the last one was there."""
     trees = {name: [process.pid] for name, process in running.items()}
     trees |= {"redis": [stage.redis.pid], "postgres": [stage.postgres_process.pid]}
     warm_up, measured = trial.scripts(stage.token)
@@ -116,7 +116,7 @@ def _loaded(stage: Stage, world: World, trial: Trial, base_url: str, running: di
 
 
 async def _tables(stage: Stage, world: World) -> str:
-    """The world as the peer on Postgres has it: the same packets, as many shares; returns the template's name."""
+    """Make the world for the peer on Postgres: the same packets and shares. Returns the template's name."""
     connection = await asyncpg.connect(stage.postgres.url)
     name = "bench_straight"
     try:
@@ -155,7 +155,7 @@ def _straight_on_postgres(stage: Stage, world: World, trial: Trial, template: st
             raise BooksWrongError("; ".join(problems))
     finally:
         stage.drop_database(database)
-    done = counted(load, held, cpu_s, in_flight_max=2 * trial.connections)  # the warm-up's last ones too
+    done = counted(load, held, cpu_s, in_flight_max=2 * trial.connections)  # also the warm-up's last ones
     return {**done, "durable_per_s": done["claims_per_s"]}
 
 

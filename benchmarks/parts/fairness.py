@@ -1,9 +1,9 @@
 """Is any place in the queue worth waiting for? A million lucky packets of ten, against the doubling rule unshuffled.
 
-The rule as it is usually told: each share is drawn evenly from nothing to twice the mean of what is left, in the order
-of the claims, and the last gets the rest. Its means are equal, its spread is not: late places are a gamble. The totals
-are so large that two shares of a packet are hardly ever equal; else the luckiest, of equals the earlier, would favour
-early places.
+The usual rule: each share is drawn uniformly from 0 to twice the mean of the rest, in the order of the claims, and the
+last gets the rest. The means are equal, but the spread is not: late places are a gamble. The totals are so large that
+two shares of a packet are hardly ever equal. Otherwise the luckiest (among equals, the earlier) would favour early
+places.
 """
 
 from typing import Any
@@ -20,11 +20,11 @@ PLACES, TOTAL_FEN = 10, 10**10
 _SEED = 2017
 _SAY_EVERY = 250_000
 Amounts = NDArray[np.int64]
-"""One row a packet, one column a place in the queue."""
+"""One row per packet, one column per place in the queue."""
 
 
 def fairness(bench: Bench) -> None:
-    """Both rules, packet by packet, and what their places look like."""
+    """Compare the places of both rules, packet by packet."""
     packets = bench.plan.fairness_packets
     amounts = np.empty((packets, PLACES), dtype=np.int64)
     for number in range(packets):
@@ -50,10 +50,10 @@ def doubling(packets: int) -> Amounts:
 
 
 def found(amounts: Amounts) -> dict[str, Any]:
-    """By place: mean and standard deviation as parts of the mean share, and how often it has the luckiest.
+    """Per place: mean and standard deviation as fractions of the mean share, and how often it has the luckiest.
 
-    ``luckiest_chi_square``: of those counts against even ones; ``ranks_chi_square``: Anderson's (1959), of how often
-    each place has each rank; and how probable so large a value is if every place is alike.
+    ``luckiest_chi_square``: of these counts against equal ones. ``ranks_chi_square``: Anderson's (1959), of how often
+    each place has each rank. Each comes with the probability of a value this large if all places are equal.
     """
     packets, places = amounts.shape
     mean_fen = TOTAL_FEN / places

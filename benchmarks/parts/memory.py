@@ -1,4 +1,4 @@
-"""What claims and processes weigh: bytes of Redis a claim in a group packet, memory of each process at rest."""
+"""Memory of claims and processes: Redis bytes per claim in a group packet, and each process at rest."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _PACKETS = 50
 
 
 def memory(bench: Bench) -> None:
-    """Measured once: memory does not vary from run to run."""
+    """Measure once: memory does not vary between runs."""
     found: dict[str, Any] = {"claims": [], "at_rest": {}}
     for name, packets, shares in (
         ("tens", bench.plan.packets_of_10, 10),
@@ -28,7 +28,7 @@ def memory(bench: Bench) -> None:
         found["claims"].append(_claims(bench.stage, world))
     for server in bench.servers:
         if server is POSTGRES:
-            continue  # its database has to be made first, and says nothing here
+            continue  # its database would have to be made first, and is of no interest here
         world = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
         with serving(bench.stage, world, server, audited=False) as (
             up,
@@ -40,11 +40,11 @@ def memory(bench: Bench) -> None:
         bench.stage.redis.stop()
     bench.others["memory"] = found
     for claims in found["claims"]:
-        bench.say(f"memory: {claims['bytes_a_claim']:.1f} bytes a claim in packets of {claims['shares']}")
+        bench.say(f"memory: {claims['bytes_a_claim']:.1f} bytes per claim in packets of {claims['shares']}")
 
 
 def _claims(stage: Stage, world: World) -> dict[str, Any]:
-    """Claim some packets whole, over HTTP, and weigh their claims as Redis does (MEMORY USAGE, everything included)."""
+    """Claim all shares of some packets over HTTP, and measure their claims' MEMORY USAGE in Redis."""
     walk = BatchWalk(packets=world.packets, hands=world.shares, size=world.shares, hands_each=world.shares)
     with serving(stage, world, OURS) as (server, _), stage.redis.client() as client:
         own_bytes = 0
@@ -70,7 +70,7 @@ def _claims(stage: Stage, world: World) -> dict[str, Any]:
 
 
 def _beside(stage: Stage, database: str) -> dict[str, Any]:
-    """What runs beside the API, and the servers under everything."""
+    """Measure the processes beside the API, and the servers."""
     variables = stage.variables(database)
     running: dict[str, Process] = {}
     try:
@@ -85,7 +85,7 @@ def _beside(stage: Stage, database: str) -> dict[str, Any]:
 
 
 def weight(pid: int) -> dict[str, int]:
-    """Resident bytes of a process tree, and proportional ones (shared pages divided among those who share them)."""
+    """Resident and proportional bytes of a process tree (proportional: shared pages are divided by their users)."""
     root = psutil.Process(pid)
     tree = [root, *root.children(recursive=True)]
     full = [process.memory_full_info() for process in tree]

@@ -1,4 +1,4 @@
-"""Latency under an open loop at half of what the server can do: intended send times, not those the server allows."""
+"""Latency in an open loop at half of the server's capacity: send times are intended, not set by the server."""
 
 import dataclasses
 from typing import Any
@@ -18,7 +18,7 @@ _WARM_UP_SHARE = 0.25
 
 
 def open_loop(bench: Bench) -> None:
-    """Half of A's median at 256 connections, ours and Go, each at half of its own."""
+    """Measure our server and Go, each at half of its own median in A at 256 connections."""
     world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
     walk = Walk(packets=world.packets, hands=100)
     chosen = [server for server in bench.servers if server in (OURS, GO)]
@@ -37,7 +37,7 @@ def _run(bench: Bench, world: World, server: Server, walk: Walk, saturation: flo
     stage, middle = bench.stage, int(walk.length * _WARM_UP_SHARE)
     warm_up = claim_lua(dataclasses.replace(walk, first=0, end=middle), stage.token)
     with serving(stage, world, server) as (running, _):
-        # The warm-up saturates it; where A was not measured, that is the saturation.
+        # The warm-up saturates it. If A was not measured, this is the saturation.
         load = wrk.run(running.base_url, warm_up, connections=CONNECTIONS, duration_s=bench.plan.warm_up_s)
         rate_per_s = (saturation or load.per_s) * SHARE_OF_SATURATION
         part = dataclasses.replace(walk, first=middle, end=walk.length)
@@ -56,7 +56,7 @@ def _run(bench: Bench, world: World, server: Server, walk: Walk, saturation: flo
 
 
 def problems(found: dict[str, Any], seconds: float) -> list[str]:
-    """What makes the latencies void."""
+    """Why the latencies are void."""
     wrong = []
     if found["failed"] or found["answered"] != found["asked"]:
         wrong.append(f"{found['asked']:,} asked, {found['answered']:,} answered, {found['failed']:,} failed")

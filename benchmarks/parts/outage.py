@@ -1,6 +1,6 @@
-"""Postgres stopped for a minute under a steady load: what is still given, when it becomes too much, and the way back.
+"""Postgres is stopped for a minute under a steady load: what is still given, when the bound is reached, the recovery.
 
-Every process of Postgres is held (SIGSTOP), which is worse than a server that is gone: connections stay open and
+Every process of Postgres is held (SIGSTOP). This is worse than a server that is gone: connections stay open and
 nothing answers. The backlog's bound is lowered so that it is reached halfway.
 """
 
@@ -29,7 +29,7 @@ _DRAIN_S_MAX = 120.0
 
 
 def outage(bench: Bench) -> None:
-    """Our server with its persister, once."""
+    """Measure our server with its persister, once."""
     asked = RATE_PER_S * (BEFORE_S + STOPPED_S + AFTER_S)
     world = bench.world("outage", packets=asked // 100 + 1, shares=100)
     about = {"workload": "outage", "server": OURS.name, "round": 1, "connections": CONNECTIONS}
@@ -91,7 +91,7 @@ def _run(stage: Stage, world: World, running: Started, persist: Process) -> Run:
 
 
 def _hold_up(pid: int) -> None:
-    """Hold all of Postgres for a minute, those of its processes that are begun in the meantime too."""
+    """Hold all of Postgres for a minute, including processes that start meanwhile."""
     time.sleep(BEFORE_S)
     root = psutil.Process(pid)
     held = [root, *root.children(recursive=True)]
@@ -103,7 +103,7 @@ def _hold_up(pid: int) -> None:
 
 
 def problems(found: dict[str, Any], held: int) -> list[str]:
-    """What must not be: an answer that is neither a share nor busy, and a share that was told of and is not there."""
+    """What must not happen: an answer that is neither a share nor busy, or an acknowledged share that is missing."""
     wrong = [f"{found['failed']:,} of {found['asked']:,} failed"] if found["failed"] else []
     if found["answered"] < found["asked"]:
         wrong.append(f"{found['asked'] - found['answered']:,} of {found['asked']:,} were not answered")

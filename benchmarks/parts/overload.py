@@ -1,9 +1,9 @@
-"""Many times the load that the server can carry: what it still does, and how soon those it takes are answered.
+"""Many times the load that the server can handle: how much it still does, and how soon accepted requests are answered.
 
-The peak is a closed loop of 256 connections, before and after. Between them come ten times as many, and more, each
-asking again the moment it is answered, whatever the answer: a crowd that keeps to nothing. Its goodput is counted in
-Redis, from when it has gathered until the probe ends, for every claim wins. Among them a few hundred clients that keep
-to Retry-After, with intended send times, from which the latencies are taken (wrk does not keep a refusal's apart).
+The peak is a closed loop of 256 connections, before and after. Between them comes a crowd of ten times as many or more.
+It obeys nothing: each connection sends again at once after every answer. Every claim wins, so the goodput is counted in
+Redis, from when the crowd has gathered until the probe ends. The probe is a few hundred clients that obey Retry-After,
+with intended send times. The latencies are the probe's, because wrk does not separate refusals.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ PEAK_CONNECTIONS = 256
 CROWDS = (2_560, 8_000)
 """Ten times the connections of the peak, and thirty."""
 _PATIENCE_S = 20
-"""The refused are read again in turn, those who do not keep to Retry-After late: that is no error."""
+"""Refused connections are read again in turn, and late if they ignore Retry-After. This is not an error."""
 PROBE_CONNECTIONS, PROBE_PER_S = 600, 400
 _GATHERING_S = 1
 """How long the crowd has to connect before the probe begins."""
 _WARM_UP, _BEFORE, _CROWD, _AFTER = 0.05, 0.28, 0.7, 0.93
-"""Where in the walk each part ends; the rest is the probe's."""
+"""Where in the walk each part ends. The probe uses the rest."""
 _SHARES = 1_000
 
 
 def overload(bench: Bench) -> None:
-    """Our server: the peak, the crowd, and the peak once more, on the same process."""
+    """Measure our server: the peak, the crowd, and the peak again, on the same process."""
     world = bench.world("thousands", packets=bench.plan.crowd_claims // _SHARES, shares=_SHARES)
     for connections, rounds in zip(CROWDS, bench.plan.crowd_rounds, strict=True):
         for number, server in bench.rounds([OURS], rounds) if rounds else ():
@@ -85,7 +85,7 @@ def _run(bench: Bench, running: Started, world: World, connections: int) -> Run:
 
 
 def _given(stage: Stage, world: World) -> int:
-    """How many shares have been given in all: each is a change of its lane."""
+    """How many shares have been given in all. Each is a change of its lane."""
     with stage.redis.client() as client:
         return sum(int(str(client.hget(keys.lane(lane), "position"), "ascii")) for lane in world.lanes)
 
@@ -93,7 +93,7 @@ def _given(stage: Stage, world: World) -> int:
 def counted(
     peaks: Sequence[Load], crowd: Load, accepted_per_s: float, probe: dict[str, Any], cpu_s: dict[str, float]
 ) -> Run:
-    """The run's figures: what was answered with a share at the peak and in the crowd, and how soon."""
+    """The run's figures: the shares per second at the peak and in the crowd, and the latencies."""
     refused = crowd.failures["status"]
     peak_per_s = fmean(peak.per_s for peak in peaks)
     return {
@@ -110,7 +110,7 @@ def counted(
 
 
 def problems(peaks: Sequence[Load], crowd: Load, probe: dict[str, Any]) -> list[str]:
-    """What makes a run void: anything but refusals that went wrong, or a probe that was not answered."""
+    """Why a run is void: any error except refusals, or a probe without answers."""
     wrong = [f"at the peak: {problem}" for peak in peaks for problem in peak.problems()]
     wrong += [f"{count:,} {kind} errors" for kind, count in crowd.failures.items() if count and kind != "status"]
     if probe["failed"] or probe["answered"] + probe["refused"] != probe["asked"]:

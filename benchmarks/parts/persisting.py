@@ -1,4 +1,4 @@
-"""Workload F: the persister alone on streams that are full, against a bare COPY of the same rows to the same table."""
+"""Workload F: the persister alone on full streams, compared with a bare COPY of the same rows to the same table."""
 
 import io
 import time
@@ -22,7 +22,7 @@ _REQUEST = 500
 
 
 def persister_alone(bench: Bench) -> None:
-    """Fill the streams once; then, round by round, persist them and copy the same rows bare."""
+    """Fill the streams once. Then, in each round, persist them and copy the same rows bare."""
     stage = bench.stage
     world = bench.world("to persist", packets=-(-bench.plan.persisted_claims // 100), shares=100)
     filled = _filled(stage, world, bench.plan.persisted_claims)
@@ -41,7 +41,7 @@ def persister_alone(bench: Bench) -> None:
 
 
 def _filled(stage: Stage, world: World, claims: int) -> World:
-    """A world whose first ``claims`` claims wait in the streams: asked for over HTTP, with no persister running."""
+    """A world whose first ``claims`` claims wait in the streams. They are sent over HTTP without a persister."""
     stage.redis.start(world.snapshot)
     database = stage.create_database(world.database)
     books.compare(stage, database)
@@ -84,8 +84,8 @@ def _round(stage: Stage, filled: World) -> Run:
 def _persist(stage: Stage, filled: World, database: str) -> Run:
     """Run `hongbao persist` until the streams are empty.
 
-    The clock runs from its first commit to its last, without what the first one carried: starting Python is not
-    persisting. The CPU time is of the whole, the start included.
+    The clock runs from its first commit to its last, and the first commit's changes do not count: starting Python is
+    not persisting. The CPU time includes the start.
     """
     meter = Meter({"postgres": [stage.postgres_process.pid], "redis": [stage.redis.pid]})
     persister = processes.hongbao("persist", variables=stage.variables(database), cwd=stage.folder)
@@ -118,18 +118,18 @@ def _wait_for(ready: Callable[[], bool], persister: Process) -> None:
 
 
 class _Chunks:
-    """Rows as Postgres writes them in binary, one part for each of the persister's transactions."""
+    """Rows in Postgres's binary format, one part per transaction of the persister."""
 
     def __init__(self, columns: Sequence[str], parts: Sequence[bytes]) -> None:
         self.columns, self.parts = columns, parts
 
     def __iter__(self) -> Iterator[bytes]:
-        """One part after another."""
+        """Iterate over the parts."""
         return iter(self.parts)
 
 
 async def _rows(database_url: str) -> _Chunks:
-    """The claims' rows of the ledger, in as many parts of equal size as the persister made transactions."""
+    """The ledger's rows of claims, in as many equal parts as the persister made transactions."""
     connection = await asyncpg.connect(database_url)
     try:
         names = await connection.fetch(
@@ -152,7 +152,7 @@ async def _rows(database_url: str) -> _Chunks:
 
 
 async def _copy(database_url: str, chunks: _Chunks) -> float:
-    """COPY the parts, each committed by itself; returns the seconds it took."""
+    """COPY the parts, with one commit per part. Returns the seconds it took."""
     connection = await asyncpg.connect(database_url)
     try:
         started_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Where the time goes: ``perf`` on our server and its Redis while they work. It slows them: only shares are told."""
+"""Where the time goes: ``perf`` on our server and its Redis. It slows them, so only fractions are reported."""
 
 import shutil
 import subprocess
@@ -18,11 +18,11 @@ SAMPLES_PER_S = 1_999
 SYMBOLS_TOLD = 12
 NO_NAME = "without a name"
 _CONNECTIONS = 256
-_BEGIN_S = 0.5  # of warming up, not recorded
+_BEGIN_S = 0.5  # the warm-up, which is not recorded
 
 
 def profiles(bench: Bench) -> None:
-    """Of the workloads with a claim a request: A, B and C."""
+    """Profile the workloads with one claim per request: A, B and C."""
     if not bench.plan.profiled:
         return
     if shutil.which("perf") is None:
@@ -87,7 +87,7 @@ def parse(report: str) -> list[tuple[float, str, str]]:
 
 
 def summary(samples: Sequence[tuple[float, str, str]]) -> dict[str, Any]:
-    """Shares by library and the largest symbols; those without a name count together, a library each."""
+    """The fractions by library, and the largest symbols. Unnamed symbols count together per library."""
     libraries, symbols = Counter[str](), Counter[tuple[str, str]]()
     for share, library, symbol in samples:
         libraries[library] += share  # type: ignore[assignment]

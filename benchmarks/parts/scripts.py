@@ -1,8 +1,8 @@
-"""What the scripts cost Redis: ``python -m benchmarks.parts.scripts``.
+"""The scripts' cost in Redis: ``python -m benchmarks.parts.scripts``.
 
-Prints the server's own CPU time (user and system, all threads) a claim, every claim a winner, for several sizes of
-call and of packet; then how long the longest call is that opens or closes a packet of a million shares. Uses
-``redis-server`` from PATH, else the embedded server; one client on the same machine, over a unix socket.
+Prints the server's own CPU time (user and system, all threads) per claim, for several sizes of calls and packets, if
+every claim wins. Then prints the longest call that opens or closes a packet of a million shares. Uses ``redis-server``
+from PATH, otherwise the embedded server, and one client on the same machine over a unix socket.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ MILLION, SHARES_PER_CALL = 1_000_000, 5_000
 
 
 class PathRedis(EmbeddedRedis):
-    """The engine's private server, with the same settings, but run by ``redis-server`` from PATH where there is one."""
+    """The engine's private server with the same settings, but with ``redis-server`` from PATH if there is one."""
 
     def command(self) -> Command:
-        """As the embedded server's."""
+        """The command, as for the embedded server."""
         usual, found = super().command(), shutil.which("redis-server")
         return dataclasses.replace(usual, argv=(found, *usual.argv[1:])) if found else usual
 
 
 @contextmanager
 def server(appendonly: str) -> Iterator[PathRedis]:
-    """A server of the benchmark's own, gone afterwards."""
+    """A temporary server."""
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"
         with servers.hold(data_dir) as held:
@@ -82,13 +82,13 @@ def chunk(packet_id: str, count: int, first: int, size: int) -> Chunk:
 
 
 async def cpu_us(client: Redis) -> float:
-    """All CPU time the server has used."""
+    """All CPU time that the server has used."""
     info = await client.info("cpu")
     return (float(info["used_cpu_user"]) + float(info["used_cpu_sys"])) * 1e6
 
 
 async def claim_cpu_us(client: Redis, per_call: int, hands: int) -> float:
-    """The server's CPU time a claim: calls of ``per_call`` claims on packets with ``hands`` shares each."""
+    """The server's CPU time per claim, in calls of ``per_call`` claims on packets with ``hands`` shares each."""
     store = await begin(client)
     claims = CLAIMS if per_call > 1 else CLAIMS_ONE_BY_ONE
     packets = [new_packet_number(LANE) for _ in range(-(-claims // hands))]
@@ -107,7 +107,7 @@ async def claim_cpu_us(client: Redis, per_call: int, hands: int) -> float:
 
 
 async def million_ms(client: Redis) -> tuple[list[float], float]:
-    """The server's own time of each call that opens a packet of a million shares, and of the one that closes it."""
+    """The server's time for each call that opens a packet of a million shares, and for the call that closes it."""
     store, packet_id = await begin(client), new_packet_number(LANE)
     await command(client, "CONFIG", "SET", "slowlog-log-slower-than", 0)
     await command(client, "CONFIG", "SET", "slowlog-max-len", 10_000)
@@ -121,7 +121,7 @@ async def million_ms(client: Redis) -> tuple[list[float], float]:
 
 
 async def script_calls_ms(client: Redis) -> list[float]:
-    """The server's own time of each script call since the slow log was emptied."""
+    """The server's time for each script call since the slow log was emptied."""
     entries = await client.slowlog_get(10_000)
     return [entry["duration"] / 1000 for entry in entries if entry["command"].startswith(b"EVAL")]
 
@@ -130,12 +130,12 @@ async def report(url: str, appendonly: str) -> None:
     """Print one server's table."""
     async with redis_client(url, connections_max=4, timeout_s=30.0) as client:
         version = (await client.info("server"))["redis_version"]
-        print(f"\nRedis {version}, append-only file {appendonly}: CPU us a claim (least of {ROUNDS})")
-        print(f"{'hands a packet':>14} " + "".join(f"{f'{size} a call':>12}" for size in CLAIMS_PER_CALL))
+        print(f"\nRedis {version}, append-only file {appendonly}: CPU us per claim (least of {ROUNDS})")
+        print(f"{'hands per packet':>16} " + "".join(f"{f'{size} per call':>13}" for size in CLAIMS_PER_CALL))
         for hands in HANDS:
-            # Others on the machine can only add to it (caches, page faults), so the least is the nearest to the truth.
+            # Other programs can only add to it (caches, page faults), so the smallest value is the most accurate.
             costs = [min([await claim_cpu_us(client, size, hands) for _ in range(ROUNDS)]) for size in CLAIMS_PER_CALL]
-            print(f"{hands:>14,} " + "".join(f"{cost:>12.2f}" for cost in costs), flush=True)
+            print(f"{hands:>16,} " + "".join(f"{cost:>13.2f}" for cost in costs), flush=True)
         opening, closing = await million_ms(client)
         print(
             f"{MILLION:,} shares: {len(opening)} open calls of {SHARES_PER_CALL:,}, median "
@@ -144,7 +144,7 @@ async def report(url: str, appendonly: str) -> None:
 
 
 def main() -> None:
-    """Measure without the append-only file, then with it, as the engine's own server has it."""
+    """Measure without the append-only file, then with it, as in the engine's own server."""
     for appendonly in ("no", "yes"):
         with server(appendonly) as running:
             asyncio.run(report(running.url, appendonly))

@@ -1,4 +1,4 @@
-"""How fast a lucky split is: ``python -m benchmarks.parts.split``. Medians; one process, one core."""
+"""The speed of a lucky split: ``python -m benchmarks.parts.split``. Medians, in one process on one core."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ SEED = bytes(32)
 
 
 def seconds_a_split(total_fen: int, count: int, splits: int, rounds: int) -> float:
-    """The median over ``rounds`` of the mean time of ``splits`` splits, in seconds a split."""
+    """The median over ``rounds`` of the mean time of ``splits`` splits, in seconds per split."""
     times_s = []
     for _ in range(rounds):
         started_s = time.perf_counter()
@@ -21,10 +21,12 @@ def seconds_a_split(total_fen: int, count: int, splits: int, rounds: int) -> flo
 
 
 def main() -> None:
-    """Print one line a count."""
+    """Print one line per count."""
     for count, splits, rounds in ((10, 5_000, 9), (100, 1_000, 9), (10_000, 20, 9), (1_000_000, 1, 9)):
         seconds = seconds_a_split(count * 1_000, count, splits, rounds)
-        print(f"{count:>9,} shares: {seconds * 1e6:>11,.1f} us a split, {count / seconds / 1e6:>5.2f} million shares/s")
+        print(
+            f"{count:>9,} shares: {seconds * 1e6:>11,.1f} us per split, {count / seconds / 1e6:>5.2f} million shares/s"
+        )
 
 
 if __name__ == "__main__":

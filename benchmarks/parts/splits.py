@@ -1,4 +1,4 @@
-"""Workload G: how fast a lucky split is, and that every place in the queue is as good as any other."""
+"""Workload G: the speed of a lucky split, and that all places in the queue are equal."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from engine.packets.split import split
 from engine.records import SplitKind
 
 SIZES = ((10, 2_000), (100, 500), (10_000, 10), (1_000_000, 1))
-"""(shares, splits a round)."""
+"""(shares, splits per round)."""
 _PLACES, _SPLITS, _SHARE_FEN = 10, 4_000, 1_000
 
 
 def splits(bench: Bench) -> None:
-    """Times by size; the distribution of the shares at each of ten places over many splits."""
+    """Measure times by size, and the distribution of shares at each of ten places over many splits."""
     found: dict[str, Any] = {"times": []}
     for count, each in SIZES:
         seconds = seconds_a_split(count * _SHARE_FEN, count, each, bench.plan.split_rounds)
         found["times"].append({"shares": count, "us_a_split": seconds * 1e6, "shares_per_s": count / seconds})
-        bench.say(f"G              {count:>9,} shares: {seconds * 1e6:>11,.1f} us a split")
+        bench.say(f"G              {count:>9,} shares: {seconds * 1e6:>11,.1f} us per split")
     amounts = np.stack([_one(number) for number in range(_SPLITS)])
     found["by_place"] = {
         "splits": _SPLITS,

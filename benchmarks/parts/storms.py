@@ -1,4 +1,4 @@
-"""Workloads A to C: claims over HTTP, closed loop, no persister until the run is over (the peers have none)."""
+"""Workloads A to C: claims over HTTP in a closed loop. No persister runs until the end, because peers have none."""
 
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.runs import Run, Trial, run
@@ -7,12 +7,12 @@ from benchmarks.rig.walks import Walk
 
 CONNECTIONS = (64, 256)
 SCATTERED, SCATTERED_ROUNDS = 256, 3
-"""In the scattered variant of A, for which there is no goal, every claim in flight is for another packet."""
+"""In the scattered variant of A, which has no goal, every claim in flight is for a different packet."""
 GROUPS_AT_ONCE = 16
 
 
 def all_winners(bench: Bench) -> None:
-    """A: packets of 100, each claimed by 100 users who come together, packet after packet; every claim wins."""
+    """A: packets of 100 shares, each claimed by 100 users at once, packet after packet. Every claim wins."""
     world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
     for connections in CONNECTIONS:
         walk = Walk(packets=world.packets, hands=100)
@@ -25,7 +25,7 @@ def all_winners(bench: Bench) -> None:
 
 
 def group_storm(bench: Bench) -> None:
-    """B: packets of 10, 100 hands, each taps twice: of 200 answers 10 are shares, 10 repeats, 180 refusals."""
+    """B: packets of 10 shares, 100 users, each claims twice: of 200 answers 10 are shares, 10 repeats, 180 losses."""
     world = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
     walk = Walk(packets=world.packets, hands=100, taps=2, at_once=GROUPS_AT_ONCE)
     for number, server in bench.rounds(_taking_part(bench)):
@@ -37,7 +37,7 @@ def group_storm(bench: Bench) -> None:
 
 
 def _tell_apart(done: Run, walk: Walk, first: int, shares: int) -> None:
-    """Of a run's answers, how many were repeats and how many refusals, from the walk and the claims Redis holds."""
+    """Count a run's repeats and refusals, from the walk and the claims in Redis."""
     if done["answers"] > walk.length - first:
         done["void"] = "the walk came round: packets were tapped more often than they should"
         return
@@ -47,15 +47,15 @@ def _tell_apart(done: Run, walk: Walk, first: int, shares: int) -> None:
 
 
 def repeats_within(walk: Walk, first: int, answers: int, shares: int) -> int:
-    """How many of ``answers`` taps from ``first`` on are a winner's second: the first hands of each packet win.
+    """How many of ``answers`` taps from ``first`` on are a winner's second. The first claimants of each packet win.
 
-    Exact but for the taps that were in flight together and may have overtaken each other.
+    This is exact, except for taps in flight that may have overtaken each other.
     """
     return _repeats_before(walk, first + answers, shares) - _repeats_before(walk, first, shares)
 
 
 def _repeats_before(walk: Walk, index: int, shares: int) -> int:
-    """Of all taps before ``index``. Each hand taps twice."""
+    """The repeats among all taps before ``index``. Each user taps twice."""
     blocks, within = divmod(index, walk.at_once * walk.hands * walk.taps)
     rounds, more = divmod(within, walk.at_once)
 
@@ -67,7 +67,7 @@ def _repeats_before(walk: Walk, index: int, shares: int) -> int:
 
 
 def hot_packet(bench: Bench) -> None:
-    """C: everyone claims from one packet of a million shares (the quick plan: fewer)."""
+    """C: everyone claims from one packet of a million shares (fewer in the quick plan)."""
     world = bench.world("hot", packets=1, shares=bench.plan.hot_shares)
     walk = Walk(packets=world.packets, hands=bench.plan.hot_shares)
     for number, server in bench.rounds(_taking_part(bench, GO.name), bench.plan.costly_rounds):
@@ -75,7 +75,7 @@ def hot_packet(bench: Bench) -> None:
 
 
 def _taking_part(bench: Bench, *only: str) -> list[Server]:
-    """The servers on Redis that can be run; ``only`` ours and those named, if any are named."""
+    """The servers on Redis that can run. If ``only`` names some: ours and those."""
     chosen = [server for server in bench.servers if server in ON_REDIS]
     return [server for server in chosen if not only or server is OURS or server.name in only]
 

@@ -1,1 +1,1 @@
-"""Other ways to do the same work, each as its own community would write it, on the same keys."""
+"""Other implementations of the same work, each in its community's usual style, on the same keys."""

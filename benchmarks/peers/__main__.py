@@ -1,4 +1,4 @@
-"""Say which peers can be run here; with ``--install``, get what they need first."""
+"""Print which peers can run here. ``--install`` first installs what they need."""
 
 import sys
 
@@ -6,7 +6,7 @@ from benchmarks.peers import availability
 
 
 def main(arguments: list[str]) -> int:
-    """Print a line a peer; 1 if one cannot be run."""
+    """Print one line per peer. Returns 1 if one cannot run."""
     if "--install" in arguments:
         for problem in availability.install():
             print(problem)

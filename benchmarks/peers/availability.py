@@ -1,4 +1,4 @@
-"""Which peers can be had on this machine, and getting what they need: ``python -m benchmarks.peers [--install]``."""
+"""Which peers can run on this machine, and the installation of what they need."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ import platformdirs
 
 HERE = Path(__file__).parent
 BUILD = platformdirs.user_cache_path("hongbao", appauthor=False) / "peers"
-"""What npm and the Go compiler make; nothing of it goes into the repository."""
+"""The output of npm and the Go compiler. It does not go into the repository."""
 GO_ENVIRONMENT = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(BUILD / "go-cache")}
 NGINX_MODULES = Path("/usr/lib/nginx/modules")
 _NGINX_REDIS = Path("/usr/share/lua/5.1/nginx/redis.lua")
@@ -27,22 +27,22 @@ _INSTALL_S_MAX = 900
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """``missing`` is empty when the peer can be run, else it says why not, in one sentence."""
+    """``missing``: one sentence why the peer cannot run, or empty if it can."""
 
     peer: str
     missing: str
 
 
 def check(peer: str) -> Availability:
-    """Whether a peer can be run; builds what has to be built first."""
+    """Check whether a peer can run. Builds it first if necessary."""
     return Availability(peer, _CHECKS[peer]())
 
 
 def install() -> list[str]:
-    """Get what the peers need: Debian's packages (as root, with apt-get) and npm's. Returns what could not be had."""
+    """Install what the peers need: Debian's packages (as root, with apt-get) and npm's. Returns what failed."""
     problems = []
     if shutil.which("apt-get") and os.geteuid() == 0:
-        node = () if shutil.which("npm") else _APT_NODE  # often there from elsewhere, and then not to be had twice
+        node = () if shutil.which("npm") else _APT_NODE  # node is often already installed in another way
         wanted = [name for name in (*_APT, *node) if not _installed(name)]
         if wanted and (why := _run("apt-get", "install", "--yes", "--no-install-recommends", *wanted)):
             problems.append(f"apt-get: {why}")
@@ -57,12 +57,12 @@ def install() -> list[str]:
 
 
 def go_program() -> Path:
-    """The Go peer's program, once it is built."""
+    """The path of the Go peer's built program."""
     return BUILD / "go-peer"
 
 
 def fastify_folder() -> Path:
-    """Where the Fastify peer's packages are."""
+    """The folder of the Fastify peer's packages."""
     return BUILD / "fastify"
 
 
@@ -118,7 +118,7 @@ def _installed(package: str) -> bool:
 
 
 def _run(*words: str, cwd: Path | None = None, variables: dict[str, str] | None = None) -> str:
-    """Run to the end; returns why it failed, empty if it did not."""
+    """Run a command to its end. Returns why it failed, or an empty text."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **(variables or {})}
     try:
         ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""The goals and whether they were met: one row each, from the raw results alone."""
+"""The goals and whether they were met: one row per goal, made from the raw results only."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from benchmarks.rig.figures import Figure, figure, ratio
 from benchmarks.rig.runs import Run
 
 PEAK_PER_S = 760_000
-"""The highest published peak: WeChat's eve of 2017, red packets sent and received a second."""
+"""The highest published peak: WeChat on New Year's Eve 2017, red packets sent and received per second."""
 AGAINST = (
     *(("A", 256, "go", 1.2), ("A", 256, "nginx", 1.3), ("A", 256, "fastify", 1.3), ("A", 256, "textbook", 5.0)),
     *(("A", 64, "go", 1.0), ("B", 256, "go", 1.8)),
 )
-"""(workload, connections, peer, least ratio)."""
+"""(workload, connections, peer, smallest ratio)."""
 COSTS = (
-    ("C: Redis at most 2.5 us a claim", "C", ("redis",), 2.5),
-    ("D, 10 hands a packet: API and Redis at most 6 us a claim", "D 10", ("server", "redis"), 6.0),
-    ("D, 100 hands a packet: API and Redis at most 4 us a claim", "D 100", ("server", "redis"), 4.0),
+    ("C: Redis at most 2.5 us per claim", "C", ("redis",), 2.5),
+    ("D, 10 hands per packet: API and Redis at most 6 us per claim", "D 10", ("server", "redis"), 6.0),
+    ("D, 100 hands per packet: API and Redis at most 4 us per claim", "D 100", ("server", "redis"), 4.0),
 )
 LATENCIES = (
     ("Open loop at half of saturation: p99 at most 5 ms", "p99", 5.0),
@@ -34,7 +34,7 @@ OVERLOADS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One goal. ``figure`` None: not measured; ``ratio`` None: it is not against anything."""
+    """One goal. ``figure`` None: not measured. ``ratio`` None: it is not a comparison."""
 
     goal: str
     figure: Figure | None
@@ -86,7 +86,7 @@ def _durable(runs: Sequence[Run]) -> Iterator[Row]:
     )
     alone = Selection(runs, "F")
     found, share = alone.figure("durable_per_s"), alone.figure("share_of_copy")
-    goal = "F: persister at least 80,000 claims a second"
+    goal = "F: persister at least 80,000 claims per second"
     yield Row(goal=goal, figure=found, unit="claims/s", met=_least(found, 80_000))
     goal = "F: persister at least 0.6 of a bare COPY"
     yield Row(goal=goal, figure=found, unit="claims/s", ratio=share, met=_least(share, 0.6))
@@ -95,7 +95,7 @@ def _durable(runs: Sequence[Run]) -> Iterator[Row]:
 def _latencies(runs: Sequence[Run]) -> Iterator[Row]:
     for goal, name, most in LATENCIES:
         found = Selection(runs, "open loop").figure(f"latency_ms/{name}")
-        # "Nothing above" is about every round, not the middle one.
+        # "Nothing above" must hold in every round, not only in the median one.
         met = None if found is None else (found.most if name == "max" else found.median) <= most
         yield Row(goal=goal, figure=found, unit="ms", met=met, form=".2f")
 
@@ -111,10 +111,12 @@ def _overloads(runs: Sequence[Run]) -> Iterator[Row]:
 def _bytes(memory: Mapping[str, Any]) -> Iterator[Row]:
     measured = memory.get("claims", [])
     if not measured:
-        yield Row(goal=f"Redis at most {BYTES_A_CLAIM:.0f} bytes a claim", figure=None, unit="bytes", met=None)
+        yield Row(goal=f"Redis at most {BYTES_A_CLAIM:.0f} bytes per claim", figure=None, unit="bytes", met=None)
     for claims in measured:
         found = figure([claims["bytes_a_claim"]])
-        goal = f"Redis at most {BYTES_A_CLAIM:.0f} bytes a claim beside user and amount, packets of {claims['shares']}"
+        goal = (
+            f"Redis at most {BYTES_A_CLAIM:.0f} bytes per claim beside user and amount, packets of {claims['shares']}"
+        )
         yield Row(goal=goal, figure=found, unit="bytes", met=_most(found, BYTES_A_CLAIM), form=".1f")
 
 
@@ -127,5 +129,5 @@ def _most(found: Figure | None, most: float) -> bool | None:
 
 
 def cores_for_peak(us_a_claim: float) -> float:
-    """How many cores carry the peak at this cost (API and Redis together), every claim being a winner."""
+    """How many cores can handle the peak at this cost (API and Redis together), if every claim wins."""
     return PEAK_PER_S * us_a_claim / 1e6

@@ -28,7 +28,7 @@ Draw = Callable[[Axes, Mapping[str, Any]], bool]
 
 
 def draw(folder: Path, results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Draw what there are results for; returns (file name, caption)."""
+    """Draw all pictures that have results. Returns (file name, caption)."""
     drawn = []
     with mpl.rc_context(
         {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
@@ -91,7 +91,7 @@ def _cpu(axes: Axes, results: Mapping[str, Any]) -> bool:
         left += widths
     axes.set_yticks(range(len(chosen)), [SERVERS[selection.server] for selection in chosen])
     axes.invert_yaxis()
-    axes.set_xlabel("CPU us a claim")
+    axes.set_xlabel("CPU us per claim")
     return bool(chosen) and _legend(axes)
 
 
@@ -103,7 +103,7 @@ def _append_only(axes: Axes, results: Mapping[str, Any]) -> bool:
 
 
 def _batches(axes: Axes, results: Mapping[str, Any]) -> bool:
-    axes.set_xlabel("hands a packet in a request of 500 claims")
+    axes.set_xlabel("hands per packet in a request of 500 claims")
     return _bars(axes, [(str(hands), Selection(results["runs"], f"D {hands}")) for hands in HANDS_A_PACKET])
 
 
@@ -187,10 +187,10 @@ def _legend(axes: Axes, **place: Any) -> bool:  # noqa: ANN401 - as matplotlib t
 
 
 _PICTURES: tuple[tuple[str, str, Draw], ...] = (
-    ("throughput.png", "A: claims a second, every one a winner", _throughput),
+    ("throughput.png", "A: claims per second, every one a winner", _throughput),
     ("cpu.png", "A, 256 connections: CPU time of a claim", _cpu),
     ("latency.png", "Open loop at half of saturation: latency by percentile", _latency),
-    ("batches.png", "D: claims a second in requests of 500", _batches),
+    ("batches.png", "D: claims per second in requests of 500", _batches),
     ("aof.png", "A, 256 connections: what the append-only file costs", _append_only),
     ("lag.png", "E: how far the ledger is behind", _lag),
     ("outage.png", "Postgres held for a minute: what is given, and how far the ledger is behind", _outage),

@@ -1,4 +1,4 @@
-"""The report: a JSON file of everything raw, and Markdown made from nothing else."""
+"""The report: a JSON file with all raw results, and Markdown that is made only from it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from benchmarks.rig.runs import Run
 RESULTS = "results.json"
 REPORT = "report.md"
 OTHER_CPU_SHARE_MAX = 0.2
-"""More CPU than this (of one core) used by others during a run is worth a word."""
+"""If other programs use more CPU than this (of one core) during a run, the report says so."""
 
 
 def write(folder: Path, results: Mapping[str, Any], pictures: Sequence[tuple[str, str]]) -> None:
     """Write both files. ``pictures``: (file name, caption) of those that were drawn."""
-    # One line a run: readable as a difference, and a tenth of the size of one line a number.
+    # One line per run: it is readable in a diff, and a tenth of the size of one line per number.
     runs = ",\n".join(json.dumps(run, ensure_ascii=False) for run in results["runs"])
     others = json.dumps(
         {name: value for name, value in results.items() if name != "runs"}, indent=1, ensure_ascii=False
@@ -63,7 +63,7 @@ def _figure(row: Row) -> str:
 
 
 def _spread(row: Row) -> str:
-    """Of the ratio where there is one, else of the figure."""
+    """The spread of the ratio or, without one, of the figure."""
     found, form = (row.figure, row.form) if row.ratio is None else (row.ratio, ".2f")
     if found is None or found.rounds == 1:
         return "–"
@@ -100,24 +100,25 @@ def _void(runs: Sequence[Run]) -> str:
 
 
 _METHOD = """
-- One machine for everything, the load generator included, over TCP loopback. Nothing is pinned to a core.
-- One server process each; Go's GOMAXPROCS as it comes (a thread a core), nginx with one worker. Redis: `redis-server`
-  from PATH, no snapshots, no append-only file in A to D, `everysec` in E; Postgres with its defaults for durability.
-- Every run has a fresh Redis, loaded with the same snapshot of packets that the engine itself made, a fresh copy of the
-  ledger, and a fresh server, which must first answer a claim, its repeat and a sold-out packet right. Then a warm-up on
-  other packets, then the measurement.
-- Peers call one script a claim on the same keys: a repeat gets its amount, a winner's share is popped, written with its
-  time, counted, and told in the stream. They check no token and write no ledger. Ours checks its backend's token and
-  everything else it always checks.
-- In A to D no persister runs while it is measured: the peers have none. After each run ours carries everything over
-  and the whole audit runs; of the peers' runs, claims, shares and stream are compared share by share. A run that fails
-  is void.
-- Servers take turns round by round, another one first each time. Figures are medians, brackets the least and the most;
-  ratios are taken within a round.
+- Everything, including the load generator, is on one machine, over TCP loopback. Nothing is pinned to a core.
+- Each server has one process. Go has its default GOMAXPROCS (a thread per core), nginx one worker. Redis:
+  `redis-server` from PATH, no snapshots, no append-only file in A to D, `everysec` in E. Postgres has its defaults for
+  durability.
+- Every run has a fresh Redis with the same snapshot of packets (made by the engine itself), a fresh copy of the ledger,
+  and a fresh server. The server must first answer a claim, its repeat and a sold-out packet correctly. Then comes a
+  warm-up on other packets, then the measurement.
+- Peers call one script per claim on the same keys. A repeat gets its amount. A winner's share is popped, written with
+  its time, counted, and added to the stream. Peers check no token and write no ledger. Our server checks its backend's
+  token and everything else that it always checks.
+- In A to D no persister runs during the measurement, because the peers have none. After each of our runs a persister
+  applies everything, and the whole audit runs. After a peer's run, claims, shares and stream are compared share by
+  share. A run that fails is void.
+- Servers take turns in each round, and a different one starts each time. Figures are medians, with the minimum and the
+  maximum in brackets. Ratios are taken within a round.
 - A: packets of 100 shares, their 100 users one after another, packet after packet. B: 16 packets at a time.
-- CPU time is the kernel's account of each process tree. wrk runs one thread (D and the open loop have generators of
-  their own, a process each); a run in which the generator used more than 90 % of a core, or saw any error, is void.
-  What it uses the servers cannot have: it is shown.
-- Claims are counted in Redis, not in the answers; in B repeats follow from the walk (each winner taps twice), and the
-  rest of the answers are refusals.
+- CPU time is the kernel's account of each process tree. wrk runs one thread. D and the open loop have their own
+  generators, one process each. A run is void if the generator used more than 90 % of a core or saw any error. The
+  generator's CPU time is shown, because the servers cannot use it.
+- Claims are counted in Redis, not in the answers. In B the repeats follow from the walk (each winner taps twice), and
+  the other answers are refusals.
 """

@@ -1,4 +1,4 @@
-"""Some of the runs, and their figures: one workload of one server; void runs never count."""
+"""A selection of runs and their figures: one workload of one server. Void runs never count."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from benchmarks.rig.figures import Figure, figure
 from benchmarks.rig.runs import Run
 
 Value = str | Callable[[Run], float]
-"""A field of a run (``latency_ms/p99`` of a field within; absent: 0), or what makes a number of a run."""
+"""A field of a run (``latency_ms/p99``: a nested field; 0 if absent), or a function that makes a number of a run."""
 
 SERVERS = {
     "hongbao": "Hongbao",
@@ -22,7 +22,7 @@ SERVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``connections`` None: any number of them."""
+    """``connections`` None: any number of connections."""
 
     runs: Sequence[Run]
     workload: str
@@ -45,12 +45,12 @@ class Selection:
         return figure(self.by_round(value).values())
 
     def processes(self) -> list[str]:
-        """Whose CPU time was taken."""
+        """The names of the processes whose CPU time was taken."""
         return list(dict.fromkeys(name for run in self for name in run["cpu_us_per_answer"]))
 
 
 def cpu_us(*names: str) -> Callable[[Run], float]:
-    """CPU time of some processes together, in microseconds an answer."""
+    """CPU time of some processes together, in microseconds per answer."""
     return lambda run: sum(float(run["cpu_us_per_answer"].get(name, 0.0)) for name in names)
 
 

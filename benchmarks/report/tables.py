@@ -1,4 +1,4 @@
-"""The report's sections: one for each workload that was measured."""
+"""The report's sections: one per workload that was measured."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -27,13 +27,13 @@ PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all but the first column stand right."""
+    """A Markdown table. All columns but the first are aligned right."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def sections(results: Mapping[str, Any]) -> Iterator[str]:
-    """Each section that there are results for."""
+    """Each section that has results."""
     runs, others = results["runs"], results.get("others", {})
     for workload, connections, title in STORMS:
         if storm := list(_storm(runs, workload, connections)):
@@ -71,10 +71,10 @@ def _storm(runs: Sequence[Run], workload: str, connections: int) -> Iterator[lis
         yield [title, found.text(), text(against, ".2f"), *kinds, *costs, share]
 
 
-_BATCHES = ("hands a packet", "claims/s", "API us a claim", "Redis us a claim", "together", "cores for the peak")
+_BATCHES = ("hands per packet", "claims/s", "API us per claim", "Redis us per claim", "together", "cores for the peak")
 _CORES = (
-    "Cores for the peak: 760,000 claims a second (the highest published peak, 2017) times the CPU time of API and "
-    "Redis a claim. Carrying them into the ledger comes on top (F), and so does whatever stands before the API."
+    "Cores for the peak: 760,000 claims per second (the highest published peak, 2017) times the CPU time of API and "
+    "Redis per claim. The cost of the ledger (F) and of everything in front of the API is not included."
 )
 
 
@@ -88,8 +88,8 @@ def _batches(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [str(hands), text(chosen.figure("claims_per_s")), *apart, both.text(".2f"), cores]
 
 
-_DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us a claim")
-_E = "A claim counts once it is in Postgres: claims over the time until the last of them was there."
+_DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us per claim")
+_E = "A claim counts once it is in Postgres: the rate is the claims over the time until the last of them was there."
 
 
 def _durable(runs: Sequence[Run]) -> Iterator[list[str]]:
@@ -100,7 +100,7 @@ def _durable(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [SERVERS[server], durable.text(), text(chosen.figure("answers_per_s")), *lag, _by_process(chosen)]
 
 
-_APPEND_ONLY = ("appendfsync", "claims/s", "API us a claim", "Redis us a claim")
+_APPEND_ONLY = ("appendfsync", "claims/s", "API us per claim", "Redis us per claim")
 _APPEND_ONLY_NOTE = "Workload A, 256 connections, our server, no persister. `off`: no such file."
 
 
@@ -111,7 +111,7 @@ def _append_only(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [setting, rate.text(), *(text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis"))]
 
 
-_ACKS = ("ack", "claims/s", "p50 ms", "p99 ms", *(f"{name} us a claim" for name in ("API", "Redis", "persister")))
+_ACKS = ("ack", "claims/s", "p50 ms", "p99 ms", *(f"{name} us per claim" for name in ("API", "Redis", "persister")))
 _ACKS_NOTE = (
     "Workload A, 64 connections, every claim a winner; persister and append-only file on (`always` for fsync, else "
     "`everysec`), one replica for replica. Latencies are those of a closed loop, by wrk."
@@ -127,10 +127,10 @@ def _acks(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [ack, rate.text(), *latencies, *costs]
 
 
-_PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us a claim")
+_PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us per claim")
 _F = (
     "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions, "
-    "over one connection; the persister has one a lane."
+    "over one connection; the persister has one per lane."
 )
 
 
@@ -143,8 +143,8 @@ def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 _OPEN_LOOP = ("server", "asked/s", *(f"{name} ms" for name in PERCENTILES))
 _OPEN = (
-    "Half of the rate that each reached in A; arrivals drawn beforehand (Poisson); latency runs from the moment a "
-    "request was due to its whole answer. Up to 1 ms of each is the generator's own clock."
+    "Half of the rate that each reached in A. Arrivals are drawn in advance (Poisson). Latency runs from the moment a "
+    "request was due to its complete answer. Up to 1 ms of each is the generator's own clock."
 )
 
 
@@ -161,8 +161,8 @@ _OVERLOAD = (
     *("accepted p50 ms", "accepted p99 ms", "refused p50 ms", "refused p99 ms"),
 )
 _OVERLOAD_NOTE = (
-    "wrk asks again on every connection the moment it is answered, whatever the answer. Latencies are those of 600 "
-    "more connections among them, 400 requests a second at times drawn beforehand, that keep to Retry-After."
+    "wrk sends again on every connection as soon as it is answered, whatever the answer. Latencies are those of 600 "
+    "more connections, with 400 requests per second at times drawn in advance, that obey Retry-After."
 )
 
 
@@ -180,9 +180,9 @@ def _overload(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 _OUTAGE = ("seconds", "asked/s", "given/s", "busy/s", "p99 of given ms", "most behind, claims")
 _OUTAGE_NOTE = (
-    f"{RATE_PER_S:,} claims a second over {CONNECTIONS} connections; after {BEFORE_S} s every process of Postgres is "
-    f"held for {STOPPED_S} s. The backlog's bound is {BACKLOG_MAX:,} changes. Every claim that was told of a share is "
-    "in the ledger afterwards, and the audit is clean, or the run would be void."
+    f"{RATE_PER_S:,} claims per second over {CONNECTIONS} connections; after {BEFORE_S} s every process of Postgres is "
+    f"held for {STOPPED_S} s. The backlog's bound is {BACKLOG_MAX:,} changes. Afterwards every claim that was "
+    "answered with a share is in the ledger, and the audit is clean; otherwise the run would be void."
 )
 
 
@@ -199,7 +199,7 @@ def _outage(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [f"{first} to {end}", *rates, f"{slowest:.1f}", f"{behind:,}"]
 
 
-_SPLIT = ("shares", "us a split", "shares/s")
+_SPLIT = ("shares", "us per split", "shares/s")
 
 
 def _split(others: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -210,9 +210,9 @@ def _split(others: Mapping[str, Any]) -> Iterator[list[str]]:
 
 _FAIRNESS = ("rule", "place", "mean", "standard deviation", "luckiest of its packet")
 _FAIRNESS_NOTE = (
-    "Lucky packets of ten; mean and deviation as parts of the mean share. With places all alike, each would have the "
-    "luckiest share in a tenth of the packets. The last row of each rule: chi-square of the luckiest (9 degrees of "
-    "freedom) and of all ranks (81, Anderson's), and how probable values this large are by chance."
+    "Lucky packets of ten shares; mean and deviation as fractions of the mean share. If all places are equal, each has "
+    "the luckiest share in a tenth of the packets. The last row of each rule: chi-square of the luckiest (9 degrees of "
+    "freedom) and of all ranks (81, Anderson's), and the probability of values this large by chance."
 )
 
 
@@ -243,9 +243,9 @@ def _limits(others: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 _LIMITS_OF = ("median", "p99", "max")
-_CLAIMS = ("shares", "bytes a claim", "user and amount", "the rest", "the packet's own record, a claim")
+_CLAIMS = ("shares", "bytes per claim", "user and amount", "the rest", "the packet's own record, per claim")
 _CLAIM_MEMORY = (
-    "Redis's own word (MEMORY USAGE of the claims hash, its key and its object included), every share claimed."
+    "Redis's own figure (MEMORY USAGE of the claims hash, with its key and its object), with every share claimed."
 )
 
 
@@ -256,7 +256,7 @@ def _claim_memory(others: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 _REST = ("process", "processes", "RSS MiB", "PSS MiB")
-_REST_NOTE = "Nothing was asked yet. PSS divides shared pages among those who share them."
+_REST_NOTE = "Before any request. PSS divides shared pages among the processes that share them."
 
 
 def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -267,8 +267,7 @@ def _at_rest(others: Mapping[str, Any]) -> Iterator[list[str]]:
 
 _PROFILE = ("process", "by library", "largest symbols")
 _PROFILE_NOTE = (
-    "Samples of the processor's clock by perf while the workload runs, of our server and of its Redis. What a library "
-    "does not name counts together."
+    "Samples by perf of our server and its Redis while the workload runs. Unnamed symbols count together per library."
 )
 
 

@@ -1,1 +1,1 @@
-"""What every part is measured with: servers, load, clocks, books. What is measured is in `parts`."""
+"""The tools of every part: servers, load, clocks, books. The measurements are in `parts`."""

@@ -1,4 +1,4 @@
-"""Before a server is measured, it must answer right: a share, its repeat, and the end of a packet of two shares."""
+"""Before a server is measured, it must answer correctly: a share, its repeat, and the end of a packet of two shares."""
 
 import json
 
@@ -8,7 +8,7 @@ FIELDS = ["amount_fen", "outcome", "packet_id", "user_id"]
 
 
 class WrongAnswerError(Exception):
-    """A server does not do the work that is being measured."""
+    """A server does not do the measured work correctly."""
 
 
 def check(server: Started, packet_id: str, token: str) -> None:

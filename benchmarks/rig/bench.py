@@ -1,4 +1,4 @@
-"""One benchmark session: the stage, the plan, who takes part, and every run so far."""
+"""One benchmark session: the stage, the plan, the servers, and all runs so far."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from benchmarks.rig.world import World
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """``others``: what is measured once and not a run (splits, memory), by name. ``say`` reports how far it is."""
+    """``others``: results that are measured once and are no run (splits, memory), by name. ``say`` reports progress."""
 
     stage: Stage
     plan: Plan
@@ -26,7 +26,7 @@ class Bench:
     _worlds: dict[str, World] = field(default_factory=dict)
 
     def world(self, name: str, *, packets: int, shares: int) -> World:
-        """The world of this name, made when it is first asked for."""
+        """The world of this name. It is made at its first use."""
         if name not in self._worlds:
             started_s = time.monotonic()
             self._worlds[name] = worlds.build(self.stage, name, packets=packets, shares=shares)
@@ -34,7 +34,7 @@ class Bench:
         return self._worlds[name]
 
     def rounds(self, servers: Sequence[Server], rounds: int | None = None) -> Iterator[tuple[int, Server]]:
-        """Each round's servers; another one begins each round, so that none is always measured after the same."""
+        """Each round's servers. A different one begins each round, so that none always follows the same one."""
         for number in range(1, (rounds or self.plan.rounds) + 1):
             for place in range(len(servers)):
                 yield number, servers[(place + number - 1) % len(servers)]
@@ -50,7 +50,7 @@ class Bench:
         return done
 
     def median(self, workload: str, server: str, connections: int, name: str) -> float | None:
-        """The median of a figure over the runs so far that are not void."""
+        """The median of a figure over all valid runs so far."""
         values = sorted(
             float(done[name])
             for done in self.runs

@@ -1,4 +1,4 @@
-"""After every run: were the books kept? Ours by persister and audit, the peers' by comparing what they wrote."""
+"""Checks the books after every run: ours with persister and audit, the peers' by comparing what they wrote."""
 
 import asyncio
 from collections import Counter
@@ -24,20 +24,20 @@ _PAGE = 500
 
 
 def ours(stage: Stage, database: str) -> list[str]:
-    """Let a persister carry over everything there is, then give what the engine's own audit finds."""
+    """Let a persister apply everything, then return the findings of the engine's own audit."""
     settings = stage.settings(database)
     uvloop.run(_drain(settings))
     return wait(_audit(settings))
 
 
 def compare(stage: Stage, database: str) -> None:
-    """Let a persister compare a Redis that has just been started with the ledger: no lane serves before that."""
+    """Let a persister compare a newly started Redis with the ledger: no lane serves before that."""
     uvloop.run(_drain(stage.settings(database)))
 
 
 async def _drain(settings: Settings) -> None:
     stop = asyncio.Event()
-    stop.set()  # it applies what there is and returns
+    stop.set()  # it applies everything and returns
     await asyncio.wait_for(run_persister(settings, stop), DRAIN_S_MAX)
 
 
@@ -48,7 +48,7 @@ async def _audit(settings: Settings) -> list[str]:
 
 
 def peers(stage: Stage, world_: World) -> list[str]:
-    """Whether shares given and shares left are the world's shares, each once, and each gift has its event."""
+    """Check that given and left shares are the world's shares, each once, and that each claim has its event."""
     problems: list[str] = []
     with stage.redis.client() as client:
         told = _events(client, world_)
@@ -81,7 +81,7 @@ def _page(client: Redis, packets: Sequence[str], before: dict[str, Counter[bytes
 
 
 def _events(client: Redis, world_: World) -> Counter[tuple[bytes, bytes, bytes]]:
-    """How often each gift was told in the streams."""
+    """How often each claim is in the streams."""
     told: Counter[tuple[bytes, bytes, bytes]] = Counter()
     for lane in world_.lanes:
         after = "-"
@@ -97,7 +97,7 @@ def _entries(client: Redis, stream: str, after: str) -> list[tuple[bytes, dict[b
 
 
 def _shares_of(stage: Stage, world_: World) -> dict[str, Counter[bytes]]:
-    """Each packet's shares as its seed gives them, from the ledger; asked once a world."""
+    """Each packet's shares from its seed in the ledger. They are computed once per world."""
     if world_.database not in _KNOWN:
         _KNOWN[world_.database] = wait(_splits(stage.database_url(world_.database)))
     return _KNOWN[world_.database]
@@ -122,7 +122,7 @@ async def _splits(database_url: str) -> dict[str, Counter[bytes]]:
 
 
 def on_postgres(stage: Stage, database: str) -> list[str]:
-    """Whether every claimed share is in a wallet and nowhere else."""
+    """Check that every claimed share is in a wallet and nowhere else."""
     return wait(_compare_wallets(stage.database_url(database)))
 
 

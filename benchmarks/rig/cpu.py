@@ -1,4 +1,4 @@
-"""CPU time of process trees, as the kernel accounts for it (user and system, all threads, children that ended too)."""
+"""CPU time of process trees by the kernel's account (user and system, all threads, ended children)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import psutil
 
 
 def used_s(pid: int) -> float:
-    """CPU seconds of a process, of everything under it, and of its children that have ended and been waited for."""
+    """CPU seconds of a process, its descendants, and its children that have ended and been waited for."""
     try:
         root = psutil.Process(pid)
         members = [root, *root.children(recursive=True)]
@@ -16,26 +16,26 @@ def used_s(pid: int) -> float:
     for member in members:
         try:
             times = member.cpu_times()
-        except psutil.NoSuchProcess:  # it ended since; its parent's accounts have it now
+        except psutil.NoSuchProcess:  # it has ended: its parent's accounts have it now
             continue
-        # A child that has ended counts with the parent that waited for it, so nothing is counted twice.
+        # An ended child counts with the parent that waited for it, so nothing is counted twice.
         total_s += times.user + times.system + times.children_user + times.children_system
     return total_s
 
 
 def busy_s() -> float:
-    """CPU seconds that anything on this machine has used, all cores together."""
+    """CPU seconds that all programs on this machine have used, on all cores."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - _counted_twice(times))
 
 
 def _counted_twice(times: object) -> float:
-    """Linux counts a guest's time as the user's as well."""
+    """A guest's time: Linux also counts it as the user's."""
     return float(getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0))
 
 
 class Meter:
-    """Takes the CPU time of named process trees between two moments; ``other`` is everything else on the machine."""
+    """Measures the CPU time of named process trees between two moments. ``other``: everything else on the machine."""
 
     def __init__(self, trees: Mapping[str, Sequence[int]]) -> None:
         self._trees = trees
@@ -46,7 +46,7 @@ class Meter:
         return {name: sum(used_s(pid) for pid in pids) for name, pids in self._trees.items()}
 
     def stop(self, **measured_s: float) -> dict[str, float]:
-        """CPU seconds by name since the meter was made; ``measured_s`` adds trees that were measured elsewhere."""
+        """CPU seconds by name since the meter was made. ``measured_s`` adds trees that were measured elsewhere."""
         after_s = self._read()
         used = {name: after_s[name] - self._before_s[name] for name in self._trees} | measured_s
         used["other"] = max(0.0, busy_s() - self._busy_s - sum(used.values()))

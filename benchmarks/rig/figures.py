@@ -1,4 +1,4 @@
-"""Figures out of raw runs: medians with their spread, ratios within a round."""
+"""Figures from raw runs: medians with their spread, and ratios within a round."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What several rounds gave: the median, the least, the most, and of how many rounds."""
+    """The result of several rounds: the median, the minimum, the maximum, and the number of rounds."""
 
     median: float
     least: float
@@ -15,14 +15,14 @@ class Figure:
     rounds: int
 
     def text(self, form: str = ",.0f") -> str:
-        """As a report shows it: the median, and the spread in brackets."""
+        """The figure for a report: the median, with the spread in brackets."""
         if self.rounds == 1:
             return f"{self.median:{form}}"
         return f"{self.median:{form}} ({self.least:{form}}–{self.most:{form}})"
 
 
 def figure(values: Iterable[float]) -> Figure | None:
-    """The figure of some values; None when there are none."""
+    """The figure of some values, or None if there are none."""
     known = sorted(values)
     if not known:
         return None
@@ -30,11 +30,11 @@ def figure(values: Iterable[float]) -> Figure | None:
 
 
 def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Figure | None:
-    """The ratios within each round that both have a value of (round -> value)."""
+    """The ratios within each round in which both have a value (round -> value)."""
     return figure(value / theirs[number] for number, value in ours.items() if theirs.get(number))
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of the values (0 to 1) do not exceed. The values are sorted and at least one."""
+    """The value that ``share`` (0 to 1) of the values do not exceed. The values are sorted, and at least one."""
     place = min(len(sorted_values) - 1, max(0, -(-int(share * 1_000_000) * len(sorted_values) // 1_000_000) - 1))
     return sorted_values[place]

@@ -1,4 +1,4 @@
-"""Running our own load generators: a process each, orders in, findings out."""
+"""Runs our own load generators: one process each, with orders as input and results as output."""
 
 import dataclasses
 import json
@@ -30,5 +30,5 @@ def run(stage: Stage, server: Started, module: str, walk: Any, **orders: Any) ->
 
 
 def batches(stage: Stage, server: Started, walk: BatchWalk, *, connections: int) -> Load:
-    """Ask for all requests of the walk. Raises LoadFailedError."""
+    """Send all requests of the walk. Raises LoadFailedError."""
     return Load(**run(stage, server, "batch_client", walk, connections=connections))

@@ -1,4 +1,4 @@
-"""A keep-alive HTTP connection with one request in flight, as cheap as Python has it: for our own load generators."""
+"""A keep-alive HTTP connection with one request in flight, as cheap as possible, for our own load generators."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _LENGTH = b"content-length:"
 
 
 class Connection(asyncio.Protocol):
-    """``answered`` is called with the connection and whether the status was 200, once the whole answer is there."""
+    """``answered`` is called once the complete answer is there, with the connection and whether it was a 200."""
 
     def __init__(self, answered: Callable[["Connection", bool], None], lost: Callable[[], None]) -> None:
         self._answered, self._lost = answered, lost
@@ -19,15 +19,15 @@ class Connection(asyncio.Protocol):
 
     @property
     def answer(self) -> bytes:
-        """What has arrived of the last answer."""
+        """The received bytes of the last answer."""
         return b"".join(self._pieces)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It can be used from now on."""
+        """The connection can be used from now on."""
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self, due_s: float, request: bytes) -> None:
-        """Send one request; ``due_s`` is kept for the answer."""
+        """Send one request. ``due_s`` is kept for the answer."""
         assert self._transport is not None
         self.begin(due_s)
         self._transport.write(request)
@@ -49,12 +49,12 @@ class Connection(asyncio.Protocol):
             self._answered(self, self._pieces[0].startswith(b"HTTP/1.1 200"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """A server that hangs up is a failure, unless it is over."""
+        """Count a closed connection as a failure, unless the run is over."""
         self._lost()
 
 
 def missing(received: bytes) -> int:
-    """How many bytes an answer still lacks; -1 while that cannot be known (its headers, or its last chunk, to come)."""
+    """How many bytes an answer still lacks. -1 while this is unknown (headers or last chunk missing)."""
     head, separator, body = received.partition(b"\r\n\r\n")
     if not separator:
         return -1

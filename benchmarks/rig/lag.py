@@ -1,4 +1,4 @@
-"""How far the ledger is behind while claims come in, sampled from Redis several times a second."""
+"""The ledger's lag while claims come in, sampled from Redis several times per second."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ class Sample(NamedTuple):
 
 
 class Sampler:
-    """Samples in a thread for as long as the block; ``samples`` afterwards."""
+    """Takes samples in a thread during the block. ``samples`` has them afterwards."""
 
     def __init__(self, redis: RedisServer, lanes: Sequence[int]) -> None:
         self._client, self._lanes = redis.client(), lanes
@@ -48,14 +48,14 @@ class Sampler:
 
 
 def seconds_behind(samples: Sequence[Sample]) -> list[tuple[float, float]]:
-    """(at_s, age in seconds of the oldest change the ledger had not applied), as exact as the samples are dense."""
+    """(at_s, age in seconds of the oldest change that the ledger had not applied), as exact as the samples allow."""
     positions = [sample.position for sample in samples]
     behind = []
     for place, sample in enumerate(samples):
         if sample.applied >= sample.position:
             behind.append((sample.at_s, 0.0))
             continue
-        # The first sample that had already emitted more than is applied now: its excess is still waiting.
+        # The first sample with more emitted changes than are applied now: the excess is still waiting.
         first = min(bisect_right(positions, sample.applied, hi=place + 1), place)
         behind.append((sample.at_s, sample.at_s - samples[first].at_s))
     return behind

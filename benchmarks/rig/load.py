@@ -1,18 +1,18 @@
-"""What a closed-loop load generator found, whichever it was."""
+"""The results of any closed-loop load generator."""
 
 from dataclasses import dataclass
 
 CPU_SHARE_MAX = 0.9
-"""A generator runs one thread; past this share of a core it may be what limits the figure, and the figure is void."""
+"""A generator has one thread. Above this share of a core it may limit the figure, so the figure is void."""
 
 
 class LoadFailedError(Exception):
-    """A load generator did not run, or printed what cannot be read."""
+    """A load generator did not run, or its output cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One run. ``failures``: kind -> how many. Latencies are a closed loop's: raw material, not anyone's latency."""
+    """One run. ``failures``: kind -> how many. Latencies are a closed loop's: no real user would see them."""
 
     requests: int
     duration_s: float
@@ -24,7 +24,7 @@ class Load:
 
     @property
     def per_s(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return self.requests / self.duration_s
 
     @property
@@ -33,7 +33,7 @@ class Load:
         return self.cpu_s / self.duration_s
 
     def problems(self) -> list[str]:
-        """What makes a figure from this run void."""
+        """Why a figure from this run is void."""
         found = [f"{count} {kind} errors" for kind, count in self.failures.items() if count]
         if self.cpu_share > CPU_SHARE_MAX:
             found.append(f"the load generator used {self.cpu_share:.0%} of a core, more than {CPU_SHARE_MAX:.0%}")

@@ -1,4 +1,4 @@
-"""The facts a figure depends on: the machine, the kernel, and the versions of everything under test."""
+"""The facts that figures depend on: the machine, the kernel, and the versions of everything under test."""
 
 import importlib.metadata
 import os
@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def facts() -> dict[str, Any]:
-    """Everything that is known of it, as it goes into the JSON."""
+    """All known facts, in the form for the JSON."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -42,7 +42,7 @@ def facts() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Program or package -> version, of those that are here."""
+    """Program or package -> version, if installed."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES if _has(name)}
     found["redis-server"] = _number(redis_server.version())
     for name, words in (("go", ("go", "version")), ("node", ("node", "--version")), ("nginx", ("nginx", "-v"))):
@@ -57,7 +57,7 @@ def versions() -> dict[str, str]:
 
 
 def _number(line: str) -> str:
-    """The version in a program's own words for it."""
+    """The version in a program's own output."""
     found = re.search(r"\d+(\.\d+)+", line)
     return found[0] if found else line
 

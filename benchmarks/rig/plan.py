@@ -1,15 +1,15 @@
-"""How much is measured: the whole report, or a quick look. Seconds and counts, never what is measured."""
+"""How much is measured: the whole report, or a quick look. It has only seconds and counts."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``costly_rounds``: of the workloads whose runs take long to set up or to audit (C to F, the open loop).
+    """``costly_rounds``: rounds of workloads whose runs take long to set up or to audit (C to F, the open loop).
 
-    ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void. The fewer there
-    are, the sooner a run's books are audited; those of ``_slow`` are for workloads in which a claim costs more.
-    ``aof_rounds``: also of the ack modes."""
+    ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void. With fewer
+    packets, a run's books are audited sooner. Those in ``_slow`` are for workloads in which a claim costs more.
+    ``aof_rounds``: also for the ack modes."""
 
     name: str
     rounds: int

@@ -1,4 +1,4 @@
-"""Programs under test: started with an environment of their own, waited for until they answer, stopped."""
+"""Programs under test: starts them with their own environment, waits until they answer, stops them."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ _POLL_S = 0.02
 
 
 class NotStartedError(Exception):
-    """A program ended, or stayed silent, instead of getting ready."""
+    """A program ended or took too long before it was ready."""
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -37,7 +37,7 @@ def hongbao(name: str, *, variables: Mapping[str, str], cwd: Path) -> Process:
 
 
 def wait_until(what: str, process: Process, ready: Callable[[], bool], timeout_s: float = START_S_MAX) -> None:
-    """Block until ``ready``. Raises NotStartedError when the process ends before, or it takes too long."""
+    """Block until ``ready``. Raises NotStartedError if the process ends before or takes too long."""
     deadline_s = time.monotonic() + timeout_s
     while not ready():
         if process.exit_code() is not None:
@@ -48,28 +48,28 @@ def wait_until(what: str, process: Process, ready: Callable[[], bool], timeout_s
 
 
 def stop(process: Process) -> None:
-    """Ask it to end, and make sure."""
+    """Ask it to end, and make sure that it does."""
     process.signal(signal.SIGTERM)
     if not process.wait(30.0):
         process.kill()
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
+    """A loopback port on which nobody listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
-    """Whether a loopback port takes connections."""
+    """Whether a loopback port accepts connections."""
     with socket.socket() as connection:
         connection.settimeout(1.0)
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def settle(process: Process, *, quiet_s: float = 0.5, timeout_s: float = 20.0) -> None:
-    """Block until a process that has just been started uses next to no CPU any more."""
+    """Block until a newly started process uses almost no CPU."""
     deadline_s, used_s = time.monotonic() + timeout_s, -1.0
     while time.monotonic() < deadline_s:
         time.sleep(quiet_s)

@@ -1,4 +1,4 @@
-"""The Redis under test: redis-server from PATH on TCP loopback, for every server alike, begun from a snapshot."""
+"""The Redis under test: redis-server from PATH on TCP loopback, the same for every server, started from a snapshot."""
 
 import shutil
 import subprocess
@@ -15,12 +15,12 @@ from engine.supervision.child import Process
 
 SNAPSHOT = "dump.rdb"
 APPENDFSYNC = ("off", "no", "everysec", "always")
-"""What the append-only file can be set to; ``off``: there is none."""
+"""The settings of the append-only file. ``off``: there is none."""
 _SETTINGS = {"bind": "127.0.0.1", "save": "", "maxmemory-policy": "noeviction", "daemonize": "no", "appendonly": "no"}
 
 
 class RedisServer:
-    """One server at a time on one port, in a folder of its own."""
+    """One server at a time on one port, in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class RedisServer:
             self._append_only(appendfsync)
 
     def stop(self) -> None:
-        """End it; its data is not kept."""
+        """Stop it. Its data is not kept."""
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -63,7 +63,7 @@ class RedisServer:
         shutil.copyfile(self.folder / SNAPSHOT, path)
 
     def client(self) -> "Redis":
-        """A blocking client; it answers in bytes."""
+        """A blocking client that returns bytes."""
         return Redis(host="127.0.0.1", port=self.port, socket_timeout=60.0)
 
     def info(self, section: str) -> Mapping[str, object]:
@@ -92,7 +92,7 @@ class RedisServer:
 
 
 def program() -> str:
-    """The server's path. Raises OperatorError when there is none: the embedded server is no yardstick."""
+    """The server's path. Raises OperatorError if there is none: the embedded server is not a fair comparison."""
     found = shutil.which("redis-server")
     if found is None:
         raise OperatorError("The benchmarks need redis-server on PATH.")
@@ -100,5 +100,5 @@ def program() -> str:
 
 
 def version() -> str:
-    """The server's own word for what it is."""
+    """The server's own version text."""
     return subprocess.run([program(), "--version"], capture_output=True, encoding="utf-8", check=True).stdout.strip()

@@ -19,15 +19,15 @@ from benchmarks.rig.world import World, claims_held
 from engine.errors import HongbaoError
 
 FAILURES = (answers.WrongAnswerError, NotStartedError, LoadFailedError, HongbaoError, OSError)
-"""What makes a run void without stopping the others."""
+"""Errors that make a run void without stopping the others."""
 _SETTLE_S = 0.05
 Run = dict[str, Any]
-"""As it goes into the JSON: workload, server, round, connections, the counts and costs, and ``void``: None or why."""
+"""A run for the JSON: workload, server, round, connections, counts, costs, and ``void`` (None, or why)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What one run is to do. ``warm_up`` is the part of the walk, from its beginning, that is not measured."""
+    """The plan of one run. ``warm_up``: the first part of the walk, which is not measured."""
 
     workload: str
     walk: Walk
@@ -39,7 +39,7 @@ class Trial:
     appendfsync: str = "off"
 
     def scripts(self, token: str) -> tuple[str, str]:
-        """wrk's script for the warm-up and for what is measured."""
+        """wrk's scripts for the warm-up and for the measurement."""
         length = self.walk.length
         middle = int(length * self.warm_up_share)
         return (
@@ -49,7 +49,7 @@ class Trial:
 
 
 def run(stage: Stage, world: World, server: Server, trial: Trial, number: int) -> Run:
-    """Do one run; whatever fails makes it void, with the reason."""
+    """Do one run. A failure makes it void, with the reason."""
     about = {"workload": trial.workload, "server": server.name, "round": number, "connections": trial.connections}
     about |= {"appendfsync": trial.appendfsync}
     try:
@@ -66,10 +66,10 @@ def run(stage: Stage, world: World, server: Server, trial: Trial, number: int) -
 def serving(
     stage: Stage, world: World, server: Server, *, appendfsync: str = "off", audited: bool = True
 ) -> Iterator[tuple[Started, str]]:
-    """A fresh Redis on the world's snapshot, a copy of its ledger, and a server on both that answers right.
+    """A fresh Redis on the world's snapshot, a copy of its ledger, and a server on both that answers correctly.
 
-    Yields the server and the database's name. After the block the books are examined, unless nothing was measured that
-    depends on them; Redis still runs, the database is gone. Raises one of FAILURES.
+    Yields the server and the database's name. After the block the books are examined, unless no measurement depends on
+    them. Redis still runs then, and the database is gone. Raises one of FAILURES.
     """
     stage.redis.start(world.snapshot, appendfsync=appendfsync)
     database = stage.create_database(world.database) if server.on_ledger else ""
@@ -79,7 +79,7 @@ def serving(
         with started(stage, server, database) as running:
             answers.check(running, world.probe, stage.token)
             yield running, database
-        # The server has stopped: nothing is written any more, and the books can be looked at.
+        # The server has stopped: nothing more is written, so the books can be examined.
         if not audited:
             return
         problems = books.ours(stage, database) if server.on_ledger else books.peers(stage, world)
@@ -109,7 +109,7 @@ def _measured(stage: Stage, world: World, server: Server, trial: Trial) -> Run:
 
 
 def settled(client: Redis, world: World) -> int:
-    """How many claims Redis holds once those that were under way when wrk stopped have been decided."""
+    """How many claims Redis holds once those that were in progress when wrk stopped are decided."""
     before, held = -1, claims_held(client, world.packets)
     while held != before:
         time.sleep(_SETTLE_S)
@@ -126,9 +126,9 @@ def counted(
     all_win: bool = True,
     claims_each: int = 1,
 ) -> Run:
-    """The run's figures from the generator's counts, the claims Redis gained, and the CPU time of each process.
+    """The run's figures from the generator's counts, the new claims in Redis, and the CPU time of each process.
 
-    ``in_flight_max``: requests that may have been decided and not counted, because wrk stopped before their answers.
+    ``in_flight_max``: requests that may be decided but not counted, because wrk stopped before their answers.
     """
     answered = load.requests * claims_each
     problems = load.problems()

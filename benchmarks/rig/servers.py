@@ -1,4 +1,4 @@
-"""The servers that are compared: ours and the peers, each started the same way and stopped."""
+"""The compared servers: ours and the peers. All are started and stopped in the same way."""
 
 import getpass
 import hashlib
@@ -21,7 +21,7 @@ GRAB_LUA = HERE / "grab.lua"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """``name`` as raw results know it, ``title`` as the report shows it. ``argv`` writes files where needed."""
+    """``name``: in raw results. ``title``: in the report. ``argv`` writes files if necessary."""
 
     name: str
     title: str
@@ -41,11 +41,11 @@ class Started:
 
     @property
     def base_url(self) -> str:
-        """Where it answers."""
+        """The server's URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def post(self, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
-        """One request on a connection of its own; the status and the body."""
+        """Send one request on a new connection. Returns the status and the body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("POST", path, body=body, headers=headers)
@@ -57,7 +57,7 @@ class Started:
 
 @contextmanager
 def started(stage: Stage, server: Server, database: str) -> Iterator[Started]:
-    """Run a server on the stage's Redis and a database for as long as the block. Raises NotStartedError."""
+    """Run a server on the stage's Redis and a database during the block. Raises NotStartedError."""
     folder = stage.folder / f"server-{server.name}"
     folder.mkdir(exist_ok=True)
     port = processes.free_port()

@@ -1,4 +1,4 @@
-"""What every run stands on: a Redis, a Postgres, a folder, a secret. Gone when the block ends."""
+"""The base of every run: a Redis, a Postgres, a folder, a secret. All are removed when the block ends."""
 
 import asyncio
 import secrets
@@ -21,12 +21,12 @@ from engine.supervision.child import Process
 
 T = TypeVar("T")
 COUNT_MAX = 1_000_000
-"""Any user may send packets for a crowd."""
+"""This lets any user send packets for a crowd."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """``token`` is a backend's, for our own server; the peers get it too and do not look at it."""
+    """``token``: a backend's, for our server. The peers also get it, but ignore it."""
 
     folder: Path
     redis: RedisServer
@@ -46,7 +46,7 @@ class Stage:
         return self.postgres.url.replace("/hongbao?", f"/{name}?")
 
     def create_database(self, template: str = "template1") -> str:
-        """Make a database, a copy of ``template``; returns its name."""
+        """Make a database as a copy of ``template``. Returns its name."""
         name = f"bench_{uuid4().hex}"
         wait(_execute(self.postgres.url, f"CREATE DATABASE {name} TEMPLATE {template}"))
         return name
@@ -56,7 +56,7 @@ class Stage:
         wait(_execute(self.postgres.url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
     def variables(self, database: str, port: int = 0) -> dict[str, str]:
-        """The environment of our own processes; everything not named here is at its default."""
+        """The environment of our own processes. All other settings have their defaults."""
         return {
             "HONGBAO_REDIS_URL": self.redis.url,
             "HONGBAO_DATABASE_URL": self.database_url(database),
@@ -67,7 +67,7 @@ class Stage:
         }
 
     def settings(self, database: str, **others: object) -> Settings:
-        """The same, for what runs inside this process; the environment is not read."""
+        """The same for code in this process. The environment is not read."""
         defaults = {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
         given = {"redis_url": self.redis.url, "database_url": self.database_url(database), "count_max": COUNT_MAX}
         return Settings.model_validate({**defaults, **given, "data_dir": self.folder / "data", **others})
@@ -80,7 +80,7 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """Set one up: Postgres runs all the time, Redis is started where it is needed."""
+    """Set up a stage. Postgres always runs, Redis is started when needed."""
     with tempfile.TemporaryDirectory(prefix="hongbao-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)

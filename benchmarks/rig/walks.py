@@ -1,18 +1,18 @@
-"""Who taps which packet, in which order: the same for every server, in Lua for wrk, in Python for our clients."""
+"""Which user claims which packet, in which order: the same for every server, in Lua for wrk, in Python for clients."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 POPULATION = 50_000
-"""Users are drawn from this many (more when one packet has more hands): they meet again in other packets."""
+"""How many users there are (more if one packet has more claimants). They meet again in other packets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """Taps in order, ``hands`` users a packet, each ``taps`` times, ``at_once`` packets in turn.
+    """Taps in order: ``hands`` users per packet, each ``taps`` times, ``at_once`` packets in turn.
 
-    ``first`` and ``end`` bound the taps that are walked; a walk that comes to its end begins again at ``first``.
+    ``first`` and ``end`` bound the walk. At its end it starts again at ``first``.
     """
 
     packets: Sequence[str]
@@ -24,12 +24,12 @@ class Walk:
 
     @property
     def length(self) -> int:
-        """How many taps the packets have in all."""
+        """The number of taps of all packets."""
         return len(self.packets) // self.at_once * self.at_once * self.hands * self.taps
 
     @property
     def taps_walked(self) -> int:
-        """How many taps there are between ``first`` and ``end``."""
+        """The number of taps between ``first`` and ``end``."""
         return (self.end or self.length) - self.first
 
     @property
@@ -47,7 +47,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchWalk:
-    """Requests of ``size`` claims, ``hands_each`` users of each packet in it; a packet has ``hands`` in all."""
+    """Requests of ``size`` claims, with ``hands_each`` users per packet and request. A packet has ``hands`` in all."""
 
     packets: Sequence[str]
     hands: int
@@ -87,9 +87,9 @@ def user(number: int, population: int) -> str:
 
 
 def claim_lua(walk: Walk, token: str, *, gateway: bool = False) -> str:
-    """The wrk script that walks ``walk``, one claim per request. The bytes are the same for every server.
+    """The wrk script for ``walk``, with one claim per request. The bytes are the same for every server.
 
-    ``gateway``: each request has headers that no other has, as requests that came through a gateway do.
+    ``gateway``: each request has unique headers, like requests that came through a gateway.
     """
     return _LUA_HEAD.format(first=walk.first, end=walk.end, token=token, packets=" ".join(walk.packets)) + (
         f"local at_once, hands, taps, population = {walk.at_once}, {walk.hands}, {walk.taps}, {walk.population}\n"
@@ -98,7 +98,7 @@ def claim_lua(walk: Walk, token: str, *, gateway: bool = False) -> str:
     )
 
 
-# wrk calls `request` once before the first connection, to see how many requests it makes; that call must not count.
+# wrk calls `request` once before the first connection, to see how many requests it makes. That call must not count.
 _LUA_HEAD = """
 local packets = {{}}
 for number in ([[{packets}]]):gmatch("%d+") do packets[#packets + 1] = number end

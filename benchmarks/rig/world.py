@@ -1,7 +1,7 @@
-"""The packets of a workload, made once by the engine itself and given to every run of every server alike.
+"""The packets of a workload. The engine makes them once, and every run of every server uses them.
 
-They are sent and opened as any packet is, their openings are carried into the ledger, and then Redis's data is kept as
-a snapshot and the database as a template. So every run starts from the same bytes, and books can be audited after it.
+They are sent and opened like any packet, and their openings are applied to the ledger. Then Redis's data is kept as a
+snapshot and the database as a template. So every run starts from the same bytes, and its books can be audited.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _DRAIN_S_MAX = 180.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """``packets`` have ``shares`` each. ``probe`` is one more, of two shares, to check a server's answers."""
+    """``packets`` have ``shares`` each. ``probe``: one more packet of two shares, to check a server's answers."""
 
     packets: tuple[str, ...]
     shares: int
@@ -41,12 +41,12 @@ class World:
 
     @property
     def lanes(self) -> Sequence[int]:
-        """The lanes its packets are in."""
+        """The lanes of its packets."""
         return sorted({lane_of(packet) for packet in (*self.packets, self.probe)})
 
 
 def build(stage: Stage, name: str, *, packets: int, shares: int) -> World:
-    """Make one. Leaves Redis stopped."""
+    """Make a world. Leaves Redis stopped."""
     stage.redis.start(None)
     database = stage.create_database()
     settings = stage.settings(database)
@@ -67,14 +67,14 @@ async def _fill(settings: Settings, packets: int, shares: int) -> list[str]:
 
         async def send() -> None:
             while (number := next(numbers)) < packets:
-                sent.append(await _send(engine, f"packet-{number}", shares))  # as they come: order means nothing
+                sent.append(await _send(engine, f"packet-{number}", shares))  # in any order
 
         await asyncio.gather(*(send() for _ in range(_SENDERS_AT_ONCE)))
         sent.append(await _send(engine, "probe", PROBE_SHARES))
-        await publish_once(engine.pool, engine.store)  # those too large to be opened when they are sent
+        await publish_once(engine.pool, engine.store)  # packets that are too large to be opened at sending
     stop = asyncio.Event()
     persisting = asyncio.create_task(run_persister(settings, stop))
-    stop.set()  # it applies what there is and returns
+    stop.set()  # it applies everything and returns
     await asyncio.wait_for(persisting, _DRAIN_S_MAX)
     return sent
 
@@ -103,7 +103,7 @@ def claims_held(client: Redis, packets: Sequence[str]) -> int:
 
 
 def positions(client: Redis, lanes: Sequence[int]) -> tuple[int, int]:
-    """How many changes the lanes have ever emitted, and how many of them the ledger has."""
+    """How many changes the lanes have emitted, and how many of them the ledger has."""
     pipeline = client.pipeline(transaction=False)
     for lane in lanes:
         pipeline.hmget(keys.lane(lane), "position", "applied")

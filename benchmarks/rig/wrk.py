@@ -1,4 +1,4 @@
-"""wrk, the closed-loop load generator: run once, its counts and its own CPU time."""
+"""One run of wrk, the closed-loop load generator: its counts and its own CPU time."""
 
 import json
 import os
@@ -35,9 +35,9 @@ def parse(output: str, cpu_s: float) -> Load:
 
 
 def run(base_url: str, script: str, *, connections: int, duration_s: int, patience_s: int = 2) -> Load:
-    """Load ``base_url`` for whole seconds, one request in flight a connection. Raises LoadFailedError.
+    """Load ``base_url`` for whole seconds, with one request in flight per connection. Raises LoadFailedError.
 
-    What is not answered within ``patience_s`` counts as a timeout.
+    A request without an answer within ``patience_s`` counts as a timeout.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walk.lua"

@@ -180,7 +180,7 @@ class Acks:
     async def _ask(self, ack: Ack, decided: Decided, *words: str | int) -> Any:  # noqa: ANN401 -- any reply
         """The server's answer, within the settings' time, about everything written to it so far."""
         if decided.lent is None:
-            raise UnavailableError("A claim without a connection of its own cannot be confirmed.")
+            raise UnavailableError("A claim without its own connection cannot be confirmed.")
         # The operator's setting may slow everyone down. A sender's stronger wish may not.
         wait = partial(decided.lent.wait, is_patient=ack is self.setting)
         if all(result.outcome is not Outcome.CLAIMED for result in decided.reply.results):

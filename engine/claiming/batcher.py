@@ -1,4 +1,4 @@
-"""Group commit for claims: while a script call is under way, the claims that arrive wait and go together in the next.
+"""Group commit for claims: while a script call is in progress, new claims wait and go together in the next call.
 
 An idle lane's claim leaves in the same turn of the event loop. A busy lane makes one call per millisecond, or more if
 many claims wait. The queue is bounded in number and in time. A claim that would wait too long is refused before it

@@ -87,9 +87,9 @@ def entry_in(lane: int, raw: Raw) -> Entry:
         raise BadEntryError(lane, raw.entry_id, _short(str(error)), is_newer=is_newer) from None
     for change in changes:
         if not is_packet_number(str(change.packet)) or lane_of(str(change.packet)) != lane:
-            raise BadEntryError(lane, raw.entry_id, "It is about no packet of this lane.")
+            raise BadEntryError(lane, raw.entry_id, "Its packet does not belong to this lane.")
         if isinstance(change, Claims) and not _can_be_kept(change.user_ids):
-            raise BadEntryError(lane, raw.entry_id, "It names somebody whom no wallet can belong to.")
+            raise BadEntryError(lane, raw.entry_id, "It names a user id that no wallet can have.")
     return Entry(position, event, changes)
 
 

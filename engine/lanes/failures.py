@@ -40,7 +40,7 @@ _ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't"
 _OF_PIPELINE = re.compile(r"""^Command # .* of pipeline caused error: \((['"])(.*)\1,?\)$""", re.DOTALL)
 _OF_SCRIPT = re.compile(r" *script: (?:[0-9a-f]{40}, )?on @user_script: ?\d+\.?")
 
-_CLUSTER = "Use a Redis or Valkey that is no cluster: every lane must be on the server that HONGBAO_REDIS_URL names."
+_CLUSTER = "Use a Redis or Valkey without a cluster: every lane must be on the server that HONGBAO_REDIS_URL names."
 _LITERAL_KEYS = (
     "This edition of Redis takes only scripts that name each key as KEYS[n] (cluster and proxy editions of cloud "
     "services do; Aliyun's switch is script_check_enable): set that check off, or use a standard edition."
@@ -59,10 +59,10 @@ _REMEDIES = {
     "LOADING": "It is reading its data: wait until it has.",
     "MISCONF": "It cannot write its snapshot or append-only file: look at its disk.",
     "NOREPLICAS": "Its min-replicas-to-write is not reached: connect its replicas.",
-    "BUSY": "A script of somebody else's keeps it busy: end it with SCRIPT KILL.",
+    "BUSY": "Another program's script keeps it busy: end it with SCRIPT KILL.",
 }
 _UNKNOWN_COMMAND = (
-    "It lacks a command, or has another name for it: use Redis 6.2 or newer, or Valkey, with no command renamed."
+    "It lacks a command, or the command was renamed: use Redis 6.2 or newer, or Valkey, without renamed commands."
 )
 
 

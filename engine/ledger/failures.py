@@ -12,7 +12,7 @@ DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, async
 
 _AWAY = (
     exceptions.PostgresConnectionError,
-    exceptions.OperatorInterventionError,  # it is stopping, starting, or was told to end the statement
+    exceptions.OperatorInterventionError,  # it is stopping, starting, or was asked to end the statement
     exceptions.TransactionRollbackError,  # a deadlock: the next try may succeed
 )
 """Errors of a server that cannot answer now. Every other error is a refusal."""

@@ -9,7 +9,7 @@ SELECT alert_id, kind, user_id, at_ms, details, tries, delivered_at_ms, last_err
 FROM alerts WHERE alert_id < $1 ORDER BY alert_id DESC LIMIT $2
 
 -- take --
--- Those whose time has come, each for as long as a try may take: whoever dies with one leaves it to the next.
+-- Alerts that are due. Each is reserved for as long as a try may take: if a process dies with one, another takes it.
 UPDATE alerts SET tries = tries + 1, next_try_at_ms = at.now_ms + $2::bigint
 FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms) AS at
 WHERE alert_id IN (
@@ -24,7 +24,7 @@ UPDATE alerts SET next_try_at_ms = NULL, last_error = NULL,
 WHERE alert_id = $1
 
 -- failed --
--- $3: how long to wait before the next try, NULL: there is none.
+-- $3: the wait before the next try. NULL: there is none.
 UPDATE alerts SET last_error = $2,
     next_try_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3::bigint
 WHERE alert_id = $1 AND delivered_at_ms IS NULL

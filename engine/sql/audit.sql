@@ -1,9 +1,9 @@
 -- sum_of_balances --
--- As text, like every sum here: of books that are wrong it may be more than 64 bits hold.
+-- As text, like every sum here: in wrong books it may need more than 64 bits.
 SELECT coalesce(sum(balance_fen), 0)::text FROM accounts
 
 -- wrong_balances --
--- Every account whose balance is not what its transfers sum to, and every account that only transfers name.
+-- Every account whose balance is not the sum of its entries, and every account that is only named in entries.
 WITH movements AS (
     SELECT to_account AS account_id, amount_fen AS fen FROM transfers
     UNION ALL
@@ -20,7 +20,7 @@ ORDER BY account_id
 SELECT count(*) FROM accounts
 
 -- packets --
--- Each packet with what the ledger paid into it and out of it.
+-- Each packet with the money that the ledger moved in and out.
 SELECT packet_id, state::text, split, total_fen, packets.count, min_fen, max_fen, seed, commitment, remaining_count,
     remaining_fen, settled_at_ms, balance_fen AS custody_fen,
     coalesce(sent.fen, 0) AS sent_fen,
@@ -68,8 +68,8 @@ FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim' AND from_account = ANY($1)
 
 -- lanes --
--- Each lane with what its batches and later resolutions of what they set aside say was applied, and what the ledger
--- holds of it. A packet's number names its lane.
+-- Each lane with the changes that its batches, and later retries of set-aside ones, have applied; and with the ledger's
+-- entries for them. A packet's number names its lane.
 SELECT lane, epoch, position,
     coalesce(said.claims, 0) + coalesce(later.claims, 0) AS claims_said, coalesce(held.claims, 0) AS claims_held,
     coalesce(said.refunds, 0) + coalesce(later.refunds, 0) AS refunds_said, coalesce(held.refunds, 0) AS refunds_held,
@@ -100,7 +100,7 @@ LEFT JOIN (
 ORDER BY lane
 
 -- batch_gaps --
--- Batches that do not join on to the one before, and checkpoints that no batch leads up to.
+-- Batches with a gap to the one before, and checkpoints without a batch that leads up to them.
 SELECT lane, position, position_before, previous FROM (
     SELECT lane, position, position_before,
         coalesce(lag(position) OVER (PARTITION BY lane ORDER BY position), 0) AS previous
@@ -117,12 +117,12 @@ SELECT quarantine_id, lane, position, packet_id, kind, reason FROM quarantine
 WHERE resolution IS NULL ORDER BY quarantine_id
 
 -- quarantined_claims --
--- Claims of packets that were set aside and are not transfers: Redis gave them, and they are accounted for here.
+-- Claims that were set aside and are not in the ledger: Redis gave them, so they count as given.
 SELECT packet_id, user_id, slot, amount_fen FROM quarantine
 WHERE packet_id = ANY($1) AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried'
 
 -- payout_account --
--- What it holds, and what it holds it for.
+-- The payout account's balance, and the sum of the open withdrawals.
 SELECT balance_fen AS held_fen, coalesce(processing.fen, 0) AS processing_fen
 FROM accounts, (SELECT sum(amount_fen + fee_fen) AS fen FROM withdrawals WHERE state = 'processing') AS processing
 WHERE account_id = 4
@@ -131,7 +131,7 @@ WHERE account_id = 4
 SELECT count(*) FROM withdrawals
 
 -- wrong_withdrawals --
--- Those whose transfers are not the ones their state says: out of the wallet, then to the bank with the fee, or back.
+-- Withdrawals whose entries do not match their state: out of the wallet, then to the bank with the fee, or back.
 WITH expected AS (
     SELECT withdrawal_id, state, wanted.transfer_id, wanted.kind, payer, payee, fen
     FROM withdrawals
@@ -150,7 +150,7 @@ WHERE (transfers.kind::text, from_account, to_account, amount_fen) IS DISTINCT F
 ORDER BY withdrawal_id, expected.kind
 
 -- stray_payouts --
--- What went through the payout account for no withdrawal.
+-- Entries of the payout account that belong to no withdrawal.
 SELECT transfer_id, kind::text, amount_fen FROM (
     SELECT * FROM transfers WHERE to_account = 4
     UNION ALL

@@ -1,4 +1,4 @@
--- What the audit reads to check the hash chains (engine/ledger/chain.py), each in the order in which the chains run.
+-- The rows for the audit of the hash chains (engine/ledger/chain.py), each in the order of the chains.
 
 -- lanes --
 SELECT lane, position, chained_from, hash FROM lanes ORDER BY lane
@@ -32,8 +32,8 @@ WHERE quarantine.position > chained_from OR coalesce(chained_from, 0) = 0
 ORDER BY lane, quarantine.position, quarantine_id
 
 -- strays --
--- Claims and refunds that can be of no batch: of no lane, of no position, or of one from before the chain began though
--- written since (but for what was set aside before and retried since).
+-- Claims and refunds that cannot belong to a batch: without a lane, without a position, or with a position from before
+-- the chain began although they were written later (except for changes that were set aside before and retried later).
 SELECT transfer_id, transfers.kind::text, from_account
 FROM transfers LEFT JOIN lanes ON lane = from_account / 100000000000000 % 1000
 WHERE transfers.kind IN ('claim', 'refund') AND transfer_id > (SELECT transfer_id FROM chained_after)
@@ -48,7 +48,7 @@ ORDER BY transfer_id
 SELECT hash FROM batches WHERE lane = $1 AND position = $2
 
 -- transfers --
--- What no batch wrote, by the account it leaves. `stored` null: it has no hash; `kind` null: only its hash is left.
+-- Entries outside batches, by paying account. `stored` null: it has no hash. `kind` null: only its hash is left.
 SELECT transfer_id, transfers.kind::text, from_account, to_account, amount_fen, at_ms, transfer_hashes.hash AS stored,
     accounts.hash AS head
 FROM (
@@ -60,7 +60,7 @@ LEFT JOIN accounts ON account_id = from_account
 ORDER BY from_account NULLS FIRST, transfer_id
 
 -- heads_alone --
--- Accounts that say they have paid something, and of which no such transfer is left.
+-- Accounts with a head of a chain, but without any of its entries.
 SELECT account_id FROM accounts WHERE hash IS NOT NULL AND NOT EXISTS (
     SELECT FROM transfers WHERE from_account = account_id AND kind NOT IN ('claim', 'refund')
 ) ORDER BY account_id

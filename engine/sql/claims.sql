@@ -1,5 +1,5 @@
 -- claims_of --
--- For each packet and user, in the order asked: the packet's state (null: unknown), whether it is for others, and the
+-- Per packet and user, in the given order: the packet's state (null: unknown), whether it is for other users, and the
 -- amount of the user's share (null: none).
 SELECT packets.state::text, recipients <> '{}' AND user_id <> ALL (recipients) AS for_others, amount_fen
 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked (packet_id, user_id, place)

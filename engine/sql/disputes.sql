@@ -1,10 +1,10 @@
 -- take_turns --
--- A complainant's disputes are filed and decided one after another, so that counting them is not in vain. Before the
--- freezes' turns and wallets' locks; 7312, of labels (limits.sql), is taken after a wallet's.
+-- A complainant's disputes are filed and decided one by one, so that they can be counted. This lock comes before the
+-- freezes' and the wallets'. Lock 7312, of labels (limits.sql), comes after a wallet's.
 SELECT pg_advisory_xact_lock(7313, hashtext($1))
 
 -- transaction --
--- A packet, whether one user has a share of it, and which share another one has; no row: it is not known.
+-- A packet, whether one user has a share of it, and the share of another user. No row: it is unknown.
 WITH shares AS (
     SELECT owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account
     WHERE transfers.kind = 'claim' AND from_account = $1 AND accounts.kind = 'wallet' AND owner IN ($2, $3)
@@ -18,7 +18,7 @@ SELECT dispute_id, kind, evidence FROM disputes
 WHERE packet_id = $1 AND complainant = $2 AND coalesce(counterparty, '') = coalesce($3, '') AND state = 'open'
 
 -- is_decided --
--- Whether it was upheld before: nobody pays for the same share twice.
+-- Whether a dispute about it was upheld before: nobody pays for the same share twice.
 SELECT EXISTS (SELECT FROM disputes WHERE packet_id = $1 AND counterparty = $2 AND state = 'upheld')
 
 -- filed_since --
@@ -52,8 +52,8 @@ SET state = $2, decided_at_ms = $3, decided_by = $4, decision_reason = $5, trans
 WHERE dispute_id = $1 AND state = 'open'
 
 -- to_return --
--- System faults that were upheld, and of which it is not known yet what went back:
--- of one, or of those after a number. remaining_fen: NULL until the packet has ended in the ledger.
+-- Upheld system faults whose returned amount is not known yet: one of them, or those after a number.
+-- remaining_fen: NULL until the packet has ended in the ledger.
 SELECT dispute_id, packet_id, remaining_fen FROM disputes JOIN packets USING (packet_id)
 WHERE kind = 'system_fault' AND disputes.state = 'upheld' AND returned_fen IS NULL
     AND ($1::bigint IS NULL OR dispute_id = $1) AND dispute_id > $2
@@ -63,12 +63,12 @@ ORDER BY dispute_id LIMIT $3
 UPDATE disputes SET returned_fen = $2 WHERE dispute_id = $1 AND returned_fen IS NULL
 
 -- provisional --
--- A page of the open ones whose deadline waits for a plan of working days.
+-- A page of the open disputes with a provisional deadline.
 SELECT dispute_id, kind, filed_at_ms, earliest_days, deadline_days FROM disputes
 WHERE deadline_is_provisional AND state = 'open' AND dispute_id > $1 ORDER BY dispute_id LIMIT $2
 
 -- settle_deadline --
--- Of a deadline that was passed, and by the plan is still to come, it is told again if it passes.
+-- If a passed deadline moves into the future by the plan, it is reported again when it passes.
 UPDATE disputes
 SET earliest_at_ms = $2, deadline_at_ms = $3, deadline_is_provisional = FALSE, earliest_days = $4, deadline_days = $5,
     overdue_told = overdue_told AND $3 <= floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint

@@ -1,4 +1,4 @@
--- Entries of a lane's stream that were set aside, and what the ledger knows of the lane's packets meanwhile.
+-- Entries of a lane's stream that were set aside, and the ledger's state of the lane's packets meanwhile.
 
 -- add --
 INSERT INTO entries_aside
@@ -11,7 +11,7 @@ SELECT aside_id, lane, entry_id, fields, changes, changes_found, found, set_asid
 FROM entries_aside WHERE aside_id > $1 ORDER BY aside_id LIMIT $2
 
 -- live_packets --
--- Those of a lane that have not ended by the ledger.
+-- A lane's packets that have not ended in the ledger.
 SELECT packet_id, state::text FROM packets
 WHERE state IN ('funded', 'open') AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
 

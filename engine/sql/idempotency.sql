@@ -9,7 +9,7 @@ INSERT INTO idempotency (principal, operation, key, request_hash, answer, create
 VALUES ($1, $2, $3, $4, $5, floor(extract(epoch FROM clock_timestamp()) * 1000))
 
 -- forget --
--- The oldest first. Of several processes that forget, each takes other keys.
+-- The oldest first. If several processes forget keys, each takes different ones.
 WITH old AS (
     SELECT principal, operation, key FROM idempotency
     WHERE created_at_ms < floor(extract(epoch FROM now()) * 1000)::bigint - $1::bigint

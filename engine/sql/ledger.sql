@@ -1,4 +1,4 @@
--- What the persister writes, in the order in which one transaction writes it.
+-- The persister's statements, in the order in which one transaction runs them.
 
 -- lock_lane --
 SELECT position, hash FROM lanes WHERE lane = $1 AND ($2::text IS NULL OR epoch || '@' || run_id = $2) FOR UPDATE
@@ -19,8 +19,8 @@ WHERE packet_id = ANY ($1::bigint[])
 
 -- move_balances --
 -- Accounts come in the order of their ids and, on the persister's connection (PLANNED), are locked in that order, so that
--- two lanes that pay the same wallets do not wait for each other. They come as text, which Postgres takes apart faster
--- than the client can make arrays of tens of thousands of numbers.
+-- two lanes that pay the same wallets do not deadlock. They come as text: Postgres parses it faster than the client can
+-- make arrays of tens of thousands of numbers.
 UPDATE accounts SET balance_fen = balance_fen + delta_fen
 FROM unnest($1::text::bigint[], $2::text::bigint[]) AS change (account_id, delta_fen)
 WHERE accounts.account_id = change.account_id
@@ -37,9 +37,9 @@ FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[])
 WHERE packets.packet_id = ended.packet_id AND packets.state = 'open'
 
 -- uncount_packets --
--- What its sender took back counts no more in China's day of its sending. The next sending counts that day anew: not all
--- that is sent is counted, so nothing may be subtracted (limits.sql). The refund has locked the sender's wallet, which a
--- sending locks before it counts: none of the sender's is counted meanwhile.
+-- A retracted packet no longer counts in its day of sending (China's). The next sending counts that day again: not all
+-- sendings are counted, so nothing may be subtracted (limits.sql). The refund has locked the sender's wallet, and a
+-- sending locks it before it counts. So nothing of the sender's is counted meanwhile.
 DELETE FROM day_totals USING packets
 WHERE packet_id = ANY ($1::bigint[]) AND subject = ANY (ARRAY['user:' || sender, 'label:' || label])
     AND day = DATE '1970-01-01' + ((created_at_ms + 28800000) / 86400000)::integer
@@ -58,6 +58,6 @@ INSERT INTO batches (lane, position, position_before, opened, claims, closed, re
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- move_checkpoint --
--- The notice goes out with the commit, to those who wait for it before they acknowledge claims.
+-- The notice goes out with the commit, to processes that wait for it before they acknowledge claims.
 WITH moved AS (UPDATE lanes SET position = $2, hash = $3 WHERE lane = $1 RETURNING lane, position, epoch, run_id)
 SELECT pg_notify('hongbao_applied', lane || ':' || position || ':' || epoch || '@' || run_id) FROM moved

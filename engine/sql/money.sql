@@ -1,4 +1,4 @@
--- Moving money that no lane's event moves; move_money itself is in migrations/0006_rules.sql.
+-- Moves money without a lane's event. move_money itself is in migrations/0006_rules.sql.
 
 -- create_wallet --
 INSERT INTO accounts (account_id, kind, owner) VALUES (nextval('wallet_ids'), 'wallet', $1)

@@ -1,7 +1,7 @@
 -- send --
--- One statement: the wallet pays if it can, and only then is anything recorded. No row: it could not.
--- The wallet's row carries the head of the chain over what it paid (engine/ledger/chain.py), so its lock is the chain's order.
--- The entry's time is that of its booking, by Postgres's clock; the packet's is Redis's, by which it expires ($12).
+-- One statement: the wallet pays if it can, and only then is anything recorded. No row: it could not pay.
+-- The wallet's row has the head of the chain over its payments (engine/ledger/chain.py), so its lock orders the chain.
+-- The entry has the time of its booking, by Postgres's clock. The packet has Redis's time, by which it expires ($12).
 WITH clock AS MATERIALIZED (
     SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms
 ), paid AS (
@@ -26,7 +26,7 @@ INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM tr
 RETURNING transfer_id
 
 -- why_not_paid --
--- Whether it was for want of money, or because the sender is frozen.
+-- Why the wallet could not pay: too little money, or the sender is frozen.
 SELECT frozen OR coalesce(sending_frozen_until_ms > $2, FALSE) FROM accounts WHERE kind = 'wallet' AND owner = $1
 
 -- packet --
@@ -47,7 +47,7 @@ WHERE transfers.kind = 'claim' AND from_account = $1
 ORDER BY amount_fen DESC, slot LIMIT 1
 
 -- sent_by --
--- In the ledger's order, as what was received: a packet's time is Redis's, from before its sender's wallet was locked.
+-- In the ledger's order, like received packets: a packet has Redis's time, from before its sender's wallet was locked.
 SELECT transfer_id, packet_id, state::text, total_fen AS amount_fen, created_at_ms AS at_ms, expires_at_ms
 FROM transfers JOIN packets ON packet_id = to_account
 WHERE kind = 'send' AND from_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)

@@ -3,7 +3,7 @@ INSERT INTO payment_passwords (user_id, hash, set_at_ms) VALUES ($1, $2, $3)
 ON CONFLICT (user_id) DO NOTHING RETURNING user_id
 
 -- lock --
--- Held while the hash is computed, so that tries at the same time are counted one after the other.
+-- The lock is held while the hash is computed, so that simultaneous tries are counted one by one.
 SELECT hash, wrong_tries, locked_until_ms FROM payment_passwords WHERE user_id = $1 FOR UPDATE
 
 -- change --

@@ -1,14 +1,14 @@
 -- The sandbox provider's own books.
 
 -- submit --
--- The clock that it ends by is the provider's; the day it belongs to is that of whoever orders it.
+-- It ends by the provider's clock. It belongs to the day in the order.
 INSERT INTO sandbox_payouts (reference, amount_fen, bank_account, state, asked_at_ms, ends_at_ms)
 SELECT $1, $2, $3, 'processing', $4, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $5
 ON CONFLICT (reference) DO NOTHING
 
 -- payouts --
--- One by its reference, or those of a day (reference NULL). A payout that was ordered ends when its time has come: nobody
--- need write that down, so a question is no change.
+-- One payout by its reference, or those of a day (reference NULL). An ordered payout ends when its time has come. This is
+-- computed, so reading changes nothing.
 SELECT reference, amount_fen, bank_account, asked_at_ms,
     CASE WHEN NOT is_due THEN state WHEN fails THEN 'failed' ELSE 'settled' END AS state,
     CASE WHEN is_due AND fails THEN 'the bank does not know the account' ELSE failure END AS failure

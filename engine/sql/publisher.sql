@@ -1,4 +1,4 @@
--- Packets that nobody is opening: those whose sending should long have done it, and those too large for a sending.
+-- Packets that nobody is opening: their sending should have done it long ago, or they are too large for a sending.
 
 -- funded --
 SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, ack, arrives_at_ms, expires_at_ms

@@ -12,7 +12,7 @@ WHERE quarantine_id > $1 AND ($2 OR resolution IS NULL)
 ORDER BY quarantine_id LIMIT $3
 
 -- lock --
--- The row, and what the ledger has of its packet (nulls: it does not know it).
+-- The row, and its packet in the ledger (nulls: the ledger does not have it).
 SELECT quarantine_id, lane, position, quarantine.packet_id, quarantine.kind, user_id, slot, amount_fen, at_ms,
     quarantine.state, quarantine.remaining_count, resolution, packets.state::text AS packet_state
 FROM quarantine LEFT JOIN packets USING (packet_id)
@@ -27,7 +27,7 @@ SELECT count(*) FROM quarantine
 WHERE packet_id = $1 AND resolution IS NULL AND kind <> 'opening' AND quarantine_id <> $2
 
 -- write_off --
--- Out of the custody into the quarantine account, chained like every transfer that no batch writes (engine/ledger/chain.py).
+-- From the custody into the quarantine account, chained like every entry outside batches (engine/ledger/chain.py).
 WITH custody AS (
     UPDATE accounts SET balance_fen = balance_fen - $2::bigint,
         hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'write_off', $1::bigint, 3, $2::bigint, $3::bigint), 'UTF8'))

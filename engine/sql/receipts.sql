@@ -13,7 +13,7 @@ FROM (SELECT sum(amount_fen) AS fen FROM transfers WHERE to_account = $1 AND kin
      FROM transfers WHERE from_account = $1 AND kind <> 'claim') AS rest
 
 -- transfers --
--- $2: whether claims are listed too.
+-- $2: whether claims are also listed.
 SELECT transfer_id::text, kind::text, amount_fen, at_ms FROM (
     SELECT transfer_id, kind, amount_fen, at_ms FROM transfers WHERE to_account = $1 AND kind = 'send'
     UNION ALL

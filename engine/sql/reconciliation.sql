@@ -1,5 +1,5 @@
--- What `hongbao reconcile` reads of a day: $1 is the day's first millisecond, $2 the first after it.
--- Sums are not made BIGINT: the same money moves again and again, and a day's sum may be more than 64 bits hold.
+-- The statements of `hongbao reconcile` for a day: $1 is the day's first millisecond, $2 the first after it.
+-- Sums are not cast to BIGINT: the same money moves repeatedly, so a day's sum may need more than 64 bits.
 
 -- packets_page --
 -- Packets that Redis may hold and that can have claims of the day. A packet's number begins with its lane's.
@@ -14,14 +14,14 @@ FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim' AND from_account = ANY($3) AND at_ms >= $1 AND at_ms < $2
 
 -- claims_aside --
--- Those in quarantine that are no transfers.
+-- Claims in quarantine that are not in the ledger.
 SELECT packet_id, user_id, slot, amount_fen FROM quarantine
 WHERE packet_id = ANY($3) AND kind = 'claim' AND resolution IS DISTINCT FROM 'retried' AND at_ms >= $1 AND at_ms < $2
 
 -- batches --
--- Each batch that has to do with the day, whole: what it says it applied (with what was retried since), and what the
--- ledger holds of its positions. The day's positions are those between the last one before it and the first one after;
--- a batch without a transfer of the day is told only if it is not as it says.
+-- Each batch with changes of the day, as a whole: the changes it applied (with later retries), and the ledger's entries
+-- at its positions. The day's positions are those between the last one before it and the first one after it. A batch
+-- without an entry of the day is returned only if the two differ.
 WITH moved AS (
     SELECT (from_account / 100000000000000 % 1000)::smallint AS lane, position, kind, at_ms
     FROM transfers WHERE kind IN ('claim', 'refund')
@@ -60,7 +60,7 @@ WHERE of_day > 0 OR touched.claims + coalesce(later.claims, 0) <> coalesce(held.
 ORDER BY lane, position
 
 -- sends --
--- What packets cost that are of the day or were paid for in it, and what was paid for them: a packet has Redis's time, its
+-- The totals of packets that are of the day or were paid in it, and the payments for them: a packet has Redis's time, its
 -- payment Postgres's, and midnight may be between the two.
 WITH of_day AS (
     SELECT packet_id FROM packets WHERE created_at_ms >= $1 AND created_at_ms < $2
@@ -74,7 +74,7 @@ SELECT packet_id, total_fen AS due_fen, paid_fen
 FROM of_day LEFT JOIN packets USING (packet_id) LEFT JOIN paid USING (packet_id)
 
 -- endings --
--- What was left of packets that ended that day (without what was written off), and what went back.
+-- The unclaimed amounts of packets that ended that day (without write-offs), and the refunds.
 SELECT packet_id, due_fen, paid_fen
 FROM (
     SELECT packet_id, remaining_fen - coalesce((
@@ -90,7 +90,7 @@ FULL JOIN (
 WHERE due_fen IS DISTINCT FROM 0 OR paid_fen IS NOT NULL
 
 -- kinds --
--- The day's transfers by kind: what left accounts of the kind that pays so, and what reached those that are paid so.
+-- The day's entries by kind: what left accounts of the paying kind, and what reached accounts of the receiving kind.
 SELECT transfers.kind::text AS kind, count(*) FILTER (WHERE payers.kind::text = payer) AS left_count,
     coalesce(sum(amount_fen) FILTER (WHERE payers.kind::text = payer), 0) AS left_fen,
     count(*) FILTER (WHERE payees.kind::text = payee) AS reached_count,
@@ -113,7 +113,7 @@ WHERE at_ms >= $1 AND at_ms < $2
 ORDER BY transfer_id
 
 -- balances --
--- Each account that moved that day: what it holds, and what all of its transfers sum to.
+-- Each account that moved that day: its balance, and the sum of all its entries.
 WITH moved AS (
     SELECT from_account AS account_id FROM transfers WHERE at_ms >= $1 AND at_ms < $2
     UNION
@@ -137,7 +137,7 @@ SELECT owner FROM accounts WHERE kind = 'wallet' AND account_id IN (
 )
 
 -- wallet_kinds --
--- What came into all wallets and left them that day, by the days of statements: a wallet's day begins with its first entry
+-- The money into and out of all wallets that day, by the days of statements: a wallet's day begins with its first entry
 -- that has the day's time or a later one.
 WITH entries AS (
     SELECT to_account AS wallet, transfer_id, transfers.kind::text || ' in' AS kind, amount_fen, at_ms

@@ -22,7 +22,7 @@ SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, a
 FROM packets WHERE state = 'open' AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
 
 -- frozen --
--- Who may not claim.
+-- Users who may not claim.
 SELECT user_id FROM freeze_changes
 GROUP BY user_id HAVING (array_agg(is_frozen ORDER BY change_id DESC))[1]
 ORDER BY user_id
@@ -31,8 +31,8 @@ ORDER BY user_id
 SELECT coalesce(max(change_id), 0) FROM freeze_changes
 
 -- claims --
--- Who has which share of these packets. Claims in quarantine count as given, whatever became of them: somebody was told
--- that they have the share, and it must not be given to another.
+-- The claims of these packets. Claims in quarantine count as given, whatever became of them: a user was answered
+-- that they have the share, and it must not be given to another user.
 SELECT from_account AS packet_id, slot, owner AS user_id, amount_fen, at_ms, FALSE AS set_aside
 FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim' AND from_account = ANY ($1::bigint[])

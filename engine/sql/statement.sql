@@ -1,5 +1,5 @@
--- A wallet's entries take their numbers under the lock of its row, so their order is that in which it was paid and paid.
--- Their times come from two clocks, and a claim's is from before it is booked: they need not rise with the numbers.
+-- A wallet's entries get their numbers under the lock of its row, so they are in the order of its payments. Their times
+-- come from two clocks, and a claim's time is from before its booking: times need not rise with the numbers.
 
 -- account --
 SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1
@@ -18,14 +18,14 @@ SELECT greatest(
 )
 
 -- opening --
--- What a wallet held before an entry: by its movements, not by its balance, which is today's. As text: of
--- books that are wrong it may be more than 64 bits hold.
+-- A wallet's balance before an entry, computed from its entries, because the stored balance is today's. As text: in
+-- wrong books it may need more than 64 bits.
 SELECT (coalesce((SELECT sum(amount_fen) FROM transfers WHERE to_account = $1 AND transfer_id < $2), 0)
     - coalesce((SELECT sum(amount_fen) FROM transfers
                 WHERE from_account = $1 AND kind <> 'claim' AND transfer_id < $2), 0))::text
 
 -- movements --
--- At most $4 of those after one entry and before another.
+-- At most $4 of the entries between two others.
 WITH movements AS (
     (SELECT transfer_id, kind::text, amount_fen, at_ms, from_account AS other FROM transfers
      WHERE to_account = $1 AND transfer_id > $2 AND transfer_id < $3 ORDER BY transfer_id LIMIT $4)

@@ -6,7 +6,7 @@ SELECT balance_fen FROM accounts WHERE kind = 'wallet' AND owner = $1
 SELECT outcome, request_hash, answer, left_fen FROM deposit_many($1, $2, $3, $4, $5, $6)
 
 -- flush --
--- A commit that waits for the disk, and so for all that was written before it.
+-- A commit that waits for the disk, and so for everything that was written before it.
 SELECT pg_logical_emit_message(TRUE, 'hongbao', '')
 
 -- transfers --

@@ -1,5 +1,5 @@
 -- free_used --
--- Of a failed withdrawal the allowance is given back.
+-- A failed withdrawal returns its part of the allowance.
 SELECT coalesce(sum(free_fen), 0)::bigint FROM withdrawals WHERE user_id = $1 AND free_fen > 0 AND state <> 'failed'
 
 -- add --

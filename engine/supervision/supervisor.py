@@ -119,7 +119,7 @@ class Supervisor:
             process = child.process
             if process is not None and process.command.reload_signal is not None:
                 process.signal(process.command.reload_signal)
-                _log.info("told to read its files again", child=child.service.name)
+                _log.info("asked to read its files again", child=child.service.name)
 
     async def _launch(self, child: _Child) -> None:
         """Prepare in another thread, because it may take long. Spawn in this one: its end also ends the child."""

@@ -158,7 +158,7 @@ class Breaker:
         found = await self._found("redis")
         if fault.kind is Kind.REWIND and self.copy.exists():
             send(found, signal.SIGKILL)
-            # At once, before the supervisor starts the next one. The folder itself may be a disk of its own.
+            # At once, before the supervisor starts the next one. The folder itself may be a mounted disk.
             for path in self._log_folder().iterdir():
                 path.unlink()
             shutil.copytree(self.copy, self._log_folder(), dirs_exist_ok=True)

@@ -109,4 +109,4 @@ def _end(process: Process) -> None:
             process.stop()
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own
+            os.killpg(process.pid, signal.SIGKILL)  # it has its own session

@@ -95,17 +95,17 @@ def test_each_goal_is_met_missed_or_not_measured() -> None:
         "A, 256 connections: at least 5 x textbook": None,  # its only run is void
         "A, 64 connections: at least 1 x Go": False,
         "B, 256 connections: at least 1.8 x Go": False,
-        "C: Redis at most 2.5 us a claim": True,
-        "D, 10 hands a packet: API and Redis at most 6 us a claim": True,
-        "D, 100 hands a packet: API and Redis at most 4 us a claim": True,
+        "C: Redis at most 2.5 us per claim": True,
+        "D, 10 hands per packet: API and Redis at most 6 us per claim": True,
+        "D, 100 hands per packet: API and Redis at most 4 us per claim": True,
         "E: durable claims at least 10 x straight on Postgres": False,
-        "F: persister at least 80,000 claims a second": True,
+        "F: persister at least 80,000 claims per second": True,
         "F: persister at least 0.6 of a bare COPY": True,
         "Open loop at half of saturation: p99 at most 5 ms": True,
         "Open loop at half of saturation: nothing above 50 ms": False,
         "Overload, ten times the connections: goodput at least 0.9 of the peak": True,
         "Overload, ten times the connections: p99 of what is accepted at most 100 ms": False,
-        "Redis at most 48 bytes a claim beside user and amount, packets of 10": True,
+        "Redis at most 48 bytes per claim beside user and amount, packets of 10": True,
     }
 
 

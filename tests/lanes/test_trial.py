@@ -109,7 +109,7 @@ async def test_a_command_that_was_renamed_is_said(tmp_path: Path) -> None:
     with own_redis(valkey(), tmp_path / "renamed", rename_command="ltrim other") as server:
         await server.start()
         said = await refusal(server.url)
-    assert said.endswith("or Valkey, with no command renamed.")
+    assert said.endswith("or Valkey, without renamed commands.")
 
 
 async def test_what_dies_in_the_middle_leaves_nothing(server: OwnRedis) -> None:

@@ -1,7 +1,7 @@
-"""A claim endpoint straight on Postgres: FOR UPDATE SKIP LOCKED, the claim and the wallet in one transaction.
+"""A claim endpoint directly on Postgres: FOR UPDATE SKIP LOCKED, with claim and wallet in one transaction.
 
-Starlette and asyncpg. The claim is the share's row with a user in it; (packet, user) is unique, so of two claims by
-one user that race, one fails there and is answered as the repeat that it is.
+It uses Starlette and asyncpg. A claim writes the user into the share's row. (packet, user) is unique: if two claims by
+one user race, one fails there and is answered as a repeat.
 """
 
 import os
@@ -41,7 +41,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def claim(request: Request) -> JSONResponse:
-    """Grab a share for the user of the header."""
+    """Claim a share for the user in the header."""
     packet_id, user_id = request.path_params["packet_id"], request.headers.get("x-user-id")
     if not user_id:
         return JSONResponse({"error": "X-User-Id is missing"}, status_code=400)
@@ -52,7 +52,7 @@ async def claim(request: Request) -> JSONResponse:
 
 
 async def grab(pool: "asyncpg.Pool[Any]", packet_id: int, user_id: str) -> tuple[str, int]:
-    """Take one share in one transaction; returns the outcome and the amount."""
+    """Take one share in one transaction. Returns the outcome and the amount."""
     async with pool.acquire() as connection:
         if (held := await connection.fetchval(HELD, packet_id, user_id)) is not None:
             return "already_claimed", held

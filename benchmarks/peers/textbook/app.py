@@ -1,7 +1,7 @@
-"""A claim endpoint as tutorials write it: Starlette, redis.asyncio, one EVALSHA a claim.
+"""A claim endpoint as in tutorials: Starlette, redis.asyncio, one EVALSHA per claim.
 
-One departure, without which it answers errors: the default pool raises when its 100 connections are out, so this one
-waits for a free connection (BlockingConnectionPool). hiredis is installed, as redis-py's documentation advises.
+There is one difference, because it would answer errors otherwise: the default pool raises if its 100 connections are in
+use. This pool waits for a free one (BlockingConnectionPool). hiredis is installed, as redis-py's documentation advises.
 """
 
 import os
@@ -29,7 +29,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def claim(request: Request) -> JSONResponse:
-    """Grab a share for the user of the header."""
+    """Claim a share for the user in the header."""
     packet_id, user_id = request.path_params["packet_id"], request.headers.get("x-user-id")
     if not user_id:
         return JSONResponse({"error": "X-User-Id is missing"}, status_code=400)
