@@ -106,7 +106,7 @@ class Store(LaneReader):
                 raise self._paused(lane) from None
         if reply[0] == _FENCED:
             raise self._paused(lane)
-        if server != self.servers.get(lane, server):
+        if server and server != self.servers.get(lane, server):
             raise UndecidedError(f"Lane {lane} has moved to another server meanwhile, which may not have this change.")
         if reply[0] == _MALFORMED:
             raise ValueError(f"{script.name}.lua refused the form of its arguments")
