@@ -101,24 +101,26 @@ class Engine:
         connections = redis_connections(urls.redis, connections_max=calls_max, timeout_s=timeout_s)
         changing = redis_connections(urls.redis, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
         try:
-            lane_epochs: dict[int, str] = {}
-            store = Store(redis, lane_epochs, connections, changing)
+            known = epochs.Known()
+            store = Store(redis, known.epochs, connections, changing, known.servers)
             await _try_servers(redis, pool, urls.database)
             await currency.keep(pool, settings.currency)
-            lane_epochs.update(await epochs.begin(pool, store, settings.lanes))
+            begun = await epochs.begin(pool, store, settings.lanes)
+            known.epochs.update(begun.epochs)
+            known.servers.update(begun.servers)
             freezes, limits_reached = Freezes(pool, store), LimitsReached(pool, store)
             await freezes.spread()  # a lane that was just begun has none
             await limits_reached.spread()
             full_lanes: set[int] = set()
             checkpoints = Checkpoints(urls.database)
             acks = Acks(settings, redis, checkpoints)
-            batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in lane_epochs}
+            batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in known.epochs}
             claims = Claims(pool, store, batchers, full_lanes, acks)
-            watch = epochs.Watch(pool, store, lane_epochs, claims.finished.forget)
-            store.on_fenced = watch.wake
             payment_passwords = PaymentPasswords(pool, settings)
             # Following a lane occupies a connection nearly always. With shared ones, lanes would wait for each other.
-            following = redis_client(urls.redis, connections_max=len(lane_epochs) + 1, timeout_s=timeout_s)
+            following = redis_client(urls.redis, connections_max=len(known.epochs) + 1, timeout_s=timeout_s)
+            watch = epochs.Watch(pool, known, claims.finished.forget, (redis, following))
+            store.on_fenced = watch.wake
             watching = asyncio.create_task(watch.run())
             try:
                 packets = Packets(pool, store, settings, acks)
@@ -130,7 +132,7 @@ class Engine:
                     store=store,
                     stream=EventStream(following),
                     trial=Trial(redis),
-                    lanes=tuple(lane_epochs),
+                    lanes=tuple(known.epochs),
                     acks=acks,
                     packets=packets,
                     claims=claims,

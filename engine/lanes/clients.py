@@ -8,7 +8,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from engine.errors import OperatorError
@@ -39,7 +39,10 @@ def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Co
 
 
 class _NoticesClosing:
-    """A connection that the server may have just closed. uvloop raises RuntimeError then, which no caller expects."""
+    """A connection that the server may have just closed. uvloop raises RuntimeError then, which no caller expects.
+
+    If the server has become a replica, it is not used again: its address may lead to the new primary by now.
+    """
 
     async def send_packed_command(self, command: str | bytes | Iterable[bytes], check_health: bool = True) -> None:
         """As in redis-py, which disconnects before it raises."""
@@ -47,6 +50,15 @@ class _NoticesClosing:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
         except RuntimeError as error:
             raise RedisConnectionError(f"The connection was closed: {error}") from error
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # as in redis-py
+        """As in redis-py."""
+        try:
+            return await super().read_response(*arguments, **options)  # type: ignore[misc]
+        except ResponseError as error:
+            if isinstance(error, ReadOnlyError) or str(error).startswith("UNBLOCKED"):
+                self.mark_for_reconnect()  # type: ignore[attr-defined]
+            raise
 
 
 Pool = TypeVar("Pool", bound=ConnectionPool)

@@ -14,7 +14,7 @@ from typing import Any
 from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.lanes.failures import UnansweredError, code_of
@@ -27,6 +27,10 @@ _INFO = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
 def lane_token_of(epoch: str, run_id: str) -> str:
     """The token under which a lane serves: its epoch, and the run id of the Redis process whose data was verified."""
     return f"{epoch}@{run_id}"
+
+
+class ReplacedServerError(RedisConnectionError):
+    """The server is not the one whose data the ledger vouches for. It was not asked."""
 
 
 WAITS_MAX = 16
@@ -59,18 +63,20 @@ class Connections:
         self._turns = asyncio.Semaphore(connections_max)
         self._waits = asyncio.Semaphore(WAITS_MAX)
 
-    async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
+    async def call(self, *words: str | bytes | int, epoch_at: int | None = None, server: str = "") -> Any:  # noqa: ANN401 -- any reply
         """Send one command and return its raw reply.
 
         ``epoch_at``: the index of the word that is an epoch. It is sent as the lane token for the receiving server.
-        Raises UnansweredError if it was sent and no answer came, otherwise redis.exceptions.RedisError.
+        ``server``: the run id that the server must have, if any. A connection to another is closed, and made once more.
+        Raises ReplacedServerError if that leads to another too, UnansweredError if it was sent and no answer came,
+        otherwise redis.exceptions.RedisError.
         """
         kept: _Kept | None = None
         try:
             async with asyncio.timeout(self._timeout_s), self._turns:
                 kept = self._idle.pop() if self._idle else _Kept(self._new_connection())
                 try:
-                    return await _answer(kept, words, epoch_at)
+                    return await _answer(kept, words, epoch_at, server)
                 finally:
                     self._idle.append(kept)
         except TimeoutError:
@@ -96,7 +102,7 @@ class Lent:
         self._kept: _Kept | None = None
         self._has_turn = False
 
-    async def call(self, *words: str | bytes | int, epoch_at: int | None = None) -> Any:  # noqa: ANN401 -- any reply
+    async def call(self, *words: str | bytes | int, epoch_at: int | None = None, server: str = "") -> Any:  # noqa: ANN401 -- any reply
         """As ``Connections.call``. The first call takes a connection and a turn."""
         connections = self._connections
         try:
@@ -105,7 +111,7 @@ class Lent:
                     await connections._turns.acquire()
                     self._has_turn = True
                     self._kept = connections._idle.pop() if connections._idle else _Kept(connections._new_connection())
-                return await _answer(self._kept, words, epoch_at)
+                return await _answer(self._kept, words, epoch_at, server)
         except TimeoutError:
             raise _silence(self._kept, connections._timeout_s) from None
 
@@ -155,14 +161,14 @@ def _silence(kept: _Kept | None, timeout_s: float) -> RedisError:
     return UnansweredError(why) if kept is not None and kept.is_sent else RedisTimeoutError(why)
 
 
-async def _answer(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa: ANN401 -- any reply
+async def _answer(kept: _Kept, words: _Words, epoch_at: int | None, server: str) -> Any:  # noqa: ANN401 -- any reply
     kept.is_sent = False
     try:
         try:
-            return await _ask(kept, words, epoch_at)
-        except RedisConnectionError:
+            return await _ask(kept, words, epoch_at, server)
+        except (RedisConnectionError, ReadOnlyError):  # a replica now: its address may lead to the primary
             await kept.connection.disconnect(nowait=True)
-            return await _ask(kept, words, epoch_at)
+            return await _ask(kept, words, epoch_at, server)
     except asyncio.CancelledError:
         # A reply may still arrive, and the connection's next user would get it.
         await kept.connection.disconnect(nowait=True)
@@ -174,10 +180,12 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # n
         raise
 
 
-async def _ask(kept: _Kept, words: _Words, epoch_at: int | None) -> Any:  # noqa: ANN401 -- any reply
+async def _ask(kept: _Kept, words: _Words, epoch_at: int | None, server: str = "") -> Any:  # noqa: ANN401 -- any reply
     connection = kept.connection
     if not connection.is_connected:
         await _connect(kept)
+    if server and kept.run_id != server:
+        raise ReplacedServerError("The server is not the one whose data the ledger vouches for.")
     if epoch_at is not None:  # only after connecting: the token names this server
         words = [*words]
         words[epoch_at] = lane_token_of(str(words[epoch_at]), kept.run_id)

@@ -3,14 +3,15 @@
 Every function raises UnavailableError if Redis does not answer.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
+from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.connections import Connections
@@ -70,6 +71,12 @@ class Held(NamedTuple):
     left: list[tuple[int, int]]
 
 
+def refuse_replica(replication: Mapping[str, Any]) -> None:
+    """Raise ReadOnlyError if a server's INFO says that it is a replica."""
+    if replication["role"] != "master":
+        raise ReadOnlyError("READONLY The server is a replica.")
+
+
 def is_wrong_type(reply: object) -> bool:
     """Whether Redis refused because the key holds another type. Hongbao did not write it then."""
     return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
@@ -81,7 +88,15 @@ class LaneReader:
     def __init__(self, client: Redis, connections: Connections | None = None) -> None:
         self.client = self._client = client
         self._send: Send = partial(command, client)
-        self._send_kept: Send = self._send if connections is None else connections.call
+        self._connections = connections
+        self.servers: Mapping[int, str] = {}
+        """lane -> the run id of the server whose data the ledger vouches for, if it has one."""
+
+    async def _send_kept(self, packet_id: str, *words: str) -> Any:  # noqa: ANN401 -- any reply
+        """Ask the server that the ledger vouches for: what it says of packets that have ended is remembered."""
+        if self._connections is None:
+            return await self._send(*words)
+        return await self._connections.call(*words, server=self.servers.get(lane_of(packet_id), ""))
 
     async def frozen_version(self, lane: int) -> int:
         """The last change of freezes that a lane has received, or 0."""
@@ -121,16 +136,21 @@ class LaneReader:
         return [number.decode() for number in numbers]
 
     async def lane_status(self, lane: int) -> LaneStatus | None:
-        """The lane's own numbers, or None if Redis has lost them or has another type in their place."""
+        """The lane's own numbers, or None if Redis has lost them or has another type in their place.
+
+        A replica is no witness: it may be behind, or empty because it begins anew. It is refused as for a write.
+        """
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 # The run id first: everything read after it comes from that server or a later one.
                 pipeline.info("server")
+                pipeline.info("replication")
                 pipeline.hmget(keys.lane(lane), ["epoch", "position", "applied"])
-                server, fields = await pipeline.execute(raise_on_error=False)
-            for reply in (server, fields):
+                server, replication, fields = await pipeline.execute(raise_on_error=False)
+            for reply in (server, replication, fields):
                 if isinstance(reply, Exception) and not is_wrong_type(reply):
                     raise reply
+            refuse_replica(replication)
         lane_token, position, applied = (None, None, None) if is_wrong_type(fields) else fields
         if lane_token is None or position is None or not (position + (applied or b"")).isdigit():
             return None
@@ -157,12 +177,12 @@ class LaneReader:
     async def counts(self, packet_id: str) -> LiveCounts | None:
         """What Redis holds of a packet, or None (unknown, loading, or settled and dropped)."""
         with redis_errors():
-            return _live_counts(await self._send_kept("HMGET", keys.packet(packet_id), *_COUNTS))
+            return _live_counts(await self._send_kept(packet_id, "HMGET", keys.packet(packet_id), *_COUNTS))
 
     async def claims(self, packet_id: str) -> list[ClaimRow]:
         """Every claim that Redis holds of a packet, in slot order. For packets small enough to be read whole."""
         with redis_errors():
-            held = await self._send_kept("HGETALL", keys.claims(packet_id))
+            held = await self._send_kept(packet_id, "HGETALL", keys.claims(packet_id))
         if not isinstance(held, dict):  # a kept connection returns the raw reply: names and values in turn
             held = dict(zip(held[::2], held[1::2], strict=True))
         return sorted((claim_row(user, value) for user, value in held.items()), key=lambda row: row.slot)

@@ -8,15 +8,16 @@ ServerRefusesError, an UndecidedError when it may have, and else one that ``is_u
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from redis.asyncio import Redis
 
-from engine.errors import RecoveringError
+from engine.errors import RecoveringError, UndecidedError
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.connections import Connections, Lent, lane_token_of
+from engine.lanes.connections import Connections, Lent, ReplacedServerError, lane_token_of
 from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneReader
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
@@ -54,7 +55,8 @@ class Chunk:
 
 
 class Store(LaneReader):
-    """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it.
+    """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it. ``servers``: lane -> the run id of
+    the server whose data the ledger vouches for, if it has one. Scripts run there and nowhere else.
 
     ``connections``: kept ones, for claims and for reading packets that have ended; ``changing``: kept ones for the
     other scripts. Scripts go by these alone: a connection that knows its server makes the epoch into the lane token.
@@ -67,11 +69,12 @@ class Store(LaneReader):
         epochs: Mapping[int, str],
         connections: Connections | None = None,
         changing: Connections | None = None,
+        servers: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(client, connections)
         self.on_fenced: Callable[[int], None] = _nobody_listens
         """Told of each lane that refused."""
-        self.epochs = epochs
+        self.epochs, self.servers = epochs, servers
         self._claiming, self._changing = connections, changing or connections
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
         self._view, self._freeze, self._limit = Script("view"), Script("freeze"), Script("limit")
@@ -94,17 +97,26 @@ class Store(LaneReader):
     ) -> list[Any]:
         all_keys = [keys.lane(lane), *names]
         # EVALSHA, its hash, how many keys, the keys, and then the epoch.
-        send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys))
+        server = self.servers.get(lane, "")
+        send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys), server=server)
         with redis_errors(of_change=kept is not None):
-            reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
+            try:
+                reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
+            except ReplacedServerError:
+                raise self._paused(lane) from None
         if reply[0] == _FENCED:
-            self.on_fenced(lane)
-            raise RecoveringError(
-                f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
-            )
+            raise self._paused(lane)
+        if server and server != self.servers.get(lane, server):
+            raise UndecidedError(f"Lane {lane} has moved to another server meanwhile, which may not have this change.")
         if reply[0] == _MALFORMED:
             raise ValueError(f"{script.name}.lua refused the form of its arguments")
         return reply
+
+    def _paused(self, lane: int) -> RecoveringError:
+        self.on_fenced(lane)
+        return RecoveringError(
+            f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
+        )
 
     async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
         """Load one chunk; returns the reply and how many shares are loaded (0 where the reply does not say).

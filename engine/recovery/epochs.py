@@ -6,14 +6,18 @@ rebuilt (``recovery``). A rebuilt lane has a new epoch, and every process must l
 """
 
 import asyncio
-import math
 import secrets
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import asyncpg
 import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
 
-from engine.errors import UnavailableError
+from engine.errors import ServerRefusesError, UnavailableError
+from engine.lanes.connections import lane_token_of
 from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
@@ -28,15 +32,35 @@ LOG = structlog.get_logger()
 SQL = load("lanes")
 _LOOK_S = 1.0
 _LOOK_AGAIN_S = 0.1
-_READ_S = 1.0
+_LEDGER_S = 0.5
+_LEDGER_AGAIN_S = 0.2
+_REPLACED_MAX = 64
+"""How many replaced servers a process remembers."""
 
 
-async def read(pool: asyncpg.Pool) -> dict[int, str]:
-    """The epoch of every lane in the ledger."""
-    return {row["lane"]: row["epoch"] for row in await pool.fetch(SQL["all"])}
+@dataclass(slots=True)
+class Known:
+    """What a process knows of every lane in the ledger: its epoch, and the run id of the server that was verified.
+
+    The run id is empty until a lane is verified for the first time.
+    """
+
+    epochs: dict[int, str] = field(default_factory=dict)
+    servers: dict[int, str] = field(default_factory=dict)
+
+    def is_lane_token(self, lane: int, lane_token: str | None) -> bool:
+        """Whether the lane serves under this token."""
+        epoch, server = self.epochs[lane], self.servers[lane]
+        return lane_token == lane_token_of(epoch, server) if server else str(lane_token).partition("@")[0] == epoch
 
 
-async def begin(pool: asyncpg.Pool, store: Store, lanes: int) -> dict[int, str]:
+async def read(pool: asyncpg.Pool) -> Known:
+    """What the ledger has at this moment."""
+    rows = await pool.fetch(SQL["all"])
+    return Known({row["lane"]: row["epoch"] for row in rows}, {row["lane"]: row["run_id"] for row in rows})
+
+
+async def begin(pool: asyncpg.Pool, store: Store, lanes: int) -> Known:
     """Make sure that lanes 0 to ``lanes`` - 1 exist in the ledger and, if they were never used, in Redis."""
     await pool.execute(SQL["add_lanes"], list(range(lanes)), [secrets.token_hex(16) for _ in range(lanes)])
     for row in await pool.fetch(SQL["all"]):
@@ -92,39 +116,56 @@ async def blocked(pool: asyncpg.Pool, stream: EventStream, *, is_ledger_awaited:
 
 
 class Watch:
-    """Keeps a process's ``epochs`` equal to the ledger's, and makes the process forget a lane that changed.
+    """Keeps what a process knows of each lane equal to the ledger's, and makes it forget a lane that changed.
 
-    It reads the lanes' tokens in Redis once per second, and soon after ``wake``. It reads the ledger at most once per
-    second, only if a lane refuses or has an epoch that this process does not know.
+    It reads the ledger twice per second whatever Redis says, and soon after ``wake``. A server that was replaced may
+    still answer on old connections, and it knows nothing of the change. It reads the lanes' tokens in Redis once per
+    second, and soon after ``wake``. ``clients``: those whose connections it closes if they lead to such a server.
     """
 
-    def __init__(self, pool: asyncpg.Pool, store: Store, epochs: dict[int, str], forget: Callable[[int], None]) -> None:
-        self._pool, self._store, self._epochs, self._forget = pool, store, epochs, forget
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        known: Known,
+        forget: Callable[[int], None],
+        clients: Sequence[Redis],
+    ) -> None:
+        self._pool, self._known, self._forget, self._clients = pool, known, forget, clients
         self._lane_tokens: dict[int, str] = {}
-        self._refused = asyncio.Event()
-        self._read_at_s = -math.inf
+        self._replaced: deque[str] = deque(maxlen=_REPLACED_MAX)
+        self._wake_ledger, self._wake_redis = asyncio.Event(), asyncio.Event()
 
     def wake(self, _lane: int) -> None:
         """Look soon, because a lane has refused."""
-        self._refused.set()
+        self._wake_ledger.set()
+        self._wake_redis.set()
 
     async def run(self) -> None:
         """Watch until cancelled. Failures are logged and retried."""
-        is_away = False
-        while True:
-            try:
-                await self._look()
-                is_away = False
-            except (UnavailableError, *DATABASE_ERRORS) as error:
-                if not is_away:
-                    metrics.LOOP_ERRORS.labels("epochs").inc()
-                    LOG.warning("epochs_not_read", error=str(error), error_type=type(error).__name__)
-                is_away = True
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            await stopped_within(self._refused, _LOOK_S - _LOOK_AGAIN_S)
+        await asyncio.gather(
+            _again(self._look_at_ledger, self._wake_ledger, _LEDGER_S, _LEDGER_AGAIN_S),
+            _again(self._look_at_redis, self._wake_redis, _LOOK_S, _LOOK_AGAIN_S),
+        )
 
-    async def _look(self) -> None:
-        found = await lane_tokens(self._store.client, list(self._epochs))
+    async def _look_at_ledger(self) -> None:
+        found = await read(self._pool)
+        for lane, server in found.servers.items():
+            before = self._known.servers.get(lane)
+            if before and before != server:
+                self._replaced.append(before)
+            if (before, self._known.epochs.get(lane)) != (server, found.epochs[lane]):
+                self._forget(lane)
+        self._known.epochs.update(found.epochs)
+        self._known.servers.update(found.servers)
+
+    async def _look_at_redis(self) -> None:
+        lanes = list(self._known.epochs)
+        try:
+            found, server = await lane_tokens(self._clients[0], lanes)
+        except ServerRefusesError as error:
+            if isinstance(error.__cause__, ReadOnlyError):
+                await self._leave_server()
+            raise
         for lane, lane_token in found.items():
             if (
                 lane_token
@@ -133,11 +174,30 @@ class Watch:
             ):
                 self._forget(lane)  # the server or the lane is new: it may not hold what is remembered here
                 self._lane_tokens[lane] = lane_token
-        is_known = all(
-            lane_token and lane_token.partition("@")[0] == self._epochs[lane] for lane, lane_token in found.items()
-        )
-        now_s = asyncio.get_running_loop().time()
-        if (self._refused.is_set() or not is_known) and now_s - self._read_at_s >= _READ_S:
-            self._read_at_s = now_s
-            self._refused.clear()
-            self._epochs.update(await read(self._pool))
+        if not all(self._known.is_lane_token(lane, lane_token) for lane, lane_token in found.items()):
+            self._wake_ledger.set()
+        if server in self._replaced and server not in self._known.servers.values():
+            LOG.warning("redis_replaced", run_id=server)
+            await self._leave_server()
+
+    async def _leave_server(self) -> None:
+        """Close all connections: the server's address may lead to another by now."""
+        for client in self._clients:
+            await client.connection_pool.disconnect()
+
+
+async def _again(look: Callable[[], Awaitable[None]], wake: asyncio.Event, pause_s: float, least_s: float) -> None:
+    """Look until cancelled, ``pause_s`` after each time, or after ``least_s`` if ``wake`` is set."""
+    is_away = False
+    while True:
+        wake.clear()
+        try:
+            await look()
+            is_away = False
+        except (UnavailableError, *DATABASE_ERRORS) as error:
+            if not is_away:
+                metrics.LOOP_ERRORS.labels("epochs").inc()
+                LOG.warning("epochs_not_read", error=str(error), error_type=type(error).__name__)
+            is_away = True
+        await asyncio.sleep(least_s)
+        await stopped_within(wake, pause_s - least_s)

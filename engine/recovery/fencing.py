@@ -13,7 +13,7 @@ from engine.errors import HongbaoError
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.failures import redis_errors
-from engine.lanes.reader import LaneStatus, is_wrong_type
+from engine.lanes.reader import LaneStatus, is_wrong_type, refuse_replica
 
 FENCED, REBUILDING = "fenced ", "rebuilding "
 """The prefix of the epoch in the token of a lane that must not serve. No connection ever sends such a token."""
@@ -66,14 +66,22 @@ async def write_if(client: Redis, lane: int, lane_token: str | None, server: str
                 raise LaneChangedError(f"Lane {lane} was changed meanwhile, or Redis failed: {error}") from None
 
 
-async def lane_tokens(client: Redis, lanes: Sequence[int]) -> dict[int, str | None]:
-    """Each lane's token in Redis. Raises UnavailableError."""
+async def lane_tokens(client: Redis, lanes: Sequence[int]) -> tuple[dict[int, str | None], str]:
+    """Each lane's token in Redis, and the run id of the server that answers. Raises UnavailableError, also if the
+    server is a replica.
+    """
     with redis_errors():
         async with client.pipeline(transaction=False) as pipeline:
             for lane in lanes:
                 pipeline.hget(keys.lane(lane), "epoch")
-            found = await pipeline.execute(raise_on_error=False)
-        return dict(zip(lanes, map(_text, found), strict=True))
+            pipeline.info("server")
+            pipeline.info("replication")
+            *found, info, replication = await pipeline.execute(raise_on_error=False)
+        for reply in (info, replication):
+            if isinstance(reply, Exception):
+                raise reply
+        refuse_replica(replication)
+        return dict(zip(lanes, map(_text, found), strict=True)), str(info["run_id"])
 
 
 async def _token(client: Redis, lane: int) -> str | None:

@@ -151,7 +151,8 @@ class Recovery:
         """Rebuild the lane. Raises LaneDoubtfulError, and LaneChangedError or CheckpointMovedError if disturbed."""
         started_s, client = time.monotonic(), self._store.client
         server = await fencing.run_id(client)  # first: everything read later comes from this server or a later one
-        lane_token = (await fencing.lane_tokens(client, [self._lane]))[self._lane]
+        tokens, _ = await fencing.lane_tokens(client, [self._lane])
+        lane_token = tokens[self._lane]
         status = await self._store.lane_status(self._lane)
         row = await gate.ledger_lane(self._connection, self._lane)
         if status is not None and not self._force:

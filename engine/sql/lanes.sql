@@ -3,7 +3,7 @@ INSERT INTO lanes (lane, epoch) SELECT lane, epoch FROM unnest($1::smallint[], $
 ON CONFLICT (lane) DO NOTHING
 
 -- all --
-SELECT lane, epoch, begun, position FROM lanes ORDER BY lane
+SELECT lane, epoch, begun, position, coalesce(run_id, '') AS run_id FROM lanes ORDER BY lane
 
 -- lock --
 SELECT lane, epoch, begun, position FROM lanes WHERE lane = $1 FOR UPDATE

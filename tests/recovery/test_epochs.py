@@ -35,8 +35,8 @@ def store(redis: Redis) -> Store:
 
 async def test_every_lane_gets_an_epoch_of_its_own_that_both_sides_know(pool: asyncpg.Pool, store: Store) -> None:
     begun = await epochs.begin(pool, store, 3)
-    assert len(set(begun.values())) == 3
-    for lane, epoch in begun.items():
+    assert len(set(begun.epochs.values())) == 3
+    for lane, epoch in begun.epochs.items():
         assert await store.lane_status(lane) == LaneStatus(epoch=epoch, position=0, applied=0)
     assert await epochs.fenced(pool, store) == []
 
@@ -50,14 +50,14 @@ async def test_processes_that_start_at_once_agree(pool: asyncpg.Pool, store: Sto
 async def test_lanes_are_added_to_those_that_are_there(pool: asyncpg.Pool, store: Store) -> None:
     two = await epochs.begin(pool, store, 2)
     four = await epochs.begin(pool, store, 4)
-    assert {lane: four[lane] for lane in two} == two
+    assert {lane: four.epochs[lane] for lane in two.epochs} == two.epochs
     assert await epochs.begin(pool, store, 1) == four  # none is taken away
 
 
 async def test_a_crash_between_redis_and_the_ledger_is_made_good(pool: asyncpg.Pool, store: Store) -> None:
     await pool.execute(epochs.SQL["add_lanes"], [0], ["the-epoch"])
     await store.begin_lane(0, "the-epoch")  # and died before it could mark the lane as begun
-    assert await epochs.begin(pool, store, 1) == {0: "the-epoch"}
+    assert (await epochs.begin(pool, store, 1)).epochs == {0: "the-epoch"}
     assert await pool.fetchval("SELECT begun FROM lanes") is True
     assert await epochs.fenced(pool, store) == []
 
@@ -69,14 +69,14 @@ async def test_a_lane_that_redis_has_lost_is_not_begun_again(pool: asyncpg.Pool,
     assert await store.lane_status(0) is None
     assert await epochs.fenced(pool, store) == [f"Lane {lane} is fenced: Redis has lost it." for lane in (0, 1)]
     with pytest.raises(RecoveringError):
-        await Store(redis, begun).claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)
+        await Store(redis, begun.epochs).claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)
 
 
 async def test_a_lane_of_another_epoch_is_named_and_refuses(pool: asyncpg.Pool, store: Store, redis: Redis) -> None:
     begun = await epochs.begin(pool, store, 2)
     await command(redis, "HSET", keys.lane(1), "epoch", "another")
     assert await epochs.fenced(pool, store) == ["Lane 1 is fenced: Redis and the ledger disagree about its epoch."]
-    knowing = Store(redis, begun)
+    knowing = Store(redis, begun.epochs)
     with pytest.raises(RecoveringError):
         await knowing.claim(1, {new_packet_number(1): ["bob"]}, backlog_max=10)
     (other_lane,) = (await knowing.claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)).results
@@ -87,13 +87,13 @@ async def test_a_lane_that_is_being_rebuilt_or_was_not_verified_on_this_server_i
     pool: asyncpg.Pool, store: Store, redis: Redis
 ) -> None:
     begun = await epochs.begin(pool, store, 2)
-    await command(redis, "HSET", keys.lane(0), "epoch", REBUILDING + begun[0])
-    await command(redis, "HSET", keys.lane(1), "epoch", lane_token_of(begun[1], "another-server"))
+    await command(redis, "HSET", keys.lane(0), "epoch", REBUILDING + begun.epochs[0])
+    await command(redis, "HSET", keys.lane(1), "epoch", lane_token_of(begun.epochs[1], "another-server"))
     assert await epochs.fenced(pool, store) == [
         "Lane 0 is fenced: it is being rebuilt from the ledger.",
         "Lane 1 is fenced: Redis was restarted and is not compared with the ledger yet.",
     ]
-    await command(redis, "HSET", keys.lane(1), "epoch", lane_token_of(begun[1], await run_id(redis)))
+    await command(redis, "HSET", keys.lane(1), "epoch", lane_token_of(begun.epochs[1], await run_id(redis)))
     assert len(await epochs.fenced(pool, store)) == 1
 
 
@@ -101,10 +101,12 @@ class TestWatch:
     """What a process learns of lanes that change under it."""
 
     @pytest.fixture
-    async def watched(self, pool: asyncpg.Pool, store: Store) -> AsyncIterator[tuple[dict[int, str], list[int]]]:
+    async def watched(
+        self, pool: asyncpg.Pool, store: Store, redis: Redis
+    ) -> AsyncIterator[tuple[epochs.Known, list[int]]]:
         """The epochs a process knows, and the lanes it was told to forget, after the first look."""
         known, forgotten = await epochs.begin(pool, store, 2), list[int]()
-        watch = epochs.Watch(pool, store, known, forgotten.append)
+        watch = epochs.Watch(pool, known, forgotten.append, (redis,))
         store.on_fenced = watch.wake
         task = asyncio.create_task(watch.run())
         await wait_until(lambda: sorted(forgotten) == [0, 1], what="the first look")
@@ -114,29 +116,28 @@ class TestWatch:
         await asyncio.gather(task, return_exceptions=True)
 
     async def test_a_new_epoch_is_learnt_and_its_lane_forgotten(
-        self, pool: asyncpg.Pool, redis: Redis, watched: tuple[dict[int, str], list[int]]
+        self, pool: asyncpg.Pool, redis: Redis, watched: tuple[epochs.Known, list[int]]
     ) -> None:
         known, forgotten = watched
         await pool.execute("UPDATE lanes SET epoch = 'new' WHERE lane = 1")
         await command(redis, "HSET", keys.lane(1), "epoch", REBUILDING + "new")
-        await wait_until(lambda: known[1] == "new", what="learning the epoch")
-        assert forgotten == []  # the lane gives nothing yet that could contradict what is remembered
+        await wait_until(lambda: known.epochs[1] == "new", what="learning the epoch")
+        assert forgotten == [1]
+        forgotten.clear()
         await command(redis, "HSET", keys.lane(1), "epoch", "new@server")
         await wait_until(lambda: forgotten == [1], what="forgetting the lane")
 
     async def test_a_lane_that_refuses_is_looked_at_soon(
-        self, pool: asyncpg.Pool, store: Store, watched: tuple[dict[int, str], list[int]]
+        self, pool: asyncpg.Pool, store: Store, watched: tuple[epochs.Known, list[int]]
     ) -> None:
         known, _ = watched
         await pool.execute("UPDATE lanes SET epoch = 'new' WHERE lane = 1")
         store.on_fenced(1)
-        await wait_until(lambda: known[1] == "new", what="learning the epoch")
+        await wait_until(lambda: known.epochs[1] == "new", what="learning the epoch")
 
-    async def test_another_server_makes_it_forget(
-        self, redis: Redis, watched: tuple[dict[int, str], list[int]]
-    ) -> None:
+    async def test_another_server_makes_it_forget(self, redis: Redis, watched: tuple[epochs.Known, list[int]]) -> None:
         known, forgotten = watched
-        await command(redis, "HSET", keys.lane(0), "epoch", lane_token_of(known[0], "another-server"))
+        await command(redis, "HSET", keys.lane(0), "epoch", lane_token_of(known.epochs[0], "another-server"))
         await wait_until(lambda: forgotten == [0], what="forgetting the lane")
 
 
