@@ -72,6 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One process chooses for all workers, which share the memory."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as engine/__main__.py; for the workers, which import numpy after this
     for mark in (*needs.MARKS, "long: takes some twenty seconds or more, so it is begun first"):
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):

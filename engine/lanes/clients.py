@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
@@ -17,6 +18,8 @@ from engine.lanes.failures import as_operators
 
 RETRIES_MAX = 3
 """A lost connection is tried again this often. A script may so run twice; all of ours answer the second time alike."""
+_DRIVER = DriverInfo()
+"""What redis-py says to the server of itself. Left to itself, it looks for its version on the disk per connection."""
 
 
 def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
@@ -68,6 +71,7 @@ def _connection_options(timeout_s: float) -> dict[str, Any]:
         # A plain Redis or Valkey refuses the command that asks for them.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "protocol": 2,
+        "driver_info": _DRIVER,
     }
 
 

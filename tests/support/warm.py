@@ -6,6 +6,7 @@ A forked one has its own process id, arguments, environment, folder, stdout and 
 
 import atexit
 import gc
+import importlib
 import os
 import select
 import signal
@@ -20,6 +21,24 @@ import orjson
 
 from tests.support.repository import ROOT
 
+_IMPORTED = (
+    *("api.server", "engine.cli.main", "engine.running.libraries", "engine.running.processes", "engine.running.up"),
+    *(
+        "engine.auditing.anchors",
+        "engine.auditing.audit",
+        "engine.auditing.reconciliation",
+        "engine.doctor.doctor",
+        "engine.recovery.recovery",
+    ),
+    *(
+        "engine.packets.proof",
+        "engine.persisting.quarantine",
+        "engine.persisting.set_aside",
+        "engine.wallets.receipt_check",
+    ),
+    *("rich.console", "rich.table", "typer.rich_utils"),
+)
+"""What commands import once they run. That each imports all it needs is shown where one has a start of its own."""
 _REQUEST_BYTES_MAX = 65_536
 _SETTING = "HONGBAO_"
 
@@ -121,7 +140,11 @@ def _become(request: "dict[str, object]", out: int, err: int) -> None:
 def main() -> None:
     """Import, wait to be forked, and then be the command."""
     from engine.__main__ import main as hongbao
+    from engine.__main__ import make_starts_cheap
 
+    make_starts_cheap()
+    for name in _IMPORTED:
+        importlib.import_module(name)
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
     hongbao()
