@@ -32,9 +32,9 @@ def servers(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
+def data_dir(quick_path: Path) -> Iterator[Path]:
     """A data directory that may get embedded servers."""
-    path = tmp_path / "data"
+    path = quick_path / "data"
     yield path
     embedded.remove(path)
 
@@ -263,9 +263,9 @@ OTHER_SERVERS = {
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-async def test_whatever_the_shell_is_set_to_everything_comes_up(tmp_path: Path) -> None:
+async def test_whatever_the_shell_is_set_to_everything_comes_up(quick_path: Path) -> None:
     shell = OTHER_SERVERS | ASCII_ONLY
-    data_dir = tmp_path / os.fsdecode("红包 of the house".encode())  # also if these tests run in ASCII
+    data_dir = quick_path / os.fsdecode("红包 of the house".encode())  # also if these tests run in ASCII
     with upped(data_dir, **shell) as up:
         client = up.client()
         async with client.http:
