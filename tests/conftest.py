@@ -4,9 +4,7 @@ import asyncio
 import gc
 import os
 import re
-import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -43,6 +41,7 @@ hypothesis.settings.register_profile("fixed", _ANY_SPEED, derandomize=True, data
 hypothesis.settings.register_profile("explore", _ANY_SPEED, derandomize=False)
 hypothesis.settings.load_profile("fixed")
 
+pytest_plugins = ["tests.support.quick"]
 _TEMPLATE = "template_migrated"
 _FAST_POSTGRES = {
     **UNSAFE_BUT_FAST,
@@ -51,8 +50,6 @@ _FAST_POSTGRES = {
     "max_wal_size": "128MB",
     "autovacuum": "off",
 }
-_MEMORY = pytest.StashKey[Path | None]()
-"""Where the databases of the run's workers are, if that is no disk."""
 _HEADER = pytest.StashKey[str]()
 _OF_THE_SHELL = re.compile(
     r"HONGBAO_\w+|PG[A-Z]+|REDIS_URL|DATABASE_URL|\w+_proxy|COLUMNS|LINES|TERMINAL_WIDTH|GITHUB_ACTIONS"
@@ -79,12 +76,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):
         memory = config.workerinput["memory"]
-        config.stash[_MEMORY] = None if memory is None else Path(memory)
+        config.stash[database_folder.CHOSEN] = None if memory is None else Path(memory)
         return
     config.pluginmanager.register(Progress(config))
     left = database_folder.remove_leftovers()
     workers = config.getoption("numprocesses", None) or 1
-    config.stash[_MEMORY], line = database_folder.choose(workers)
+    config.stash[database_folder.CHOSEN], line = database_folder.choose(workers)
     config.stash[_HEADER] = f"{line} (folders of killed runs removed: {len(left)})" if left else line
 
 
@@ -97,7 +94,7 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401  # xdist has no types
     """Tell a worker what was chosen."""
-    memory = node.config.stash[_MEMORY]
+    memory = node.config.stash[database_folder.CHOSEN]
     node.workerinput["memory"] = None if memory is None else str(memory)
 
 
@@ -204,7 +201,7 @@ def postgres_server(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedPostgres]:
     """The session's Postgres, with a migrated database that each test's own is cloned from."""
-    memory = pytestconfig.stash[_MEMORY]
+    memory = pytestconfig.stash[database_folder.CHOSEN]
     data_dir = tmp_path_factory.mktemp("postgres") if memory is None else database_folder.make(memory)
     with servers.hold(data_dir) as held:
         server = EmbeddedPostgres(held, options=_FAST_POSTGRES)
@@ -216,36 +213,6 @@ def postgres_server(
         finally:
             server.stop()
     servers.remove(data_dir)
-
-
-@pytest.fixture(scope="session")
-def quick_folder(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """Where tests have installations of their own: with the databases, and Postgres's own account gets to it.
-
-    In ``tmp_path`` a cluster is made on a disk, as root below /var/lib/hongbao, and takes three times the CPU.
-    """
-    folder = database_folder.make(pytestconfig.stash[_MEMORY] or Path(tempfile.gettempdir()))
-    with servers.hold(folder):  # so that what a killed run leaves is known as such
-        yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def quick_path(quick_folder: Path) -> Iterator[Path]:
-    """A folder of the test's own there, in place of ``tmp_path``."""
-    path = Path(tempfile.mkdtemp(dir=quick_folder))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def quick_tempdir(quick_folder: Path) -> Iterator[None]:
-    """Have a module's own programs, and this process, make their temporary folders there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(quick_folder))
-        patch.setenv("TMPDIR", str(quick_folder))
-        yield
 
 
 @pytest.fixture

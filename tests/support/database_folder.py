@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 
 from engine.embedded import servers
 from engine.errors import OperatorError
@@ -18,6 +19,8 @@ from engine.errors import OperatorError
 MEMORY = Path("/dev/shm")
 BYTES_A_WORKER = 768 * 2**20
 """Its write-ahead log takes up to 128 MiB, each of its databases 10, each installation of a test's own some 100."""
+CHOSEN = pytest.StashKey[Path | None]()
+"""What one process of a run has chosen for all."""
 _PREFIX = "hongbao-tests-"
 
 
