@@ -57,6 +57,7 @@ def running(*, workers: int) -> Iterator[Running]:
 def fresh_data_dir() -> Iterator[Path]:
     """A data directory that is removed after the block. Nothing may run on it by then."""
     with tempfile.TemporaryDirectory(prefix="hongbao-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # as root, Postgres runs under another account and must get through
         data_dir = Path(folder) / "data"
         data_dir.mkdir(mode=0o711)
         try:

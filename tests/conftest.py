@@ -41,6 +41,7 @@ hypothesis.settings.register_profile("fixed", _ANY_SPEED, derandomize=True, data
 hypothesis.settings.register_profile("explore", _ANY_SPEED, derandomize=False)
 hypothesis.settings.load_profile("fixed")
 
+pytest_plugins = ["tests.support.quick"]
 _TEMPLATE = "template_migrated"
 _FAST_POSTGRES = {
     **UNSAFE_BUT_FAST,
@@ -49,8 +50,6 @@ _FAST_POSTGRES = {
     "max_wal_size": "128MB",
     "autovacuum": "off",
 }
-_MEMORY = pytest.StashKey[Path | None]()
-"""Where the databases of the run's workers are, if that is no disk."""
 _HEADER = pytest.StashKey[str]()
 _OF_THE_SHELL = re.compile(
     r"HONGBAO_\w+|PG[A-Z]+|REDIS_URL|DATABASE_URL|\w+_proxy|COLUMNS|LINES|TERMINAL_WIDTH|GITHUB_ACTIONS"
@@ -72,16 +71,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One process chooses for all workers, which share the memory."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as engine/__main__.py; for the workers, which import numpy after this
     for mark in (*needs.MARKS, "long: takes some twenty seconds or more, so it is begun first"):
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):
         memory = config.workerinput["memory"]
-        config.stash[_MEMORY] = None if memory is None else Path(memory)
+        config.stash[database_folder.CHOSEN] = None if memory is None else Path(memory)
         return
     config.pluginmanager.register(Progress(config))
     left = database_folder.remove_leftovers()
     workers = config.getoption("numprocesses", None) or 1
-    config.stash[_MEMORY], line = database_folder.choose(workers)
+    config.stash[database_folder.CHOSEN], line = database_folder.choose(workers)
     config.stash[_HEADER] = f"{line} (folders of killed runs removed: {len(left)})" if left else line
 
 
@@ -94,7 +94,7 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401  # xdist has no types
     """Tell a worker what was chosen."""
-    memory = node.config.stash[_MEMORY]
+    memory = node.config.stash[database_folder.CHOSEN]
     node.workerinput["memory"] = None if memory is None else str(memory)
 
 
@@ -201,7 +201,7 @@ def postgres_server(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedPostgres]:
     """The session's Postgres, with a migrated database that each test's own is cloned from."""
-    memory = pytestconfig.stash[_MEMORY]
+    memory = pytestconfig.stash[database_folder.CHOSEN]
     data_dir = tmp_path_factory.mktemp("postgres") if memory is None else database_folder.make(memory)
     with servers.hold(data_dir) as held:
         server = EmbeddedPostgres(held, options=_FAST_POSTGRES)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
@@ -17,6 +18,8 @@ from engine.lanes.failures import as_operators
 
 RETRIES_MAX = 3
 """How often a lost connection is retried. A script may then run twice; all of ours answer a repeat as a repeat."""
+_DRIVER = DriverInfo()
+"""How redis-py names itself to the server. Without this, it looks up its version on the disk for each connection."""
 
 
 def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
@@ -80,6 +83,7 @@ def _connection_options(timeout_s: float) -> dict[str, Any]:
         # A plain Redis or Valkey refuses the command for these notifications.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "protocol": 2,
+        "driver_info": _DRIVER,
     }
 
 

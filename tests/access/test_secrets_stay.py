@@ -19,8 +19,8 @@ VARIABLES = {"HONGBAO_AUTH_SECRETS": f"new:{SIGNS},old:{VERIFIES}", "HONGBAO_AUT
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "data"
+def data_dir(quick_path: Path) -> Iterator[Path]:
+    path = quick_path / "data"
     yield path
     servers.remove(path)
 

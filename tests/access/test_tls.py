@@ -44,8 +44,8 @@ def files(authority: trustme.CA, tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "data"
+def data_dir(quick_path: Path) -> Iterator[Path]:
+    path = quick_path / "data"
     yield path
     servers.remove(path)
 

@@ -18,10 +18,11 @@ from pydantic import SecretStr
 from engine.engine import Engine
 from engine.persisting.persister import persist
 from engine.settings import Settings
-from tests.support.front import Client, Json, errors_of, new_key, serving, spawn
+from tests.support.front import Client, Json, new_key, serving, spawn
 from tests.support.waiting import wait_until
+from tests.support.warm import Forked
 
-Server = tuple[Client, asyncio.subprocess.Process]
+Server = tuple[Client, Forked]
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ async def test_a_process_told_to_stop_answers_what_it_began(server: Server, numb
     results = orjson.loads(answer[answer.index(b"{") :])
     assert sum(result["amount_fen"] for result in results["results"]) == 10_000
     assert await asyncio.wait_for(process.wait(), timeout=10) == 0
-    errors = await errors_of(process)
+    errors = process.said()
     assert "Traceback" not in errors
     assert '"event":"stopped"' in errors
     writer.close()
@@ -242,7 +243,7 @@ async def test_a_stop_under_load_cuts_nobody_off(server: Server) -> None:
     await asyncio.wait_for(task, timeout=20)
     assert (crowd.cut_off, crowd.told_to_go) == ([], 200)
     assert await asyncio.wait_for(process.wait(), timeout=10) == 0
-    assert "Traceback" not in await errors_of(process)
+    assert "Traceback" not in process.said()
 
 
 async def test_a_stop_is_told_before_it_begins(settings: Settings) -> None:
@@ -297,9 +298,9 @@ async def test_connections_without_a_request_do_not_hold_a_stop(server: Server) 
 async def test_a_process_that_cannot_start_says_why_in_one_sentence(
     settings: Settings, port: int, wrong: Json, named: str
 ) -> None:
-    process = await spawn(settings.model_copy(update={"port": port, **wrong}))
+    process = spawn(settings.model_copy(update={"port": port, **wrong}))
     assert await asyncio.wait_for(process.wait(), timeout=20) == 1
-    lines = [line for line in (await errors_of(process)).splitlines() if not line.startswith("{")]
+    lines = [line for line in process.said().splitlines() if not line.startswith("{")]
     assert len(lines) == 1, lines
     assert named in lines[0]
 
@@ -307,19 +308,18 @@ async def test_a_process_that_cannot_start_says_why_in_one_sentence(
 async def test_a_port_that_is_taken_is_named(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = await spawn(settings.model_copy(update={"port": port}))
+        process = spawn(settings.model_copy(update={"port": port}))
         assert await asyncio.wait_for(process.wait(), timeout=20) == 1
         why = os.strerror(errno.EADDRINUSE)
-        assert await errors_of(process) == f"Cannot listen on 127.0.0.1 port {port}: {why}.\n"
+        assert process.said() == f"Cannot listen on 127.0.0.1 port {port}: {why}.\n"
 
 
 async def test_two_processes_share_a_port(settings: Settings) -> None:
     async with serving(settings) as (client, _):
         port = client.http.base_url.port
-        second = await spawn(settings.model_copy(update={"port": port}))
+        second = spawn(settings.model_copy(update={"port": port}))
         try:
-            assert second.stderr is not None
-            assert b"serving" in await asyncio.wait_for(second.stderr.readline(), timeout=20)
+            await wait_until(lambda: "serving" in second.said().partition("\n")[0], timeout_s=20, what="its serving")
             assert (await client.http.get("/readyz")).status_code == 200
         finally:
             second.terminate()

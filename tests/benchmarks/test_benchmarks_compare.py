@@ -38,6 +38,7 @@ def test_a_side_that_cannot_run_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.programs("wrk", "redis-server")
+@pytest.mark.usefixtures("quick_tempdir")
 def test_this_checkout_is_compared_with_itself() -> None:
     if not (HERE.parent / ".venv/bin/python").exists():
         skip_for_want_of("a .venv in the checkout", "make setup")

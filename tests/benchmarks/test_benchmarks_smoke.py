@@ -18,7 +18,7 @@ PACKETS, SHARES = 200, 100
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[Stage, World]]:
+def prepared(quick_tempdir: None) -> Iterator[tuple[Stage, World]]:
     """A stage and a small world, for all tests of this module."""
     with stage.stage() as made:
         yield made, world.build(made, "smoke", packets=PACKETS, shares=SHARES)

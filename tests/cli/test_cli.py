@@ -19,7 +19,7 @@ from engine.access.keyring import Keyring, Secret, load
 from engine.access.tokens import Verifier, load_secret
 from engine.embedded import servers as embedded
 from engine.settings import Settings
-from tests.support.commands import Up, hongbao, kept, sentence, upped
+from tests.support.commands import Up, hongbao, hongbao_code, kept, sentence, upped
 from tests.support.waiting import wait_until
 
 COMMANDS = ["up", "serve", "persist", "sweep", "migrate", "token", "rotate-secret", "audit", "doctor"]
@@ -32,9 +32,9 @@ def servers(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
+def data_dir(quick_path: Path) -> Iterator[Path]:
     """A data directory that may get embedded servers."""
-    path = tmp_path / "data"
+    path = quick_path / "data"
     yield path
     embedded.remove(path)
 
@@ -58,6 +58,20 @@ async def execute(url: str | None, statement: str) -> None:
 
 def secret_of(data_dir: Path) -> bytes:
     return load_secret(Settings(data_dir=data_dir, auth_secret=None))
+
+
+def test_a_start_does_without_rich_and_without_threads(tmp_path: Path) -> None:
+    """Which structlog imports and numpy begins where nobody keeps them from it: a fifth of a start."""
+    code = (
+        "import os, sys, psutil; os.environ.pop('OPENBLAS_NUM_THREADS', None)\n"
+        "from engine.__main__ import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    import engine.engine, numpy\n"
+        "    print([name for name in sys.modules if name.startswith('rich')], psutil.Process().num_threads())"
+    )
+    finished = hongbao_code(code, "token", "--user", "bob", "--data-dir", tmp_path)
+    assert finished.stdout.splitlines()[-1] == "[] 1", finished.stderr
 
 
 def test_help_names_every_command() -> None:
@@ -249,9 +263,9 @@ OTHER_SERVERS = {
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-async def test_whatever_the_shell_is_set_to_everything_comes_up(tmp_path: Path) -> None:
+async def test_whatever_the_shell_is_set_to_everything_comes_up(quick_path: Path) -> None:
     shell = OTHER_SERVERS | ASCII_ONLY
-    data_dir = tmp_path / os.fsdecode("红包 of the house".encode())  # also if these tests run in ASCII
+    data_dir = quick_path / os.fsdecode("红包 of the house".encode())  # also if these tests run in ASCII
     with upped(data_dir, **shell) as up:
         client = up.client()
         async with client.http:

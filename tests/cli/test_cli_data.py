@@ -11,16 +11,26 @@ from tests.support.commands import hongbao, sentence
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Path]:
+def installation(quick_path: Path) -> Iterator[Path]:
     """One that has run."""
-    path = tmp_path / "data"
+    yield from installed(quick_path / "data")
+
+
+@pytest.fixture
+def locked_installation(tmp_path: Path) -> Iterator[Path]:
+    """One below folders only we may enter (pytest's are 0700): as root, its cluster is elsewhere."""
+    yield from installed(tmp_path / "data")
+
+
+def installed(path: Path) -> Iterator[Path]:
     assert hongbao("migrate", "--data-dir", path).returncode == 0
     yield path
     if path.exists():
         servers.remove(path)
 
 
-def test_all_of_it_is_named_and_removed(installation: Path) -> None:
+def test_all_of_it_is_named_and_removed(locked_installation: Path) -> None:
+    installation = locked_installation
     hongbao("token", "--user", "bob", "--data-dir", installation)
     places = servers.places(installation)
     done = hongbao("data", "remove", "--yes", "--data-dir", installation)

@@ -292,8 +292,8 @@ def test_healthy_is_without_problems() -> None:
     assert not is_healthy([*lines, Line(name="y", level=Level.PROBLEM, found="")])
 
 
-def test_the_command_on_an_engine_that_runs_and_then_does_not(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_the_command_on_an_engine_that_runs_and_then_does_not(quick_path: Path) -> None:
+    data_dir = quick_path / "data"
     try:
         with upped(data_dir) as up:
             done = hongbao("doctor", "--data-dir", data_dir)

@@ -30,8 +30,16 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory below folders only we may enter (pytest's are 0700)."""
+def data_dir(quick_path: Path) -> Iterator[Path]:
+    """A data directory that Postgres's own account can reach, in memory if there is room."""
+    path = quick_path / "data"
+    yield path
+    servers.remove(path)
+
+
+@pytest.fixture
+def locked_data_dir(tmp_path: Path) -> Iterator[Path]:
+    """One on the disk, below folders only we may enter (pytest's are 0700)."""
     path = tmp_path / "data"
     yield path
     servers.remove(path)
@@ -75,8 +83,8 @@ def pid_of(server: EmbeddedRedis | EmbeddedPostgres) -> int:
     return server.process.pid
 
 
-async def test_redis_keeps_its_data_over_a_stop_and_a_kill(data_dir: Path) -> None:
-    with servers.hold(data_dir) as held:
+async def test_redis_keeps_its_data_over_a_stop_and_a_kill(locked_data_dir: Path) -> None:
+    with servers.hold(locked_data_dir) as held:
         server = EmbeddedRedis(held)
         server.start()
         await redis_says(server.url, "SET", "stopped", 1)
@@ -106,8 +114,8 @@ async def test_redis_is_durable_private_and_never_evicts(data_dir: Path) -> None
         server.stop()
 
 
-async def test_postgres_keeps_its_data_over_a_stop_and_a_kill(data_dir: Path) -> None:
-    with servers.hold(data_dir) as held:
+async def test_postgres_keeps_its_data_over_a_stop_and_a_kill(locked_data_dir: Path) -> None:
+    with servers.hold(locked_data_dir) as held:
         server = fast_postgres(held)
         server.start()
         await postgres_says(server.url, "CREATE TABLE kept AS SELECT 1 AS number")
@@ -294,9 +302,9 @@ async def test_as_root_a_cluster_stays_in_a_data_directory_its_account_can_reach
 
 
 @pytest.mark.root
-async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) -> None:
-    modes = {folder: folder.stat().st_mode for folder in data_dir.parents}
-    with servers.hold(data_dir) as held:
+async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(locked_data_dir: Path) -> None:
+    modes = {folder: folder.stat().st_mode for folder in locked_data_dir.parents}
+    with servers.hold(locked_data_dir) as held:
         server = fast_postgres(held)
         server.start()
         first = server.folder
@@ -308,11 +316,11 @@ async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) ->
         assert server.folder != first
         assert await postgres_says(server.url, "SELECT to_regclass('kept')") is None
         server.stop()
-    servers.remove(data_dir)
-    data_dir.mkdir()  # noqa: ASYNC240
-    assert {folder: folder.stat().st_mode for folder in data_dir.parents} == modes
-    (data_dir / "postgres").symlink_to(first)
-    with servers.hold(data_dir) as held:
+    servers.remove(locked_data_dir)
+    locked_data_dir.mkdir()  # noqa: ASYNC240
+    assert {folder: folder.stat().st_mode for folder in locked_data_dir.parents} == modes
+    (locked_data_dir / "postgres").symlink_to(first)
+    with servers.hold(locked_data_dir) as held:
         server = fast_postgres(held)
         server.start()
         assert await postgres_says(server.url, "SELECT number FROM kept") == 1
@@ -320,25 +328,27 @@ async def test_as_root_a_cluster_moves_out_of_reach_of_nobody(data_dir: Path) ->
 
 
 @pytest.mark.root
-def test_as_root_a_copied_data_directory_is_refused_and_a_moved_one_is_not(data_dir: Path, tmp_path: Path) -> None:
-    with servers.hold(data_dir) as held:
+def test_as_root_a_copied_data_directory_is_refused_and_a_moved_one_is_not(
+    locked_data_dir: Path, tmp_path: Path
+) -> None:
+    with servers.hold(locked_data_dir) as held:
         fast_postgres(held).prepare()
     copy = tmp_path / "copy"
     copy.mkdir()
-    (copy / "postgres").symlink_to((data_dir / "postgres").resolve())
+    (copy / "postgres").symlink_to((locked_data_dir / "postgres").resolve())
     with servers.hold(copy) as held, pytest.raises(OperatorError, match="is a copy of"):
         fast_postgres(held).prepare()
-    (data_dir / "postgres").unlink()
+    (locked_data_dir / "postgres").unlink()
     with servers.hold(copy) as held:
         fast_postgres(held).prepare()
     servers.remove(copy)
 
 
 @pytest.mark.root
-def test_as_root_a_lost_cluster_is_not_replaced_by_an_empty_one(data_dir: Path) -> None:
-    data_dir.mkdir()
-    (data_dir / "postgres").symlink_to(system_account.STATE_DIR / "clusters" / "gone" / "data")
-    with servers.hold(data_dir) as held, pytest.raises(OperatorError, match="is gone: restore it"):
+def test_as_root_a_lost_cluster_is_not_replaced_by_an_empty_one(locked_data_dir: Path) -> None:
+    locked_data_dir.mkdir()
+    (locked_data_dir / "postgres").symlink_to(system_account.STATE_DIR / "clusters" / "gone" / "data")
+    with servers.hold(locked_data_dir) as held, pytest.raises(OperatorError, match="is gone: restore it"):
         fast_postgres(held).prepare()
 
 

@@ -29,9 +29,9 @@ KILLS = 5
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a run puts its files; below a folder of other people's, as /tmp is."""
-    folder = tmp_path / "tmp"
+def temporary(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a run puts its files; in a folder that others pass through, as /tmp is."""
+    folder = quick_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder

@@ -35,9 +35,9 @@ ENDLESS = "Sizes(senders=2, users=20, packets=6, taps=200_000, hands=8)"
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the demo puts its data directory; below a folder of other people's, as /tmp is."""
-    folder = tmp_path / "tmp"
+def temporary(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demo puts its data directory; in a folder that others pass through, as /tmp is."""
+    folder = quick_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))  # what it starts must find the same place for sockets

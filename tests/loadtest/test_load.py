@@ -44,7 +44,7 @@ def rows(report: Path, name: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Running]:
+def engine(quick_tempdir: None) -> Iterator[Running]:
     """An engine with the product's own limits, as `make serve` starts it."""
     with running(workers=1) as started_engine:
         yield started_engine

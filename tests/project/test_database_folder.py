@@ -21,7 +21,7 @@ def test_memory_is_taken_if_there_is_enough_for_every_worker(tmp_path: Path, mon
     assert database_folder.choose(3, tmp_path)[0] == tmp_path
     folder, line = database_folder.choose(4, tmp_path)
     assert folder is None
-    assert line.endswith("has 1,536 MiB free, and 4 x 512 are wanted")
+    assert line.endswith("has 2,304 MiB free, and 4 x 768 are wanted")
     with_free(monkeypatch, enough, enough - 1)  # room that the machine has no memory for
     assert database_folder.choose(3, tmp_path)[0] is None
     assert database_folder.choose(1, tmp_path / "absent")[0] is None

@@ -151,9 +151,9 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory, quick_folder: Path) -> Iterator[Desk]:
     """An engine with a settled packet, of which proof and receipt are in the folder, and the result of an audit."""
-    folder, data_dir = tmp_path_factory.mktemp("desk"), tmp_path_factory.mktemp("engine") / "data"
+    folder, data_dir = tmp_path_factory.mktemp("desk"), quick_folder / "documented"
     programs = folder / "bin"
     programs.mkdir()
     put(programs / "hongbao", f'exec {sys.executable} -m engine "$@"')

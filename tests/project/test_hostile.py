@@ -72,8 +72,8 @@ def under(option: str, value: str, *argv: str) -> "subprocess.CompletedProcess[s
 
 
 @pytest.mark.usefixtures("needs_realtime")
-def test_programs_and_servers_all_see_the_moment(tmp_path: Path) -> None:
-    done = under("--realtime", MOMENT.isoformat(), sys.executable, "-u", "-c", _PRINT_TIMES, str(tmp_path / "data"))
+def test_programs_and_servers_all_see_the_moment(quick_path: Path) -> None:
+    done = under("--realtime", MOMENT.isoformat(), sys.executable, "-u", "-c", _PRINT_TIMES, str(quick_path / "data"))
     assert (done.returncode, done.stderr) == (0, "")
     times = [datetime.fromtimestamp(float(line), CHINA) for line in done.stdout.split()]
     assert len(times) == 5

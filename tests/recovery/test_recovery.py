@@ -38,6 +38,7 @@ from tests.support.scenes import (
     caught_up,
     changed,
     claimed,
+    kill,
     let_time_run_out,
     pay_only,
     persister_process,
@@ -483,8 +484,7 @@ async def test_a_persister_killed_in_the_middle_of_recoveries_leaves_them_to_the
                     return (is_rebuilding and await engine.redis.dbsize() >= names) or await epochs_agree(engine)
 
                 await wait_until(has_begun, timeout_s=30, what="a recovery")
-                process.kill()
-                process.wait()
+                kill(process)
             if await epochs_agree(engine):
                 await lose_lane(engine, 0)
             else:  # what it has left there is for the next one

@@ -30,8 +30,8 @@ CHILDREN = ["persist", "sweep", "serve-1", "redis", "postgres"]
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "data"
+def data_dir(quick_path: Path) -> Iterator[Path]:
+    path = quick_path / "data"
     yield path
     embedded.remove(path)
 

@@ -15,8 +15,8 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "data"
+def data_dir(quick_path: Path) -> Iterator[Path]:
+    path = quick_path / "data"
     yield path
     servers.remove(path)
 

@@ -1,7 +1,7 @@
 """Where the tests' databases are: in memory if there is room for those of every worker, else on a disk.
 
-A database is some 300 files. Where a thousand databases are made and dropped in a row, a disk's file system was seen
-to take a fifth of all CPU time to find inodes that were not deleted just before.
+A cluster is some 1,300 files, each of its databases some 300. Where a thousand databases are made and dropped in a
+row, a disk's file system was seen to take a fifth of all CPU time to find inodes that were not deleted just before.
 """
 
 import contextlib
@@ -11,13 +11,16 @@ import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 
 from engine.embedded import servers
 from engine.errors import OperatorError
 
 MEMORY = Path("/dev/shm")
-BYTES_A_WORKER = 512 * 2**20
-"""Its write-ahead log takes up to 128 MiB, each of its databases 10, and a few are there at a time."""
+BYTES_A_WORKER = 768 * 2**20
+"""Its write-ahead log takes up to 128 MiB, each of its databases 10, each installation of a test's own some 100."""
+CHOSEN = pytest.StashKey[Path | None]()
+"""What one process of a run has chosen for all."""
 _PREFIX = "hongbao-tests-"
 
 
@@ -33,7 +36,7 @@ def choose(workers: int, memory: Path = MEMORY) -> tuple[Path | None, str]:
 
 
 def make(memory: Path) -> Path:
-    """A new data directory there."""
+    """A new folder there, for a data directory or several."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=memory))
     folder.chmod(0o711)  # as root, Postgres runs under another account and must get through
     return folder

@@ -1,7 +1,5 @@
 """The HTTP front for tests: the application with its real servers, and clients with tokens of any kind."""
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from engine.settings import Settings
 from tests.support import documented
 from tests.support.ports import held_port
 from tests.support.waiting import wait_until
+from tests.support.warm import Forked, warm
 
 Json = dict[str, Any]
 CHECKED = {"response": [documented.check]}
@@ -87,7 +86,6 @@ async def open_front(settings: Settings) -> AsyncIterator[Client]:
 
 
 _SERVE = """
-import gc; gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 import json, sys
 import uvloop
 from engine.observability import logs
@@ -102,20 +100,18 @@ except OperatorError as error:
 """
 
 
-async def spawn(settings: Settings) -> asyncio.subprocess.Process:
+def spawn(settings: Settings) -> Forked:
     """A process of its own that serves by ``settings``; its end is the caller's business."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _SERVE, settings.model_dump_json(), stderr=asyncio.subprocess.PIPE
-    )
+    return warm().start(_SERVE, settings.model_dump_json())
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[Client, asyncio.subprocess.Process]]:
+async def serving(settings: Settings) -> AsyncIterator[tuple[Client, Forked]]:
     """A real server process on a port of its own, and a client of it."""
     with held_port() as port:
         settings = settings.model_copy(update={"port": port})
         secret = load_secret(settings)
-        process = await spawn(settings)
+        process = spawn(settings)
         try:
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
@@ -128,18 +124,11 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[Client, asyncio.sub
                     try:
                         return (await http.get("/readyz")).status_code == 200
                     except httpx.TransportError:
-                        assert process.returncode is None, await errors_of(process)
+                        assert process.returncode is None, process.said()
                         return False
 
                 await wait_until(is_ready, timeout_s=20, what="the server being ready")
                 yield Client(http, secret), process
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
             await process.wait()
-
-
-async def errors_of(process: asyncio.subprocess.Process) -> str:
-    """What an ended process wrote to stderr."""
-    assert process.stderr is not None
-    return (await process.stderr.read()).decode()

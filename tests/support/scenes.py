@@ -1,8 +1,6 @@
 """What the tests of the ledger and of the use cases share: money and packets on the way in, the books looked at."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -20,9 +18,9 @@ from engine.records import PacketState, SplitKind
 from engine.running.processes import run_persister, run_sweeper
 from engine.settings import Settings
 from tests.support.waiting import wait_until
+from tests.support.warm import Forked, warm
 
 _PERSIST = """
-import gc; gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 import asyncio, sys
 from engine.running.processes import run_persister
 from engine.settings import Settings
@@ -95,14 +93,19 @@ async def sweeping(settings: Settings) -> AsyncIterator[None]:
 
 
 @contextmanager
-def persister_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def persister_process(settings: Settings) -> Iterator[Forked]:
     """A persister as a process of its own, killed at the end of the block."""
-    program = [sys.executable, "-c", _PERSIST, settings.model_dump_json()]
-    with subprocess.Popen(program, stdout=subprocess.DEVNULL) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    process = warm().start(_PERSIST, settings.model_dump_json())
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: Forked) -> None:
+    """SIGKILL, and wait for its end."""
+    process.kill()
+    process.join()
 
 
 async def checkpoints(engine: Engine) -> dict[int, int]:

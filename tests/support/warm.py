@@ -1,11 +1,13 @@
-"""The command `hongbao` without a start of its own: forked off a process that has imported everything.
+"""The command `hongbao`, and processes of ours, without a start of their own: forked off one that has imported all.
 
-A start is a quarter of a second of CPU, nearly all of it imports, and the tests run more than a hundred short commands.
+A start takes up to half a second of CPU, nearly all of it imports, and the tests run hundreds.
 A forked one has its own process id, arguments, environment, folder, stdout and stderr, and ends as any process does.
 """
 
+import asyncio
 import atexit
 import gc
+import importlib
 import os
 import select
 import signal
@@ -13,13 +15,34 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from dataclasses import dataclass
 from functools import cache
+from io import RawIOBase
+from typing import Any
 
 import orjson
 
 from tests.support.repository import ROOT
 
+_IMPORTED = (
+    *("api.server", "engine.cli.main", "engine.running.libraries", "engine.running.processes", "engine.running.up"),
+    *(
+        "engine.auditing.anchors",
+        "engine.auditing.audit",
+        "engine.auditing.reconciliation",
+        "engine.doctor.doctor",
+        "engine.recovery.recovery",
+    ),
+    *(
+        "engine.packets.proof",
+        "engine.persisting.quarantine",
+        "engine.persisting.set_aside",
+        "engine.wallets.receipt_check",
+    ),
+    *("rich.console", "rich.table", "typer.rich_utils"),
+)
+"""What commands import once they run. That each imports all it needs is shown where one has a start of its own."""
 _REQUEST_BYTES_MAX = 65_536
 _SETTING = "HONGBAO_"
 
@@ -37,25 +60,93 @@ class Warm:
 
     def run(self, words: list[str], env: dict[str, str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
         """`hongbao` with these words, to its end. Raises TimeoutExpired once it has killed it."""
-        told, tell = os.pipe()
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, os.fdopen(told, "rb") as answers:
-            try:
-                request = orjson.dumps({"words": words, "env": env, "folder": os.getcwd()})
-                socket.send_fds(self.requests, [request], [out.fileno(), err.fileno(), tell])
-            finally:
-                os.close(tell)
-            pid = int(answers.readline())
-            ready, _, _ = select.select([answers], [], [], timeout_s)
-            if not ready:
-                os.kill(pid, signal.SIGKILL)
-            code = int(answers.readline())
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            forked = self._fork({"words": ["hongbao", *words], "env": env}, out.fileno(), err.fileno())
+            code = forked.join(timeout_s)
+            if code is None:
+                forked.kill()
+                forked.join()
             texts = []
             for file in (out, err):
                 file.seek(0)
                 texts.append(file.read().decode())
-        if not ready:
+        if code is None:
             raise subprocess.TimeoutExpired(words, timeout_s, *texts)
         return subprocess.CompletedProcess(words, code, *texts)
+
+    def start(self, code: str, *words: str) -> "Forked":
+        """``python -c code words``, with this process's environment and no stdout."""
+        request: dict[str, object] = {"code": code, "words": ["-c", *words], "env": dict(os.environ)}
+        with open(os.devnull, "wb") as nowhere, tempfile.TemporaryFile() as err:
+            forked = self._fork(request, nowhere.fileno(), err.fileno())
+            forked.keep_log(err.fileno())
+        return forked
+
+    def _fork(self, request: dict[str, object], out: int, err: int) -> "Forked":
+        told, tell = os.pipe()
+        try:
+            socket.send_fds(self.requests, [orjson.dumps({**request, "folder": os.getcwd()})], [out, err, tell])
+        finally:
+            os.close(tell)
+        answers = os.fdopen(told, "rb", buffering=0)
+        return Forked(int(answers.readline()), answers)
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Forked:
+    """A process that is none of our children: who forked it says with which code it ended."""
+
+    pid: int
+    answers: RawIOBase
+    _code: int | None = None
+    _log: int = -1
+
+    def keep_log(self, descriptor: int) -> None:
+        """Let ``said`` read this file for as long as there is this object."""
+        self._log = os.dup(descriptor)
+        weakref.finalize(self, os.close, self._log)
+
+    def said(self) -> str:
+        """What it has written to stderr so far. (Its place in the file is the process's own as well, and stays.)"""
+        return os.pread(self._log, os.fstat(self._log).st_size, 0).decode()
+
+    @property
+    def returncode(self) -> int | None:
+        """None for as long as it runs."""
+        return self.join(0)
+
+    def join(self, timeout_s: float | None = None) -> int | None:
+        """Its exit code, as soon as it has ended; None if it has not within this time."""
+        if self._code is None and select.select([self.answers], [], [], timeout_s)[0]:
+            self._code = int(self.answers.readline())
+            self.answers.close()
+        return self._code
+
+    async def wait(self) -> int:
+        """The same, for as long as it takes."""
+        if self.returncode is None:
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_reader(self.answers, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(self.answers)
+        code = self.join()
+        assert code is not None
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Nothing if it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
 
 
 @cache
@@ -85,8 +176,8 @@ def _without_settings(env: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if not name.startswith((_SETTING, "PYTEST_CURRENT_TEST"))}
 
 
-def _serve(requests: socket.socket) -> None:
-    """Fork for every request. Returns only in the forked processes, which are to be the command then."""
+def _serve(requests: socket.socket) -> str | None:
+    """Fork for every request. Returns only in the forked processes: the code they are to run, None for the command."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait are not waited for
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES_MAX, 3)
@@ -98,8 +189,7 @@ def _serve(requests: socket.socket) -> None:
             if (pid := os.fork()) == 0:
                 os.close(tell)
                 requests.close()
-                _become(orjson.loads(request), out, err)
-                return
+                return _become(orjson.loads(request), out, err)
             os.write(tell, b"%d\n" % pid)
             _, status = os.waitpid(pid, 0)
             os.write(tell, b"%d\n" % os.waitstatus_to_exitcode(status))
@@ -108,23 +198,32 @@ def _serve(requests: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _become(request: "dict[str, object]", out: int, err: int) -> None:
+def _become(request: "dict[str, Any]", out: int, err: int) -> str | None:
     for descriptor, number in ((out, 1), (err, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(str(request["folder"]))
     os.environ.clear()
-    os.environ.update(request["env"])  # type: ignore[call-overload]
-    sys.argv = ["hongbao", *request["words"]]  # type: ignore[misc]
+    os.environ.update(request["env"])
+    sys.argv = request["words"]
+    code: str | None = request.get("code")
+    return code
 
 
 def main() -> None:
-    """Import, wait to be forked, and then be the command."""
+    """Import, wait to be forked, and then be the command, or run the code."""
     from engine.__main__ import main as hongbao
+    from engine.__main__ import make_starts_cheap
 
+    make_starts_cheap()
+    for name in _IMPORTED:
+        importlib.import_module(name)
     gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    hongbao()
+    code = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if code is None:
+        hongbao()
+    else:
+        exec(code, {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

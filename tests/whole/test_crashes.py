@@ -17,6 +17,7 @@ from tests.support.scenes import (
     assert_settled_keys_expire,
     caught_up,
     checkpoints,
+    kill,
     lag,
     persister_process,
     persisting,
@@ -114,9 +115,8 @@ async def test_a_persister_killed_again_and_again_loses_nothing_and_repeats_noth
                         return sum((await checkpoints(engine)).values()) >= allowed
 
                     await wait_until(has_applied, timeout_s=30, what="the persister's applying something")
-                    assert process.poll() is None
-                    process.kill()
-                    process.wait()
+                    assert process.returncode is None
+                    kill(process)
                 killed_at_work += await lag(engine) > 0
                 await assert_stream_joins_checkpoint(engine)
             for storm in storms:

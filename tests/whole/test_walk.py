@@ -6,8 +6,6 @@ time; some of the calls are cut off in the middle, as by a process that dies. ``
 
 import asyncio
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -32,11 +30,13 @@ from tests.support.scenes import (
     changed,
     claimed,
     fund,
+    kill,
     let_time_run_out,
     persisting,
     sweeping,
 )
 from tests.support.waiting import wait_until
+from tests.support.warm import Forked, warm
 
 pytestmark = pytest.mark.timeout(1_800)
 USERS = [f"user{number}" for number in range(40)]
@@ -44,7 +44,6 @@ HANDS = 16
 KILLS_MIN = 10
 PASSWORD = "135790"
 _RUN = """
-import gc; gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 import asyncio, sys
 from engine.running.processes import {name}
 from engine.settings import Settings
@@ -247,14 +246,8 @@ class Walk:
                 await asyncio.to_thread(kill, process)
 
 
-def start(name: str, settings: Settings) -> "subprocess.Popen[bytes]":
-    program = [sys.executable, "-c", _RUN.format(name=name), settings.model_dump_json()]
-    return subprocess.Popen(program, stdout=subprocess.DEVNULL)
-
-
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
+def start(name: str, settings: Settings) -> Forked:
+    return warm().start(_RUN.format(name=name), settings.model_dump_json())
 
 
 @pytest.mark.long

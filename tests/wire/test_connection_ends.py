@@ -18,7 +18,7 @@ from engine.access.tokens import issue, load_secret
 from engine.engine import Engine
 from engine.settings import Settings
 from tests.support.both_ways import Reply
-from tests.support.front import errors_of, serving
+from tests.support.front import serving
 from tests.support.scenes import changed, send
 from tests.support.served import Watched, World, held_bytes_max, open_world, redis_held
 from tests.support.waiting import wait_until
@@ -229,7 +229,7 @@ async def test_being_told_twice_to_stop_is_as_once(settings: Settings, numbers: 
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert b"\r\nconnection: close\r\n" in answer
             assert await asyncio.wait_for(process.wait(), timeout=10) == 0
-            errors = await errors_of(process)
+            errors = process.said()
             assert '"event":"stopped"' in errors
             assert "warning" not in errors
         finally:
