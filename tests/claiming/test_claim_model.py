@@ -193,14 +193,19 @@ class Claiming(RuleBasedStateMachine):
         self.model.frozen_version += 1
         self.model.frozen = (self.model.frozen | {*frozen}) - {*lifted}
 
-    @rule(user=st.sampled_from(USERS), until_ms=st.sampled_from([0, LONG_AGO_MS, FAR_FUTURE_MS]))
-    def limit(self, user: str, until_ms: int) -> None:
+    @rule(
+        untils_ms=st.dictionaries(
+            st.sampled_from(USERS), st.sampled_from([0, LONG_AGO_MS, FAR_FUTURE_MS, FAR_FUTURE_MS]), min_size=1
+        )
+    )
+    def limit(self, untils_ms: dict[str, int]) -> None:
         before = self.model.limited_version
         for after in (before, before, before + 7):
-            reached = self.run(lambda after=after: self.lane.store.limit(LANE, after, before + 1, {user: until_ms}))  # type: ignore[misc]
+            reached = self.run(lambda after=after: self.lane.store.limit(LANE, after, before + 1, untils_ms))  # type: ignore[misc]
             assert reached == before + 1
         self.model.limited_version += 1
-        self.model.limited = self.model.limited | {user} if until_ms == FAR_FUTURE_MS else self.model.limited - {user}
+        limited = {user for user, until_ms in untils_ms.items() if until_ms == FAR_FUTURE_MS}
+        self.model.limited = (self.model.limited - untils_ms.keys()) | limited
 
     @rule(packet_id=packets, user=st.sampled_from(USERS), consents=st.booleans())
     def note(self, packet_id: str, user: str, consents: bool) -> None:

@@ -10,7 +10,7 @@ from engine.records import ClaimResult, Outcome, PacketState
 EMPTY, BUSY = ClaimResult(Outcome.EMPTY, 0), ClaimResult(Outcome.BUSY, 0)
 REFUSED = ClaimResult(Outcome.NOT_INVITED, 0)
 MISSING = ClaimResult(Outcome.MISSING, 0)
-FROZEN = ClaimResult(Outcome.FROZEN, 0)
+FROZEN, LIMITED = ClaimResult(Outcome.FROZEN, 0), ClaimResult(Outcome.LIMITED, 0)
 _ENDED = {
     PacketState.EXPIRED: ClaimResult(Outcome.EXPIRED, 0),
     PacketState.RETRACTED: ClaimResult(Outcome.RETRACTED, 0),
@@ -43,6 +43,7 @@ class Model:
     wallets: Counter[str] = field(default_factory=Counter)
     positions: Counter[int] = field(default_factory=Counter)
     frozen: set[str] = field(default_factory=set)
+    limited: set[str] = field(default_factory=set)
 
     def deposit(self, user: str, amount_fen: int) -> None:
         """Money from outside."""
@@ -74,8 +75,8 @@ class Model:
             return _ENDED[PacketState.EXPIRED]
         if packet.recipients and user not in packet.recipients:
             return REFUSED
-        if user in self.frozen and had_shares:
-            return FROZEN
+        if had_shares and user in self.frozen | self.limited:
+            return FROZEN if user in self.frozen else LIMITED
         if len(packet.claims) == len(packet.amounts):
             return EMPTY
         return ClaimResult(Outcome.CLAIMED, packet.amounts[len(packet.claims)])

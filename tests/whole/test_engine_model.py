@@ -26,6 +26,7 @@ from engine.errors import (
     FrozenError,
     HongbaoError,
     InsufficientFundsError,
+    LimitReachedError,
     NotInvitedError,
     UnknownPacketError,
 )
@@ -40,7 +41,7 @@ from engine.queries import load
 from engine.records import ClaimResult, Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.lost_lanes import mended
-from tests.support.model import BUSY, FROZEN, MISSING, REFUSED, Model, Packet
+from tests.support.model import BUSY, FROZEN, LIMITED, MISSING, REFUSED, Model, Packet
 from tests.support.scenes import assert_books_balance, caught_up, changed, fund, let_time_run_out
 from tests.support.waiting import wait_until
 
@@ -55,7 +56,13 @@ OPERATIONS_MIN = 100_000
 EXAMPLES_A_PASS, STEPS = 8, 50
 REDIS_LOST_SHARE = 0.1
 _PICKED = st.integers(0, 2**32 - 1)
-_REFUSALS = {BusyError: BUSY, FrozenError: FROZEN, NotInvitedError: REFUSED, UnknownPacketError: MISSING}
+_REFUSALS = {
+    BusyError: BUSY,
+    FrozenError: FROZEN,
+    LimitReachedError: LIMITED,
+    NotInvitedError: REFUSED,
+    UnknownPacketError: MISSING,
+}
 
 
 class Running(RuleBasedStateMachine):
@@ -193,6 +200,12 @@ class Running(RuleBasedStateMachine):
             self.model.frozen.discard(name)
         self.did("frozen" if is_frozen else "lifted")
 
+    @rule(user=st.integers(0, USERS_MAX - 1), is_reached=st.booleans())
+    def limit(self, user: int, is_reached: bool) -> None:
+        name = self.user(user % 20)
+        self.run(self.note_limit(name, is_reached))
+        self.model.limited = self.model.limited - {name} | ({name} if is_reached else set())
+
     @rule()
     def start_persisting(self) -> None:
         if not self.persisters:
@@ -279,6 +292,15 @@ class Running(RuleBasedStateMachine):
         for lane in self.engine.lanes:
             await mended(self.engine, lane)
         await wait_until(lambda: all(self.engine.store.epochs[lane] != before[lane] for lane in before))
+
+    async def note_limit(self, user: str, is_reached: bool) -> None:
+        """As engine/risk/receiving.py does when it finds that a user has received so much, or may receive more."""
+        await self.engine.pool.execute(
+            "INSERT INTO limits_reached (user_id, is_reached, limit_fen, received_fen, at_ms, until_ms) "
+            "VALUES ($1, $2, 1, 1, 1, $3)",
+            *(user, is_reached, 2**50),
+        )
+        assert await self.engine.limits_reached.spread()
 
     async def compare(self) -> None:
         """The ledger has what the model has, to the fen."""
