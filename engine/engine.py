@@ -24,7 +24,6 @@ from engine.ledger import currency, pooler
 from engine.ledger.database import ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.ledger.trial import why_not_written, why_read_only
-from engine.loops import end
 from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.views import Views
@@ -121,7 +120,7 @@ class Engine:
             following = redis_client(urls.redis, connections_max=len(known.epochs) + 1, timeout_s=timeout_s)
             watch = epochs.Watch(pool, known, claims.finished.forget, (redis, following))
             store.on_fenced = watch.wake
-            watching = asyncio.create_task(watch.run())
+            watch.start()
             try:
                 packets = Packets(pool, store, settings, acks)
                 delays = Delays(pool, payment_passwords, settings)
@@ -156,7 +155,7 @@ class Engine:
                 for batcher in batchers.values():
                     await batcher.close()
                 await claims.finished.close()
-                await end(watching)
+                await watch.stop()
                 await checkpoints.close()
                 await following.aclose()
         finally:

@@ -22,7 +22,7 @@ from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.ledger.failures import DATABASE_ERRORS
-from engine.loops import stopped_within
+from engine.loops import end, stopped_within
 from engine.observability import metrics
 from engine.queries import load
 from engine.recovery.fencing import FENCED, REBUILDING, lane_tokens
@@ -34,6 +34,7 @@ _LOOK_S = 1.0
 _LOOK_AGAIN_S = 0.1
 _LEDGER_S = 0.5
 _LEDGER_AGAIN_S = 0.2
+_STOP_S = 1.0
 _REPLACED_MAX = 64
 """How many replaced servers a process remembers."""
 
@@ -133,19 +134,28 @@ class Watch:
         self._pool, self._known, self._forget, self._clients = pool, known, forget, clients
         self._lane_tokens: dict[int, str] = {}
         self._replaced: deque[str] = deque(maxlen=_REPLACED_MAX)
-        self._wake_ledger, self._wake_redis = asyncio.Event(), asyncio.Event()
+        self._wake_ledger, self._wake_redis, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def wake(self, _lane: int) -> None:
         """Look soon, because a lane has refused."""
         self._wake_ledger.set()
         self._wake_redis.set()
 
-    async def run(self) -> None:
-        """Watch until cancelled. Failures are logged and retried."""
-        await asyncio.gather(
-            _again(self._look_at_ledger, self._wake_ledger, _LEDGER_S, _LEDGER_AGAIN_S),
-            _again(self._look_at_redis, self._wake_redis, _LOOK_S, _LOOK_AGAIN_S),
-        )
+    def start(self) -> None:
+        """Watch from now on. Failures are logged and retried."""
+        self._tasks = [
+            asyncio.create_task(self._again(self._look_at_ledger, self._wake_ledger, _LEDGER_S, _LEDGER_AGAIN_S)),
+            asyncio.create_task(self._again(self._look_at_redis, self._wake_redis, _LOOK_S, _LOOK_AGAIN_S)),
+        ]
+
+    async def stop(self) -> None:
+        """Stop after the looks that are under way. A look that takes long is cancelled."""
+        self._stop.set()
+        self.wake(0)
+        await asyncio.wait(self._tasks, timeout=_STOP_S)
+        for task in self._tasks:
+            await end(task)
 
     async def _look_at_ledger(self) -> None:
         found = await read(self._pool)
@@ -185,19 +195,20 @@ class Watch:
         for client in self._clients:
             await client.connection_pool.disconnect()
 
-
-async def _again(look: Callable[[], Awaitable[None]], wake: asyncio.Event, pause_s: float, least_s: float) -> None:
-    """Look until cancelled, ``pause_s`` after each time, or after ``least_s`` if ``wake`` is set."""
-    is_away = False
-    while True:
-        wake.clear()
-        try:
-            await look()
-            is_away = False
-        except (UnavailableError, *DATABASE_ERRORS) as error:
-            if not is_away:
-                metrics.LOOP_ERRORS.labels("epochs").inc()
-                LOG.warning("epochs_not_read", error=str(error), error_type=type(error).__name__)
-            is_away = True
-        await asyncio.sleep(least_s)
-        await stopped_within(wake, pause_s - least_s)
+    async def _again(
+        self, look: Callable[[], Awaitable[None]], wake: asyncio.Event, pause_s: float, least_s: float
+    ) -> None:
+        """Look until stopped, ``pause_s`` after each time, or after ``least_s`` if ``wake`` is set."""
+        is_away = False
+        while not self._stop.is_set():
+            wake.clear()
+            try:
+                await look()
+                is_away = False
+            except (UnavailableError, *DATABASE_ERRORS) as error:
+                if not is_away:
+                    metrics.LOOP_ERRORS.labels("epochs").inc()
+                    LOG.warning("epochs_not_read", error=str(error), error_type=type(error).__name__)
+                is_away = True
+            await stopped_within(self._stop, least_s)
+            await stopped_within(wake, pause_s - least_s)

@@ -108,12 +108,11 @@ class TestWatch:
         known, forgotten = await epochs.begin(pool, store, 2), list[int]()
         watch = epochs.Watch(pool, known, forgotten.append, (redis,))
         store.on_fenced = watch.wake
-        task = asyncio.create_task(watch.run())
+        watch.start()
         await wait_until(lambda: sorted(forgotten) == [0, 1], what="the first look")
         forgotten.clear()
         yield known, forgotten
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await watch.stop()
 
     async def test_a_new_epoch_is_learnt_and_its_lane_forgotten(
         self, pool: asyncpg.Pool, redis: Redis, watched: tuple[epochs.Known, list[int]]
