@@ -43,14 +43,15 @@ if lane[1] ~= epoch then return {'FENCED'} end
 if #ARGV - 2 - (#KEYS - 5) / 2 > 1000 then return {'MALFORMED'} end
 local room, time = backlog_max - (lane[2] - lane[3]), redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local letters, values, acks, decisions, event, given = {}, {}, {}, {}, {}, 0
+local stamp, are_limited = string.format(':%.0f', now_ms), lane[5] and now_ms < tonumber(lane[5])
+local letters, values, acks, decisions, event, given, argument, named = {}, {}, {}, {}, {}, 0, 3, {}
 
 -- Answers the claims that cannot win; returns the others' places, each user once, and who repeats whom.
 local function judge(key, packet, users, base)
   local held = redis.call('HMGET', KEYS[key + 2], unpack(users))
   local invited = packet[6] and redis.call('SMISMEMBER', KEYS[key + 3], unpack(users))
   local frozen = lane[4] and packet[1] ~= 'exhausted' and redis.call('SMISMEMBER', frozen_key, unpack(users))
-  local limits = packet[1] ~= 'exhausted' and now_ms < tonumber(lane[5] or 0) and redis.call('HMGET', limited_key, unpack(users))
+  local limits = are_limited and packet[1] ~= 'exhausted' and redis.call('HMGET', limited_key, unpack(users))
   local early = packet[1] == 'held' and now_ms < tonumber(redis.call('HGET', KEYS[key], 'arrives_at_ms'))
   local late = packet[1] == 'expired' or (packet[1] ~= 'exhausted' and now_ms >= tonumber(packet[2]))
   local over = packet[1] == 'retracted' and 'R' or late and 'X'
@@ -76,7 +77,7 @@ local function decide(key, number, users, base)
   end
   if packet[7] then acks[(key - 2) / 4] = string.sub(packet[7], 1, 1) end
   local asking, repeats = judge(key, packet, users, base)
-  local stamp, remaining, winners, entries, fen, luckiest = string.format(':%.0f', now_ms), tonumber(packet[3]), {}, {}, 0, nil
+  local remaining, winners, entries, fen, luckiest = tonumber(packet[3]), {}, {}, 0, nil
   local wanted = math.min(#asking, remaining, room)
   local shares = wanted > 0 and redis.call('LRANGE', KEYS[key + 1], 0, wanted - 1) or {}
   for k, i in ipairs(asking) do
@@ -111,7 +112,6 @@ local function give(key, number, taken, entries, remaining_count, remaining_fen,
   redis.call('HSET', KEYS[key], unpack(fields))
 end
 
-local argument, named = 3, {}
 for key = 6, #KEYS, 4 do
   local number, count = ARGV[argument], tonumber(ARGV[argument + 1])
   local last = argument + 1 + (count or 0)

@@ -31,7 +31,7 @@ def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
         pool = BlockingConnectionPool.from_url(
             url, max_connections=connections_max, timeout=timeout_s, **_connection_options(timeout_s)
         )
-    return Redis.from_pool(_noticing(pool))
+    return Redis.from_pool(_noticing(pool, _LeavesReplicas))
 
 
 def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Connections:
@@ -42,10 +42,7 @@ def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Co
 
 
 class _NoticesClosing:
-    """A connection that the server may have just closed. uvloop raises RuntimeError then, which no caller expects.
-
-    If the server has become a replica, it is not used again: its address may lead to the new primary by now.
-    """
+    """A connection that the server may have just closed. uvloop raises RuntimeError then, which no caller expects."""
 
     async def send_packed_command(self, command: str | bytes | Iterable[bytes], check_health: bool = True) -> None:
         """As in redis-py, which disconnects before it raises."""
@@ -53,6 +50,10 @@ class _NoticesClosing:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
         except RuntimeError as error:
             raise RedisConnectionError(f"The connection was closed: {error}") from error
+
+
+class _LeavesReplicas(_NoticesClosing):
+    """If the server has become a replica, the connection is not used again: its address may lead to the new primary."""
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # as in redis-py
         """As in redis-py."""
@@ -67,10 +68,10 @@ class _NoticesClosing:
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
-def _noticing(pool: Pool) -> Pool:
+def _noticing(pool: Pool, kind: type[_NoticesClosing] = _NoticesClosing) -> Pool:
     """The same pool, but its connections raise redis-py's own error if they were closed."""
     of_scheme = pool.connection_class
-    pool.connection_class = type(of_scheme.__name__, (_NoticesClosing, of_scheme), {})
+    pool.connection_class = type(of_scheme.__name__, (kind, of_scheme), {})
     return pool
 
 
