@@ -34,7 +34,7 @@ _OUTCOMES = {
     PacketState.EXPIRED: Outcome.EXPIRED,
     PacketState.RETRACTED: Outcome.RETRACTED,
 }
-"""What those are told who come after a packet has ended."""
+"""The answers after a packet has ended."""
 _GIVEN = frozenset({Outcome.CLAIMED, Outcome.ALREADY})
 _ENDED = frozenset(_OUTCOMES.values())
 _RECEIVED = "This account has received as much as it may in a day. It can claim again when the day ends in China."

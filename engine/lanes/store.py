@@ -192,9 +192,9 @@ class Store(LaneReader):
     async def note_view(
         self, packet_id: str, user_id: str, *, consents: bool, not_after_ms: int, named_max: int
     ) -> tuple[Noted, int, int]:
-        """Note that somebody has seen a packet, or consents to its being taken back until ``not_after_ms``.
+        """Note that a user has seen a packet, or consents to its retraction until ``not_after_ms``.
 
-        Returns the reply and, with NOTED, how many have seen it and how many of them consent.
+        Returns the reply and, with NOTED, the number of viewers and of consents.
         """
         what = "consent" if consents else "view"
         arguments: list[str | int] = [user_id, what, not_after_ms, named_max]

@@ -95,7 +95,7 @@ class _Packet:
         if funded.recipients:
             fields += ["invited", len(funded.recipients)]
         if not self.is_transfer:
-            # Who had seen it went with Redis: so nobody can be said not to have.
+            # Its viewers were in Redis alone, so anyone may have seen it.
             fields += ["views", 1]
         if funded.arrives_at_ms is not None:
             fields += ["arrives_at_ms", funded.arrives_at_ms]
@@ -148,7 +148,7 @@ async def _amounts(row: asyncpg.Record) -> NDArray[np.int64]:
 
 
 async def _put_claims(connection: asyncpg.Connection, writer: LaneWriter, packets: dict[int, _Packet]) -> int:
-    """Put back who has what; returns how many that are."""
+    """Put the claims back. Returns how many there are."""
     put = 0
     pairs: list[str] = []
     packet_id = 0

@@ -1,4 +1,4 @@
-"""Alerts: what somebody who watches over the money should look at."""
+"""Alerts for the people who watch over the money."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ SQL = load("alerts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something to look at. ``delivered_at_ms`` None: not delivered by webhook, or not yet; ``tries``: how often."""
+    """One alert. ``delivered_at_ms`` None: the webhook has not delivered it. ``tries``: how often it tried."""
 
     alert_id: str
     kind: str
@@ -37,7 +37,7 @@ class AlertsPage:
 async def note(
     connection: Connection, kind: str, user_id: str | None, *, is_delivered: bool, **details: object
 ) -> None:
-    """Record an alert, in the transaction of what it is about. It has its number when that is committed.
+    """Record an alert in the transaction that it is about. It gets its number when this is committed.
 
     ``is_delivered``: whether there is a webhook it goes to. ``details``: what JSON can say.
     """
@@ -45,13 +45,13 @@ async def note(
 
 
 class Alerts:
-    """Reading them."""
+    """Reading alerts."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def page(self, *, after: str | None, limit: int) -> AlertsPage:
-        """Alerts, newest first. Raises InvalidFieldsError for a cursor that is none, UnavailableError."""
+        """Alerts, newest first. Raises InvalidFieldsError for an invalid cursor, UnavailableError."""
         (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
             rows = await self._pool.fetch(SQL["page"], below, limit + 1)

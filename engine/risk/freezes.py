@@ -1,4 +1,4 @@
-"""Frozen accounts: who may not send, claim, transfer or withdraw, since when, by whom and why.
+"""Frozen accounts: what they may not do, since when, and who froze them and why.
 
 The ledger decides. What stands in the wallet's row stops payers, because they lock that row; claims are stopped
 by claim.lua, which looks at a set in its lane. The set follows the ledger's list of changes: at once when a freeze is
@@ -31,7 +31,7 @@ _SET_BACK_MAX = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeze:
-    """Who froze what, when and why. ``until_ms`` None: until it is lifted; ``lifted_*`` None: it was not."""
+    """One freeze. ``until_ms`` None: it holds until it is lifted. ``lifted_*`` None: it was not lifted."""
 
     freeze_id: int
     scope: FreezeScope
@@ -45,7 +45,7 @@ class Freeze:
 
 
 class Freezes:
-    """Use cases over freezes; each raises UnavailableError when Postgres does not answer."""
+    """Use cases over freezes. Each raises UnavailableError if Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: Store) -> None:
         self._pool, self._store = pool, store
@@ -58,7 +58,7 @@ class Freezes:
         frozen_by: str,
         scope: FreezeScope = FreezeScope.ACCOUNT,
     ) -> bool:
-        """Freeze until it is lifted, once for the same reason by the same; whether every lane in Redis knows.
+        """Freeze until it is lifted. Returns whether every lane in Redis has it. The same again changes nothing.
 
         If not, those that lack it will know once they answer.
         """
@@ -77,7 +77,7 @@ class Freezes:
         scope: FreezeScope = FreezeScope.ACCOUNT,
         frozen_by: str | None = None,
     ) -> bool:
-        """Lift every freeze of a scope that holds, or those that somebody made; as ``freeze``."""
+        """Lift every freeze of a scope, or those by ``frozen_by``. Returns as ``freeze``."""
         async with ledger_change(self._pool) as connection:
             await lift_in(connection, user_id, reason=reason, lifted_by=lifted_by, scope=scope, frozen_by=frozen_by)
         return await self.spread()
@@ -95,7 +95,7 @@ class Freezes:
         return [FreezeScope(row["scope"]) for row in rows]
 
     async def spread(self) -> bool:
-        """Bring every lane to the ledger's last change, each whether or not another answers; whether all are there."""
+        """Bring every lane to the ledger's last change. Returns whether all are there."""
         return await spread("freezes", self._pool, self._store, SQL["newest"], follow)
 
 
@@ -108,9 +108,9 @@ async def freeze_in(
     scope: FreezeScope = FreezeScope.ACCOUNT,
     until_ms: int | None = None,
 ) -> int:
-    """Freeze inside the caller's transaction; returns the freeze's number. Call ``Freezes.spread`` after the commit.
+    """Freeze inside the caller's transaction. Returns the freeze's number. Call ``Freezes.spread`` after the commit.
 
-    ``until_ms``: only of a freeze of sending. The wallet's row has its end, so it ends without anybody's doing.
+    ``until_ms``: only for a freeze of sending. The wallet's row has its end, so no job has to lift it.
     """
     await connection.execute(SQL["take_turns"])
     wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
@@ -129,7 +129,7 @@ async def lift_in(
     freeze_id: int | None = None,
     frozen_by: str | None = None,
 ) -> None:
-    """Lift one freeze, those of a scope that somebody made, or all of the scope; as ``freeze_in``."""
+    """Lift one freeze, those of a scope by ``frozen_by``, or all of the scope, as ``freeze_in`` does."""
     await connection.execute(SQL["take_turns"])
     wallet, at_ms = await lock_wallet(connection, user_id), await now_ms(connection)
     await connection.execute(SQL["lift"], user_id, scope, freeze_id, at_ms, lifted_by, reason, frozen_by)
@@ -137,7 +137,7 @@ async def lift_in(
 
 
 async def _mark(connection: Connection, user_id: str, account_id: int, at_ms: int) -> None:
-    """Bring the wallet's row, and the list that lanes follow, to what holds now."""
+    """Update the wallet's row, and the list that the lanes follow, to what holds now."""
     (row,) = await connection.fetch(SQL["in_force"], user_id, at_ms)
     frozen, cannot_claim, sending_until_ms = row
     await connection.execute(SQL["mark"], account_id, frozen, sending_until_ms)
@@ -161,7 +161,7 @@ async def follow(pool: asyncpg.Pool, store: Store, lane: int, newest: int) -> No
 
 
 async def _set_back(pool: asyncpg.Pool, store: Store, lane: int, version: int, newest: int) -> int:
-    """Make a lane that knows changes the ledger has lost (it was restored) what the ledger says now."""
+    """Set a lane back to the ledger, which was restored and has lost changes that the lane has."""
     frozen = {row["user_id"] for row in await pool.fetch(RECOVERY["frozen"])}
     lifted = await store.frozen(lane) - frozen
     if len(frozen) + len(lifted) > _SET_BACK_MAX:
@@ -173,7 +173,7 @@ async def _set_back(pool: asyncpg.Pool, store: Store, lane: int, version: int, n
 
 
 async def follow_freezes(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:
-    """Keep every lane at the ledger's last change, and lift what ran out, until ``stop`` is set."""
+    """Keep every lane at the ledger's last change, and note freezes that have ended, until ``stop`` is set."""
     freezes = Freezes(pool, store)
 
     async def once() -> bool:
@@ -186,7 +186,7 @@ async def follow_freezes(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) 
 
 
 async def lift_run_out(pool: asyncpg.Pool) -> int:
-    """Lift freezes whose time is over, each user's in a transaction of its own; returns of how many users."""
+    """Note freezes that have ended as lifted, each user's in its own transaction. Returns the number of users."""
     users = [row["user_id"] for row in await pool.fetch(SQL["run_out"], _RUN_OUT_MAX)]
     for user_id in users:
         async with pool.acquire() as connection, connection.transaction():

@@ -1,4 +1,4 @@
-"""What stands in a sender's way: a freeze, the kind of account, addresses, and limits by transaction, day and label.
+"""What can refuse a sender: a freeze, the kind of account, addresses, and limits per transaction, day and label.
 
 All of it is checked inside the sending transaction, before anything is paid. The sender's wallet is locked first, so of
 two sendings at once the second sees what the first has counted: no limit is ever passed.
@@ -26,7 +26,7 @@ from engine.settings import Settings
 
 SQL = load("limits")
 NO_END_MS = 2**53 - 1
-"""Where a wallet's sending is frozen until somebody lifts it (freezes.sql)."""
+"""The end of a freeze of sending that has none: it holds until someone lifts it (freezes.sql)."""
 
 
 class AccountKind(StrEnum):
@@ -38,7 +38,7 @@ class AccountKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The most an account may move, in fen: at once, and sent or received in a day of China's. 0: no limit."""
+    """The most that an account may move, in fen: at once, and sent or received per day (China's). 0: no limit."""
 
     transaction_fen_max: int
     day_sent_fen_max: int
@@ -48,7 +48,7 @@ class Limits:
 async def admit(
     connection: Connection, settings: Settings, sender: str, terms: Terms, *, address: str, at_ms: int
 ) -> None:
-    """Let a sending pass, and count it in its day's totals where there is a limit.
+    """Check a sending, and count it in its day's totals if there is a limit.
 
     ``address``: where the request comes from, empty when nobody knows. Raises FrozenError, InsufficientFundsError when
     there is no wallet, LimitReachedError after too many retractions, AddressNotAllowedError, InvalidFieldsError naming
@@ -70,7 +70,7 @@ async def admit(
         raise LimitExceededError("transaction_fen_max", limits.transaction_fen_max, limits.transaction_fen_max)
     await _spend(connection, ("day_sent_fen_max", limits.day_sent_fen_max), f"user:{sender}", terms.total_fen, at_ms)
     if terms.label is not None:
-        # The lock first: a limit that is set meanwhile holds for this sending, or this sending is counted by it.
+        # The lock first: a limit that is set at the same time either holds for this sending or counts it.
         await connection.execute(SQL["take_turns"], terms.label)
         own_fen_max = await connection.fetchval(SQL["label"], terms.label)
         limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
@@ -78,12 +78,12 @@ async def admit(
 
 
 async def check_address(connection: Connection, user_id: str, address: str) -> None:
-    """Raise AddressNotAllowedError unless an account pays from there."""
+    """Raise AddressNotAllowedError if the account may not pay from this address."""
     _check_address(address, await connection.fetchval(SQL["addresses"], user_id) or [])
 
 
 def label_limit_fen(settings: Settings, own_fen_max: int | None) -> int:
-    """What holds for a label: its own limit, or the setting. 0: no limit."""
+    """The limit of a label: its own, or the setting. 0: no limit."""
     return settings.label_day_sent_fen_max if own_fen_max is None else own_fen_max
 
 
@@ -95,7 +95,7 @@ def limits_of(
     day_sent_fen_max: int | None = None,
     day_received_fen_max: int | None = None,
 ) -> Limits:
-    """What holds for an account: its own limits, and the settings' for its kind where it has none. 0: no limit."""
+    """The limits of an account: its own, and where it has none, the settings' for its kind. 0: no limit."""
     is_person = kind is AccountKind.PERSON
     defaults = (
         0 if is_person else settings.merchant_transaction_fen_max,
@@ -116,7 +116,7 @@ def day_ms(at_ms: int) -> tuple[int, int]:
 
 
 def _check_frozen(is_frozen: bool, sending_until_ms: int | None, at_ms: int) -> None:
-    """Only the freeze of a rule has an end: the user has reached a limit, and nobody suspects them."""
+    """Raise FrozenError, or LimitReachedError if the freeze has an end: only the rule about retractions sets one."""
     if is_frozen or sending_until_ms == NO_END_MS:
         raise FrozenError("This account is frozen and cannot send.")
     if sending_until_ms is not None and at_ms < sending_until_ms:
@@ -130,7 +130,7 @@ def _check_address(address: str, networks: list[str]) -> None:
 
 
 def is_in(address: str, networks: list[str]) -> bool:
-    """Whether an address lies in one of these networks. What is no address lies in none."""
+    """Whether an address is in one of these networks. An invalid address is in none."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -139,7 +139,7 @@ def is_in(address: str, networks: list[str]) -> bool:
 
 
 async def _spend(connection: Connection, limit: tuple[str, int], subject: str, amount_fen: int, at_ms: int) -> None:
-    """Count an amount in a subject's day, unless it passes the limit (its name and value)."""
+    """Count an amount in a subject's day. Raises LimitExceededError if it exceeds ``limit`` (its name and value)."""
     name, limit_fen = limit
     if not limit_fen:
         return

@@ -1,6 +1,6 @@
-"""Who has received as much as they may today, and until when: the ledger's list of it, and the lanes that follow it.
+"""The users that have reached the limit on what they receive per day: the ledger's list, which every lane follows.
 
-It is no freeze: nobody made it, and it ends by itself, at a time that claim.lua knows.
+This is not a freeze: no one made it, and it ends by itself, at a time that claim.lua knows.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class LimitsReached:
         self._pool, self._store = pool, store
 
     async def of(self, user_id: str, now_ms: int) -> LimitReached | None:
-        """The limit that the user has reached; None if they may claim. Raises UnavailableError."""
+        """The limit that a user has reached, or None. Raises UnavailableError."""
         with ledger_errors():
             row = await self._pool.fetchrow(SQL["of_user"], user_id)
         if row is None or not row["is_reached"] or row["until_ms"] <= now_ms:
@@ -42,7 +42,7 @@ class LimitsReached:
         return LimitReached(**{name: row[name] for name in LimitReached.__slots__})
 
     async def spread(self) -> bool:
-        """Bring every lane to the ledger's last change; whether all are there."""
+        """Bring every lane to the ledger's last change. Returns whether all are there."""
         return await spread("limits", self._pool, self._store, SQL["newest"], follow)
 
 

@@ -1,4 +1,4 @@
-"""What is known of accounts and of groups: the kind, from where a merchant sends, the limits."""
+"""Profiles of accounts and groups: the kind, a merchant's addresses, the limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _NETWORK_RULE = "must be an address, or a network with no bits set after its pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What is known of a user. Limits that are None are the settings'; ``limits``: what holds.
+    """A user's profile. A limit that is None is the setting's. ``limits``: the limits that hold.
 
     ``addresses``: the networks it sends from, any when there is none. ``changed_*`` None: nobody has said anything yet.
     """
@@ -44,7 +44,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelLimit:
-    """A group's limit. ``day_sent_fen_max`` None: the setting's; ``limit_fen``: what holds, 0: no limit."""
+    """A group's limit. ``day_sent_fen_max`` None: the setting's. ``limit_fen``: the limit that holds, 0: none."""
 
     label: str
     day_sent_fen_max: int | None
@@ -55,7 +55,7 @@ class LabelLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debt:
-    """What somebody owes by a dispute's decision that their wallet could not pay."""
+    """What a user owes by a dispute's decision that their wallet could not pay."""
 
     debt_id: int
     dispute_id: int
@@ -66,7 +66,7 @@ class Debt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """All that is known of an account. ``frozen``: what is in force; ``freezes``, ``debts``: the last, newest first.
+    """Everything known of an account. ``frozen``: what is in force. ``freezes``, ``debts``: the last, newest first.
 
     ``limit_reached``: the limit on what is received in a day, if it stops the user now.
     """
@@ -79,14 +79,14 @@ class Account:
 
 
 class Profiles:
-    """Use cases over accounts and labels. Every method raises UnavailableError when Postgres does not answer."""
+    """Use cases over accounts and labels. Every method raises UnavailableError if Postgres does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, freezes: Freezes, reached: LimitsReached, settings: Settings) -> None:
         self._pool, self._freezes, self._reached, self._settings = pool, freezes, reached, settings
         self._receiving = Receiving(pool, reached, settings)
 
     async def account(self, user_id: str) -> Account:
-        """All that is known of an account; somebody nobody has heard of is a person."""
+        """Everything known of an account. An unknown user is a person."""
         with ledger_errors():
             row = await self._pool.fetchrow(SQL["profile"], user_id)
             debts = await self._pool.fetch(SQL["debts"], user_id, LISTED_MAX)
@@ -102,7 +102,7 @@ class Profiles:
     async def put(
         self, user_id: str, kind: AccountKind, addresses: Sequence[str], own: dict[str, int | None], *, changed_by: str
     ) -> Profile:
-        """Say what an account is, in place of all that was said before.
+        """Replace an account's profile.
 
         ``own``: the limits of its own, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
         """
@@ -110,7 +110,7 @@ class Profiles:
         with ledger_errors(is_undone=True):
             await self._receiving.begin()
         async with ledger_change(self._pool) as connection:
-            # As a sending does, so that it is made by the former limits or by these; and its day is counted anew.
+            # As a sending does, so that each sending has the former limits or these. The day is counted anew.
             wallet = await lock_wallet(connection, user_id)
             limits = [own.get(name) for name in _LIMITS]
             at_ms = await now_ms(connection)
@@ -122,7 +122,7 @@ class Profiles:
         return self._profile(user_id, row)
 
     async def put_label(self, label: str, day_sent_fen_max: int | None, *, changed_by: str) -> LabelLimit:
-        """Say how much may be sent to a group in a day; None: the setting, 0: as much as one likes."""
+        """Set how much may be sent to a group per day. None: the setting. 0: no limit."""
         async with ledger_change(self._pool) as connection:
             await connection.execute(RULES["take_turns"], label)
             at_ms = await now_ms(connection)
@@ -153,7 +153,7 @@ class Profiles:
 
 
 def _networks(kind: AccountKind, addresses: Sequence[str]) -> list[str]:
-    """The networks in the form in which they are compared. Raises InvalidFieldsError naming each that is none."""
+    """The networks in the form in which they are compared. Raises InvalidFieldsError naming each invalid one."""
     if addresses and kind is not AccountKind.MERCHANT:
         raise InvalidFieldsError([FieldProblem("addresses", "must be empty for a person: only merchants have any")])
     if len(addresses) > ADDRESSES_MAX:

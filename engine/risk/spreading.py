@@ -1,4 +1,4 @@
-"""Bringing every lane to the end of one of the ledger's lists of changes, as far as servers answer."""
+"""Bringing every lane up to date with one of the ledger's lists of changes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ Follow = Callable[[asyncpg.Pool, Store, int, int], Awaitable[None]]
 
 
 async def spread(what: str, pool: asyncpg.Pool, store: Store, newest_query: str, follow: Follow) -> bool:
-    """Bring every lane to the last change, none of them after another; whether all are there.
+    """Bring all lanes to the last change at the same time. Returns whether all are there.
 
     What fails is logged as ``<what>_not_spread``.
     """
@@ -39,7 +39,7 @@ async def spread(what: str, pool: asyncpg.Pool, store: Store, newest_query: str,
 
 
 def _not_spread(what: str, lane: int | None, error: Exception) -> None:
-    """``lane`` None: it is not known what there is to spread."""
+    """``lane`` None: the ledger did not answer."""
     event = f"{what}_not_spread"
     if times := repeats.times((event, lane), str(error)):
         LOG.warning(event, lane=lane, error=str(error), times=times)

@@ -1,4 +1,4 @@
-"""Watching what moves: a large movement, a place that is new for its user, many sendings in a minute.
+"""Watching movements of money: a large one, one from a network that is new for its user, many within a minute.
 
 Each is an alert in the transaction of the movement that it is about. Above a threshold the account is frozen as well,
 in a transaction of its own after the movement's: freezes are made before any wallet is locked.
@@ -21,7 +21,7 @@ SQL = load("watch")
 FROZEN_BY = "rule:large_movement"
 WITHDRAWAL = "withdrawal"
 PLACES_MAX = 100
-"""How many networks of a user are remembered, the last ones."""
+"""How many networks are remembered per user: the most recent ones."""
 _V4_PREFIX, _V6_PREFIX = 24, 64
 
 
@@ -35,7 +35,7 @@ async def look(
     address: str,
     at_ms: int,
 ) -> None:
-    """Note what somebody should look at, inside the transaction of a movement and before it is written.
+    """Write alerts, inside the transaction of a movement and before it is written.
 
     ``what``: the kind of movement; ``address``: where the request comes from, empty when nobody knows.
     """
@@ -54,7 +54,7 @@ async def look(
 
 
 async def freeze_if_large(freezes: Freezes, settings: Settings, user_id: str, amount_fen: int, *, what: str) -> None:
-    """Freeze an account after a movement above the threshold. If that fails, it is logged: the alert is there."""
+    """Freeze an account after a movement above the threshold. A failure is only logged, because the alert is there."""
     if not 0 < settings.freeze_large_fen <= amount_fen:
         return
     try:
@@ -65,7 +65,7 @@ async def freeze_if_large(freezes: Freezes, settings: Settings, user_id: str, am
 
 
 def network_of(address: str) -> str | None:
-    """The network an address is taken for: its /24, or its /64 of IPv6. None for what is no address."""
+    """The network of an address: its /24, or its /64 of IPv6. None if it is not an address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

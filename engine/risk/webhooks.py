@@ -32,11 +32,11 @@ _FAILURES = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 
 
 class NotTakenError(Exception):
-    """The receiver answered something else than that it has taken the alert."""
+    """The receiver answered, but not that it has taken the alert."""
 
 
 def signed(keys: Sequence[bytes], message_id: str, at_s: int, body: bytes) -> dict[str, str]:
-    """The headers that say which message this is, when it was sent, and that we sent it.
+    """The headers with the message's id, its time and its signature.
 
     One signature per key, with spaces between them: a receiver that knows any of the secrets verifies it.
     """
@@ -51,7 +51,7 @@ def signed(keys: Sequence[bytes], message_id: str, at_s: int, body: bytes) -> di
 
 
 def body_of(row: asyncpg.Record) -> bytes:
-    """An alert as it is told; the same in every try."""
+    """An alert as the receiver gets it: the same in every try."""
     at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC)
     details = orjson.loads(row["details"])
     data = {"alert_id": str(row["alert_id"]), "user_id": row["user_id"], "at_ms": row["at_ms"], "details": details}
@@ -59,7 +59,7 @@ def body_of(row: asyncpg.Record) -> bytes:
 
 
 def wait_s(settings: Settings, tries: int) -> float:
-    """How long to wait after this many tries."""
+    """The wait after this many tries."""
     return min(settings.webhook_retry_s * _WAIT_GROWTH ** min(tries - 1, 20), _WAIT_S_MAX)
 
 
@@ -73,7 +73,7 @@ class Webhook:
         self._url, self._keys = settings.webhook_url, webhook_keys(settings.webhook_secret.get_secret_value())
 
     async def deliver_due(self) -> int:
-        """Try once each alert whose time has come, some at a time; returns how many. Raises asyncpg's errors."""
+        """Try a page of the alerts that are due, each once. Returns how many. Raises asyncpg's errors."""
         lease_ms = int(self._settings.webhook_timeout_s * 1000) + _LEASE_MS_MORE
         rows = await self._pool.fetch(SQL["take"], AT_ONCE_MAX, lease_ms)
         for ended in await asyncio.gather(*map(self._try, rows), return_exceptions=True):
@@ -95,7 +95,7 @@ class Webhook:
         body = body_of(row)
         headers = signed(self._keys, f"alert_{row['alert_id']}", row["now_ms"] // 1000, body)
         async with asyncio.timeout(self._settings.webhook_timeout_s):
-            # Only the status counts: what else the receiver says is not read, and no redirect is followed.
+            # Only the status counts. The body is not read, and no redirect is followed.
             async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                 if not answer.is_success:
                     raise NotTakenError(f"it answered {answer.status_code}")
@@ -114,7 +114,7 @@ class Webhook:
 
 
 async def deliver_alerts(pool: asyncpg.Pool, settings: Settings, stop: asyncio.Event) -> None:
-    """Deliver alerts until ``stop`` is set, if there is somebody to deliver them to."""
+    """Deliver alerts until ``stop`` is set, if a webhook is set."""
     if settings.webhook_url is None:
         return
     # No proxies or certificates from the environment: only the settings read that.
@@ -128,7 +128,7 @@ async def deliver_alerts(pool: asyncpg.Pool, settings: Settings, stop: asyncio.E
 
 
 async def _unless_stopped(webhook: Webhook, stop: asyncio.Event) -> int:
-    """One round; told to stop in the middle of it, leave it: what was under way is tried again by the next process."""
+    """One round. A stop ends it in the middle: the next process tries again what was under way."""
     tried = 0
 
     async def deliver() -> None:
