@@ -9,6 +9,7 @@ name the server it is meant for. A restarted or replaced server is never taken f
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from hiredis import pack_command
@@ -33,6 +34,8 @@ class ReplacedServerError(RedisConnectionError):
     """The server is not the one whose data the ledger vouches for. It was not asked."""
 
 
+_RECONNECT_S = 0.2
+"""How long a connection to a wrong server is kept at least, so that a storm of calls makes no storm of connections."""
 WAITS_MAX = 16
 """How many connections, besides those for calls, may wait for a disk or a replica."""
 
@@ -40,11 +43,12 @@ WAITS_MAX = 16
 class _Kept:
     """A connection and, while it is connected, its server's run id."""
 
-    __slots__ = ("connection", "is_sent", "run_id")
+    __slots__ = ("connected_at_s", "connection", "is_sent", "run_id")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.run_id = ""
+        self.connected_at_s = 0.0
         self.is_sent = False
         """Whether the present command may have reached the server."""
 
@@ -166,9 +170,13 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None, server: str)
     try:
         try:
             return await _ask(kept, words, epoch_at, server)
-        except (RedisConnectionError, ReadOnlyError):  # a replica now: its address may lead to the primary
+        except (RedisConnectionError, ReadOnlyError) as error:  # a replica now: its address may lead to the primary
+            if isinstance(error, ReplacedServerError) and monotonic() - kept.connected_at_s < _RECONNECT_S:
+                raise
             await kept.connection.disconnect(nowait=True)
             return await _ask(kept, words, epoch_at, server)
+    except ReplacedServerError:
+        raise  # the connection is sound, and is tried again if the ledger vouches for its server
     except asyncio.CancelledError:
         # A reply may still arrive, and the connection's next user would get it.
         await kept.connection.disconnect(nowait=True)
@@ -200,6 +208,7 @@ async def _connect(kept: _Kept) -> None:
     try:
         await kept.connection.send_packed_command(_INFO, check_health=False)
         kept.run_id = run_id_in(await kept.connection.read_response())
+        kept.connected_at_s = monotonic()
     except BaseException:
         # Without a run id, this connection would keep the previous server's.
         await kept.connection.disconnect(nowait=True)

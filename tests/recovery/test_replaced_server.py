@@ -5,13 +5,14 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from engine.engine import Engine
-from engine.errors import HongbaoError, UndecidedError
+from engine.errors import HongbaoError, RecoveringError, UndecidedError
 from engine.ids import lane_of
-from engine.lanes import keys
+from engine.lanes import connections, keys
 from engine.records import ClaimResult, Outcome, SplitKind
 from engine.recovery import epochs
 from engine.settings import Settings
@@ -125,6 +126,22 @@ async def test_a_claim_on_its_way_as_the_server_is_replaced_is_not_said_to_stand
         assert isinstance(answer, UndecidedError), answer
         held = await scene.first.ask("HLEN", keys.claims(packet_id))
         assert (held, scene.told) == (1, {})
+
+
+async def test_a_storm_of_refused_claims_makes_no_storm_of_connections(scene: Scene) -> None:
+    async with Engine.open(scene.settings) as engine:
+        async with persisting(scene.settings):
+            packet_id = (await send(engine, count=10)).packet_id
+            lane = lane_of(packet_id)
+            await wait_until(lambda: engine.store.servers.get(lane), what="knowing the server")
+        await engine.pool.execute("UPDATE lanes SET run_id = 'another'")
+        await wait_until(lambda: engine.store.servers[lane] == "another", what="learning of the other")
+        before, began_s = sum(scene.address.taken.values()), monotonic()
+        for _ in range(300):
+            assert isinstance(await scene.claim(engine, packet_id), RecoveringError)
+        made, took_s = sum(scene.address.taken.values()) - before, monotonic() - began_s
+        assert made <= 10 * (1 + took_s / connections._RECONNECT_S), took_s
+        assert scene.told == {}
 
 
 async def test_a_primary_that_became_a_replica_is_left(scene: Scene) -> None:
