@@ -195,8 +195,8 @@ async def _ask(kept: _Kept, words: _Words, epoch_at: int | None, server: str = "
     if server and kept.run_id != server:
         raise ReplacedServerError("The server is not the one whose data the ledger vouches for.")
     if epoch_at is not None:  # only after connecting: the token names this server
-        words = [*words]
-        words[epoch_at] = lane_token_of(str(words[epoch_at]), kept.run_id)
+        lane_token = lane_token_of(str(words[epoch_at]), kept.run_id)
+        words = (*words[:epoch_at], lane_token, *words[epoch_at + 1 :])
     packed = pack_command(tuple(words))  # type: ignore[arg-type]  # its stub says a tuple of one
     kept.is_sent = True
     await connection.send_packed_command(packed, check_health=False)

@@ -3,9 +3,13 @@
 Every key of a lane carries the lane's hash tag, so a script that touches one lane never crosses cluster slots.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from engine.ids import lane_of
+
+_LANES_MAX, _PACKETS_MAX = 1_000, 4_096
+"""How many names are kept: they are needed again with nearly every claim."""
 
 
 def tag(lane: int) -> str:
@@ -62,6 +66,13 @@ def recipients(packet_id: str) -> str:
     return f"{tag(lane_of(packet_id))}:recipients:{packet_id}"
 
 
+@lru_cache(maxsize=_LANES_MAX)
+def claimed_in(lane: int) -> tuple[str, str, str, str]:
+    """A lane's keys as claim.lua takes them after the lane's own: events, due, frozen, limited."""
+    return events(lane), due(lane), frozen(lane), limited(lane)
+
+
+@lru_cache(maxsize=_PACKETS_MAX)
 def all_of(packet_id: str) -> tuple[str, str, str, str]:
     """A packet's four keys in claim.lua's order: packet, shares, claims, recipients."""
     lane_tag = tag(lane_of(packet_id))

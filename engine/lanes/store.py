@@ -156,7 +156,7 @@ class Store(LaneReader):
 
         ``lent``: the connection by which it goes.
         """
-        names = [keys.events(lane), keys.due(lane), keys.frozen(lane), keys.limited(lane)]
+        names = [*keys.claimed_in(lane)]
         arguments: list[str | int] = [backlog_max]
         for packet_id, users in asked.items():
             names += keys.all_of(packet_id)
