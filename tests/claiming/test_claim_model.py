@@ -320,7 +320,7 @@ def test_redis_answers_as_the_model_does(script_server: EmbeddedRedis) -> None:
     run_state_machine_as_test(
         OnThisServer,
         settings=settings(
-            max_examples=200,
+            max_examples=280,
             stateful_step_count=40,
             deadline=None,
             # Shrinking forty steps on a server takes longer than a test may; the steps as they were tell enough.
