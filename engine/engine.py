@@ -158,7 +158,7 @@ class Engine:
                     await batcher.close()
                 await claims.finished.close()
                 await watch.stop()
-                await watching.close()
+                watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
                 await checkpoints.close()
                 await following.aclose()
         finally:
