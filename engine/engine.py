@@ -21,7 +21,7 @@ from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.lanes.trial import Trial, try_scripts_at_start
 from engine.ledger import currency, pooler
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import database_pool, ledger_errors
 from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.ledger.trial import why_not_written, why_read_only
 from engine.packets.retraction import Retractions
@@ -118,7 +118,9 @@ class Engine:
             payment_passwords = PaymentPasswords(pool, settings)
             # Following a lane occupies a connection nearly always. With shared ones, lanes would wait for each other.
             following = redis_client(urls.redis, connections_max=len(known.epochs) + 1, timeout_s=timeout_s)
-            watch = epochs.Watch(pool, known, claims.finished.forget, (redis, following))
+            # Its own as well: payments may wait for each other's rows on all of the pool's.
+            watching = await database_pool(urls.database, connections_max=1, timeout_s=settings.database_timeout_s)
+            watch = epochs.Watch(watching, known, claims.finished.forget, (redis, following))
             store.on_fenced = watch.wake
             watch.start()
             try:
@@ -156,6 +158,7 @@ class Engine:
                     await batcher.close()
                 await claims.finished.close()
                 await watch.stop()
+                watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
                 await checkpoints.close()
                 await following.aclose()
         finally:

@@ -43,14 +43,17 @@ class Receiving:
                 self._day_ms = (0, 0)
                 return
             now = await self.begin()
-            await self._judge_all()
+            await self._judge_all(now["transfer_id"])
             await self._leave_behind(now)
 
-    async def _judge_all(self) -> None:
-        """Judge page by page. The lanes learn of one page while the next is judged."""
+    async def _judge_all(self, last: int) -> None:
+        """Judge page by page up to an entry. The lanes learn of one page while the next is judged.
+
+        What is booked meanwhile is for the next look. Else, in a rush, no look would ever end.
+        """
         after, telling = self._after, None
         try:
-            while (page := await self._page(after)) is not None:
+            while after < last and (page := await self._page(after)) is not None:
                 after, wallets = page
                 if await self._judge(wallets):
                     if telling is not None:

@@ -13,8 +13,10 @@ import engine
 from engine import queries
 from engine.errors import OperatorError
 from engine.ledger import schema
+from engine.queries import load
 from engine.settings import Settings
 from engine.wallets.wallets import Wallets
+from tests.support.waiting import wait_until
 
 FOLDER = Path(engine.__file__).parent
 LATEST = schema.migrations()[-1][0]
@@ -104,6 +106,42 @@ async def test_a_day_s_limit_that_was_a_freeze_is_one_no_more(
     assert [tuple(row) for row in held] == [("eve", "account"), ("mallory", "sending")]
     changes = await empty.fetch("SELECT user_id, is_frozen FROM freeze_changes ORDER BY change_id OFFSET 2")
     assert [tuple(row) for row in changes] == [("bob", False)]  # every lane is told of this
+
+
+async def test_what_a_migration_lifts_has_its_number_after_a_freeze_that_is_made_meanwhile(
+    empty_database_url: str, empty: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of the former release run beside it. A lane that has a change never asks for smaller numbers."""
+    before = [migration for migration in schema.migrations() if migration[0] < 13]
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "migrations", lambda: before)
+        await schema.migrate(empty_database_url)
+    insert = (
+        "INSERT INTO freezes (user_id, scope, reason, frozen_by, until_ms, frozen_at_ms) VALUES ($1, $2, $3, $4, $5, 7)"
+    )
+    reason = "the limit of 1000 fen a day is reached"
+    await empty.execute(insert, "bob", "receiving", reason, "rule:day_received", 2**50)
+    await empty.execute("INSERT INTO freeze_changes (user_id, is_frozen) VALUES ('bob', TRUE)")
+    freezing = await asyncpg.connect(empty_database_url)
+    try:
+        transaction = freezing.transaction()
+        await transaction.start()
+        await freezing.execute(load("freezes")["take_turns"])
+        await freezing.execute(insert, "carol", "account", "odd", "root", None)
+        migrating = asyncio.create_task(schema.migrate(empty_database_url))
+
+        async def is_waiting() -> bool:
+            waits = "datname = current_database() AND wait_event_type = 'Lock'"
+            return bool(await empty.fetchval(f"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {waits})"))
+
+        await wait_until(is_waiting, timeout_s=10, what="the migration waiting for the freeze")
+        await freezing.execute("INSERT INTO freeze_changes (user_id, is_frozen) VALUES ('carol', TRUE)")
+        await transaction.commit()
+        await migrating
+    finally:
+        await freezing.close()
+    changes = await empty.fetch("SELECT user_id, is_frozen FROM freeze_changes ORDER BY change_id OFFSET 1")
+    assert [tuple(row) for row in changes] == [("carol", True), ("bob", False)]
 
 
 async def test_keys_of_deposits_become_their_wallets_and_keep_their_answers(

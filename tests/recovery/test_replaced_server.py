@@ -3,10 +3,12 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+import asyncpg
 import pytest
 
 from engine.engine import Engine
@@ -126,6 +128,19 @@ async def test_a_claim_on_its_way_as_the_server_is_replaced_is_not_said_to_stand
         assert isinstance(answer, UndecidedError), answer
         held = await scene.first.ask("HLEN", keys.claims(packet_id))
         assert (held, scene.told) == (1, {})
+
+
+async def test_a_replaced_server_is_learnt_of_while_every_connection_to_the_ledger_is_lent(settings: Settings) -> None:
+    """Payments that wait for a wallet's row hold them, and more wait for each. Claims need none of them."""
+    async with Engine.open(settings) as engine, AsyncExitStack() as lent:
+        ledger = await asyncpg.connect(settings.database_url)
+        lent.push_async_callback(ledger.close)
+        for _ in range(settings.database_pool_max):
+            await lent.enter_async_context(engine.pool.acquire())
+        await ledger.execute("UPDATE lanes SET run_id = 'another'")
+        await wait_until(
+            lambda: set(engine.store.servers.values()) == {"another"}, timeout_s=5, what="learning of the other"
+        )
 
 
 async def test_a_storm_of_refused_claims_makes_no_storm_of_connections(scene: Scene) -> None:

@@ -283,6 +283,44 @@ async def test_a_claim_that_is_booked_late_under_a_smaller_number_is_seen(engine
     assert await reached(engine, "bob") is not None
 
 
+_TIMES_MAX = 8
+
+
+class ReceivingUnderLoad(Receiving):
+    """Whenever it has judged some users, more claims have been booked. After many times, nobody claims any more."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.pool, engine.limits_reached, engine.settings)
+        self.engine, self.times = engine, 0
+        self.late: ByHand | None = None
+
+    async def _judge(self, wallets: list[int]) -> int:
+        changed = await super()._judge(wallets)
+        self.times += 1
+        if self.late is not None:
+            await self.late.commit()
+            self.late = None
+        if self.times < _TIMES_MAX:
+            await (await claim_by_hand(self.engine, f"user{self.times}")).commit()
+        return changed
+
+
+async def test_a_look_ends_though_claims_are_booked_all_the_time(engine: Engine) -> None:
+    """Else, in a rush, nobody looks again at numbers that were left out, at the clock, or at a stop."""
+    await limit(engine, "bob", 100)
+    for number in range(_TIMES_MAX):
+        await limit(engine, f"user{number}", 10**6)
+    watching = ReceivingUnderLoad(engine)
+    watching.late = await claim_by_hand(engine, "bob")  # with a smaller number than the next
+    await (await claim_by_hand(engine, "user0")).commit()
+    await watching.look()
+    assert watching.times < _TIMES_MAX
+    assert await reached(engine, "bob") is None
+    await watching.look()
+    assert watching.times < _TIMES_MAX
+    assert await reached(engine, "bob") is not None
+
+
 class ByHand:
     """A claim of 100 fen, written in a transaction that is still open."""
 

@@ -1,3 +1,7 @@
+-- Freezes that are made meanwhile take turns with this, as with each other (freezes.sql): a lane never asks for a change with a
+-- smaller number than the last that it has.
+SELECT pg_advisory_xact_lock(7311);
+
 -- Who has received as much as they may in a day: each change of it, in the order of commits. Every lane in Redis follows it.
 CREATE TABLE limits_reached (
     change_id    BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
