@@ -116,10 +116,10 @@ class Engine:
             batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in known.epochs}
             claims = Claims(pool, store, batchers, full_lanes, acks)
             payment_passwords = PaymentPasswords(pool, settings)
+            # A connection of its own: payments may wait for each other's rows on all of the pool's.
+            watching = await database_pool(urls.database, connections_max=1, timeout_s=settings.database_timeout_s)
             # Following a lane occupies a connection nearly always. With shared ones, lanes would wait for each other.
             following = redis_client(urls.redis, connections_max=len(known.epochs) + 1, timeout_s=timeout_s)
-            # Its own as well: payments may wait for each other's rows on all of the pool's.
-            watching = await database_pool(urls.database, connections_max=1, timeout_s=settings.database_timeout_s)
             watch = epochs.Watch(watching, known, claims.finished.forget, (redis, following))
             store.on_fenced = watch.wake
             watch.start()
