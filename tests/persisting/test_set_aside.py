@@ -34,7 +34,7 @@ from tests.support.bad_entries import (
     wrong,
 )
 from tests.support.lost_lanes import amounts_in_ledger, assert_in_order
-from tests.support.scenes import caught_up, changed, claimed, persisting, positions, send, settled
+from tests.support.scenes import caught_up, changed, claimed, persisting, positions, send_in, settled
 from tests.support.waiting import wait_until
 
 CLAIM = ["claims", 1, 1, [["1000000000000000001", ["bob"], ["0:5"], False]]]
@@ -45,14 +45,6 @@ async def engine(settings: Settings) -> AsyncIterator[Engine]:
     """Two lanes: the first is harmed, the second must not notice."""
     async with Engine.open(changed(settings, lanes=2, redis_timeout_s=2.0)) as engine:
         yield engine
-
-
-async def sent_in(engine: Engine, lane: int = 0, **terms: object) -> str:
-    """A packet in this lane."""
-    while True:
-        packet_id = (await send(engine, **terms)).packet_id  # type: ignore[arg-type]
-        if packet_id[2:5] == f"{lane:03d}":
-            return packet_id
 
 
 async def claims(engine: Engine, packet_id: str, *users: str) -> dict[str, int]:
@@ -70,7 +62,7 @@ def event(*words: object) -> bytes:
 
 
 async def test_a_foreign_entry_stops_the_lane_until_it_is_set_aside(engine: Engine) -> None:
-    packet, other = await sent_in(engine, count=10), await sent_in(engine, lane=1, count=10)
+    packet, other = await send_in(engine, 0, count=10), await send_in(engine, 1, count=10)
     won = await claims(engine, packet, "ann", "bob")
     entry_id = await put_foreign(engine)
     with pytest.raises(UnavailableError):
@@ -134,7 +126,7 @@ async def amounts(engine: Engine, packet: str, user: str) -> dict[str, int]:
 @pytest.mark.parametrize("ahead", [1, 1_000_000])
 async def test_a_foreign_entry_that_was_deleted_by_hand_stops_nobody_for_long(engine: Engine, ahead: int) -> None:
     """Redis remembers the last ID of a stream: without help the lane could not write for good."""
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     entry_id = await put_foreign(engine, ahead=ahead)
     await command(engine.redis, "XDEL", keys.events(0), entry_id)
     with pytest.raises(UnavailableError):
@@ -147,7 +139,7 @@ async def test_a_foreign_entry_that_was_deleted_by_hand_stops_nobody_for_long(en
 
 
 async def test_recover_lets_such_a_lane_serve_where_no_persister_does(engine: Engine) -> None:
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     async with persisting(engine.settings):
         await caught_up(engine)
     await command(engine.redis, "XDEL", keys.events(0), await put_foreign(engine))
@@ -156,7 +148,7 @@ async def test_recover_lets_such_a_lane_serve_where_no_persister_does(engine: En
 
 
 async def test_a_foreign_entry_between_two_events_goes_and_they_join_on(engine: Engine) -> None:
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     entry_id = await put_foreign(engine)
     users = ["ann", "bob", "cat"]
     await engine.claims.claim_many([(packet, user) for user in users])  # one event of three changes goes past it
@@ -170,7 +162,7 @@ async def test_a_foreign_entry_between_two_events_goes_and_they_join_on(engine: 
 
 
 async def test_what_redis_shows_of_a_spoilt_event_comes_into_the_ledger(engine: Engine) -> None:
-    packet, small = await sent_in(engine, count=10), await sent_in(engine, count=2, total_fen=100)
+    packet, small = await send_in(engine, 0, count=10), await send_in(engine, 0, count=2, total_fen=100)
     async with persisting(engine.settings):
         await caught_up(engine)
     spoilt_users = ["ann", "bob"]
@@ -198,7 +190,7 @@ async def test_what_redis_shows_of_a_spoilt_event_comes_into_the_ledger(engine: 
 
 
 async def test_a_spoilt_opening_and_a_spoilt_end_are_found_as_well(engine: Engine) -> None:
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     opening = await last_entry(engine)
     await spoil(engine, opening, b"")
     assert "Redis shows 1" in await set_aside(engine, opening)
@@ -213,7 +205,7 @@ async def test_a_spoilt_opening_and_a_spoilt_end_are_found_as_well(engine: Engin
 
 
 async def test_two_spoilt_events_are_set_aside_one_after_the_other(engine: Engine) -> None:
-    packet = await sent_in(engine, count=3)
+    packet = await send_in(engine, 0, count=3)
     won: dict[str, int] = {}
     spoilt = []
     for user in ("ann", "bob", "cat"):
@@ -230,7 +222,7 @@ async def test_two_spoilt_events_are_set_aside_one_after_the_other(engine: Engin
 
 
 async def test_what_nobody_knows_is_told_by_the_audit_until_it_is_written_off(engine: Engine) -> None:
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     won = await claims(engine, packet, "ann")
     entry_id = await put_counted(engine, changes=3)
     assert "3 of them are unknown" in await set_aside(engine, entry_id)
@@ -249,7 +241,7 @@ async def test_what_nobody_knows_is_told_by_the_audit_until_it_is_written_off(en
 
 
 async def test_a_newer_event_waits_for_the_upgrade_unless_the_operator_insists(engine: Engine) -> None:
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     await claims(engine, packet, "ann")
     entry_id = await last_entry(engine)
     await spoil(engine, entry_id, NEWER)
@@ -271,7 +263,7 @@ async def test_claims_that_wait_for_the_ledger_make_the_process_not_ready(engine
 
 
 async def test_nothing_is_set_aside_that_stops_nobody(engine: Engine) -> None:
-    await sent_in(engine, count=10)
+    await send_in(engine, 0, count=10)
     with pytest.raises(OperatorError, match="No entry stops lane 0"):
         await set_aside(engine, await last_entry(engine))
     with pytest.raises(OperatorError, match="There is no lane 7"):
@@ -283,7 +275,7 @@ async def test_nothing_is_set_aside_that_stops_nobody(engine: Engine) -> None:
 
 async def test_a_change_that_is_gone_is_no_bad_entry(engine: Engine) -> None:
     """What comes after it is the lane's own, and must not be set aside for it."""
-    packet = await sent_in(engine, count=10)
+    packet = await send_in(engine, 0, count=10)
     await claims(engine, packet, "ann")
     await command(engine.redis, "XDEL", keys.events(0), await last_entry(engine))
     await claims(engine, packet, "bob")
@@ -295,7 +287,7 @@ async def test_a_change_that_is_gone_is_no_bad_entry(engine: Engine) -> None:
 @pytest.mark.parametrize("harm", [keys.events(0), keys.lane(0)], ids=["the stream", "the lane"])
 @pytest.mark.parametrize("kind", ["SET", "RPUSH"])
 async def test_a_key_of_another_type_harms_no_other_lane_and_is_rebuilt(engine: Engine, harm: str, kind: str) -> None:
-    packet, other = await sent_in(engine, count=10), await sent_in(engine, lane=1, count=10)
+    packet, other = await send_in(engine, 0, count=10), await send_in(engine, 1, count=10)
     async with persisting(engine.settings):
         won = await claims(engine, packet, "ann")
         await caught_up(engine)
@@ -367,7 +359,7 @@ PLACES = st.sampled_from([("foreign", 1), ("foreign", 10**15), ("counted", 1), (
 async def test_whatever_stands_in_the_stream_is_named_and_set_aside(
     engine: Engine, fields: Fields, place: tuple[str, int], before: int
 ) -> None:
-    packet = await sent_in(engine, count=5)
+    packet = await send_in(engine, 0, count=5)
     won = await claims(engine, packet, *(f"user{number}" for number in range(before)))
     kind, by = place
     if kind == "under":  # an ID that no script makes, below the lane's next

@@ -44,6 +44,7 @@ from tests.support.scenes import (
     persister_process,
     persisting,
     send,
+    send_in,
     sweeping,
 )
 from tests.support.waiting import wait_until
@@ -284,10 +285,7 @@ async def test_leftovers_go_and_nothing_is_due_that_is_not_there(engine: Engine,
 
 async def test_other_lanes_serve_while_one_is_rebuilt(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Engine.open(changed(settings, lanes=2)) as engine:
-        packets: dict[str, str] = {}
-        while len(packets) < 2:
-            packet_id = (await send(engine, count=10)).packet_id
-            packets.setdefault(packet_id[2:5], packet_id)
+        packets = [await send_in(engine, lane, count=10) for lane in (0, 1)]
         await persisted(engine, engine.settings)
         await lose_lane(engine, 0)
         inside, go_on = asyncio.Event(), asyncio.Event()
@@ -302,14 +300,14 @@ async def test_other_lanes_serve_while_one_is_rebuilt(settings: Settings, monkey
         await inside.wait()
         assert await engine.ready() == ["Lane 0 is fenced: it is being rebuilt from the ledger."]
         for number in range(5):
-            assert (await engine.claims.claim(packets["001"], f"user{number}")).outcome is Outcome.CLAIMED
+            assert (await engine.claims.claim(packets[1], f"user{number}")).outcome is Outcome.CLAIMED
             with pytest.raises(RecoveringError):
-                await engine.claims.claim(packets["000"], f"user{number}")
+                await engine.claims.claim(packets[0], f"user{number}")
         with pytest.raises(RecoveringError):
-            await engine.views.packet(packets["000"])
+            await engine.views.packet(packets[0])
         go_on.set()
         await mending
-        await wait_until(lambda: claim_until_served(engine, packets["000"], "user0"), what="serving")
+        await wait_until(lambda: claim_until_served(engine, packets[0], "user0"), what="serving")
         await persisted(engine, engine.settings)
         await assert_in_order(engine)
 
@@ -420,13 +418,18 @@ async def test_the_persister_recovers_a_lost_lane_in_the_middle_of_a_storm(setti
     settings = changed(settings, lanes=2, recover_automatically=True)
     stop = asyncio.Event()
     async with Engine.open(settings) as engine, persisting(settings), sweeping(settings):
-        packets = [(await send(engine, total_fen=60_000, count=600)).packet_id for _ in range(4)]
+        packets = [await send_in(engine, lane, total_fen=60_000, count=600) for lane in (0, 1, 0, 1)]
         told: dict[tuple[str, str], set[int]] = {}
         served_since = Counter[int]()
 
         def is_served() -> bool:
             """Every lane serves, not only the one that was back first."""
-            return all(served_since[lane] > 50 for lane in {*map(lane_of, packets)})
+            return all(served_since[lane] > 50 for lane in (0, 1))
+
+        async def is_rebuilt() -> bool:
+            """Each lane was rebuilt once per loss."""
+            rows = await engine.pool.fetch("SELECT count(*) FROM recoveries GROUP BY lane")
+            return len(rows) == 2 and all(row["count"] >= losses for row in rows)
 
         async def hand(number: int) -> None:
             choices = random.Random(number)
@@ -441,12 +444,13 @@ async def test_the_persister_recovers_a_lost_lane_in_the_middle_of_a_storm(setti
                     told.setdefault((packet_id, user), set()).add(result.amount_fen)
 
         hands = [asyncio.create_task(hand(number)) for number in range(20)]
-        for _ in range(3):
+        for losses in (1, 2, 3):  # noqa: B007  # is_rebuilt reads it
             served_since.clear()
             await wait_until(is_served, timeout_s=20, what="claims being served")
             in_ledger = await wait_until(lambda: amounts_in_ledger(engine), what="some being in the ledger")
             told.clear()
             await engine.redis.flushall()
+            await wait_until(is_rebuilt, timeout_s=20, what="both lanes being rebuilt")
             served_since.clear()
             await wait_until(is_served, timeout_s=20, what="claims being served again")
             for key, amount_fen in in_ledger.items():  # nobody was told anything else since

@@ -52,6 +52,14 @@ async def send(
     return await engine.packets.send(sender, checked, idempotency_key=uuid4().hex, request_hash=b"send")
 
 
+async def send_in(engine: Engine, lane: int, **terms: Any) -> str:  # noqa: ANN401  # those of ``send``
+    """The number of a packet in this lane: chance decides of each which lane it is in."""
+    while True:
+        packet_id = (await send(engine, **terms)).packet_id
+        if lane_of(packet_id) == lane:
+            return packet_id
+
+
 async def pay_only(engine: Engine, sender: str = "alice", **terms: Any) -> str:  # noqa: ANN401  # those of ``send``
     """A packet that is paid for and not opened, as after a crash between the two; its number.
 

@@ -26,7 +26,7 @@ from engine.lanes.replies import CloseReason
 from engine.records import SplitKind
 from engine.settings import Settings
 from tests.support.both_ways import Asked, Headers, Opened, Reply, Run, ask, in_a_thread, open_app
-from tests.support.scenes import caught_up, pay_only, persisting, send
+from tests.support.scenes import caught_up, pay_only, persisting, send, send_in
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")
@@ -106,14 +106,6 @@ class Scene:
         self.clock.ahead_s = 1.5 * HOUR_S
 
 
-async def send_in(engine: Engine, lane: int, **terms: object) -> str:
-    """A packet in this lane."""
-    while True:
-        packet_id = (await send(engine, split=SplitKind.EQUAL, **terms)).packet_id  # type: ignore[arg-type]
-        if lane_of(packet_id) == lane:
-            return packet_id
-
-
 async def let_time_run_out(engine: Engine, packet_id: str) -> None:
     """Make a packet's time be over now."""
     await command(engine.redis, "HSET", keys.packet(packet_id), "expires_at_ms", 1)
@@ -127,7 +119,9 @@ async def packets_in_every_state(engine: Engine, settings: Settings) -> dict[str
         lane = FENCED_LANE if name == "fenced" else LANE
         count = 1 if "sold out" in name or name == "dropped" else 2
         recipients = ["carol", "dave"] if name.endswith("for others") else []
-        packets[name] = await send_in(engine, lane, count=count, total_fen=100 * count, recipients=recipients)
+        packets[name] = await send_in(
+            engine, lane, count=count, total_fen=100 * count, split=SplitKind.EQUAL, recipients=recipients
+        )
     for name in open_to_bob:
         await engine.claims.claim(packets[name], "bob")
     await engine.claims.claim(packets["sold out, for others"], "carol")
