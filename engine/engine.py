@@ -16,9 +16,9 @@ from engine.connected import Connected, urls_of
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
 from engine.errors import OperatorError, UnavailableError
-from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology
 from engine.lanes.trial import Trial, try_scripts_at_start
 from engine.ledger import currency, pooler
 from engine.ledger.database import database_pool, ledger_errors
@@ -46,8 +46,6 @@ from engine.wallets.withdrawals import Withdrawals
 
 READY_S_MAX = 0.8
 """Probes often wait a second (Kubernetes does), and an answer says more than a timeout."""
-_OTHER_CONNECTIONS = 8
-_READING_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class Engine:
     """Open with ``async with Engine.open(settings) as engine``. ``lanes``: the lanes in the ledger, in order."""
 
     settings: Settings
-    redis: Redis
+    topology: Topology
     pool: asyncpg.Pool
     store: Store
     stream: EventStream
@@ -87,83 +85,77 @@ class Engine:
 
         Raises OperatorError if a server does not answer or the database has another schema.
         """
-        async with Connected.open(settings) as connected, cls._on(connected) as engine:
+        async with Connected.open(settings, serves=True) as connected, cls._on(connected) as engine:
             yield engine
 
     @classmethod
     @asynccontextmanager
     async def _on(cls, connected: Connected) -> AsyncIterator["Engine"]:
-        settings, pool, redis = connected.settings, connected.pool, connected.redis
-        urls, timeout_s = urls_of(settings), settings.redis_timeout_s
-        # One connection per possible call, so that a claim never waits for one, and some for reading.
-        calls_max = settings.lanes * settings.calls_in_flight_max + _READING_CONNECTIONS
-        connections = redis_connections(urls.redis, connections_max=calls_max, timeout_s=timeout_s)
-        changing = redis_connections(urls.redis, connections_max=_OTHER_CONNECTIONS, timeout_s=timeout_s)
+        settings, pool, topology = connected.settings, connected.pool, connected.topology
+        urls = urls_of(settings)
+        known = epochs.Known()
+        store = Store(topology, known.epochs, known.servers)
+        await _try_servers(topology, pool, urls.database)
+        await currency.keep(pool, settings.currency)
+        begun = await epochs.begin(pool, store, settings.lanes)
+        known.epochs.update(begun.epochs)
+        known.servers.update(begun.servers)
+        freezes, limits_reached = Freezes(pool, store), LimitsReached(pool, store)
+        await freezes.spread()  # a lane that was just begun has none
+        await limits_reached.spread()
+        full_lanes: set[int] = set()
+        checkpoints = Checkpoints(urls.database)
+        acks = Acks(settings, topology, checkpoints)
+        batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in known.epochs}
+        claims = Claims(pool, store, batchers, full_lanes, acks)
+        payment_passwords = PaymentPasswords(pool, settings)
+        # A connection of its own: payments may wait for each other's rows on all of the pool's.
+        watching = await database_pool(urls.database, connections_max=1, timeout_s=settings.database_timeout_s)
+        watch = epochs.Watch(watching, known, claims.finished.forget, topology)
+        store.on_fenced = watch.wake
+        watch.start()
         try:
-            known = epochs.Known()
-            store = Store(redis, known.epochs, connections, changing, known.servers)
-            await _try_servers(redis, pool, urls.database)
-            await currency.keep(pool, settings.currency)
-            begun = await epochs.begin(pool, store, settings.lanes)
-            known.epochs.update(begun.epochs)
-            known.servers.update(begun.servers)
-            freezes, limits_reached = Freezes(pool, store), LimitsReached(pool, store)
-            await freezes.spread()  # a lane that was just begun has none
-            await limits_reached.spread()
-            full_lanes: set[int] = set()
-            checkpoints = Checkpoints(urls.database)
-            acks = Acks(settings, redis, checkpoints)
-            batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in known.epochs}
-            claims = Claims(pool, store, batchers, full_lanes, acks)
-            payment_passwords = PaymentPasswords(pool, settings)
-            # A connection of its own: payments may wait for each other's rows on all of the pool's.
-            watching = await database_pool(urls.database, connections_max=1, timeout_s=settings.database_timeout_s)
-            # Following a lane occupies a connection nearly always. With shared ones, lanes would wait for each other.
-            following = redis_client(urls.redis, connections_max=len(known.epochs) + 1, timeout_s=timeout_s)
-            watch = epochs.Watch(watching, known, claims.finished.forget, (redis, following))
-            store.on_fenced = watch.wake
-            watch.start()
-            try:
-                packets = Packets(pool, store, settings, acks)
-                delays = Delays(pool, payment_passwords, settings)
-                yield cls(
-                    settings=settings,
-                    redis=redis,
-                    pool=pool,
-                    store=store,
-                    stream=EventStream(following),
-                    trial=Trial(redis),
-                    lanes=tuple(known.epochs),
-                    acks=acks,
-                    packets=packets,
-                    claims=claims,
-                    freezes=freezes,
-                    limits_reached=limits_reached,
-                    receipts=Receipts(pool, store),
-                    disputes=Disputes(pool, store, freezes, settings),
-                    dispute_decisions=DisputeDecisions(pool, store, freezes),
-                    retractions=Retractions(pool, store, acks, settings),
-                    transfers=Transfers(pool, store, packets, claims, acks=acks, delays=delays, settings=settings),
-                    delays=delays,
-                    views=Views(pool, store, settings.ack),
-                    wallets=Wallets(pool, settings),
-                    statements=Statements(pool, Closing(pool, store, EventStream(redis)), settings.currency),
-                    profiles=Profiles(pool, freezes, limits_reached, settings),
-                    alerts=Alerts(pool),
-                    payment_passwords=payment_passwords,
-                    withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),
-                )
-            finally:
-                for batcher in batchers.values():
-                    await batcher.close()
-                await claims.finished.close()
-                await watch.stop()
-                watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
-                await checkpoints.close()
-                await following.aclose()
+            packets = Packets(pool, store, settings, acks)
+            delays = Delays(pool, payment_passwords, settings)
+            yield cls(
+                settings=settings,
+                topology=topology,
+                pool=pool,
+                store=store,
+                stream=connected.stream,
+                trial=Trial(topology),
+                lanes=tuple(known.epochs),
+                acks=acks,
+                packets=packets,
+                claims=claims,
+                freezes=freezes,
+                limits_reached=limits_reached,
+                receipts=Receipts(pool, store),
+                disputes=Disputes(pool, store, freezes, settings),
+                dispute_decisions=DisputeDecisions(pool, store, freezes),
+                retractions=Retractions(pool, store, acks, settings),
+                transfers=Transfers(pool, store, packets, claims, acks=acks, delays=delays, settings=settings),
+                delays=delays,
+                views=Views(pool, store, settings.ack),
+                wallets=Wallets(pool, settings),
+                statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
+                profiles=Profiles(pool, freezes, limits_reached, settings),
+                alerts=Alerts(pool),
+                payment_passwords=payment_passwords,
+                withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),
+            )
         finally:
-            await connections.aclose()
-            await changing.aclose()
+            for batcher in batchers.values():
+                await batcher.close()
+            await claims.finished.close()
+            await watch.stop()
+            watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
+            await checkpoints.close()
+
+    @property
+    def redis(self) -> Redis:
+        """The client of the server of lane 0, which is the only server if HONGBAO_REDIS_URL names one."""
+        return self.topology.node_of(0).client
 
     async def ready(self) -> list[str]:
         """One sentence per reason why this process cannot do all of its work. Empty if it is ready.
@@ -197,9 +189,10 @@ class Engine:
         await lag.measure(self.pool, self.store, self.stream)
 
 
-async def _try_servers(redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
+async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:
     """Raise OperatorError, with a remedy, if a server would refuse what every process needs."""
-    await try_scripts_at_start(redis)
+    for node in topology.nodes:
+        await try_scripts_at_start(node.client)
     try:
         await pooler.check(database_url, pool)
         why = await why_not_written(pool)

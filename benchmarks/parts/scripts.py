@@ -22,6 +22,7 @@ from engine.ids import new_packet_number
 from engine.lanes.clients import command, redis_client
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Chunk, Store
+from engine.lanes.topology import Topology
 from engine.supervision.child import Command
 
 LANE, EPOCH = 0, "benchmark"
@@ -60,7 +61,7 @@ def server(appendonly: str) -> Iterator[PathRedis]:
 async def begin(client: Redis) -> Store:
     """An emptied server with one lane."""
     await command(client, "FLUSHALL", "SYNC")
-    store = Store(client, {LANE: EPOCH})
+    store = Store(Topology.of_one(client), {LANE: EPOCH})
     await store.begin_lane(LANE, EPOCH)
     return store
 

@@ -11,7 +11,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from engine.claiming.checkpoints import Checkpoints
@@ -26,6 +25,7 @@ from engine.errors import (
 from engine.lanes import keys
 from engine.lanes.connections import Lent
 from engine.lanes.durability import FsyncBy, connected_replicas, fsync_by
+from engine.lanes.topology import Node, Topology
 from engine.observability import metrics
 from engine.records import Ack, ClaimReply, Outcome, strongest
 from engine.settings import Settings
@@ -58,43 +58,49 @@ class Decided(NamedTuple):
 
 
 class Acks:
-    """One process's rules and waiting."""
+    """One process's rules and waiting. Each lane's own server is asked."""
 
-    def __init__(self, settings: Settings, redis: Redis, checkpoints: Checkpoints) -> None:
+    def __init__(self, settings: Settings, topology: Topology, checkpoints: Checkpoints) -> None:
         self.setting = settings.ack
-        self._redis, self._checkpoints = redis, checkpoints
+        self._topology, self._checkpoints = topology, checkpoints
         self._replicas, self._timeout_s = settings.ack_replicas, settings.ack_timeout_s
-        self._fsync_by: FsyncBy | None = None
+        self._fsync_by: dict[Node, FsyncBy] = {}
 
     async def check(self) -> None:
         """Raise OperatorError if Redis cannot do what the setting requires. ``reasons`` watches the replicas."""
         if self.setting is Ack.FSYNC:
-            self._fsync_by = await fsync_by(self._redis)
+            for node in self._topology.nodes:
+                self._fsync_by[node] = await fsync_by(node.client)
         if self.setting is Ack.LEDGER:
             self._checkpoints.listen()
 
     async def reasons(self) -> list[str]:
-        """Return one sentence if claims cannot be acknowledged at this moment. Raises UnavailableError."""
-        if self.setting is Ack.FSYNC:
-            self._fsync_by = None
-            try:
-                self._fsync_by = await fsync_by(self._redis)
-            except OperatorError as error:
-                return [str(error)]
-        if self.setting is Ack.REPLICA and (found := await connected_replicas(self._redis)) < self._replicas:
-            return [f"Redis has {found} of the {self._replicas} replicas that a claim must reach."]
-        return []
+        """One sentence per server whose claims cannot be acknowledged at this moment. Raises UnavailableError."""
+        found = await asyncio.gather(*map(self._reason, self._topology.nodes))
+        return [reason for reason in found if reason is not None]
 
-    async def admit(self, ack: Ack | None) -> None:
-        """Raise InvalidFieldsError if a packet asks for more than the setting and Redis cannot do it."""
-        if ack is Ack.FSYNC and self._fsync_by is None:
+    async def _reason(self, node: Node) -> str | None:
+        if self.setting is Ack.FSYNC:
+            self._fsync_by.pop(node, None)
             try:
-                self._fsync_by = await fsync_by(self._redis)
+                self._fsync_by[node] = await fsync_by(node.client)
+            except OperatorError as error:
+                return str(error)
+        if self.setting is Ack.REPLICA and (found := await connected_replicas(node.client)) < self._replicas:
+            return f"{node.name} has {found} of the {self._replicas} replicas that a claim must reach."
+        return None
+
+    async def admit(self, ack: Ack | None, lane: int) -> None:
+        """Raise InvalidFieldsError if a packet asks for more than the setting and its lane's server cannot do it."""
+        node = self._topology.node_of(lane)
+        if ack is Ack.FSYNC and node not in self._fsync_by:
+            try:
+                self._fsync_by[node] = await fsync_by(node.client)
             except OperatorError:
                 raise InvalidFieldsError(
                     [FieldProblem("ack", "cannot be fsync: Redis is not configured for it")]
                 ) from None
-        if ack is Ack.REPLICA and ack is not self.setting and await connected_replicas(self._redis) < self._replicas:
+        if ack is Ack.REPLICA and ack is not self.setting and await connected_replicas(node.client) < self._replicas:
             raise InvalidFieldsError([FieldProblem("ack", "cannot be replica: too few Redis replicas are connected")])
 
     def waiting(self, asked: Mapping[str, Sequence[str]], reply: ClaimReply) -> dict[Ack, list[int]]:
@@ -162,13 +168,14 @@ class Acks:
         tell(waiting[ack], failed)
 
     async def _on_disk(self, decided: Decided) -> None:
-        if self._fsync_by is None:
-            self._fsync_by = await fsync_by(self._redis)
-        if self._fsync_by is FsyncBy.WAITAOF:
+        node = self._topology.node_of(decided.lane)
+        if node not in self._fsync_by:
+            self._fsync_by[node] = await fsync_by(node.client)
+        if self._fsync_by.get(node) is FsyncBy.WAITAOF:
             try:
                 on_disk, _ = await self._ask(Ack.FSYNC, decided, "WAITAOF", 1, 0)
             except ResponseError:  # the server was replaced or its settings have changed
-                self._fsync_by = None
+                self._fsync_by.pop(node, None)
                 raise
             if on_disk < 1:
                 raise UnconfirmedError(_UNCONFIRMED[Ack.FSYNC])

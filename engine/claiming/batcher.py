@@ -256,7 +256,7 @@ class Batcher:
 
     async def _call(self, batch: _Singles | _Order) -> None:
         started_s = time.perf_counter()
-        acks, lent = self._acks, self._store.lend()
+        acks, lent = self._acks, self._store.lend(self._lane)
         try:
             try:
                 reply = await self._store.claim(self._lane, batch.asked, backlog_max=self._backlog_max, lent=lent)

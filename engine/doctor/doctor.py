@@ -5,17 +5,18 @@ It changes nothing and starts nothing. It always prints lines, whatever a server
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine.doctor import lane_checks, machine_checks, postgres_checks, redis_checks
 from engine.doctor.lines import Level, Line, ok, place_of, problem, without_secrets
 from engine.doctor.postgres_checks import SQL
 from engine.errors import HongbaoError
-from engine.lanes.clients import check_redis, redis_client
-from engine.lanes.reader import LaneReader
+from engine.lanes.clients import check_redis
+from engine.lanes.reader import clock_ms
+from engine.lanes.topology import Topology, reading
 from engine.ledger.database import database_connection
 from engine.ledger.failures import DATABASE_ERRORS
 from engine.settings import Settings
@@ -34,18 +35,17 @@ def is_healthy(lines: list[Line]) -> bool:
 async def examine(settings: Settings, *, is_embedded: bool) -> list[Line]:
     """Check everything. ``is_embedded``: the servers are those of the data directory, on this machine's disk."""
     lines = list(machine_checks.examine(settings, is_embedded=is_embedded))
-    async with _redis(settings, lines) as redis, _postgres(settings, lines) as connection:
-        if redis is not None:
-            await _add(lines, settings, "redis", redis_checks.examine(redis, settings))
-            await _add(
-                lines, settings, "redis clock", _one(machine_checks.clock("redis clock", LaneReader(redis).now_ms))
-            )
+    async with _redis(settings, lines) as topology, _postgres(settings, lines) as connection:
+        for node in () if topology is None else topology.nodes:
+            await _add(lines, settings, "redis", redis_checks.examine(node.client, settings))
+            asked = machine_checks.clock("redis clock", partial(clock_ms, node))
+            await _add(lines, settings, "redis clock", _one(asked))
         if connection is not None:
             await _add(lines, settings, "postgres", postgres_checks.examine(connection, settings))
             asked = machine_checks.clock("postgres clock", lambda: connection.fetchval(SQL["now_ms"]))
             await _add(lines, settings, "postgres clock", _one(asked))
-        if redis is not None and connection is not None:
-            await _add(lines, settings, "lanes", lane_checks.examine(connection, redis, settings))
+        if topology is not None and connection is not None:
+            await _add(lines, settings, "lanes", lane_checks.examine(connection, topology, settings))
     return lines
 
 
@@ -63,7 +63,7 @@ async def _add(lines: list[Line], settings: Settings, name: str, asked: Awaitabl
 
 
 @asynccontextmanager
-async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Redis | None]:
+async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Topology | None]:
     if settings.redis_url is None:
         lines.append(
             problem("redis", "not configured, and no `hongbao up` runs it", _START.format("HONGBAO_REDIS_URL"))
@@ -71,23 +71,24 @@ async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Redis |
         yield None
         return
     try:
-        client = redis_client(settings.redis_url, connections_max=2, timeout_s=settings.redis_timeout_s)
+        topology = reading(settings.redis_url, timeout_s=settings.redis_timeout_s)
     except HongbaoError as error:
         lines.append(problem("redis", without_secrets(str(error), settings.redis_url), "Correct HONGBAO_REDIS_URL."))
         yield None
         return
     try:
         try:
-            await check_redis(client)
+            for node in topology.nodes:
+                await check_redis(node.client)
         except HongbaoError as error:
             why = without_secrets(str(error), settings.redis_url)
             lines.append(problem("redis", f"{place_of(settings.redis_url)}: {why}", _START.format("HONGBAO_REDIS_URL")))
             yield None
             return
         lines.append(ok("redis", place_of(settings.redis_url)))
-        yield client
+        yield topology
     finally:
-        await client.aclose()
+        await topology.aclose()
 
 
 @asynccontextmanager

@@ -1,11 +1,11 @@
 """The lane checks of `hongbao doctor`: do Redis and the ledger agree, and how far is the ledger behind?"""
 
 import asyncpg
-from redis.asyncio import Redis
 
 from engine.doctor.lines import Line, ok, problem, warning
 from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology
 from engine.persisting import lag
 from engine.recovery.epochs import SQL as LANES
 from engine.recovery.serving import Paused, why_paused
@@ -17,9 +17,9 @@ _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks
 _SET_ASIDE = "The ledger gets no later change until it is set aside (docs/runbooks/bad-entry.md)."
 
 
-async def examine(connection: asyncpg.Connection, redis: Redis, settings: Settings) -> list[Line]:
+async def examine(connection: asyncpg.Connection, topology: Topology, settings: Settings) -> list[Line]:
     """One line per lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
-    store, stream = LaneReader(redis), EventStream(redis)
+    store, stream = LaneReader(topology), EventStream(topology)
     lines = []
     for row in await connection.fetch(LANES["all"]):
         status = await store.lane_status(row["lane"])
@@ -48,7 +48,7 @@ async def _lane(
     if status is None or paused is not None:
         return _paused(name, paused or Paused.LOST, checkpoint, 0 if status is None else status.position)
     oldest = look.oldest
-    age_s = 0.0 if oldest is None else max(0, await store.now_ms() - oldest.event.at_ms) / 1_000
+    age_s = 0.0 if oldest is None else max(0, await store.now_ms(row["lane"]) - oldest.event.at_ms) / 1_000
     return _progress(name, checkpoint, status, age_s, settings)
 
 

@@ -3,9 +3,9 @@
 Every function raises UnavailableError if Redis does not answer.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -14,9 +14,8 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.connections import Connections
 from engine.lanes.failures import redis_errors
-from engine.lanes.scripts import Send
+from engine.lanes.topology import Node, Topology
 from engine.records import Ack, ClaimRow, PacketState
 
 READ_WHOLE_COUNT_MAX = 1_000
@@ -82,56 +81,72 @@ def is_wrong_type(reply: object) -> bool:
     return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
 
 
-class LaneReader:
-    """All lanes on one Redis. ``connections``: kept ones for packets that have ended (None: the client reads them)."""
+async def clock_ms(node: Node) -> int:
+    """A server's clock. Raises UnavailableError."""
+    with redis_errors():
+        seconds, microseconds = await command(node.client, "TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def __init__(self, client: Redis, connections: Connections | None = None) -> None:
-        self.client = self._client = client
-        self._send: Send = partial(command, client)
-        self._connections = connections
+
+class LaneReader:
+    """All lanes, each on its own server."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
         self.servers: Mapping[int, str] = {}
         """lane -> the run id of the server whose data the ledger vouches for, if it has one."""
 
     async def _send_kept(self, packet_id: str, *words: str) -> Any:  # noqa: ANN401 -- any reply
         """Ask the server that the ledger vouches for: what it says of packets that have ended is remembered."""
-        if self._connections is None:
-            return await self._send(*words)
-        return await self._connections.call(*words, server=self.servers.get(lane_of(packet_id), ""))
+        lane = lane_of(packet_id)
+        node = self.topology.node_of(lane)
+        if node.claiming is None:
+            return await command(node.client, *words)
+        return await node.claiming.call(*words, server=self.servers.get(lane, ""))
+
+    def client_of(self, lane: int) -> Redis:
+        """The client of the lane's server. Raises UnavailableError if none holds it."""
+        return self.topology.node_of(lane).client
+
+    def _client_of_packet(self, packet_id: str) -> Redis:
+        return self.client_of(lane_of(packet_id))
 
     async def frozen_version(self, lane: int) -> int:
         """The last change of freezes that a lane has received, or 0."""
         with redis_errors():
-            version = await command(self._client, "HGET", keys.lane(lane), "frozen_version")
+            version = await command(self.client_of(lane), "HGET", keys.lane(lane), "frozen_version")
         return int(version or 0)
 
     async def frozen(self, lane: int) -> set[str]:
         """The users who may not claim, as the lane has received them."""
         with redis_errors():
-            return {user_id.decode() for user_id in await command(self._client, "SMEMBERS", keys.frozen(lane))}
+            return {user_id.decode() for user_id in await command(self.client_of(lane), "SMEMBERS", keys.frozen(lane))}
 
     async def limited_version(self, lane: int) -> int:
         """The last change of who has reached a limit that a lane has been told of; 0: none."""
         with redis_errors():
-            version = await command(self._client, "HGET", keys.lane(lane), "limited_version")
+            version = await command(self.client_of(lane), "HGET", keys.lane(lane), "limited_version")
         return int(version or 0)
 
     async def recipients(self, packet_id: str) -> list[str]:
         """The users who may claim a packet. Empty if anyone may, or if the packet is gone."""
         with redis_errors():
-            found = await command(self._client, "SMEMBERS", keys.recipients(packet_id))
+            found = await command(self._client_of_packet(packet_id), "SMEMBERS", keys.recipients(packet_id))
         return sorted(user_id.decode() for user_id in found)
 
-    async def now_ms(self) -> int:
-        """Redis's clock, by which packets expire."""
-        with redis_errors():
-            seconds, microseconds = await command(self._client, "TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
+    async def now_ms(self, lane: int) -> int:
+        """The clock of a lane's server, by which its packets expire."""
+        return await clock_ms(self.topology.node_of(lane))
+
+    async def earliest_ms(self) -> int:
+        """The clock of the server whose clock is behind all others'. For what concerns every lane."""
+        return min(await asyncio.gather(*map(clock_ms, self.topology.nodes)))
 
     async def due(self, lane: int, now_ms: int, limit: int) -> list[str]:
         """The lane's open packets whose time is over, the oldest first."""
         with redis_errors():
             numbers = await command(
-                self._client, "ZRANGE", keys.due(lane), "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit
+                self.client_of(lane), "ZRANGE", keys.due(lane), "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit
             )
         return [number.decode() for number in numbers]
 
@@ -141,7 +156,7 @@ class LaneReader:
         A replica is no witness: it may be behind, or empty because it begins anew. It is refused as for a write.
         """
         with redis_errors():
-            async with self._client.pipeline(transaction=False) as pipeline:
+            async with self.client_of(lane).pipeline(transaction=False) as pipeline:
                 # The run id first: everything read after it comes from that server or a later one.
                 pipeline.info("server")
                 pipeline.info("replication")
@@ -166,13 +181,25 @@ class LaneReader:
         )
 
     async def states(self, packet_ids: Sequence[str]) -> list[str | None]:
-        """Each packet's state in Redis ("loading" while its shares arrive), or None if Redis has no such packet."""
+        """Each packet's state in Redis ("loading" while its shares arrive), or None if Redis has no such packet.
+
+        All of them must be on one server (``by_server``).
+        """
+        if not packet_ids:
+            return []
         with redis_errors():
-            async with self._client.pipeline(transaction=False) as pipeline:
+            async with self._client_of_packet(packet_ids[0]).pipeline(transaction=False) as pipeline:
                 for packet_id in packet_ids:
                     pipeline.hget(keys.packet(packet_id), "state")
                 replies = await pipeline.execute()
         return [None if state is None else state.decode() for state in replies]
+
+    def by_server(self, packet_ids: Iterable[str]) -> list[list[str]]:
+        """These packets in their order, those of one server together."""
+        found: dict[Node, list[str]] = {}
+        for packet_id in packet_ids:
+            found.setdefault(self.topology.node_of(lane_of(packet_id)), []).append(packet_id)
+        return list(found.values())
 
     async def counts(self, packet_id: str) -> LiveCounts | None:
         """What Redis holds of a packet, or None (unknown, loading, or settled and dropped)."""
@@ -190,7 +217,7 @@ class LaneReader:
     async def claim_of(self, packet_id: str, user_id: str) -> ClaimRow | None:
         """A user's share of a packet, if Redis holds it."""
         with redis_errors():
-            value = await command(self._client, "HGET", keys.claims(packet_id), user_id)
+            value = await command(self._client_of_packet(packet_id), "HGET", keys.claims(packet_id), user_id)
         return None if value is None else claim_row(user_id.encode(), value)
 
     async def held(self, packet_ids: Sequence[str]) -> list[Held | None]:
@@ -198,8 +225,10 @@ class LaneReader:
 
         For packets small enough to be read whole, with at most a few thousand shares in all.
         """
+        if not packet_ids:
+            return []
         with redis_errors():
-            async with self._client.pipeline(transaction=True) as pipeline:
+            async with self._client_of_packet(packet_ids[0]).pipeline(transaction=True) as pipeline:
                 for packet_id in packet_ids:
                     pipeline.hmget(keys.packet(packet_id), _COUNTS)
                     pipeline.hgetall(keys.claims(packet_id))
@@ -214,10 +243,11 @@ class LaneReader:
 
     async def scan_claims(self, packet_id: str) -> AsyncIterator[ClaimRow]:
         """Every claim of a packet of any size, in no order, without blocking Redis."""
+        client = self._client_of_packet(packet_id)
         with redis_errors():
             cursor = b"0"
             while True:
-                cursor, held = await command(self._client, "HSCAN", keys.claims(packet_id), cursor, "COUNT", 1_000)
+                cursor, held = await command(client, "HSCAN", keys.claims(packet_id), cursor, "COUNT", 1_000)
                 for user, value in held.items():
                     yield claim_row(user, value)
                 if not int(cursor):
@@ -225,10 +255,10 @@ class LaneReader:
 
     async def scan_shares(self, packet_id: str) -> AsyncIterator[tuple[int, int]]:
         """The unclaimed shares, (slot, amount_fen), in the order of giving, without blocking Redis."""
-        start = 0
+        client, start = self._client_of_packet(packet_id), 0
         while True:
             with redis_errors():
-                page = await command(self._client, "LRANGE", keys.shares(packet_id), start, start + _SHARES_PAGE - 1)
+                page = await command(client, "LRANGE", keys.shares(packet_id), start, start + _SHARES_PAGE - 1)
             for share in page:
                 yield _share(share)
             start += len(page)

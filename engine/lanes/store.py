@@ -11,8 +11,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from redis.asyncio import Redis
-
 from engine.errors import RecoveringError, UndecidedError
 from engine.ids import lane_of
 from engine.lanes import keys
@@ -22,6 +20,7 @@ from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneReader
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
+from engine.lanes.topology import Topology
 from engine.records import Ack, ClaimReply, ClaimResult, LimitedResult, Outcome
 
 USERS_PER_CALL_MAX = 1_000
@@ -55,27 +54,23 @@ class Chunk:
 
 
 class Store(LaneReader):
-    """All lanes on one Redis. ``epochs``: lane -> the epoch the ledger has for it. ``servers``: lane -> the run id of
-    the server whose data the ledger vouches for, if it has one. Scripts run there and nowhere else.
+    """All lanes, each on its own server. ``epochs``: lane -> the epoch the ledger has for it. ``servers``: lane -> the
+    run id of the server whose data the ledger vouches for, if it has one. Scripts run there and nowhere else.
 
-    ``connections``: kept ones, for claims and for reading packets that have ended; ``changing``: kept ones for the
-    other scripts. Scripts go by these alone: a connection that knows its server makes the epoch into the lane token.
-    Without them everything goes by the client, and ``epochs`` has the lanes' tokens as they are.
+    Scripts go by a node's kept connections alone: one that knows its server makes the epoch into the lane token. If a
+    node has none, everything goes by its client, and ``epochs`` has the lanes' tokens as they are.
     """
 
     def __init__(
         self,
-        client: Redis,
+        topology: Topology,
         epochs: Mapping[int, str],
-        connections: Connections | None = None,
-        changing: Connections | None = None,
         servers: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
-        super().__init__(client, connections)
+        super().__init__(topology)
         self.on_fenced: Callable[[int], None] = _nobody_listens
         """Told of each lane that refused."""
         self.epochs, self.servers = epochs, servers
-        self._claiming, self._changing = connections, changing or connections
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
         self._view, self._freeze, self._limit = Script("view"), Script("freeze"), Script("limit")
 
@@ -95,10 +90,14 @@ class Store(LaneReader):
         *,
         epoch: str | None = None,
     ) -> list[Any]:
+        """``kept`` None: it goes by the client of the lane's server."""
         all_keys = [keys.lane(lane), *names]
         # EVALSHA, its hash, how many keys, the keys, and then the epoch.
         server = self.servers.get(lane, "")
-        send = self._send if kept is None else partial(kept.call, epoch_at=3 + len(all_keys), server=server)
+        if kept is None:
+            send = partial(command, self.client_of(lane))
+        else:
+            send = partial(kept.call, epoch_at=3 + len(all_keys), server=server)
         with redis_errors(of_change=kept is not None):
             try:
                 reply = await script.call(send, all_keys, [epoch or self._epoch(lane), *arguments])
@@ -141,13 +140,17 @@ class Store(LaneReader):
             *chunk.recipients,
             *chunk.shares,
         ]
-        reply = await self._call(self._open, lane, names, arguments, self._changing, epoch=epoch)
+        reply = await self._call(self._open, lane, names, arguments, self._changing_of(lane), epoch=epoch)
         word = Opened(reply[0].decode())
         return word, reply[1] if word in (Opened.OFFSET, Opened.LOADED) else 0
 
-    def lend(self) -> Lent | None:
+    def _changing_of(self, lane: int) -> Connections | None:
+        return self.topology.node_of(lane).changing
+
+    def lend(self, lane: int) -> Lent | None:
         """A kept connection for a claim whose acknowledgement may have to wait on it; None without kept ones."""
-        return None if self._claiming is None else self._claiming.lend()
+        kept = self.topology.node_of(lane).claiming
+        return None if kept is None else kept.lend()
 
     async def claim(
         self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int, lent: Lent | None = None
@@ -162,7 +165,8 @@ class Store(LaneReader):
             names += keys.all_of(packet_id)
             arguments += (packet_id, len(users), *users)
         epoch = self._epoch(lane)
-        reply = await self._call(self._claim, lane, names, arguments, lent or self._claiming)
+        kept = lent or self.topology.node_of(lane).claiming
+        reply = await self._call(self._claim, lane, names, arguments, kept)
         _, letters, values, position, *acks = reply
         results = list(map(ClaimResult, map(_OUTCOMES.__getitem__, letters), values))
         if _LIMITED in letters:
@@ -185,7 +189,7 @@ class Store(LaneReader):
         lane = lane_of(packet_id)
         names = [keys.events(lane), keys.due(lane), keys.packet(packet_id), keys.shares(packet_id)]
         arguments: list[str | int] = [packet_id, reason.value, not_after_ms, retry_ms]
-        reply = await self._call(self._close, lane, names, arguments, self._changing)
+        reply = await self._call(self._close, lane, names, arguments, self._changing_of(lane))
         word = Closed(reply[0].decode())
         return (word, reply[1], reply[2]) if word is Closed.CLOSED else (word, 0, 0)
 
@@ -198,15 +202,15 @@ class Store(LaneReader):
         """
         what = "consent" if consents else "view"
         arguments: list[str | int] = [user_id, what, not_after_ms, named_max]
-        names = [keys.packet(packet_id)]
-        reply = await self._call(self._view, lane_of(packet_id), names, arguments, self._changing)
+        names, lane = [keys.packet(packet_id)], lane_of(packet_id)
+        reply = await self._call(self._view, lane, names, arguments, self._changing_of(lane))
         word = Noted(reply[0].decode())
         return (word, reply[1], reply[2]) if word is Noted.NOTED else (word, 0, 0)
 
     async def freeze(self, lane: int, after: int, version: int, frozen: Sequence[str], lifted: Sequence[str]) -> int:
         """Bring a lane that is at change ``after`` up to ``version``; returns the change it is at then."""
         arguments: list[str | int] = [after, version, len(frozen), *frozen, *lifted]
-        reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing)
+        reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing_of(lane))
         return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
 
     async def limit(self, lane: int, after: int, version: int, untils_ms: Mapping[str, int]) -> int:
@@ -218,21 +222,23 @@ class Store(LaneReader):
         arguments: list[str | int] = [after, version]
         for user_and_until in untils_ms.items():
             arguments += user_and_until
-        reply = await self._call(self._limit, lane, [keys.limited(lane)], arguments, self._changing)
+        reply = await self._call(self._limit, lane, [keys.limited(lane)], arguments, self._changing_of(lane))
         return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
 
     async def begin_lane(self, lane: int, epoch: str) -> None:
         """Write a lane that has never been used; what is there already stays as it is."""
-        send = self._send if self._changing is None else partial(self._changing.call, epoch_at=3)
+        node = self.topology.node_of(lane)
+        client = partial(command, node.client)
+        send = client if node.changing is None else partial(node.changing.call, epoch_at=3)
         with redis_errors():
             for name in ("position", "applied"):
-                await self._send("HSETNX", keys.lane(lane), name, 0)
+                await client("HSETNX", keys.lane(lane), name, 0)
             await send("HSETNX", keys.lane(lane), "epoch", epoch)  # last: from now on it serves
 
     async def fence(self, lane: int) -> None:
         """Take the lane's epoch away, so that every script refuses it until the lane is rebuilt."""
         with redis_errors():
-            await command(self._client, "HSET", keys.lane(lane), "epoch", "")
+            await command(self.client_of(lane), "HSET", keys.lane(lane), "epoch", "")
 
 
 def _with_its_end(result: ClaimResult) -> ClaimResult:

@@ -11,21 +11,23 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from engine.events import ClosedEvent, Event, OpenedEvent
+from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.entries import BadEntryError, Entry, Look, Raw, entry_in, id_of, look_in
 from engine.lanes.failures import failure_of, redis_errors
 from engine.lanes.reader import is_wrong_type
+from engine.lanes.topology import Topology
 
 _PAGE = 1_000
 Reply = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 class EventStream:
-    """The streams of all lanes. Give it its own client: a blocking read occupies a connection."""
+    """The streams of all lanes, each by its node's client for streams."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
         self._untold: dict[int, int] = {}
 
     async def read(self, lane: int, after: int, *, entries_max: int, block_ms: int) -> list[Entry]:
@@ -34,8 +36,11 @@ class EventStream:
             await self.discard(lane, self._untold[lane], [], retention_ms=0)
         words = ("COUNT", entries_max, "BLOCK", block_ms, "STREAMS", keys.events(lane), f"{after}-0")
         with redis_errors():
-            reply = await command(self._client, "XREAD", *words)
+            reply = await command(self._client_of(lane), "XREAD", *words)
         return _entries(lane, reply[0][1]) if reply else []
+
+    def _client_of(self, lane: int) -> Redis:
+        return self._topology.node_of(lane).streams
 
     async def page(self, lane: int, *, after: int, up_to: int | None = None, entries_max: int = _PAGE) -> list[Entry]:
         """At most a page of the entries in (after, up_to] that the stream still holds, without waiting.
@@ -63,7 +68,7 @@ class EventStream:
     async def raw(self, lane: int, after_id: str, entries_max: int = _PAGE) -> tuple[list[Raw], int | None]:
         """A page of raw entries, and the lane's position at that moment (None if it has none)."""
         with redis_errors():
-            async with self._client.pipeline(transaction=True) as pipeline:
+            async with self._client_of(lane).pipeline(transaction=True) as pipeline:
                 pipeline.execute_command("XRANGE", keys.events(lane), f"({after_id}", "+", "COUNT", entries_max)
                 pipeline.hget(keys.lane(lane), "position")
                 page, position = await pipeline.execute(raise_on_error=False)
@@ -73,7 +78,7 @@ class EventStream:
     async def look(self, lane: int, after: int) -> Look:
         """Look at both ends of the stream: the entry after a position, and whether scripts can still write."""
         with redis_errors():
-            async with self._client.pipeline(transaction=True) as pipeline:
+            async with self._client_of(lane).pipeline(transaction=True) as pipeline:
                 pipeline.hget(keys.lane(lane), "position")
                 pipeline.execute_command("XRANGE", keys.events(lane), f"({after}-0", "+", "COUNT", 1)
                 pipeline.execute_command("XREVRANGE", keys.events(lane), "+", "-", "COUNT", 1)
@@ -99,7 +104,7 @@ class EventStream:
         with redis_errors():
             try:
                 reply: Reply = await command(
-                    self._client, "XRANGE", keys.events(lane), start, end, "COUNT", entries_max
+                    self._client_of(lane), "XRANGE", keys.events(lane), start, end, "COUNT", entries_max
                 )
             except ResponseError as error:
                 if not is_wrong_type(error):
@@ -115,7 +120,7 @@ class EventStream:
         with redis_errors():
             # Not one transaction: a Redis that is out of memory refuses any transaction that contains an HSET, but it
             # does remove things. While ``applied`` is behind, claims stop sooner.
-            async with self._client.pipeline(transaction=False) as pipeline:
+            async with self._client_of(lane).pipeline(transaction=False) as pipeline:
                 for packet in ended:
                     for name in (keys.packet, keys.claims, keys.recipients):
                         pipeline.pexpire(name(str(packet)), retention_ms)
@@ -133,12 +138,16 @@ class EventStream:
 
     async def forget(self, packets: Sequence[int], *, retention_ms: int) -> None:
         """Remove, after a while, packets whose end reached the ledger by another way than the stream."""
-        with redis_errors():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for packet in packets:
-                    for name in (keys.packet, keys.claims, keys.recipients):
-                        pipeline.pexpire(name(str(packet)), retention_ms)
-                await pipeline.execute()
+        lanes: dict[int, list[str]] = {}
+        for packet in map(str, packets):
+            lanes.setdefault(lane_of(packet), []).append(packet)
+        for lane, packet_ids in lanes.items():
+            with redis_errors():
+                async with self._client_of(lane).pipeline(transaction=False) as pipeline:
+                    for packet_id in packet_ids:
+                        for name in (keys.packet, keys.claims, keys.recipients):
+                            pipeline.pexpire(name(packet_id), retention_ms)
+                    await pipeline.execute()
 
     async def discard_applied(self, lane: int, checkpoint: int, *, retention_ms: int) -> None:
         """Finish the work of a persister that died between its commit and ``discard``."""

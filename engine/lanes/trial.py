@@ -17,6 +17,7 @@ from engine.lanes import keys
 from engine.lanes.failures import as_operators, failure_of, is_passing, redis_errors
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
+from engine.lanes.topology import Node, Topology
 from engine.records import Outcome
 
 AGAIN_S = 1.0
@@ -49,15 +50,20 @@ async def try_scripts(client: Redis) -> None:
 class Trial:
     """One process's trials. They write, and anyone may call /readyz: one at a time, and not soon after one passed."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client, self._turn, self._passed_s = client, asyncio.Lock(), -math.inf
+    def __init__(self, topology: Topology) -> None:
+        self._nodes = topology.nodes
+        self._turns = {node: asyncio.Lock() for node in topology.nodes}
+        self._passed_s = dict.fromkeys(topology.nodes, -math.inf)
 
     async def run(self) -> None:
-        """As ``try_scripts``, unless the last trial passed a moment ago."""
-        async with self._turn:
-            if monotonic() - self._passed_s >= AGAIN_S:
-                await try_scripts(self._client)
-                self._passed_s = monotonic()
+        """As ``try_scripts`` on every server, unless its last trial passed a moment ago."""
+        await asyncio.gather(*map(self._run_on, self._nodes))
+
+    async def _run_on(self, node: Node) -> None:
+        async with self._turns[node]:
+            if monotonic() - self._passed_s[node] >= AGAIN_S:
+                await try_scripts(node.client)
+                self._passed_s[node] = monotonic()
 
 
 async def try_scripts_at_start(client: Redis) -> None:

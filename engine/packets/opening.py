@@ -13,8 +13,10 @@ import structlog
 
 from engine.errors import UnavailableError
 from engine.ids import lane_of
+from engine.lanes.reader import clock_ms
 from engine.lanes.replies import Opened
 from engine.lanes.store import Chunk, Store
+from engine.lanes.topology import Node
 from engine.loops import every
 from engine.observability.repeats import repeats
 from engine.packets.split import luckiest_slot, split
@@ -96,34 +98,67 @@ async def open_packet(
 
 
 async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
-    """Open every packet that has been funded for a while and is not in Redis. Returns how many were opened."""
+    """Open every packet that has been funded for a while and is not in Redis. Returns how many were opened.
+
+    Raises UnavailableError if a server does not answer, once the packets of the others are open.
+    """
     opened, after = 0, 0
+    away: UnavailableError | None = None
     while True:
-        read_at_ms, epochs = await store.now_ms(), dict(store.epochs)
+        clocks_ms, away = await _clocks_ms(store, away)
+        epochs = dict(store.epochs)
         rows = await pool.fetch(SQL["funded"], after, AGE_S, INLINE_COUNT_MAX, _PAGE)
         if not rows:
-            return opened
+            break
         after = rows[-1]["packet_id"]
-        waiting = [funded_from(row) for row in rows]
-        # Most are already open and wait for the persister. Reading the state is cheaper than a split.
-        states = await store.states([funded.packet_id for funded in waiting])
-        for funded, state in zip(waiting, states, strict=True):
-            if state in (None, "loading"):
-                try:
-                    reply = await open_packet(
-                        store,
-                        funded,
-                        shares_per_call=SHARES_PER_CALL_MAX,
-                        read_at_ms=read_at_ms,
-                        epoch=epochs.get(lane_of(funded.packet_id)),
-                    )
-                except UnavailableError as error:
-                    if times := repeats.times(("not_opened", funded.packet_id), str(error)):
-                        LOG.warning("not_opened", packet_id=funded.packet_id, error=str(error), times=times)
-                    continue
-                if reply is Opened.OPENED:
-                    opened += 1
-                    LOG.info("opened", packet_id=funded.packet_id, count=funded.count)
+        waiting = {str(row["packet_id"]): funded_from(row) for row in rows}
+        for packet_ids in store.by_server(waiting):
+            read_at_ms = clocks_ms.get(store.topology.node_of(lane_of(packet_ids[0])))
+            if read_at_ms is None:
+                continue
+            try:
+                # Most are already open and wait for the persister. Reading the state is cheaper than a split.
+                states = await store.states(packet_ids)
+            except UnavailableError as error:
+                away = error
+                continue
+            for packet_id, state in zip(packet_ids, states, strict=True):
+                if state in (None, "loading"):
+                    epoch = epochs.get(lane_of(packet_id))
+                    opened += await _publish(store, waiting[packet_id], read_at_ms=read_at_ms, epoch=epoch)
+    if away is not None:
+        raise away
+    return opened
+
+
+async def _clocks_ms(store: Store, away: UnavailableError | None) -> tuple[dict[Node, int], UnavailableError | None]:
+    """The clocks of the servers that answer, and an error of those that do not."""
+    found: dict[Node, int] = {}
+    answers = await asyncio.gather(*map(clock_ms, store.topology.nodes), return_exceptions=True)
+    for node, answer in zip(store.topology.nodes, answers, strict=True):
+        if isinstance(answer, UnavailableError):
+            away = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            found[node] = answer
+    if away is not None and not found:
+        raise away
+    return found, away
+
+
+async def _publish(store: Store, funded: Funded, *, read_at_ms: int, epoch: str | None) -> bool:
+    """Open one packet. Returns whether this call did; a failure is logged."""
+    shares = SHARES_PER_CALL_MAX
+    try:
+        reply = await open_packet(store, funded, shares_per_call=shares, read_at_ms=read_at_ms, epoch=epoch)
+    except UnavailableError as error:
+        if times := repeats.times(("not_opened", funded.packet_id), str(error)):
+            LOG.warning("not_opened", packet_id=funded.packet_id, error=str(error), times=times)
+        return False
+    if reply is Opened.OPENED:
+        LOG.info("opened", packet_id=funded.packet_id, count=funded.count)
+    return reply is Opened.OPENED
 
 
 async def publish(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,10 +49,11 @@ class Sent:
 
 
 class _Reading(NamedTuple):
-    """Redis's clock and the lanes' epochs, from before the ledger is read."""
+    """A packet's lane, its server's clock and its epoch, from before the ledger is read."""
 
+    lane: int
     at_ms: int
-    epochs: Mapping[int, str]
+    epoch: str | None
 
 
 class Packets:
@@ -82,13 +83,14 @@ class Packets:
 
         async def check() -> tuple[Terms, _Reading]:
             checked = terms if isinstance(terms, Terms) else await terms()
-            await self._acks.admit(checked.ack)
-            return checked, await self._reading()
+            lane = self._any_lane()
+            await self._acks.admit(checked.ack, lane)
+            return checked, await self._reading(lane)
 
         async def pay(connection: Connection, checked: tuple[Terms, _Reading]) -> dict[str, Any]:
             admitted, reading = checked
             await self._admit(connection, sender, admitted, address, reading.at_ms)
-            return await self._pay(connection, sender, admitted, reading.at_ms)
+            return await self._pay(connection, sender, admitted, reading)
 
         request = idempotency.Request(
             principal=sender, operation="send", key=idempotency_key, request_hash=request_hash
@@ -100,21 +102,25 @@ class Packets:
         state = await self._open(answered.answer["packet_id"], reading)
         return Sent(**answered.answer, state=state, replayed=answered.replayed)
 
-    async def _reading(self) -> _Reading:
-        return _Reading(await self._store.now_ms(), dict(self._store.epochs))
+    def _any_lane(self) -> int:
+        """A lane for a new packet. It is no secret; the number within it is, and comes from ``secrets``."""
+        return random.randrange(self._settings.lanes)  # noqa: S311
+
+    async def _reading(self, lane: int) -> _Reading:
+        return _Reading(lane, await self._store.now_ms(lane), self._store.epochs.get(lane))
 
     async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
         await limits.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
         what, total_fen = terms.purpose.value, terms.total_fen
         await watch.look(connection, self._settings, sender, total_fen, what=what, address=address, at_ms=at_ms)
 
-    async def _pay(self, connection: Connection, sender: str, terms: Terms, created_at_ms: int) -> dict[str, Any]:
+    async def _pay(self, connection: Connection, sender: str, terms: Terms, reading: _Reading) -> dict[str, Any]:
+        created_at_ms = reading.at_ms
         seed, expires_at_ms = new_seed(), created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000
         arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000 if terms.arrives_after_s else None
         split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
         for _ in range(_NUMBER_TRIES_MAX):
-            # The lane is no secret. The number within it is, and it comes from `secrets`.
-            packet_id = new_packet_number(random.randrange(self._settings.lanes))  # noqa: S311
+            packet_id = new_packet_number(reading.lane)
             committed = commitment(packet_id, *split_terms, seed)
             values = (
                 *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
@@ -147,7 +153,7 @@ class Packets:
         try:
             if reading is None:
                 with contextlib.suppress(UnavailableError):
-                    reading = await self._reading()
+                    reading = await self._reading(lane_of(packet_id))
             with ledger_errors():
                 row = await self._pool.fetchrow(SQL["packet"], int(packet_id))
             if row is None or row["state"] != PacketState.FUNDED:
@@ -163,7 +169,7 @@ class Packets:
                 funded,
                 shares_per_call=opening.SHARES_PER_CALL_MAX,
                 read_at_ms=reading.at_ms,
-                epoch=reading.epochs.get(lane_of(packet_id)),
+                epoch=reading.epoch,
             )
         except UnavailableError:
             return PacketState.FUNDED

@@ -22,7 +22,7 @@ BATCH_MAX = 200
 async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) -> int:
     """Close up to ``batch_max`` packets of a lane that are due. Returns how many this call closed."""
     closed = 0
-    for packet_id in await store.due(lane, await store.now_ms(), batch_max):
+    for packet_id in await store.due(lane, await store.now_ms(lane), batch_max):
         reply, remaining_count, remaining_fen = await store.close(packet_id, CloseReason.EXPIRED)
         if reply is Closed.CLOSED:
             closed += 1

@@ -1,11 +1,13 @@
 """Reads packets and their claims: from Redis while it holds them, then from the ledger, with the same answer."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import asyncpg
 
 from engine.errors import NotSettledError, RecoveringError, UnavailableError, UnknownPacketError
+from engine.ids import lane_of
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
@@ -136,7 +138,7 @@ class Views:
             state, remaining_count, remaining_fen = live.state, live.remaining_count, live.remaining_fen
             if state is PacketState.EXHAUSTED and has_luckiest:
                 luckiest = _luckiest(live.luckiest)
-        if state in _UNDER_WAY and await self._store.now_ms() >= row["expires_at_ms"]:
+        if state in _UNDER_WAY and await self._store.now_ms(lane_of(packet_id)) >= row["expires_at_ms"]:
             state = PacketState.EXPIRED
         return PacketView(
             packet_id=packet_id,
@@ -224,20 +226,25 @@ class Views:
     async def _states_now(self, rows: Sequence[asyncpg.Record]) -> dict[int, PacketState]:
         """Each packet's state: Redis's if the ledger may be behind, otherwise (or without Redis) the ledger's."""
         states = {row["packet_id"]: PacketState(row["state"]) for row in rows}
-        under_way = [row for row in rows if states[row["packet_id"]] in _UNDER_WAY]
-        if not under_way:
-            return states
-        try:
-            live = await self._store.states([str(row["packet_id"]) for row in under_way])
-            now_ms = await self._store.now_ms()
-        except UnavailableError:
-            return states
-        for row, held in zip(under_way, live, strict=True):
-            if held is not None and held not in _NOT_OPEN_YET:
-                states[row["packet_id"]] = PacketState.OPEN if held == _HELD else PacketState(held)
-            if states[row["packet_id"]] in _UNDER_WAY and now_ms >= row["expires_at_ms"]:
-                states[row["packet_id"]] = PacketState.EXPIRED
+        under_way = {str(row["packet_id"]): row for row in rows if states[row["packet_id"]] in _UNDER_WAY}
+        asked = self._store.by_server(under_way)
+        for live in await asyncio.gather(*map(self._live_states, asked)):
+            for packet_id, (held, now_ms) in live.items():
+                row = under_way[packet_id]
+                if held is not None and held not in _NOT_OPEN_YET:
+                    states[row["packet_id"]] = PacketState.OPEN if held == _HELD else PacketState(held)
+                if states[row["packet_id"]] in _UNDER_WAY and now_ms >= row["expires_at_ms"]:
+                    states[row["packet_id"]] = PacketState.EXPIRED
         return states
+
+    async def _live_states(self, packet_ids: Sequence[str]) -> dict[str, tuple[str | None, int]]:
+        """The states of one server's packets, each with the server's time. Empty if the server does not answer."""
+        try:
+            states = await self._store.states(packet_ids)
+            now_ms = await self._store.now_ms(lane_of(packet_ids[0]))
+        except UnavailableError:
+            return {}
+        return {packet_id: (state, now_ms) for packet_id, state in zip(packet_ids, states, strict=True)}
 
     async def _row(self, packet_id: str) -> asyncpg.Record:
         with ledger_errors():

@@ -1,6 +1,8 @@
 """How far the ledger is behind, measured outside the persister: it must also show if the persister is dead."""
 
+import asyncio
 import math
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -45,16 +47,33 @@ async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) ->
     """
     with ledger_errors():
         lanes, waiting_rows = await pool.fetch(LANES["all"]), await open_rows(pool)
-    now_ms = await store.now_ms()
-    away: UnavailableError | None = None
     for row in lanes:
         metrics.QUARANTINE_OPEN.labels(str(row["lane"])).set(waiting_rows.get(row["lane"], 0))
+    rows = {row["lane"]: row for row in lanes}
+    by_node = store.topology.by_node(rows)
+    measured = await asyncio.gather(
+        *(_measure_node([rows[lane] for lane in held], store, stream) for held in by_node.values())
+    )
+    for away in measured:
+        if away is not None:
+            raise away
+
+
+async def _measure_node(
+    rows: Sequence[asyncpg.Record], store: LaneReader, stream: EventStream
+) -> UnavailableError | None:
+    """Measure the lanes of one server. Returns the last failure; if the server has no time, nothing else is asked."""
+    away: UnavailableError | None = None
+    try:
+        now_ms = await store.now_ms(rows[0]["lane"])
+    except UnavailableError as error:
+        return error
+    for row in rows:
         try:
             await _measure_lane(row, store, stream, now_ms)
         except UnavailableError as error:
             away = error
-    if away is not None:
-        raise away
+    return away
 
 
 async def _measure_lane(row: asyncpg.Record, store: LaneReader, stream: EventStream, now_ms: int) -> None:

@@ -49,7 +49,7 @@ async def lost_changes(
     # Packets first, then the stream: a share that is given meanwhile is in both.
     ahead = [one async for one in _ahead(connection, reader, lane)]
     told = await _told(stream, lane, after)
-    now_ms = await reader.now_ms()
+    now_ms = await reader.now_ms(lane)
     openings: list[Change] = []
     claims: list[tuple[int, Change]] = []
     endings: list[Change] = []

@@ -166,7 +166,7 @@ class Persister:
 
     async def _clear_way(self, position: int) -> None:
         self._stopped_at = None
-        if await clear_way(self._store.client, self._stream, self._lane):
+        if await clear_way(self._store.client_of(self._lane), self._stream, self._lane):
             LOG.warning("stream_cleared", lane=self._lane, position=position)
 
     async def _counted(

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
-from redis.asyncio import Redis
 
 from engine.connected import urls_of
 from engine.errors import HongbaoError, OperatorError, UnavailableError
 from engine.events import Change, Claims, Ending, Opening
-from engine.lanes.clients import redis_client
+from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology, reading
 from engine.ledger.database import database_connection, ledger_errors
 from engine.ledger.posting import PLANNED, RULES_BROKEN, Ledger
 from engine.ledger.posting import SQL as LEDGER
@@ -68,8 +68,8 @@ class _RefusedError(HongbaoError):
 class Quarantine:
     """Open with ``async with Quarantine.open(settings) as quarantine``. ``by``: the operator's name."""
 
-    def __init__(self, connection: asyncpg.Connection, redis: Redis, stream: EventStream, retention_ms: int) -> None:
-        self._connection, self._redis, self._stream = connection, redis, stream
+    def __init__(self, connection: asyncpg.Connection, topology: Topology, retention_ms: int) -> None:
+        self._connection, self._reader, self._stream = connection, LaneReader(topology), EventStream(topology)
         self._retention_ms = retention_ms
 
     @classmethod
@@ -78,12 +78,12 @@ class Quarantine:
         """Connect to both servers. Raises OperatorError."""
         urls = urls_of(settings)
         connection = await database_connection(urls.database, PLANNED)
-        redis = redis_client(urls.redis, connections_max=2, timeout_s=settings.redis_timeout_s)
+        topology = reading(urls.redis, timeout_s=settings.redis_timeout_s)
         try:
             with ledger_errors():
-                yield cls(connection, redis, EventStream(redis), settings.settled_retention_s * 1_000)
+                yield cls(connection, topology, settings.settled_retention_s * 1_000)
         finally:
-            await redis.aclose()
+            await topology.aclose()
             await connection.close(timeout=5)
 
     async def rows(self, *, resolved_too: bool = False) -> AsyncIterator[Aside]:
@@ -104,7 +104,7 @@ class Quarantine:
         """Set aside the entry that stops a lane. Returns a sentence. Raises as ``SetAside.run``, and OperatorError."""
         if not await self._connection.fetchval(SQL["is_lane"], lane):
             raise OperatorError(f"There is no lane {lane}.")
-        setting = SetAside(self._connection, self._redis, self._stream, lane, retention_ms=self._retention_ms)
+        setting = SetAside(self._connection, self._reader, self._stream, lane, retention_ms=self._retention_ms)
         return await setting.run(entry_id, reason=reason, by=by, force=force)
 
     async def retry(self, quarantine_id: int, *, by: str) -> Result:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import asyncpg
-from redis.asyncio import Redis
 
 from engine.errors import OperatorError
 from engine.events import Unreadable
@@ -59,9 +58,9 @@ class SetAside:
     """Works on one lane and takes its lease. ``retention_ms``: how long packets that it ends stay in Redis."""
 
     def __init__(
-        self, connection: asyncpg.Connection, redis: Redis, stream: EventStream, lane: int, *, retention_ms: int
+        self, connection: asyncpg.Connection, reader: LaneReader, stream: EventStream, lane: int, *, retention_ms: int
     ) -> None:
-        self._connection, self._redis, self._stream, self._lane = connection, redis, stream, lane
+        self._connection, self._reader, self._stream, self._lane = connection, reader, stream, lane
         self._retention_ms = retention_ms
 
     async def run(self, entry_id: str, *, reason: str, by: str, force: bool = False) -> str:
@@ -71,7 +70,7 @@ class SetAside:
         """
         await gate.wait_for_lease(self._connection, self._lane)
         row = await gate.ledger_lane(self._connection, self._lane)
-        status = await LaneReader(self._redis).lane_status(self._lane)
+        status = await self._reader.lane_status(self._lane)
         if status is None or status.epoch != row.epoch or status.position < row.position:
             raise OperatorError(
                 f"Lane {self._lane} in Redis does not continue the ledger: run `hongbao recover` first."
@@ -83,7 +82,7 @@ class SetAside:
         )
         await self._stream.discard_applied(self._lane, bad.before, retention_ms=self._retention_ms)
         sentence = await (self._replace(bad, lane_token, reason, by) if bad.changes else self._remove(bad, reason, by))
-        await clear_way(self._redis, self._stream, self._lane)
+        await clear_way(self._reader.client_of(self._lane), self._stream, self._lane)
         return sentence
 
     def _checked(self, bad: BadEntry | None, entry_id: str, *, force: bool) -> BadEntry:
@@ -101,20 +100,20 @@ class SetAside:
         """Remove an entry that the lane never counted. It is kept first, so that no crash loses it."""
         await self._keep(bad, 0, reason, by)
         with redis_errors():
-            await command(self._redis, "XDEL", keys.events(self._lane), bad.raw.entry_id)
+            await command(self._reader.client_of(self._lane), "XDEL", keys.events(self._lane), bad.raw.entry_id)
         return "the lane never counted it: nothing else was changed"
 
     async def _replace(self, bad: BadEntry, lane_token: str, reason: str, by: str) -> str:
         """Replace an entry with what Redis shows, in the transaction that keeps the entry."""
         position = bad.before + bad.changes
-        found = await lost_changes(self._connection, LaneReader(self._redis), self._stream, self._lane, position)
+        found = await lost_changes(self._connection, self._reader, self._stream, self._lane, position)
         changes = placed(found, bad.before, bad.changes)
         known = len({change.position for change in changes})
         unreadable = None
         if unknown := bad.changes - known:
             are = "1 change is" if unknown == 1 else f"{unknown} changes are"
             why = f"{are} not known: entry {bad.raw.entry_id} was set aside, and Redis does not show them"
-            at_ms = await LaneReader(self._redis).now_ms()
+            at_ms = await self._reader.now_ms(self._lane)
             unreadable = Unreadable(unknown, why, at_ms, position)
         async with self._connection.transaction():
             await self._keep(bad, known, reason, by)

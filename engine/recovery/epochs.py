@@ -8,12 +8,12 @@ rebuilt (``recovery``). A rebuilt lane has a new epoch, and every process must l
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
 from engine.errors import ServerRefusesError, UnavailableError
@@ -21,6 +21,7 @@ from engine.lanes.connections import lane_token_of
 from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Node, Topology
 from engine.ledger.failures import DATABASE_ERRORS
 from engine.loops import end, stopped_within
 from engine.observability import metrics
@@ -121,7 +122,8 @@ class Watch:
 
     It reads the ledger twice per second whatever Redis says, and soon after ``wake``. A server that was replaced may
     still answer on old connections, and it knows nothing of the change. It reads the lanes' tokens in Redis once per
-    second, and soon after ``wake``. ``clients``: those whose connections it closes if they lead to such a server.
+    second, and soon after ``wake``: each server in a loop of its own, so that one that hangs delays nobody else. If a
+    node's connections lead to a server that was replaced, it closes that node's.
     """
 
     def __init__(
@@ -129,30 +131,32 @@ class Watch:
         pool: asyncpg.Pool,
         known: Known,
         forget: Callable[[int], None],
-        clients: Sequence[Redis],
+        topology: Topology,
     ) -> None:
-        self._pool, self._known, self._forget, self._clients = pool, known, forget, clients
+        self._pool, self._known, self._forget, self._topology = pool, known, forget, topology
         self._lane_tokens: dict[int, str] = {}
         self._replaced: deque[str] = deque(maxlen=_REPLACED_MAX)
-        self._wake_ledger, self._wake_redis, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._wake_ledger, self._stop = asyncio.Event(), asyncio.Event()
+        self._wake_redis = {node: asyncio.Event() for node in topology.nodes}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def wake(self, _lane: int) -> None:
+    def wake(self, lane: int) -> None:
         """Look soon, because a lane has refused."""
         self._wake_ledger.set()
-        self._wake_redis.set()
+        self._wake_redis[self._topology.node_of(lane)].set()
 
     def start(self) -> None:
         """Watch from now on. Failures are logged and retried."""
-        self._tasks = [
-            asyncio.create_task(self._again(self._look_at_ledger, self._wake_ledger, _LEDGER_S, _LEDGER_AGAIN_S)),
-            asyncio.create_task(self._again(self._look_at_redis, self._wake_redis, _LOOK_S, _LOOK_AGAIN_S)),
-        ]
+        looks = [self._again(self._look_at_ledger, self._wake_ledger, _LEDGER_S, _LEDGER_AGAIN_S)]
+        for node, wake in self._wake_redis.items():
+            looks.append(self._again(partial(self._look_at_redis, node), wake, _LOOK_S, _LOOK_AGAIN_S))
+        self._tasks = [asyncio.create_task(look) for look in looks]
 
     async def stop(self) -> None:
         """Stop after the looks that are under way. A look that takes long is cancelled."""
         self._stop.set()
-        self.wake(0)
+        for wake in (self._wake_ledger, *self._wake_redis.values()):
+            wake.set()
         await asyncio.wait(self._tasks, timeout=_STOP_S)
         for task in self._tasks:
             await end(task)
@@ -168,13 +172,13 @@ class Watch:
         self._known.epochs.update(found.epochs)
         self._known.servers.update(found.servers)
 
-    async def _look_at_redis(self) -> None:
-        lanes = list(self._known.epochs)
+    async def _look_at_redis(self, node: Node) -> None:
+        lanes = self._topology.by_node(self._known.epochs).get(node, [])
         try:
-            found, server = await lane_tokens(self._clients[0], lanes)
+            found, server = await lane_tokens(node.client, lanes)
         except ServerRefusesError as error:
             if isinstance(error.__cause__, ReadOnlyError):
-                await self._leave_server()
+                await node.disconnect()
             raise
         for lane, lane_token in found.items():
             if (
@@ -188,12 +192,7 @@ class Watch:
             self._wake_ledger.set()
         if server in self._replaced and server not in self._known.servers.values():
             LOG.warning("redis_replaced", run_id=server)
-            await self._leave_server()
-
-    async def _leave_server(self) -> None:
-        """Close all connections: the server's address may lead to another by now."""
-        for client in self._clients:
-            await client.connection_pool.disconnect()
+            await node.disconnect()
 
     async def _again(
         self, look: Callable[[], Awaitable[None]], wake: asyncio.Event, pause_s: float, least_s: float

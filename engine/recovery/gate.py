@@ -75,7 +75,7 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
         raise LaneBrokenError(f"Redis has lost lane {lane}; it is fenced.")
     await _compare(connection, store, lane, row, status)
     if not (await stream.look(lane, row.position)).is_stream:
-        await set_lane_token(store.client, lane, status, FENCED + epoch_in(status))
+        await set_lane_token(store.client_of(lane), lane, status, FENCED + epoch_in(status))
         raise LaneBrokenError(f"Lane {lane} is fenced: Redis has a key of another type in the place of its stream.")
     position, lane_token = row.position, lane_token_of(row.epoch, status.server)
     if status.lane_token != lane_token and (reached := await stream.joins_up_to(lane, position)) < status.position:
@@ -88,8 +88,8 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
             raise CheckpointMovedError(f"Lane {lane} is no longer at {position}.")
         if status.lane_token != lane_token:
             # A user who was frozen after the lane's data was written must not claim, not even for a moment.
-            await refreeze(connection, store.client, lane, status)
-            await set_lane_token(store.client, lane, status, lane_token)
+            await refreeze(connection, store.client_of(lane), lane, status)
+            await set_lane_token(store.client_of(lane), lane, status, lane_token)
     return position, lane_token
 
 
@@ -99,12 +99,12 @@ async def _compare(
     """Compare epoch and position. Fences a lane that serves but must not."""
     if (doubt := await why_doubtful(connection, lane, row, status)) is not None:
         if status.epoch == row.epoch:
-            await set_lane_token(store.client, lane, status, FENCED + status.epoch)
+            await set_lane_token(store.client_of(lane), lane, status, FENCED + status.epoch)
         raise LaneDoubtfulError(doubt)
     if status.epoch != row.epoch:
         raise LaneBrokenError(f"Lane {lane} is fenced: Redis and the ledger disagree about its epoch.")
     if status.position < row.position:
-        await set_lane_token(store.client, lane, status, "")
+        await set_lane_token(store.client_of(lane), lane, status, "")
         behind = f"Redis is at change {status.position}, the ledger at {row.position}"
         raise LaneBrokenError(f"Lane {lane} is fenced: {behind}.")
 

@@ -73,7 +73,7 @@ async def mend(settings: Settings, store: Store, stream: EventStream, lane: int,
             position, _ = await gate.verify(connection, store, stream, lane)
             if force:
                 await stream.joins_up_to(lane, position)
-            await clear_way(store.client, stream, lane)
+            await clear_way(store.client_of(lane), stream, lane)
         except gate.LaneDoubtfulError as error:
             if not force:
                 raise OperatorError(f"{error} To rebuild Redis from the ledger anyway, add --force.") from None
@@ -149,7 +149,7 @@ class Recovery:
 
     async def run(self, reason: str) -> Recovered:
         """Rebuild the lane. Raises LaneDoubtfulError, and LaneChangedError or CheckpointMovedError if disturbed."""
-        started_s, client = time.monotonic(), self._store.client
+        started_s, client = time.monotonic(), self._store.client_of(self._lane)
         server = await fencing.run_id(client)  # first: everything read later comes from this server or a later one
         tokens, _ = await fencing.lane_tokens(client, [self._lane])
         lane_token = tokens[self._lane]
@@ -212,7 +212,8 @@ class Recovery:
         return epoch, recovery_id
 
     async def _rebuild(self, lane_token: str | None, epoch: str, position: int, server: str) -> Rebuilt:
-        client, lane_key, rebuilding = self._store.client, keys.lane(self._lane), REBUILDING + epoch
+        client = self._store.client_of(self._lane)
+        lane_key, rebuilding = keys.lane(self._lane), REBUILDING + epoch
         fields = ("epoch", rebuilding, "position", position, "applied", position)
         # Replace the whole key: it may be of another type.
         await write_if(client, self._lane, lane_token, server, [("UNLINK", lane_key), ("HSET", lane_key, *fields)])

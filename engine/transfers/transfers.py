@@ -22,7 +22,7 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
-from engine.ids import USER_ID_RULE, is_user_id
+from engine.ids import USER_ID_RULE, is_user_id, lane_of
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_change, ledger_errors
@@ -156,7 +156,7 @@ class Transfers:
             (live,) = await self._store.states([transfer_id])
             if live is not None and live in set(_STATES):
                 state = PacketState(live)
-        return _transfer(row, state, 0 if state in _STATES else await self._store.now_ms())
+        return _transfer(row, state, 0 if state in _STATES else await self._store.now_ms(lane_of(transfer_id)))
 
     async def confirm(self, transfer_id: str, user_id: str) -> Transfer:
         """Take a transfer. A repeat changes nothing.

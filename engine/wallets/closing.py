@@ -1,6 +1,6 @@
 """Checks whether a day in China is closed: the ledger has all of it, so its statements no longer change.
 
-A claim has Redis's time and is booked later. So a day is over once both servers' clocks say so. It is closed once three
+A claim has Redis's time and is booked later. So a day is over once all servers' clocks say so. It is closed once three
 things hold: every lane's checkpoint has passed its end, no transaction from before its end is open, and none of its
 changes waits in quarantine (an operator may still book those).
 """
@@ -40,7 +40,7 @@ class Closing:
         After this, the ledger has everything of these days.
         """
         ends_ms = begin_ms(day + timedelta(days=1))
-        if (left_ms := ends_ms + _MARGIN_MS - await self._store.now_ms()) > 0:
+        if (left_ms := ends_ms + _MARGIN_MS - await self._store.earliest_ms()) > 0:
             raise _not_over(day, left_ms)
         with ledger_errors():
             await self._await_transactions(day, ends_ms)

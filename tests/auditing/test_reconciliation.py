@@ -122,7 +122,7 @@ async def test_a_claim_that_waits_in_the_stream_is_on_its_way(scene: Scene) -> N
 
 
 async def test_a_claim_of_redis_that_nothing_else_has(scene: Scene) -> None:
-    at_ms = await scene.engine.store.now_ms()
+    at_ms = await scene.engine.store.now_ms(0)
     await command(scene.engine.redis, "HSET", keys.claims(scene.open), "ghost", f"8:100:{at_ms}")
     assert await scene.differing() == {
         "claims: Redis": (

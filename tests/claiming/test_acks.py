@@ -252,7 +252,7 @@ class TestOverride:
     async def test_what_waits_is_bounded(self, engine: Engine) -> None:
         strong = (await send(engine, ack=Ack.LEDGER, count=20)).packet_id
         settings = changed(engine.settings, claim_queue_max=10)
-        acks = Acks(settings, engine.redis, Checkpoints(settings.database_url or ""))
+        acks = Acks(settings, engine.topology, Checkpoints(settings.database_url or ""))
         batcher = Batcher(engine.store, 0, settings, set(), acks)
         waiting = [batcher.claim(strong, f"user{number}") for number in range(10)]
         await wait_until(lambda: batcher.unconfirmed == 10, what="all of them being decided")

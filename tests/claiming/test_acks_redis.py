@@ -112,7 +112,7 @@ class TestFsync:
         async with Engine.open(on(settings, server, Ack.FSYNC)) as engine:
             packet_id = (await send(engine)).packet_id
             await claims(engine, packet_id, range(1))
-            lent = engine.store.lend()
+            lent = engine.store.lend(0)
             assert lent is not None
             reply = await engine.store.claim(0, {packet_id: ["ada"]}, backlog_max=100, lent=lent)
             server.kill()

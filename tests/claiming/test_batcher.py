@@ -13,6 +13,7 @@ from engine.errors import OverloadedError, RecoveringError, UnavailableError
 from engine.lanes.clients import redis_client
 from engine.lanes.connections import Lent
 from engine.lanes.store import Store
+from engine.lanes.topology import Topology
 from engine.observability import metrics
 from engine.records import ClaimReply, ClaimResult, Outcome
 from engine.settings import Settings
@@ -24,7 +25,7 @@ class WatchedStore(Store):
     """The store, noting each call; calls wait while ``gate`` is closed."""
 
     def __init__(self, client: Redis, epochs: Mapping[int, str]) -> None:
-        super().__init__(client, epochs)
+        super().__init__(Topology.of_one(client), epochs)
         self.calls: list[dict[str, list[str]]] = []
         self.in_flight = self.in_flight_max = 0
         self.gate = asyncio.Event()
@@ -155,7 +156,7 @@ async def test_a_client_that_goes_away_does_not_take_its_claim_back(lane: Lane, 
 
 async def test_when_redis_fails_everybody_is_told(tmp_path: object) -> None:
     async with redis_client(f"unix://{tmp_path}/nobody.sock", connections_max=2, timeout_s=1.0) as client:
-        batcher = batcher_of(Store(client, {LANE: EPOCH}), per_call_max=3)
+        batcher = batcher_of(Store(Topology.of_one(client), {LANE: EPOCH}), per_call_max=3)
         answers = [batcher.claim("1000700000000000000", user) for user in users(10)]
         answers[4].cancel()
         told = await asyncio.gather(*answers, return_exceptions=True)
@@ -167,7 +168,7 @@ async def test_when_redis_fails_everybody_is_told(tmp_path: object) -> None:
 
 async def test_after_a_failure_it_goes_on(lane: Lane) -> None:
     epochs = {LANE: "another"}
-    packet, batcher = await lane.open([5]), batcher_of(Store(lane.client, epochs))
+    packet, batcher = await lane.open([5]), batcher_of(Store(Topology.of_one(lane.client), epochs))
     with pytest.raises(RecoveringError):
         await batcher.claim(packet, "ada")
     epochs[LANE] = EPOCH
@@ -215,7 +216,8 @@ async def test_each_answer_is_delivered_once_whatever_becomes_of_the_others(lane
 
 
 async def test_a_failure_is_delivered_to_all_and_a_refusal_to_none(lane: Lane) -> None:
-    packet, batcher = await lane.open([5]), batcher_of(Store(lane.client, {LANE: "another"}), queue_max=3)
+    fenced = Store(Topology.of_one(lane.client), {LANE: "another"})
+    packet, batcher = await lane.open([5]), batcher_of(fenced, queue_max=3)
     delivered: list[ClaimResult | Exception] = []
     for user in users(3):
         batcher.claim_for(packet, user, delivered.append)

@@ -8,6 +8,7 @@ from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.store import USERS_PER_CALL_MAX, Store
+from engine.lanes.topology import Topology
 from tests.support.lane import BACKLOG_MAX, EPOCH, LANE, Lane, claim_keys, users
 
 
@@ -68,7 +69,7 @@ class TestRefused:
     async def test_a_lane_this_process_does_not_know(self, lane: Lane) -> None:
         packet = await lane.open([5])
         with pytest.raises(RecoveringError):
-            await Store(lane.client, {}).claim(LANE, {packet: ["ada"]}, backlog_max=1_000)
+            await Store(Topology.of_one(lane.client), {}).claim(LANE, {packet: ["ada"]}, backlog_max=1_000)
 
 
 class TestErrors:

@@ -12,6 +12,7 @@ from engine.lanes.clients import command, redis_client
 from engine.lanes.reader import LaneReader, LaneStatus, claim_row
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
+from engine.lanes.topology import Topology
 from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketState
 from tests.support.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
@@ -144,11 +145,11 @@ class TestLane:
     async def test_a_lane_this_process_does_not_know_is_never_asked(self, lane: Lane) -> None:
         packet = await lane.open([5])
         with pytest.raises(RecoveringError):
-            await Store(lane.client, {}).close(packet, CloseReason.RETRACTED)
+            await Store(Topology.of_one(lane.client), {}).close(packet, CloseReason.RETRACTED)
 
     async def test_the_clock_is_rediss(self, lane: Lane) -> None:
         seconds, microseconds = await command(lane.client, "TIME")
-        now_ms = await lane.store.now_ms()
+        now_ms = await lane.store.now_ms(LANE)
         assert 0 <= now_ms - (int(seconds) * 1000 + int(microseconds) // 1000) < 5_000
 
 
@@ -165,7 +166,8 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "limit": lambda store: store.limit(LANE, 0, 1, {"ada": FAR_FUTURE_MS}),
     "frozen": lambda store: store.frozen(LANE),
     "recipients": lambda store: store.recipients(new_packet_number(LANE)),
-    "now_ms": lambda store: store.now_ms(),
+    "now_ms": lambda store: store.now_ms(LANE),
+    "earliest_ms": lambda store: store.earliest_ms(),
     "due": lambda store: store.due(LANE, 0, 1),
     "lane_status": lambda store: store.lane_status(LANE),
     "begin_lane": lambda store: store.begin_lane(LANE, EPOCH),
@@ -184,9 +186,9 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
 async def test_redis_that_does_not_answer_is_unavailable(name: str, tmp_path: Path) -> None:
     async with redis_client(f"unix://{tmp_path}/nobody.sock", connections_max=1, timeout_s=1.0) as client:
         with pytest.raises(UnavailableError, match="Redis does not answer"):
-            await CALLS[name](Store(client, {LANE: EPOCH}))
+            await CALLS[name](Store(Topology.of_one(client), {LANE: EPOCH}))
 
 
 def test_every_call_is_among_those() -> None:
     public = {name for name in {**vars(LaneReader), **vars(Store)} if not name.startswith("_")}
-    assert set(CALLS) == public - {"lend"}  # which asks nothing yet
+    assert set(CALLS) == public - {"lend", "client_of", "by_server"}  # which ask nothing yet

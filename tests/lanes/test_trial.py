@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from engine.errors import ServerRefusesError
 from engine.lanes import trial
 from engine.lanes.clients import command, redis_client
+from engine.lanes.topology import Topology
 from engine.lanes.trial import try_scripts
 from tests.support.own_redis import OwnRedis, own_redis, valkey
 from tests.support.refusing_redis import LITERAL_KEYS, refusing
@@ -132,7 +133,7 @@ async def test_it_is_not_tried_again_soon_after_it_passed_and_never_twice_at_onc
         await real(client)
 
     monkeypatch.setattr(trial, "try_scripts", counted)
-    mine = trial.Trial(redis)
+    mine = trial.Trial(Topology.of_one(redis))
     await asyncio.gather(*(mine.run() for _ in range(50)))
     assert asked == 1
     monkeypatch.setattr(trial, "AGAIN_S", 0.0)
@@ -142,7 +143,7 @@ async def test_it_is_not_tried_again_soon_after_it_passed_and_never_twice_at_onc
 
 async def test_what_is_refused_is_tried_each_time(server: OwnRedis) -> None:
     async with server.client() as client:
-        mine = trial.Trial(client)
+        mine = trial.Trial(Topology.of_one(client))
         await command(client, "CONFIG", "SET", "maxmemory", "1")
         for _ in range(2):
             with pytest.raises(ServerRefusesError):

@@ -13,9 +13,12 @@ from engine.events import OpenedEvent
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.lanes.reader import clock_ms
 from engine.lanes.replies import Opened
 from engine.lanes.store import Chunk, Store
+from engine.lanes.topology import Node
 from engine.observability import metrics
+from engine.packets import opening
 from engine.packets.opening import LEDGER_READING_MS_MAX, Funded, funded_from, open_packet, publish_once
 from engine.packets.sending import SQL as PACKETS
 from engine.packets.sending import Sent
@@ -64,7 +67,7 @@ class DyingStore(Store):
     """Loads so many chunks and then fails, as a process that crashes in the middle."""
 
     def __init__(self, engine: Engine, chunks: int) -> None:
-        super().__init__(engine.redis, engine.store.epochs, engine.store._claiming)
+        super().__init__(engine.topology, engine.store.epochs)
         self._chunks = chunks
 
     async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
@@ -124,7 +127,7 @@ async def test_many_publishers_and_the_sender_at_once_open_a_packet_once(
 
 async def test_the_sender_who_repeats_opens_what_a_crash_left(engine: Engine, settings: Settings) -> None:
     packet_id = await pay_only(engine, count=10)
-    packet, now_ms = await funded(engine, packet_id), await engine.store.now_ms()
+    packet, now_ms = await funded(engine, packet_id), await engine.store.now_ms(0)
     replies = await asyncio.gather(
         *(open_packet(engine.store, packet, shares_per_call=3, read_at_ms=now_ms) for _ in range(4)),
         publish_once(engine.pool, engine.store),
@@ -182,7 +185,7 @@ async def test_a_publisher_that_was_stalled_cannot_reopen_what_is_long_settled(
     """It read `funded`, fell asleep (or did in the middle of its load), and wakes when even the keys are gone."""
     async with Engine.open(settings) as engine:
         packet_id = await pay_only(engine, total_fen=1_000, count=10)
-        stale, read_at_ms = await funded(engine, packet_id), await engine.store.now_ms()
+        stale, read_at_ms = await funded(engine, packet_id), await engine.store.now_ms(0)
         if loaded_before:
             with pytest.raises(UnavailableError):
                 await open_packet(DyingStore(engine, loaded_before), stale, shares_per_call=3, read_at_ms=read_at_ms)
@@ -230,23 +233,19 @@ async def test_a_lane_that_is_fenced_does_not_hold_up_the_others(engine: Engine,
 async def test_the_publisher_outlives_what_fails(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_ms, failures = Store.now_ms, [asyncpg.ConnectionDoesNotExistError("gone"), UnavailableError("gone")]
+    failures = [asyncpg.ConnectionDoesNotExistError("gone"), UnavailableError("gone")]
     packet_id = await pay_only(engine)
     before = metrics.LOOP_ERRORS.labels("publisher")._value.get()
 
-    async def now_ms_later(store: Store) -> int:
-        # The sweeper asks for the time too, and has failures of its own kind to outlive.
-        if failures and asyncio.current_task() in publishers():
+    async def clock_ms_later(node: Node) -> int:
+        if failures:
             raise failures.pop()
-        return await now_ms(store)
-
-    def publishers() -> list[asyncio.Task[object]]:
-        return [task for task in asyncio.all_tasks() if "publish" in str(task.get_coro())]
+        return await clock_ms(node)
 
     async def is_opened() -> bool:
         return await openings(engine, packet_id) == 1
 
-    monkeypatch.setattr(Store, "now_ms", now_ms_later)
+    monkeypatch.setattr(opening, "clock_ms", clock_ms_later)
     async with sweeping(settings):
         await wait_until(is_opened, what="the opening")
     assert failures == []

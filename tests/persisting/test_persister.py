@@ -164,7 +164,7 @@ async def test_a_persister_that_was_overtaken_does_not_fence_the_lane(
             await awake.wait()
             return await super().read(lane, after, entries_max=entries_max, block_ms=block_ms)
 
-    sleeper = persister.Persister(settings, engine.store, SleepyStream(engine.redis), 0)
+    sleeper = persister.Persister(settings, engine.store, SleepyStream(engine.topology), 0)
     first = await send(engine, count=5)
     asleep = asyncio.create_task(sleeper.run())
     await sleeping.wait()

@@ -18,7 +18,7 @@ from engine.engine import Engine
 from engine.events import Change
 from engine.ids import new_packet_number
 from engine.lanes import keys
-from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology
 from engine.observability import metrics
 from engine.persisting.quarantine import Aside, Quarantine, Result
 from engine.records import PacketState
@@ -33,7 +33,7 @@ RETENTION_MS = 600_000
 
 @pytest.fixture
 def quarantine(books: Books, redis: Redis) -> Quarantine:
-    return Quarantine(books.connection, redis, EventStream(redis), RETENTION_MS)
+    return Quarantine(books.connection, Topology.of_one(redis), RETENTION_MS)
 
 
 async def waiting(quarantine: Quarantine) -> list[Aside]:

@@ -14,6 +14,7 @@ from engine.lanes.clients import command
 from engine.lanes.connections import lane_token_of
 from engine.lanes.reader import LaneStatus
 from engine.lanes.store import Store
+from engine.lanes.topology import Topology
 from engine.ledger.database import database_pool
 from engine.records import Outcome
 from engine.recovery import epochs
@@ -30,7 +31,7 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture
 def store(redis: Redis) -> Store:
-    return Store(redis, {})
+    return Store(Topology.of_one(redis), {})
 
 
 async def test_every_lane_gets_an_epoch_of_its_own_that_both_sides_know(pool: asyncpg.Pool, store: Store) -> None:
@@ -69,14 +70,14 @@ async def test_a_lane_that_redis_has_lost_is_not_begun_again(pool: asyncpg.Pool,
     assert await store.lane_status(0) is None
     assert await epochs.fenced(pool, store) == [f"Lane {lane} is fenced: Redis has lost it." for lane in (0, 1)]
     with pytest.raises(RecoveringError):
-        await Store(redis, begun.epochs).claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)
+        await Store(Topology.of_one(redis), begun.epochs).claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)
 
 
 async def test_a_lane_of_another_epoch_is_named_and_refuses(pool: asyncpg.Pool, store: Store, redis: Redis) -> None:
     begun = await epochs.begin(pool, store, 2)
     await command(redis, "HSET", keys.lane(1), "epoch", "another")
     assert await epochs.fenced(pool, store) == ["Lane 1 is fenced: Redis and the ledger disagree about its epoch."]
-    knowing = Store(redis, begun.epochs)
+    knowing = Store(Topology.of_one(redis), begun.epochs)
     with pytest.raises(RecoveringError):
         await knowing.claim(1, {new_packet_number(1): ["bob"]}, backlog_max=10)
     (other_lane,) = (await knowing.claim(0, {new_packet_number(0): ["bob"]}, backlog_max=10)).results
@@ -106,7 +107,7 @@ class TestWatch:
     ) -> AsyncIterator[tuple[epochs.Known, list[int]]]:
         """The epochs a process knows, and the lanes it was told to forget, after the first look."""
         known, forgotten = await epochs.begin(pool, store, 2), list[int]()
-        watch = epochs.Watch(pool, known, forgotten.append, (redis,))
+        watch = epochs.Watch(pool, known, forgotten.append, Topology.of_one(redis))
         store.on_fenced = watch.wake
         watch.start()
         await wait_until(lambda: sorted(forgotten) == [0, 1], what="the first look")

@@ -163,7 +163,7 @@ async def epochs_known(engine: Engine) -> bool:
 async def test_what_is_paid_for_and_not_open_is_opened_afterwards_and_once(engine: Engine, settings: Settings) -> None:
     """Not begun, half loaded, and open in Redis with the event of its opening lost."""
     untouched, half = await pay_only(engine), await pay_only(engine, count=10)
-    dying, read_at_ms, unopened = DyingStore(engine, 2), await engine.store.now_ms(), await funded(engine, half)
+    dying, read_at_ms, unopened = DyingStore(engine, 2), await engine.store.now_ms(0), await funded(engine, half)
     with pytest.raises(UnavailableError):
         await open_packet(dying, unopened, shares_per_call=3, read_at_ms=read_at_ms)
     unheard = (await send(engine, count=10)).packet_id  # nobody persists: for the ledger it is funded
@@ -188,7 +188,7 @@ async def test_who_read_the_ledger_before_the_lane_was_rebuilt_cannot_open_what_
 ) -> None:
     """A rebuilt lane does not hold packets that have ended; loaded again, one would be given twice."""
     packet_id = await pay_only(engine, count=2)
-    stale, read_at_ms, epoch = await funded(engine, packet_id), await engine.store.now_ms(), engine.store.epochs[0]
+    stale, read_at_ms, epoch = await funded(engine, packet_id), await engine.store.now_ms(0), engine.store.epochs[0]
     assert await publish_once(engine.pool, engine.store) == 1
     await claim(engine, packet_id, "user0", "user1")
     await persisted(engine, settings)

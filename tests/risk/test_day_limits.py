@@ -54,7 +54,7 @@ async def left_fen(engine: Engine, sender: str) -> int:
     """What the sender may still send today."""
     with pytest.raises(LimitExceededError) as caught:
         await send(engine, sender, 5_000)
-    assert caught.value.until_ms == day_ms(await engine.store.now_ms())[1]
+    assert caught.value.until_ms == day_ms(await engine.store.now_ms(0))[1]
     return caught.value.left_fen
 
 

@@ -123,14 +123,14 @@ async def test_yesterdays_claims_do_not_count(engine: Engine, settings: Settings
 
 async def test_a_limit_ends_with_its_day_though_nobody_lifts_it(engine: Engine) -> None:
     """At midnight thousands claim at once: no job may stand between them and their first packet of the day."""
-    ends_ms = await engine.store.now_ms() + 300
+    ends_ms = await engine.store.now_ms(0) + 300
     await note(engine, {f"user{number}": ends_ms for number in range(2_500)})
     sent = await send(engine, total_fen=2_500, count=2_500, split=SplitKind.EQUAL)
     asked = [(sent.packet_id, f"user{number}") for number in range(500)]
-    while (now_ms := await engine.store.now_ms()) < ends_ms:
+    while (now_ms := await engine.store.now_ms(0)) < ends_ms:
         answers = await engine.claims.claim_many(asked)
         outcomes = {type(answer) for answer in answers}
-        assert outcomes == {LimitReachedError} or await engine.store.now_ms() >= ends_ms, (outcomes, ends_ms - now_ms)
+        assert outcomes == {LimitReachedError} or await engine.store.now_ms(0) >= ends_ms, (outcomes, ends_ms - now_ms)
     users = [f"user{number}" for number in range(2_500)]
     for first in range(0, len(users), 500):
         answers = await engine.claims.claim_many([(sent.packet_id, user) for user in users[first : first + 500]])
@@ -148,7 +148,7 @@ async def note(engine: Engine, untils_ms: dict[str, int]) -> None:
 
 
 async def test_whoever_reached_a_limit_is_told_so_and_until_when(engine: Engine, settings: Settings) -> None:
-    ends_ms = day_ms(await engine.store.now_ms())[1]
+    ends_ms = day_ms(await engine.store.now_ms(0))[1]
     await note(engine, {"bob": ends_ms})
     sent = await send(engine, total_fen=10, count=5)
     async with open_front(settings) as client:
@@ -165,7 +165,7 @@ async def test_whoever_reached_a_limit_is_told_so_and_until_when(engine: Engine,
 
 
 async def test_a_frozen_user_is_told_of_the_freeze_first(engine: Engine) -> None:
-    await note(engine, {"bob": await engine.store.now_ms() + DAY_MS})
+    await note(engine, {"bob": await engine.store.now_ms(0) + DAY_MS})
     await engine.freezes.freeze("bob", reason="odd", frozen_by="root")
     sent = await send(engine, count=2)
     with pytest.raises(FrozenError):
@@ -177,13 +177,13 @@ async def test_a_frozen_user_is_told_of_the_freeze_first(engine: Engine) -> None
 
 async def test_what_is_over_is_forgotten_by_the_lane(engine: Engine) -> None:
     """Else the lane would grow by all users of every day."""
-    await note(engine, {"yesterday": 1_000, "alice": await engine.store.now_ms() - 1})
-    await note(engine, {"bob": await engine.store.now_ms() + DAY_MS})
+    await note(engine, {"yesterday": 1_000, "alice": await engine.store.now_ms(0) - 1})
+    await note(engine, {"bob": await engine.store.now_ms(0) + DAY_MS})
     assert await engine.redis.hkeys(keys.limited(0)) == [b"bob"]
 
 
 async def test_a_lane_that_begins_later_or_lost_it_is_told(engine: Engine, settings: Settings) -> None:
-    await note(engine, {"bob": await engine.store.now_ms() + DAY_MS})
+    await note(engine, {"bob": await engine.store.now_ms(0) + DAY_MS})
     async with Engine.open(changed(settings, lanes=3)) as larger:
         assert [await larger.redis.hexists(keys.limited(lane), "bob") for lane in larger.lanes] == [True] * 3
     for lane in engine.lanes:
@@ -195,7 +195,7 @@ async def test_a_lane_that_begins_later_or_lost_it_is_told(engine: Engine, setti
 
 
 async def test_a_lane_forgets_what_a_restored_ledger_does_not_have(engine: Engine) -> None:
-    ends_ms = await engine.store.now_ms() + DAY_MS
+    ends_ms = await engine.store.now_ms(0) + DAY_MS
     await note(engine, {"bob": ends_ms})
     await note(engine, {"carol": ends_ms})
     await engine.pool.execute("DELETE FROM limits_reached WHERE user_id = 'carol'")

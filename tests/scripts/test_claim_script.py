@@ -17,6 +17,7 @@ from engine.lanes.clients import command, redis_client
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology
 from engine.records import Ack, ClaimRow, PacketState
 from tests.support.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chunk_of, claim_keys, lane_on, users
 from tests.support.waiting import wait_until
@@ -24,10 +25,10 @@ from tests.support.waiting import wait_until
 
 async def test_each_user_gets_the_next_share(lane: Lane) -> None:
     packet = await lane.open([5, 7, 9])
-    before_ms = await lane.store.now_ms()
+    before_ms = await lane.store.now_ms(LANE)
     assert await lane.claim({packet: ["ada"]}) == "C"
     assert await lane.claim({packet: ["bob"]}) == "C"
-    after_ms = await lane.store.now_ms()
+    after_ms = await lane.store.now_ms(LANE)
     ada, bob = await lane.store.claims(packet)
     assert before_ms <= ada.claimed_at_ms <= bob.claimed_at_ms <= after_ms
     assert ada == ClaimRow(user_id="ada", amount_fen=5, slot=0, claimed_at_ms=ada.claimed_at_ms)
@@ -218,20 +219,20 @@ class TestTime:
     async def open_shortly(self, lane: Lane, amounts: Sequence[int]) -> tuple[str, int]:
         """A packet of which ``early`` has a share, and when it expires: as soon as this machine can claim before it."""
         for left_ms in (100, 1_000, 10_000):
-            expires_at_ms = await lane.store.now_ms() + left_ms
+            expires_at_ms = await lane.store.now_ms(LANE) + left_ms
             packet = await lane.open(amounts, expires_at_ms=expires_at_ms)
             answer = await lane.claim({packet: ["early"]})
             if answer == "C":
                 return packet, expires_at_ms
             assert answer == "X"
-            assert await lane.store.now_ms() >= expires_at_ms  # it was too late indeed
+            assert await lane.store.now_ms(LANE) >= expires_at_ms  # it was too late indeed
         pytest.fail("opening a packet and claiming took more than 10 s")
 
     async def test_nobody_wins_after_expires_at_although_nobody_swept(self, lane: Lane) -> None:
         packet, expires_at_ms = await self.open_shortly(lane, [5, 7])
 
         async def is_over() -> bool:
-            return await lane.store.now_ms() >= expires_at_ms
+            return await lane.store.now_ms(LANE) >= expires_at_ms
 
         await wait_until(is_over, timeout_s=20, what="the packet's time being over")
         assert await lane.field(packet, "state") == "open"
@@ -242,7 +243,7 @@ class TestTime:
         packet, expires_at_ms = await self.open_shortly(lane, [1] * 5_000)
 
         async def is_close() -> bool:
-            return await lane.store.now_ms() >= expires_at_ms - 100
+            return await lane.store.now_ms(LANE) >= expires_at_ms - 100
 
         await wait_until(is_close, timeout_s=20, what="the packet's last moments")
         answers = "C"
@@ -346,7 +347,7 @@ async def test_many_clients_at_once_give_each_share_once(script_server: Embedded
         amounts = list(range(1, 301))
         packet = await lane.open(amounts)
         async with redis_client(script_server.url, connections_max=20, timeout_s=5.0) as client:
-            other = Store(client, {LANE: EPOCH})
+            other = Store(Topology.of_one(client), {LANE: EPOCH})
             stores = [lane.store, other] * 20
             answers = await asyncio.gather(
                 *(
@@ -357,7 +358,7 @@ async def test_many_clients_at_once_give_each_share_once(script_server: Embedded
         results = [result for answer in answers for result in answer.results]
         assert sum(result.outcome == "C" for result in results) == 300
         assert sorted(result.amount_fen for result in results if result.outcome == "C") == amounts
-        assert len(await EventStream(lane.client).page(LANE, after=0)) >= 16
+        assert len(await EventStream(Topology.of_one(lane.client)).page(LANE, after=0)) >= 16
         await lane.assert_consistent(packet, amounts)
 
 

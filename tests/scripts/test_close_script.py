@@ -34,7 +34,7 @@ async def test_time_out_gives_back_exactly_the_rest(lane: Lane, taken: int, left
     if taken:
         await lane.claim({packet: users(taken)})
     await lane.run_out(packet)
-    before_ms = await lane.store.now_ms()
+    before_ms = await lane.store.now_ms(LANE)
     assert await lane.close(packet) == (Closed.CLOSED, left, left_fen)
     (event,) = await closings(lane)
     assert (event.packet_id, event.reason, event.remaining_count, event.remaining_fen) == (
@@ -43,7 +43,7 @@ async def test_time_out_gives_back_exactly_the_rest(lane: Lane, taken: int, left
         left,
         left_fen,
     )
-    assert before_ms <= event.at_ms <= await lane.store.now_ms()
+    assert before_ms <= event.at_ms <= await lane.store.now_ms(LANE)
     await assert_ended(lane, packet, "expired")
     assert await lane.due() == [other]
     await lane.assert_consistent(packet, [5, 7, 9, 3])
@@ -102,12 +102,12 @@ async def test_before_its_time_it_is_not_due(lane: Lane) -> None:
 
 async def test_it_is_due_at_expires_at_and_not_before(lane: Lane) -> None:
     """Ask all the time: a claim wins until the moment from which closing does."""
-    expires_at_ms = await lane.store.now_ms() + 50
+    expires_at_ms = await lane.store.now_ms(LANE) + 50
     packet, answers, asked_at_ms = await lane.open([1] * 5_000, expires_at_ms=expires_at_ms), "", 0
     while (await lane.close(packet))[0] is Closed.NOT_DUE:
         assert asked_at_ms < expires_at_ms
         answers += await lane.claim({packet: [f"user{len(answers)}"]})
-        asked_at_ms = await lane.store.now_ms()
+        asked_at_ms = await lane.store.now_ms(LANE)
     assert answers.rstrip("X") == "C" * (len(answers) - answers.count("X"))
     (event,) = await closings(lane)
     assert event.at_ms >= expires_at_ms

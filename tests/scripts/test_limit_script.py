@@ -34,10 +34,10 @@ async def test_a_limited_user_is_told_until_when(lane: Lane) -> None:
 
 async def test_it_ends_by_itself(lane: Lane) -> None:
     packet = await lane.open([5, 7])
-    await lane.store.limit(LANE, 0, 1, {"ada": await lane.store.now_ms() + 100, "bob": FAR_FUTURE_MS})
+    await lane.store.limit(LANE, 0, 1, {"ada": await lane.store.now_ms(LANE) + 100, "bob": FAR_FUTURE_MS})
 
     async def has_won() -> bool:
-        asked_ms = await lane.store.now_ms()
+        asked_ms = await lane.store.now_ms(LANE)
         (result,) = await ask(lane, packet, "ada")
         assert isinstance(result, LimitedResult) is (result.outcome is Outcome.LIMITED)
         return result.outcome is Outcome.CLAIMED or not (

@@ -60,7 +60,7 @@ async def assert_open_once(lane: Lane, packet_id: str, amounts: Sequence[int] = 
 
 
 async def test_a_small_packet_is_opened_in_one_call(lane: Lane) -> None:
-    packet, before_ms = new_packet_number(LANE), await lane.store.now_ms()
+    packet, before_ms = new_packet_number(LANE), await lane.store.now_ms(LANE)
     assert await load(lane, packet, 0, 7) == ("OPENED", 0)
     await assert_open_once(lane, packet)
     counts = await lane.store.counts(packet)
@@ -69,7 +69,7 @@ async def test_a_small_packet_is_opened_in_one_call(lane: Lane) -> None:
     assert await lane.field(packet, "luckiest_share") == "1:9"
     assert await lane.client.zscore(keys.due(LANE), packet) == FAR_FUTURE_MS
     (event,) = await lane.events()
-    assert before_ms <= event.at_ms <= await lane.store.now_ms()
+    assert before_ms <= event.at_ms <= await lane.store.now_ms(LANE)
 
 
 async def test_chunks_join_on_and_the_last_one_opens(lane: Lane) -> None:
@@ -146,7 +146,7 @@ class TestPrecedence:
     """Which of two replies that could both be given."""
 
     async def test_late_when_nothing_is_loaded(self, lane: Lane) -> None:
-        packet, now_ms = new_packet_number(LANE), await lane.store.now_ms()
+        packet, now_ms = new_packet_number(LANE), await lane.store.now_ms(LANE)
         before = await lane.everything()
         for first in (0, 3):
             chunk = chunk_of(AMOUNTS, packet_id=packet, first=first, size=3)

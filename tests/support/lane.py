@@ -19,6 +19,7 @@ from engine.lanes.replies import Closed, CloseReason, Opened
 from engine.lanes.scripts import Script
 from engine.lanes.store import Chunk, Store
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology
 from engine.packets.split import luckiest_slot
 from engine.records import Ack, ClaimRow, PacketState
 from engine.settings import Settings
@@ -152,9 +153,9 @@ async def lane_on(url: str) -> AsyncIterator[Lane]:
     """A fresh lane on an emptied server."""
     async with redis_client(url, connections_max=50, timeout_s=5.0) as client:
         await command(client, "FLUSHALL")
-        store = Store(client, {LANE: EPOCH})
+        store = Store(Topology.of_one(client), {LANE: EPOCH})
         await store.begin_lane(LANE, EPOCH)
-        yield Lane(client=client, store=store, stream=EventStream(client))
+        yield Lane(client=client, store=store, stream=EventStream(Topology.of_one(client)))
 
 
 def chunk_of(
@@ -215,4 +216,4 @@ def users(count: int, prefix: str = "user") -> list[str]:
 
 def acks_of(store: Store, settings: Settings) -> Acks:
     """What a batcher's answers wait for by the settings, on a lane that has no ledger."""
-    return Acks(settings, store.client, Checkpoints("postgresql://nobody"))
+    return Acks(settings, store.topology, Checkpoints("postgresql://nobody"))

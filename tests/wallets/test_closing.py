@@ -16,6 +16,7 @@ from engine.lanes import keys
 from engine.lanes.clients import redis_client
 from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
+from engine.lanes.topology import Topology
 from engine.settings import Settings
 from engine.wallets.closing import Closing
 from engine.wallets.statement import Statements
@@ -49,7 +50,7 @@ async def midnight(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Midnight:
     day = date(2026, 2, 16)
     sent = await send(engine, total_fen=300, count=3)
     await engine.claims.claim(sent.packet_id, "bob")
-    ends_ms = await engine.store.now_ms() + 1
+    ends_ms = await engine.store.now_ms(0) + 1
     monkeypatch.setattr("engine.wallets.closing.begin_ms", lambda _day: ends_ms)
     monkeypatch.setattr("engine.wallets.closing._MARGIN_MS", 0)
     return Midnight(engine, day, ends_ms)
@@ -147,7 +148,7 @@ async def test_an_entry_that_nobody_can_read_keeps_the_day_open(midnight: Midnig
 
 async def test_without_redis_nobody_says_that_a_day_is_closed(engine: Engine) -> None:
     async with redis_client("redis://127.0.0.1:1", connections_max=1, timeout_s=0.1) as nowhere:
-        closing = Closing(engine.pool, LaneReader(nowhere), EventStream(nowhere))
+        closing = Closing(engine.pool, LaneReader(Topology.of_one(nowhere)), EventStream(Topology.of_one(nowhere)))
         with pytest.raises(UnavailableError):
             await Statements(engine.pool, closing, "CNY").of("alice", date(2026, 2, 16), date(2026, 2, 16))
 
@@ -160,7 +161,7 @@ async def test_yesterdays_statement_is_refused_until_the_ledger_has_it_and_is_th
         sent = await send(engine, total_fen=300, count=3)
         await engine.claims.claim(sent.packet_id, "bob")
         # From now on it is tomorrow, as long as anybody asks for the day.
-        now_ms = await engine.store.now_ms()
+        now_ms = await engine.store.now_ms(0)
         shifted_ms = now_ms + 1 - begin_ms(date(2026, 2, 17))
         for module in ("closing", "statement"):
             monkeypatch.setattr(f"engine.wallets.{module}.begin_ms", lambda day: begin_ms(day) + shifted_ms)

@@ -122,7 +122,7 @@ async def test_packets_sent_are_listed_in_the_order_of_their_payments(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A packet's time is from before its sender's turn: one that was asked for first may be paid for last."""
-    at_ms = await engine.store.now_ms()
+    at_ms = await engine.store.now_ms(0)
     order = []
     for before_ms in (0, 5_000, 2_000):
 

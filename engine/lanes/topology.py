@@ -1,0 +1,103 @@
+"""Which server holds a lane? Everything that speaks to a lane's server asks here for it.
+
+No call ever spans lanes: every script, read and transaction is about one lane. What concerns several lanes is split by
+node first, so that a server is asked once, and one that does not answer takes only its own lanes with it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from engine.errors import UnavailableError
+from engine.lanes.clients import redis_client, redis_connections
+from engine.lanes.connections import Connections
+from engine.settings import LANES_MAX
+
+_READING_CONNECTIONS = 8
+_CHANGING_CONNECTIONS = 8
+_ENDED_CONNECTIONS = 4
+"""Kept connections, besides one per possible call, for reading packets that have ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Node:
+    """One server. ``name``: how a sentence names it; never with its password.
+
+    ``streams``: the client by which event streams are read. A blocking read occupies a connection nearly always, so
+    whoever follows lanes has a client for it. ``claiming``: kept connections for claims and for reading packets that
+    have ended; ``changing``: kept ones for the other scripts. Without them everything goes by ``client``.
+    """
+
+    name: str
+    client: Redis
+    streams: Redis
+    claiming: Connections | None = None
+    changing: Connections | None = None
+
+    async def disconnect(self) -> None:
+        """Close the clients' connections: the server's address may lead to another by now."""
+        for client in dict.fromkeys((self.client, self.streams)):
+            await client.connection_pool.disconnect()
+
+    async def aclose(self) -> None:
+        """Close everything. No call may be under way."""
+        for kept in (self.claiming, self.changing):
+            if kept is not None:
+                await kept.aclose()
+        for client in dict.fromkeys((self.streams, self.client)):
+            await client.aclose()
+
+
+class Topology:
+    """``held``: lane -> the node that holds it. ``nodes``: each node once, in the order of their lanes."""
+
+    def __init__(self, held: Mapping[int, Node]) -> None:
+        self._held = held
+        self.nodes = tuple(dict.fromkeys(held[lane] for lane in sorted(held)))
+
+    @classmethod
+    def of_one(cls, node: Node | Redis) -> "Topology":
+        """Every lane on one server. A client alone does everything there."""
+        if isinstance(node, Redis):
+            node = Node(name="Redis", client=node, streams=node)
+        return cls(dict.fromkeys(range(LANES_MAX), node))
+
+    def node_of(self, lane: int) -> Node:
+        """The server that holds a lane. Raises UnavailableError if none does."""
+        node = self._held.get(lane)
+        if node is None:
+            raise UnavailableError(f"HONGBAO_REDIS_URL names no server for lane {lane}.", is_undone=True)
+        return node
+
+    def by_node(self, lanes: Iterable[int]) -> dict[Node, list[int]]:
+        """These lanes by the servers that hold them, in their order. Raises UnavailableError if one has none."""
+        found: dict[Node, list[int]] = {}
+        for lane in lanes:
+            found.setdefault(self.node_of(lane), []).append(lane)
+        return found
+
+    async def aclose(self) -> None:
+        """Close everything. No call may be under way."""
+        for node in self.nodes:
+            await node.aclose()
+
+
+def reading(url: str, *, timeout_s: float) -> Topology:
+    """For those who only read. Raises OperatorError for an unusable URL."""
+    return Topology.of_one(redis_client(url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s))
+
+
+def serving(url: str, *, lanes: int, calls_per_lane_max: int, timeout_s: float) -> Topology:
+    """For a process that claims, changes and follows ``lanes`` lanes. Raises OperatorError for an unusable URL."""
+    # One connection per possible call, so that a claim never waits for one.
+    calls_max = lanes * calls_per_lane_max + _ENDED_CONNECTIONS
+    return Topology.of_one(
+        Node(
+            name="Redis",
+            client=redis_client(url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s),
+            streams=redis_client(url, connections_max=lanes + 1, timeout_s=timeout_s),
+            claiming=redis_connections(url, connections_max=calls_max, timeout_s=timeout_s),
+            changing=redis_connections(url, connections_max=_CHANGING_CONNECTIONS, timeout_s=timeout_s),
+        )
+    )
