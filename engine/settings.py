@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     keep_alive_s: Annotated[int, Field(ge=2, le=3_600)] = 75
     """How long a connection without a request is kept. It must be longer than a load balancer in front keeps it."""
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
-    """After a stop signal, a process goes on answering for this long, while `/readyz` answers 503."""
+    """After a stop signal, a process answers requests for this long, while `/readyz` answers 503."""
 
     # Rate limits, per API process and `rate_window_s`. 0: no limit.
     rate_window_s: Annotated[int, Field(ge=1, le=86_400)] = 60

@@ -73,7 +73,7 @@ class Store(LaneReader):
     ) -> None:
         super().__init__(client, connections)
         self.on_fenced: Callable[[int], None] = _nobody_listens
-        """Told of each lane that refused."""
+        """Called with each lane that refused."""
         self.epochs, self.servers = epochs, servers
         self._claiming, self._changing = connections, changing or connections
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")

@@ -185,7 +185,7 @@ async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
 
 
 async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, status: LaneStatus) -> None:
-    """Put who may not claim into a lane, in place of what it has, while it serves nobody. Raises as above."""
+    """Replace the users who may not claim in a lane that does not serve. Raises as ``rebuild_barred``."""
     writer = LaneWriter(client, lane, status.lane_token, status.server)
     await writer.put("UNLINK", keys.frozen(lane), keys.limited(lane))
     await writer.put("HDEL", keys.lane(lane), *_BARRED_FIELDS)
@@ -193,7 +193,7 @@ async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, sta
 
 
 async def rebuild_barred(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
-    """Put who may not claim into an empty lane. Raises as ``fencing.write_if``."""
+    """Write the users who may not claim into an empty lane. Raises as ``fencing.write_if``."""
     version = await connection.fetchval(SQL["frozen_version"])  # first: changes after it are followed later, and again
     users = [row["user_id"] for row in await connection.fetch(SQL["frozen"])]
     for start in range(0, len(users), _WORDS_PER_WRITE):
@@ -206,7 +206,7 @@ async def rebuild_barred(connection: asyncpg.Connection, writer: LaneWriter, lan
 
 
 async def _put_limited(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
-    """Put who has received as much as they may."""
+    """Write the users who have received as much as they may."""
     version, last_ms = 0, 0
     while rows := await connection.fetch(LIMITS_REACHED["changes"], version, _WORDS_PER_HSET // 2):
         version, last_ms = rows[-1]["change_id"], max(last_ms, *(row["until_ms"] for row in rows))

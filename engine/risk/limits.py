@@ -120,7 +120,7 @@ def _check_frozen(is_frozen: bool, sending_until_ms: int | None, at_ms: int) -> 
     if is_frozen or sending_until_ms == NO_END_MS:
         raise FrozenError("This account is frozen and cannot send.")
     if sending_until_ms is not None and at_ms < sending_until_ms:
-        why = "This account has taken back too many packets within an hour. It can send again from until_ms on."
+        why = "This account has retracted too many packets within an hour. It can send again from until_ms on."
         raise LimitReachedError(why, "retractions_an_hour_max", sending_until_ms)
 
 

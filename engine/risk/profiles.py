@@ -26,9 +26,9 @@ _NETWORK_RULE = "must be an address, or a network with no bits set after its pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A user's profile. A limit that is None is the setting's. ``limits``: the limits that hold.
+    """A user's profile. If a limit is None, the setting applies. ``limits``: the limits that apply.
 
-    ``addresses``: the networks it sends from, any when there is none. ``changed_*`` None: nobody has said anything yet.
+    ``addresses``: the networks it may send from; empty: from any. ``changed_*`` None: nobody has set the profile yet.
     """
 
     user_id: str

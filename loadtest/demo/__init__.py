@@ -1,1 +1,1 @@
-"""`make demo`: a storm on a fresh engine, killed in the middle, told as a story."""
+"""`make demo`: a storm on a fresh engine, killed in the middle, and a report of it."""

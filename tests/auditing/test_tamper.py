@@ -161,12 +161,12 @@ TAMPERINGS: list[tuple[str, str, str]] = [
     (
         "the last deposit",
         "DELETE FROM transfers WHERE transfer_id = 3; DELETE FROM transfer_hashes WHERE transfer_id = 3",
-        "account 1: its last transfers were removed, or its head was changed",
+        "account 1: its last entries were removed, or its head was changed",
     ),
     (
         "all deposits",
         "DELETE FROM transfers WHERE kind = 'deposit'; DELETE FROM transfer_hashes WHERE transfer_id IN (1, 3)",
-        "account 1: every transfer that its head is about was removed",
+        "account 1: every entry that its head covers was removed",
     ),
     (
         "a deposit too many",
