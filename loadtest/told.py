@@ -41,7 +41,8 @@ class Told:
         known_fen = self.amounts.get((packet_id, user_id))
         if known_fen is not None and not self._goes_with(known_fen, outcome, amount_fen):
             raise ContradictionError(
-                f"{user_id} got {known_fen} fen of packet {packet_id}, and then {outcome} with {amount_fen}."
+                f"{user_id} got {known_fen} fen of packet {packet_id} in an answer, "
+                f"and then {outcome} with {amount_fen}."
             )
         if outcome in HELD:
             self._remember(packet_id, user_id, amount_fen)

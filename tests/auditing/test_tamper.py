@@ -151,8 +151,8 @@ TAMPERINGS: list[tuple[str, str, str]] = [
         "UPDATE lanes SET hash = sha256('x') WHERE lane = 0",
         "its head is not the hash of its last batch",
     ),
-    ("a deposit", "UPDATE transfers SET amount_fen = 101 WHERE transfer_id = 1", "transfer 1, a deposit of 101 fen"),
-    ("a deposit that is gone", "DELETE FROM transfers WHERE transfer_id = 1", "transfer 1 was removed"),
+    ("a deposit", "UPDATE transfers SET amount_fen = 101 WHERE transfer_id = 1", "entry 1, a deposit of 101 fen"),
+    ("a deposit that is gone", "DELETE FROM transfers WHERE transfer_id = 1", "entry 1 was removed"),
     (
         "a deposit that is gone with its hash",
         "DELETE FROM transfers WHERE transfer_id = 1; DELETE FROM transfer_hashes WHERE transfer_id = 1",
@@ -179,8 +179,8 @@ TAMPERINGS: list[tuple[str, str, str]] = [
         "INSERT INTO transfer_hashes SELECT max(transfer_id), sha256('x') FROM transfers",
         "a deposit of 5 fen: it, or the one before, was changed",
     ),
-    ("a send", "UPDATE transfers SET at_ms = 1 WHERE transfer_id = 2", "transfer 2, a send of 100 fen"),
-    ("the bank's head", "UPDATE accounts SET hash = sha256('x') WHERE account_id = 1", "account 1: its last transfers"),
+    ("a send", "UPDATE transfers SET at_ms = 1 WHERE transfer_id = 2", "entry 2, a send of 100 fen"),
+    ("the bank's head", "UPDATE accounts SET hash = sha256('x') WHERE account_id = 1", "account 1: its last entries"),
 ]
 
 
