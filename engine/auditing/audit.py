@@ -116,7 +116,7 @@ async def _same_snapshot(pool: asyncpg.Pool, connection: Connection) -> AsyncIte
 
 
 @asynccontextmanager
-async def _snapshot(pool: asyncpg.Pool) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy"]:
+async def _snapshot(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         yield connection
 
