@@ -13,7 +13,7 @@ from engine import urls
 from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
 from engine.networks import networks_in
-from engine.records import Ack
+from engine.records import CLAIMS_PER_CALL_MAX, Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
 _AT_MOST = {
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     # Lanes and claiming.
     lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 1
     """Partitions for new packets. More than one helps if the ledger needs several writers. May grow."""
-    claims_per_call_max: Annotated[int, Field(ge=1, le=1_000)] = 500
+    claims_per_call_max: Annotated[int, Field(ge=1, le=CLAIMS_PER_CALL_MAX)] = 500
     """Claims that one script call decides, at most."""
     claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
     """Claims waiting for Redis, per lane. Beyond it: 503 `overloaded`."""

@@ -138,7 +138,7 @@ class LaneReader:
     async def lane_status(self, lane: int) -> LaneStatus | None:
         """The lane's own numbers, or None if Redis has lost them or has another type in their place.
 
-        A replica is no witness: it may be behind, or empty because it begins anew. It is refused as for a write.
+        A replica's data proves nothing: it may be behind, or empty while it is filled. So it is refused.
         """
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:

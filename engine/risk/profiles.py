@@ -104,13 +104,13 @@ class Profiles:
     ) -> Profile:
         """Replace an account's profile.
 
-        ``own``: the limits of its own, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
+        ``own``: the account's own limits, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
         """
         networks = _networks(kind, addresses)
         with ledger_errors(is_undone=True):
             await self._receiving.begin()
         async with ledger_change(self._pool) as connection:
-            # As a sending does, so that each sending has the former limits or these. The day is counted anew.
+            # Lock as a sending does: so each sending has either the former limits or these. The day is counted again.
             wallet = await lock_wallet(connection, user_id)
             limits = [own.get(name) for name in _LIMITS]
             at_ms = await now_ms(connection)
