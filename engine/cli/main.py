@@ -76,7 +76,7 @@ def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) ->
 
 @app.command()
 def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
-    """Run the sweeper: it closes expired packets, opens paid ones, pays out withdrawals, and more (docs/operations.md)."""
+    """Run the sweeper: it closes expired packets, opens paid ones, pays out withdrawals, and more."""
     report = Report(report_path)
     with report.complaining():
         settings = _settings("sweep", report_path, data_dir=data_dir)
