@@ -343,14 +343,19 @@ class Settings(BaseSettings):
             raise OperatorError(f"HONGBAO_{name.upper()} cannot be used: {why}." if name else f"{why}.") from None
 
 
-def ignored(settings: Settings) -> list[str]:
-    """One sentence per variable that is set but does nothing."""
+def ignored(settings: Settings, command: str = "") -> list[str]:
+    """One sentence per variable that is set but does nothing, or not what it seems to do in this command."""
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     ours = {name.upper(): name for name in sorted(os.environ) if name.upper().startswith(_PREFIX) and os.environ[name]}
     sentences = [f"{name} is not a setting." for known_as, name in ours.items() if known_as not in known]
     for name, other in _NEEDS.items():
         if f"{_PREFIX}{name.upper()}" in ours and not getattr(settings, other):
             sentences.append(f"{_PREFIX}{name.upper()} does nothing without {_PREFIX}{other.upper()}.")
+    if command == "serve" and settings.workers > 1:
+        sentences.append(
+            f"{_PREFIX}WORKERS does nothing here: `hongbao serve` is one API process. Start it "
+            f"{settings.workers} times on the same port, or use `hongbao up`."
+        )
     return sentences
 
 

@@ -307,10 +307,14 @@ class Connection(HttpToolsProtocol):
 
     def write_body(self, body: bytes) -> None:
         """Answer a plain claim with a 200."""
-        if self._plain.keep_alive:
-            self._write(b"%b%d\r\n\r\n%b" % (self._prepared.head, len(body), body))
-        else:
+        plain = self._plain
+        if not plain.keep_alive or plain.disconnected or self.pipeline:
             self._write(self._bytes_of(Answer(200, body)))
+            return
+        # As ``_write``, without its call and its questions, because this runs once per claim.
+        plain.response_complete = True
+        self._quiet_since_s = monotonic()
+        self.transport.write(b"%b%d\r\n\r\n%b" % (self._prepared.head, len(body), body))
 
     def _is_owing(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -165,12 +165,10 @@ class Batcher:
 
         Raises OverloadedError if too many wait.
         """
+        self._admit(1)
         if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
-            self._admit(1)
             self._open = _Singles()
             self._waiting.append(self._open)
-        else:
-            self._admit(1)
         self._open.add(packet_id, user_id, deliver)
 
     def claim_all(self, asked: Mapping[str, Sequence[str]]) -> "asyncio.Future[Sequence[Answer]]":
@@ -199,7 +197,8 @@ class Batcher:
         if self._size + self._under_way >= self._ahead_max or self._size + self.unconfirmed + size > self._size_max:
             self._refuse()
         self._size += size
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def _refuse(self) -> NoReturn:
         if self._calls:  # when one ends, the lane is looked at again

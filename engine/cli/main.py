@@ -48,7 +48,7 @@ def up(port: PortOption = None, data_dir: DataDirOption = None, workers: Workers
 
     logs.configure("up")
     settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
-    _warn_of_ignored(settings)
+    _warn_of_ignored(settings, "up")
     _run(run_up(settings, os.environ, lambda url: _print(f"ready {url}")))
 
 
@@ -167,12 +167,12 @@ def _settings(process_name: str, report_path: Path | None, **overrides: object) 
     logs.configure(process_name)
     settings = Settings.load(**overrides)
     if report_path is None:  # otherwise it is a child of `up`, and `up` has logged this
-        _warn_of_ignored(settings)
+        _warn_of_ignored(settings, process_name)
     return reach.running(settings)
 
 
-def _warn_of_ignored(settings: Settings) -> None:
-    for sentence in ignored(settings):
+def _warn_of_ignored(settings: Settings, command: str) -> None:
+    for sentence in ignored(settings, command):
         structlog.get_logger().warning("a setting is ignored", why=sentence)
 
 

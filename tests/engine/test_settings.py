@@ -51,6 +51,15 @@ def test_a_setting_that_does_nothing_without_another_is_named(
     assert ignored(Settings.load()) == []
 
 
+def test_a_number_of_workers_for_one_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONGBAO_WORKERS", "4")
+    (sentence,) = ignored(Settings.load(), "serve")
+    assert "Start it 4 times on the same port" in sentence
+    assert ignored(Settings.load(), "up") == ignored(Settings.load(), "persist") == []
+    monkeypatch.setenv("HONGBAO_WORKERS", "1")
+    assert ignored(Settings.load(), "serve") == []
+
+
 HIDDEN = [
     "pa#ss",
     "pa/ss",

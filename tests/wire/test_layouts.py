@@ -1,5 +1,6 @@
 """What is taken unparsed for a claim like one before it is what a parser takes it for."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -120,7 +121,7 @@ async def test_what_a_layout_takes_is_what_the_parser_takes_it_for() -> None:
             assert taken == (PACKETS[0].encode(), b"a.b.c", user)
         other = changed(data, change)
         taken = read(layout, other)
-        if taken is None:
+        if taken is None or re.search(rb"[^\x21-\x7e]", taken[1]):  # no token that was verified before has one
             seen["not taken"] += 1
             return
         seen["taken, changed" if other != data else "taken"] += 1
