@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     """Partitions for new packets. More than one helps if the ledger needs several writers. May grow."""
     claims_per_call_max: Annotated[int, Field(ge=1, le=CLAIMS_PER_CALL_MAX)] = 500
     """Claims that one script call decides, at most."""
-    claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
+    claim_queue_max: Annotated[int, Field(ge=CLAIMS_PER_CALL_MAX)] = 10_000
     """Claims waiting for Redis, per lane. Beyond it: 503 `overloaded`."""
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
     """Script calls in progress at a time, per lane."""
