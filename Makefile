@@ -52,7 +52,7 @@ format: $(READY) ## write the code as `make check` wants it
 test: $(READY) ## everything CI runs but `make check` (7 to 8 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-hostile: $(READY) ## the tests that can tell, on hard machines: just booted, at midnight, without root, busy; ONLY (names)
+test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries

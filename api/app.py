@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from itertools import groupby
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -61,6 +63,11 @@ def create_app(settings: Settings) -> Starlette:
     app.router.redirect_slashes = False
     app.state.front = front
     return app
+
+
+def lifespan_of(app: Starlette) -> AbstractAsyncContextManager[Any]:
+    """Opens the application's engine, and closes it at the end."""
+    return app.router.lifespan_context(app)
 
 
 async def _flush(front: Front) -> None:

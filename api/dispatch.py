@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -11,26 +10,20 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from api import bodies
+from api import bodies, paths
 from api.answers import Answer, Streamed
 from api.auth import Access, Caller, caller_of
 from api.limits import Limits
 from api.meter import Meter
 from api.payloads import checked
-from api.problems import IdempotencyKeyRequiredError, UnknownRouteError, WrongMethodError, answer_to
+from api.problems import IdempotencyKeyRequiredError, WrongMethodError, answer_to
 from engine.access.tokens import Verifier
 from engine.engine import Engine
-from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError, UnknownPacketError, UnknownTransactionError
-from engine.ids import USER_ID_RULE, is_packet_number, is_user_id
+from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError
 from engine.settings import Settings
 
 IDEMPOTENCY_KEY_MAX = 255
-PACKET_NUMBERS = ("packet_id", "transfer_id", "number")
-"""Names in paths for a packet's number. A transfer is a packet of one share."""
-ROW_NUMBERS = ("dispute_id", "withdrawal_id")
-"""Names in paths for numbers that the ledger counts from 1."""
 _CLOSE = (b"connection", b"close")
-_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -217,7 +210,7 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
     caller = caller_of(operation.access, headers, front.verifier, problems)
     if front.limits.users is not None and caller.user_id is not None:
         front.limits.check_user(caller.user_id, is_claim=operation.is_claim)
-    _check_path(path, problems)
+    paths.check(path, problems)
     query = operation.query and checked(operation.query, bodies.query_of(scope, problems), problems)
     key = _idempotency_key(headers, problems) if operation.moves_money else ""
     body, request_hash = None, b""
@@ -236,17 +229,6 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
     address = front.limits.address_of(scope) if operation.moves_money else ""
     accept = headers.get(b"accept", b"").decode("latin-1") if operation.has_page else ""
     return Call(front, path, caller, body, query, key, request_hash, address, accept)
-
-
-def _check_path(path: Mapping[str, str], problems: list[FieldProblem]) -> None:
-    for name, text in path.items():
-        if name in PACKET_NUMBERS and not is_packet_number(text):
-            unknown = UnknownTransactionError if name == "number" else UnknownPacketError
-            raise unknown("Not a packet number.")
-        if name in ROW_NUMBERS and not _ROW_NUMBER.fullmatch(text):
-            raise UnknownRouteError("Not found: the number in the path is not valid.")
-    named = [name for name in ("user_id", "label") if not is_user_id(path.get(name, "anyone"))]
-    problems += [FieldProblem(name, USER_ID_RULE) for name in named]
 
 
 def _idempotency_key(headers: bodies.Headers, problems: list[FieldProblem]) -> str:

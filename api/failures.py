@@ -5,8 +5,9 @@ The OpenAPI document and docs/api.md list them. Tests check that every answered 
 
 from collections.abc import Iterable
 
-from api.dispatch import ROW_NUMBERS, Operation
+from api.dispatch import Operation
 from api.limits import PROBES
+from api.paths import PATH_NAMES, names_in
 from api.problems import (
     KINDS,
     ForbiddenError,
@@ -96,9 +97,5 @@ def codes_by_status(found: Iterable[type[HongbaoError]]) -> dict[int, list[str]]
 
 
 def _of_path(path: str) -> Errors:
-    if "{number}" in path:
-        return (errors.UnknownTransactionError,)
-    if "{packet_id}" in path or "{transfer_id}" in path:
-        return (errors.UnknownPacketError,)
-    # If the number has the wrong form, the path does not exist.
-    return (UnknownRouteError,) if any(f"{{{name}}}" in path for name in ROW_NUMBERS) else ()
+    kinds = [PATH_NAMES[name] for name in names_in(path)]
+    return tuple(kind.unknown for kind in kinds if kind.unknown is not None)

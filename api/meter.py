@@ -56,6 +56,6 @@ class Meter:
         return meter
 
     def flush(self) -> None:
-        """Hand everything to the metrics."""
+        """Add everything to the metrics."""
         for meter in self._routes.values():
             meter.flush()

@@ -13,11 +13,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from engine.errors import FieldProblem
 from engine.ids import USER_ID_PATTERN, USER_ID_RULE
-from engine.records import FEN_MAX, PacketState
+from engine.records import CLAIMS_PER_CALL_MAX, FEN_MAX, PacketState
 from engine.text import TEXT_RULE, is_readable
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"
-BATCH_CLAIMS_MAX = 1_000
+BATCH_CLAIMS_MAX = CLAIMS_PER_CALL_MAX
 PAGE_MAX = 1_000
 PAGE_DEFAULT = 100
 TEXT = "At most HONGBAO_GREETING_LENGTH_MAX characters that people can read"

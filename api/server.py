@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
-from api.app import create_app
+from api.app import create_app, lifespan_of
 from api.dispatch import Front
 from api.limits import Limits
 from api.wire.connection import Connection
@@ -60,7 +60,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
         app = create_app(settings)
         _fit_descriptors(app.state.front.limits)
         # The lifespan runs here and not in the server, so that a failed start is an exception, not a log line.
-        async with app.router.lifespan_context(app):
+        async with lifespan_of(app):
             server = _Server(app, context)
             with server.capture_signals():  # before it is reported as ready
                 _spare_the_collector()

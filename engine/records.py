@@ -42,6 +42,10 @@ class Outcome(StrEnum):
     __hash__ = str.__hash__
 
 
+CLAIMS_PER_CALL_MAX = 1_000
+"""The claim script's bound on users: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
+
+
 class Ack(StrEnum):
     """What must have happened before a claim is acknowledged, the weakest first."""
 

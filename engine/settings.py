@@ -13,7 +13,7 @@ from engine import urls
 from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
 from engine.networks import networks_in
-from engine.records import Ack
+from engine.records import CLAIMS_PER_CALL_MAX, Ack
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
 _AT_MOST = {
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     keep_alive_s: Annotated[int, Field(ge=2, le=3_600)] = 75
     """How long a connection without a request is kept. It must be longer than a load balancer in front keeps it."""
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = 0.0
-    """After a stop signal, a process goes on answering for this long, while `/readyz` answers 503."""
+    """After a stop signal, a process answers requests for this long, while `/readyz` answers 503."""
 
     # Rate limits, per API process and `rate_window_s`. 0: no limit.
     rate_window_s: Annotated[int, Field(ge=1, le=86_400)] = 60
@@ -128,9 +128,9 @@ class Settings(BaseSettings):
     # Lanes and claiming.
     lanes: Annotated[int, Field(ge=1, le=LANES_MAX)] = 1
     """Partitions for new packets. More than one helps if the ledger needs several writers. May grow."""
-    claims_per_call_max: Annotated[int, Field(ge=1, le=1_000)] = 500
+    claims_per_call_max: Annotated[int, Field(ge=1, le=CLAIMS_PER_CALL_MAX)] = 500
     """Claims that one script call decides, at most."""
-    claim_queue_max: Annotated[int, Field(ge=1)] = 10_000
+    claim_queue_max: Annotated[int, Field(ge=CLAIMS_PER_CALL_MAX)] = 10_000
     """Claims waiting for Redis, per lane. Beyond it: 503 `overloaded`."""
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
     """Script calls in progress at a time, per lane."""

@@ -1,1 +1,4 @@
-"""Load on a running engine over real HTTP: the demo's storm, locust, and chaos."""
+"""Load on a running engine over real HTTP: the demo's storm, locust, and chaos.
+
+Figures for comparison are in `benchmarks`.
+"""

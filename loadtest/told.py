@@ -37,11 +37,12 @@ class Told:
         if not is_plausible(outcome, amount_fen):
             raise ContradictionError(f"A claim of {about} was answered with {answer!r}.")
         if (answer.get("packet_id"), answer.get("user_id")) != (packet_id, user_id):
-            raise ContradictionError(f"A claim of {about} was given the answer to another: {answer!r}.")
+            raise ContradictionError(f"A claim of {about} got the answer to another: {answer!r}.")
         known_fen = self.amounts.get((packet_id, user_id))
         if known_fen is not None and not self._goes_with(known_fen, outcome, amount_fen):
             raise ContradictionError(
-                f"{user_id} was told {known_fen} fen of packet {packet_id}, and then {outcome} with {amount_fen}."
+                f"{user_id} got {known_fen} fen of packet {packet_id} in an answer, "
+                f"and then {outcome} with {amount_fen}."
             )
         if outcome in HELD:
             self._remember(packet_id, user_id, amount_fen)
@@ -52,7 +53,7 @@ class Told:
         known_fen = self.amounts.get((packet_id, user_id))
         if len(rows) > 1 or (rows and known_fen is not None and rows[0]["amount_fen"] != known_fen):
             raise ContradictionError(
-                f"{user_id} was told {known_fen} fen of packet {packet_id}; its list has {rows!r}."
+                f"{user_id} got {known_fen} fen of packet {packet_id} in an answer; its list has {rows!r}."
             )
 
     def _goes_with(self, known_fen: int, outcome: str, amount_fen: int) -> bool:

@@ -1,39 +1,39 @@
 --[[
-claim.lua: give shares to many users, of any packets of one lane, in one call.
+claim.lua: give shares of any packets of one lane to many users in one call.
 
-It decides everything first, then writes the event, then the rest: no error can leave a share given and not told.
-The same user twice in one call gets one share; the second time is answered ALREADY, as any repeat is.
+It decides everything first, then writes the event, then the rest: no error can leave a share given but not recorded.
+A user who is named twice in one call gets one share. The second claim is answered ALREADY, like any repeat.
 
 KEYS
   1 lane  2 events  3 due  4 frozen  5 limited
-  then four a packet: packet, shares, claims, recipients
+  then four per packet: packet, shares, claims, recipients
 ARGV
-  1 epoch        the lane's epoch as the ledger has it
+  1 epoch        the lane's epoch in the ledger
   2 backlog_max  how many changes may wait for the ledger
-  then for each packet: its number, how many users follow, the users (at most 1,000 users a call)
+  then for each packet: its number, how many users follow, the users (at most 1,000 users per call)
 
 REPLIES, in order of precedence
-  {"FENCED"}     the lane is not of this epoch, or not there; nothing was done
+  {"FENCED"}     the lane has another epoch, or is missing; nothing was done
   {"MALFORMED"}  not of the form above, too many users, or a packet named twice; nothing was done
   {"OK", letters, values, position, acks}
-    letters: one a claim, in the order asked; by precedence
+    letters: one per claim, in the order of the claims; by precedence
       M MISSING      no such packet here, or its shares are still loading
       A ALREADY      the user has a share
       R RETRACTED    the sender took the packet back
-      X EXPIRED      its time ran out with shares left, closed or not
-      N NOT_INVITED  it has recipients and the user is none of them
-      H HELD         a transfer whose time of arrival has not come
+      X EXPIRED      its time is over and shares are left, whether it is closed or not
+      N NOT_INVITED  it has recipients, and the user is not one of them
+      H HELD         a transfer that has not arrived yet
       F FROZEN       the user's account may not claim, and shares were left when the call began
-      L LIMITED      the user has received as much as they may for now, and shares were left when the call began
+      L LIMITED      the user has received as much as they may, and shares were left when the call began
       E EMPTY        every share is taken
       B BUSY         the backlog is at its bound
       C CLAIMED      the user has a share now
-    values: one a claim, the share's amount in fen for A and C, until when in ms for L, 0 for the others
-    position: how many changes the lane has emitted, those of this call included: with them all of A and C are recorded
-    acks: one a packet, the first letter of the ack its sender asked for, or -; not there when none asked for any
+    values: one per claim: the share's amount in fen for A and C, the time in ms until which it holds for L, otherwise 0
+    position: how many changes the lane has emitted, with those of this call: up to it, all of A and C are recorded
+    acks: one per packet: the first letter of the ack its sender asked for, or -; absent if no sender asked for one
 
 EVENTS
-  {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; a change a share given
+  {"claims", 1, at_ms, {{packet, users, shares, exhausted}, ...}}  shares as "slot:amount_fen"; one change per share
 ]]
 local lane_key, events_key, due_key, frozen_key, limited_key = unpack(KEYS, 1, 5)
 local epoch, backlog_max = ARGV[1], tonumber(ARGV[2])

@@ -1,21 +1,21 @@
 --[[
-limit.lua: tell a lane which users have received as much as they may, and until when, as the ledger's list has it.
+limit.lua: bring a lane's users who have received as much as they may, and until when, up to date with the ledger's list.
 
-Safe to repeat: changes that the lane has are not applied again, and none is left out.
+It is safe to repeat: changes that the lane has are not applied again, and none is left out.
 
 KEYS
   1 lane  2 limited
 ARGV
-  1 epoch    the lane's epoch as the ledger has it
-  2 after    the last change the lane is believed to have; 0: none
-  3 version  the last of the changes in this call; smaller than `after`: the lane forgets all that it knows
-  then for each user: the user, until when in ms they may not claim; 0: they may (at most 2,000 users per call)
+  1 epoch    the lane's epoch in the ledger
+  2 after    the last change that the lane should have; 0: none
+  3 version  the last of the changes in this call; smaller than `after`: the lane forgets all earlier changes
+  then for each user: the user, and the time in ms until which they may not claim; 0: they may (at most 2,000 users per call)
 
 REPLIES, in order of precedence
-  {"FENCED"}          the lane is not of this epoch, or not there
+  {"FENCED"}          the lane has another epoch, or is missing
   {"MALFORMED"}       not of the form above, or too many users
-  {"MOVED", version}  the lane is at another change; go on from there
-  {"FOLLOWED"}        the lane knows them
+  {"MOVED", version}  the lane has another last change; go on from it
+  {"FOLLOWED"}        the lane has these changes
 
 EVENTS
   none
@@ -31,11 +31,11 @@ if (lane[2] or '0') ~= after then return {'MOVED', lane[2] or '0'} end
 
 local is_over = redis.call('TIME')[1] * 1000 >= tonumber(lane[3] or 0)
 local until_ms = 0
--- What is all over goes, so that nothing grows from day to day.
+-- Once all times are over, the hash is removed, so that it does not grow from day to day.
 if is_over or tonumber(version) < tonumber(after) then redis.call('UNLINK', limited_key)
 else until_ms = tonumber(lane[3]) end
 for i = 5, #ARGV, 2 do until_ms = math.max(until_ms, tonumber(ARGV[i])) end
 if #ARGV > 3 then redis.call('HSET', limited_key, unpack(ARGV, 4)) end
--- The last end of all stands in the lane, so that claims do not look at the users once it has come.
+-- The lane's hash has the latest of all times. After it, claims do not look at the users.
 redis.call('HSET', lane_key, 'limited_version', version, 'limited_until_ms', string.format('%.0f', until_ms))
 return {'FOLLOWED'}

@@ -12,23 +12,13 @@ from pydantic import BaseModel, TypeAdapter
 from api.auth import USER_HEADER
 from api.dispatch import IDEMPOTENCY_KEY_MAX, Operation
 from api.failures import ALL, Errors, codes_by_status, failures_of
+from api.paths import PATH_NAMES, PathName, names_in
 from api.payloads import USER_ID_FORM, Problem
 from api.problems import KINDS
 from api.resources.packets import BATCH_REFUSALS
 from engine.errors import DayNotClosedError, HongbaoError, UnavailableError
-from engine.ids import NUMBER_LENGTH
 
 _TEMPLATE = "#/components/schemas/{model}"
-_PACKET_NUMBER = f"^10[0-9]{{{NUMBER_LENGTH - 2}}}$"
-_PATH_SCHEMAS = {
-    "packet_id": {"type": "string", "pattern": _PACKET_NUMBER, "description": "A packet's number"},
-    "transfer_id": {"type": "string", "pattern": _PACKET_NUMBER, "description": "A transfer's number"},
-    "number": {"type": "string", "pattern": _PACKET_NUMBER, "description": "A packet's or a transfer's number"},
-    "dispute_id": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$", "description": "A dispute"},
-    "withdrawal_id": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$", "description": "A withdrawal"},
-    "user_id": {"type": "string", "pattern": USER_ID_FORM, "description": "A user"},
-    "label": {"type": "string", "pattern": USER_ID_FORM, "description": "A group"},
-}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before asking again"}}
 _RATE = {
     "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit reached, its quota and window"},
@@ -143,8 +133,8 @@ def _failure(status: int, codes: list[str], problem: dict[str, Any]) -> dict[str
 
 
 def _parameters(row: Operation) -> list[dict[str, Any]]:
-    names = [name for name in _PATH_SCHEMAS if f"{{{name}}}" in row.path]
-    parameters = [_parameter(name, "path", _PATH_SCHEMAS[name], required=True) for name in names]
+    in_path = {name: _path_schema(PATH_NAMES[name]) for name in names_in(row.path)}
+    parameters = [_parameter(name, "path", schema, required=True) for name, schema in in_path.items()]
     if row.query is not None:
         schema = row.query.model_json_schema()
         required = schema.get("required", [])
@@ -162,6 +152,10 @@ def _parameters(row: Operation) -> list[dict[str, Any]]:
         key = {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX, "pattern": "^[!-~]+$"}
         parameters.append(_parameter("Idempotency-Key", "header", key, required=True))
     return parameters
+
+
+def _path_schema(kind: PathName) -> dict[str, Any]:
+    return {"type": "string", "pattern": kind.form, "description": kind.description}
 
 
 def _parameter(name: str, place: str, schema: dict[str, Any], *, required: bool) -> dict[str, Any]:

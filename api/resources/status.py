@@ -1,4 +1,4 @@
-"""The process's own state, for probes and scrapers."""
+"""The process's own state, for probes and scrapers. What operators read with a token is in the other resources."""
 
 import asyncio
 

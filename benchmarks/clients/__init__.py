@@ -1,1 +1,4 @@
-"""Load generators in separate processes, besides wrk."""
+"""Load generators in separate processes, besides wrk.
+
+When and how they run is in `parts` and `rig`.
+"""

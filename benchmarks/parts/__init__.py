@@ -1,1 +1,4 @@
-"""The measurements: one module per part of the report."""
+"""The measurements: one module per part of the report.
+
+What several parts share is in `rig`.
+"""

@@ -109,7 +109,7 @@ def problems(found: dict[str, Any], held: int) -> list[str]:
         wrong.append(f"{found['asked'] - found['answered']:,} of {found['asked']:,} were not answered")
     given = sum(second["given"] for second in found["seconds"])
     if given != held:
-        wrong.append(f"{given:,} were told of a share, {held:,} shares were given")
+        wrong.append(f"{given:,} answers had a share, {held:,} shares were given")
     if not any(second["busy"] for second in found["seconds"]):
         wrong.append("the bound was not reached")
     return wrong

@@ -132,11 +132,11 @@ async def report(url: str, appendonly: str) -> None:
     async with redis_client(url, connections_max=4, timeout_s=30.0) as client:
         version = (await client.info("server"))["redis_version"]
         print(f"\nRedis {version}, append-only file {appendonly}: CPU us per claim (least of {ROUNDS})")
-        print(f"{'hands per packet':>16} " + "".join(f"{f'{size} per call':>13}" for size in CLAIMS_PER_CALL))
+        print(f"{'claimants per packet':>20} " + "".join(f"{f'{size} per call':>13}" for size in CLAIMS_PER_CALL))
         for hands in HANDS:
             # Other programs can only add to it (caches, page faults), so the smallest value is the most accurate.
             costs = [min([await claim_cpu_us(client, size, hands) for _ in range(ROUNDS)]) for size in CLAIMS_PER_CALL]
-            print(f"{hands:>16,} " + "".join(f"{cost:>13.2f}" for cost in costs), flush=True)
+            print(f"{hands:>20,} " + "".join(f"{cost:>13.2f}" for cost in costs), flush=True)
         opening, closing = await million_ms(client)
         print(
             f"{MILLION:,} shares: {len(opening)} open calls of {SHARES_PER_CALL:,}, median "

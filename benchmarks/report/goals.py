@@ -17,8 +17,8 @@ AGAINST = (
 """(workload, connections, peer, smallest ratio)."""
 COSTS = (
     ("C: Redis at most 2.5 us per claim", "C", ("redis",), 2.5),
-    ("D, 10 hands per packet: API and Redis at most 6 us per claim", "D 10", ("server", "redis"), 6.0),
-    ("D, 100 hands per packet: API and Redis at most 4 us per claim", "D 100", ("server", "redis"), 4.0),
+    ("D, 10 claimants per packet: API and Redis at most 6 us per claim", "D 10", ("server", "redis"), 6.0),
+    ("D, 100 claimants per packet: API and Redis at most 4 us per claim", "D 100", ("server", "redis"), 4.0),
 )
 LATENCIES = (
     ("Open loop at half of saturation: p99 at most 5 ms", "p99", 5.0),

@@ -103,7 +103,7 @@ def _append_only(axes: Axes, results: Mapping[str, Any]) -> bool:
 
 
 def _batches(axes: Axes, results: Mapping[str, Any]) -> bool:
-    axes.set_xlabel("hands per packet in a request of 500 claims")
+    axes.set_xlabel("claimants per packet in a request of 500 claims")
     return _bars(axes, [(str(hands), Selection(results["runs"], f"D {hands}")) for hands in HANDS_A_PACKET])
 
 

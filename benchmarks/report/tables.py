@@ -18,7 +18,7 @@ STORMS = (
     ("A", 64, "A. All winners, 64 connections"),
     ("A", 256, "A. All winners, 256 connections"),
     ("A scattered", 256, "A, scattered: every claim in flight is for another packet, 256 connections"),
-    ("B", 256, "B. Group storm: 10 shares, 100 hands, each taps twice; 256 connections"),
+    ("B", 256, "B. Group storm: 10 shares, 100 claimants, each taps twice; 256 connections"),
     ("C", 256, "C. One hot packet, 256 connections"),
 )
 _STORM = ("server", "answers/s", "Hongbao's ratio", "claims/s", "repeats/s", "refusals/s")
@@ -71,7 +71,14 @@ def _storm(runs: Sequence[Run], workload: str, connections: int) -> Iterator[lis
         yield [title, found.text(), text(against, ".2f"), *kinds, *costs, share]
 
 
-_BATCHES = ("hands per packet", "claims/s", "API us per claim", "Redis us per claim", "together", "cores for the peak")
+_BATCHES = (
+    "claimants per packet",
+    "claims/s",
+    "API us per claim",
+    "Redis us per claim",
+    "together",
+    "cores for the peak",
+)
 _CORES = (
     "Cores for the peak: 760,000 claims per second (the highest published peak, 2017) times the CPU time of API and "
     "Redis per claim. The cost of the ledger (F) and of everything in front of the API is not included."

@@ -24,11 +24,11 @@ class _Walk:
     def leave_account(self) -> None:
         """Compare the account's head with the last hash."""
         if self.account is not None and self.head not in (self.stored, self.expected):
-            self.problems.append(f"account {self.account}: its last transfers were removed, or its head was changed")
+            self.problems.append(f"account {self.account}: its last entries were removed, or its head was changed")
 
     def visit(self, row: asyncpg.Record) -> None:
         """Check one entry and continue after it."""
-        name = f"transfer {row['transfer_id']}"
+        name = f"entry {row['transfer_id']}"
         if row["kind"] is None:
             self.problems.append(f"{name} was removed")
             self.gone = [*self.gone, row["stored"]][:_GONE_MAX]
@@ -58,5 +58,5 @@ async def transfers_unbroken(connection: Connection) -> tuple[int, list[str]]:
         walk.visit(row)
     walk.leave_account()
     for row in await connection.fetch(SQL["heads_alone"]):
-        walk.problems.append(f"account {row['account_id']}: every transfer that its head is about was removed")
+        walk.problems.append(f"account {row['account_id']}: every entry that its head covers was removed")
     return examined, walk.problems

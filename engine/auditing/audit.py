@@ -68,7 +68,7 @@ async def audit(
 
 _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("balances_sum_to_zero", "all balances sum to zero", books.balances_sum_to_zero),
-    ("balances_equal_transfers", "each balance is the sum of its transfers", books.balances_equal_transfers),
+    ("balances_equal_transfers", "each balance is the sum of its entries", books.balances_equal_transfers),
     ("packets_add_up", "each packet's total is its claims, its refund and its custody", books.packets_add_up),
     ("no_user_twice", "no user has two shares of a packet", books.no_user_twice),
     ("no_slot_twice", "no share was given twice", books.no_slot_twice),
@@ -98,7 +98,7 @@ async def chains(pool: asyncpg.Pool, connection: Connection, anchor: Sequence[He
     statement = f"each batch's hash covers its rows and the batch before{await hash_chain.begins(connection)}"
     findings = [_finding("chains_unbroken", statement, examined, problems, heads)]
     examined, problems = await account_chains.transfers_unbroken(connection)
-    statement = "each transfer that no batch wrote has its own hash"
+    statement = "each entry that no batch wrote has its own hash"
     findings.append(_finding("transfers_unbroken", statement, examined, problems))
     if anchor is not None:
         problems = await anchors.contradictions(connection, anchor)
@@ -116,7 +116,7 @@ async def _same_snapshot(pool: asyncpg.Pool, connection: Connection) -> AsyncIte
 
 
 @asynccontextmanager
-async def _snapshot(pool: asyncpg.Pool) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy"]:
+async def _snapshot(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         yield connection
 

@@ -31,12 +31,12 @@ async def balances_equal_transfers(connection: Connection, _packets: Sequence[as
     problems = []
     for row in await connection.fetch(SQL["wrong_balances"]):
         if row["kind"] is None:
-            problems.append(f"transfers name account {row['account_id']}, which does not exist")
+            problems.append(f"entries name account {row['account_id']}, which does not exist")
         else:
             whose = f" of {row['owner']}" if row["owner"] else ""
             problems.append(
                 f"{row['kind']} account {row['account_id']}{whose} has {row['balance_fen']} fen, "
-                f"its transfers sum to {row['transfers_fen']}"
+                f"its entries sum to {row['transfers_fen']}"
             )
     return await connection.fetchval(SQL["accounts"]), problems
 

@@ -79,7 +79,7 @@ async def kinds(connection: Connection, day: Day) -> list[Comparison]:
     async for row in _rows(connection, SQL["improper"], day, *proper):
         accounts = f"from {_account(row, 'from_account', 'payer')} to {_account(row, 'to_account', 'payee')}"
         differences[row["kind"]].add(
-            f"transfer {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, goes {accounts}"
+            f"entry {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, goes {accounts}"
         )
     found = []
     for row in await connection.fetch(SQL["kinds"], *day, *proper):
@@ -96,18 +96,18 @@ def _account(row: asyncpg.Record, number: str, kind: str) -> str:
 
 async def balances(connection: Connection, day: Day) -> Comparison:
     """The balance and the sum of entries of each account that moved."""
-    held, summed, differences = Side(what="balances of accounts"), Side(what="sums of their transfers"), Differences()
+    held, summed, differences = Side(what="balances of accounts"), Side(what="sums of their entries"), Differences()
     async for row in _rows(connection, SQL["balances"], day):
         summed.add(row["transfers_fen"])
         if row["kind"] is None:
             differences.add(
-                f"account {row['account_id']} does not exist, and its transfers sum to {row['transfers_fen']} fen"
+                f"account {row['account_id']} does not exist, and its entries sum to {row['transfers_fen']} fen"
             )
             continue
         held.add(row["balance_fen"])
         if row["balance_fen"] != row["transfers_fen"]:
             whose = f"{row['kind']} {row['account_id']}" + (f" of {row['owner']}" if row["owner"] else "")
-            amounts = f"holds {row['balance_fen']} fen, its transfers sum to {row['transfers_fen']}"
+            amounts = f"holds {row['balance_fen']} fen, its entries sum to {row['transfers_fen']}"
             differences.add(f"{whose} {amounts}")
     return differences.of("balances: ledger", held, summed)
 

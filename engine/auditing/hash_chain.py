@@ -98,7 +98,7 @@ async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[i
         )
     for row in await connection.fetch(SQL["strays"]):
         walk.problems.append(
-            f"transfer {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
+            f"entry {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
         )
     return walk.examined, walk.problems
 

@@ -163,7 +163,7 @@ async def _lost_on_the_way(pool: asyncpg.Pool, stream: EventStream, ahead: dict[
         in_ledger = await _by_packet(pool, SQL["claims_of_many"], [packet])
         accounted = in_stream[packet] | aside[packet] | in_ledger[packet]
         problems += [
-            f"packet {packet}: Redis gave {user} {amount_fen} fen, no event and no transfer says so"
+            f"packet {packet}: Redis gave {user} {amount_fen} fen, and neither an event nor a ledger entry has it"
             for user, (slot, amount_fen) in given.items()
             if accounted.get(user) != (slot, amount_fen)
         ]

@@ -21,11 +21,11 @@ async def withdrawals_add_up(connection: Connection, _packets: Sequence[asyncpg.
         )
     problems += [
         f"withdrawal {row['withdrawal_id']} is {row['state']}, but its {row['kind']} of {row['fen']} fen is not "
-        f"what transfer {row['transfer_id']} says"
+        f"what entry {row['transfer_id']} says"
         for row in await connection.fetch(SQL["wrong_withdrawals"])
     ]
     problems += [
-        f"transfer {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, belongs to no withdrawal"
+        f"entry {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, belongs to no withdrawal"
         for row in await connection.fetch(SQL["stray_payouts"])
     ]
     return await connection.fetchval(SQL["withdrawals"]), problems

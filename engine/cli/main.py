@@ -76,7 +76,7 @@ def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) ->
 
 @app.command()
 def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
-    """Run the sweeper, which closes packets whose time is over and opens those that are paid for but not open."""
+    """Run the sweeper: it closes expired packets, opens paid ones, pays out withdrawals, and more."""
     report = Report(report_path)
     with report.complaining():
         settings = _settings("sweep", report_path, data_dir=data_dir)
@@ -87,7 +87,7 @@ def sweep(data_dir: DataDirOption = None, report_path: ReportOption = None) -> N
 
 @app.command()
 def migrate(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Bring the database to this release's schema (`up` does so by itself)."""
+    """Bring the database to this release's schema (`up` does this automatically)."""
     from engine.ledger import schema
     from engine.running import reach
 

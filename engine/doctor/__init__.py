@@ -1,1 +1,4 @@
-"""One line per check: is it configured, reachable and safe? Nothing here writes."""
+"""One line per check: is it configured, reachable and safe? Everything is left as it was.
+
+Repairing is in other rooms.
+"""

@@ -31,7 +31,7 @@ def lane_token_of(epoch: str, run_id: str) -> str:
 
 
 class ReplacedServerError(RedisConnectionError):
-    """The server is not the one whose data the ledger vouches for. It was not asked."""
+    """The server is not the one whose data the ledger vouches for. The command was not sent."""
 
 
 _RECONNECT_S = 0.2

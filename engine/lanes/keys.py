@@ -42,7 +42,7 @@ def frozen(number: int) -> str:
 
 
 def limited(number: int) -> str:
-    """Hash: user -> until when in ms they have received as much as they may; 0: not any more."""
+    """Hash: user -> the time in ms until which they have received as much as they may; 0: they may claim again."""
     return f"{tag(number)}:limited"
 
 

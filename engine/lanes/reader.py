@@ -118,12 +118,12 @@ class LaneReader:
         return int(version or 0)
 
     async def frozen(self, lane: int) -> set[str]:
-        """The users who may not claim, as the lane has received them."""
+        """The frozen users that the lane knows."""
         with redis_errors():
             return {user_id.decode() for user_id in await command(self.client_of(lane), "SMEMBERS", keys.frozen(lane))}
 
     async def limited_version(self, lane: int) -> int:
-        """The last change of who has reached a limit that a lane has been told of; 0: none."""
+        """The last change of the limited users that a lane has received, or 0."""
         with redis_errors():
             version = await command(self.client_of(lane), "HGET", keys.lane(lane), "limited_version")
         return int(version or 0)
@@ -153,7 +153,7 @@ class LaneReader:
     async def lane_status(self, lane: int) -> LaneStatus | None:
         """The lane's own numbers, or None if Redis has lost them or has another type in their place.
 
-        A replica is no witness: it may be behind, or empty because it begins anew. It is refused as for a write.
+        A replica's data proves nothing: it may be behind, or empty while it is filled. So it is refused.
         """
         with redis_errors():
             async with self.client_of(lane).pipeline(transaction=False) as pipeline:

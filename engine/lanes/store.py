@@ -1,8 +1,8 @@
-"""Redis as the engine sees it: one typed function per script, beside the reads.
+"""The lanes' scripts: one typed function per script, on top of the reads in ``reader``.
 
-A script's header in ``lua/`` is its contract; ``tests/scripts/test_script_contracts.py`` holds these functions to it.
-Every function raises RecoveringError when the lane is fenced, and UnavailableError when Redis does not do it: a
-ServerRefusesError, an UndecidedError when it may have, and else one that ``is_undone``.
+A script's header in ``lua/`` is its contract. ``tests/scripts/test_script_contracts.py`` compares both.
+Every function raises RecoveringError if the lane is fenced, ServerRefusesError if Redis refuses, UndecidedError if the
+change may have been made, and otherwise UnavailableError with ``is_undone``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,11 @@ from engine.lanes.scripts import Script
 from engine.lanes.topology import Topology
 from engine.records import Ack, ClaimReply, ClaimResult, LimitedResult, Outcome
 
-USERS_PER_CALL_MAX = 1_000
-"""The claim script's bound: its arguments are unpacked on Lua's stack, which overflows near 8,000."""
-
 ARRIVAL_RETRY_MS = 5_000
-"""So late a transfer is looked at again that has arrived and was not given: a sweeper died, a recipient is frozen."""
+"""When the sweeper tries again to claim an arrived transfer, if a sweeper died or the recipient was frozen."""
 ANY_TIME_MS = 2**53 - 1
 _FENCED, _MALFORMED = Claimed.FENCED.encode(), Claimed.MALFORMED.encode()
-"""Every script may answer so; compared as bytes, for it is done once per call."""
+"""Every script may reply with these. They are compared as bytes, because this is done once per call."""
 _OUTCOMES = {ord(outcome): outcome for outcome in Outcome}
 _LIMITED = Outcome.LIMITED.encode()
 LIMITED_PER_CALL_MAX = 2_000
@@ -54,11 +51,11 @@ class Chunk:
 
 
 class Store(LaneReader):
-    """All lanes, each on its own server. ``epochs``: lane -> the epoch the ledger has for it. ``servers``: lane -> the
-    run id of the server whose data the ledger vouches for, if it has one. Scripts run there and nowhere else.
+    """All lanes, each on its own server. ``epochs``: lane -> its epoch in the ledger. ``servers``: lane -> the run id
+    of the server whose data the ledger vouches for, if it has one. Scripts run only there.
 
-    Scripts go by a node's kept connections alone: one that knows its server makes the epoch into the lane token. If a
-    node has none, everything goes by its client, and ``epochs`` has the lanes' tokens as they are.
+    A node's kept connections send the scripts: such a connection knows its server, and makes the lane token from the
+    epoch. If a node has none, its client sends them, and ``epochs`` must contain complete lane tokens.
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class Store(LaneReader):
     ) -> None:
         super().__init__(topology)
         self.on_fenced: Callable[[int], None] = _nobody_listens
-        """Told of each lane that refused."""
+        """Called with each lane that refused."""
         self.epochs, self.servers = epochs, servers
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
         self._view, self._freeze, self._limit = Script("view"), Script("freeze"), Script("limit")
@@ -118,9 +115,9 @@ class Store(LaneReader):
         )
 
     async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
-        """Load one chunk; returns the reply and how many shares are loaded (0 where the reply does not say).
+        """Load one chunk. Returns the reply, and how many shares are loaded (0 if the reply does not say).
 
-        ``epoch``: the lane's before the ledger was read, if it matters that the lane was not rebuilt since.
+        ``epoch``: the lane's epoch before the ledger was read, if the lane must not have been rebuilt since.
         """
         packet_id = chunk.packet_id
         lane = lane_of(packet_id)
@@ -148,16 +145,16 @@ class Store(LaneReader):
         return self.topology.node_of(lane).changing
 
     def lend(self, lane: int) -> Lent | None:
-        """A kept connection for a claim whose acknowledgement may have to wait on it; None without kept ones."""
+        """A kept connection for a claim, because its acknowledgement may wait on it. None if there are no kept ones."""
         kept = self.topology.node_of(lane).claiming
         return None if kept is None else kept.lend()
 
     async def claim(
         self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int, lent: Lent | None = None
     ) -> ClaimReply:
-        """Claim for ``asked`` (packet -> users, at most 1,000 in all); results in the order of iteration.
+        """Claim for ``asked`` (packet -> users, at most 1,000 in all). The results are in the order of iteration.
 
-        ``lent``: the connection by which it goes.
+        ``lent``: the connection for it.
         """
         names = [*keys.claimed_in(lane)]
         arguments: list[str | int] = [backlog_max]
@@ -182,9 +179,9 @@ class Store(LaneReader):
         not_after_ms: int = ANY_TIME_MS,
         retry_ms: int = ARRIVAL_RETRY_MS,
     ) -> tuple[Closed, int, int]:
-        """End a packet; returns the reply and, with CLOSED, how many shares and fen go back.
+        """End a packet. Returns the reply and, with CLOSED, how many shares and fen go back.
 
-        ``not_after_ms``: until when it may be RETRACTED. ``retry_ms``: how long the caller of an ARRIVED has.
+        ``not_after_ms``: when it is too late for RETRACTED. ``retry_ms``: the caller's time to give it after ARRIVED.
         """
         lane = lane_of(packet_id)
         names = [keys.events(lane), keys.due(lane), keys.packet(packet_id), keys.shares(packet_id)]
@@ -196,7 +193,7 @@ class Store(LaneReader):
     async def note_view(
         self, packet_id: str, user_id: str, *, consents: bool, not_after_ms: int, named_max: int
     ) -> tuple[Noted, int, int]:
-        """Note that a user has seen a packet, or consents to its retraction until ``not_after_ms``.
+        """Note that a user has viewed a packet, or consents to its retraction, until ``not_after_ms``.
 
         Returns the reply and, with NOTED, the number of viewers and of consents.
         """
@@ -208,16 +205,16 @@ class Store(LaneReader):
         return (word, reply[1], reply[2]) if word is Noted.NOTED else (word, 0, 0)
 
     async def freeze(self, lane: int, after: int, version: int, frozen: Sequence[str], lifted: Sequence[str]) -> int:
-        """Bring a lane that is at change ``after`` up to ``version``; returns the change it is at then."""
+        """Bring a lane from change ``after`` to ``version``. Returns the change that it has then."""
         arguments: list[str | int] = [after, version, len(frozen), *frozen, *lifted]
         reply = await self._call(self._freeze, lane, [keys.frozen(lane)], arguments, self._changing_of(lane))
         return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
 
     async def limit(self, lane: int, after: int, version: int, untils_ms: Mapping[str, int]) -> int:
-        """Bring a lane that is at change ``after`` up to ``version``; returns the change it is at then.
+        """Bring a lane from change ``after`` to ``version``. Returns the change that it has then.
 
-        ``untils_ms``: until when each user may not claim, 0 if they may; at most ``LIMITED_PER_CALL_MAX``.
-        ``version`` smaller than ``after``: the lane forgets what it knows.
+        ``untils_ms``: the time until which each user may not claim, 0 if they may; at most ``LIMITED_PER_CALL_MAX``
+        users. If ``version`` is smaller than ``after``, the lane forgets all earlier changes.
         """
         arguments: list[str | int] = [after, version]
         for user_and_until in untils_ms.items():
@@ -226,14 +223,14 @@ class Store(LaneReader):
         return version if Followed(reply[0].decode()) is Followed.FOLLOWED else int(reply[1])
 
     async def begin_lane(self, lane: int, epoch: str) -> None:
-        """Write a lane that has never been used; what is there already stays as it is."""
+        """Write a lane that has never been used. Values that are there stay as they are."""
         node = self.topology.node_of(lane)
         client = partial(command, node.client)
         send = client if node.changing is None else partial(node.changing.call, epoch_at=3)
         with redis_errors():
             for name in ("position", "applied"):
                 await client("HSETNX", keys.lane(lane), name, 0)
-            await send("HSETNX", keys.lane(lane), "epoch", epoch)  # last: from now on it serves
+            await send("HSETNX", keys.lane(lane), "epoch", epoch)  # last, because from now on the lane serves
 
     async def fence(self, lane: int) -> None:
         """Take the lane's epoch away, so that every script refuses it until the lane is rebuilt."""

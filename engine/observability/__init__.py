@@ -1,1 +1,4 @@
-"""What an operator sees of a process: logs, metrics, output. Other rooms decide what is counted."""
+"""What an operator sees of a process: logs, metrics, output.
+
+Other rooms decide what is counted.
+"""

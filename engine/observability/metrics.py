@@ -101,7 +101,7 @@ TLS_CERTIFICATE_ENDS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
-# HTTP: set by the front, a few times a second.
+# HTTP: set by the API, a few times per second.
 HTTP_REQUESTS = Counter("hongbao_http_requests", "HTTP requests answered.", ["method", "route", "status"])
 HTTP_SECONDS = CountedHistogram(
     "hongbao_http_request_seconds",

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from engine.errors import UnavailableError
 from engine.ids import lane_of
@@ -70,11 +72,7 @@ async def open_packet(
 
     Returns OPENED, EXISTS (another process had opened it) or LATE (read the ledger again).
     """
-    terms = (funded.split, funded.total_fen, funded.count, funded.min_fen, funded.max_fen, funded.seed)
-    if funded.count >= _IN_THREAD_COUNT_MIN:
-        amounts = await asyncio.to_thread(split, *terms)
-    else:
-        amounts = split(*terms)
+    amounts = await amounts_of(funded)
     luckiest = luckiest_slot(amounts)
     offset = 0
     while True:
@@ -95,6 +93,14 @@ async def open_packet(
         if reply not in (Opened.LOADED, Opened.OFFSET):
             return reply
         offset = loaded
+
+
+async def amounts_of(funded: Funded) -> NDArray[np.int64]:
+    """A packet's shares in fen, in the order of giving. Many are split in a thread."""
+    terms = (funded.split, funded.total_fen, funded.count, funded.min_fen, funded.max_fen, funded.seed)
+    if funded.count >= _IN_THREAD_COUNT_MIN:
+        return await asyncio.to_thread(split, *terms)
+    return split(*terms)
 
 
 async def publish_once(pool: asyncpg.Pool, store: Store) -> int:

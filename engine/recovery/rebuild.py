@@ -4,7 +4,6 @@ Exhausted and closed packets are not needed (the ledger answers for them), those
 loaded by the publisher. Memory is bounded by one packet's split, however many packets and claims there are.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -17,8 +16,8 @@ from redis.asyncio import Redis
 from engine.ids import NUMBER_PREFIX
 from engine.lanes import keys
 from engine.lanes.reader import LaneStatus
-from engine.packets.opening import funded_from
-from engine.packets.split import luckiest_slot, split
+from engine.packets.opening import amounts_of, funded_from
+from engine.packets.split import luckiest_slot
 from engine.queries import load
 from engine.recovery.fencing import Command, write_if
 
@@ -28,7 +27,6 @@ _SHARES_PER_GROUP = 20_000
 _CLAIMS_PER_FETCH = 5_000
 _WORDS_PER_WRITE = 5_000
 _WORDS_PER_HSET = 1_000
-_IN_THREAD_COUNT_MIN = 20_000
 _BARRED_FIELDS = ("frozen", "frozen_version", "limited_until_ms", "limited_version")
 
 
@@ -74,7 +72,7 @@ class _Packet:
         self.is_transfer: bool = row["is_transfer"]
 
     def take(self, claim: asyncpg.Record) -> tuple[str, str]:
-        """Note a share as given; returns the claim's user and value."""
+        """Note a share as given. Returns the claim's user and value."""
         value = f"{claim['slot']}:{claim['amount_fen']}:{claim['at_ms']}"
         if 0 <= claim["slot"] < len(self.amounts):
             self.is_taken[claim["slot"]] = True
@@ -141,10 +139,7 @@ async def _groups(connection: asyncpg.Connection, lane: int) -> AsyncIterator[li
 
 async def _amounts(row: asyncpg.Record) -> NDArray[np.int64]:
     packet = funded_from(row)
-    terms = (packet.split, packet.total_fen, packet.count, packet.min_fen, packet.max_fen, packet.seed)
-    if packet.count >= _IN_THREAD_COUNT_MIN:
-        return await asyncio.to_thread(split, *terms)
-    return split(*terms)
+    return await amounts_of(packet)
 
 
 async def _put_claims(connection: asyncpg.Connection, writer: LaneWriter, packets: dict[int, _Packet]) -> int:
@@ -170,7 +165,7 @@ async def _put_claims(connection: asyncpg.Connection, writer: LaneWriter, packet
 
 
 async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
-    """Put the shares that are left and, last, the packet itself; returns how many are left."""
+    """Write the shares that are left and, last, the packet itself. Returns how many are left."""
     packet_id, recipients, left = packet.funded.packet_id, packet.funded.recipients, 0
     for shares in packet.shares_left():
         await writer.put("RPUSH", keys.shares(packet_id), *shares)
@@ -185,7 +180,7 @@ async def _put_packet(writer: LaneWriter, lane: int, packet: _Packet) -> int:
 
 
 async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, status: LaneStatus) -> None:
-    """Put who may not claim into a lane, in place of what it has, while it serves nobody. Raises as above."""
+    """Replace the users who may not claim in a lane that does not serve. Raises as ``rebuild_barred``."""
     writer = LaneWriter(client, lane, status.lane_token, status.server)
     await writer.put("UNLINK", keys.frozen(lane), keys.limited(lane))
     await writer.put("HDEL", keys.lane(lane), *_BARRED_FIELDS)
@@ -193,7 +188,7 @@ async def refreeze(connection: asyncpg.Connection, client: Redis, lane: int, sta
 
 
 async def rebuild_barred(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
-    """Put who may not claim into an empty lane. Raises as ``fencing.write_if``."""
+    """Write the users who may not claim into an empty lane. Raises as ``fencing.write_if``."""
     version = await connection.fetchval(SQL["frozen_version"])  # first: changes after it are followed later, and again
     users = [row["user_id"] for row in await connection.fetch(SQL["frozen"])]
     for start in range(0, len(users), _WORDS_PER_WRITE):
@@ -206,7 +201,7 @@ async def rebuild_barred(connection: asyncpg.Connection, writer: LaneWriter, lan
 
 
 async def _put_limited(connection: asyncpg.Connection, writer: LaneWriter, lane: int) -> None:
-    """Put who has received as much as they may."""
+    """Write the users who have received as much as they may."""
     version, last_ms = 0, 0
     while rows := await connection.fetch(LIMITS_REACHED["changes"], version, _WORDS_PER_HSET // 2):
         version, last_ms = rows[-1]["change_id"], max(last_ms, *(row["until_ms"] for row in rows))

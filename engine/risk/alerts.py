@@ -39,7 +39,7 @@ async def note(
 ) -> None:
     """Record an alert in the transaction that it is about. It gets its number when this is committed.
 
-    ``is_delivered``: whether there is a webhook it goes to. ``details``: what JSON can say.
+    ``is_delivered``: whether there is a webhook for it. ``details``: values that JSON can hold.
     """
     await connection.execute(SQL["note"], kind, user_id, orjson.dumps(details).decode(), is_delivered)
 

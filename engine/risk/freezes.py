@@ -1,8 +1,8 @@
 """Frozen accounts: what they may not do, since when, and who froze them and why.
 
-The ledger decides. What stands in the wallet's row stops payers, because they lock that row; claims are stopped
-by claim.lua, which looks at a set in its lane. The set follows the ledger's list of changes: at once when a freeze is
-made, and within half a second from everywhere (``follow_freezes``), so also after Redis was set back.
+The ledger decides. Payers are stopped by the wallet's row, because they lock it. Claims are stopped by claim.lua, which
+looks at a set in its lane. The set follows the ledger's list of changes: at once when a freeze is made, and otherwise
+within half a second (``follow_freezes``), for example after Redis was set back.
 """
 
 import asyncio

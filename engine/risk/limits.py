@@ -1,7 +1,7 @@
 """What can refuse a sender: a freeze, the kind of account, addresses, and limits per transaction, day and label.
 
-All of it is checked inside the sending transaction, before anything is paid. The sender's wallet is locked first, so of
-two sendings at once the second sees what the first has counted: no limit is ever passed.
+Everything is checked inside the sending transaction, before anything is paid. The sender's wallet is locked first. So
+the second of two simultaneous sendings sees what the first has counted, and no limit is ever passed.
 """
 
 import ipaddress
@@ -50,8 +50,8 @@ async def admit(
 ) -> None:
     """Check a sending, and count it in its day's totals if there is a limit.
 
-    ``address``: where the request comes from, empty when nobody knows. Raises FrozenError, InsufficientFundsError when
-    there is no wallet, LimitReachedError after too many retractions, AddressNotAllowedError, InvalidFieldsError naming
+    ``address``: where the request comes from, empty if unknown. Raises FrozenError, InsufficientFundsError if there
+    is no wallet, LimitReachedError after too many retractions, AddressNotAllowedError, InvalidFieldsError naming
     ``count``, LimitExceededError.
     """
     await connection.execute(SQL["lock_sender"], sender)
@@ -95,7 +95,7 @@ def limits_of(
     day_sent_fen_max: int | None = None,
     day_received_fen_max: int | None = None,
 ) -> Limits:
-    """The limits of an account: its own, and where it has none, the settings' for its kind. 0: no limit."""
+    """The limits of an account: its own or, if it has none, the settings' for its kind. 0: no limit."""
     is_person = kind is AccountKind.PERSON
     defaults = (
         0 if is_person else settings.merchant_transaction_fen_max,
@@ -120,7 +120,7 @@ def _check_frozen(is_frozen: bool, sending_until_ms: int | None, at_ms: int) -> 
     if is_frozen or sending_until_ms == NO_END_MS:
         raise FrozenError("This account is frozen and cannot send.")
     if sending_until_ms is not None and at_ms < sending_until_ms:
-        why = "This account has taken back too many packets within an hour. It can send again from until_ms on."
+        why = "This account has retracted too many packets within an hour. It can send again from until_ms on."
         raise LimitReachedError(why, "retractions_an_hour_max", sending_until_ms)
 
 

@@ -26,9 +26,9 @@ _NETWORK_RULE = "must be an address, or a network with no bits set after its pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A user's profile. A limit that is None is the setting's. ``limits``: the limits that hold.
+    """A user's profile. If a limit is None, the setting applies. ``limits``: the limits that apply.
 
-    ``addresses``: the networks it sends from, any when there is none. ``changed_*`` None: nobody has said anything yet.
+    ``addresses``: the networks it may send from; empty: from any. ``changed_*`` None: nobody has set the profile yet.
     """
 
     user_id: str
@@ -104,13 +104,13 @@ class Profiles:
     ) -> Profile:
         """Replace an account's profile.
 
-        ``own``: the limits of its own, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
+        ``own``: the account's own limits, by their names in ``Limits``; None: the setting. Raises InvalidFieldsError.
         """
         networks = _networks(kind, addresses)
         with ledger_errors(is_undone=True):
             await self._receiving.begin()
         async with ledger_change(self._pool) as connection:
-            # As a sending does, so that each sending has the former limits or these. The day is counted anew.
+            # Lock as a sending does: so each sending has either the former limits or these. The day is counted again.
             wallet = await lock_wallet(connection, user_id)
             limits = [own.get(name) for name in _LIMITS]
             at_ms = await now_ms(connection)

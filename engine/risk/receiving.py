@@ -25,7 +25,7 @@ _HOUR_MS = 3_600_000
 
 
 class Receiving:
-    """How far one process has followed the ledger's claims. It begins anew with each start and each day."""
+    """How far one process has followed the ledger's claims. It starts again with each process and each day."""
 
     def __init__(self, pool: asyncpg.Pool, reached: LimitsReached, settings: Settings) -> None:
         self._pool, self._reached, self._settings = pool, reached, settings
@@ -49,7 +49,7 @@ class Receiving:
     async def _judge_all(self, last: int) -> None:
         """Judge page by page up to an entry. The lanes learn of one page while the next is judged.
 
-        What is booked meanwhile is for the next look. Else, in a rush, no look would ever end.
+        Entries that are booked meanwhile are left to the next look. Otherwise, in a rush, a look would never end.
         """
         after, telling = self._after, None
         try:
@@ -88,9 +88,9 @@ class Receiving:
     async def _leave_behind(self, now: asyncpg.Record) -> None:
         """Leave behind the entries that need no second look.
 
-        Transactions end in another order than they take their transfers' numbers: what can be seen may have gaps that
-        are filled later. So numbers are left behind once all transactions that were open then have ended, and the whole
-        was looked at after that.
+        Transactions may end in another order than their entries are numbered. So there may be gaps that are filled
+        later. An entry is left behind only once all transactions that were open when it was seen have ended, and the
+        entries up to it were judged after that.
         """
         if self._ahead is not None and now["oldest"] > self._ahead[1]:
             self._after, self._ahead = self._ahead[0], None

@@ -1,7 +1,7 @@
 """Watching movements of money: a large one, one from a network that is new for its user, many within a minute.
 
 Each is an alert in the transaction of the movement that it is about. Above a threshold the account is frozen as well,
-in a transaction of its own after the movement's: freezes are made before any wallet is locked.
+in a separate transaction after the movement's, because a freeze must be made before any wallet is locked.
 """
 
 import ipaddress
@@ -37,7 +37,7 @@ async def look(
 ) -> None:
     """Write alerts, inside the transaction of a movement and before it is written.
 
-    ``what``: the kind of movement; ``address``: where the request comes from, empty when nobody knows.
+    ``what``: the kind of movement; ``address``: where the request comes from, empty if unknown.
     """
     network = network_of(address) if settings.alert_new_place else None
     most = 0 if what == WITHDRAWAL else settings.alert_sends_a_minute_max

@@ -1,7 +1,7 @@
-"""Delivering alerts by webhook, in the form of Standard Webhooks: signed, by an id that stays the same in every try.
+"""Delivers alerts by webhook, in the form of Standard Webhooks: signed, with an id that is the same in every try.
 
-At least once: a receiver drops an id that it has seen. Between tries the wait grows; after the last one the
-alert is given up, which the metric and the log say, and GET /v1/alerts still has it.
+Delivery is at least once: a receiver drops an id that it has seen. The wait between tries grows. After the last try the
+alert is given up. The metric and the log report this, and GET /v1/alerts still has the alert.
 """
 
 import asyncio

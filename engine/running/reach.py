@@ -6,11 +6,16 @@ from contextlib import ExitStack, contextmanager
 from engine.embedded import servers
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
 from engine.errors import OperatorError
+from engine.running import libraries
 from engine.settings import Settings
 
 
 def running(settings: Settings) -> Settings:
-    """The settings, with missing URLs taken from the data directory's servers if these run."""
+    """The settings, with missing URLs taken from the data directory's servers if these run.
+
+    Raises OperatorError for a library whose version is unknown, because every command that uses a server begins here.
+    """
+    libraries.check()
     redis_url, database_url = servers.running(settings.data_dir)
     return with_urls(settings, redis_url, database_url)
 

@@ -1,4 +1,4 @@
--- Who has received as much as they may, and until when (engine/risk/limits_reached.py).
+-- Users who have received as much as they may, and until when (engine/risk/limits_reached.py).
 
 -- newest --
 SELECT coalesce(max(change_id), 0) FROM limits_reached

@@ -1,7 +1,7 @@
 -- What is looked at when money moves (engine/risk/watch.py).
 
 -- look --
--- Remember the place. It is new if others were known before; a burst is told once a minute.
+-- Remember the place. It is new if others were known before; a burst is reported once per minute.
 WITH seen AS (
     INSERT INTO places (user_id, network, first_at_ms) SELECT $1, $2, $3 WHERE $2::text IS NOT NULL
     ON CONFLICT DO NOTHING

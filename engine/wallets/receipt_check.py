@@ -90,10 +90,10 @@ def _differences(told: dict[str, Any], held: dict[str, Any]) -> list[str]:
 def _different_transfers(told: list[dict[str, Any]], held: list[dict[str, Any]]) -> list[str]:
     problems = []
     if len(told) != len(held):
-        problems.append(f"the receipt lists {len(told)} transfers, the ledger has {len(held)}")
+        problems.append(f"the receipt lists {len(told)} ledger entries, the ledger has {len(held)}")
     for shown, kept in zip(told, held, strict=False):
         if json.dumps(shown, sort_keys=True) != json.dumps(kept, sort_keys=True):
-            problems.append(f"transfer {_cut(shown)} is {_cut(kept)} in the ledger")
+            problems.append(f"entry {_cut(shown)} is {_cut(kept)} in the ledger")
     return problems
 
 

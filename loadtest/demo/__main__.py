@@ -1,6 +1,6 @@
 """`make demo`: a storm over real HTTP on its own servers, with processes killed in the middle, and a final audit.
 
-Exits 0 only if every amount that a client was told is in the ledger, once, and the audit is clean.
+Exits 0 only if every amount in an answer is in the ledger, once, and the audit is clean.
 """
 
 import asyncio

@@ -90,7 +90,7 @@ class _Stage:
     async def send(self) -> None:
         """Fill the senders' wallets and send packets of both kinds: one is large, and one will expire.
 
-        The senders are merchants, because a person may not send so many shares.
+        The senders are merchants, because a person may not send this many shares.
         """
         with self.steps.step("deposits and packets", len(self.senders) + self.sizes.packets) as step:
             for sender in self.senders:
@@ -194,7 +194,7 @@ class _Stage:
         for (_, user), amount_fen in told.items():
             told_fen[user] += amount_fen
         packets = self.story.packets
-        with self.steps.step("comparing what clients were told", len(packets) + len(self.users)) as step:
+        with self.steps.step("comparing all answers with the books", len(packets) + len(self.users)) as step:
             for packet_id in packets:
                 claims = await self.client.claims(
                     packet_id, "admin"
@@ -204,8 +204,10 @@ class _Stage:
             for user in self.users:
                 held = (await self.client.get(f"/v1/wallets/{user}", user))["balance_fen"]
                 if held != told_fen[user]:
-                    self.story.problems.append(f"{user} was told {told_fen[user]} fen and holds {held}")
+                    self.story.problems.append(
+                        f"the answers to {user} sum to {told_fen[user]} fen, and the wallet holds {held}"
+                    )
                 step.advance()
         differing = {key for key, _ in listed.items() ^ told.items()}
         if differing:
-            self.story.problems.append(f"clients were told something else than is listed of {len(differing)} shares")
+            self.story.problems.append(f"answers and lists differ in {len(differing)} shares")

@@ -1,1 +1,4 @@
-"""`make load`: locust's users on a running engine."""
+"""`make load`: locust's users on a running engine.
+
+Faults are in `chaos`.
+"""

@@ -16,7 +16,7 @@ _SENTENCE = re.compile(r"(?:^load: | ENDED )(.+)", re.MULTILINE)
 def requests_table(report_dir: Path) -> Table:
     """One line per kind of request. Latencies are those of a closed loop of users, in milliseconds."""
     table = Table(title="What the users saw")
-    for column in ("request", "answers", "failures", "a second", "p50 ms", "p99 ms"):
+    for column in ("request", "answers", "failures", "per second", "p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if column == "request" else "right")
     for row in _rows(report_dir / "eve_stats.csv"):
         table.add_row(

@@ -2,72 +2,21 @@
 
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from api.dispatch import Operation
 from api.routes import ROUTES
-from engine.access.tokens import SCOPES
 from engine.settings import Settings
-from tests.support.front import Client, Json, new_key, open_front
-from tests.support.paths import path_of
+from tests.support.asking import BODIES, NAMES_A_USER, ask
+from tests.support.front import Client, new_key, open_front
 
 GUARDED = [row for row in ROUTES if row.access is not None]
-BODIES: dict[str, Json] = {
-    "send_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
-    "preview_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
-    "claim": {},
-    "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
-    "deposit": {"amount_fen": 1},
-    "send_transfer": {"to": "bob", "amount_fen": 1},
-    "file_dispute": {"kind": "system_fault", "number": f"10000{'0' * 14}", "at_ms": 1, "evidence": ["x"]},
-    "decide_dispute": {"outcome": "rejected", "reason": "x"},
-    "choose_arrival_delay": {"arrives_after_s": 0},
-    "set_payment_password": {"password": "135790"},
-    "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},
-}
-NAMES_A_USER = (
-    "get_wallet",
-    "get_statement",
-    "list_transfers",
-    "list_packets",
-    "get_arrival_delay",
-    "list_withdrawals",
-)
 
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[Client]:
     async with open_front(settings) as client:
         yield client
-
-
-async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str = "") -> httpx.Response:
-    """A proper request for alice's things."""
-    path = path_of(row, packet_id or f"10000{'0' * 14}")
-    query = {"role": "sent"} if row.name == "list_packets" else None
-    body = BODIES.get(row.name)
-    return await client.http.request(row.method, path, params=query, json=body, headers=new_key() | headers)
-
-
-@pytest.mark.parametrize("row", [row for row in GUARDED if row.access and row.access.scopes], ids=lambda row: row.name)
-async def test_a_scope_that_lacks_is_named(client: Client, row: Operation) -> None:
-    assert row.access is not None
-    for scope in set(SCOPES) - set(row.access.scopes) - {"act"}:
-        answer = await ask(client, row, client.as_user("alice", scope))
-        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), scope
-        assert all(needed in answer.json()["detail"] for needed in row.access.scopes)
-
-
-@pytest.mark.parametrize("row", GUARDED, ids=lambda row: row.name)
-async def test_a_backend_must_name_the_user_where_one_is_needed(client: Client, row: Operation) -> None:
-    answer = await ask(client, row, client.as_user("backend", "act", "send", "claim"))
-    assert row.access is not None
-    if row.access.for_user or row.name in (*NAMES_A_USER, "get_withdrawal", "get_transfer"):
-        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_fields")
-        assert [error["field"] for error in answer.json()["errors"]] == ["X-User-Id"]
-    else:
-        assert "X-User-Id" not in answer.text
 
 
 @pytest.mark.parametrize("row", [row for row in GUARDED if row.name in NAMES_A_USER], ids=lambda row: row.name)

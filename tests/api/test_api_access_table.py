@@ -3,35 +3,16 @@
 from collections.abc import AsyncIterator
 from itertools import combinations
 
-import httpx
 import pytest
 
 from api.dispatch import Operation
 from api.routes import ROUTES
 from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
-from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows, wrong_tokens
-from tests.support.front import Client, Json, new_key, open_front
-from tests.support.paths import path_of
+from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
+from tests.support.asking import ask
+from tests.support.front import Client, open_front
 
-BODIES: dict[str, Json] = {
-    "send_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
-    "preview_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
-    "claim": {},
-    "claim_many": {"claims": [{"packet_id": f"10000{'0' * 14}", "user_id": "bob"}]},
-    "deposit": {"amount_fen": 1},
-    "retract_packet": {},
-    "send_transfer": {"to": "bob", "amount_fen": 1},
-    "freeze_account": {"reason": "odd"},
-    "put_profile": {"kind": "person"},
-    "put_label": {"day_sent_fen_max": 1},
-    "file_dispute": {"kind": "system_fault", "number": f"10000{'0' * 14}", "at_ms": 1, "evidence": ["x"]},
-    "decide_dispute": {"outcome": "rejected", "reason": "x"},
-    "choose_arrival_delay": {"arrives_after_s": 0},
-    "set_payment_password": {"password": "135790", "current_password": "135790"},
-    "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},
-}
-QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
 
 CONFLICTS = {"consent_to_retraction": "not_viewed", "get_proof": "not_settled", "get_receipt": "not_settled"}
@@ -53,14 +34,6 @@ def speaking(client: Client, cell: Cell) -> dict[str, str]:
     headers = {"authorization": f"Bearer {issue(client.secret, user, cell.scopes, HOUR_S)}"}
     speaks_for_another = "act" in cell.scopes and cell.asker in ("alice", "mallory")
     return headers | {"x-user-id": cell.asker} if speaks_for_another else headers
-
-
-async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str) -> httpx.Response:
-    """A proper request for alice's things."""
-    path = path_of(row, packet_id)
-    return await client.http.request(
-        row.method, path, params=QUERIES.get(row.name), json=BODIES.get(row.name), headers=new_key() | headers
-    )
 
 
 def test_every_route_has_rows_for_every_asker_and_nothing_else_has() -> None:
@@ -115,33 +88,6 @@ def code_of_403(cell: Cell) -> str:
         return "not_sender"
     may_claim = not {"claim", "act"}.isdisjoint(cell.scopes)
     return "not_invited" if cell.operation == "claim" and cell.packet and may_claim else "forbidden"
-
-
-@pytest.mark.parametrize("operation", ROUTES, ids=lambda operation: operation.name)
-async def test_no_genuine_token_no_answer(client: Client, operation: Operation) -> None:
-    (without,) = {row.without for row in of(operation)}
-    assert without == (200 if operation.access is None else 401)
-    packet_id = await client.send("alice")
-    for kind, token in wrong_tokens(client.secret).items():
-        for more in ({}, {"x-user-id": "alice"}):
-            headers = more if token is None else {**more, "authorization": token}
-            answer = await ask(client, operation, headers, packet_id)
-            assert answer.status_code == without, (kind, answer.text)
-            if without == 401:
-                assert answer.json()["code"] == "unauthorized", kind
-                assert answer.headers["www-authenticate"] == 'Bearer realm="hongbao"', kind
-
-
-@pytest.mark.parametrize(
-    "operation", [row for row in ROUTES if row.access is not None], ids=lambda operation: operation.name
-)
-async def test_a_user_cannot_speak_for_another(client: Client, operation: Operation) -> None:
-    scopes = [scope for scope in SCOPES if scope != "act"]
-    for speaks_for in ("bob", "alice"):
-        headers = client.as_user("alice", *scopes) | {"x-user-id": speaks_for}
-        answer = await ask(client, operation, headers, f"10000{'0' * 14}")
-        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-        assert "act" in answer.json()["detail"]
 
 
 def of(operation: Operation) -> list[Row]:

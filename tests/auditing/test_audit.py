@@ -310,7 +310,7 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("redis_agrees", double_a_share, "a share is in Redis twice"),
     ("redis_agrees", forget_a_claim_in_redis, "the ledger gave user-1"),
     ("redis_agrees", raise_a_claim_in_redis, "the ledger gave user-1"),
-    ("redis_agrees", give_without_an_event, "no event and no transfer says so"),
+    ("redis_agrees", give_without_an_event, "neither an event nor a ledger entry has it"),
     ("redis_agrees", miscount_the_rest, "left in Redis"),
     ("redis_agrees", lose_an_open_packet, "it is open and Redis has lost it"),
     ("redis_agrees", trim_everything, "Redis gave late-1"),

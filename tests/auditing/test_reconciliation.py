@@ -182,7 +182,7 @@ async def test_a_balance_that_was_changed(scene: Scene) -> None:
     await scene.change("UPDATE accounts SET balance_fen = balance_fen + 7 WHERE owner = 'dave'")
     ((name, (told,)),) = (await scene.differing()).items()
     assert name == "balances: ledger"
-    assert told.endswith("of dave holds 217 fen, its transfers sum to 210")
+    assert told.endswith("of dave holds 217 fen, its entries sum to 210")
 
 
 async def test_a_statement_that_leaves_something_out(scene: Scene) -> None:
@@ -318,7 +318,7 @@ async def test_the_command_prints_a_table(scene: Scene, tmp_path: Path) -> None:
     await scene.change("UPDATE accounts SET balance_fen = balance_fen + 7 WHERE owner = 'dave'")
     done = hongbao("reconcile", "--day", day, "--provisional", **urls)
     assert done.returncode == 1
-    assert "of dave holds 217 fen, its transfers sum to 210" in done.stdout
+    assert "of dave holds 217 fen, its entries sum to 210" in done.stdout
     # Of yesterday, which is closed.
     await scene.change(
         "UPDATE transfers SET at_ms = at_ms - 86400000 FROM accounts WHERE account_id = to_account AND owner = 'dave' "

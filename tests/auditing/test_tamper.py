@@ -151,8 +151,8 @@ TAMPERINGS: list[tuple[str, str, str]] = [
         "UPDATE lanes SET hash = sha256('x') WHERE lane = 0",
         "its head is not the hash of its last batch",
     ),
-    ("a deposit", "UPDATE transfers SET amount_fen = 101 WHERE transfer_id = 1", "transfer 1, a deposit of 101 fen"),
-    ("a deposit that is gone", "DELETE FROM transfers WHERE transfer_id = 1", "transfer 1 was removed"),
+    ("a deposit", "UPDATE transfers SET amount_fen = 101 WHERE transfer_id = 1", "entry 1, a deposit of 101 fen"),
+    ("a deposit that is gone", "DELETE FROM transfers WHERE transfer_id = 1", "entry 1 was removed"),
     (
         "a deposit that is gone with its hash",
         "DELETE FROM transfers WHERE transfer_id = 1; DELETE FROM transfer_hashes WHERE transfer_id = 1",
@@ -161,12 +161,12 @@ TAMPERINGS: list[tuple[str, str, str]] = [
     (
         "the last deposit",
         "DELETE FROM transfers WHERE transfer_id = 3; DELETE FROM transfer_hashes WHERE transfer_id = 3",
-        "account 1: its last transfers were removed, or its head was changed",
+        "account 1: its last entries were removed, or its head was changed",
     ),
     (
         "all deposits",
         "DELETE FROM transfers WHERE kind = 'deposit'; DELETE FROM transfer_hashes WHERE transfer_id IN (1, 3)",
-        "account 1: every transfer that its head is about was removed",
+        "account 1: every entry that its head covers was removed",
     ),
     (
         "a deposit too many",
@@ -179,8 +179,8 @@ TAMPERINGS: list[tuple[str, str, str]] = [
         "INSERT INTO transfer_hashes SELECT max(transfer_id), sha256('x') FROM transfers",
         "a deposit of 5 fen: it, or the one before, was changed",
     ),
-    ("a send", "UPDATE transfers SET at_ms = 1 WHERE transfer_id = 2", "transfer 2, a send of 100 fen"),
-    ("the bank's head", "UPDATE accounts SET hash = sha256('x') WHERE account_id = 1", "account 1: its last transfers"),
+    ("a send", "UPDATE transfers SET at_ms = 1 WHERE transfer_id = 2", "entry 2, a send of 100 fen"),
+    ("the bank's head", "UPDATE accounts SET hash = sha256('x') WHERE account_id = 1", "account 1: its last entries"),
 ]
 
 

@@ -14,7 +14,7 @@ def found(**changed: int) -> dict[str, Any]:
 
 def test_a_share_that_was_told_of_must_be_there() -> None:
     assert problems(found(), 100) == []
-    assert problems(found(), 99) == ["100 were told of a share, 99 shares were given"]
+    assert problems(found(), 99) == ["100 answers had a share, 99 shares were given"]
 
 
 def test_whatever_else_goes_wrong_voids_the_run() -> None:

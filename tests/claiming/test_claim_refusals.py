@@ -7,8 +7,9 @@ import pytest
 from engine.errors import RecoveringError, UnavailableError
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.store import USERS_PER_CALL_MAX, Store
+from engine.lanes.store import Store
 from engine.lanes.topology import Topology
+from engine.records import CLAIMS_PER_CALL_MAX
 from tests.support.lane import BACKLOG_MAX, EPOCH, LANE, Lane, claim_keys, users
 
 
@@ -26,9 +27,9 @@ class TestRefused:
         packet = await lane.open([1] * 2_000)
         before = await lane.everything()
         with pytest.raises(ValueError, match=r"claim\.lua refused"):
-            await lane.claim({packet: users(USERS_PER_CALL_MAX + 1)})
+            await lane.claim({packet: users(CLAIMS_PER_CALL_MAX + 1)})
         assert await lane.everything() == before
-        assert await lane.claim({packet: users(USERS_PER_CALL_MAX)}) == "C" * USERS_PER_CALL_MAX
+        assert await lane.claim({packet: users(CLAIMS_PER_CALL_MAX)}) == "C" * CLAIMS_PER_CALL_MAX
         await lane.assert_consistent(packet, [1] * 2_000)
 
     async def test_more_users_than_a_call_may_have_over_several_packets(self, lane: Lane) -> None:
@@ -39,8 +40,8 @@ class TestRefused:
         assert await lane.everything() == before
 
     async def test_as_many_packets_as_users(self, lane: Lane) -> None:
-        packets = [await lane.open([1]) for _ in range(USERS_PER_CALL_MAX)]
-        assert await lane.claim({packet: ["ada"] for packet in packets}) == "C" * USERS_PER_CALL_MAX
+        packets = [await lane.open([1]) for _ in range(CLAIMS_PER_CALL_MAX)]
+        assert await lane.claim({packet: ["ada"] for packet in packets}) == "C" * CLAIMS_PER_CALL_MAX
 
     @pytest.mark.parametrize(
         "arguments",

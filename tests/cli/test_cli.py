@@ -308,7 +308,7 @@ async def test_audit_exits_with_1_and_names_what_is_wrong(tmp_path: Path, server
     failed = [line for line in audited.stdout.splitlines() if line.startswith("FAILED")]
     assert [line.split(" (")[0] for line in failed] == [
         "FAILED all balances sum to zero",
-        "FAILED each balance is the sum of its transfers",
+        "FAILED each balance is the sum of its entries",
     ]
     printed = await asyncio.to_thread(hongbao, "audit", "--json", "--data-dir", tmp_path, **servers)
     assert printed.returncode == 1

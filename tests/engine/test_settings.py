@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.payloads import BATCH_CLAIMS_MAX
 from engine.errors import OperatorError
 from engine.settings import _AT_MOST, _LISTS, _NEEDS, Settings, ignored
 
@@ -14,6 +15,13 @@ def test_one_that_is_larger_than_its_bound_is_refused(name: str, other: str) -> 
     sentence = rf"^HONGBAO_{name.upper()} \({value}\) must be at most HONGBAO_{other.upper()} \({value - 1}\)\.$"
     with pytest.raises(OperatorError, match=sentence):
         Settings.load(**least | {name: value, other: value - 1})
+
+
+def test_a_queue_has_room_for_the_largest_batch() -> None:
+    with pytest.raises(
+        OperatorError, match="HONGBAO_CLAIM_QUEUE_MAX cannot be used: Input should be greater than or equal"
+    ):
+        Settings.load(claim_queue_max=BATCH_CLAIMS_MAX - 1)
 
 
 @pytest.mark.parametrize("name", _LISTS)

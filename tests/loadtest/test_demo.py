@@ -188,7 +188,9 @@ def test_answers_that_contradict_each_other_are_noticed() -> None:
     told("bob", "claimed", 5)
     told("bob", "already_claimed", 5)
     told("carol", "sold_out", 0)
-    with pytest.raises(ContradictionError, match="bob was told 5 fen of packet 1, and then already_claimed with 6"):
+    with pytest.raises(
+        ContradictionError, match="bob got 5 fen of packet 1 in an answer, and then already_claimed with 6"
+    ):
         told("bob", "already_claimed", 6)
     assert answers.amounts == {("1", "bob"): 5}
 

@@ -142,7 +142,7 @@ def test_answers_that_overtook_each_other_agree_and_other_amounts_or_outcomes_do
     for one in (answer("already_claimed", 5), answer("claimed", 5)):
         told.claim("1", "alice", one)
     for other in (answer("claimed", 6), answer("sold_out")):
-        with pytest.raises(ContradictionError, match="alice was told 5 fen of packet 1, and then"):
+        with pytest.raises(ContradictionError, match="alice got 5 fen of packet 1 in an answer, and then"):
             told.claim("1", "alice", other)
 
 

@@ -107,7 +107,7 @@ def test_every_key_a_command_touches_is_one_of_keys(contract: Contract) -> None:
 
 def test_the_keys_of_claims_packets_are_taken_in_the_headers_order() -> None:
     contract = Contract("claim")
-    assert "then four a packet: packet, shares, claims, recipients" in contract.sections["KEYS"]
+    assert "then four per packet: packet, shares, claims, recipients" in contract.sections["KEYS"]
     assert "for key = 6, #KEYS, 4 do" in contract.code
     kinds = dict(re.findall(r"redis\.call\('(\w+)', KEYS\[key \+ (\d)\]", contract.code))
     assert kinds == {"LRANGE": "1", "LTRIM": "1", "HMGET": "2", "HSET": "2", "SMISMEMBER": "3"}

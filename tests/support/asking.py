@@ -1,0 +1,48 @@
+"""A proper request to every endpoint, by its operation's name."""
+
+import httpx
+
+from api.dispatch import Operation
+from tests.support.front import Client, Json, new_key
+from tests.support.paths import path_of
+
+UNKNOWN = f"10000{'0' * 14}"
+"""A packet number that no packet has."""
+BODIES: dict[str, Json] = {
+    "send_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
+    "preview_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
+    "claim": {},
+    "claim_many": {"claims": [{"packet_id": UNKNOWN, "user_id": "bob"}]},
+    "deposit": {"amount_fen": 1},
+    "retract_packet": {},
+    "send_transfer": {"to": "bob", "amount_fen": 1},
+    "freeze_account": {"reason": "odd"},
+    "put_profile": {"kind": "person"},
+    "put_label": {"day_sent_fen_max": 1},
+    "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
+    "decide_dispute": {"outcome": "rejected", "reason": "x"},
+    "choose_arrival_delay": {"arrives_after_s": 0},
+    "set_payment_password": {"password": "135790", "current_password": "135790"},
+    "withdraw": {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"},
+}
+NAMES_A_USER = (
+    "get_wallet",
+    "get_statement",
+    "list_transfers",
+    "list_packets",
+    "get_arrival_delay",
+    "list_withdrawals",
+)
+"""Operations whose path names a user."""
+QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}
+
+
+async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str = UNKNOWN) -> httpx.Response:
+    """A proper request for alice's things."""
+    return await client.http.request(
+        row.method,
+        path_of(row, packet_id),
+        params=QUERIES.get(row.name),
+        json=BODIES.get(row.name),
+        headers=new_key() | headers,
+    )
