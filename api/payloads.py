@@ -261,7 +261,15 @@ class DepositAnswer:
 class StatusAnswer:
     """A process's state."""
 
-    status: Literal["live", "ready"]
+    status: Literal["live"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyAnswer:
+    """A process that can do its work. ``not_serving``: with several Redis servers, why some lanes do not serve."""
+
+    status: Literal["ready"]
+    not_serving: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,22 +1,26 @@
 """Both servers for reading: this writes nothing and begins no lane."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
+import structlog
 
 from engine.errors import OperatorError
-from engine.lanes.clients import check_redis
+from engine.lanes.clients import why_silent
 from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.lanes.topology import Topology, reading, serving
 from engine.ledger import schema
 from engine.ledger.database import database_pool
 from engine.queries import load
+from engine.redis_servers import why_unheld
 from engine.settings import Settings
 
 LANES = load("lanes")
+LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,8 @@ class Connected:
     async def open(cls, settings: Settings, *, serves: bool = False) -> AsyncIterator["Connected"]:
         """Connect, and close everything at the end. ``serves``: with what a process needs that does more than reading.
 
-        Raises OperatorError if a server does not answer or the database has another schema.
+        Raises OperatorError if a server does not answer (one of several Redis servers may be away) or the database has
+        another schema.
         """
         urls = urls_of(settings)
         await schema.check(urls.database)
@@ -59,8 +64,7 @@ class Connected:
         topology: Topology | None = None
         try:
             topology = await _topology(pool, urls.redis, settings, serves=serves)
-            for node in topology.nodes:
-                await check_redis(node.client)
+            await _check_servers(topology)
             store, stream = LaneReader(topology), EventStream(topology)
             yield cls(settings=settings, topology=topology, pool=pool, store=store, stream=stream)
         finally:
@@ -70,9 +74,21 @@ class Connected:
 
 
 async def _topology(pool: asyncpg.Pool, url: str, settings: Settings, *, serves: bool) -> Topology:
-    if not serves:
-        return reading(url, timeout_s=settings.redis_timeout_s)
     # The ledger may have more lanes than the setting: these are followed, too.
     lanes = max([settings.lanes, *[row["lane"] + 1 for row in await pool.fetch(LANES["all"])]])
+    if (why := why_unheld(url, range(lanes))) is not None:
+        raise OperatorError(f"{why}, which is in the ledger.")
+    if not serves:
+        return reading(url, timeout_s=settings.redis_timeout_s)
     calls_max = settings.calls_in_flight_max
     return serving(url, lanes=lanes, calls_per_lane_max=calls_max, timeout_s=settings.redis_timeout_s)
+
+
+async def _check_servers(topology: Topology) -> None:
+    """Raise OperatorError if a server refuses, or if none answers. One of several may be away: its lanes wait."""
+    found = await asyncio.gather(*(why_silent(node.client) for node in topology.nodes))
+    away = [(node, why) for node, why in zip(topology.nodes, found, strict=True) if why is not None]
+    if len(away) == len(topology.nodes):
+        raise OperatorError(away[0][1])
+    for node, why in away:
+        LOG.warning("redis_away", server=node.place, error=why)

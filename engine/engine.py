@@ -1,6 +1,5 @@
 """One process's engine: its clients, its lanes and its use cases."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,20 +14,20 @@ from engine.claiming.claims import Claims
 from engine.connected import Connected, urls_of
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
-from engine.errors import OperatorError, UnavailableError
+from engine.errors import OperatorError
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.lanes.topology import Topology
 from engine.lanes.trial import Trial, try_scripts_at_start
 from engine.ledger import currency, pooler
-from engine.ledger.database import database_pool, ledger_errors
+from engine.ledger.database import database_pool
 from engine.ledger.failures import DATABASE_ERRORS, sentence_of
-from engine.ledger.trial import why_not_written, why_read_only
+from engine.ledger.trial import why_not_written
 from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.views import Views
 from engine.persisting import lag
-from engine.records import Ack
+from engine.readiness import Probe, Readiness
 from engine.recovery import epochs
 from engine.risk.alerts import Alerts
 from engine.risk.freezes import Freezes
@@ -43,9 +42,6 @@ from engine.wallets.receipts import Receipts
 from engine.wallets.statement import Statements
 from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
-
-READY_S_MAX = 0.8
-"""Probes often wait a second (Kubernetes does), and an answer says more than a timeout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +90,7 @@ class Engine:
         settings, pool, topology = connected.settings, connected.pool, connected.topology
         urls = urls_of(settings)
         known = epochs.Known()
-        store = Store(topology, known.epochs, known.servers)
+        store = Store(topology, known.epochs, known.servers, known.paused)
         await _try_servers(topology, pool, urls.database)
         await currency.keep(pool, settings.currency)
         begun = await epochs.begin(pool, store, settings.lanes)
@@ -157,32 +153,22 @@ class Engine:
         """The client of the server of lane 0, which is the only server if HONGBAO_REDIS_URL names one."""
         return self.topology.node_of(0).client
 
-    async def ready(self) -> list[str]:
-        """One sentence per reason why this process cannot do all of its work. Empty if it is ready.
+    async def readiness(self) -> Readiness:
+        """Whether this process can do its work, and which lanes do not serve."""
+        probe = Probe(
+            pool=self.pool,
+            store=self.store,
+            stream=self.stream,
+            trial=self.trial,
+            acks=self.acks,
+            lanes=self.lanes,
+            backlog_max=self.settings.backlog_max,
+        )
+        return await probe.run()
 
-        It takes at most ``READY_S_MAX``: probes do not wait long, and a server that needs longer is not healthy.
-        """
-        asked = "Redis"
-        try:
-            async with asyncio.timeout(READY_S_MAX):
-                await self.trial.run()
-                asked = "Postgres"
-                with ledger_errors():
-                    read_only = await why_read_only(self.pool)
-                asked = "Redis or Postgres"
-                with ledger_errors():
-                    return [
-                        *([] if read_only is None else [read_only]),
-                        *await epochs.fenced(self.pool, self.store, backlog_max=self.settings.backlog_max),
-                        *await epochs.blocked(
-                            self.pool, self.stream, is_ledger_awaited=self.settings.ack is Ack.LEDGER
-                        ),
-                        *await self.acks.reasons(),
-                    ]
-        except TimeoutError:
-            return [f"{asked} has not answered within {READY_S_MAX:g} s."]
-        except UnavailableError as error:
-            return [str(error)]
+    async def ready(self) -> list[str]:
+        """One sentence per reason why this process cannot do its work. Empty if it is ready."""
+        return (await self.readiness()).reasons
 
     async def measure(self) -> None:
         """Set the gauges of the ledger's lag. Raises UnavailableError."""
@@ -192,7 +178,7 @@ class Engine:
 async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:
     """Raise OperatorError, with a remedy, if a server would refuse what every process needs."""
     for node in topology.nodes:
-        await try_scripts_at_start(node.client)
+        await try_scripts_at_start(node.client, is_one_of_several=len(topology.nodes) > 1)
     try:
         await pooler.check(database_url, pool)
         why = await why_not_written(pool)

@@ -9,13 +9,13 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine import urls
+from engine import redis_servers, urls
 from engine.calendar.festivals import festivals_in
 from engine.errors import OperatorError
 from engine.networks import networks_in
 from engine.records import CLAIMS_PER_CALL_MAX, Ack
 
-_SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "database_url": ("postgresql", "postgres")}
+_DATABASE_SCHEMES = ("postgresql", "postgres")
 _AT_MOST = {
     "ttl_s_default": "ttl_s_max",
     "timed_ttl_s": "ttl_s_max",
@@ -273,13 +273,20 @@ class Settings(BaseSettings):
     webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """How long the receiver has to answer."""
 
-    @field_validator("redis_url", "database_url")
+    @field_validator("redis_url")
     @classmethod
-    def _is_url(cls, url: str | None, field: ValidationInfo) -> str | None:
-        """Check a URL before anything starts. The error does not repeat the URL, because it may hold a password."""
-        schemes = _SCHEMES[field.field_name or ""]
+    def _are_redis_servers(cls, text: str | None) -> str | None:
+        """Check the URLs before anything starts. The error does not repeat them: they may hold a password."""
+        if text is not None:
+            redis_servers.servers_in(text)
+        return text
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_database(cls, url: str | None) -> str | None:
+        """The same."""
         if url is not None:
-            urls.check_server(url, schemes)
+            urls.check_server(url, _DATABASE_SCHEMES)
         return url
 
     @field_validator("webhook_url")
@@ -320,6 +327,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _do_not_contradict(self) -> "Settings":
+        if self.redis_url is not None and (why := redis_servers.why_unheld(self.redis_url, range(self.lanes))):
+            raise ValueError(f"{why}, and HONGBAO_LANES is {self.lanes}")
         for name, other in _AT_MOST.items():
             value, most = getattr(self, name), getattr(self, other)
             if value > most:

@@ -6,7 +6,7 @@ import structlog
 
 from api.answers import PLAIN, Answer, as_json
 from api.dispatch import Call, Operation
-from api.payloads import StatusAnswer
+from api.payloads import ReadyAnswer, StatusAnswer
 from api.problems import NotReadyError
 from engine.errors import UnavailableError
 from engine.observability import metrics
@@ -24,10 +24,10 @@ async def readyz(call: Call) -> Answer:
     """Answer whether the process can work: its servers answer and are in order."""
     if call.front.is_stopping:
         raise NotReadyError(["This process is stopping."])
-    reasons = await call.engine.ready()
-    if reasons:
-        raise NotReadyError(reasons)
-    return as_json({"status": "ready"})
+    readiness = await call.engine.readiness()
+    if readiness.reasons:
+        raise NotReadyError(readiness.reasons)
+    return as_json({"status": "ready", "not_serving": readiness.not_serving})
 
 
 async def show_metrics(call: Call) -> Answer:
@@ -66,7 +66,7 @@ ROUTES = (
         endpoint=readyz,
         summary="The process can do its work; 503 says why not.",
         access=None,
-        answer=StatusAnswer,
+        answer=ReadyAnswer,
         problems=(NotReadyError,),
     ),
     Operation(

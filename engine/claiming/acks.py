@@ -67,19 +67,22 @@ class Acks:
         self._fsync_by: dict[Node, FsyncBy] = {}
 
     async def check(self) -> None:
-        """Raise OperatorError if Redis cannot do what the setting requires. ``reasons`` watches the replicas."""
+        """Raise OperatorError if Redis cannot do what the setting requires. ``reason`` watches the replicas."""
         if self.setting is Ack.FSYNC:
-            for node in self._topology.nodes:
-                self._fsync_by[node] = await fsync_by(node.client)
+            await asyncio.gather(*map(self._check_fsync, self._topology.nodes))
         if self.setting is Ack.LEDGER:
             self._checkpoints.listen()
 
-    async def reasons(self) -> list[str]:
-        """One sentence per server whose claims cannot be acknowledged at this moment. Raises UnavailableError."""
-        found = await asyncio.gather(*map(self._reason, self._topology.nodes))
-        return [reason for reason in found if reason is not None]
+    async def _check_fsync(self, node: Node) -> None:
+        try:
+            self._fsync_by[node] = await fsync_by(node.client)
+        except UnavailableError:
+            if len(self._topology.nodes) == 1:
+                raise
+            # One of several may be away at the start. It is asked before its first claim is acknowledged.
 
-    async def _reason(self, node: Node) -> str | None:
+    async def reason(self, node: Node) -> str | None:
+        """Why a server's claims cannot be acknowledged at this moment, or None. Raises UnavailableError."""
         if self.setting is Ack.FSYNC:
             self._fsync_by.pop(node, None)
             try:

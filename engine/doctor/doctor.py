@@ -5,20 +5,23 @@ It changes nothing and starts nothing. It always prints lines, whatever a server
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import asyncpg
 from redis.exceptions import RedisError
 
 from engine.doctor import lane_checks, machine_checks, postgres_checks, redis_checks
+from engine.doctor.lane_checks import Answering
 from engine.doctor.lines import Level, Line, ok, place_of, problem, without_secrets
 from engine.doctor.postgres_checks import SQL
 from engine.errors import HongbaoError
 from engine.lanes.clients import check_redis
 from engine.lanes.reader import clock_ms
-from engine.lanes.topology import Topology, reading
+from engine.lanes.topology import Node, reading
 from engine.ledger.database import database_connection
 from engine.ledger.failures import DATABASE_ERRORS
+from engine.redis_servers import RedisServer, servers_in
 from engine.settings import Settings
 
 _ERRORS = (HongbaoError, RedisError, *DATABASE_ERRORS)
@@ -35,18 +38,27 @@ def is_healthy(lines: list[Line]) -> bool:
 async def examine(settings: Settings, *, is_embedded: bool) -> list[Line]:
     """Check everything. ``is_embedded``: the servers are those of the data directory, on this machine's disk."""
     lines = list(machine_checks.examine(settings, is_embedded=is_embedded))
-    async with _redis(settings, lines) as topology, _postgres(settings, lines) as connection:
-        for node in () if topology is None else topology.nodes:
-            await _add(lines, settings, "redis", redis_checks.examine(node.client, settings))
-            asked = machine_checks.clock("redis clock", partial(clock_ms, node))
-            await _add(lines, settings, "redis clock", _one(asked))
+    async with _redis(settings, lines) as found, _postgres(settings, lines) as connection:
+        for node in () if found is None else found.nodes:
+            await _add(lines, settings, _of(node, "redis"), _named(node, redis_checks.examine(node.client, settings)))
+            asked = machine_checks.clock(_of(node, "redis clock"), partial(clock_ms, node))
+            await _add(lines, settings, _of(node, "redis clock"), _one(asked))
         if connection is not None:
             await _add(lines, settings, "postgres", postgres_checks.examine(connection, settings))
             asked = machine_checks.clock("postgres clock", lambda: connection.fetchval(SQL["now_ms"]))
             await _add(lines, settings, "postgres clock", _one(asked))
-        if topology is not None and connection is not None:
-            await _add(lines, settings, "lanes", lane_checks.examine(connection, topology, settings))
+        if found is not None and connection is not None:
+            await _add(lines, settings, "lanes", lane_checks.examine(connection, found, settings))
     return lines
+
+
+def _of(node: Node, name: str) -> str:
+    """A check's name. With several servers, it says which one."""
+    return f"{name} {node.place}".rstrip()
+
+
+async def _named(node: Node, asked: Awaitable[list[Line]]) -> list[Line]:
+    return [replace(line, name=_of(node, line.name)) for line in await asked]
 
 
 async def _one(asked: Awaitable[Line]) -> list[Line]:
@@ -58,12 +70,13 @@ async def _add(lines: list[Line], settings: Settings, name: str, asked: Awaitabl
     try:
         lines += await asked
     except (*_ERRORS, *_UNREADABLE) as error:
-        why = without_secrets(str(error) or type(error).__name__, settings.redis_url, settings.database_url)
+        urls = (*_redis_urls(settings), settings.database_url)
+        why = without_secrets(str(error) or type(error).__name__, *urls)
         lines.append(problem(name, f"it cannot be examined: {why}", "See the server's log."))
 
 
 @asynccontextmanager
-async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Topology | None]:
+async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Answering | None]:
     if settings.redis_url is None:
         lines.append(
             problem("redis", "not configured, and no `hongbao up` runs it", _START.format("HONGBAO_REDIS_URL"))
@@ -73,22 +86,37 @@ async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Topolog
     try:
         topology = reading(settings.redis_url, timeout_s=settings.redis_timeout_s)
     except HongbaoError as error:
-        lines.append(problem("redis", without_secrets(str(error), settings.redis_url), "Correct HONGBAO_REDIS_URL."))
+        why = without_secrets(str(error), *_redis_urls(settings))
+        lines.append(problem("redis", why, "Correct HONGBAO_REDIS_URL."))
         yield None
         return
     try:
-        try:
-            for node in topology.nodes:
-                await check_redis(node.client)
-        except HongbaoError as error:
-            why = without_secrets(str(error), settings.redis_url)
-            lines.append(problem("redis", f"{place_of(settings.redis_url)}: {why}", _START.format("HONGBAO_REDIS_URL")))
-            yield None
-            return
-        lines.append(ok("redis", place_of(settings.redis_url)))
-        yield topology
+        servers = zip(topology.nodes, servers_in(settings.redis_url), strict=True)
+        answering = [node for node, server in servers if await _answers(node, server, settings, lines)]
+        yield Answering(topology, answering) if answering else None
     finally:
         await topology.aclose()
+
+
+async def _answers(node: Node, server: RedisServer, settings: Settings, lines: list[Line]) -> bool:
+    """Whether a server answers. Appends a line about it."""
+    name, place = _of(node, "redis"), place_of(server.url)
+    held = "" if server.lanes is None else f", lanes {', '.join(map(str, server.lanes))}"
+    try:
+        await check_redis(node.client)
+    except HongbaoError as error:
+        why = without_secrets(str(error), *_redis_urls(settings))
+        lines.append(problem(name, f"{place}{held}: {why}", _START.format("HONGBAO_REDIS_URL")))
+        return False
+    lines.append(ok(name, f"{place}{held}"))
+    return True
+
+
+def _redis_urls(settings: Settings) -> list[str]:
+    try:
+        return [server.url for server in servers_in(settings.redis_url or "")]
+    except ValueError:
+        return [settings.redis_url or ""]
 
 
 @asynccontextmanager

@@ -1,11 +1,13 @@
 """The lane checks of `hongbao doctor`: do Redis and the ledger agree, and how far is the ledger behind?"""
 
+from typing import NamedTuple
+
 import asyncpg
 
 from engine.doctor.lines import Line, ok, problem, warning
 from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.stream import EventStream
-from engine.lanes.topology import Topology
+from engine.lanes.topology import Node, Topology
 from engine.persisting import lag
 from engine.recovery.epochs import SQL as LANES
 from engine.recovery.serving import Paused, why_paused
@@ -14,14 +16,29 @@ from engine.settings import Settings
 _BACKLOG_SHARE_WARNING, _BACKLOG_SHARE_PROBLEM = 0.5, 0.9
 _AGE_S_WARNING, _AGE_S_PROBLEM = 10.0, 60.0
 _REBUILD = "It refuses claims until it is rebuilt from the ledger (docs/runbooks/redis-lost.md)."
+_NAME = "Name one: its packets cannot be claimed until then."
+_AWAY = "Its packets cannot be claimed until its server is back. The lanes of other servers are not affected."
 _SET_ASIDE = "The ledger gets no later change until it is set aside (docs/runbooks/bad-entry.md)."
 
 
-async def examine(connection: asyncpg.Connection, topology: Topology, settings: Settings) -> list[Line]:
+class Answering(NamedTuple):
+    """The servers that answer, of all."""
+
+    topology: Topology
+    nodes: list[Node]
+
+
+async def examine(connection: asyncpg.Connection, found: Answering, settings: Settings) -> list[Line]:
     """One line per lane, and one for the quarantine. Raises UnavailableError, or asyncpg's errors."""
-    store, stream = LaneReader(topology), EventStream(topology)
+    store, stream = LaneReader(found.topology), EventStream(found.topology)
     lines = []
     for row in await connection.fetch(LANES["all"]):
+        if not found.topology.holds(row["lane"]):
+            lines.append(problem(f"lane {row['lane']}", "HONGBAO_REDIS_URL names no server for it", _NAME))
+            continue
+        if (node := found.topology.node_of(row["lane"])) not in found.nodes:
+            lines.append(problem(f"lane {row['lane']}", f"{node.name} does not answer", _AWAY))
+            continue
         status = await store.lane_status(row["lane"])
         lines.append(await _lane(row, status, store, stream, settings))
     if not lines:

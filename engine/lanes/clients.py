@@ -14,7 +14,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from engine.errors import OperatorError
 from engine.lanes.connections import Connections
-from engine.lanes.failures import as_operators
+from engine.lanes.failures import as_operators, is_away
 
 RETRIES_MAX = 3
 """How often a lost connection is retried. A script may then run twice; all of ours answer a repeat as a repeat."""
@@ -99,6 +99,17 @@ def _redis_url_errors() -> Iterator[None]:
 async def command(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN401
     """Send one command; the reply as the client parses it (redis-py types its replies too loosely to be of use)."""
     return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def why_silent(client: Redis) -> str | None:
+    """A sentence if Redis does not answer, or not yet; None if it does. Raises OperatorError if it refuses."""
+    try:
+        await command(client, "PING")
+    except (RedisError, OSError) as error:
+        if is_away(error):
+            return str(as_operators(error))
+        raise as_operators(error) from None
+    return None
 
 
 async def check_redis(client: Redis) -> None:

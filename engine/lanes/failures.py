@@ -153,6 +153,11 @@ def is_passing(error: Exception) -> bool:
     return code_of(error) in PASSING
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the server does not answer, or not yet."""
+    return code_of(error) in (SILENT, "LOADING")
+
+
 def as_operators(error: Exception) -> OperatorError:
     """The same failure for the operator who starts a process."""
     return OperatorError(_sentence(code_of(error), error))

@@ -63,8 +63,11 @@ class Store(LaneReader):
         topology: Topology,
         epochs: Mapping[int, str],
         servers: Mapping[int, str] = MappingProxyType({}),
+        paused: set[int] | None = None,
     ) -> None:
         super().__init__(topology)
+        self.paused = set[int]() if paused is None else paused
+        """Lanes that have refused, or whose server has not answered. No new packet goes there if others serve."""
         self.on_fenced: Callable[[int], None] = _nobody_listens
         """Called with each lane that refused."""
         self.epochs, self.servers = epochs, servers
@@ -109,10 +112,17 @@ class Store(LaneReader):
         return reply
 
     def _paused(self, lane: int) -> RecoveringError:
+        self.paused.add(lane)
         self.on_fenced(lane)
         return RecoveringError(
             f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
         )
+
+    def pause_server_of(self, lane: int) -> None:
+        """Note that a lane's server has not answered. Whoever looks at it next finds out when it does again."""
+        node = self.topology.node_of(lane)
+        self.paused.update(held for held in self.epochs if self.topology.node_of(held) is node)
+        self.on_fenced(lane)
 
     async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:
         """Load one chunk. Returns the reply, and how many shares are loaded (0 if the reply does not say).

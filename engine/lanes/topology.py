@@ -4,14 +4,15 @@ No call ever spans lanes: every script, read and transaction is about one lane. 
 node first, so that a server is asked once, and one that does not answer takes only its own lanes with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from engine.errors import UnavailableError
+from engine.errors import OperatorError, UnavailableError
 from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.connections import Connections
+from engine.redis_servers import RedisServer, servers_in
 from engine.settings import LANES_MAX
 
 _READING_CONNECTIONS = 8
@@ -22,18 +23,23 @@ _ENDED_CONNECTIONS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Node:
-    """One server. ``name``: how a sentence names it; never with its password.
+    """One server. ``place``: its host and port, if there are several; never its password.
 
     ``streams``: the client by which event streams are read. A blocking read occupies a connection nearly always, so
     whoever follows lanes has a client for it. ``claiming``: kept connections for claims and for reading packets that
     have ended; ``changing``: kept ones for the other scripts. Without them everything goes by ``client``.
     """
 
-    name: str
+    place: str = ""
     client: Redis
     streams: Redis
     claiming: Connections | None = None
     changing: Connections | None = None
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it."""
+        return f"Redis at {self.place}" if self.place else "Redis"
 
     async def disconnect(self) -> None:
         """Close the clients' connections: the server's address may lead to another by now."""
@@ -60,7 +66,7 @@ class Topology:
     def of_one(cls, node: Node | Redis) -> "Topology":
         """Every lane on one server. A client alone does everything there."""
         if isinstance(node, Redis):
-            node = Node(name="Redis", client=node, streams=node)
+            node = Node(client=node, streams=node)
         return cls(dict.fromkeys(range(LANES_MAX), node))
 
     def node_of(self, lane: int) -> Node:
@@ -77,27 +83,54 @@ class Topology:
             found.setdefault(self.node_of(lane), []).append(lane)
         return found
 
+    def holds(self, lane: int) -> bool:
+        """Whether a server holds the lane."""
+        return lane in self._held
+
     async def aclose(self) -> None:
         """Close everything. No call may be under way."""
         for node in self.nodes:
             await node.aclose()
 
 
-def reading(url: str, *, timeout_s: float) -> Topology:
-    """For those who only read. Raises OperatorError for an unusable URL."""
-    return Topology.of_one(redis_client(url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s))
+def reading(servers: str, *, timeout_s: float) -> Topology:
+    """For those who only read. ``servers``: HONGBAO_REDIS_URL. Raises OperatorError if it cannot be used."""
+
+    def node(server: RedisServer) -> Node:
+        client = redis_client(server.url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s)
+        return Node(place=_place(server), client=client, streams=client)
+
+    return _topology(servers, node)
 
 
-def serving(url: str, *, lanes: int, calls_per_lane_max: int, timeout_s: float) -> Topology:
-    """For a process that claims, changes and follows ``lanes`` lanes. Raises OperatorError for an unusable URL."""
-    # One connection per possible call, so that a claim never waits for one.
-    calls_max = lanes * calls_per_lane_max + _ENDED_CONNECTIONS
-    return Topology.of_one(
-        Node(
-            name="Redis",
+def serving(servers: str, *, lanes: int, calls_per_lane_max: int, timeout_s: float) -> Topology:
+    """For a process that claims, changes and follows lanes 0 to ``lanes`` - 1. Raises OperatorError as above."""
+
+    def node(server: RedisServer) -> Node:
+        url, held = server.url, lanes if server.lanes is None else len(server.lanes)
+        # One connection per possible call, so that a claim never waits for one.
+        calls_max = held * calls_per_lane_max + _ENDED_CONNECTIONS
+        return Node(
+            place=_place(server),
             client=redis_client(url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s),
-            streams=redis_client(url, connections_max=lanes + 1, timeout_s=timeout_s),
+            streams=redis_client(url, connections_max=held + 1, timeout_s=timeout_s),
             claiming=redis_connections(url, connections_max=calls_max, timeout_s=timeout_s),
             changing=redis_connections(url, connections_max=_CHANGING_CONNECTIONS, timeout_s=timeout_s),
         )
-    )
+
+    return _topology(servers, node)
+
+
+def _place(server: RedisServer) -> str:
+    return "" if server.lanes is None else server.place
+
+
+def _topology(servers: str, node: Callable[[RedisServer], Node]) -> Topology:
+    try:
+        found = servers_in(servers)
+    except ValueError as error:
+        raise OperatorError(f"HONGBAO_REDIS_URL cannot be used: {error}.") from None
+    held: dict[int, Node] = {}
+    for server in found:
+        held |= dict.fromkeys(range(LANES_MAX) if server.lanes is None else server.lanes, node(server))
+    return Topology(held)

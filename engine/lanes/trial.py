@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from engine.errors import OperatorError, ServerRefusesError
 from engine.lanes import keys
-from engine.lanes.failures import as_operators, failure_of, is_passing, redis_errors
+from engine.lanes.failures import as_operators, failure_of, is_away, is_passing, redis_errors
 from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.lanes.topology import Node, Topology
@@ -57,21 +57,22 @@ class Trial:
 
     async def run(self) -> None:
         """As ``try_scripts`` on every server, unless its last trial passed a moment ago."""
-        await asyncio.gather(*map(self._run_on, self._nodes))
+        await asyncio.gather(*map(self.run_on, self._nodes))
 
-    async def _run_on(self, node: Node) -> None:
+    async def run_on(self, node: Node) -> None:
+        """The same on one server."""
         async with self._turns[node]:
             if monotonic() - self._passed_s[node] >= AGAIN_S:
                 await try_scripts(node.client)
                 self._passed_s[node] = monotonic()
 
 
-async def try_scripts_at_start(client: Redis) -> None:
+async def try_scripts_at_start(client: Redis, *, is_one_of_several: bool = False) -> None:
     """The same at a process's start. Raises OperatorError, but only logs an error that ends by itself."""
     try:
         check(await answers(client))
     except (RedisError, OSError) as error:
-        if not is_passing(error):
+        if not is_passing(error) and not (is_one_of_several and is_away(error)):
             raise as_operators(error) from None
         failure_of(error)
     except ServerRefusesError as error:

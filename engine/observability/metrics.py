@@ -63,7 +63,8 @@ BACKLOG = Gauge("hongbao_backlog", "Changes in the lane's event stream.", ["lane
 PERSISTED_EVENTS = Counter("hongbao_persisted_events", "Events applied to the ledger.", ["lane"])
 LANE_FENCED = Gauge(
     "hongbao_lane_fenced",
-    "1 while a lane is paused: Redis has lost it, holds it in another state than the ledger, or was restarted.",
+    "1 while a lane is paused: its Redis does not answer, has lost it, holds it in another state than the ledger, "
+    "or was restarted.",
     ["lane"],
     multiprocess_mode="mostrecent",
 )

@@ -110,8 +110,10 @@ async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
     """
     opened, after = 0, 0
     away: UnavailableError | None = None
+    nodes = list(store.topology.nodes)
     while True:
-        clocks_ms, away = await _clocks_ms(store, away)
+        clocks_ms, away = await _clocks_ms(nodes, away)
+        nodes = list(clocks_ms)  # one that is away is not waited for again
         epochs = dict(store.epochs)
         rows = await pool.fetch(SQL["funded"], after, AGE_S, INLINE_COUNT_MAX, _PAGE)
         if not rows:
@@ -137,11 +139,13 @@ async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
     return opened
 
 
-async def _clocks_ms(store: Store, away: UnavailableError | None) -> tuple[dict[Node, int], UnavailableError | None]:
+async def _clocks_ms(
+    nodes: Sequence[Node], away: UnavailableError | None
+) -> tuple[dict[Node, int], UnavailableError | None]:
     """The clocks of the servers that answer, and an error of those that do not."""
     found: dict[Node, int] = {}
-    answers = await asyncio.gather(*map(clock_ms, store.topology.nodes), return_exceptions=True)
-    for node, answer in zip(store.topology.nodes, answers, strict=True):
+    answers = await asyncio.gather(*map(clock_ms, nodes), return_exceptions=True)
+    for node, answer in zip(nodes, answers, strict=True):
         if isinstance(answer, UnavailableError):
             away = answer
         elif isinstance(answer, BaseException):

@@ -26,7 +26,7 @@ from engine.packets import opening
 from engine.packets.opening import Funded, funded_from, open_packet
 from engine.packets.split import commitment, new_seed, split
 from engine.queries import load
-from engine.records import PacketState, Terms
+from engine.records import Ack, PacketState, Terms
 from engine.risk import limits, watch
 from engine.risk.freezes import Freezes
 from engine.settings import Settings
@@ -83,9 +83,7 @@ class Packets:
 
         async def check() -> tuple[Terms, _Reading]:
             checked = terms if isinstance(terms, Terms) else await terms()
-            lane = self._any_lane()
-            await self._acks.admit(checked.ack, lane)
-            return checked, await self._reading(lane)
+            return checked, await self._new_reading(checked.ack)
 
         async def pay(connection: Connection, checked: tuple[Terms, _Reading]) -> dict[str, Any]:
             admitted, reading = checked
@@ -103,8 +101,29 @@ class Packets:
         return Sent(**answered.answer, state=state, replayed=answered.replayed)
 
     def _any_lane(self) -> int:
-        """A lane for a new packet. It is no secret; the number within it is, and comes from ``secrets``."""
-        return random.randrange(self._settings.lanes)  # noqa: S311
+        """A lane for a new packet, one that serves if any does.
+
+        The lane is no secret; the number within it is, and comes from ``secrets``.
+        """
+        lanes = range(self._settings.lanes)
+        return random.choice([lane for lane in lanes if lane not in self._store.paused] or lanes)  # noqa: S311
+
+    async def _new_reading(self, ack: Ack | None) -> _Reading:
+        """Choose a new packet's lane. If its server does not answer, another server's lane is chosen once.
+
+        Raises InvalidFieldsError for an ack that the server is not configured for.
+        """
+        lane = self._any_lane()
+        try:
+            await self._acks.admit(ack, lane)
+            return await self._reading(lane)
+        except UnavailableError:
+            self._store.pause_server_of(lane)
+            other = self._any_lane()
+            if self._store.topology.node_of(other) is self._store.topology.node_of(lane):
+                raise
+        await self._acks.admit(ack, other)
+        return await self._reading(other)
 
     async def _reading(self, lane: int) -> _Reading:
         return _Reading(lane, await self._store.now_ms(lane), self._store.epochs.get(lane))

@@ -48,8 +48,16 @@ async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> No
 
 
 async def sweep(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:
-    """Sweep all lanes again and again until ``stop`` is set. Failures are logged and retried."""
+    """Sweep all lanes again and again until ``stop`` is set. Failures are logged and retried.
 
+    Each server's lanes have a loop of their own, so that a server that hangs delays nobody else.
+    """
+    async with asyncio.TaskGroup() as group:
+        for held in store.topology.by_node(lanes).values():
+            group.create_task(_sweep_server(store, settings, held, stop))
+
+
+async def _sweep_server(store: Store, settings: Settings, lanes: Sequence[int], stop: asyncio.Event) -> None:
     async def once() -> bool:
         closed = 0
         for lane in lanes:

@@ -67,6 +67,8 @@ async def _measure_node(
     try:
         now_ms = await store.now_ms(rows[0]["lane"])
     except UnavailableError as error:
+        for row in rows:
+            metrics.LANE_FENCED.labels(str(row["lane"])).set(1)
         return error
     for row in rows:
         try:

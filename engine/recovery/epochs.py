@@ -8,7 +8,7 @@ rebuilt (``recovery``). A rebuilt lane has a new epoch, and every process must l
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 from redis.exceptions import ReadOnlyError
 
-from engine.errors import ServerRefusesError, UnavailableError
+from engine.errors import UnavailableError
 from engine.lanes.connections import lane_token_of
 from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
@@ -28,8 +28,10 @@ from engine.observability import metrics
 from engine.queries import load
 from engine.recovery.fencing import FENCED, REBUILDING, lane_tokens
 from engine.recovery.serving import Paused, why_paused
+from engine.settings import LANES_MAX
 
 LOG = structlog.get_logger()
+ALL = range(LANES_MAX)
 SQL = load("lanes")
 _LOOK_S = 1.0
 _LOOK_AGAIN_S = 0.1
@@ -49,6 +51,8 @@ class Known:
 
     epochs: dict[int, str] = field(default_factory=dict)
     servers: dict[int, str] = field(default_factory=dict)
+    paused: set[int] = field(default_factory=set)
+    """Lanes that did not serve when they were last looked at, or whose server did not answer."""
 
     def is_lane_token(self, lane: int, lane_token: str | None) -> bool:
         """Whether the lane serves under this token."""
@@ -89,31 +93,35 @@ WHY = {
 """How a sentence goes on after the lane's number."""
 
 
-async def fenced(pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | None = None) -> list[str]:
+async def fenced(
+    pool: asyncpg.Pool, store: LaneReader, *, backlog_max: int | None = None, lanes: Container[int] = ALL
+) -> dict[int, str]:
     """One sentence per lane that does not serve, or whose backlog has reached ``backlog_max``, if given."""
-    sentences = []
-    for row in await pool.fetch(SQL["all"]):
+    sentences = {}
+    for row in [row for row in await pool.fetch(SQL["all"]) if row["lane"] in lanes]:
         status = await store.lane_status(row["lane"])
         paused = why_paused(row["epoch"], row["position"], status)
         if paused is not None:
-            sentences.append(f"Lane {row['lane']} {WHY[paused]}")
+            sentences[row["lane"]] = f"Lane {row['lane']} {WHY[paused]}"
         elif status is not None and backlog_max is not None and status.position - status.applied >= backlog_max:
-            sentences.append(f"Lane {row['lane']} is full: {backlog_max} changes wait for the ledger.")
+            sentences[row["lane"]] = f"Lane {row['lane']} is full: {backlog_max} changes wait for the ledger."
     return sentences
 
 
-async def blocked(pool: asyncpg.Pool, stream: EventStream, *, is_ledger_awaited: bool) -> list[str]:
+async def blocked(
+    pool: asyncpg.Pool, stream: EventStream, *, is_ledger_awaited: bool, lanes: Container[int] = ALL
+) -> dict[int, str]:
     """One sentence per lane that refuses claims because of a bad entry in its stream.
 
     ``is_ledger_awaited``: claims are acknowledged only once the ledger has them, so none after a bad entry is.
     """
-    sentences = []
-    for row in await pool.fetch(SQL["all"]):
+    sentences = {}
+    for row in [row for row in await pool.fetch(SQL["all"]) if row["lane"] in lanes]:
         look = await stream.look(row["lane"], row["position"])
         if not look.is_stream:
-            sentences.append(f"Lane {row['lane']} has a key of another type in the place of its stream.")
+            sentences[row["lane"]] = f"Lane {row['lane']} has a key of another type in the place of its stream."
         elif look.bad is not None and (look.refuses or is_ledger_awaited):
-            sentences.append(str(look.bad))
+            sentences[row["lane"]] = str(look.bad)
     return sentences
 
 
@@ -173,10 +181,12 @@ class Watch:
         self._known.servers.update(found.servers)
 
     async def _look_at_redis(self, node: Node) -> None:
-        lanes = self._topology.by_node(self._known.epochs).get(node, [])
+        held = filter(self._topology.holds, self._known.epochs)
+        lanes = self._topology.by_node(held).get(node, [])
         try:
             found, server = await lane_tokens(node.client, lanes)
-        except ServerRefusesError as error:
+        except UnavailableError as error:
+            self._known.paused.update(lanes)
             if isinstance(error.__cause__, ReadOnlyError):
                 await node.disconnect()
             raise
@@ -188,7 +198,10 @@ class Watch:
             ):
                 self._forget(lane)  # the server or the lane is new: it may not hold what is remembered here
                 self._lane_tokens[lane] = lane_token
-        if not all(self._known.is_lane_token(lane, lane_token) for lane, lane_token in found.items()):
+        paused = {lane for lane, lane_token in found.items() if not self._known.is_lane_token(lane, lane_token)}
+        self._known.paused.difference_update(lanes)
+        self._known.paused.update(paused)
+        if paused:
             self._wake_ledger.set()
         if server in self._replaced and server not in self._known.servers.values():
             LOG.warning("redis_replaced", run_id=server)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from engine.embedded.servers import EmbeddedPostgres
-from engine.engine import READY_S_MAX
+from engine.readiness import READY_S_MAX
 from engine.settings import Settings
 from tests.support.front import Client, new_key, open_front
 from tests.support.own_redis import OwnRedis, own_redis, valkey

@@ -1,0 +1,88 @@
+"""The form of HONGBAO_REDIS_URL: one server for all lanes, or several, each with its lanes.
+
+An error never repeats a URL, because it may hold a password.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from engine import urls
+
+SCHEMES = ("redis", "rediss", "unix")
+_NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
+_LANE_MAX = 999
+"""A packet number has three digits for its lane."""
+_LANES, _SCHEME = r"(\d+)(?:-(\d+))?=", r"[a-z][a-z0-9+.-]*://"
+_SEPARATOR = re.compile(rf"[\s,]+(?={_LANES}{_SCHEME})")
+_ENTRY = re.compile(rf"{_LANES}({_SCHEME}.*)", re.DOTALL)
+_SECOND_URL = re.compile(rf"[\s,]+(?:[^\s,]*=)?{_SCHEME}")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """One server's URL and the lanes that it holds. ``lanes`` None: all of them."""
+
+    url: str = field(repr=False)
+    lanes: tuple[int, ...] | None
+
+    @property
+    def place(self) -> str:
+        """Its host and port, or its socket, for people."""
+        parts = urlsplit(self.url)
+        return parts.netloc.rpartition("@")[2] or parts.path
+
+
+def servers_in(text: str) -> list[RedisServer]:
+    """The servers that the setting names, each once. Raises ValueError, with one sentence."""
+    text = text.strip()
+    if not _ENTRY.fullmatch(text):
+        if text[:1].isdigit() or _SECOND_URL.search(text):
+            raise ValueError(_NEEDED)
+        urls.check_server(text, SCHEMES)
+        return [RedisServer(text, None)]
+    lanes: dict[str, list[int]] = {}
+    for entry in _split(text):
+        url, held = _entry(entry)
+        taken = {lane: other for other, of_other in lanes.items() for lane in of_other}
+        for lane in held:
+            if lane in taken:
+                twice = "is named twice" if taken[lane] == url else "has two servers"
+                raise ValueError(f"lane {lane} {twice}: name each lane once")
+        lanes.setdefault(url, []).extend(held)
+    return [RedisServer(url, tuple(sorted(held))) for url, held in lanes.items()]
+
+
+def why_unheld(text: str, lanes: Iterable[int]) -> str | None:
+    """Why a setting that can be used does not do for these lanes, or None."""
+    servers = servers_in(text)
+    if servers[0].lanes is None:
+        return None
+    held = {lane for server in servers for lane in server.lanes or ()}
+    for lane in lanes:
+        if lane not in held:
+            return f"HONGBAO_REDIS_URL names no server for lane {lane}"
+    return None
+
+
+def _split(text: str) -> list[str]:
+    starts = [0, *[found.end() for found in _SEPARATOR.finditer(text)]]
+    ends = [*[found.start() for found in _SEPARATOR.finditer(text)], len(text)]
+    return [text[start:end].rstrip(", \t\r\n") for start, end in zip(starts, ends, strict=True)]
+
+
+def _entry(entry: str) -> tuple[str, range]:
+    """One server's URL, and its lanes."""
+    found = _ENTRY.fullmatch(entry)
+    if found is None or _SECOND_URL.search(entry):
+        raise ValueError(_NEEDED)
+    first, last, url = int(found[1]), int(found[2] or found[1]), found[3]
+    if last < first:
+        raise ValueError(f"write the lanes {first}-{last} with the smaller number first")
+    if last > _LANE_MAX:
+        raise ValueError(f"lane {last} is above {_LANE_MAX}, the largest lane there can be")
+    urls.check_server(url, SCHEMES)
+    if not url.startswith("unix") and re.search(r"[\s,]", url.partition("?")[0].rpartition("@")[2]):
+        raise ValueError(_NEEDED)
+    return url, range(first, last + 1)

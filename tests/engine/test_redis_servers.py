@@ -1,0 +1,89 @@
+"""The form of HONGBAO_REDIS_URL: what it means, and one sentence for whatever is wrong, never with a password."""
+
+import pytest
+
+from engine.errors import OperatorError
+from engine.lanes.topology import reading
+from engine.redis_servers import servers_in, why_unheld
+from engine.settings import Settings
+
+A, B = "redis://:secret@a:6379/0", "rediss://user:secret@b:6380/1?protocol=3"
+NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
+
+
+@pytest.mark.parametrize("url", [A, B, "unix:///run/a b/redis.sock?db=0", f"  {A}\n"])
+def test_one_url_holds_all_lanes(url: str) -> None:
+    (server,) = servers_in(url)
+    assert (server.url, server.lanes) == (url.strip(), None)
+    assert why_unheld(url, range(1_000)) is None
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", ", "\n", "\t ,\n"])
+def test_several_urls_hold_the_lanes_before_them(separator: str) -> None:
+    text = separator.join([f"0-2={A}", f"3={B}", f"4-4={A}", "5-6=unix:///run/a, b/redis.sock"])
+    servers = servers_in(text)
+    assert [(server.url, server.lanes) for server in servers] == [
+        (A, (0, 1, 2, 4)),
+        (B, (3,)),
+        ("unix:///run/a, b/redis.sock", (5, 6)),
+    ]
+    assert [server.place for server in servers] == ["a:6379", "b:6380", "/run/a, b/redis.sock"]
+    assert why_unheld(text, range(7)) is None
+    assert why_unheld(text, range(8)) == "HONGBAO_REDIS_URL names no server for lane 7"
+    assert "secret" not in repr(servers)
+
+
+def test_a_password_may_look_like_lanes() -> None:
+    url = "redis://:a,1=b@h:1"
+    assert [server.url for server in servers_in(f"0-3={url} 4={A}")] == [url, A]
+    assert [server.url for server in servers_in(url)] == [url]
+
+
+WRONG = [
+    (f"0-3={A} 3-5={B}", "lane 3 has two servers: name each lane once"),
+    (f"0-3={A} 2={A}", "lane 2 is named twice: name each lane once"),
+    (f"3-0={A}", "write the lanes 3-0 with the smaller number first"),
+    (f"0-1000={A}", "lane 1000 is above 999, the largest lane there can be"),
+    (f"{A} {B}", NEEDED),
+    (f"{A},{B}", NEEDED),
+    (f"{A} 4-7={B}", NEEDED),
+    (f"0-3={A} {B}", NEEDED),
+    (f"0-3={A} 4-7=b:6379", NEEDED),
+    (f"0-3={A}, 4-x={B}", NEEDED),
+    (f"0-3 = {A}", NEEDED),
+    ("0-3=a:6379", NEEDED),
+    ("0-3=", NEEDED),
+    (f"0-3={A} 4=http://b", "it must begin with redis:// or rediss:// or unix://"),
+    ("0-3=redis+sentinel://:secret@a/main", "it must begin with redis:// or rediss:// or unix://"),
+    (f"0-3={A} 4=redis://b:no", "its port is not a number from 0 to 65535"),
+    ("0=redis://:sec#ret@b:1", "its user and password must be percent-encoded"),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), WRONG)
+def test_what_is_wrong_is_said_in_one_sentence_without_a_password(text: str, why: str) -> None:
+    with pytest.raises(OperatorError) as refused:
+        Settings.load(redis_url=text, lanes=1)
+    said = str(refused.value)
+    assert said.startswith(f"HONGBAO_REDIS_URL cannot be used: {why}")
+    assert "secret" not in said
+    with pytest.raises(OperatorError) as refused:
+        reading(text, timeout_s=1.0)
+    assert str(refused.value) == said
+
+
+def test_every_lane_of_the_setting_needs_a_server() -> None:
+    with pytest.raises(OperatorError) as refused:
+        Settings.load(redis_url=f"0-1={A} 3={B}", lanes=4)
+    assert str(refused.value) == "HONGBAO_REDIS_URL names no server for lane 2, and HONGBAO_LANES is 4."
+    assert Settings.load(redis_url=f"0-2={A} 3-9={B}", lanes=4).lanes == 4
+
+
+def test_people_see_a_servers_place_and_not_its_password() -> None:
+    topology = reading(f"0-1={A} 2={B} 3={A}".replace("3=", "4="), timeout_s=1.0)
+    first, second = topology.nodes
+    assert [node.name for node in topology.nodes] == ["Redis at a:6379", "Redis at b:6380"]
+    assert topology.by_node([4, 2, 0]) == {first: [4, 0], second: [2]}
+    assert "secret" not in f"{first.place}{second.place}"
+    (alone,) = reading(A, timeout_s=1.0).nodes
+    assert alone.name == "Redis"
