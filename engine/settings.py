@@ -57,7 +57,7 @@ class Settings(BaseSettings):
 
     # Servers. Unset, the embedded ones of `hongbao up` are used.
     redis_url: str | None = None
-    """`redis://`, `rediss://` or `unix://`. That Redis needs `appendonly yes` and `maxmemory-policy noeviction`."""
+    """A URL, or [several](operations.md#several-redis-servers). It needs `appendonly yes` and `noeviction`."""
     database_url: str | None = None
     """`postgresql://`. `hongbao migrate` (or `up`) creates the schema."""
     data_dir: Path = Field(default_factory=default_data_dir)

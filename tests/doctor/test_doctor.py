@@ -339,3 +339,10 @@ def test_the_command_on_a_terminal(settings: Settings, tmp_path: Path) -> None:
 def _read(descriptor: int) -> bytes:
     ready, _, _ = select.select([descriptor], [], [], 0.1)
     return os.read(descriptor, 65_536) if ready else b""
+
+
+async def test_no_line_shows_a_password_of_several_servers(settings: Settings) -> None:
+    urls = "0=redis://:hidden@127.0.0.1:1/0 1=redis://user:hidden@127.0.0.1:2"
+    lines = await examine(changed(settings, redis_url=urls), is_embedded=False)
+    assert {line.name for line in lines if line.name.startswith("redis")} == {"redis 127.0.0.1:1", "redis 127.0.0.1:2"}
+    assert "hidden" not in repr(lines)

@@ -166,6 +166,8 @@ async def test_a_process_starts_while_one_server_is_away_but_not_without_any(two
 
 
 async def test_probes_name_the_lanes_that_wait_and_say_503_once_none_serves(two: Two) -> None:
+    async with Engine.open(two.settings) as engine:
+        packets = await one_in_each_lane(engine)
     async with open_front(two.settings) as client:
         ready = await client.http.get("/readyz")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready", "not_serving": []})
@@ -173,6 +175,16 @@ async def test_probes_name_the_lanes_that_wait_and_say_503_once_none_serves(two:
         ready = await client.http.get("/readyz")
         (told,) = ready.json()["not_serving"]
         assert (ready.status_code, told.startswith("Lanes 0, 1 wait for Redis at 127.0.0.1:")) == (200, True)
+        metrics = (await client.http.get("/metrics")).text
+        for lane in packets:
+            assert f'hongbao_lane_fenced{{lane="{lane}"}} {float(lane in FIRST)}' in metrics
+        claims = [{"packet_id": packet_id, "user_id": "bob"} for packet_id in packets.values()]
+        answer = await client.http.post("/v1/claims", json={"claims": claims}, headers=client.as_backend())
+        results = dict(zip(packets, answer.json()["results"], strict=True))
+        assert {results[lane]["outcome"] for lane in SECOND} == {"claimed"}
+        assert {results[lane]["code"] for lane in FIRST} == {"unavailable"}
+        alone = await client.http.post(f"/v1/packets/{packets[0]}/claims", headers=client.as_user("carol"))
+        assert (alone.status_code, alone.headers["retry-after"]) == (503, "1")
         two.second.kill()
         ready = await client.http.get("/readyz")
         assert ready.status_code == 503
@@ -259,3 +271,23 @@ async def test_a_storm_on_both_while_one_stops_and_comes_back_gives_each_share_o
         await assert_in_order(engine)
     given = await engine.pool.fetch("SELECT from_account, to_account FROM transfers WHERE kind = 'claim'")
     assert len(given) == len({tuple(row) for row in given}) >= len(told)
+
+
+async def test_a_lane_that_was_given_to_another_server_serves_there_alone(two: Two, engine: Engine) -> None:
+    packets = await one_in_each_lane(engine, count=20)
+    async with persisting(two.settings):
+        assert await answers(engine, packets, "bob") == CLAIMED
+        await caught_up(engine)
+    other = changed(two.settings, redis_url=f"0-2={two.first.url} 3={two.second.url}")
+    async with Engine.open(other) as moved:
+        assert await answers(moved, packets, "carol") == CLAIMED | {2: "recovering"}
+        await mended(moved, 2)
+        await wait_until(lambda: moved.store.epochs[2] != engine.store.epochs[2], what="the new epoch")
+        assert await answers(moved, packets, "bob") == dict.fromkeys(packets, "already")
+        assert (await answers(moved, packets, "dave"))[2] == "claimed"
+        # Who still has the old setting asks a server that the ledger no longer names for the lane.
+        await wait_until(lambda: engine.store.epochs[2] == moved.store.epochs[2], what="the other learning the epoch")
+        assert (await answers(engine, packets, "erin"))[2] == "recovering"
+        async with persisting(other):
+            await caught_up(moved)
+            await assert_in_order(moved)
