@@ -15,6 +15,7 @@ from engine.lanes.stream import EventStream
 from engine.lanes.topology import Topology, reading, serving
 from engine.ledger import schema
 from engine.ledger.database import database_pool
+from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.queries import load
 from engine.redis_servers import why_unheld
 from engine.settings import Settings
@@ -75,7 +76,10 @@ class Connected:
 
 async def _topology(pool: asyncpg.Pool, url: str, settings: Settings, *, serves: bool) -> Topology:
     # The ledger may have more lanes than the setting: these are followed, too.
-    lanes = max([settings.lanes, *[row["lane"] + 1 for row in await pool.fetch(LANES["all"])]])
+    try:
+        lanes = max([settings.lanes, *[row["lane"] + 1 for row in await pool.fetch(LANES["all"])]])
+    except DATABASE_ERRORS as error:
+        raise OperatorError(sentence_of(error)) from None
     if (why := why_unheld(url, range(lanes))) is not None:
         raise OperatorError(f"{why}, which is in the ledger.")
     if not serves:

@@ -93,6 +93,8 @@ async def test_a_server_that_is_away_takes_its_own_lanes_with_it(two: Two, engin
             sent = await send(engine)
             assert (lane_of(sent.packet_id) in FIRST, sent.state) == (True, PacketState.OPEN)
             assert (await engine.claims.claim(sent.packet_id, f"user{number}")).outcome is Outcome.CLAIMED
+        page = await engine.views.records("alice", role="sent", after=None, limit=50)
+        assert set(packets.values()) <= {one.packet_id for one in page.packets}  # the ledger knows them
         readiness = await engine.readiness()
         (reason,) = readiness.not_serving
         assert readiness.reasons == []
@@ -116,6 +118,28 @@ async def test_a_server_that_is_away_takes_its_own_lanes_with_it(two: Two, engin
         await caught_up(engine)
         await assert_in_order(engine)
         assert (await engine.readiness()).not_serving == []
+
+
+async def test_a_server_that_hangs_delays_neither_the_publisher_nor_the_sweeper_of_the_other(
+    two: Two, engine: Engine
+) -> None:
+    async with persisting(two.settings), sweeping(two.settings):
+        await one_in_each_lane(engine)
+        two.second.signal(signal.SIGSTOP)
+        await wait_until(lambda: engine.store.paused == set(SECOND), what="its being noticed")
+        large, brief = await send(engine, count=6_000, total_fen=6_000), await send(engine, ttl_s=1)
+
+        async def is_done() -> bool:
+            return await engine.store.states([large.packet_id]) + await engine.store.states([brief.packet_id]) == [
+                PacketState.OPEN,
+                PacketState.EXPIRED,
+            ]
+
+        await wait_until(is_done, timeout_s=10, what="one being opened and the other refunded")
+        two.second.signal(signal.SIGCONT)
+        await wait_until(lambda: not engine.store.paused, what="its being back")
+        await caught_up(engine)
+        await assert_in_order(engine)
 
 
 async def test_a_server_that_lost_its_data_is_rebuilt_alone(two: Two, engine: Engine) -> None:
