@@ -234,6 +234,6 @@ async def test_a_deposit_is_made_once_for_one_key(client: Client) -> None:
 async def test_probes_and_headers(client: Client) -> None:
     assert (await client.http.get("/livez")).json() == {"status": "live"}
     ready = await client.http.get("/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "not_serving": []})
     assert ready.headers["cache-control"] == "no-store"
     assert ready.headers["x-content-type-options"] == "nosniff"

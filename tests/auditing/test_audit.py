@@ -256,7 +256,7 @@ async def forget_a_claim_in_redis(scene: Scene) -> None:
 
 
 async def raise_a_claim_in_redis(scene: Scene) -> None:
-    await scene.redis("HSET", keys.claims(scene.open), "user-1", "1:1:1")
+    await scene.redis("HSET", keys.claims(scene.open), "user-1", "1:100000:1")
 
 
 async def give_without_an_event(scene: Scene) -> None:
