@@ -251,7 +251,7 @@ class TestOverride:
 
     async def test_what_waits_is_bounded(self, engine: Engine) -> None:
         strong = (await send(engine, ack=Ack.LEDGER, count=20)).packet_id
-        settings = changed(engine.settings, claim_queue_max=10)
+        settings = engine.settings.model_copy(update={"claim_queue_max": 10})  # smaller than it may be set
         acks = Acks(settings, engine.topology, Checkpoints(settings.database_url or ""))
         batcher = Batcher(engine.store, 0, settings, set(), acks)
         waiting = [batcher.claim(strong, f"user{number}") for number in range(10)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -20,6 +20,8 @@ from tests.support.lane import FAR_FUTURE_MS, LANE, LONG_AGO_MS, lane_on, rows_o
 
 USERS = ["ada", "bob", "eve", "1", "01", "a:b", "@", "-"]
 NAMED_MAX = 2
+PASSES_MAX = 4
+"""Which examples a pass makes depends on what was imported, so one alone may miss an outcome."""
 T = TypeVar("T")
 
 
@@ -317,19 +319,25 @@ def test_redis_answers_as_the_model_does(script_server: EmbeddedRedis) -> None:
     class OnThisServer(Claiming):
         url = script_server.url
 
-    run_state_machine_as_test(
-        OnThisServer,
-        settings=settings(
-            max_examples=280,
-            stateful_step_count=40,
-            deadline=None,
-            # Shrinking forty steps on a server takes longer than a test may; the steps as they were tell enough.
-            phases=[Phase.explicit, Phase.reuse, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    wanted = {
+        *Outcome,
+        *(Closed.CLOSED, Closed.ENDED, Closed.NOT_DUE, Closed.ARRIVED, Closed.CLAIMED, Closed.VIEWED),
+        *(Noted.NOTED, Noted.NOT_VIEWED, Noted.CLAIMED, Noted.ENDED, Noted.MISSING),
+    }
+    for number in range(PASSES_MAX):
+        run_state_machine_as_test(
+            seed(number)(OnThisServer),
+            settings=settings(
+                max_examples=280,
+                stateful_step_count=40,
+                derandomize=False,
+                deadline=None,
+                # Shrinking forty steps on a server takes longer than a test may; the steps as they were tell enough.
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        if OnThisServer.outcomes >= wanted:
+            break
     assert OnThisServer.operations >= 2_000
-    assert OnThisServer.outcomes >= set(Outcome)
-    ends = {Closed.CLOSED, Closed.ENDED, Closed.NOT_DUE, Closed.ARRIVED, Closed.CLAIMED, Closed.VIEWED}
-    assert OnThisServer.outcomes >= ends
-    assert OnThisServer.outcomes >= {Noted.NOTED, Noted.NOT_VIEWED, Noted.CLAIMED, Noted.ENDED, Noted.MISSING}
+    assert OnThisServer.outcomes >= wanted

@@ -24,8 +24,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)  # on a machine that others use, the engine alone takes a minute to start
 
-SEEDS = (1, 2)
-KILLS = 5
+KILLS = 10
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +49,8 @@ def told(printed: str) -> dict[str, str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost_whatever_is_killed(seed: int, capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
-    exit_code = main(["--seed", str(seed), "--kills", str(KILLS)])
+def test_nothing_is_lost_whatever_is_killed(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
+    exit_code = main(["--seed", "1", "--kills", str(KILLS)])
     printed = capsys.readouterr().out
     assert exit_code == 0, printed
     report = told(printed)
