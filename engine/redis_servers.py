@@ -35,7 +35,7 @@ class RedisServer:
 
 
 def servers_in(text: str) -> list[RedisServer]:
-    """The servers that the setting names, each once. Raises ValueError, with one sentence."""
+    """The servers that the setting names, each once, in the order of their lanes. Raises ValueError, with one sentence."""
     text = text.strip()
     if not _ENTRY.fullmatch(text):
         if text[:1].isdigit() or _SECOND_URL.search(text):
@@ -51,7 +51,7 @@ def servers_in(text: str) -> list[RedisServer]:
                 twice = "is named twice" if taken[lane] == url else "has two servers"
                 raise ValueError(f"lane {lane} {twice}: name each lane once")
         lanes.setdefault(url, []).extend(held)
-    return [RedisServer(url, tuple(sorted(held))) for url, held in lanes.items()]
+    return [RedisServer(url, tuple(sorted(held))) for url, held in sorted(lanes.items(), key=lambda item: min(item[1]))]
 
 
 def why_unheld(text: str, lanes: Iterable[int]) -> str | None:

@@ -34,11 +34,11 @@ def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
     return Redis.from_pool(_noticing(pool, _LeavesReplicas))
 
 
-def redis_connections(url: str, *, connections_max: int, timeout_s: float) -> Connections:
+def redis_connections(url: str, *, connections_max: int, timeout_s: float, place: str = "") -> Connections:
     """Kept connections for calls that come by the thousand. Raises OperatorError for an unusable URL."""
     with _redis_url_errors():
         pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "socket_timeout": None})
-    return Connections(_noticing(pool), connections_max=connections_max, timeout_s=timeout_s)
+    return Connections(_noticing(pool), connections_max=connections_max, timeout_s=timeout_s, place=place)
 
 
 class _NoticesClosing:

@@ -57,12 +57,13 @@ class Connections:
     """At most ``connections_max`` calls at a time, each on its own connection. Other calls wait.
 
     ``timeout_s`` bounds a call with its wait, its connecting and its one repeat. If the connection is lost, a new one
-    is made and the call is sent once more: the command must answer a repeat as a repeat.
+    is made and the call is sent once more: the command must answer a repeat as a repeat. ``place``: where the server is,
+    for errors.
     """
 
-    def __init__(self, pool: ConnectionPool, *, connections_max: int, timeout_s: float) -> None:
+    def __init__(self, pool: ConnectionPool, *, connections_max: int, timeout_s: float, place: str = "") -> None:
         self._new_connection: Callable[[], Connection] = pool.make_connection
-        self._timeout_s = timeout_s
+        self._timeout_s, self._place = timeout_s, place
         self._idle: list[_Kept] = []
         self._turns = asyncio.Semaphore(connections_max)
         self._waits = asyncio.Semaphore(WAITS_MAX)
@@ -84,7 +85,7 @@ class Connections:
                 finally:
                     self._idle.append(kept)
         except TimeoutError:
-            raise _silence(kept, self._timeout_s) from None
+            raise _silence(kept, self._timeout_s, self._place) from None
 
     def lend(self) -> "Lent":
         """A connection for calls that must all go to the same server."""
@@ -117,7 +118,7 @@ class Lent:
                     self._kept = connections._idle.pop() if connections._idle else _Kept(connections._new_connection())
                 return await _answer(self._kept, words, epoch_at, server)
         except TimeoutError:
-            raise _silence(self._kept, connections._timeout_s) from None
+            raise _silence(self._kept, connections._timeout_s, connections._place) from None
 
     async def wait(self, *words: str | int, timeout_s: float, is_patient: bool) -> Any:  # noqa: ANN401 -- any reply
         """Send one more command to the server that answered the last call. Other calls may take the turn meanwhile.
@@ -159,9 +160,9 @@ class Lent:
             self._connections._turns.release()
 
 
-def _silence(kept: _Kept | None, timeout_s: float) -> RedisError:
+def _silence(kept: _Kept | None, timeout_s: float, place: str) -> RedisError:
     """The error for a call whose time is over."""
-    why = f"no answer within {timeout_s:g} s"
+    why = f"no answer{place and f' from {place}'} within {timeout_s:g} s"
     return UnansweredError(why) if kept is not None and kept.is_sent else RedisTimeoutError(why)
 
 

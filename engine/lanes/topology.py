@@ -107,15 +107,16 @@ def serving(servers: str, *, lanes: int, calls_per_lane_max: int, timeout_s: flo
     """For a process that claims, changes and follows lanes 0 to ``lanes`` - 1. Raises OperatorError as above."""
 
     def node(server: RedisServer) -> Node:
-        url, held = server.url, lanes if server.lanes is None else len(server.lanes)
+        url, place = server.url, _place(server)
+        held = lanes if server.lanes is None else len(server.lanes)
         # One connection per possible call, so that a claim never waits for one.
         calls_max = held * calls_per_lane_max + _ENDED_CONNECTIONS
         return Node(
-            place=_place(server),
+            place=place,
             client=redis_client(url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s),
             streams=redis_client(url, connections_max=held + 1, timeout_s=timeout_s),
-            claiming=redis_connections(url, connections_max=calls_max, timeout_s=timeout_s),
-            changing=redis_connections(url, connections_max=_CHANGING_CONNECTIONS, timeout_s=timeout_s),
+            claiming=redis_connections(url, connections_max=calls_max, timeout_s=timeout_s, place=place),
+            changing=redis_connections(url, connections_max=_CHANGING_CONNECTIONS, timeout_s=timeout_s, place=place),
         )
 
     return _topology(servers, node)

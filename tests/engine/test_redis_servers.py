@@ -33,6 +33,12 @@ def test_several_urls_hold_the_lanes_before_them(separator: str) -> None:
     assert "secret" not in repr(servers)
 
 
+def test_servers_come_in_the_order_of_their_lanes_as_the_nodes_do() -> None:
+    text = f"2-3={B} 0={A} 1={B}"
+    assert [server.place for server in servers_in(text)] == ["a:6379", "b:6380"]
+    assert [node.place for node in reading(text, timeout_s=1.0).nodes] == ["a:6379", "b:6380"]
+
+
 def test_a_password_may_look_like_lanes() -> None:
     url = "redis://:a,1=b@h:1"
     assert [server.url for server in servers_in(f"0-3={url} 4={A}")] == [url, A]
