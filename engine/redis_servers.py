@@ -35,7 +35,7 @@ class RedisServer:
 
 
 def servers_in(text: str) -> list[RedisServer]:
-    """The servers that the setting names, each once, in the order of their lanes. Raises ValueError, with one sentence."""
+    """The servers that the setting names, each once, in the order of their lanes. Raises ValueError."""
     text = text.strip()
     if not _ENTRY.fullmatch(text):
         if text[:1].isdigit() or _SECOND_URL.search(text):

@@ -57,8 +57,8 @@ class Connections:
     """At most ``connections_max`` calls at a time, each on its own connection. Other calls wait.
 
     ``timeout_s`` bounds a call with its wait, its connecting and its one repeat. If the connection is lost, a new one
-    is made and the call is sent once more: the command must answer a repeat as a repeat. ``place``: where the server is,
-    for errors.
+    is made and the call is sent once more: the command must answer a repeat as a repeat.
+    ``place``: where the server is, for errors.
     """
 
     def __init__(self, pool: ConnectionPool, *, connections_max: int, timeout_s: float, place: str = "") -> None:
