@@ -108,8 +108,12 @@ class LaneReader:
         """The client of the lane's server. Raises UnavailableError if none holds it."""
         return self.topology.node_of(lane).client
 
+    def node_of_packet(self, packet_id: str) -> Node:
+        """The server that holds a packet's lane. Raises UnavailableError if none does."""
+        return self.topology.node_of(lane_of(packet_id))
+
     def _client_of_packet(self, packet_id: str) -> Redis:
-        return self.client_of(lane_of(packet_id))
+        return self.node_of_packet(packet_id).client
 
     async def frozen_version(self, lane: int) -> int:
         """The last change of freezes that a lane has received, or 0."""
@@ -198,7 +202,7 @@ class LaneReader:
         """These packets in their order, those of one server together."""
         found: dict[Node, list[str]] = {}
         for packet_id in packet_ids:
-            found.setdefault(self.topology.node_of(lane_of(packet_id)), []).append(packet_id)
+            found.setdefault(self.node_of_packet(packet_id), []).append(packet_id)
         return list(found.values())
 
     async def counts(self, packet_id: str) -> LiveCounts | None:

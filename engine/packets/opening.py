@@ -7,6 +7,7 @@ large for a request. Both may work on one packet: every chunk names its offset.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import numpy as np
@@ -104,57 +105,26 @@ async def amounts_of(funded: Funded) -> NDArray[np.int64]:
 
 
 async def publish_once(pool: asyncpg.Pool, store: Store) -> int:
-    """Open every packet that has been funded for a while and is not in Redis. Returns how many were opened.
+    """Open every packet that has been funded for a while and is not in Redis. Returns how many were opened."""
+    return sum(await asyncio.gather(*(publish_on(pool, store, node) for node in store.topology.nodes)))
 
-    Raises UnavailableError if a server does not answer, once the packets of the others are open.
-    """
+
+async def publish_on(pool: asyncpg.Pool, store: Store, node: Node) -> int:
+    """The same for the lanes of one server."""
     opened, after = 0, 0
-    away: UnavailableError | None = None
-    nodes = list(store.topology.nodes)
     while True:
-        clocks_ms, away = await _clocks_ms(nodes, away)
-        nodes = list(clocks_ms)  # one that is away is not waited for again
-        epochs = dict(store.epochs)
+        read_at_ms, epochs = await clock_ms(node), dict(store.epochs)
         rows = await pool.fetch(SQL["funded"], after, AGE_S, INLINE_COUNT_MAX, _PAGE)
         if not rows:
-            break
+            return opened
         after = rows[-1]["packet_id"]
-        waiting = {str(row["packet_id"]): funded_from(row) for row in rows}
-        for packet_ids in store.by_server(waiting):
-            read_at_ms = clocks_ms.get(store.topology.node_of(lane_of(packet_ids[0])))
-            if read_at_ms is None:
-                continue
-            try:
-                # Most are already open and wait for the persister. Reading the state is cheaper than a split.
-                states = await store.states(packet_ids)
-            except UnavailableError as error:
-                away = error
-                continue
-            for packet_id, state in zip(packet_ids, states, strict=True):
-                if state in (None, "loading"):
-                    epoch = epochs.get(lane_of(packet_id))
-                    opened += await _publish(store, waiting[packet_id], read_at_ms=read_at_ms, epoch=epoch)
-    if away is not None:
-        raise away
-    return opened
-
-
-async def _clocks_ms(
-    nodes: Sequence[Node], away: UnavailableError | None
-) -> tuple[dict[Node, int], UnavailableError | None]:
-    """The clocks of the servers that answer, and an error of those that do not."""
-    found: dict[Node, int] = {}
-    answers = await asyncio.gather(*map(clock_ms, nodes), return_exceptions=True)
-    for node, answer in zip(nodes, answers, strict=True):
-        if isinstance(answer, UnavailableError):
-            away = answer
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            found[node] = answer
-    if away is not None and not found:
-        raise away
-    return found, away
+        waiting = [funded_from(row) for row in rows if store.node_of_packet(str(row["packet_id"])) is node]
+        # Most are already open and wait for the persister. Reading the state is cheaper than a split.
+        states = await store.states([funded.packet_id for funded in waiting])
+        for funded, state in zip(waiting, states, strict=True):
+            if state in (None, "loading"):
+                epoch = epochs.get(lane_of(funded.packet_id))
+                opened += await _publish(store, funded, read_at_ms=read_at_ms, epoch=epoch)
 
 
 async def _publish(store: Store, funded: Funded, *, read_at_ms: int, epoch: str | None) -> bool:
@@ -172,13 +142,18 @@ async def _publish(store: Store, funded: Funded, *, read_at_ms: int, epoch: str 
 
 
 async def publish(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:
-    """Publish again and again until ``stop`` is set. Failures are logged and retried."""
+    """Publish again and again until ``stop`` is set. Failures are logged and retried.
 
-    async def once() -> bool:
-        await publish_once(pool, store)
+    Each server's lanes have a loop of their own, so that a server that hangs delays nobody else.
+    """
+
+    async def once(node: Node) -> bool:
+        await publish_on(pool, store, node)
         return False
 
-    await every("publisher", INTERVAL_S, stop, once)
+    async with asyncio.TaskGroup() as group:
+        for node in store.topology.nodes:
+            group.create_task(every("publisher", INTERVAL_S, stop, partial(once, node)))
 
 
 def funded_from(row: asyncpg.Record) -> Funded:

@@ -123,7 +123,14 @@ async def test_a_server_that_is_away_takes_its_own_lanes_with_it(two: Two, engin
 async def test_a_server_that_hangs_delays_neither_the_publisher_nor_the_sweeper_of_the_other(
     two: Two, engine: Engine
 ) -> None:
-    async with persisting(two.settings), sweeping(two.settings):
+    patient = changed(two.settings, redis_timeout_s=20)  # longer than this test waits
+    async with persisting(two.settings), sweeping(patient):
+        large = await send(engine, count=6_000, total_fen=6_000)
+
+        async def is_at_work() -> bool:
+            return await engine.store.states([large.packet_id]) == [PacketState.OPEN]
+
+        await wait_until(is_at_work, timeout_s=10, what="the publisher being at work")
         await one_in_each_lane(engine)
         two.second.signal(signal.SIGSTOP)
         await wait_until(lambda: engine.store.paused == set(SECOND), what="its being noticed")
