@@ -312,8 +312,9 @@ async def test_a_lane_that_was_given_to_another_server_serves_there_alone(two: T
     other = changed(two.settings, redis_url=f"0-2={two.first.url} 3={two.second.url}")
     async with Engine.open(other) as moved:
         assert await answers(moved, packets, "carol") == CLAIMED | {2: "recovering"}
+        before = moved.store.epochs[2]
         await mended(moved, 2)
-        await wait_until(lambda: moved.store.epochs[2] != engine.store.epochs[2], what="the new epoch")
+        await wait_until(lambda: moved.store.epochs[2] != before, what="the new epoch")
         assert await answers(moved, packets, "bob") == dict.fromkeys(packets, "already")
         assert (await answers(moved, packets, "dave"))[2] == "claimed"
         # Who still has the old setting asks a server that the ledger no longer names for the lane.
