@@ -42,13 +42,16 @@ def redis_connections(url: str, *, connections_max: int, timeout_s: float, place
 
 
 class _NoticesClosing:
-    """A connection that the server may have just closed. uvloop raises RuntimeError then, which no caller expects."""
+    """A connection that was closed a moment ago: by its server, or by another task (a pool's ``disconnect``).
+
+    Nobody expects the errors of a write to it: uvloop's RuntimeError, and AttributeError because the writer is gone.
+    """
 
     async def send_packed_command(self, command: str | bytes | Iterable[bytes], check_health: bool = True) -> None:
         """As in redis-py, which disconnects before it raises."""
         try:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:
             raise RedisConnectionError(f"The connection was closed: {error}") from error
 
 
