@@ -90,6 +90,9 @@ class Running(RuleBasedStateMachine):
             self.run(self.compare())
         finally:
             self.kill_the_persister()
+        # Whenever Redis is lost later, each packet that is open must be rebuilt, and this example's are done with.
+        left = [packet_id for packet_id, packet in self.model.packets.items() if packet.state is PacketState.OPEN]
+        self.run(self.retract_all(left))
 
     def run(self, step: Coroutine[object, object, T]) -> T:
         return self.runner.run(step)
@@ -264,6 +267,9 @@ class Running(RuleBasedStateMachine):
                 self.did(told.outcome.name)
         assert self.run(self.positions()) == self.model.positions
 
+    async def retract_all(self, packet_ids: list[str]) -> None:
+        await asyncio.gather(*(self.engine.store.close(packet_id, CloseReason.RETRACTED) for packet_id in packet_ids))
+
     async def positions(self) -> Counter[int]:
         statuses = {lane: await self.engine.store.lane_status(lane) for lane in self.engine.lanes}
         return Counter({lane: status.position for lane, status in statuses.items() if status is not None})
@@ -291,6 +297,7 @@ class Running(RuleBasedStateMachine):
         await self.engine.redis.flushall()
         for lane in self.engine.lanes:
             await mended(self.engine, lane)
+            self.engine.store.on_fenced(lane)  # as the first call to it does, so that its epoch is looked up at once
         await wait_until(lambda: all(self.engine.store.epochs[lane] != before[lane] for lane in before))
 
     async def note_limit(self, user: str, is_reached: bool) -> None:
