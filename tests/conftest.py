@@ -5,9 +5,11 @@ import gc
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -72,7 +74,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """One process chooses for all workers, which share the memory."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as engine/__main__.py; for the workers, which import numpy after this
-    for mark in (*needs.MARKS, "long: takes some twenty seconds or more, so it is begun first"):
+    if find_spec("sniffio") is None:
+        # httpx asks for it with every request to an application; else Python would look through its folders each time.
+        sys.modules["sniffio"] = None  # type: ignore[assignment]  # how Python notes that a module is not there
+    for mark in (*needs.MARKS, "long: takes some ten seconds or more, so it is begun first"):
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):
         memory = config.workerinput["memory"]
@@ -165,6 +170,7 @@ def _impatient() -> Iterator[None]:
         constants.setattr("engine.packets.opening.INTERVAL_S", 0.05)
         constants.setattr("engine.packets.opening.AGE_S", 0.0)
         constants.setattr("engine.persisting.persister.BATCH_MAX", 1_000)
+        constants.setattr("engine.persisting.persister.RETRY_S", 0.05)
         yield
 
 

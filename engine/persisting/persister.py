@@ -36,7 +36,7 @@ BATCH_MAX = 100_000
 """One transaction commits at most this many changes and one more event."""
 _ENTRIES_PER_READ = 400
 _BLOCK_MS = 200
-_RETRY_S = 0.5
+RETRY_S = 0.5
 _LOOK_S = 0.1
 """A Redis that does not answer is tried again this soon. Once it is back, its lanes pause until they are compared."""
 _BEHIND_CHANGES_MIN = 2_000
@@ -71,7 +71,7 @@ class Persister:
                 self._tell_bad_entry(error)
             except _PASSING as error:
                 self._complain(error)
-            if await stopped_within(self.stopping, _RETRY_S):
+            if await stopped_within(self.stopping, RETRY_S):
                 return
 
     async def _hold(self, connection: asyncpg.Connection) -> None:

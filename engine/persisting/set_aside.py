@@ -68,10 +68,10 @@ class SetAside:
 
         Raises OperatorError if another entry stops it, or if the lane must be recovered first.
         """
+        await self._refuse_if_nothing_stops()
         await gate.wait_for_lease(self._connection, self._lane)
         row = await gate.ledger_lane(self._connection, self._lane)
-        status = await self._reader.lane_status(self._lane)
-        if status is None or status.epoch != row.epoch or status.position < row.position:
+        if not await self._continues(row):
             raise OperatorError(
                 f"Lane {self._lane} in Redis does not continue the ledger: run `hongbao recover` first."
             )
@@ -84,6 +84,20 @@ class SetAside:
         sentence = await (self._replace(bad, lane_token, reason, by) if bad.changes else self._remove(bad, reason, by))
         await clear_way(self._reader.client_of(self._lane), self._stream, self._lane)
         return sentence
+
+    async def _refuse_if_nothing_stops(self) -> None:
+        """A persister keeps the lease of a lane that goes on, so that one would wait for it to no purpose."""
+        row = await gate.ledger_lane(self._connection, self._lane)
+        if not await self._continues(row):
+            return
+        bad = await first_bad(self._stream, self._lane, row.position)
+        if bad is None and row == await gate.ledger_lane(self._connection, self._lane):  # and nobody trimmed meanwhile
+            self._checked(bad, "", force=False)
+
+    async def _continues(self, row: gate.LedgerLane) -> bool:
+        """Whether the lane in Redis continues the ledger's."""
+        status = await self._reader.lane_status(self._lane)
+        return status is not None and status.epoch == row.epoch and status.position >= row.position
 
     def _checked(self, bad: BadEntry | None, entry_id: str, *, force: bool) -> BadEntry:
         if bad is None:

@@ -22,7 +22,6 @@ from engine.lanes.reader import LaneReader
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.lanes.topology import Node, Topology
-from engine.ledger.failures import DATABASE_ERRORS
 from engine.loops import end, stopped_within
 from engine.observability import metrics
 from engine.queries import load
@@ -217,7 +216,7 @@ class Watch:
             try:
                 await look()
                 is_away = False
-            except (UnavailableError, *DATABASE_ERRORS) as error:
+            except Exception as error:  # whatever it is: who looks no longer believes a replaced server for good
                 if not is_away:
                     metrics.LOOP_ERRORS.labels("epochs").inc()
                     LOG.warning("epochs_not_read", error=str(error), error_type=type(error).__name__)

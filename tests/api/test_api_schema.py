@@ -85,6 +85,7 @@ async def client(shared_settings: Settings) -> AsyncIterator[Client]:
         yield serving_client
 
 
+@pytest.mark.long
 @pytest.mark.timeout(RUN_S_MAX + 60)
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("names", [ANYTHING, EXISTING], ids=" ".join)

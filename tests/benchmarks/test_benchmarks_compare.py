@@ -37,6 +37,7 @@ def test_a_side_that_cannot_run_is_named(tmp_path: Path) -> None:
         compare(tmp_path, tmp_path, Schedule(rounds=1), Console(file=io.StringIO()))
 
 
+@pytest.mark.long
 @pytest.mark.programs("wrk", "redis-server")
 @pytest.mark.usefixtures("quick_tempdir")
 def test_this_checkout_is_compared_with_itself() -> None:

@@ -312,6 +312,7 @@ class Claiming(RuleBasedStateMachine):
         assert all(refunds[name] == sum(packets[name].rest) for name in refunds)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("script_server", ["redis_server"], indirect=True, ids=["standalone"])
 def test_redis_answers_as_the_model_does(script_server: EmbeddedRedis) -> None:
     """The other script tests cover the cluster-enabled server; here speed is worth more."""

@@ -139,6 +139,7 @@ def test_an_empty_variable_is_no_setting(tmp_path: Path) -> None:
     assert (printed.returncode, printed.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_server_that_is_silent_is_not_waited_for_for_ever(
     tmp_path: Path, servers: dict[str, str], silent_port: int
 ) -> None:

@@ -73,6 +73,7 @@ def falsify_history(_data_dir: Path, history: Path) -> None:
     history.write_text("".join(lines), encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_failure_tells_the_seed_the_schedule_and_where_the_history_is(
     capsys: pytest.CaptureFixture[str], temporary: Path
 ) -> None:

@@ -273,6 +273,19 @@ async def test_nothing_is_set_aside_that_stops_nobody(engine: Engine) -> None:
         await set_aside(engine, "1-0")
 
 
+async def test_a_lane_that_a_persister_works_on_is_not_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the lane's lease for as long as nothing stops it."""
+    packet = await send_in(engine, 0, count=10)
+    async with persisting(engine.settings):
+        await claims(engine, packet, "ann")
+        await caught_up(engine)
+        monkeypatch.setattr("engine.recovery.gate.wait_for_lease", None)
+        with pytest.raises(OperatorError, match="No entry stops lane 0"):
+            await set_aside(engine, "1-0")
+
+
 async def test_a_change_that_is_gone_is_no_bad_entry(engine: Engine) -> None:
     """What comes after it is the lane's own, and must not be set aside for it."""
     packet = await send_in(engine, 0, count=10)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from engine.errors import RecoveringError
 from engine.ids import new_packet_number
@@ -138,6 +139,26 @@ class TestWatch:
         await pool.execute("UPDATE lanes SET epoch = 'new' WHERE lane = 1")
         store.on_fenced(1)
         await wait_until(lambda: known.epochs[1] == "new", what="learning the epoch")
+
+    @pytest.mark.parametrize("what", ["read", "lane_tokens"])
+    async def test_it_outlives_what_nobody_foresaw(
+        self, pool: asyncpg.Pool, redis: Redis, watched: tuple[epochs.Known, list[int]], what: str
+    ) -> None:
+        """A process that no longer looks would believe a server that was replaced for as long as it lives."""
+        known, forgotten = watched
+        failures = []
+
+        async def fail(*_arguments: object) -> None:
+            failures.append("failed")
+            raise ZeroDivisionError
+
+        with pytest.MonkeyPatch.context() as patch, capture_logs() as logs:
+            patch.setattr(epochs, what, fail)
+            await wait_until(lambda: len(failures) > 1, what="failing twice")
+        assert [log["error_type"] for log in logs if log["event"] == "epochs_not_read"] == ["ZeroDivisionError"]
+        await pool.execute("UPDATE lanes SET epoch = 'new' WHERE lane = 1")
+        await command(redis, "HSET", keys.lane(1), "epoch", "new@server")
+        await wait_until(lambda: known.epochs[1] == "new" and forgotten, what="learning the epoch")
 
     async def test_another_server_makes_it_forget(self, redis: Redis, watched: tuple[epochs.Known, list[int]]) -> None:
         known, forgotten = watched

@@ -162,12 +162,12 @@ async def test_a_redis_that_was_set_back_refuses_though_nobody_has_looked_and_th
         await assert_in_order(engine)
 
 
-@pytest.mark.parametrize("retry_s", [persister._RETRY_S, 3.0], ids=["looked again", "read once"])
+@pytest.mark.parametrize("retry_s", [persister.RETRY_S, 3.0], ids=["looked again", "read once"])
 async def test_a_redis_that_lost_only_what_the_ledger_lacks_serves_again_and_says_how_much(
     snapshotted: RestartableRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch, retry_s: float
 ) -> None:
     """Also if Redis is gone before the persister has looked at the lane again, after it had read them."""
-    monkeypatch.setattr(persister, "_RETRY_S", retry_s)
+    monkeypatch.setattr(persister, "RETRY_S", retry_s)
     settings = on(snapshotted, settings)
 
     async def fail(*_arguments: object, **_named: object) -> Applied:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, seed
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
@@ -315,6 +316,7 @@ class Claiming(RuleBasedStateMachine):
                     self.claim_together(app, claims, [way == "long"] * len(claims))
 
 
+@pytest.mark.long
 async def test_claims_are_answered_as_the_model_does(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         the_world = await World.open(changed(settings, backlog_max=BACKLOG_MAX), stack)

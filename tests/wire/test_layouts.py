@@ -97,6 +97,7 @@ def changed(data: bytes, change: tuple[str, str, list[tuple[float, float, bytes]
     return data
 
 
+@pytest.mark.long
 async def test_what_a_layout_takes_is_what_the_parser_takes_it_for() -> None:
     seen: Counter[str] = Counter()
 

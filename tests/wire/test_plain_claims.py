@@ -153,6 +153,7 @@ def damaged_batches(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
+@pytest.mark.long
 async def test_what_is_read_is_what_the_model_reads() -> None:
     taken: Counter[bool] = Counter()
     refused: Counter[bool] = Counter()
