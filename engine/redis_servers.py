@@ -6,11 +6,15 @@ An error never repeats a URL, because it may hold a password.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from engine import urls
 
-SCHEMES = ("redis", "rediss", "unix")
+_SENTINEL = "redis+sentinel"
+SCHEMES = ("redis", "rediss", "unix", _SENTINEL)
+_SENTINEL_NEEDED = "it must name the Sentinels and their master, as in redis+sentinel://a:26379,b:26379,c:26379/main"
+_SENTINEL_PORT = 26_379
+_SENTINEL_PASSWORD = "sentinel_password"  # noqa: S105 -- a parameter's name
 _NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
 _LANE_MAX = 999
 """A packet number has three digits for its lane."""
@@ -18,6 +22,15 @@ _LANES, _SCHEME = r"(\d+)(?:-(\d+))?=", r"[a-z][a-z0-9+.-]*://"
 _SEPARATOR = re.compile(rf"[\s,]+(?={_LANES}{_SCHEME})")
 _ENTRY = re.compile(rf"{_LANES}({_SCHEME}.*)", re.DOTALL)
 _SECOND_URL = re.compile(rf"[\s,]+(?:[^\s,]*=)?{_SCHEME}")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A master by its name, and the Sentinels that know where it is."""
+
+    name: str
+    sentinels: tuple[tuple[str, int], ...]
+    sentinel_password: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +42,35 @@ class RedisServer:
 
     @property
     def place(self) -> str:
-        """Its host and port, or its socket, for people."""
+        """Its host and port, its socket, or the name by which Sentinels know it; for people."""
         parts = urlsplit(self.url)
+        if parts.scheme == _SENTINEL:
+            return _master_name(parts.path)
         return parts.netloc.rpartition("@")[2] or parts.path
+
+    @property
+    def watched(self) -> Watched | None:
+        """Whom to ask where it is, if Sentinels know."""
+        parts = urlsplit(self.url)
+        if parts.scheme != _SENTINEL:
+            return None
+        hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+        return Watched(
+            _master_name(parts.path),
+            tuple((host.hostname or "", host.port or _SENTINEL_PORT) for host in hosts),
+            dict(parse_qsl(parts.query)).get(_SENTINEL_PASSWORD),
+        )
+
+    @property
+    def client_url(self) -> str:
+        """The URL for a client. Where Sentinels know the server, its host is nobody's."""
+        parts = urlsplit(self.url)
+        if parts.scheme != _SENTINEL:
+            return self.url
+        user, at, _ = parts.netloc.rpartition("@")
+        database = parts.path.strip("/").partition("/")[2]
+        options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != _SENTINEL_PASSWORD])
+        return f"redis://{user}{at}0.0.0.0/{database}?{options}".rstrip("?")
 
 
 def servers_in(text: str) -> list[RedisServer]:
@@ -40,7 +79,7 @@ def servers_in(text: str) -> list[RedisServer]:
     if not _ENTRY.fullmatch(text):
         if text[:1].isdigit() or _SECOND_URL.search(text):
             raise ValueError(_NEEDED)
-        urls.check_server(text, SCHEMES)
+        _check(text)
         return [RedisServer(text, None)]
     lanes: dict[str, list[int]] = {}
     for entry in _split(text):
@@ -82,7 +121,23 @@ def _entry(entry: str) -> tuple[str, range]:
         raise ValueError(f"write the lanes {first}-{last} with the smaller number first")
     if last > _LANE_MAX:
         raise ValueError(f"lane {last} is above {_LANE_MAX}, the largest lane there can be")
-    urls.check_server(url, SCHEMES)
-    if not url.startswith("unix") and re.search(r"[\s,]", url.partition("?")[0].rpartition("@")[2]):
+    _check(url)
+    if url.startswith("redis") and re.search(
+        r"\s" if url.startswith(_SENTINEL) else r"[\s,]", url.partition("?")[0].rpartition("@")[2]
+    ):
         raise ValueError(_NEEDED)
     return url, range(first, last + 1)
+
+
+def _check(url: str) -> None:
+    """Raise ValueError unless it can be one server's URL."""
+    urls.check_server(url, SCHEMES)
+    parts = urlsplit(url)
+    if parts.scheme == _SENTINEL:
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        if not all(urlsplit(f"//{host}").hostname for host in hosts) or not _master_name(parts.path):
+            raise ValueError(_SENTINEL_NEEDED)
+
+
+def _master_name(path: str) -> str:
+    return unquote(path.strip("/").partition("/")[0])

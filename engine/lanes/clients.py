@@ -15,6 +15,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from engine.errors import OperatorError
 from engine.lanes.connections import Connections
 from engine.lanes.failures import as_operators, is_away
+from engine.lanes.sentinels import FollowsMaster, Sentinels
 
 RETRIES_MAX = 3
 """How often a lost connection is retried. A script may then run twice; all of ours answer a repeat as a repeat."""
@@ -22,23 +23,27 @@ _DRIVER = DriverInfo()
 """How redis-py names itself to the server. Without this, it looks up its version on the disk for each connection."""
 
 
-def redis_client(url: str, *, connections_max: int, timeout_s: float) -> Redis:
+def redis_client(url: str, *, connections_max: int, timeout_s: float, sentinels: Sentinels | None = None) -> Redis:
     """A client whose callers wait for a free connection (the default pool raises if none is free).
 
-    ``timeout_s`` bounds each reply and the wait for a connection. Raises OperatorError for an unusable URL.
+    ``timeout_s`` bounds each reply and the wait for a connection. ``sentinels``: who knows where the server is, if the
+    URL does not. Raises OperatorError for an unusable URL.
     """
     with _redis_url_errors():
         pool = BlockingConnectionPool.from_url(
             url, max_connections=connections_max, timeout=timeout_s, **_connection_options(timeout_s)
         )
-    return Redis.from_pool(_noticing(pool, _LeavesReplicas))
+    return Redis.from_pool(_noticing(pool, _LeavesReplicas, sentinels))
 
 
-def redis_connections(url: str, *, connections_max: int, timeout_s: float, place: str = "") -> Connections:
-    """Kept connections for calls that come by the thousand. Raises OperatorError for an unusable URL."""
+def redis_connections(
+    url: str, *, connections_max: int, timeout_s: float, place: str = "", sentinels: Sentinels | None = None
+) -> Connections:
+    """Kept connections for calls that come by the thousand. Otherwise as ``redis_client``."""
     with _redis_url_errors():
         pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "socket_timeout": None})
-    return Connections(_noticing(pool), connections_max=connections_max, timeout_s=timeout_s, place=place)
+    noticing = _noticing(pool, _NoticesClosing, sentinels)
+    return Connections(noticing, connections_max=connections_max, timeout_s=timeout_s, place=place)
 
 
 class _NoticesClosing:
@@ -71,10 +76,14 @@ class _LeavesReplicas(_NoticesClosing):
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
-def _noticing(pool: Pool, kind: type[_NoticesClosing] = _NoticesClosing) -> Pool:
-    """The same pool, but its connections raise redis-py's own error if they were closed."""
+def _noticing(pool: Pool, kind: type[_NoticesClosing], sentinels: Sentinels | None) -> Pool:
+    """The same pool, but its connections raise redis-py's own error if they were closed, and may ask Sentinels."""
     of_scheme = pool.connection_class
-    pool.connection_class = type(of_scheme.__name__, (kind, of_scheme), {})
+    if sentinels is None:
+        pool.connection_class = type(of_scheme.__name__, (kind, of_scheme), {})
+    else:
+        bases = (kind, FollowsMaster, of_scheme)
+        pool.connection_class = type(of_scheme.__name__, bases, {"sentinels": sentinels})
     return pool
 
 

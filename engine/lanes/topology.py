@@ -6,12 +6,14 @@ node first, so that a server is asked once, and one that does not answer takes o
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 from redis.asyncio import Redis
 
 from engine.errors import OperatorError, UnavailableError
 from engine.lanes.clients import redis_client, redis_connections
 from engine.lanes.connections import Connections
+from engine.lanes.sentinels import Sentinels
 from engine.redis_servers import RedisServer, servers_in
 from engine.settings import LANES_MAX
 
@@ -21,9 +23,16 @@ _ENDED_CONNECTIONS = 4
 """Kept connections, besides one per possible call, for reading packets that have ended."""
 
 
+class _Common(TypedDict):
+    """What all clients of a node have."""
+
+    timeout_s: float
+    sentinels: Sentinels | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Node:
-    """One server. ``place``: its host and port, if there are several; never its password.
+    """One server. ``place``: its host and port, or its Sentinels' name of it, if there are several; never its password.
 
     ``streams``: the client by which event streams are read. A blocking read occupies a connection nearly always, so
     whoever follows lanes has a client for it. ``claiming``: kept connections for claims and for reading packets that
@@ -97,7 +106,12 @@ def reading(servers: str, *, timeout_s: float) -> Topology:
     """For those who only read. ``servers``: HONGBAO_REDIS_URL. Raises OperatorError if it cannot be used."""
 
     def node(server: RedisServer) -> Node:
-        client = redis_client(server.url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s)
+        client = redis_client(
+            server.client_url,
+            connections_max=_READING_CONNECTIONS,
+            timeout_s=timeout_s,
+            sentinels=_sentinels(server, timeout_s),
+        )
         return Node(place=_place(server), client=client, streams=client)
 
     return _topology(servers, node)
@@ -107,19 +121,24 @@ def serving(servers: str, *, lanes: int, calls_per_lane_max: int, timeout_s: flo
     """For a process that claims, changes and follows lanes 0 to ``lanes`` - 1. Raises OperatorError as above."""
 
     def node(server: RedisServer) -> Node:
-        url, place = server.url, _place(server)
+        url, place = server.client_url, _place(server)
+        common = _Common(timeout_s=timeout_s, sentinels=_sentinels(server, timeout_s))
         held = lanes if server.lanes is None else len(server.lanes)
         # One connection per possible call, so that a claim never waits for one.
         calls_max = held * calls_per_lane_max + _ENDED_CONNECTIONS
         return Node(
             place=place,
-            client=redis_client(url, connections_max=_READING_CONNECTIONS, timeout_s=timeout_s),
-            streams=redis_client(url, connections_max=held + 1, timeout_s=timeout_s),
-            claiming=redis_connections(url, connections_max=calls_max, timeout_s=timeout_s, place=place),
-            changing=redis_connections(url, connections_max=_CHANGING_CONNECTIONS, timeout_s=timeout_s, place=place),
+            client=redis_client(url, connections_max=_READING_CONNECTIONS, **common),
+            streams=redis_client(url, connections_max=held + 1, **common),
+            claiming=redis_connections(url, connections_max=calls_max, **common, place=place),
+            changing=redis_connections(url, connections_max=_CHANGING_CONNECTIONS, **common, place=place),
         )
 
     return _topology(servers, node)
+
+
+def _sentinels(server: RedisServer, timeout_s: float) -> Sentinels | None:
+    return None if (watched := server.watched) is None else Sentinels(watched, timeout_s=timeout_s)
 
 
 def _place(server: RedisServer) -> str:

@@ -4,11 +4,13 @@ import pytest
 
 from engine.errors import OperatorError
 from engine.lanes.topology import reading
-from engine.redis_servers import servers_in, why_unheld
+from engine.redis_servers import RedisServer, Watched, servers_in, why_unheld
 from engine.settings import Settings
 
 A, B = "redis://:secret@a:6379/0", "rediss://user:secret@b:6380/1?protocol=3"
 NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
+
+SENTINEL_NEEDED = "it must name the Sentinels and their master, as in redis+sentinel://a:26379,b:26379,c:26379/main"
 
 
 @pytest.mark.parametrize("url", [A, B, "unix:///run/a b/redis.sock?db=0", f"  {A}\n"])
@@ -39,6 +41,18 @@ def test_servers_come_in_the_order_of_their_lanes_as_the_nodes_do() -> None:
     assert [node.place for node in reading(text, timeout_s=1.0).nodes] == ["a:6379", "b:6380"]
 
 
+def test_sentinels_know_where_a_master_is() -> None:
+    url = "redis+sentinel://user:sec%40ret@a,b:5000,[::1]:5001/my%20main/2?sentinel_password=secret%26&protocol=3"
+    for text in (url, f"0-3={url} 4={A}", f"4={A}, 0-3={url}"):
+        server = servers_in(text)[0]
+        assert server.place == "my main"
+        assert server.watched == Watched("my main", (("a", 26_379), ("b", 5_000), ("::1", 5_001)), "secret&")
+        assert server.client_url == "redis://user:sec%40ret@0.0.0.0/2?protocol=3"
+    plain = RedisServer("redis+sentinel://a/main", None)
+    assert (plain.client_url, plain.watched) == ("redis://0.0.0.0/", Watched("main", (("a", 26_379),), None))
+    assert RedisServer(A, None).watched is None
+
+
 def test_a_password_may_look_like_lanes() -> None:
     url = "redis://:a,1=b@h:1"
     assert [server.url for server in servers_in(f"0-3={url} 4={A}")] == [url, A]
@@ -59,8 +73,14 @@ WRONG = [
     (f"0-3 = {A}", NEEDED),
     ("0-3=a:6379", NEEDED),
     ("0-3=", NEEDED),
-    (f"0-3={A} 4=http://b", "it must begin with redis:// or rediss:// or unix://"),
-    ("0-3=redis+sentinel://:secret@a/main", "it must begin with redis:// or rediss:// or unix://"),
+    (f"0-3={A} 4=http://b", "it must begin with redis:// or rediss:// or unix:// or redis+sentinel://"),
+    ("redis+cluster://:secret@a", "it must begin with redis:// or rediss:// or unix:// or redis+sentinel://"),
+    ("redis+sentinel://:secret@a", SENTINEL_NEEDED),
+    ("redis+sentinel://:secret@a/", SENTINEL_NEEDED),
+    ("redis+sentinel://:secret@a,,b/main", SENTINEL_NEEDED),
+    ("redis+sentinel:///main", SENTINEL_NEEDED),
+    (f"0={A} 1=redis+sentinel://:secret@a b/main", NEEDED),
+    ("redis+sentinel://:secret@a,b:no/main", "its port is not a number from 0 to 65535"),
     (f"0-3={A} 4=redis://b:no", "its port is not a number from 0 to 65535"),
     ("0=redis://:sec#ret@b:1", "its user and password must be percent-encoded"),
 ]
