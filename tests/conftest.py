@@ -297,7 +297,7 @@ async def books(database_url: str) -> AsyncIterator[Books]:
     from engine.recovery.epochs import SQL
 
     connection = await asyncpg.connect(database_url)
-    await connection.execute(SQL["add_lanes"], [0, 1], ["epoch-0", "epoch-1"])
+    await connection.execute(SQL["add_lanes"], ["epoch-0", "epoch-1"])
     yield Books(connection=connection)
     await connection.close()
 

@@ -67,7 +67,7 @@ async def read(pool: asyncpg.Pool) -> Known:
 
 async def begin(pool: asyncpg.Pool, store: Store, lanes: int) -> Known:
     """Make sure that lanes 0 to ``lanes`` - 1 exist in the ledger and, if they were never used, in Redis."""
-    await pool.execute(SQL["add_lanes"], list(range(lanes)), [secrets.token_hex(16) for _ in range(lanes)])
+    await pool.execute(SQL["add_lanes"], [secrets.token_hex(16) for _ in range(lanes)])
     for row in await pool.fetch(SQL["all"]):
         if not row["begun"]:
             await _begin_lane(pool, store, row["lane"])

@@ -1,5 +1,6 @@
 -- add_lanes --
-INSERT INTO lanes (lane, epoch) SELECT lane, epoch FROM unnest($1::smallint[], $2::text[]) AS new (lane, epoch)
+-- One epoch for each lane from 0 on. Arrays of numbers would be asked about in the catalogue first, by each new process.
+INSERT INTO lanes (lane, epoch) SELECT number - 1, epoch FROM unnest($1::text[]) WITH ORDINALITY AS new (epoch, number)
 ON CONFLICT (lane) DO NOTHING
 
 -- all --

@@ -57,7 +57,7 @@ async def test_lanes_are_added_to_those_that_are_there(pool: asyncpg.Pool, store
 
 
 async def test_a_crash_between_redis_and_the_ledger_is_made_good(pool: asyncpg.Pool, store: Store) -> None:
-    await pool.execute(epochs.SQL["add_lanes"], [0], ["the-epoch"])
+    await pool.execute(epochs.SQL["add_lanes"], ["the-epoch"])
     await store.begin_lane(0, "the-epoch")  # and died before it could mark the lane as begun
     assert (await epochs.begin(pool, store, 1)).epochs == {0: "the-epoch"}
     assert await pool.fetchval("SELECT begun FROM lanes") is True
