@@ -2,7 +2,8 @@
 
 redis-py's own pool for Sentinel does not ask again while it retries. Here every new connection asks, so that whatever
 makes a client connect again (a lost connection, a server that has become a replica) also finds the new master.
-A stale answer does no harm: a lane serves only on the server for which its lane token was written.
+A stale answer does no lasting harm: a lane serves only on the server for which its lane token was written, and every
+process learns within a second that the ledger has another (recovery/epochs.py).
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import asyncpg
@@ -95,8 +95,7 @@ async def placement(
 def _with_rate(line: LaneLine, before: int | None, passed_s: float) -> LaneLine:
     if line.position is None or before is None or line.position < before:  # it was set back meanwhile
         return line
-    known = {name: getattr(line, name) for name in LaneLine.__slots__}
-    return LaneLine(**{**known, "changes_per_second": (line.position - before) / passed_s})
+    return replace(line, changes_per_second=(line.position - before) / passed_s)
 
 
 async def _positions(store: LaneReader, by_node: Mapping[Node, Sequence[int]]) -> dict[int, int]:
@@ -124,23 +123,23 @@ async def _of_node(
     lines: list[LaneLine] = []
     why: str | None = None
     for row in rows:
-        lane, slot = row["lane"], keys.slot(row["lane"])
+        line = LaneLine(lane=row["lane"], slot=keys.slot(row["lane"]), server=place, why_not=why)
         if why is None:
             try:
-                lines.append(await _line(row, place, store, stream))
-                continue
+                line = await _looked_at(line, row, store, stream)
             except UnavailableError as error:
                 why = str(error)
-        lines.append(LaneLine(lane=lane, slot=slot, server=place, why_not=why))
+                line = replace(line, why_not=why)
+        lines.append(line)
     return lines
 
 
-async def _line(row: asyncpg.Record, place: str, store: LaneReader, stream: EventStream) -> LaneLine:
-    lane, position = row["lane"], row["position"]
+async def _looked_at(line: LaneLine, row: asyncpg.Record, store: LaneReader, stream: EventStream) -> LaneLine:
+    lane, position = line.lane, row["position"]
     status = await store.lane_status(lane)
     why = _why_not(row, status)
     if status is None:
-        return LaneLine(lane=lane, slot=keys.slot(lane), server=place, why_not=why)
+        return replace(line, why_not=why)
     look = await stream.look(lane, position)
     behind = max(0, status.position - position)
     behind_s = 0.0 if not behind else None
@@ -148,10 +147,8 @@ async def _line(row: asyncpg.Record, place: str, store: LaneReader, stream: Even
         behind_s = max(0, await store.now_ms(lane) - look.oldest.event.at_ms) / 1_000
     if why is None and look.refuses:
         why = "Redis has a key of another type in the place of its stream" if look.bad is None else str(look.bad)
-    return LaneLine(
-        lane=lane,
-        slot=keys.slot(lane),
-        server=place,
+    return replace(
+        line,
         why_not=why,
         position=status.position,
         behind=behind,

@@ -25,17 +25,20 @@ class WatchedPair:
     first: OwnRedis
     second: OwnRedis
     ports: tuple[int, ...]
+    password: str
+    """The Sentinels', or empty."""
 
     @property
     def url(self) -> str:
         """What HONGBAO_REDIS_URL says."""
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{NAME}"
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return f"redis+sentinel://{hosts}/{NAME}" + (f"?sentinel_password={self.password}" if self.password else "")
 
     async def ask_sentinel(self, *words: str, port: int | None = None) -> object:
         """One command, to the first Sentinel unless another is named."""
-        async with redis_client(
-            f"redis://127.0.0.1:{port or self.ports[0]}", connections_max=1, timeout_s=5.0
-        ) as client:
+        user = f":{self.password}@" if self.password else ""
+        url = f"redis://{user}127.0.0.1:{port or self.ports[0]}"
+        async with redis_client(url, connections_max=1, timeout_s=5.0) as client:
             return await command(client, "SENTINEL", *words)
 
     async def fail_over(self) -> None:
@@ -50,7 +53,7 @@ class WatchedPair:
 
 
 @asynccontextmanager
-async def watched_pair(folder: Path, *, sentinels: int = 3) -> AsyncIterator[WatchedPair]:
+async def watched_pair(folder: Path, *, sentinels: int = 3, password: str = "") -> AsyncIterator[WatchedPair]:
     """All run and know each other at the beginning."""
     with ExitStack() as stack:
         # A master waits five seconds for more replicas unless it is told not to.
@@ -62,14 +65,14 @@ async def watched_pair(folder: Path, *, sentinels: int = 3) -> AsyncIterator[Wat
         await in_step(first)
         ports = tuple(stack.enter_context(held_port()) for _ in range(sentinels))
         for port in ports:
-            process = _sentinel(folder / f"sentinel-{port}", port, first.port, quorum=sentinels // 2 + 1)
+            process = _sentinel(folder / f"sentinel-{port}", port, first.port, sentinels // 2 + 1, password)
             stack.callback(process.kill)
-        pair = WatchedPair(first, second, ports)
+        pair = WatchedPair(first, second, ports, password)
         await asyncio.gather(*(_knows_all(pair, port, sentinels - 1) for port in ports))
         yield pair
 
 
-def _sentinel(folder: Path, port: int, master_port: int, *, quorum: int) -> Process:
+def _sentinel(folder: Path, port: int, master_port: int, quorum: int, password: str) -> Process:
     folder.mkdir()
     path = folder / "sentinel.conf"
     lines = [
@@ -79,6 +82,7 @@ def _sentinel(folder: Path, port: int, master_port: int, *, quorum: int) -> Proc
         f"sentinel monitor {NAME} 127.0.0.1 {master_port} {quorum}",
         f"sentinel down-after-milliseconds {NAME} {DOWN_MS}",
         f"sentinel failover-timeout {NAME} 4000",
+        *([f"requirepass {password}"] if password else []),
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     argv = (str(valkey()), str(path), "--sentinel")

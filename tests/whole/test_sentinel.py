@@ -8,6 +8,7 @@ import pytest
 
 from engine.auditing.audit import audit
 from engine.engine import Engine
+from engine.errors import OperatorError
 from engine.records import Ack, Outcome
 from engine.settings import Settings
 from tests.support.lost_lanes import amounts_in_ledger, assert_in_order, claim_until_served
@@ -115,3 +116,16 @@ async def test_some_lanes_may_be_on_a_watched_master(pair: WatchedPair, settings
         assert await engine.ready() == []
         names = {str((await node.client.info("server"))["run_id"]) for node in engine.topology.nodes}
         assert len(names) == 2
+
+
+@ONE
+async def test_sentinels_may_have_a_password_of_their_own(tmp_path: Path, settings: Settings) -> None:
+    (folder := tmp_path / "others").mkdir()
+    async with watched_pair(folder, sentinels=1, password="hidden") as pair:
+        async with Engine.open(changed(settings, redis_url=pair.url, ack=Ack.MEMORY)) as engine:
+            assert await engine.ready() == []
+        wrong = pair.url.replace("hidden", "other")
+        with pytest.raises(OperatorError, match="no Sentinel names the master main") as raised:
+            async with Engine.open(changed(settings, redis_url=wrong)):
+                pass
+    assert "other" not in str(raised.value)
