@@ -83,7 +83,7 @@ async def _topology(pool: asyncpg.Pool, url: str, settings: Settings, *, serves:
     if (why := why_unheld(url, range(lanes))) is not None:
         raise OperatorError(f"{why}, which is in the ledger.")
     if not serves:
-        return reading(url, timeout_s=settings.redis_timeout_s)
+        return reading(url, lanes=range(lanes), timeout_s=settings.redis_timeout_s)
     calls_max = settings.calls_in_flight_max
     return serving(url, lanes=lanes, calls_per_lane_max=calls_max, timeout_s=settings.redis_timeout_s)
 

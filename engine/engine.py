@@ -178,7 +178,7 @@ class Engine:
 async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:
     """Raise OperatorError, with a remedy, if a server would refuse what every process needs."""
     for node in topology.nodes:
-        await try_scripts_at_start(node.client, is_one_of_several=len(topology.nodes) > 1)
+        await try_scripts_at_start(node, is_one_of_several=len(topology.nodes) > 1)
     try:
         await pooler.check(database_url, pool)
         why = await why_not_written(pool)

@@ -11,9 +11,12 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from engine import urls
 
 _SENTINEL = "redis+sentinel"
-SCHEMES = ("redis", "rediss", "unix", _SENTINEL)
+_CLUSTERS = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+"""A cluster's schemes, and those of its servers."""
+SCHEMES = ("redis", "rediss", "unix", _SENTINEL, *_CLUSTERS)
 _SENTINEL_NEEDED = "it must name the Sentinels and their master, as in redis+sentinel://a:26379,b:26379,c:26379/main"
-_SENTINEL_PORT = 26_379
+_CLUSTER_NEEDED = "it must name some of the cluster's servers and nothing else, as in redis+cluster://a:6379,b:6379"
+_SENTINEL_PORT, _PORT = 26_379, 6_379
 _FOR_SENTINELS = "sentinel_password"
 _NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
 _LANE_MAX = 999
@@ -42,7 +45,7 @@ class RedisServer:
 
     @property
     def place(self) -> str:
-        """Its host and port, its socket, or the name by which Sentinels know it; for people."""
+        """Its host and port, a cluster's, its socket, or the name by which Sentinels know it; for people."""
         parts = urlsplit(self.url)
         if parts.scheme == _SENTINEL:
             return _master_name(parts.path)
@@ -54,20 +57,24 @@ class RedisServer:
         parts = urlsplit(self.url)
         if parts.scheme != _SENTINEL:
             return None
-        hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
-        return Watched(
-            _master_name(parts.path),
-            tuple((host.hostname or "", host.port or _SENTINEL_PORT) for host in hosts),
-            dict(parse_qsl(parts.query)).get(_FOR_SENTINELS),
-        )
+        hosts = _hosts(parts.netloc, _SENTINEL_PORT)
+        return Watched(_master_name(parts.path), hosts, dict(parse_qsl(parts.query)).get(_FOR_SENTINELS))
+
+    @property
+    def cluster(self) -> tuple[tuple[str, int], ...]:
+        """The servers to ask for a cluster's others. Empty if it is none."""
+        parts = urlsplit(self.url)
+        return _hosts(parts.netloc, _PORT) if parts.scheme in _CLUSTERS else ()
 
     @property
     def client_url(self) -> str:
-        """The URL for a client. Where Sentinels know the server, its host is nobody's."""
+        """The URL for a client. Where Sentinels or a cluster know the server, its host is nobody's."""
         parts = urlsplit(self.url)
+        user, at, _ = parts.netloc.rpartition("@")
+        if parts.scheme in _CLUSTERS:
+            return f"{_CLUSTERS[parts.scheme]}://{user}{at}0.0.0.0/?{parts.query}".rstrip("?")
         if parts.scheme != _SENTINEL:
             return self.url
-        user, at, _ = parts.netloc.rpartition("@")
         database = parts.path.strip("/").partition("/")[2]
         options = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != _FOR_SENTINELS])
         return f"redis://{user}{at}0.0.0.0/{database}?{options}".rstrip("?")
@@ -122,9 +129,9 @@ def _entry(entry: str) -> tuple[str, range]:
     if last > _LANE_MAX:
         raise ValueError(f"lane {last} is above {_LANE_MAX}, the largest lane there can be")
     _check(url)
-    if url.startswith("redis") and re.search(
-        r"\s" if url.startswith(_SENTINEL) else r"[\s,]", url.partition("?")[0].rpartition("@")[2]
-    ):
+    scheme = url.partition("://")[0]
+    has_hosts = scheme == _SENTINEL or scheme in _CLUSTERS
+    if scheme != "unix" and re.search(r"\s" if has_hosts else r"[\s,]", url.partition("?")[0].rpartition("@")[2]):
         raise ValueError(_NEEDED)
     return url, range(first, last + 1)
 
@@ -133,10 +140,17 @@ def _check(url: str) -> None:
     """Raise ValueError unless it can be one server's URL."""
     urls.check_server(url, SCHEMES)
     parts = urlsplit(url)
-    if parts.scheme == _SENTINEL:
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        if not all(urlsplit(f"//{host}").hostname for host in hosts) or not _master_name(parts.path):
-            raise ValueError(_SENTINEL_NEEDED)
+    hosts_are_named = all(host for host, _ in _hosts(parts.netloc, _PORT))
+    if parts.scheme == _SENTINEL and not (hosts_are_named and _master_name(parts.path)):
+        raise ValueError(_SENTINEL_NEEDED)
+    if parts.scheme in _CLUSTERS and not (hosts_are_named and parts.path.strip("/") in ("", "0")):
+        raise ValueError(_CLUSTER_NEEDED)
+
+
+def _hosts(netloc: str, port: int) -> tuple[tuple[str, int], ...]:
+    """The hosts and ports after the user and password; ``port``: of those that name none."""
+    hosts = [urlsplit(f"//{host}") for host in netloc.rpartition("@")[2].split(",")]
+    return tuple((host.hostname or "", host.port or port) for host in hosts)
 
 
 def _master_name(path: str) -> str:

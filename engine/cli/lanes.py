@@ -31,9 +31,8 @@ def lanes(sample_s: SampleOption = 1.0, data_dir: DataDirOption = None, as_json:
 
     async def look(settings: Settings) -> "Placement":
         async with Connected.open(settings) as connected:
-            servers = servers_in(urls_of(settings).redis)
-            places = {node: server.place for node, server in zip(connected.topology.nodes, servers, strict=True)}
-            return await placement(connected.pool, connected.store, connected.stream, places, sample_s=sample_s)
+            called = servers_in(urls_of(settings).redis)[0].place
+            return await placement(connected.pool, connected.store, connected.stream, called=called, sample_s=sample_s)
 
     loaded = Settings.load(data_dir=data_dir)
     reach.check_has_books(loaded)

@@ -3,10 +3,11 @@
 It changes nothing and starts nothing. It always prints lines, whatever a server does: a failed check is a line, too.
 """
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import asyncpg
 from redis.exceptions import RedisError
@@ -15,13 +16,13 @@ from engine.doctor import lane_checks, machine_checks, postgres_checks, redis_ch
 from engine.doctor.lane_checks import Answering
 from engine.doctor.lines import Level, Line, ok, place_of, problem, without_secrets
 from engine.doctor.postgres_checks import SQL
-from engine.errors import HongbaoError
+from engine.errors import HongbaoError, UnavailableError
 from engine.lanes.clients import check_redis
 from engine.lanes.reader import clock_ms
-from engine.lanes.topology import Node, reading
+from engine.lanes.topology import Node, Topology, reading
 from engine.ledger.database import database_connection
 from engine.ledger.failures import DATABASE_ERRORS
-from engine.redis_servers import RedisServer, servers_in
+from engine.redis_servers import servers_in
 from engine.settings import Settings
 
 _ERRORS = (HongbaoError, RedisError, *DATABASE_ERRORS)
@@ -40,7 +41,7 @@ async def examine(settings: Settings, *, is_embedded: bool) -> list[Line]:
     lines = list(machine_checks.examine(settings, is_embedded=is_embedded))
     async with _redis(settings, lines) as found, _postgres(settings, lines) as connection:
         for node in () if found is None else found.nodes:
-            await _add(lines, settings, _of(node, "redis"), _named(node, redis_checks.examine(node.client, settings)))
+            await _add(lines, settings, _of(node, "redis"), _named(node, redis_checks.examine(node, settings)))
             asked = machine_checks.clock(_of(node, "redis clock"), partial(clock_ms, node))
             await _add(lines, settings, _of(node, "redis clock"), _one(asked))
         if connection is not None:
@@ -91,24 +92,53 @@ async def _redis(settings: Settings, lines: list[Line]) -> AsyncIterator[Answeri
         yield None
         return
     try:
-        servers = zip(topology.nodes, servers_in(settings.redis_url), strict=True)
-        answering = [node for node, server in servers if await _answers(node, server, settings, lines)]
+        servers = await _servers(topology, settings, lines)
+        answering = [server.node for server in servers if await _answers(server, settings, lines)]
         yield Answering(topology, answering) if answering else None
     finally:
         await topology.aclose()
 
 
-async def _answers(node: Node, server: RedisServer, settings: Settings, lines: list[Line]) -> bool:
+class _Server(NamedTuple):
+    """A node by which a server can be asked. ``lanes``: those that it holds, or None: all of them."""
+
+    node: Node
+    place: str
+    lanes: Sequence[int] | None
+
+
+async def _servers(topology: Topology, settings: Settings, lines: list[Line]) -> list[_Server]:
+    """Each server of the setting, and each master of a cluster that holds lanes. Appends why a cluster cannot tell."""
+    found: list[_Server] = []
+    for server in servers_in(settings.redis_url or ""):
+        lanes = server.lanes or range(settings.lanes)
+        if not server.cluster:
+            found.append(_Server(topology.node_of(lanes[0]), place_of(server.url), server.lanes))
+            continue
+        held: dict[str, list[int]] = {}
+        try:
+            for lane in lanes:
+                await topology.locate(lane)
+                held.setdefault(topology.node_of(lane).place, []).append(lane)
+        except UnavailableError as error:
+            why = without_secrets(str(error), *_redis_urls(settings))
+            lines.append(problem("redis", f"{server.place}: {why}", _START.format("HONGBAO_REDIS_URL")))
+            continue
+        found += [_Server(topology.node_of(of_place[0]), place, of_place) for place, of_place in held.items()]
+    return found
+
+
+async def _answers(server: _Server, settings: Settings, lines: list[Line]) -> bool:
     """Whether a server answers. Appends a line about it."""
-    name, place = _of(node, "redis"), place_of(server.url)
+    name = _of(server.node, "redis")
     held = "" if server.lanes is None else f", lanes {', '.join(map(str, server.lanes))}"
     try:
-        await check_redis(node.client)
+        await check_redis(server.node.client)
     except HongbaoError as error:
         why = without_secrets(str(error), *_redis_urls(settings))
-        lines.append(problem(name, f"{place}{held}: {why}", _START.format("HONGBAO_REDIS_URL")))
+        lines.append(problem(name, f"{server.place}{held}: {why}", _START.format("HONGBAO_REDIS_URL")))
         return False
-    lines.append(ok(name, f"{place}{held}"))
+    lines.append(ok(name, f"{server.place}{held}"))
     return True
 
 

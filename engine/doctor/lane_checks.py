@@ -36,7 +36,9 @@ async def examine(connection: asyncpg.Connection, found: Answering, settings: Se
         if not found.topology.holds(row["lane"]):
             lines.append(problem(f"lane {row['lane']}", "HONGBAO_REDIS_URL names no server for it", _NAME))
             continue
-        if (node := found.topology.node_of(row["lane"])) not in found.nodes:
+        node = found.topology.node_of(row["lane"])
+        await found.topology.locate(row["lane"])
+        if not any(node.is_beside(other) for other in found.nodes):
             lines.append(problem(f"lane {row['lane']}", f"{node.name} does not answer", _AWAY))
             continue
         status = await store.lane_status(row["lane"])

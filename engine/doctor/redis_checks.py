@@ -12,6 +12,7 @@ from engine.doctor.lines import Line, megabytes, ok, problem, warning
 from engine.errors import HongbaoError, UnavailableError
 from engine.lanes.clients import command
 from engine.lanes.durability import fsync_by
+from engine.lanes.topology import Node
 from engine.lanes.trial import try_scripts
 from engine.records import Ack
 from engine.settings import Settings
@@ -26,13 +27,14 @@ _CLIENTS_SHARE_MAX = 0.9
 Facts = Mapping[str, Any]
 
 
-async def examine(client: Redis, settings: Settings) -> list[Line]:
+async def examine(node: Node, settings: Settings) -> list[Line]:
     """Check the server itself. Raises RedisError or OSError if it does not answer."""
+    client = node.client
     facts: dict[str, Any] = {**await command(client, "INFO", "everything")}
     settings_of_server = await _config(client)
     return [
         _version(facts),
-        await _scripts(client),
+        await _scripts(node),
         await _ping(client),
         _role(facts),
         _memory(facts),
@@ -69,9 +71,9 @@ def _version(facts: Facts) -> Line:
     return ok("redis version", name)
 
 
-async def _scripts(client: Redis) -> Line:
+async def _scripts(node: Node) -> Line:
     try:
-        await try_scripts(client)
+        await try_scripts(node.client, node.lane)
     except UnavailableError as error:
         return problem("redis scripts", str(error), "Until then every claim is refused.")
     return ok("redis scripts", "each has run on a trial lane")

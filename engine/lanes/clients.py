@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.driver_info import DriverInfo
@@ -15,7 +15,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from engine.errors import OperatorError
 from engine.lanes.connections import Connections
 from engine.lanes.failures import as_operators, is_away
-from engine.lanes.sentinels import FollowsMaster, Sentinels
+from engine.lanes.locating import Address, Follows, Locator
 
 RETRIES_MAX = 3
 """How often a lost connection is retried. A script may then run twice; all of ours answer a repeat as a repeat."""
@@ -23,27 +23,36 @@ _DRIVER = DriverInfo()
 """How redis-py names itself to the server. Without this, it looks up its version on the disk for each connection."""
 
 
-def redis_client(url: str, *, connections_max: int, timeout_s: float, sentinels: Sentinels | None = None) -> Redis:
+def redis_client(url: str, *, connections_max: int, timeout_s: float, locator: Locator | None = None) -> Redis:
     """A client whose callers wait for a free connection (the default pool raises if none is free).
 
-    ``timeout_s`` bounds each reply and the wait for a connection. ``sentinels``: who knows where the server is, if the
+    ``timeout_s`` bounds each reply and the wait for a connection. ``locator``: who knows where the server is, if the
     URL does not. Raises OperatorError for an unusable URL.
     """
     with _redis_url_errors():
         pool = BlockingConnectionPool.from_url(
             url, max_connections=connections_max, timeout=timeout_s, **_connection_options(timeout_s)
         )
-    return Redis.from_pool(_noticing(pool, _LeavesReplicas, sentinels))
+    return Redis.from_pool(_noticing(pool, _LeavesReplicas, locator))
 
 
 def redis_connections(
-    url: str, *, connections_max: int, timeout_s: float, place: str = "", sentinels: Sentinels | None = None
+    url: str, *, connections_max: int, timeout_s: float, place: str = "", locator: Locator | None = None
 ) -> Connections:
     """Kept connections for calls that come by the thousand. Otherwise as ``redis_client``."""
     with _redis_url_errors():
         pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "socket_timeout": None})
-    noticing = _noticing(pool, _NoticesClosing, sentinels)
+    noticing = _noticing(pool, _NoticesClosing, locator)
     return Connections(noticing, connections_max=connections_max, timeout_s=timeout_s, place=place)
+
+
+def redis_connection(url: str, address: Address, *, timeout_s: float) -> Connection:
+    """One connection to ``address``, with all that ``url`` says but its host and port."""
+    with _redis_url_errors():
+        pool = ConnectionPool.from_url(url, **_connection_options(timeout_s))
+    pool.connection_kwargs |= {"host": address[0], "port": address[1]}
+    connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    return connection
 
 
 class _NoticesClosing:
@@ -76,14 +85,13 @@ class _LeavesReplicas(_NoticesClosing):
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
-def _noticing(pool: Pool, kind: type[_NoticesClosing], sentinels: Sentinels | None) -> Pool:
-    """The same pool, but its connections raise redis-py's own error if they were closed, and may ask Sentinels."""
+def _noticing(pool: Pool, kind: type[_NoticesClosing], locator: Locator | None) -> Pool:
+    """The same pool, but its connections raise redis-py's own error if they were closed, and may ask a locator."""
     of_scheme = pool.connection_class
-    if sentinels is None:
+    if locator is None:
         pool.connection_class = type(of_scheme.__name__, (kind, of_scheme), {})
     else:
-        bases = (kind, FollowsMaster, of_scheme)
-        pool.connection_class = type(of_scheme.__name__, bases, {"sentinels": sentinels})
+        pool.connection_class = type(of_scheme.__name__, (kind, Follows, of_scheme), {"locator": locator})
     return pool
 
 

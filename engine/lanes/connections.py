@@ -19,6 +19,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.lanes.failures import UnansweredError, code_of
+from engine.lanes.locating import MovedAwayError
 from engine.observability.server_failures import SILENT
 
 _Words = Sequence[str | bytes | int]
@@ -34,6 +35,10 @@ class ReplacedServerError(RedisConnectionError):
     """The server is not the one whose data the ledger vouches for. The command was not sent."""
 
 
+_HOPS_MAX, _HOP_S = 6, 0.002
+"""How often a call follows a slot that was moved, and the wait before the second hop, which doubles each time: while
+a slot changes hands, two servers may send a client to each other for a moment.
+"""
 _RECONNECT_S = 0.2
 """How long a connection to a wrong server is kept at least, so that a storm of calls makes no storm of connections."""
 WAITS_MAX = 16
@@ -170,12 +175,14 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None, server: str)
     kept.is_sent = False
     try:
         try:
-            return await _ask(kept, words, epoch_at, server)
+            return await _ask_holder(kept, words, epoch_at, server)
+        except MovedAwayError:
+            raise
         except (RedisConnectionError, ReadOnlyError) as error:  # a replica now: its address may lead to the primary
             if isinstance(error, ReplacedServerError) and monotonic() - kept.connected_at_s < _RECONNECT_S:
                 raise
             await kept.connection.disconnect(nowait=True)
-            return await _ask(kept, words, epoch_at, server)
+            return await _ask_holder(kept, words, epoch_at, server)
     except ReplacedServerError:
         raise  # the connection is sound, and is tried again if the ledger vouches for its server
     except asyncio.CancelledError:
@@ -187,6 +194,19 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None, server: str)
         if kept.is_sent and code_of(error) == SILENT:
             raise UnansweredError(str(error)) from error
         raise
+
+
+async def _ask_holder(kept: _Kept, words: _Words, epoch_at: int | None, server: str) -> Any:  # noqa: ANN401 -- any reply
+    """Ask, and follow the lane's slot to the server that holds it. A server that redirects has done nothing."""
+    for hop in range(_HOPS_MAX):
+        try:
+            return await _ask(kept, words, epoch_at, server)
+        except MovedAwayError:
+            await kept.connection.disconnect(nowait=True)
+            kept.is_sent = False
+            if hop:
+                await asyncio.sleep(_HOP_S * 2**hop)
+    return await _ask(kept, words, epoch_at, server)
 
 
 async def _ask(kept: _Kept, words: _Words, epoch_at: int | None, server: str = "") -> Any:  # noqa: ANN401 -- any reply

@@ -8,10 +8,12 @@ from redis import exceptions
 from redis.exceptions import RedisError
 
 from engine.errors import OperatorError, ServerRefusesError, UnavailableError, UndecidedError
+from engine.lanes.locating import MovedAwayError
 from engine.observability import server_failures
 from engine.observability.server_failures import SILENT
 
 _CODES: dict[type[RedisError], str] = {
+    MovedAwayError: "MOVED",
     exceptions.MovedError: "MOVED",
     exceptions.AskError: "ASK",
     exceptions.MasterDownError: "MASTERDOWN",
@@ -32,7 +34,7 @@ _SPOKEN = frozenset({*_CODES.values(), "MISCONF", "NOREPLICAS", "WRONGTYPE", "BU
 _CLIENTS_FULL = "max number of clients reached"
 _BEFORE_WRITING = frozenset({"OOM", "READONLY", "MISCONF", "NOREPLICAS"})
 """These refuse a script at its first write, never later."""
-PASSING = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
+PASSING = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 """These end without a change of settings: a full Redis has room again once a persister has trimmed it."""
 _XADD_ID = "ID specified in XADD"
 _ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
@@ -40,17 +42,20 @@ _ACL_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't"
 _OF_PIPELINE = re.compile(r"""^Command # .* of pipeline caused error: \((['"])(.*)\1,?\)$""", re.DOTALL)
 _OF_SCRIPT = re.compile(r" *script: (?:[0-9a-f]{40}, )?on @user_script: ?\d+\.?")
 
-_CLUSTER = "Use a Redis or Valkey without a cluster: every lane must be on the server that HONGBAO_REDIS_URL names."
+_NAME_CLUSTER = (
+    "It is one server of a cluster: let HONGBAO_REDIS_URL name the cluster, as in redis+cluster://a:6379,b:6379."
+)
+_BEING_MOVED = "The lane's slot is being moved to another server: its claims wait until it is there."
 _LITERAL_KEYS = (
     "This edition of Redis takes only scripts that name each key as KEYS[n] (cluster and proxy editions of cloud "
     "services do; Aliyun's switch is script_check_enable): set that check off, or use a standard edition."
 )
 _REMEDIES = {
-    "MOVED": _CLUSTER,
-    "ASK": _CLUSTER,
-    "CLUSTERDOWN": _CLUSTER,
-    "CROSSSLOT": _CLUSTER,
-    "TRYAGAIN": _CLUSTER,
+    "MOVED": _NAME_CLUSTER,
+    "ASK": _BEING_MOVED,
+    "CLUSTERDOWN": "The cluster has no majority or misses slots: look at CLUSTER INFO and CLUSTER SHARDS.",
+    "CROSSSLOT": _NAME_CLUSTER,
+    "TRYAGAIN": _BEING_MOVED,
     "OOM": "It is at maxmemory: give it more memory.",
     "READONLY": "It is a replica: let HONGBAO_REDIS_URL name the primary.",
     "MASTERDOWN": "It is a replica that has lost its primary: let HONGBAO_REDIS_URL name the primary.",
@@ -109,7 +114,8 @@ def _sentence(code: str, error: Exception) -> str:
     if code == SILENT:
         return f"Redis does not answer: {said}"
     named = said if code == "ERR" or said.startswith(code) else f"{code} {said}"
-    return f"Redis refuses: {named.rstrip('.')}. {_remedy(code, said)}"
+    remedy = _BEING_MOVED if isinstance(error, MovedAwayError) else _remedy(code, said)
+    return f"Redis refuses: {named.rstrip('.')}. {remedy}"
 
 
 def failure_of(error: Exception, *, is_undone: bool = False) -> UnavailableError:
@@ -150,7 +156,7 @@ def redis_errors(*, of_change: bool = False) -> Iterator[None]:
 
 def is_passing(error: Exception) -> bool:
     """Whether a process may start despite this error. It does the rest once the server accepts it."""
-    return code_of(error) in PASSING
+    return code_of(error) in PASSING or isinstance(error, MovedAwayError)
 
 
 def is_away(error: Exception) -> bool:

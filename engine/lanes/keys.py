@@ -105,4 +105,7 @@ class TrialKeys(NamedTuple):
     recipients: str
 
 
-TRIAL = TrialKeys(*(f"{{hongbao:trial}}:{name}" for name in TrialKeys._fields))
+def trial(number: int | None) -> TrialKeys:
+    """The trial's keys: in a lane's own slot of a cluster or, with None, under a tag of their own."""
+    prefix = "{hongbao:trial}" if number is None else f"{tag(number)}:trial"
+    return TrialKeys(*(f"{prefix}:{name}" for name in TrialKeys._fields))

@@ -121,7 +121,7 @@ class Store(LaneReader):
     def pause_server_of(self, lane: int) -> None:
         """Note that a lane's server has not answered. Whoever looks at it next finds out when it does again."""
         node = self.topology.node_of(lane)
-        self.paused.update(held for held in self.epochs if self.topology.node_of(held) is node)
+        self.paused.update(held for held in self.epochs if self.topology.node_of(held).is_beside(node))
         self.on_fenced(lane)
 
     async def open(self, chunk: Chunk, *, not_after_ms: int, epoch: str | None = None) -> tuple[Opened, int]:

@@ -23,27 +23,30 @@ from engine.records import Outcome
 AGAIN_S = 1.0
 _EPOCH, _PACKET = "trial", "1000000000000000000"
 _ANY_MS = 2**53 - 1
-_NAMES = keys.TRIAL
 _OPENING = (_PACKET, _ANY_MS, 0, 2, 3, _ANY_MS, "1:2", "", "", 2, "alice", "bob", "0:1", "1:2")
-_STEPS: tuple[tuple[Script, list[str], tuple[str | int, ...], list[Any]], ...] = (
-    (Script("open"), [*_NAMES[:3], _NAMES.packet, _NAMES.shares, _NAMES.recipients], _OPENING, [Opened.OPENED]),
-    (Script("view"), [_NAMES.lane, _NAMES.packet], ("bob", "view", _ANY_MS, 1), [Noted.NOTED, 1, 0]),
-    (Script("freeze"), [_NAMES.lane, _NAMES.frozen], (0, 1, 1, "eve"), [Followed.FOLLOWED]),
-    (Script("limit"), [_NAMES.lane, _NAMES.limited], (0, 1, "eve", _ANY_MS), [Followed.FOLLOWED]),
-    (Script("claim"), list(_NAMES), (10, _PACKET, 1, "alice"), [Claimed.OK, Outcome.CLAIMED, [1], 2]),
+_STEPS: tuple[tuple[Script, tuple[str, ...], tuple[str | int, ...], list[Any]], ...] = (
+    (Script("open"), ("lane", "events", "due", "packet", "shares", "recipients"), _OPENING, [Opened.OPENED]),
+    (Script("view"), ("lane", "packet"), ("bob", "view", _ANY_MS, 1), [Noted.NOTED, 1, 0]),
+    (Script("freeze"), ("lane", "frozen"), (0, 1, 1, "eve"), [Followed.FOLLOWED]),
+    (Script("limit"), ("lane", "limited"), (0, 1, "eve", _ANY_MS), [Followed.FOLLOWED]),
+    (Script("claim"), keys.TrialKeys._fields, (10, _PACKET, 1, "alice"), [Claimed.OK, Outcome.CLAIMED, [1], 2]),
     (
         Script("close"),
-        [*_NAMES[:3], _NAMES.packet, _NAMES.shares],
+        ("lane", "events", "due", "packet", "shares"),
         (_PACKET, CloseReason.RETURNED, _ANY_MS, 0),
         [Closed.CLOSED, 1, 2],
     ),
 )
+"""Each script, its keys by their names in ``keys.TrialKeys``, its arguments after the epoch, and its reply."""
 
 
-async def try_scripts(client: Redis) -> None:
-    """Raise ServerRefusesError, with the cause and a remedy, if a script cannot do its work; or UnavailableError."""
+async def try_scripts(client: Redis, lane: int | None = None) -> None:
+    """Raise ServerRefusesError, with the cause and a remedy, if a script cannot do its work; or UnavailableError.
+
+    ``lane``: in a cluster, the one in whose slot it is tried.
+    """
     with redis_errors():
-        replies = await answers(client)
+        replies = await answers(client, lane)
     check(replies)
 
 
@@ -63,14 +66,14 @@ class Trial:
         """The same on one server."""
         async with self._turns[node]:
             if monotonic() - self._passed_s[node] >= AGAIN_S:
-                await try_scripts(node.client)
+                await try_scripts(node.client, node.lane)
                 self._passed_s[node] = monotonic()
 
 
-async def try_scripts_at_start(client: Redis, *, is_one_of_several: bool = False) -> None:
+async def try_scripts_at_start(node: Node, *, is_one_of_several: bool = False) -> None:
     """The same at a process's start. Raises OperatorError, but only logs an error that ends by itself."""
     try:
-        check(await answers(client))
+        check(await answers(node.client, node.lane))
     except (RedisError, OSError) as error:
         if not is_passing(error) and not (is_one_of_several and is_away(error)):
             raise as_operators(error) from None
@@ -79,16 +82,18 @@ async def try_scripts_at_start(client: Redis, *, is_one_of_several: bool = False
         raise OperatorError(str(error)) from None
 
 
-async def answers(client: Redis) -> list[Any]:
-    """The server's replies to the whole trial. Raises the client's errors."""
+async def answers(client: Redis, lane: int | None = None) -> list[Any]:
+    """The server's replies to the whole trial, in a lane's slot if one is given. Raises the client's errors."""
+    trial = keys.trial(lane)
     async with client.pipeline(transaction=True) as pipeline:
-        pipeline.execute_command("UNLINK", *_NAMES)
-        pipeline.execute_command("HSET", _NAMES.lane, "epoch", _EPOCH, "position", 0, "applied", 0)
-        for script, names, arguments, _ in _STEPS:
+        pipeline.execute_command("UNLINK", *trial)
+        pipeline.execute_command("HSET", trial.lane, "epoch", _EPOCH, "position", 0, "applied", 0)
+        for script, fields, arguments, _ in _STEPS:
+            names = [getattr(trial, field) for field in fields]
             pipeline.execute_command("EVAL", script.source, len(names), *names, _EPOCH, *arguments)
-        pipeline.execute_command("PEXPIRE", _NAMES.claims, 1_000)
-        pipeline.execute_command("XTRIM", _NAMES.events, "MINID", "1-1")
-        pipeline.execute_command("UNLINK", *_NAMES)
+        pipeline.execute_command("PEXPIRE", trial.claims, 1_000)
+        pipeline.execute_command("XTRIM", trial.events, "MINID", "1-1")
+        pipeline.execute_command("UNLINK", *trial)
         replies: list[Any] = await pipeline.execute()
     return replies
 

@@ -120,7 +120,7 @@ class Packets:
         except UnavailableError:
             self._store.pause_server_of(lane)
             other = self._any_lane()
-            if self._store.topology.node_of(other) is self._store.topology.node_of(lane):
+            if self._store.topology.node_of(other).is_beside(self._store.topology.node_of(lane)):
                 raise
         await self._acks.admit(ack, other)
         return await self._reading(other)

@@ -63,9 +63,10 @@ class Placement:
 
 
 async def placement(
-    pool: asyncpg.Pool, store: LaneReader, stream: EventStream, places: Mapping[Node, str], *, sample_s: float
+    pool: asyncpg.Pool, store: LaneReader, stream: EventStream, *, called: str, sample_s: float
 ) -> Placement:
-    """Look at every lane of the ledger twice, ``sample_s`` apart. ``places``: what each server is called.
+    """Look at every lane of the ledger twice, ``sample_s`` apart. ``called``: what the server is called if it is the
+    only one.
 
     Raises UnavailableError if Postgres does not answer. A server that does not answer is told of its lanes.
     """
@@ -76,20 +77,26 @@ async def placement(
     await asyncio.sleep(sample_s)
     with ledger_errors():
         rows = {row["lane"]: row for row in await pool.fetch(LANES["all"]) if row["lane"] in rows}
-    found = await asyncio.gather(
-        *(_of_node(places[node], [rows[lane] for lane in held], store, stream) for node, held in by_node.items())
-    )
+    found = await asyncio.gather(*(_of_node([rows[lane] for lane in held], store, stream) for held in by_node.values()))
     passed_s = monotonic() - began_s
-    lines = [_with_rate(line, before.get(line.lane), passed_s) for of_node in found for line in of_node]
+    lines = [
+        _with_rate(replace(line, server=node.place or called), before.get(line.lane), passed_s)
+        for node, of_node in zip(by_node, found, strict=True)
+        for line in of_node
+    ]
+    lines.sort(key=lambda line: line.lane)
+    by_server: dict[str, list[LaneLine]] = {}
+    for line in lines:
+        by_server.setdefault(line.server, []).append(line)
     servers = [
         ServerLine(
-            server=places[node],
+            server=server,
             lanes=len(held),
-            changes_per_second=sum(line.changes_per_second or 0 for line in lines if line.lane in held),
+            changes_per_second=sum(line.changes_per_second or 0 for line in held),
         )
-        for node, held in by_node.items()
+        for server, held in by_server.items()
     ]
-    return Placement(lanes=sorted(lines, key=lambda line: line.lane), servers=servers)
+    return Placement(lanes=lines, servers=servers)
 
 
 def _with_rate(line: LaneLine, before: int | None, passed_s: float) -> LaneLine:
@@ -116,14 +123,15 @@ async def _positions(store: LaneReader, by_node: Mapping[Node, Sequence[int]]) -
     return together
 
 
-async def _of_node(
-    place: str, rows: Sequence[asyncpg.Record], store: LaneReader, stream: EventStream
-) -> list[LaneLine]:
-    """The lanes of one server. Once it has not answered, nothing more is asked of it."""
+async def _of_node(rows: Sequence[asyncpg.Record], store: LaneReader, stream: EventStream) -> list[LaneLine]:
+    """The lanes of one server. Once it has not answered, nothing more is asked of it.
+
+    The server is not named yet: in a cluster it is known once it was asked.
+    """
     lines: list[LaneLine] = []
     why: str | None = None
     for row in rows:
-        line = LaneLine(lane=row["lane"], slot=keys.slot(row["lane"]), server=place, why_not=why)
+        line = LaneLine(lane=row["lane"], slot=keys.slot(row["lane"]), server="", why_not=why)
         if why is None:
             try:
                 line = await _looked_at(line, row, store, stream)

@@ -98,12 +98,21 @@ def _text(reply: object) -> str | None:
     return reply.decode(errors="replace") if isinstance(reply, bytes) else None
 
 
-async def leftovers(client: Redis, lane: int) -> AsyncIterator[list[bytes]]:
-    """The names of all keys of a lane except its own key, some at a time, without blocking Redis."""
+async def leftovers(client: Redis, lane: int, server: str) -> AsyncIterator[list[bytes]]:
+    """The names of all keys of a lane except its own key, some at a time, without blocking Redis.
+
+    Raises LaneChangedError if another server than ``server`` answers, and UnavailableError.
+    """
     cursor, own = 0, keys.lane(lane).encode()
     while True:
         with redis_errors():
-            found = await command(client, "SCAN", cursor, "MATCH", f"{keys.tag(lane)}:*", "COUNT", _SCAN_COUNT)
+            async with client.pipeline(transaction=False) as pipeline:
+                pipeline.exists(own)  # a scan names no key, and any server of a cluster would answer it
+                pipeline.info("server")
+                pipeline.execute_command("SCAN", cursor, "MATCH", f"{keys.tag(lane)}:*", "COUNT", _SCAN_COUNT)
+                _, info, found = await pipeline.execute()
+        if info["run_id"] != server:
+            raise LaneChangedError(f"Lane {lane} is on another server meanwhile.")
         cursor, names = int(found[0]), [name for name in found[1] if name != own]
         if names:
             yield names

@@ -217,7 +217,7 @@ class Recovery:
         fields = ("epoch", rebuilding, "position", position, "applied", position)
         # Replace the whole key: it may be of another type.
         await write_if(client, self._lane, lane_token, server, [("UNLINK", lane_key), ("HSET", lane_key, *fields)])
-        async for names in fencing.leftovers(client, self._lane):
+        async for names in fencing.leftovers(client, self._lane, server):
             await write_if(client, self._lane, rebuilding, server, [("UNLINK", *names)])
         writer = LaneWriter(client, self._lane, rebuilding, server)
         await rebuild_barred(self._connection, writer, self._lane)

@@ -73,7 +73,6 @@ async def test_changes_are_counted_while_it_looks(settings: Settings) -> None:
 
     settings = changed(settings, lanes=2)
     async with Engine.open(settings) as engine, Connected.open(settings) as connected:
-        places = dict.fromkeys(connected.topology.nodes, "here")
         packet_id = await send_in(engine, 0, count=3)
         real, asked = connected.store.lane_status, list[int]()
 
@@ -86,7 +85,7 @@ async def test_changes_are_counted_while_it_looks(settings: Settings) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(connected.store, "lane_status", meanwhile)
-            found = await placement(connected.pool, connected.store, connected.stream, places, sample_s=0.1)
+            found = await placement(connected.pool, connected.store, connected.stream, called="here", sample_s=0.1)
         busy, idle = found.lanes
         assert busy.changes_per_second is not None
         assert 0 < busy.changes_per_second <= 10

@@ -10,6 +10,10 @@ from engine.settings import Settings
 A, B = "redis://:secret@a:6379/0", "rediss://user:secret@b:6380/1?protocol=3"
 NEEDED = "each of several servers needs its lanes and its URL, as in 0-3=redis://a:6379 4-7=redis://b:6379"
 
+SCHEMES_NEEDED = (
+    "it must begin with redis:// or rediss:// or unix:// or redis+sentinel:// or redis+cluster:// or rediss+cluster://"
+)
+CLUSTER_NEEDED = "it must name some of the cluster's servers and nothing else, as in redis+cluster://a:6379,b:6379"
 SENTINEL_NEEDED = "it must name the Sentinels and their master, as in redis+sentinel://a:26379,b:26379,c:26379/main"
 
 
@@ -53,6 +57,25 @@ def test_sentinels_know_where_a_master_is() -> None:
     assert RedisServer(A, None).watched is None
 
 
+def test_a_cluster_is_named_by_some_of_its_servers() -> None:
+    url = "redis+cluster://user:sec%40ret@a,b:7000,[::1]:7001/0?protocol=3"
+    for text in (url, f"0-3={url} 4={A}", f"4={A}, 0-3={url}"):
+        server = servers_in(text)[0]
+        assert server.place == "a,b:7000,[::1]:7001"
+        assert server.cluster == (("a", 6_379), ("b", 7_000), ("::1", 7_001))
+        assert server.client_url == "redis://user:sec%40ret@0.0.0.0/?protocol=3"
+    assert RedisServer("rediss+cluster://a", None).client_url == "rediss://0.0.0.0/"
+    assert RedisServer(A, None).cluster == ()
+
+
+def test_in_a_cluster_each_lane_is_a_node_of_its_own() -> None:
+    topology = reading("redis+cluster://:secret@a,b", lanes=range(3), timeout_s=1.0)
+    assert [node.lane for node in topology.nodes] == [0, 1, 2]
+    assert [node.name for node in topology.nodes] == [
+        f"Redis at the cluster (slot {slot})" for slot in (5936, 1809, 14194)
+    ]
+
+
 def test_a_password_may_look_like_lanes() -> None:
     url = "redis://:a,1=b@h:1"
     assert [server.url for server in servers_in(f"0-3={url} 4={A}")] == [url, A]
@@ -73,8 +96,14 @@ WRONG = [
     (f"0-3 = {A}", NEEDED),
     ("0-3=a:6379", NEEDED),
     ("0-3=", NEEDED),
-    (f"0-3={A} 4=http://b", "it must begin with redis:// or rediss:// or unix:// or redis+sentinel://"),
-    ("redis+cluster://:secret@a", "it must begin with redis:// or rediss:// or unix:// or redis+sentinel://"),
+    (f"0-3={A} 4=http://b", SCHEMES_NEEDED),
+    ("valkey+cluster://:secret@a", SCHEMES_NEEDED),
+    ("redis+cluster://:secret@a/1", CLUSTER_NEEDED),
+    ("redis+cluster://:secret@a/main", CLUSTER_NEEDED),
+    ("redis+cluster://:secret@a,,b", CLUSTER_NEEDED),
+    ("redis+cluster://:secret@", CLUSTER_NEEDED),
+    ("redis+cluster://:secret@a,b:no", "its port is not a number from 0 to 65535"),
+    (f"0={A} 1=redis+cluster://:secret@a b", NEEDED),
     ("redis+sentinel://:secret@a", SENTINEL_NEEDED),
     ("redis+sentinel://:secret@a/", SENTINEL_NEEDED),
     ("redis+sentinel://:secret@a,,b/main", SENTINEL_NEEDED),

@@ -41,7 +41,7 @@ async def sentinel(port: int) -> AsyncIterator[tuple[Answers, int]]:
 async def test_all_who_ask_at_the_same_time_get_one_answer(sentinel: tuple[Answers, int]) -> None:
     said, port = sentinel
     sentinels = Sentinels(Watched("main", (("127.0.0.1", port),), None), timeout_s=5.0)
-    found = await asyncio.gather(*(sentinels.master() for _ in range(50)))
+    found = await asyncio.gather(*(sentinels.address() for _ in range(50)))
     assert set(found) == {("127.0.0.1", 7001)}
     assert said.seen["connections"] == 1
 
@@ -49,7 +49,7 @@ async def test_all_who_ask_at_the_same_time_get_one_answer(sentinel: tuple[Answe
 async def test_one_that_gives_up_does_not_take_the_answer_from_the_others(sentinel: tuple[Answers, int]) -> None:
     _, port = sentinel
     sentinels = Sentinels(Watched("main", (("127.0.0.1", port),), None), timeout_s=5.0)
-    first, second = (asyncio.create_task(sentinels.master()) for _ in range(2))
+    first, second = (asyncio.create_task(sentinels.address()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     assert await second == ("127.0.0.1", 7001)
@@ -60,7 +60,7 @@ async def test_none_that_answers_or_knows_the_name_is_an_error_that_names_each(s
     said.answer = b"*-1\r\n"
     watched = Watched("main", (("127.0.0.1", 1), ("127.0.0.1", port)), "secret")
     with pytest.raises(RedisConnectionError) as raised:
-        await Sentinels(watched, timeout_s=5.0).master()
+        await Sentinels(watched, timeout_s=5.0).address()
     assert "no Sentinel names the master main (127.0.0.1:1: " in str(raised.value)
     assert f"127.0.0.1:{port}: it does not know this name" in str(raised.value)
     assert "secret" not in f"{raised.value} {watched}"
@@ -89,7 +89,7 @@ async def hanging() -> AsyncIterator[Hanging]:
 
 async def test_one_that_hangs_is_passed_over(hanging: Hanging, sentinel: tuple[Answers, int]) -> None:
     watched = Watched("main", (("127.0.0.1", hanging.port), ("127.0.0.1", sentinel[1])), None)
-    assert await Sentinels(watched, timeout_s=1.0).master() == ("127.0.0.1", 7001)
+    assert await Sentinels(watched, timeout_s=1.0).address() == ("127.0.0.1", 7001)
     assert hanging.connections == 1
 
 
@@ -108,7 +108,7 @@ async def test_nobody_complains_of_an_error_that_nobody_waited_for(hanging: Hang
     sentinels, tasks = Sentinels(Watched("main", (("127.0.0.1", hanging.port),), None), timeout_s=0.2), len(all_tasks())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await sentinels.master()
+            await sentinels.address()
     assert len(all_tasks()) > tasks
     hanging.ends.set()
     await wait_until(lambda: len(all_tasks()) == tasks, what="the question's end")

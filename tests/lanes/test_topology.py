@@ -9,7 +9,7 @@ from engine.lanes.topology import Node, Topology
 
 def node(name: str) -> Node:
     client = Redis.from_url("redis://127.0.0.1:1")
-    return Node(place=name, client=client, streams=client)
+    return Node(fixed_place=name, client=client, streams=client)
 
 
 def test_one_server_holds_every_lane() -> None:
