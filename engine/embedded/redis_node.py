@@ -1,0 +1,115 @@
+"""One node of the embedded Redis Cluster: a server on loopback TCP that only our password opens."""
+
+import re
+from pathlib import Path
+
+from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from engine.embedded.cluster_layout import LOOPBACK, is_free, write_private
+from engine.embedded.redis import BINARY_NAMES, COMMON_OPTIONS, binary
+from engine.errors import OperatorError
+from engine.supervision import service
+from engine.supervision.child import Command, Process
+
+_ANSWER_S_MAX = 1.0
+_OPTIONS = {
+    "bind": LOOPBACK,
+    "cluster-enabled": "yes",
+    "cluster-announce-ip": LOOPBACK,
+    "cluster-config-file": "nodes.conf",
+    "cluster-require-full-coverage": "no",  # a dead master stops its own lanes only
+    "cluster-replica-validity-factor": "0",  # a replica may always take over; what it lacks, the lanes' check finds
+    "cluster-allow-replica-migration": "no",
+    "repl-diskless-sync-delay": "0",
+}
+
+
+class RedisNode:
+    """It never runs without its folder's ``nodes.conf``, in which it keeps what it knows of the others."""
+
+    def __init__(
+        self, name: str, folder: Path, *, ports: tuple[int, int], password: str, appendfsync: str, node_timeout_ms: int
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.port, self.bus_port = ports
+        self.process: Process | None = None
+        self._password = password
+        self._options = {"appendfsync": appendfsync, "cluster-node-timeout": str(node_timeout_ms)}
+
+    def start(self) -> None:
+        """Start it and block until it answers. Raises OperatorError."""
+        self.process = service.start(self)
+
+    def stop(self) -> None:
+        """Stop it cleanly if it runs. It can be started again."""
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
+
+    def kill(self) -> None:
+        """Send SIGKILL if it runs. It can be started again, on its data."""
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+
+    def prepare(self) -> None:
+        """Make the folder, stop a server that was left behind in it, and check that the ports are free."""
+        binary()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        service.stop_leftovers(self.folder, BINARY_NAMES)
+        for port in (self.port, self.bus_port):
+            if not is_free(port):
+                raise OperatorError(
+                    f"{self.name} did not start: another program has taken its port {port} of {LOOPBACK}: "
+                    "stop that program, and start again."
+                )
+        # A file, because everyone on the machine can read a command line.
+        lines = f"requirepass {self._password}\nmasterauth {self._password}\n"
+        write_private(self._password_path, lines.encode())
+
+    def command(self) -> Command:
+        """The server in the foreground, with its log beside its data."""
+        ports = {"port": str(self.port), "cluster-port": str(self.bus_port)}
+        settings = {**COMMON_OPTIONS, "dir": str(self.folder), **_OPTIONS, **ports, **self._options}
+        words = [word for key, value in settings.items() for word in (f"--{key}", value)]
+        argv = (str(binary()), str(self._password_path), *words)
+        return Command(argv=argv, env={"LC_ALL": "C"}, cwd=self.folder, log_path=self.folder / "redis.log")
+
+    def is_ready(self, pid: int) -> bool:
+        """Whether this very process answers and has loaded its data."""
+        try:
+            self.ask("PING")
+            return f"process_id:{pid}\r" in self.ask("INFO", "server")
+        except (RedisError, OSError):
+            return False
+
+    def ask(self, *words: str | int) -> str:
+        """One command's answer as text. Raises RedisError if it refuses or does not answer in time."""
+        connection = Connection(  # type: ignore[no-untyped-call]
+            host=LOOPBACK,
+            port=self.port,
+            password=self._password,
+            socket_timeout=_ANSWER_S_MAX,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        try:
+            connection.send_command(*words)  # type: ignore[no-untyped-call]
+            answer = connection.read_response()
+        finally:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+        return answer.decode() if isinstance(answer, bytes) else str(answer)
+
+    def info(self, *words: str) -> dict[str, str]:
+        """The lines ``name:value`` of an INFO command's answer."""
+        return dict(re.findall(r"^(\w+):(.*?)\r$", self.ask(*words), re.MULTILINE))
+
+    @property
+    def _password_path(self) -> Path:
+        return self.folder / "password.conf"
