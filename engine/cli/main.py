@@ -33,11 +33,22 @@ app = typer.Typer(
 
 PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="0: any free one. Default: 8080.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="API processes. Default: 1.")]
+NodesOption = Annotated[
+    int | None,
+    typer.Option("--redis-nodes", min=1, max=9, help="Masters of the embedded Redis Cluster. 1: no cluster."),
+]
+ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=0, max=3, help="Replicas of each master.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="The file that `up` reads.")]
 
 
 @app.command()
-def up(port: PortOption = None, data_dir: DataDirOption = None, workers: WorkersOption = None) -> None:
+def up(
+    port: PortOption = None,
+    data_dir: DataDirOption = None,
+    workers: WorkersOption = None,
+    redis_nodes: NodesOption = None,
+    replicas: ReplicasOption = None,
+) -> None:
     """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them
         signal.signal(number, _exit_with(0))
@@ -49,7 +60,8 @@ def up(port: PortOption = None, data_dir: DataDirOption = None, workers: Workers
     logs.configure("up")
     settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
     _warn_of_ignored(settings, "up")
-    _run(run_up(settings, os.environ, lambda url: _print(f"ready {url}")))
+    work = run_up(settings, os.environ, lambda url: _print(f"ready {url}"), redis_nodes=redis_nodes, replicas=replicas)
+    _run(work)
 
 
 @app.command()

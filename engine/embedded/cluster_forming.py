@@ -22,6 +22,11 @@ class _Seen:
     has_slots: bool
 
 
+def slots_of(index: int, masters: int) -> range:
+    """The slots of a master at first: an equal share, as `redis-cli --cluster create` gives it."""
+    return range(*(round(SLOTS * number / masters) for number in (index, index + 1)))
+
+
 def form(nodes: Sequence[RedisNode], layout: Layout) -> None:
     """Do what can be done now: slots, acquaintance, replicas. The rest has to wait until the nodes have talked."""
     try:
@@ -55,8 +60,8 @@ def _form_alone(node: RedisNode, seen: _Seen, index: int, layout: Layout, *, is_
     if is_alone and seen.epoch == 0:
         node.ask("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
     if layout.master_of(index) is None and not seen.has_slots:
-        first, last = (round(SLOTS * number / layout.masters) for number in (index, index + 1))
-        node.ask("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+        slots = slots_of(index, layout.masters)
+        node.ask("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[-1])
 
 
 def _replicate(node: RedisNode, view: dict[int, _Seen], nodes: Sequence[RedisNode], master: int | None) -> None:

@@ -13,7 +13,6 @@ from engine.errors import OperatorError
 
 LOOPBACK = "127.0.0.1"
 FOLDER_NAME = "redis-cluster"
-MASTERS_MAX, REPLICAS_MAX = 9, 3
 _PORTS = range(20_000, 32_000)
 """Below those that Linux and macOS give to outgoing connections: a stopped node finds its port free again."""
 _TRIES_MAX = 1_000
@@ -84,8 +83,9 @@ def check(path: Path, *, masters: int, replicas: int) -> None:
             )
     elif (layout.masters, layout.replicas) != (masters, replicas):
         raise OperatorError(
-            f"{path.resolve()} holds a Redis cluster of {layout.masters} masters with {layout.replicas} replicas each: "
-            "start it without --redis-nodes, or choose an empty data directory."
+            f"{path.resolve()} holds a Redis Cluster of {_counted(layout.masters, 'master')} with "
+            f"{_counted(layout.replicas, 'replica')} each: start it without --redis-nodes, "
+            "or choose an empty data directory."
         )
 
 
@@ -135,6 +135,10 @@ def _free_ports(count: int) -> list[int]:
                 probe.bind((LOOPBACK, port))
                 found.append(port)
     raise OperatorError(f"There are no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1}: stop some servers.")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count or 'no'} {noun}s"
 
 
 def _file(path: Path) -> Path:

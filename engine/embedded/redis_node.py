@@ -1,5 +1,6 @@
 """One node of the embedded Redis Cluster: a server on loopback TCP that only our password opens."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from engine.embedded.cluster_layout import LOOPBACK, is_free, write_private
+from engine.embedded.cluster_layout import LOOPBACK, Layout, is_free, write_private
 from engine.embedded.redis import BINARY_NAMES, COMMON_OPTIONS, binary
 from engine.errors import OperatorError
 from engine.supervision import service
@@ -90,21 +91,7 @@ class RedisNode:
 
     def ask(self, *words: str | int) -> str:
         """One command's answer as text. Raises RedisError if it refuses or does not answer in time."""
-        connection = Connection(  # type: ignore[no-untyped-call]
-            host=LOOPBACK,
-            port=self.port,
-            password=self._password,
-            socket_timeout=_ANSWER_S_MAX,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        try:
-            connection.send_command(*words)  # type: ignore[no-untyped-call]
-            answer = connection.read_response()
-        finally:
-            connection.disconnect()  # type: ignore[no-untyped-call]
-        return answer.decode() if isinstance(answer, bytes) else str(answer)
+        return _ask(self.port, self._password, *words)
 
     def info(self, *words: str) -> dict[str, str]:
         """The lines ``name:value`` of an INFO command's answer."""
@@ -113,3 +100,30 @@ class RedisNode:
     @property
     def _password_path(self) -> Path:
         return self.folder / "password.conf"
+
+
+def one_answers(layout: Layout) -> bool:
+    """Whether at least one node of a cluster answers to its password."""
+    for port, _ in layout.ports:
+        with contextlib.suppress(RedisError, OSError):
+            _ask(port, layout.password, "PING")
+            return True
+    return False
+
+
+def _ask(port: int, password: str, *words: str | int) -> str:
+    connection = Connection(  # type: ignore[no-untyped-call]
+        host=LOOPBACK,
+        port=port,
+        password=password,
+        socket_timeout=_ANSWER_S_MAX,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+    try:
+        connection.send_command(*words)  # type: ignore[no-untyped-call]
+        answer = connection.read_response()
+    finally:
+        connection.disconnect()  # type: ignore[no-untyped-call]
+    return answer.decode() if isinstance(answer, bytes) else str(answer)

@@ -6,13 +6,26 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.embedded import data_dir, postgres, redis
-from engine.embedded.data_dir import hold
+from engine.embedded import cluster_layout, data_dir, postgres, redis, redis_node
+from engine.embedded.data_dir import DataDir, hold
 from engine.embedded.postgres import EmbeddedPostgres
 from engine.embedded.redis import EmbeddedRedis
+from engine.embedded.redis_cluster import EmbeddedRedisCluster
 from engine.errors import OperatorError
 
-__all__ = ["EmbeddedPostgres", "EmbeddedRedis", "Servers", "hold", "is_running", "places", "remove", "running", "urls"]
+__all__ = [
+    "EmbeddedPostgres",
+    "EmbeddedRedis",
+    "EmbeddedRedisCluster",
+    "Servers",
+    "hold",
+    "is_running",
+    "places",
+    "redis_of",
+    "remove",
+    "running",
+    "urls",
+]
 
 
 _SOCKET = ".s.PGSQL.5432"
@@ -40,9 +53,26 @@ class Servers:
     database_url: str
 
 
+def redis_of(
+    held: DataDir, *, nodes: int | None = None, replicas: int = 0, appendfsync: str = "everysec"
+) -> EmbeddedRedis | EmbeddedRedisCluster:
+    """The data directory's Redis: a cluster, or a single server if ``nodes`` is 1 without replicas.
+
+    ``nodes`` None: whatever it holds, and a single server if it is new. Raises OperatorError if it holds another kind.
+    """
+    layout = cluster_layout.kept(held.path)
+    if nodes is None:
+        nodes, replicas = (1, 0) if layout is None else (layout.masters, layout.replicas)
+    if layout is None and (nodes, replicas) == (1, 0):
+        return EmbeddedRedis(held, appendfsync=appendfsync)
+    return EmbeddedRedisCluster(held, nodes=nodes, replicas=replicas, appendfsync=appendfsync)
+
+
 def urls(path: Path) -> Servers:
-    """The URLs of a data directory's servers, whether they run or not. They depend only on its path."""
-    return Servers(redis_url=redis.url(path), database_url=postgres.url(path))
+    """The URLs of a data directory's servers, whether they run or not."""
+    layout = cluster_layout.kept(path)
+    redis_url = redis.url(path) if layout is None else layout.url
+    return Servers(redis_url=redis_url, database_url=postgres.url(path))
 
 
 def is_running(path: Path) -> bool:
@@ -51,11 +81,15 @@ def is_running(path: Path) -> bool:
 
 
 def running(path: Path) -> tuple[str | None, str | None]:
-    """The URLs of a data directory's Redis and Postgres. None if a server accepts no connections at this moment."""
-    redis_url, database_url = redis.url(path), postgres.url(path)
+    """The URLs of a data directory's Redis and Postgres. None if a server accepts no connections at this moment.
+
+    A cluster runs if a node answers.
+    """
+    found, layout = urls(path), cluster_layout.kept(path)
+    is_redis = _accepts(data_dir.redis_socket(path)) if layout is None else redis_node.one_answers(layout)
     return (
-        redis_url if _accepts(data_dir.redis_socket(path)) else None,
-        database_url if _accepts(data_dir.postgres_socket_dir(path) / _SOCKET) else None,
+        found.redis_url if is_redis else None,
+        found.database_url if _accepts(data_dir.postgres_socket_dir(path) / _SOCKET) else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from engine.embedded import servers
-from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
+from engine.embedded.servers import EmbeddedPostgres
 from engine.errors import OperatorError
 from engine.running import libraries
 from engine.settings import Settings
@@ -31,7 +31,7 @@ def reachable(settings: Settings) -> Iterator[Settings]:
         yield found
         return
     with servers.hold(settings.data_dir) as held, ExitStack() as stack:
-        redis, postgres = EmbeddedRedis(held), EmbeddedPostgres(held)
+        redis, postgres = servers.redis_of(held), EmbeddedPostgres(held)
         for server, url in ((redis, found.redis_url), (postgres, found.database_url)):
             if url is None:
                 stack.callback(server.stop)

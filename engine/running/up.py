@@ -16,17 +16,15 @@ import structlog
 from engine.access import keyring, tls
 from engine.connected import Connected
 from engine.embedded import servers
-from engine.embedded.data_dir import DataDir, run_dir
-from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedis
+from engine.embedded.data_dir import run_dir
 from engine.errors import OperatorError
 from engine.ledger import schema
 from engine.loops import PASSING
 from engine.observability import metrics_directory
 from engine.persisting import lag
-from engine.records import Ack
 from engine.recovery.epochs import WHY
 from engine.recovery.serving import Paused
-from engine.running.reach import with_urls
+from engine.running import own_servers
 from engine.settings import Settings
 from engine.supervision import ports
 from engine.supervision.service import Worker
@@ -58,21 +56,29 @@ def _straight(_name: str, settings: Settings) -> Settings:
 
 
 async def up(
-    settings: Settings, environment: Mapping[str, str], announce: Callable[[str], None], route: Route = _straight
+    settings: Settings,
+    environment: Mapping[str, str],
+    announce: Callable[[str], None],
+    route: Route = _straight,
+    *,
+    redis_nodes: int | None = None,
+    replicas: int | None = None,
 ) -> None:
     """Run everything until SIGINT or SIGTERM. ``announce`` gets the URL once it can be used.
 
-    ``route`` may give single processes another way to the servers, one that can be cut.
+    ``route`` may give single processes another way to the servers, one that can be cut. ``redis_nodes`` and
+    ``replicas``: of the embedded Redis; None: what the data directory holds.
 
     Processes stop in the reverse order of their start. So the persister sees every accepted claim, and it applies the
     remaining changes before the servers stop. Raises OperatorError if something cannot start.
     """
+    own_servers.check(settings, redis_nodes, replicas)
     with ports.held(settings.host, settings.port) as port, servers.hold(settings.data_dir) as held:
         settings = settings.model_copy(update={"port": port})  # port 0 means any free one; all workers share it
         keyring.load(settings)
         tls.server_context(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
-            settings = await _start_servers(supervisor, held, settings)
+            settings = await own_servers.start(supervisor, held, settings, redis_nodes, replicas)
             await schema.migrate(settings.database_url or "")
             is_ready = asyncio.Event()
             supervisor.in_between(partial(_tell_left, settings, is_ready))
@@ -83,17 +89,6 @@ async def up(
             is_ready.set()
             announce(base_url)
             await supervisor.wait()
-
-
-async def _start_servers(supervisor: Supervisor, held: DataDir, settings: Settings) -> Settings:
-    """Start the embedded servers that the settings do not replace. Returns the settings with all URLs."""
-    # With one sync per second, an acknowledgement would wait too long for the disk.
-    appendfsync = "always" if settings.ack is Ack.FSYNC else "everysec"
-    redis, postgres = EmbeddedRedis(held, appendfsync=appendfsync), EmbeddedPostgres(held)
-    needed = [server for server, url in ((postgres, settings.database_url), (redis, settings.redis_url)) if url is None]
-    if needed:
-        await supervisor.start(*needed)
-    return with_urls(settings, redis.url, postgres.url)
 
 
 async def _start_workers(
@@ -135,6 +130,7 @@ def _variables(settings: Settings) -> dict[str, str]:
         "HONGBAO_REDIS_URL": settings.redis_url or "",
         "HONGBAO_DATABASE_URL": settings.database_url or "",
         "HONGBAO_DATA_DIR": str(settings.data_dir),
+        "HONGBAO_LANES": str(settings.lanes),
         "HONGBAO_RECOVER_AUTOMATICALLY": "false" if settings.recover_automatically is False else "true",
         "HONGBAO_HOST": settings.host,
         "HONGBAO_PORT": str(settings.port),

@@ -198,7 +198,7 @@ def test_another_kind_of_redis_in_the_data_directory_is_refused(data_dir: Path) 
         EmbeddedRedis(held).folder.rmdir()
         EmbeddedRedisCluster(held, nodes=2, replicas=1)
         for nodes, replicas in [(3, 1), (2, 0)]:
-            with pytest.raises(OperatorError, match="holds a Redis cluster of 2 masters with 1 replicas each: start"):
+            with pytest.raises(OperatorError, match="holds a Redis Cluster of 2 masters with 1 replica each: start"):
                 EmbeddedRedisCluster(held, nodes=nodes, replicas=replicas)
 
 

@@ -69,6 +69,18 @@ def test_both_are_stopped_when_the_work_fails(alone: Settings) -> None:
     reach.check_has_books(alone)
 
 
+def test_a_data_directory_with_a_cluster_is_reached_by_the_clusters_url(alone: Settings) -> None:
+    with servers.hold(alone.data_dir) as held:
+        cluster = servers.EmbeddedRedisCluster(held, nodes=2)
+        assert servers.urls(alone.data_dir).redis_url == cluster.url
+        assert servers.running(alone.data_dir) == (None, None)
+    with reach.reachable(given(alone, redis=False, database=True)) as reached:
+        assert reached.redis_url == cluster.url
+        assert reach.running(alone).redis_url == cluster.url
+    assert servers.running(alone.data_dir) == (None, None)
+    assert not (alone.data_dir / "redis").exists()
+
+
 def test_books_that_do_not_exist(alone: Settings) -> None:
     with pytest.raises(OperatorError, match="There are no books in"):
         reach.check_has_books(alone)
