@@ -153,10 +153,10 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
 
 app.command()(audit.audit)
 app.command()(doctor.doctor)
-app.command()(lanes.lanes)
 app.command()(reconcile.reconcile)
 app.command()(recover.recover)
 app.command()(verify.verify)
+app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(data.app, name="data")
 

@@ -78,6 +78,9 @@ def _paused(name: str, paused: Paused, checkpoint: int, position: int) -> Line:
             return problem(name, f"Redis has lost it; the ledger is at {checkpoint}", _REBUILD)
         case Paused.REBUILDING:
             return warning(name, "it is being rebuilt from the ledger", "Wait; if it stays, run `hongbao recover`.")
+        case Paused.MOVING:
+            advice = "Wait; if it stays, run `hongbao lanes move` again (docs/operations.md)."
+            return warning(name, "it is being moved to another server", advice)
         case Paused.OTHER_EPOCH:
             return problem(name, "fenced: Redis and the ledger disagree about its epoch", _REBUILD)
         case Paused.SET_BACK:

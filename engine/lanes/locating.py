@@ -35,6 +35,23 @@ class Locator(Protocol):
         """The server at the address says that what is looked for is there now. ``host`` empty: at the same host."""
 
 
+class At:
+    """Knows that a server is where it is: whatever the server says, its connections lead there."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    async def address(self) -> Address:
+        """The address it was given."""
+        return self._address
+
+    def doubt(self) -> None:
+        """Nobody else could be asked."""
+
+    def moved(self, host: str, port: int) -> None:
+        """Whoever speaks to this server wants no other."""
+
+
 class MovedAwayError(RedisConnectionError):
     """The server refused because the lane's slot is another's now. Nothing was done, and a new connection finds it."""
 

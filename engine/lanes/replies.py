@@ -66,3 +66,10 @@ class Claimed(StrEnum):
     FENCED = "FENCED"
     MALFORMED = "MALFORMED"
     OK = "OK"
+
+
+class Fenced(StrEnum):
+    """fence.lua's replies, in order of precedence."""
+
+    CHANGED = "CHANGED"
+    FENCED = "FENCED"

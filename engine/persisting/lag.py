@@ -34,7 +34,7 @@ async def changes_behind(pool: asyncpg.Pool, store: LaneReader) -> int:
     for row in lanes:
         status = await store.lane_status(row["lane"]) if row["begun"] else None
         paused = why_paused(row["epoch"], row["position"], status) if row["begun"] else None
-        if paused not in (None, Paused.UNVERIFIED):
+        if paused not in (None, Paused.UNVERIFIED, Paused.MOVING):
             raise UnavailableError(f"Lane {row['lane']} {WHY[paused]}")
         behind += 0 if status is None else status.position - row["position"]
     return behind

@@ -25,7 +25,7 @@ from engine.lanes.topology import Node, Topology
 from engine.loops import end, stopped_within
 from engine.observability import metrics
 from engine.queries import load
-from engine.recovery.fencing import FENCED, REBUILDING, lane_tokens
+from engine.recovery.fencing import FENCED, MOVING, REBUILDING, lane_tokens
 from engine.recovery.serving import Paused, why_paused
 from engine.settings import LANES_MAX
 
@@ -85,6 +85,7 @@ async def _begin_lane(pool: asyncpg.Pool, store: Store, lane: int) -> None:
 WHY = {
     Paused.LOST: "is fenced: Redis has lost it.",
     Paused.REBUILDING: "is fenced: it is being rebuilt from the ledger.",
+    Paused.MOVING: "is fenced: it is being moved to another server.",
     Paused.OTHER_EPOCH: "is fenced: Redis and the ledger disagree about its epoch.",
     Paused.SET_BACK: "is behind the ledger in Redis: it was set back.",
     Paused.UNVERIFIED: "is fenced: Redis was restarted and is not compared with the ledger yet.",
@@ -192,7 +193,7 @@ class Watch:
         for lane, lane_token in found.items():
             if (
                 lane_token
-                and not lane_token.startswith((FENCED, REBUILDING))
+                and not lane_token.startswith((FENCED, REBUILDING, MOVING))
                 and lane_token != self._lane_tokens.get(lane)
             ):
                 self._forget(lane)  # the server or the lane is new: it may not hold what is remembered here

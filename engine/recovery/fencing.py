@@ -4,7 +4,9 @@ In Redis one string decides whether a lane serves. A writer that changes it, or 
 and the server it expects. So if two processes believe that a lane is theirs (one of them is late), only one succeeds.
 """
 
+import re
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
@@ -14,10 +16,15 @@ from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneStatus, is_wrong_type, refuse_replica
+from engine.lanes.replies import Fenced
+from engine.lanes.scripts import Script
 
-FENCED, REBUILDING = "fenced ", "rebuilding "
+FENCED, REBUILDING, MOVING = "fenced ", "rebuilding ", "moving "
 """The prefix of the epoch in the token of a lane that must not serve. No connection ever sends such a token."""
+_MOVING = re.compile(rf"{MOVING}(\d+) ")
+"""And until when, by the clock of the lane's server: its mover may die."""
 _SCAN_COUNT = 1_000
+_FENCE = Script("fence")
 
 Command = Sequence[str | bytes | int]
 
@@ -30,7 +37,13 @@ class LaneChangedError(HongbaoError):
 
 def epoch_in(status: LaneStatus) -> str:
     """A lane's epoch without its prefix. Empty if it was taken away."""
-    return status.epoch.removeprefix(FENCED).removeprefix(REBUILDING)
+    return _MOVING.sub("", status.epoch.removeprefix(FENCED).removeprefix(REBUILDING), count=1)
+
+
+def moving_until_ms(status: LaneStatus) -> int | None:
+    """Until when a lane is fenced because it is being moved to another server. None if it is not."""
+    found = _MOVING.match(status.epoch)
+    return None if found is None else int(found[1])
 
 
 async def run_id(client: Redis) -> str:
@@ -43,6 +56,18 @@ async def run_id(client: Redis) -> str:
 async def set_lane_token(client: Redis, lane: int, status: LaneStatus, lane_token: str) -> None:
     """Replace the token in ``status`` with another one. Raises as ``write_if`` does."""
     await write_if(client, lane, status.lane_token, status.server, [("HSET", keys.lane(lane), "epoch", lane_token)])
+
+
+async def fence_to_move(client: Redis, lane: int, status: LaneStatus, until_ms: int) -> None:
+    """Let a lane that has the token in ``status`` refuse everything until then, however busy it is.
+
+    Raises LaneChangedError if it has another token, and UnavailableError.
+    """
+    moving_token = f"{MOVING}{until_ms} {epoch_in(status)}"
+    with redis_errors():
+        reply = await _FENCE.call(partial(command, client), [keys.lane(lane)], [status.lane_token, moving_token])
+    if reply[0].decode() != Fenced.FENCED:
+        raise LaneChangedError(f"Another process has changed lane {lane}.")
 
 
 async def write_if(client: Redis, lane: int, lane_token: str | None, server: str, commands: Sequence[Command]) -> None:

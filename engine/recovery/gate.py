@@ -6,6 +6,7 @@ its lease has compared it with the ledger and written the new token. The ledger 
 persister can no longer commit what it has read.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import asyncpg
@@ -17,7 +18,7 @@ from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import CheckpointMovedError
 from engine.queries import load
-from engine.recovery.fencing import FENCED, epoch_in, set_lane_token
+from engine.recovery.fencing import FENCED, LaneChangedError, epoch_in, moving_until_ms, set_lane_token
 from engine.recovery.rebuild import refreeze
 
 SQL = load("lanes")
@@ -73,6 +74,7 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
         raise CheckpointMovedError(f"Another process is working on lane {lane}.")
     if status is None:
         raise LaneBrokenError(f"Redis has lost lane {lane}; it is fenced.")
+    status = await _unless_moving(store, lane, status)
     await _compare(connection, store, lane, row, status)
     if not (await stream.look(lane, row.position)).is_stream:
         await set_lane_token(store.client_of(lane), lane, status, FENCED + epoch_in(status))
@@ -91,6 +93,16 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
             await refreeze(connection, store.client_of(lane), lane, status)
             await set_lane_token(store.client_of(lane), lane, status, lane_token)
     return position, lane_token
+
+
+async def _unless_moving(store: Store, lane: int, status: LaneStatus) -> LaneStatus:
+    """Raise LaneChangedError while a lane is being moved. If its mover has died, it is compared like any other."""
+    until_ms = moving_until_ms(status)
+    if until_ms is None:
+        return status
+    if await store.now_ms(lane) < until_ms:
+        raise LaneChangedError(f"Lane {lane} is being moved to another server.")
+    return replace(status, epoch=epoch_in(status))
 
 
 async def _compare(

@@ -3,7 +3,7 @@
 from enum import Enum, auto
 
 from engine.lanes.reader import LaneStatus
-from engine.recovery.fencing import REBUILDING
+from engine.recovery.fencing import REBUILDING, moving_until_ms
 
 
 class Paused(Enum):
@@ -11,6 +11,7 @@ class Paused(Enum):
 
     LOST = auto()  # Redis has nothing of it
     REBUILDING = auto()  # it is being rebuilt from the ledger
+    MOVING = auto()  # it is being moved to another server of its cluster
     OTHER_EPOCH = auto()  # Redis and the ledger disagree about its epoch, for example while it is being fenced
     SET_BACK = auto()  # Redis is behind the ledger
     UNVERIFIED = auto()  # Redis was restarted, and its data is not compared with the ledger yet
@@ -22,6 +23,8 @@ def why_paused(epoch: str, position: int, status: LaneStatus | None) -> Paused |
         return Paused.LOST
     if status.epoch.startswith(REBUILDING):
         return Paused.REBUILDING
+    if moving_until_ms(status) is not None:
+        return Paused.MOVING
     if status.epoch != epoch:
         return Paused.OTHER_EPOCH
     if status.position < position:

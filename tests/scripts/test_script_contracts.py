@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from engine.events import ClaimsEvent, ClosedEvent, OpenedEvent, PacketClaims
-from engine.lanes.replies import Claimed, Closed, Followed, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, Fenced, Followed, Noted, Opened
 from engine.lanes.store import Chunk
 from engine.records import Outcome
 
-NAMES = ["open", "claim", "close", "view", "freeze", "limit"]
+NAMES = ["open", "claim", "close", "view", "freeze", "limit", "fence"]
 REPLIES: dict[str, type[StrEnum]] = {
     "open": Opened,
     "claim": Claimed,
@@ -20,6 +20,7 @@ REPLIES: dict[str, type[StrEnum]] = {
     "view": Noted,
     "freeze": Followed,
     "limit": Followed,
+    "fence": Fenced,
 }
 LINES_MAX = 85
 

@@ -1,0 +1,149 @@
+"""Moves one slot of a cluster from one master to another, with the commands that its servers have.
+
+Valkey 9 moves a slot at once: it copies the keys, and hands them over in one moment. Other servers move key by key.
+Then the slot is in two places meanwhile, and scripts are refused until the last key has been moved.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from engine.errors import OperatorError
+from engine.lanes.clients import command, redis_client
+from engine.lanes.cluster import Cluster
+from engine.lanes.locating import Address, At
+from engine.redis_servers import RedisServer
+
+_POLL_S = 0.05
+_KEYS_PER_CALL = 100
+_KEYS_TIMEOUT_MS = 5_000
+_AWAY = frozenset({"fail", "fail?", "noaddr", "handshake"})
+_HAS_FAILED = (b"failed", b"cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Master:
+    """One master of a cluster. ``client`` speaks to it whatever it holds."""
+
+    address: Address
+    client: Redis
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Its host and port."""
+        return f"{self.address[0]}:{self.address[1]}"
+
+    async def name(self) -> str:
+        """The name that its cluster has given it."""
+        name: bytes = await command(self.client, "CLUSTER", "MYID")
+        return name.decode()
+
+
+async def masters_of(server: RedisServer, cluster: Cluster, *, timeout_s: float) -> list[Master]:
+    """All masters that the cluster believes to be alive, also those that hold no slot yet. Close their clients.
+
+    Raises redis.exceptions.RedisError.
+    """
+    parts = urlsplit(server.client_url)
+    user, password = (None if word is None else unquote(word) for word in (parts.username or None, parts.password))
+
+    def master(address: Address) -> Master:
+        client = redis_client(server.client_url, connections_max=2, timeout_s=timeout_s, locator=At(address))
+        return Master(address=address, client=client, user=user, password=password)
+
+    asked = master(next(iter(await cluster.masters())))
+    try:
+        told: bytes = await command(asked.client, "CLUSTER", "NODES")
+    finally:
+        await asked.client.aclose()
+    found = []
+    for line in told.decode().splitlines():
+        _, place, flags, *_ = line.split(" ")
+        host, _, port = place.partition("@")[0].rpartition(":")
+        if "master" in flags.split(",") and not _AWAY & {*flags.split(",")}:
+            found.append(master((host.strip("[]") or asked.address[0], int(port))))
+    return sorted(found, key=lambda one: one.address)
+
+
+async def move_slot(
+    slot: int, source: Master, target: Master, *, last: str, between: Callable[[], Awaitable[None]]
+) -> None:
+    """Move it. ``last``: the key that is moved last, if keys are moved one by one. ``between``: called at every step.
+
+    If this ends early, a slot that moves at once stays where it is. One that moves key by key stays in two places: call
+    this again. Raises OperatorError if the servers refuse, and redis.exceptions.RedisError.
+    """
+    if await _move_at_once(slot, source, target, between):
+        return
+    await _move_by_key(slot, source, target, last, between)
+
+
+async def _move_at_once(slot: int, source: Master, target: Master, between: Callable[[], Awaitable[None]]) -> bool:
+    """Returns False if the server does not know how to."""
+    try:
+        earlier = {job[b"name"] for job in await _jobs(source)}
+        await command(source.client, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", await target.name())
+    except ResponseError as error:
+        if "unknown subcommand" in str(error).lower():
+            return False
+        raise OperatorError(f"{source.place} does not move slot {slot}: {error}.") from None
+    is_done = False
+    try:
+        while not is_done:
+            await between()
+            for job in await _jobs(source):
+                if job[b"name"] in earlier:
+                    continue
+                if job[b"state"] in _HAS_FAILED:
+                    why = job[b"message"].decode(errors="replace") or job[b"state"].decode()
+                    raise OperatorError(f"{source.place} could not move slot {slot}: {why}. It is where it was.")
+                is_done = job[b"state"] == b"success"
+            if not is_done:
+                await asyncio.sleep(_POLL_S)
+    except asyncio.CancelledError:
+        await command(source.client, "CLUSTER", "CANCELSLOTMIGRATIONS")
+        raise
+    return True
+
+
+async def _jobs(source: Master) -> list[dict[bytes, Any]]:
+    found = await command(source.client, "CLUSTER", "GETSLOTMIGRATIONS")
+    return [dict(zip(job[::2], job[1::2], strict=True)) for job in found]
+
+
+async def _move_by_key(
+    slot: int, source: Master, target: Master, last: str, between: Callable[[], Awaitable[None]]
+) -> None:
+    """As the cluster's specification says. Each step may be repeated."""
+    there = await target.name()
+    try:
+        await command(target.client, "CLUSTER", "SETSLOT", slot, "IMPORTING", await source.name())
+        await command(source.client, "CLUSTER", "SETSLOT", slot, "MIGRATING", there)
+        while names := await _names(slot, source, last):
+            await between()
+            await _move_keys(names, source, target)
+        await _move_keys([last.encode()], source, target)
+        for server in (target, source):
+            await command(server.client, "CLUSTER", "SETSLOT", slot, "NODE", there)
+    except ResponseError as error:
+        raise OperatorError(f"Slot {slot} is not moved to {target.place}: {error}. Run this again.") from None
+
+
+async def _names(slot: int, source: Master, last: str) -> list[bytes]:
+    found: list[bytes] = await command(source.client, "CLUSTER", "GETKEYSINSLOT", slot, _KEYS_PER_CALL + 1)
+    return [name for name in found if name != last.encode()]
+
+
+async def _move_keys(names: list[bytes], source: Master, target: Master) -> None:
+    host, port = target.address
+    words: list[str | bytes | int] = ["MIGRATE", host, port, "", 0, _KEYS_TIMEOUT_MS, "REPLACE"]
+    if target.password is not None:
+        words += ["AUTH", target.password] if target.user is None else ["AUTH2", target.user, target.password]
+    await command(source.client, *words, "KEYS", *names)
