@@ -41,6 +41,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with Engine.open(settings) as front.engine:
             await front.engine.acks.check()
+            await front.engine.refuse_proxies()
             flusher = asyncio.create_task(_flush(front))
             try:
                 yield

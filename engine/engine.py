@@ -15,6 +15,7 @@ from engine.connected import Connected, urls_of
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
 from engine.errors import OperatorError
+from engine.lanes import proxies
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.lanes.topology import Topology
@@ -152,6 +153,10 @@ class Engine:
     def redis(self) -> Redis:
         """The client of the server of lane 0, which is the only server if HONGBAO_REDIS_URL names one."""
         return self.topology.node_of(0).client
+
+    async def refuse_proxies(self) -> None:
+        """Raise OperatorError if a server's address leads to several servers by turns. For processes that stay."""
+        await proxies.refuse(self.topology)
 
     async def readiness(self) -> Readiness:
         """Whether this process can do its work, and which lanes do not serve."""

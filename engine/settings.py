@@ -57,7 +57,7 @@ class Settings(BaseSettings):
 
     # Servers. Unset, the embedded ones of `hongbao up` are used.
     redis_url: str | None = None
-    """A URL, or [several, or Sentinels](operations.md#several-redis-servers). With `appendonly yes`, `noeviction`."""
+    """A URL, or [more servers than one](operations.md#several-redis-servers). With `appendonly yes`, `noeviction`."""
     database_url: str | None = None
     """`postgresql://`. `hongbao migrate` (or `up`) creates the schema."""
     data_dir: Path = Field(default_factory=default_data_dir)

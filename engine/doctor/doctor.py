@@ -12,7 +12,7 @@ from typing import NamedTuple
 import asyncpg
 from redis.exceptions import RedisError
 
-from engine.doctor import lane_checks, machine_checks, postgres_checks, redis_checks
+from engine.doctor import cluster_checks, lane_checks, machine_checks, postgres_checks, redis_checks
 from engine.doctor.lane_checks import Answering
 from engine.doctor.lines import Level, Line, ok, place_of, problem, without_secrets
 from engine.doctor.postgres_checks import SQL
@@ -42,6 +42,9 @@ async def examine(settings: Settings, *, is_embedded: bool) -> list[Line]:
     async with _redis(settings, lines) as found, _postgres(settings, lines) as connection:
         for node in () if found is None else found.nodes:
             await _add(lines, settings, _of(node, "redis"), _named(node, redis_checks.examine(node, settings)))
+            if node.holder is not None:
+                cluster = cluster_checks.examine(node.client, settings)
+                await _add(lines, settings, _of(node, "redis cluster"), _named(node, cluster))
             asked = machine_checks.clock(_of(node, "redis clock"), partial(clock_ms, node))
             await _add(lines, settings, _of(node, "redis clock"), _one(asked))
         if connection is not None:

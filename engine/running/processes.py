@@ -23,6 +23,7 @@ FORGET_S = 60.0
 async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
     """Call ``ready``, then follow every lane until ``stop``. Then apply what is left and return."""
     async with Engine.open(settings) as engine:
+        await engine.refuse_proxies()
         if ready is not None:
             ready()
         await persist(settings, engine.store, engine.stream, engine.lanes, stop)
@@ -31,6 +32,7 @@ async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
     """Call ``ready``, then do all of the sweeper's work until ``stop``. docs/operations.md has the list."""
     async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
+        await engine.refuse_proxies()
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, stop))
         group.create_task(follow_freezes(engine.pool, engine.store, stop))

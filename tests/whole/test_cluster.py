@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.auditing.audit import audit
+from engine.doctor.doctor import examine
+from engine.doctor.lines import Level
 from engine.embedded.redis_node import RedisNode
 from engine.engine import Engine
 from engine.errors import OperatorError
@@ -163,6 +165,30 @@ def move_keys(cluster: Clustered, source: RedisNode, target: RedisNode, names: l
     for name in names:
         words = ("MIGRATE", "127.0.0.1", target.port, name, 0, 5_000, "REPLACE", "AUTH", cluster.password)
         assert source.ask(*words) == "OK"
+
+
+async def test_the_doctor_examines_each_master_that_holds_lanes(cluster: Clustered, settings: Settings) -> None:
+    one = changed(settings, lanes=6, ack=Ack.MEMORY)
+    async with Engine.open(one), persisting(one):
+        found = {line.name: line for line in await examine(one, is_embedded=False)}
+        places = [f"127.0.0.1:{(await cluster.holder_of(lane)).port}" for lane in range(3)]
+        assert found[f"redis {places[0]}"].found == f"{places[0]}, lanes 0, 3, 4"
+        assert [found[f"redis scripts {place}"].level for place in places] == [Level.OK] * 3
+        assert [found[f"redis replicas {place}"].found for place in places] == ["1 would take over"] * 3
+        assert found[f"redis coverage {places[0]}"].level is Level.OK
+        assert found[f"redis node timeout {places[0]}"].level is Level.OK
+        assert found[f"redis cut off {places[0]}"].level is Level.WARNING
+        assert [found[f"lane {lane}"].level for lane in range(6)] == [Level.OK] * 6
+        lost, kept = await cluster.holder_of(0), await cluster.holder_of(1)
+        kept.ask("CONFIG", "SET", "cluster-require-full-coverage", "yes", "cluster-node-timeout", 20_000)
+        for server in (lost, cluster.replicas[cluster.masters.index(lost)]):
+            server.kill()
+        found = {line.name: line for line in await examine(one, is_embedded=False)}
+        assert found[f"redis {places[0]}"].level is Level.PROBLEM
+        assert [found[f"lane {lane}"].level for lane in (0, 3, 4)] == [Level.PROBLEM] * 3
+        assert found[f"redis coverage {places[1]}"].level is Level.PROBLEM
+        assert found[f"redis node timeout {places[1]}"].level is Level.WARNING
+        assert cluster.password not in repr(found)
 
 
 async def test_a_process_starts_though_servers_of_the_setting_are_away(cluster: Clustered, settings: Settings) -> None:
