@@ -30,6 +30,7 @@ from benchmarks.parts import (
     overload,
     persisting,
     profiles,
+    sizes,
     splits,
     storms,
 )
@@ -59,9 +60,10 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "OUTAGE": ("Postgres held", outage.outage),
     "FAIRNESS": ("a million packets", fairness.fairness),
     "LIMITS": ("limits reached together", limits.limits),
+    "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"OUTAGE", "FAIRNESS", "LIMITS"})
+APART = frozenset({"OUTAGE", "FAIRNESS", "LIMITS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 

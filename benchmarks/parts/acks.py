@@ -49,7 +49,7 @@ def _measured(stage: Stage, world: World, trial: Trial, ack: Ack) -> Run:
     try:
         with (
             _persister(stage, database, ack) as persister,
-            _replica(stage, wanted=ack is Ack.REPLICA),
+            replica(stage, wanted=ack is Ack.REPLICA),
             started(stage, _ours(ack), database) as server,
             stage.redis.client() as client,
         ):
@@ -87,19 +87,19 @@ def _persister(stage: Stage, database: str, ack: Ack) -> Iterator[Process]:
 
 
 @contextmanager
-def _replica(stage: Stage, *, wanted: bool) -> Iterator[None]:
+def replica(stage: Stage, *, wanted: bool) -> Iterator[None]:
     """Run a replica that is in sync, if wanted."""
     if not wanted:
         yield
         return
-    replica = RedisServer(stage.folder / "replica")
-    replica.start(None)
+    other = RedisServer(stage.folder / "replica")
+    other.start(None)
     try:
         with stage.redis.client() as client:
             client.config_set("repl-diskless-sync-delay", 0)
-        with replica.client() as client:
+        with other.client() as client:
             client.replicaof("127.0.0.1", str(stage.redis.port))
         # The server reports that it is ready only once the replica is there.
         yield
     finally:
-        replica.stop()
+        other.stop()

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.parts.batches import HANDS_A_PACKET
 from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.parts.overload import CROWDS
-from benchmarks.report import goals
+from benchmarks.report import goals, size_tables
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, ratio
 from benchmarks.rig.redis_server import APPENDFSYNC
@@ -51,6 +51,14 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("Fairness: what a place in the queue is worth", _FAIRNESS_NOTE, _FAIRNESS, _fairness(others)),
         ("A day's limit that many reach at once", _LIMITS_NOTE, _LIMITS, _limits(others)),
         ("Memory of a claim", _CLAIM_MEMORY, _CLAIMS, _claim_memory(others)),
+        (
+            "Bytes of a packet and of a claim",
+            size_tables.PACKETS_NOTE,
+            size_tables.PACKETS,
+            size_tables.packets(others),
+        ),
+        ("Bytes of a request", size_tables.REQUESTS_NOTE, size_tables.REQUESTS, size_tables.requests(others)),
+        ("A script call by its size", size_tables.CALLS_NOTE, size_tables.CALLS, size_tables.calls(others)),
         ("Memory at rest", _REST_NOTE, _REST, _at_rest(others)),
         ("Where the time goes, 256 connections", _PROFILE_NOTE, _PROFILE, _profiles(others)),
     ):

@@ -51,14 +51,15 @@ def build(stage: Stage, name: str, *, packets: int, shares: int) -> World:
     database = stage.create_database()
     settings = stage.settings(database)
     wait(schema.migrate(stage.database_url(database)))
-    *made, probe = wait(_fill(settings, packets, shares))
+    *made, probe = wait(fill(settings, packets, shares))
     snapshot = stage.folder / f"{name.replace(' ', '-')}.rdb"
     stage.redis.save(snapshot)
     stage.redis.stop()
     return World(packets=tuple(made), shares=shares, probe=probe, snapshot=snapshot, database=database)
 
 
-async def _fill(settings: Settings, packets: int, shares: int) -> list[str]:
+async def fill(settings: Settings, packets: int, shares: int) -> list[str]:
+    """Send the packets and one probe, its number last, and let the ledger have their openings."""
     async with Engine.open(settings) as engine:
         total_fen = packets * shares * SHARE_FEN_MEAN + PROBE_SHARES * SHARE_FEN_MEAN
         await engine.wallets.deposit(_SENDER, total_fen, idempotency_key="fund", request_hash=b"fund")
