@@ -13,7 +13,7 @@ import orjson
 import structlog
 import typer
 
-from engine.cli import audit, data, doctor, lanes, quarantine, reconcile, recover, verify
+from engine.cli import audit, data, doctor, lanes, plan, quarantine, reconcile, recover, verify
 from engine.cli.common import DataDirOption, JsonOption
 from engine.cli.common import run as _run
 from engine.cli.common import show as _print
@@ -153,6 +153,7 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
 
 app.command()(audit.audit)
 app.command()(doctor.doctor)
+app.command()(plan.plan)
 app.command()(reconcile.reconcile)
 app.command()(recover.recover)
 app.command()(verify.verify)
