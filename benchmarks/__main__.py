@@ -23,6 +23,7 @@ from benchmarks.parts import (
     batches,
     durable,
     fairness,
+    lanes,
     limits,
     memory,
     open_loop,
@@ -60,10 +61,11 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "OUTAGE": ("Postgres held", outage.outage),
     "FAIRNESS": ("a million packets", fairness.fairness),
     "LIMITS": ("limits reached together", limits.limits),
+    "LANES": ("more lanes", lanes.lanes),
     "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"OUTAGE", "FAIRNESS", "LIMITS", "SIZES"})
+APART = frozenset({"OUTAGE", "FAIRNESS", "LANES", "LIMITS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.parts.batches import HANDS_A_PACKET
+from benchmarks.parts.lanes import LANES
 from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.parts.overload import CROWDS
 from benchmarks.report import goals, size_tables
@@ -40,6 +41,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"## {title}\n\n" + table([*_STORM, *_COSTS], storm)
     for title, note, head, rows in (
         ("D. Requests of 500 claims, 3 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
+        ("More lanes, 256 connections, 32 packets at a time", _LANES_NOTE, _LANES, _lanes(runs)),
         ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
@@ -101,6 +103,18 @@ def _batches(runs: Sequence[Run]) -> Iterator[list[str]]:
             apart = [text(chosen.figure(cpu_us(name)), ".2f") for name in ("server", "redis")]
             cores = f"{goals.cores_for_peak(both.median):.1f}"
             yield [str(hands), text(chosen.figure("claims_per_s")), *apart, both.text(".2f"), cores]
+
+
+_LANES = ("lanes", "claims/s", "API us per claim", "Redis us per claim")
+_LANES_NOTE = "One API process, one Redis, every claim a winner, no persister."
+
+
+def _lanes(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for count in LANES:
+        chosen = Selection(runs, f"{count} lanes")
+        if (found := chosen.figure("claims_per_s")) is not None:
+            costs = [text(chosen.figure(cpu_us(name)), ".1f") for name in ("server", "redis")]
+            yield [str(count), found.text(), *costs]
 
 
 _DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us per claim")

@@ -45,11 +45,11 @@ class World:
         return sorted({lane_of(packet) for packet in (*self.packets, self.probe)})
 
 
-def build(stage: Stage, name: str, *, packets: int, shares: int) -> World:
+def build(stage: Stage, name: str, *, packets: int, shares: int, lanes: int = 1) -> World:
     """Make a world. Leaves Redis stopped."""
     stage.redis.start(None)
     database = stage.create_database()
-    settings = stage.settings(database)
+    settings = stage.settings(database, lanes=lanes)
     wait(schema.migrate(stage.database_url(database)))
     *made, probe = wait(fill(settings, packets, shares))
     snapshot = stage.folder / f"{name.replace(' ', '-')}.rdb"

@@ -74,3 +74,10 @@ async def test_a_link_counts_what_passes(tmp_path: Path) -> None:
             writer.close()
             await writer.wait_closed()
         assert (counted.sent_bytes, counted.received_bytes) == (3, 6)
+
+
+def test_the_table_of_lanes_has_what_was_measured() -> None:
+    costs = {"server": 20.04, "redis": 9.96}
+    run = {"workload": "4 lanes", "server": "hongbao", "round": 1, "connections": 256, "void": None}
+    (section,) = sections({"runs": [{**run, "claims_per_s": 30_000.0, "cpu_us_per_answer": costs}], "others": {}})
+    assert "| 4 | 30,000 | 20.0 | 10.0 |" in section
