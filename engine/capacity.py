@@ -1,13 +1,12 @@
 """How many cores, servers, bytes and connections a rate of claims needs: arithmetic on measured costs.
 
-The costs are those of the newest committed benchmark reports (docs/scale.md says which, and what they leave out). A
-test compares them. Everything that follows from them is an estimate: nothing here was run at these rates.
+Everything that it returns is an estimate: nothing was run at these rates.
 """
 
-import itertools
 import math
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
+from engine.costs import COSTS, Costs, PacketBytes, packet_bytes
 from engine.settings import LANES_MAX, Settings
 
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -30,116 +29,6 @@ _CALLS_PER_SECOND_MAX = 1_000
 """Of a process to a lane, while few claims wait (`engine.claiming.batcher`)."""
 CALL_CLAIMS_MIN = 25
 """Smaller calls cost clearly more per claim than the model says (part SIZES)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """CPU time per claim in microseconds, of a saturated process, and rates. Each field names its part of the report.
-
-    Machine: AMD EPYC, 2 cores for everything, the load generator included. Reports: benchmarks/results/2026-11-22 and,
-    for bytes, 2026-11-29-sizes.
-    """
-
-    api_us: float = 18.4
-    """Part E: a claim that wins, everything on, append-only file `everysec`."""
-    redis_us: float = 4.7
-    """Part E: the same claim in Redis, with what the persister reads there."""
-    persister_us: float = 3.9
-    """Part E."""
-    postgres_us: float = 9.2
-    """Part E."""
-    scattered_api_us: float = 21.4
-    """Part A, scattered: each claim in flight is for another packet."""
-    scattered_redis_us: float = 17.4
-    """Part A, scattered (16.6), and what part E has more than part A: append-only file and persister (0.8)."""
-    loser_api_us: float = 13.7
-    """Part B: per answer, of which nine in ten are losers."""
-    loser_redis_us: float = 1.0
-    """Part B: a process remembers ended packets, so that few losers reach Redis."""
-    ledger_claims_per_second: int = 108_349
-    """Part F: the persister alone, one lane, one Postgres."""
-    request_bytes: int = 308
-    """Part SIZES: a claim as a client sends it, with a token."""
-    answer_bytes: int = 382
-    """Part SIZES."""
-    to_redis_bytes: float = 19.9
-    """Part SIZES: from the API, per claim."""
-    from_redis_bytes: float = 7.9
-    """Part SIZES: to the API, per claim."""
-    wallet_bytes: int = 289
-    """Part SIZES: what a claim of a new user adds to the ledger beside its entry."""
-    wallet_log_bytes: int = 393
-    """Part SIZES: the same in Postgres's write-ahead log."""
-    api_rest_bytes: int = 90_525_696
-    """Part MEMORY: one API process before any request."""
-    persister_rest_bytes: int = 76_398_592
-    """Part MEMORY."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacketBytes:
-    """Bytes of one packet with all of its claims. Part SIZES."""
-
-    shares: int
-    open: int
-    """In Redis while nobody has claimed."""
-    settled: int
-    """In Redis once all is claimed and in the ledger, until its keys expire (`settled_retention_s`)."""
-    stream: int
-    """In Redis beside it, if the ledger has none of its claims."""
-    append_only_file: int
-    replica: int
-    """From Redis to each replica."""
-    persister_redis: int
-    """Between persister and Redis, both ways."""
-    persister_postgres: int
-    """Between persister and Postgres, both ways."""
-    ledger: int
-    """In Postgres, with its indexes. Its users have wallets already."""
-    ledger_log: int
-    """In Postgres's write-ahead log."""
-
-
-COSTS = Costs()
-PACKETS = (
-    PacketBytes(
-        shares=10,
-        open=767,
-        settled=973,
-        stream=215,
-        append_only_file=1_826,
-        replica=1_826,
-        persister_redis=465,
-        persister_postgres=1_424,
-        ledger=3_998,
-        ledger_log=8_667,
-    ),
-    PacketBytes(
-        shares=100,
-        open=2_194,
-        settled=4_815,
-        stream=2_150,
-        append_only_file=8_205,
-        replica=8_205,
-        persister_redis=2_123,
-        persister_postgres=13_368,
-        ledger=28_254,
-        ledger_log=57_243,
-    ),
-    PacketBytes(
-        shares=1_000,
-        open=16_086,
-        settled=95_452,
-        stream=21_501,
-        append_only_file=74_900,
-        replica=74_900,
-        persister_redis=19_637,
-        persister_postgres=132_813,
-        ledger=221_839,
-        ledger_log=517_620,
-    ),
-)
-"""The three sizes that part SIZES measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,15 +171,6 @@ def plan(demand: Demand, costs: Costs = COSTS) -> Plan:
     )
 
 
-def packet_bytes(shares: int) -> PacketBytes:
-    """Between the measured sizes on a straight line; beyond them on the nearest one."""
-    below, above = next((pair for pair in itertools.pairwise(PACKETS) if shares <= pair[1].shares), PACKETS[-2:])
-    part = (shares - below.shares) / (above.shares - below.shares)
-    names = PacketBytes.__dataclass_fields__
-    values = [round(low + (high - low) * part) for low, high in zip(astuple(below), astuple(above), strict=True)]
-    return PacketBytes(**dict(zip(names, values, strict=True)))
-
-
 def connections_per_master(lanes: int) -> int:
     """The most that one process has to a server with this many lanes (`engine.lanes.topology.serving`)."""
     return _READING + (lanes + 1) + (lanes * _CALLS_IN_FLIGHT_MAX + _ENDED) + _CHANGING
@@ -411,7 +291,9 @@ def _notes(demand: Demand, parts: Parts, costs: Costs) -> tuple[str, ...]:
     if parts.api_processes > 1 and parts.claims_per_call < CALL_CLAIMS_MIN:
         size = f"{parts.claims_per_call:,.0f} claims" if parts.claims_per_call >= 2 else "hardly more than one claim"
         notes.append(
-            f"At {_CALLS_PER_SECOND_MAX:,} calls per second a call has {size}. Such calls cost Redis more per claim: "
-            "let the balancer send each lane's claims to few processes."
+            f"At {_CALLS_PER_SECOND_MAX:,} calls per second of each process to each lane, a call has {size}. Small "
+            "calls cost more per claim, which is not in the cores above: with 16 lanes instead of one it was "
+            f"{costs.lanes_api_ratio} times as much for the API and {costs.lanes_redis_ratio} times for Redis. Let the "
+            "balancer send each lane's claims to few processes, or plan with a lower --utilization."
         )
     return tuple(notes)

@@ -10,8 +10,9 @@ import typer
 from typer.models import OptionInfo
 
 from engine import capacity
-from engine.capacity import COSTS, Demand, Plan
+from engine.capacity import Demand, Plan
 from engine.cli.common import JsonOption, show
+from engine.costs import COSTS
 
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 Row = tuple[str, str, str]

@@ -4,12 +4,14 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import asdict
 
 import orjson
 import pytest
 
-from engine.capacity import PACKETS, Demand, plan
+from engine.capacity import Demand, plan
 from engine.cli.plan import as_size, rows
+from engine.costs import COSTS, PACKETS
 from tests.support.commands import environment, hongbao
 from tests.support.repository import ROOT
 
@@ -51,6 +53,12 @@ def per_million() -> list[str]:
         f"| {what} | {' | '.join(as_size(getattr(packet, name) / packet.shares * 1e6) for packet in PACKETS)} |"
         for name, what in PER_MILLION.items()
     ]
+
+
+def test_the_page_has_each_cost_and_what_a_core_carries() -> None:
+    costs = {name: us for name, us in asdict(COSTS).items() if name.endswith("_us")}
+    cells = [f"| {us} | {round(0.6e6 / us, -2):,.0f}/s |" for us in costs.values()]
+    assert [cell for cell in cells if cell not in PAGE] == []
 
 
 def test_the_page_has_the_bytes_of_a_million_claims() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.report.selection import Selection, cpu_us
 from benchmarks.report.size_tables import per_unit
-from engine.capacity import COSTS, PACKETS, Demand, connections_per_master, packet_bytes, plan
+from engine.capacity import Demand, connections_per_master, plan
+from engine.costs import COSTS, PACKETS, packet_bytes
 from engine.lanes.topology import serving
 from engine.settings import Settings
 from tests.support.repository import ROOT
@@ -57,6 +58,14 @@ def test_cpu_costs_are_those_of_the_newest_report() -> None:
         "loser_redis_us": median_us("B", "redis"),
     }
     assert {name: value for name, value in asdict(COSTS).items() if name.endswith("_us")} == measured
+
+
+def test_what_more_lanes_cost_is_that_of_the_newest_report() -> None:
+    ratios = {
+        name: round(median_us("16 lanes", process) / median_us("1 lanes", process), 1)
+        for name, process in (("lanes_api_ratio", "server"), ("lanes_redis_ratio", "redis"))
+    }
+    assert {name: asdict(COSTS)[name] for name in ratios} == ratios
 
 
 def test_the_ledgers_rate_is_that_of_the_newest_whole_report() -> None:
