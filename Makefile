@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DATA_DIR ?=
+NODES ?=
+REPLICAS ?=
 PORT ?= 8080
 URL ?= http://127.0.0.1:$(PORT)
 USERS ?= 200
@@ -33,11 +35,11 @@ $(READY): pyproject.toml requirements.lock requirements-dev.lock
 
 setup: $(READY) ## only the environment
 
-demo: $(READY) ## a storm over real HTTP on embedded servers, persisted and audited
-	@$(BIN)/python -m loadtest.demo
+demo: $(READY) ## a storm over real HTTP on embedded servers, persisted and audited; NODES (3) of a Redis Cluster
+	@$(BIN)/python -m loadtest.demo $(if $(NODES),--nodes $(NODES))
 
-serve: $(READY) ## up and stay up, on PORT (8080); DATA_DIR keeps the data elsewhere
-	@exec $(BIN)/hongbao up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
+serve: $(READY) ## up and stay up, on PORT (8080); DATA_DIR keeps the data elsewhere; NODES (3) of a Redis Cluster, REPLICAS
+	@exec $(BIN)/hongbao up --port $(PORT) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(if $(NODES),--redis-nodes $(NODES)) $(if $(REPLICAS),--replicas $(REPLICAS))
 
 check: $(READY) ## lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -45,11 +45,20 @@ class NotStartedError(Exception):
 
 
 @contextmanager
-def running(*, workers: int) -> Iterator[Running]:
-    """Run one on a fresh data directory during the block. Raises NotStartedError."""
+def running(*, workers: int, redis_nodes: int = 1) -> Iterator[Running]:
+    """Run one on a fresh data directory during the block. Raises NotStartedError.
+
+    With several ``redis_nodes``, each has a replica that must have a claim before it is acknowledged. Otherwise the
+    last claims could be lost when a replica takes over, as the ``memory`` mode allows.
+    """
+    words = ["-m", "engine", "up", "--port", "0", "--workers", str(workers)]
+    environment = dict(os.environ)
+    if redis_nodes > 1:
+        words += ["--redis-nodes", str(redis_nodes), "--replicas", "1"]
+        environment.setdefault("HONGBAO_ACK", "replica")
     with fresh_data_dir() as data_dir:
-        words = ("-m", "engine", "up", "--port", "0", "--workers", str(workers), "--data-dir", str(data_dir))
-        with started((sys.executable, *words), data_dir / "up.log") as process:
+        argv = (sys.executable, *words, "--data-dir", str(data_dir))
+        with started(argv, data_dir / "up.log", environment) as process:
             yield Running(process.base_url, data_dir)
 
 

@@ -1,8 +1,10 @@
 """`make demo`: a storm over real HTTP on its own servers, with processes killed in the middle, and a final audit.
 
+``python -m loadtest.demo --nodes 3`` has a Redis Cluster of three masters with a replica each, and kills a master, too.
 Exits 0 only if every amount in an answer is in the ledger, once, and the audit is clean.
 """
 
+import argparse
 import asyncio
 import signal
 import subprocess
@@ -25,12 +27,14 @@ _AUDIT_S_MAX = 60
 _LOG_LINES_TOLD = 5
 
 
-def main(sizes: Sizes = FULL, before_audit: Callable[[Running, Story], None] | None = None) -> int:
+def main(
+    sizes: Sizes = FULL, before_audit: Callable[[Running, Story], None] | None = None, redis_nodes: int = 1
+) -> int:
     """Play it and return the exit code. ``before_audit`` is for tests: it is called while the engine runs."""
     print_anything()
     console = Console()
     try:
-        return _played(console, sizes, before_audit)
+        return _played(console, sizes, before_audit, redis_nodes)
     except NotStartedError as error:
         console.print(f"The engine did not start: {error}", markup=False, highlight=False)
         return 1
@@ -39,14 +43,17 @@ def main(sizes: Sizes = FULL, before_audit: Callable[[Running, Story], None] | N
         return 128 + signal.SIGINT
 
 
-def _played(console: Console, sizes: Sizes, before_audit: Callable[[Running, Story], None] | None) -> int:
+def _played(
+    console: Console, sizes: Sizes, before_audit: Callable[[Running, Story], None] | None, redis_nodes: int
+) -> int:
     started_s = time.monotonic()
-    console.print("Starting Redis, Postgres, the persister, the sweeper and two API processes ...")
-    with running(workers=2) as engine:
+    redis = "Redis" if redis_nodes == 1 else f"{redis_nodes} Redis masters with a replica each"
+    console.print(f"Starting {redis}, Postgres, the persister, the sweeper and two API processes ...", soft_wrap=True)
+    with running(workers=2, redis_nodes=redis_nodes) as engine:
         console.print(f"Ready on {engine.base_url} after {time.monotonic() - started_s:.1f} s.", highlight=False)
         try:
             with Steps(console) as steps:
-                story = asyncio.run(play(engine, sizes, steps))
+                story = asyncio.run(play(engine, sizes, steps, has_cluster=redis_nodes > 1))
         except ContradictionError as error:
             log = "\n".join(engine.log().splitlines()[-_LOG_LINES_TOLD:])
             console.print(f"FAILED {error}\nThe end of the log:\n{log}", markup=False, highlight=False)
@@ -83,6 +90,13 @@ def _end(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _redis_nodes(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.demo", description="A storm with kills; then the books.")
+    parser.add_argument("--nodes", type=int, choices=range(1, 10), default=1, help="Redis masters (default: 1)")
+    nodes: int = parser.parse_args(words).nodes
+    return nodes
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _end)
-    sys.exit(main())
+    sys.exit(main(redis_nodes=_redis_nodes(sys.argv[1:])))

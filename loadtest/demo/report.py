@@ -41,6 +41,7 @@ def _happened(story: "Story") -> Table:
         ("requests per second, one Python client", f"{sum(answers.outcomes.values()) / story.storm_s:,.0f}"),
         ("latency p50 / p99", f"{p50:.1f} / {p99:.1f} ms"),
         ("killed in the middle (SIGKILL)", ", ".join(story.killed)),
+        *([] if story.away_s is None else [("wait for the killed Redis master", _waited(story))]),
         ("persister lag at most", f"{story.lag_events_max:,.0f} changes, {story.lag_s_max:.2f} s"),
         ("all settled after", f"{story.settle_s:.1f} s"),
         (
@@ -52,6 +53,10 @@ def _happened(story: "Story") -> Table:
     for name, value in rows:
         table.add_row(name, value)
     return table
+
+
+def _waited(story: "Story") -> str:
+    return f"{story.away_s:.1f} s, {story.put_off:,} claims asked again"
 
 
 def _is_emptied_lucky(view: dict[str, object]) -> bool:

@@ -12,7 +12,7 @@ import orjson
 
 from loadtest.told import ContradictionError, Told
 
-_TRIES_MAX = 20
+TRIES_MAX = 20
 _RETRY_S = 0.1
 _ANSWER_S_MAX = 30.0
 _LOST = (aiohttp.ClientConnectionError, TimeoutError)
@@ -26,6 +26,8 @@ class Answers:
     told: Told = field(default_factory=lambda: Told(remembered_max=None, in_order=False))
     latencies_ms: list[float] = field(default_factory=list)
     retried: int = 0
+    retried_last_s: float = 0.0
+    """When the last one was, on ``time.perf_counter``."""
 
     @property
     def amounts(self) -> Mapping[tuple[str, str], int]:
@@ -45,8 +47,8 @@ class Client:
     times. Each method raises ContradictionError if no answer comes, or one that is not a success.
     """
 
-    def __init__(self, base_url: str, tokens: dict[str, str], connections: int) -> None:
-        self._base_url, self._tokens = base_url, tokens
+    def __init__(self, base_url: str, tokens: dict[str, str], connections: int, tries_max: int = TRIES_MAX) -> None:
+        self._base_url, self._tokens, self._tries_max = base_url, tokens, tries_max
         self._connector = aiohttp.TCPConnector(limit=connections)
         timeout = aiohttp.ClientTimeout(total=_ANSWER_S_MAX)
         self._session = aiohttp.ClientSession(connector=self._connector, timeout=timeout)
@@ -105,7 +107,7 @@ class Client:
         answers: Answers | None = None,
     ) -> bytes:
         """The body of the first answer. Its time and the number of repeats are recorded in ``answers``."""
-        for _ in range(_TRIES_MAX):
+        for _ in range(self._tries_max):
             started_s = time.perf_counter()
             try:
                 async with self._session.request(method, self._base_url + path, headers=headers, json=body) as response:
@@ -121,8 +123,9 @@ class Client:
                     raise ContradictionError(f"{method} {path} was answered {response.status}: {answer.decode()}")
             if answers is not None:
                 answers.retried += 1
+                answers.retried_last_s = time.perf_counter()
             await asyncio.sleep(_RETRY_S)
-        raise ContradictionError(f"{method} {path} had no answer in {_TRIES_MAX} tries")
+        raise ContradictionError(f"{method} {path} had no answer in {self._tries_max} tries")
 
     def _headers(self, user_id: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._tokens[user_id]}"}

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 
 from engine.access import tokens
 from engine.settings import Settings
-from loadtest.demo.storm import Answers, Client, storm
+from loadtest.demo.storm import TRIES_MAX, Answers, Client, storm
 from loadtest.running import Running
 from loadtest.steps import Steps
 
 _SETTLE_S_MAX = 30.0
+_CLUSTER_TRIES_MAX = 200
+"""A cluster's master that was killed is away for two to four seconds, or longer on a busy machine."""
+_MASTER = "redis-1"
 _WATCH_S = 0.2
 _POLL_S = 0.05
 _LAG = re.compile(r"^hongbao_persister_lag_(events|seconds)\{.*\} (\S+)$", re.MULTILINE)
@@ -50,16 +53,32 @@ class Story:
     lag_events_max: float = 0.0
     lag_s_max: float = 0.0
     killed: list[str] = field(default_factory=list)
+    away_s: float | None = None
+    """How long claims on packets of the killed Redis master were put off. None: none was killed."""
+    put_off: int = 0
+    """How often such a claim was asked again."""
     views: dict[str, dict[str, object]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
-async def play(engine: Running, sizes: Sizes, steps: Steps) -> Story:
-    """Play everything. Raises ContradictionError if two answers cannot both be true, or if none comes."""
+async def play(engine: Running, sizes: Sizes, steps: Steps, *, has_cluster: bool = False) -> Story:
+    """Play everything. Raises ContradictionError if two answers cannot both be true, or if none comes.
+
+    ``has_cluster``: the engine has a Redis Cluster, of which a master is killed as well.
+    """
     users = [f"user-{number:03d}" for number in range(sizes.users)]
     senders = [f"sender-{number:02d}" for number in range(sizes.senders)]
-    async with Client(engine.base_url, _tokens(engine, users + senders), sizes.hands) as client:
-        stage = _Stage(engine=engine, sizes=sizes, steps=steps, client=client, users=users, senders=senders)
+    tries_max = _CLUSTER_TRIES_MAX if has_cluster else TRIES_MAX
+    async with Client(engine.base_url, _tokens(engine, users + senders), sizes.hands, tries_max) as client:
+        stage = _Stage(
+            engine=engine,
+            sizes=sizes,
+            steps=steps,
+            client=client,
+            users=users,
+            senders=senders,
+            has_cluster=has_cluster,
+        )
         await stage.send()
         with stage.watching_lag():
             await stage.tap()
@@ -84,6 +103,7 @@ class _Stage:
     client: Client
     users: list[str]
     senders: list[str]
+    has_cluster: bool
     story: Story = field(default_factory=Story)
     chance: random.Random = field(default_factory=lambda: random.Random(2016))
 
@@ -116,16 +136,28 @@ class _Stage:
         return {"count": count, "total_fen": count * chance.randint(20, 900), "split": split}
 
     async def tap(self) -> None:
-        """Send claims and kill processes meanwhile: the persister halfway, an API process a little later."""
+        """Send claims and kill processes meanwhile: the persister halfway, an API process a little later.
+
+        A cluster's master is killed first, so that nothing else is away while its packets are.
+        """
         sizes, story = self.sizes, self.story
         kills, due = {sizes.taps // 2: "persist", sizes.taps * 5 // 8: "serve-1"}, list[str]()
+        if self.has_cluster:
+            kills[sizes.taps // 4] = _MASTER
+        killed_s = 0.0
         with self.steps.step(f"{sizes.users} users tapping", sizes.taps) as step:
 
             def tapped() -> None:
+                nonlocal killed_s
                 step.advance()
                 if step.done in kills:
                     due.append(kills[step.done])
+                    if self.has_cluster and due == ["persist"]:
+                        story.away_s = max(0.0, story.answers.retried_last_s - killed_s)
+                        story.put_off = story.answers.retried
                 if due and self.engine.kill(due[0]):  # otherwise it is killed at the next tap
+                    if due[0] == _MASTER:
+                        killed_s = time.perf_counter()
                     story.killed.append(due.pop(0))
 
             story.storm_s = await storm(

@@ -118,6 +118,21 @@ def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixt
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.long
+def test_the_demo_on_a_cluster_kills_a_master_as_well(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
+    exit_code = main(TINY, redis_nodes=3)
+    printed = capsys.readouterr().out
+    lines = lines_of(printed)
+    assert exit_code == 0, printed
+    assert "killed in the middle (SIGKILL) redis-1, persist, serve-1" in lines
+    (waited,) = [line for line in lines if line.startswith("wait for the killed Redis master ")]
+    found = re.fullmatch(r".* master (\d+\.\d) s, ([\d,]+) claims asked again", waited)
+    assert found is not None, waited
+    assert float(found[1]) > 0
+    assert "FAILED" not in printed
+    assert list(temporary.iterdir()) == []
+
+
 def spoilt_one_after_the_other(capsys: pytest.CaptureFixture[str], engine: Running, story: Story) -> None:
     falsify = "UPDATE accounts SET balance_fen = balance_fen {} 1 WHERE owner = 'user-001'"
     execute(engine, falsify.format("+"))
