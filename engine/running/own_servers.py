@@ -1,12 +1,11 @@
 """The servers that `up` runs itself: those that the settings do not name."""
 
 from engine.embedded import servers
-from engine.embedded.cluster_forming import slots_of
 from engine.embedded.data_dir import DataDir
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedisCluster
 from engine.errors import OperatorError
-from engine.lanes import keys
 from engine.records import Ack
+from engine.running.cluster_lanes import with_lanes
 from engine.running.reach import with_urls
 from engine.settings import Settings
 from engine.supervision.service import Service
@@ -42,25 +41,7 @@ async def start(
     if isinstance(redis, EmbeddedRedisCluster):
         await supervisor.start(*services, *redis.node_services)
         await redis.form()
-        settings = _with_lanes(settings, redis.layout.masters)
+        settings = with_lanes(settings)
     else:
         await supervisor.start(*services, redis)
     return with_urls(settings, redis.url, postgres.url)
-
-
-def _with_lanes(settings: Settings, masters: int) -> Settings:
-    """Unless the settings say how many lanes: as many as it takes for each master to have one."""
-    if "lanes" in settings.model_fields_set:
-        return settings
-    return settings.model_copy(update={"lanes": lanes_for(masters)})
-
-
-def lanes_for(masters: int) -> int:
-    """The smallest number of lanes of which each master of a new cluster holds at least one."""
-    wanting = [set(slots_of(index, masters)) for index in range(masters)]
-    lanes = 0
-    while wanting:
-        slot = keys.slot(lanes)
-        wanting = [slots for slots in wanting if slot not in slots]
-        lanes += 1
-    return lanes

@@ -7,17 +7,19 @@ from engine.embedded import servers
 from engine.embedded.servers import EmbeddedPostgres
 from engine.errors import OperatorError
 from engine.running import libraries
+from engine.running.cluster_lanes import with_lanes
 from engine.settings import Settings
 
 
 def running(settings: Settings) -> Settings:
-    """The settings, with missing URLs taken from the data directory's servers if these run.
+    """The settings, with what is missing taken from the data directory: URLs of servers that run, a cluster's lanes.
 
     Raises OperatorError for a library whose version is unknown, because every command that uses a server begins here.
     """
     libraries.check()
     redis_url, database_url = servers.running(settings.data_dir)
-    return with_urls(settings, redis_url, database_url)
+    found = with_urls(settings, redis_url, database_url)
+    return with_lanes(found) if settings.redis_url is None else found
 
 
 @contextmanager

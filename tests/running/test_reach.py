@@ -77,6 +77,9 @@ def test_a_data_directory_with_a_cluster_is_reached_by_the_clusters_url(alone: S
     with reach.reachable(given(alone, redis=False, database=True)) as reached:
         assert reached.redis_url == cluster.url
         assert reach.running(alone).redis_url == cluster.url
+        assert reach.running(Settings(data_dir=alone.data_dir)).lanes == 3  # as for its `up`: one on each master
+        assert reach.running(Settings(data_dir=alone.data_dir, lanes=5)).lanes == 5
+        assert reach.running(Settings(data_dir=alone.data_dir, redis_url=GIVEN_REDIS)).lanes == 1
     assert servers.running(alone.data_dir) == (None, None)
     assert not (alone.data_dir / "redis").exists()
 
