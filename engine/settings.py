@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     """The port to listen on. 0: any free port."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """API processes that `hongbao up` runs. They share the port."""
+    persisters: Annotated[int, Field(ge=1, le=64)] = 1
+    """Persisters that `hongbao up` runs. They share the lanes: more than there are lanes do nothing."""
     auth_secret: SecretStr | None = None
     """The secret that signs tokens, at least 32 bytes. Set it, or `auth_secrets`, in production."""
     auth_secrets: SecretStr | None = None
@@ -364,6 +366,11 @@ def ignored(settings: Settings, command: str = "") -> list[str]:
         sentences.append(
             f"{_PREFIX}WORKERS does nothing here: `hongbao serve` is one API process. Start it "
             f"{settings.workers} times on the same port, or use `hongbao up`."
+        )
+    if command == "persist" and settings.persisters > 1:
+        sentences.append(
+            f"{_PREFIX}PERSISTERS does nothing here: `hongbao persist` is one process. Start it {settings.persisters} "
+            f"times, with --share 1/{settings.persisters} and so on, or use `hongbao up`."
         )
     return sentences
 

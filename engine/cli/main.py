@@ -38,6 +38,7 @@ NodesOption = Annotated[
     typer.Option("--redis-nodes", min=1, max=9, help="Masters of the embedded Redis Cluster. 1: no cluster."),
 ]
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=0, max=3, help="Replicas of each master.")]
+ShareOption = Annotated[str, typer.Option("--share", help="Of several persisters, 1/3 follows every third lane.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="The file that `up` reads.")]
 
 
@@ -76,14 +77,18 @@ def serve(port: PortOption = None, data_dir: DataDirOption = None, report_path: 
 
 
 @app.command()
-def persist(data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
+def persist(share: ShareOption = "1/1", data_dir: DataDirOption = None, report_path: ReportOption = None) -> None:
     """Run the persister, which applies the lanes' events to the ledger."""
     report = Report(report_path)
     with report.complaining():
         settings = _settings("persist", report_path, data_dir=data_dir)
-        from engine.running.processes import run_persister
+        from engine.running.processes import Share, run_persister
 
-        _run(_until_signalled(lambda stop: run_persister(settings, stop, report.ready)))
+        try:
+            own = Share.parse(share)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--share") from None
+        _run(_until_signalled(lambda stop: run_persister(settings, stop, report.ready, own)))
 
 
 @app.command()

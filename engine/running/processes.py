@@ -1,7 +1,8 @@
 """The processes beside the API: the persister, and the sweeper with the publisher. Each runs until a stop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from engine.disputes.deciding import follow_disputes
 from engine.engine import Engine
@@ -20,13 +21,37 @@ FORGET_S = 60.0
 """How often it looks for Idempotency-Keys that are too old."""
 
 
-async def run_persister(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
-    """Call ``ready``, then follow every lane until ``stop``. Then apply what is left and return."""
+class Share(NamedTuple):
+    """Which of several persisters one is: number 1 of 3 follows lanes 0, 3, 6 and so on."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Read "1/3". Raises ValueError."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError("write it as 1/3, 2/3 or 3/3: which persister of how many")
+        return cls(int(number), int(of))
+
+    def lanes(self, lanes: Sequence[int]) -> list[int]:
+        """This persister's lanes."""
+        return [lane for lane in lanes if lane % self.of == self.number - 1]
+
+
+async def run_persister(
+    settings: Settings,
+    stop: asyncio.Event,
+    ready: Callable[[], None] | None = None,
+    share: Share = Share(1, 1),  # noqa: B008  # it cannot be changed
+) -> None:
+    """Call ``ready``, then follow the lanes of a share until ``stop``. Then apply what is left and return."""
     async with Engine.open(settings) as engine:
         await engine.refuse_proxies()
         if ready is not None:
             ready()
-        await persist(settings, engine.store, engine.stream, engine.lanes, stop)
+        await persist(settings, engine.store, engine.stream, share.lanes(engine.lanes), stop)
 
 
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:

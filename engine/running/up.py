@@ -99,10 +99,10 @@ async def _start_workers(
     metrics_directory.prepare(shared)
     child_environment = {**environment, **metrics_directory.environment(shared)}
 
-    def worker(name: str, stop_timeout_s: float, reload_signal: signal.Signals | None = None) -> Worker:
-        """The worker of this name: "serve-2" runs `hongbao serve`."""
+    def worker(name: str, stop_timeout_s: float, reload_signal: signal.Signals | None = None, *words: str) -> Worker:
+        """The worker of this name: "serve-2" runs `hongbao serve`. ``words``: more of the command."""
         report_path = run_dir(settings.data_dir) / f"{name}.report"
-        argv = (sys.executable, "-m", "engine", name.partition("-")[0], "--report", str(report_path))
+        argv = (sys.executable, "-m", "engine", name.partition("-")[0], "--report", str(report_path), *words)
         env = {**child_environment, **_variables(route(name, settings))}
         return Worker(
             name=name,
@@ -114,7 +114,14 @@ async def _start_workers(
         )
 
     # The persister starts first, because it writes new lanes that the others need. It stops last.
-    await supervisor.start(worker("persist", _DRAIN_S))
+    number_of = settings.persisters
+    names = ["persist"] if number_of == 1 else [f"persist-{number}" for number in range(1, number_of + 1)]
+    await supervisor.start(
+        *(
+            worker(name, _DRAIN_S, None, "--share", f"{number}/{number_of}")
+            for number, name in enumerate(names, start=1)
+        )
+    )
     await supervisor.start(worker("sweep", 10.0))
     await supervisor.start(
         *(

@@ -68,6 +68,13 @@ def test_a_number_of_workers_for_one_process_is_named(monkeypatch: pytest.Monkey
     assert ignored(Settings.load(), "serve") == []
 
 
+def test_a_number_of_persisters_for_one_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONGBAO_PERSISTERS", "3")
+    (sentence,) = ignored(Settings.load(), "persist")
+    assert "Start it 3 times, with --share 1/3 and so on" in sentence
+    assert ignored(Settings.load(), "up") == ignored(Settings.load(), "serve") == []
+
+
 HIDDEN = [
     "pa#ss",
     "pa/ss",

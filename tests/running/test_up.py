@@ -125,9 +125,11 @@ async def test_a_lane_that_stays_as_it_is_is_said_in_one_sentence(
 
 
 def test_two_workers_serve_from_two_processes_on_the_servers_there_are(tmp_path: Path, servers: dict[str, str]) -> None:
-    with upped(tmp_path / "data", "--workers", "2", **servers) as up:
-        assert sorted(up.pids()) == ["persist", "serve-1", "serve-2", "sweep"]
-        assert len(up.family()) == 4
+    with upped(tmp_path / "data", "--workers", "2", HONGBAO_PERSISTERS="2", **servers) as up:
+        assert sorted(up.pids()) == ["persist-1", "persist-2", "serve-1", "serve-2", "sweep"]
+        assert len(up.family()) == 5
+        words = [psutil.Process(up.pids()[f"persist-{number}"]).cmdline()[-2:] for number in (1, 2)]
+        assert words == [["--share", "1/2"], ["--share", "2/2"]]
         assert {path.name for path in up.data_dir.iterdir()} == {"auth-secrets", "run"}
         port = int(up.base_url.rpartition(":")[2])
         clients = [httpx.Client(base_url=up.base_url) for _ in range(64)]
