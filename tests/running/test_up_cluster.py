@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from engine.embedded import cluster_layout, servers
 from engine.embedded.cluster_forming import SLOTS, slots_of
+from engine.embedded.cluster_layout import Layout
 from engine.lanes import keys
 from engine.running.cluster_lanes import lanes_for
-from tests.running.test_up import credited, through_trouble
+from tests.running.test_up import credited, hanging, through_trouble
 from tests.support.commands import hongbao, sentence, upped
 from tests.support.waiting import wait_until
 
@@ -40,7 +42,14 @@ async def test_up_runs_a_cluster_that_survives_a_killed_master_and_the_next_star
             for packet_id in packets:
                 assert await through_trouble(client, packet_id, "eve") == 100
             await wait_until(lambda: up.pids().get("redis-1", killed) != killed, what="another redis-1")
-            for user in ("bob", "eve"):
+            layout = cluster_layout.kept(data_dir)
+            assert layout is not None
+            with hanging(up, "redis-2"):  # so that it is not started again, and its replica takes over
+                await wait_until(lambda: role_of(layout, 5) == "master", what="the failover")
+            await wait_until(lambda: role_of(layout, 2) == "slave", what="the former master being a replica")
+            for packet_id in packets:
+                assert await through_trouble(client, packet_id, "ida") == 100
+            for user in ("bob", "eve", "ida"):
                 await credited(client, user, 1_200)
         for command in ("lanes", "doctor", "audit"):
             finished = hongbao(command, "--data-dir", data_dir, HONGBAO_ACK="replica")
@@ -48,6 +57,7 @@ async def test_up_runs_a_cluster_that_survives_a_killed_master_and_the_next_star
         assert up.end() == (0, "")
     with upped(data_dir) as up:
         assert {name for name in up.pids() if name.startswith("redis")} == set(nodes)
+        assert (role_of(layout, 2), role_of(layout, 5)) == ("slave", "master")
         client = up.client()
         async with client.http:
             for packet_id in packets:
@@ -57,6 +67,12 @@ async def test_up_runs_a_cluster_that_survives_a_killed_master_and_the_next_star
         assert up.end() == (0, "")
     audited = hongbao("audit", "--data-dir", data_dir)  # nothing runs: it starts the cluster itself
     assert audited.returncode == 0, audited.stdout + audited.stderr
+
+
+def role_of(layout: Layout, number: int) -> str:
+    """What a node says that it is."""
+    with Redis(port=layout.ports[number - 1][0], password=layout.password) as client:
+        return str(client.info("replication")["role"])
 
 
 def test_another_number_of_nodes_is_refused(data_dir: Path) -> None:
