@@ -25,6 +25,7 @@ from benchmarks.parts import (
     fairness,
     lanes,
     limits,
+    masters,
     memory,
     open_loop,
     outage,
@@ -62,10 +63,11 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "FAIRNESS": ("a million packets", fairness.fairness),
     "LIMITS": ("limits reached together", limits.limits),
     "LANES": ("more lanes", lanes.lanes),
+    "MASTERS": ("more masters", masters.masters),
     "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"OUTAGE", "FAIRNESS", "LANES", "LIMITS", "SIZES"})
+APART = frozenset({"OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 

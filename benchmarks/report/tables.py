@@ -6,6 +6,8 @@ from typing import Any
 
 from benchmarks.parts.batches import HANDS_A_PACKET
 from benchmarks.parts.lanes import LANES
+from benchmarks.parts.masters import MASTERS
+from benchmarks.parts.masters import workload as on_masters
 from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.parts.overload import CROWDS
 from benchmarks.report import goals, size_tables
@@ -42,6 +44,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
     for title, note, head, rows in (
         ("D. Requests of 500 claims, 3 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
         ("More lanes, 256 connections, 32 packets at a time", _LANES_NOTE, _LANES, _lanes(runs)),
+        ("More masters, 12 lanes, 256 connections, 32 packets at a time", _MASTERS_NOTE, _MASTERS, _masters(runs)),
         ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
@@ -115,6 +118,23 @@ def _lanes(runs: Sequence[Run]) -> Iterator[list[str]]:
         if (found := chosen.figure("claims_per_s")) is not None:
             costs = [text(chosen.figure(cpu_us(name)), ".1f") for name in ("server", "redis")]
             yield [str(count), found.text(), *costs]
+
+
+_MASTERS = ("masters of the cluster", "claims/s", "API us per claim", "Redis us per claim", "both, x one master")
+_MASTERS_NOTE = (
+    "One API process, a Valkey cluster without replicas, append-only file everysec, all winners, no persister. "
+    "All share the cores, so the rate cannot grow with the masters: the CPU time per claim is the figure."
+)
+
+
+def _masters(runs: Sequence[Run]) -> Iterator[list[str]]:
+    alone = Selection(runs, on_masters(MASTERS[0])).by_round(cpu_us("server", "redis"))
+    for count in MASTERS:
+        chosen = Selection(runs, on_masters(count))
+        if (found := chosen.figure("claims_per_s")) is not None:
+            costs = [text(chosen.figure(cpu_us(name)), ".1f") for name in ("server", "redis")]
+            times = ratio(chosen.by_round(cpu_us("server", "redis")), alone)
+            yield [str(count), found.text(), *costs, text(times, ".2f")]
 
 
 _DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us per claim")
