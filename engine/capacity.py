@@ -120,9 +120,13 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connections:
-    """Most that are open together. The API's clients are not among them."""
+    """Most that are open together. The API's clients are not among them.
+
+    ``per_cluster_master``: the same as ``per_redis_master`` in a Redis Cluster, where each lane has its own.
+    """
 
     per_redis_master: int
+    per_cluster_master: int
     redis: int
     postgres: int
 
@@ -269,10 +273,12 @@ def _network(demand: Demand, load: Load, parts: Parts, of_packet: PacketBytes, c
 
 def _connections(parts: Parts) -> Connections:
     processes = parts.api_processes + parts.persister_processes + 1  # and the sweeper
-    per_master = processes * connections_per_master(parts.lanes // parts.redis_masters)
+    held = parts.lanes // parts.redis_masters
+    per_master = processes * connections_per_master(held)
     leases = parts.persister_processes * parts.lanes  # each process tries for each lane
     return Connections(
         per_redis_master=per_master,
+        per_cluster_master=processes * held * connections_per_master(1),
         redis=per_master * parts.redis_masters,
         postgres=processes * (_DATABASE_POOL_MAX + _OTHER_DATABASE_CONNECTIONS) + leases,
     )

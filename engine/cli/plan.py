@@ -131,6 +131,7 @@ def rows(planned: Plan) -> Iterator[Row]:
     yield "network", "persister and Redis", _rate(network.persister_and_redis)
     yield "network", "persister and Postgres", _rate(network.persister_and_postgres)
     yield "connections", "each Redis master, at most", f"{planned.connections.per_redis_master:,}"
+    yield "connections", "each of a Redis Cluster, at most", f"{planned.connections.per_cluster_master:,}"
     yield "connections", "all Redis masters, at most", f"{planned.connections.redis:,}"
     yield "connections", "Postgres, at most", f"{planned.connections.postgres:,}"
     yield "backlog", "bound, all lanes", f"{backlog.bound:,}"

@@ -13,7 +13,7 @@ from benchmarks.report.selection import Selection, cpu_us
 from benchmarks.report.size_tables import per_unit
 from engine.capacity import Demand, connections_per_master, plan
 from engine.costs import COSTS, PACKETS, packet_bytes
-from engine.lanes.topology import serving
+from engine.lanes.topology import Node, serving
 from engine.settings import Settings
 from tests.support.repository import ROOT
 
@@ -118,15 +118,26 @@ def test_bytes_of_a_packet_are_those_of_the_newest_report(place: int) -> None:
     assert asdict(PACKETS[place]) == {name: round(value) for name, value in measured.items()}
 
 
+def possible(node: Node) -> int:
+    """How many connections a node's clients may open together."""
+    kept = [pool for pool in (node.claiming, node.changing) if pool is not None]
+    pools = [client.connection_pool.max_connections for client in (node.client, node.streams)]
+    return int(sum(pools) + sum(pool._turns._value for pool in kept))
+
+
 @pytest.mark.parametrize("lanes", [1, 4])
 async def test_connections_are_those_that_a_process_may_open(lanes: int) -> None:
     url = f"0-{lanes - 1}=redis://127.0.0.1:1 {lanes}-9=redis://127.0.0.1:2"
     calls_max = Settings.model_fields["calls_in_flight_max"].default
     topology = serving(url, lanes=10, calls_per_lane_max=calls_max, timeout_s=1.0)
-    node = topology.node_of(0)
-    kept = [pool for pool in (node.claiming, node.changing) if pool is not None]
-    pools = [client.connection_pool.max_connections for client in (node.client, node.streams)]
-    assert connections_per_master(lanes) == sum(pools) + sum(pool._turns._value for pool in kept)
+    assert connections_per_master(lanes) == possible(topology.node_of(0))
+    await topology.aclose()
+
+
+async def test_in_a_cluster_each_lane_has_its_own() -> None:
+    topology = serving("redis+cluster://127.0.0.1:1", lanes=3, calls_per_lane_max=2, timeout_s=1.0)
+    assert len(topology.nodes) == 3
+    assert all(possible(node) == connections_per_master(1) for node in topology.nodes)
     await topology.aclose()
 
 
