@@ -205,7 +205,9 @@ def _parts(demand: Demand, load: Load, costs: Costs) -> Parts:
     # A lane has one writer in the ledger at a time.
     writers = math.ceil(load.claims_per_second / (costs.ledger_claims_per_second * demand.utilization))
     lanes = min(LANES_MAX // masters, math.ceil(writers / masters)) * masters
-    persisters, postgres = cores(costs.persister_us), cores(costs.postgres_us)
+    # A persister follows whole lanes.
+    lanes_each = math.floor(demand.utilization * 1e6 * lanes / (load.claims_per_second * costs.persister_us))
+    persisters, postgres = math.ceil(lanes / max(1, lanes_each)), cores(costs.postgres_us)
     servers = masters * (1 + demand.replicas)
     in_redis = load.claims_per_second + load.losers_per_second * costs.loser_redis_us / redis_us
     return Parts(
@@ -275,12 +277,11 @@ def _connections(parts: Parts) -> Connections:
     processes = parts.api_processes + parts.persister_processes + 1  # and the sweeper
     held = parts.lanes // parts.redis_masters
     per_master = processes * connections_per_master(held)
-    leases = parts.persister_processes * parts.lanes  # each process tries for each lane
     return Connections(
         per_redis_master=per_master,
         per_cluster_master=processes * held * connections_per_master(1),
         redis=per_master * parts.redis_masters,
-        postgres=processes * (_DATABASE_POOL_MAX + _OTHER_DATABASE_CONNECTIONS) + leases,
+        postgres=processes * (_DATABASE_POOL_MAX + _OTHER_DATABASE_CONNECTIONS) + parts.lanes,  # the persisters' leases
     )
 
 

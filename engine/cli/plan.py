@@ -141,6 +141,7 @@ def rows(planned: Plan) -> Iterator[Row]:
     yield "settings", "HONGBAO_LANES", str(parts.lanes)
     yield "settings", "lanes on each master", str(parts.lanes // parts.redis_masters)
     yield "settings", "HONGBAO_WORKERS, all machines", str(parts.api_processes)
+    yield "settings", "HONGBAO_PERSISTERS, all machines", str(parts.persister_processes)
     yield "settings", "HONGBAO_BACKLOG_MAX, to refuse no claim", str(planned.backlog_max)
 
 

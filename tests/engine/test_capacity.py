@@ -1,6 +1,7 @@
 """The capacity model: its costs are those of the newest committed reports, its connections those of the topology."""
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,9 @@ def test_no_part_is_planned_beyond_what_it_carries(demand: Demand) -> None:
     assert found.parts.redis_masters * demand.utilization * 1e6 >= demand.claims_per_second * redis_us * 0.999
     assert found.parts.lanes % found.parts.redis_masters == 0
     assert found.parts.lanes <= 1_000
+    busiest = math.ceil(found.parts.lanes / found.parts.persister_processes) / found.parts.lanes
+    busy = demand.claims_per_second * COSTS.persister_us * busiest / 1e6
+    assert busy <= demand.utilization * 1.001 or found.parts.persister_processes == found.parts.lanes
     assert found.memory.redis_per_server * found.parts.redis_masters >= found.memory.redis > 0
     assert found.connections.redis == found.connections.per_redis_master * found.parts.redis_masters
 
