@@ -136,6 +136,8 @@ class Settings(BaseSettings):
     """Claims waiting for Redis, per lane. Beyond it: 503 `overloaded`."""
     calls_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
     """Script calls in progress at a time, per lane."""
+    standbys: Annotated[int, Field(ge=0, le=16)] = 0
+    """[How many standbys of Postgres](operations.md#a-standby-of-postgres) must have a change before Redis drops it."""
     backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
     """Changes of a lane that the ledger may lack before claims are refused: 503 `busy`."""
     redis_timeout_s: Annotated[float, Field(gt=0)] = 5.0

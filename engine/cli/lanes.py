@@ -125,7 +125,7 @@ def _move(data_dir: Path | None, work: "Callable[[Placing], Awaitable[list[Moved
     with reach.reachable(loaded) as settings:
         found = run(opened(settings))
     if as_json:
-        show(orjson.dumps([moved._asdict() for moved in found]).decode())
+        show(orjson.dumps([dataclasses.asdict(moved) for moved in found]).decode())
     if not all(moved.serves for moved in found):
         raise typer.Exit(1)
 

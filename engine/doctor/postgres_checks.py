@@ -35,6 +35,8 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
         lines.append(problem("postgres writes", "refused", why))
     else:
         lines.append(ok("postgres writes", "allowed"))
+    if settings.standbys:
+        lines.append(await _standbys(connection, settings.standbys))
     lines.append(ok("postgres role", f"primary, wal_level {told['wal_level']}, {megabytes(state['size_bytes'])}"))
     return lines
 
@@ -76,6 +78,19 @@ def _durable(told: Mapping[str, str]) -> Iterator[Line]:
             yield problem(f"postgres {name}", wrong, f"Set it on: {why}.")
         else:
             yield ok(f"postgres {name}", told[name])
+
+
+async def _standbys(connection: asyncpg.Connection, wanted: int) -> Line:
+    """Redis drops nothing that fewer standbys have, so its lanes would fill up."""
+    ((seen, hidden),) = await connection.fetch(SQL["standbys"])
+    found = f"{seen} of {wanted} standbys follow (HONGBAO_STANDBYS)"
+    if hidden:
+        advice = "Grant our user pg_monitor: it may not see what the standbys have, so Redis keeps everything."
+        return problem("postgres standbys", f"{found}, {hidden} hidden", advice)
+    if seen < wanted:
+        advice = "Connect them, or lower HONGBAO_STANDBYS: until then Redis keeps everything, and its lanes fill up."
+        return problem("postgres standbys", found, advice)
+    return ok("postgres standbys", found)
 
 
 def _connections(told: Mapping[str, str], state: asyncpg.Record, settings: Settings) -> Line:

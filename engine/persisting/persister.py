@@ -8,6 +8,7 @@ check would make a second persister harmless.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import asyncpg
 import structlog
@@ -23,6 +24,7 @@ from engine.ledger.failures import DATABASE_ERRORS
 from engine.ledger.posting import PLANNED, Applied, CheckpointMovedError, Ledger
 from engine.loops import outlived, stopped_within
 from engine.observability import metrics
+from engine.persisting.tail import Tail
 from engine.records import Ack
 from engine.recovery.bad_entries import SET_ASIDE, clear_way, first_bad
 from engine.recovery.epochs import SQL
@@ -50,6 +52,7 @@ class Persister:
     def __init__(self, settings: Settings, store: Store, stream: EventStream, lane: int) -> None:
         self._settings, self._store, self._stream, self._lane = settings, store, stream, lane
         self._ledger = Ledger()
+        self._tail: Tail | None = None
         self._retention_ms = settings.settled_retention_s * 1000
         self._label = str(lane)
         self._is_away = False
@@ -63,6 +66,9 @@ class Persister:
             try:
                 connection = await database_connection(self._settings.database_url or "", PLANNED)
                 try:
+                    # Another Postgres may answer now. It may have given the ids of these wallets to others.
+                    self._ledger = Ledger()
+                    self._tail = Tail(connection, self._settings.standbys) if self._settings.standbys else None
                     if await connection.fetchval(SQL["lease"], LEASES, self._lane):
                         await self._hold(connection)
                 finally:
@@ -124,7 +130,8 @@ class Persister:
 
     async def _follow(self, connection: asyncpg.Connection) -> None:
         position, lane_token = await verify(connection, self._store, self._stream, self._lane)
-        await self._stream.discard_applied(self._lane, position, retention_ms=self._retention_ms)
+        discard = partial(self._stream.discard_applied, self._lane, position, retention_ms=self._retention_ms)
+        await (discard() if self._tail is None else self._tail.add(discard))
         reading = self._read_after(position)
         try:
             while True:
@@ -194,6 +201,8 @@ class Persister:
         """Apply entries without a gap, a bounded number of changes per transaction. Returns the new position."""
         changes: list[Change] = []
         discarding: asyncio.Task[None] | None = None
+        if self._tail is not None:
+            await self._tail.trim()
         try:
             for number, entry in enumerate(entries, start=1):
                 changes += entry.changes
@@ -207,8 +216,13 @@ class Persister:
                 if discarding is not None:
                     await discarding
                 # Redis drops them while Postgres works on the next ones.
-                discard = self._stream.discard(self._lane, position, applied.ended, retention_ms=self._retention_ms)
-                discarding = asyncio.create_task(discard)
+                discard = partial(
+                    self._stream.discard, self._lane, position, applied.ended, retention_ms=self._retention_ms
+                )
+                if self._tail is not None:
+                    await self._tail.add(discard)
+                else:
+                    discarding = asyncio.create_task(discard())
         finally:
             if discarding is not None:
                 await discarding

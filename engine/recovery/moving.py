@@ -8,8 +8,8 @@ its old server. So no script serves it until the persister has compared it with 
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple
 
 import asyncpg
 from redis.exceptions import RedisError
@@ -34,7 +34,8 @@ _RESTORE_S_MAX = 10.0
 _POLL_S = 0.05
 
 
-class Moved(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
     """``refused_s``: how long the lane refused. ``serves``: whether it serves again; if not, no persister runs."""
 
     lane: int
@@ -68,7 +69,7 @@ class LaneMove:
         finally:
             await self._end_fence(status)
         serves = await self._wait_until_it_serves()
-        return Moved(self._lane, monotonic() - began_s, serves, replicas)
+        return Moved(lane=self._lane, refused_s=monotonic() - began_s, serves=serves, replicas=replicas)
 
     async def _movable(self) -> LaneStatus:
         """The lane's status. Raises OperatorError unless it serves, or an earlier move of it was broken off."""

@@ -16,3 +16,7 @@ SELECT to_regclass('schema_versions') IS NOT NULL
 
 -- version --
 SELECT coalesce(max(version), 0) FROM schema_versions
+
+-- standbys --
+-- A user without the right sees rows of which most is null.
+SELECT count(flush_lsn) AS seen, count(*) FILTER (WHERE state IS NULL) AS hidden FROM pg_stat_replication
