@@ -72,7 +72,8 @@ def _replicate(node: RedisNode, view: dict[int, _Seen], nodes: Sequence[RedisNod
 
 
 def _why_not_well(node: RedisNode, nodes: Sequence[RedisNode], layout: Layout) -> str | None:
-    info, view = node.info("CLUSTER", "INFO"), _view(node)
+    info = dict(line.split(":", 1) for line in node.ask("CLUSTER", "INFO").splitlines())
+    view = _view(node)
     if info.get("cluster_slots_assigned") != str(SLOTS):
         return f"it knows the masters of {info.get('cluster_slots_assigned')} of {SLOTS} slots"
     if view.keys() != {other.port for other in nodes} or any(seen.flags & _NOT_WELL for seen in view.values()):
@@ -81,7 +82,7 @@ def _why_not_well(node: RedisNode, nodes: Sequence[RedisNode], layout: Layout) -
         return "it does not see every replica"
     if info.get("cluster_state") != "ok":
         return f"its cluster_state is {info.get('cluster_state')}"
-    if "slave" in view[node.port].flags and node.info("INFO", "replication").get("master_link_status") != "up":
+    if "slave" in view[node.port].flags and node.info("replication").get("master_link_status") != "up":
         return "it has no connection to its master"
     return None
 

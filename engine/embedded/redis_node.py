@@ -1,13 +1,11 @@
 """One node of the embedded Redis Cluster: a server on loopback TCP that only our password opens."""
 
 import contextlib
-import re
 from pathlib import Path
 
+from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from engine.embedded.cluster_layout import LOOPBACK, Layout, is_free, write_private
@@ -85,17 +83,20 @@ class RedisNode:
         """Whether this very process answers and has loaded its data."""
         try:
             self.ask("PING")
-            return f"process_id:{pid}\r" in self.ask("INFO", "server")
+            return self.info("server")["process_id"] == pid
         except (RedisError, OSError):
             return False
 
     def ask(self, *words: str | int) -> str:
-        """One command's answer as text. Raises RedisError if it refuses or does not answer in time."""
-        return _ask(self.port, self._password, *words)
+        """One command's answer as text, as the client reads it. Raises RedisError if it refuses or is silent."""
+        with _client(self.port, self._password) as client:
+            answer = client.execute_command(*words)
+        return answer.decode() if isinstance(answer, bytes) else str(answer)
 
-    def info(self, *words: str) -> dict[str, str]:
-        """The lines ``name:value`` of an INFO command's answer."""
-        return dict(re.findall(r"^(\w+):(.*?)\r$", self.ask(*words), re.MULTILINE))
+    def info(self, section: str) -> dict[str, object]:
+        """A section of INFO. Raises RedisError as ``ask`` does."""
+        with _client(self.port, self._password) as client:
+            return dict(client.info(section))
 
     @property
     def _password_path(self) -> Path:
@@ -105,25 +106,19 @@ class RedisNode:
 def one_answers(layout: Layout) -> bool:
     """Whether at least one node of a cluster answers to its password."""
     for port, _ in layout.ports:
-        with contextlib.suppress(RedisError, OSError):
-            _ask(port, layout.password, "PING")
+        with contextlib.suppress(RedisError, OSError), _client(port, layout.password) as client:
+            client.ping()
             return True
     return False
 
 
-def _ask(port: int, password: str, *words: str | int) -> str:
-    connection = Connection(  # type: ignore[no-untyped-call]
+def _client(port: int, password: str) -> Redis:
+    """A client for one question, which nothing is worth asking twice."""
+    return Redis(
         host=LOOPBACK,
         port=port,
         password=password,
         socket_timeout=_ANSWER_S_MAX,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    try:
-        connection.send_command(*words)  # type: ignore[no-untyped-call]
-        answer = connection.read_response()
-    finally:
-        connection.disconnect()  # type: ignore[no-untyped-call]
-    return answer.decode() if isinstance(answer, bytes) else str(answer)
