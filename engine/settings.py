@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     """API processes that `hongbao up` runs. They share the port."""
     persisters: Annotated[int, Field(ge=1, le=64)] = 1
     """Persisters that `hongbao up` runs. They share the lanes: more than there are lanes do nothing."""
+    metrics_port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    """The port where `hongbao persist` and `sweep`, as services, show `/metrics` and `/livez`. Unset: they do not."""
     auth_secret: SecretStr | None = None
     """The secret that signs tokens, at least 32 bytes. Set it, or `auth_secrets`, in production."""
     auth_secrets: SecretStr | None = None

@@ -8,11 +8,13 @@ from engine.disputes.deciding import follow_disputes
 from engine.engine import Engine
 from engine.ledger import idempotency
 from engine.loops import every
+from engine.observability import metrics
 from engine.packets.opening import publish
 from engine.packets.sweeper import sweep
 from engine.persisting.persister import persist
 from engine.risk.freezes import follow_freezes
 from engine.risk.receiving import follow_received
+from engine.running import metrics_port
 from engine.settings import Settings
 from engine.wallets.paying_out import pay_out
 from engine.wallets.payouts import provider_of
@@ -47,8 +49,9 @@ async def run_persister(
     share: Share = Share(1, 1),  # noqa: B008  # it cannot be changed
 ) -> None:
     """Call ``ready``, then follow the lanes of a share until ``stop``. Then apply what is left and return."""
-    async with Engine.open(settings) as engine:
+    async with Engine.open(settings) as engine, metrics_port.shown(settings):
         await engine.refuse_proxies()
+        metrics.PROCESS_STARTS.labels("persist").inc()
         if ready is not None:
             ready()
         await persist(settings, engine.store, engine.stream, share.lanes(engine.lanes), stop)
@@ -56,8 +59,9 @@ async def run_persister(
 
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
     """Call ``ready``, then do all of the sweeper's work until ``stop``. docs/operations.md has the list."""
-    async with Engine.open(settings) as engine, asyncio.TaskGroup() as group:
+    async with Engine.open(settings) as engine, metrics_port.shown(settings), asyncio.TaskGroup() as group:
         await engine.refuse_proxies()
+        metrics.PROCESS_STARTS.labels("sweep").inc()
         group.create_task(sweep(engine.store, settings, engine.lanes, stop))
         group.create_task(publish(engine.pool, engine.store, stop))
         group.create_task(follow_freezes(engine.pool, engine.store, stop))

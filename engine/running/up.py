@@ -141,6 +141,7 @@ def _variables(settings: Settings) -> dict[str, str]:
         "HONGBAO_RECOVER_AUTOMATICALLY": "false" if settings.recover_automatically is False else "true",
         "HONGBAO_HOST": settings.host,
         "HONGBAO_PORT": str(settings.port),
+        "HONGBAO_METRICS_PORT": "",  # the API shows the metrics of all
     }
 
 
