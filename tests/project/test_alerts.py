@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from prometheus_client import REGISTRY
 
 from engine.cli import main
-from engine.observability import metrics
+from tests.support.metric_names import labels_by_sample
 from tests.support.repository import ROOT
 
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
@@ -23,20 +22,9 @@ _METRIC = re.compile(r"\bhongbao_\w+")
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def known() -> set[str]:
     """The names of all samples that a scrape, or the node exporter, may show."""
-    path = tmp_path_factory.mktemp("textfile") / "audit.prom"
-    metrics.write_audit(path, {"x": 1}, 1.0)
-    reconciled = path.with_name("reconciliation.prom")
-    metrics.write_reconciliation(reconciled, {"x": 1}, 1.0)
-    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
-    collected = [family for family in REGISTRY.collect() if family.name.startswith("hongbao_")]
-    names = {family.name + suffix for family in collected for suffix in suffixes[family.type]}
-    return names | set(
-        re.findall(
-            r"^hongbao_\w+", path.read_text(encoding="utf-8") + reconciled.read_text(encoding="utf-8"), re.MULTILINE
-        )
-    )
+    return set(labels_by_sample())
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])

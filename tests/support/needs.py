@@ -62,6 +62,11 @@ def skip_for_want_of(what: str, command: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def skip_without_tool(what: str, command: str) -> NoReturn:
+    """The same for a tool that continuous integration may lack: other tests check the same files without it."""
+    pytest.skip(f"needs {what} ({command})")
+
+
 def needs_program(name: str) -> Path:
     """Where a program of the machine is; the test is skipped if it is not on PATH."""
     found = shutil.which(name)
