@@ -34,7 +34,7 @@ PAGES = [
 ]
 PROGRAMS = frozenset(
     (".", "curl", "hongbao", "locust", "make", "printf", "python", "redis-cli")  # and NAME=...
-)
+) | frozenset(("cd", "docker", "helm", "install", "kubectl", "systemctl", "systemd-run"))
 OTHER_BLOCKS = {
     "what is printed": r" *(ok|problem|warning|FAILED|lane|Starting|Load) |\(in part\)|\d+  \d{4}-|[0-9a-f]{64}$",
     "HTTP": r"(GET|POST|PUT|DELETE) +/|webhook-id:",
@@ -51,6 +51,8 @@ NOT_RUN = {
     r"hongbao persist": "stays; test_cli.py keeps it running",
     r"python -m benchmarks\b.*": "takes minutes; test_benchmarks_*.py run the parts",
     r"locust .*": "needs other machines; test_load.py runs locust on this one",
+    r"(cd|docker|helm|install|kubectl|systemctl|systemd-run)\b.*": "needs a daemon, a cluster, root: tests/deploy",
+    r"python -m venv /opt/.*": "installs for the whole machine",
     r"\. \.venv/bin/activate": "the tests' own Python is on the PATH",
 }
 EXIT_CODES = {
