@@ -11,6 +11,7 @@ import pytest
 from engine.errors import OperatorError
 from engine.running import metrics_port
 from engine.running.processes import run_persister, run_sweeper
+from engine.running.up import _variables
 from engine.settings import Settings
 from tests.support.ports import held_port
 
@@ -72,3 +73,8 @@ async def test_both_services_show_theirs_until_they_stop(
         async with httpx.AsyncClient() as http:
             with pytest.raises(httpx.ConnectError):
                 await http.get(f"{at}/livez")
+
+
+def test_under_up_the_processes_do_not_meet_on_the_port(settings: Settings) -> None:
+    """There the API shows the metrics of all."""
+    assert _variables(settings.model_copy(update={"metrics_port": 9108}))["HONGBAO_METRICS_PORT"] == ""
