@@ -15,6 +15,7 @@ from api.routes import ROUTES
 from api.server import STOP_S_MAX
 from engine.access import keyring
 from engine.running import up
+from engine.running.processes import Share
 from engine.settings import Settings
 from tests.support.chart import CHART, RELEASE, RENDERED, Manifest, head, manifests_in, needs_helm, text_of
 from tests.support.deploying import commands, read
@@ -29,6 +30,7 @@ OF_THE_CHART = {
     "HONGBAO_HOST",
     "HONGBAO_PORT",
     "HONGBAO_METRICS_PORT",
+    "HONGBAO_PERSISTERS",
     "HONGBAO_DRAIN_DELAY_S",
     "HONGBAO_DATA_DIR",
     "HONGBAO_DATABASE_URL",
@@ -56,6 +58,7 @@ EVERYTHING = {
         "podAnnotations": {"team": "red"},
     },
     "ingress": {"enabled": True, "host": "hongbao.example", "className": "nginx", "tlsSecretName": "front"},
+    "persist": {"shares": 3},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
 }
@@ -113,6 +116,8 @@ def test_its_own_values_pass_its_schema() -> None:
         {"auth": {"secretName": "Not A Name"}},
         {"api": {"drainDelaySeconds": 301}},
         {"api": {"replica": 3}},
+        {"persist": {"shares": 0}},
+        {"sweep": {"shares": 2}},
         {"persit": {}},
         {"settings": {"HONGBAO_LANES": 4}},
         {"settings": {"LANES": "4"}},
@@ -280,6 +285,15 @@ def test_every_part_can_be_rendered() -> None:
     assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} == ports
     for service in of_kind("Service", manifests).values():
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    persisters = {name: pod for name, pod in pods(manifests).items() if "persist" in name}
+    assert sorted(persisters) == ["hongbao-persist-1", "hongbao-persist-2", "hongbao-persist-3"]
+    shares = [Share.parse(container_of(persisters[name])["args"][-1]) for name in sorted(persisters)]
+    assert shares == [Share(1, 3), Share(2, 3), Share(3, 3)]
+    budgets = of_kind("PodDisruptionBudget", manifests)
+    assert budgets.keys() == of_kind("Deployment", manifests).keys()
+    for name, budget in budgets.items():
+        labels = of_kind("Deployment", manifests)[name]["spec"]["template"]["metadata"]["labels"]
+        assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
     least = {manifest["kind"] for manifest in manifests_in(text_of(LEAST))}
     assert least == {"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Service"}
 

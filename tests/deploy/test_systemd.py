@@ -9,15 +9,21 @@ import pytest
 from api.limits import Limits
 from api.server import STOP_S_MAX
 from engine.running import up
+from engine.running.processes import Share
 from engine.settings import Settings
 from tests.support.deploying import DEPLOY, Pairs, commands, read, seconds, units
 from tests.support.needs import skip_without_tool
 
 UNITS = {path.name: sections for path, sections in units()}
 SERVICES = {name: dict(sections["Service"]) for name, sections in UNITS.items() if name.endswith(".service")}
-STAYING = ["hongbao-api@.service", "hongbao-persist.service", "hongbao-sweep.service"]
+STAYING = ["hongbao-api@.service", "hongbao-persist@.service", "hongbao-sweep.service"]
 PROGRAM = "/opt/hongbao/bin/hongbao"
 DEFAULTS = Settings(auth_secret=None)
+INSTANCES = {
+    "hongbao-api@": ["8080"],
+    "hongbao-check@": ["audit", "reconcile"],
+    "hongbao-persist@": ["1-1", "2-3"],
+}
 HARDENED = {
     "User": "hongbao",
     "NoNewPrivileges": "yes",
@@ -42,7 +48,7 @@ def test_a_service_runs_a_command_that_exists_without_rights(name: str) -> None:
     assert program == PROGRAM
     assert command in commands() or name == "hongbao-check@.service"
     assert {key: service[key] for key in HARDENED} == HARDENED
-    assert service["EnvironmentFile"] == "/etc/hongbao/hongbao.env"
+    assert all_of(UNITS[name]["Service"], "EnvironmentFile")[0] == "/etc/hongbao/hongbao.env"
     assert "HONGBAO_DATA_DIR=/etc/hongbao" in all_of(UNITS[name]["Service"], "Environment")
 
 
@@ -85,6 +91,12 @@ def test_ports_do_not_meet() -> None:
     assert [line for line in settings if line.startswith(("HONGBAO_PORT", "HONGBAO_METRICS_PORT"))] == []
 
 
+def test_an_instance_of_the_persister_is_a_share() -> None:
+    """systemd writes %I of the instance 2-3 as 2/3."""
+    assert SERVICES["hongbao-persist@.service"]["ExecStart"].endswith("persist --share %I")
+    assert [Share.parse(name.replace("-", "/")) for name in INSTANCES["hongbao-persist@"]] == [Share(1, 1), Share(2, 3)]
+
+
 def test_a_check_is_daily_and_leaves_its_result() -> None:
     service = SERVICES["hongbao-check@.service"]
     assert service["ExecStart"] == f"{PROGRAM} %i --textfile /var/lib/{service['StateDirectory']}/%i.prom"
@@ -102,7 +114,7 @@ def test_systemd_reads_them(tmp_path: Path) -> None:
         skip_without_tool("systemd-analyze", "apt-get install systemd")
     for path, _ in units():  # the program is not here, and an instance has a name
         text = read(path).replace(PROGRAM, "/bin/true")
-        for instance in {"hongbao-api@": ["8080"], "hongbao-check@": ["audit", "reconcile"]}.get(path.stem, []):
+        for instance in INSTANCES.get(path.stem, []):
             (tmp_path / f"{path.stem}{instance}{path.suffix}").write_text(text, encoding="utf-8")
         (tmp_path / path.name).write_text(text, encoding="utf-8")
     words = ["systemd-analyze", "--man=no", "verify", *(path.name for path in sorted(tmp_path.iterdir()))]

@@ -44,10 +44,25 @@ securityContext:
     type: RuntimeDefault
 {{- end -}}
 
-{{/* Where the pods of one process may be: (list . "api"). */}}
+{{/* The Deployments beside the API's, each with its process and its words: persist, or persist-1 and so on, and sweep. */}}
+{{- define "hongbao.workers" -}}
+{{- $shares := int .Values.persist.shares -}}
+{{- range $number := untilStep 1 (int (add $shares 1)) 1 }}
+- component: {{ ternary "persist" (printf "persist-%d" $number) (eq $shares 1) }}
+  process: persist
+  args: [persist, --share, {{ printf "%d/%d" $number $shares | quote }}]
+  graceSeconds: 60
+{{- end }}
+- component: sweep
+  process: sweep
+  args: [sweep]
+  graceSeconds: 20
+{{- end -}}
+
+{{/* Where pods may be: (list . "persist-1" "persist"), the second naming them and the third the values. */}}
 {{- define "hongbao.placing" -}}
 {{- $root := index . 0 -}}
-{{- $of := index $root.Values (index . 1) -}}
+{{- $of := index $root.Values (index . 2) -}}
 topologySpreadConstraints:
 {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
   - maxSkew: 1
