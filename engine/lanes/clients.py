@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
@@ -47,11 +47,13 @@ def redis_connections(
 
 
 def redis_connection(url: str, address: Address, *, timeout_s: float) -> Connection:
-    """One connection to ``address``, with all that ``url`` says but its host and port."""
+    """One connection to ``address``, with all that ``url`` says but its host and port. Whoever asks several servers does
+    not try the same one again.
+    """
     with _redis_url_errors():
-        pool = ConnectionPool.from_url(url, **_connection_options(timeout_s))
+        pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "retry": Retry(NoBackoff(), 0)})
     pool.connection_kwargs |= {"host": address[0], "port": address[1]}
-    connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    connection: Connection = _noticing(pool, _NoticesClosing, None).make_connection()  # type: ignore[no-untyped-call]
     return connection
 
 

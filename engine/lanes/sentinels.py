@@ -5,12 +5,13 @@ redis-py's own pool for Sentinel does not ask again while it retries. Here every
 
 import asyncio
 from collections import deque
+from urllib.parse import quote
 
-from redis.asyncio import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from engine.lanes.clients import redis_connection
 from engine.lanes.locating import Address, Shared
 from engine.redis_servers import Watched
 
@@ -51,8 +52,9 @@ class Sentinels:
 
     async def _asked(self, host: str, port: int) -> Address:
         """What one Sentinel says."""
-        watched = self._watched
-        connection = Connection(host=host, port=port, password=watched.sentinel_password, protocol=2)
+        watched, password = self._watched, self._watched.sentinel_password
+        url = "redis://" if password is None else f"redis://:{quote(password, safe='')}@"
+        connection = redis_connection(f"{url}0.0.0.0/", (host, port), timeout_s=self._timeout_s)
         try:
             async with asyncio.timeout(self._timeout_s / len(watched.sentinels)):
                 await connection.connect()  # type: ignore[no-untyped-call]
