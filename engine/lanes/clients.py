@@ -47,8 +47,9 @@ def redis_connections(
 
 
 def redis_connection(url: str, address: Address, *, timeout_s: float) -> Connection:
-    """One connection to ``address``, with all that ``url`` says but its host and port. Whoever asks several servers does
-    not try the same one again.
+    """One connection to ``address``, with all that ``url`` says but its host and port.
+
+    It is tried once: whoever asks several servers goes on to the next.
     """
     with _redis_url_errors():
         pool = ConnectionPool.from_url(url, **{**_connection_options(timeout_s), "retry": Retry(NoBackoff(), 0)})
