@@ -21,6 +21,7 @@ from rich.text import Text
 from benchmarks.parts import (
     acks,
     batches,
+    crowding,
     durable,
     fairness,
     lanes,
@@ -61,13 +62,14 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "PROFILE": ("profiles", profiles.profiles),
     "OUTAGE": ("Postgres held", outage.outage),
     "FAIRNESS": ("a million packets", fairness.fairness),
+    "CROWDING": ("beside ten million packets", crowding.crowding),
     "LIMITS": ("limits reached together", limits.limits),
     "LANES": ("more lanes", lanes.lanes),
     "MASTERS": ("more masters", masters.masters),
     "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "SIZES"})
+APART = frozenset({"CROWDING", "OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 

@@ -1,10 +1,12 @@
 """The report's sections: one per workload that was measured."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from benchmarks.parts.batches import HANDS_A_PACKET
+from benchmarks.parts.crowding import OTHERS
+from benchmarks.parts.crowding import workload as beside
 from benchmarks.parts.lanes import LANES
 from benchmarks.parts.masters import MASTERS
 from benchmarks.parts.masters import workload as on_masters
@@ -45,6 +47,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("D. Requests of 500 claims, 3 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
         ("More lanes, 256 connections, 32 packets at a time", _LANES_NOTE, _LANES, _lanes(runs)),
         ("More masters, 12 lanes, 256 connections, 32 packets at a time", _MASTERS_NOTE, _MASTERS, _masters(runs)),
+        ("Beside many other packets, 256 connections", _CROWDING_NOTE, _CROWDING, _crowding(runs)),
         ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
@@ -120,6 +123,17 @@ def _lanes(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [str(count), found.text(), *costs]
 
 
+_CROWDING = ("other open packets in Redis", "claims/s", "API us per claim", "Redis us per claim", "both, x the fewest")
+_CROWDING_NOTE = (
+    "One API process, one Redis, all winners, no persister. The others have ten shares each; nobody claims them."
+)
+
+
+def _crowding(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for count, cells in _beside_the_first(runs, OTHERS, beside):
+        yield [f"{count:,}", *cells]
+
+
 _MASTERS = ("masters of the cluster", "claims/s", "API us per claim", "Redis us per claim", "both, x one master")
 _MASTERS_NOTE = (
     "One API process, a Valkey cluster without replicas, append-only file everysec, all winners, no persister. "
@@ -128,13 +142,21 @@ _MASTERS_NOTE = (
 
 
 def _masters(runs: Sequence[Run]) -> Iterator[list[str]]:
-    alone = Selection(runs, on_masters(MASTERS[0])).by_round(cpu_us("server", "redis"))
-    for count in MASTERS:
-        chosen = Selection(runs, on_masters(count))
+    for count, cells in _beside_the_first(runs, MASTERS, on_masters):
+        yield [str(count), *cells]
+
+
+def _beside_the_first(
+    runs: Sequence[Run], counts: Sequence[int], name: Callable[[int], str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Our runs under each count: the rate, the costs, and both costs as a multiple of those under the first count."""
+    first = Selection(runs, name(counts[0])).by_round(cpu_us("server", "redis"))
+    for count in counts:
+        chosen = Selection(runs, name(count))
         if (found := chosen.figure("claims_per_s")) is not None:
-            costs = [text(chosen.figure(cpu_us(name)), ".1f") for name in ("server", "redis")]
-            times = ratio(chosen.by_round(cpu_us("server", "redis")), alone)
-            yield [str(count), found.text(), *costs, text(times, ".2f")]
+            costs = [text(chosen.figure(cpu_us(part)), ".1f") for part in ("server", "redis")]
+            times = ratio(chosen.by_round(cpu_us("server", "redis")), first)
+            yield count, [found.text(), *costs, text(times, ".2f")]
 
 
 _DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us per claim")

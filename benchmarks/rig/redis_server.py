@@ -16,6 +16,8 @@ from engine.supervision.child import Process
 SNAPSHOT = "dump.rdb"
 APPENDFSYNC = ("off", "no", "everysec", "always")
 """The settings of the append-only file. ``off``: there is none."""
+_LARGE_S_MAX = 600.0
+"""How long reading or writing a large snapshot may take."""
 _SETTINGS = {"bind": "127.0.0.1", "save": "", "maxmemory-policy": "noeviction", "daemonize": "no", "appendonly": "no"}
 
 
@@ -46,7 +48,7 @@ class RedisServer:
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         log_path = self.folder / "redis.log"
         self._process = processes.start((program(), *words), variables={}, cwd=self.folder, log_path=log_path)
-        processes.wait_until("redis-server", self._process, self._answers)
+        processes.wait_until("redis-server", self._process, self._answers, _LARGE_S_MAX)
         if appendfsync != "off":
             self._append_only(appendfsync)
 
@@ -64,7 +66,7 @@ class RedisServer:
 
     def client(self) -> "Redis":
         """A blocking client that returns bytes."""
-        return Redis(host="127.0.0.1", port=self.port, socket_timeout=60.0)
+        return Redis(host="127.0.0.1", port=self.port, socket_timeout=_LARGE_S_MAX)
 
     def info(self, section: str) -> Mapping[str, object]:
         """One section of INFO."""
