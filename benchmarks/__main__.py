@@ -66,10 +66,11 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "LIMITS": ("limits reached together", limits.limits),
     "LANES": ("more lanes", lanes.lanes),
     "MASTERS": ("more masters", masters.masters),
+    "PERSISTERS": ("several persisters", persisting.several),
     "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"CROWDING", "OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "SIZES"})
+APART = frozenset({"CROWDING", "OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "PERSISTERS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 

@@ -8,6 +8,7 @@ import asyncpg
 import orjson
 
 from benchmarks.rig import books, processes
+from benchmarks.rig import world as worlds
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.cpu import Meter
 from benchmarks.rig.runs import FAILURES, BooksWrongError, Run
@@ -17,6 +18,7 @@ from benchmarks.rig.walks import BatchWalk
 from benchmarks.rig.world import World, positions
 from engine.supervision.child import Process
 
+SEVERAL = (1, 2)
 _POLL_S = 0.002
 _REQUEST = 500
 
@@ -38,6 +40,43 @@ def persister_alone(bench: Bench) -> None:
                 stage.redis.stop()
     finally:
         stage.drop_database(filled.database)
+
+
+def several(bench: Bench) -> None:
+    """The same streams in two lanes, by one persister and by two that share the lanes."""
+    stage = bench.stage
+    packets = -(-bench.plan.persisted_claims // 100)
+    world = worlds.build(stage, "two lanes to persist", packets=packets, shares=100, lanes=2)
+    filled = _filled(stage, world, bench.plan.persisted_claims)
+    try:
+        for number in range(1, bench.plan.costly_rounds + 1):
+            for count in SEVERAL if number % 2 else SEVERAL[::-1]:
+                about = {"workload": by_several(count), "server": "hongbao", "round": number, "connections": 0}
+                try:
+                    bench.keep({**about, **_persisted(stage, filled, count), "void": None})
+                except FAILURES as error:
+                    bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
+                finally:
+                    stage.redis.stop()
+    finally:
+        stage.drop_database(filled.database)
+
+
+def by_several(count: int) -> str:
+    """The name of the runs with so many persisters."""
+    return f"F, {count} of 2 lanes"
+
+
+def _persisted(stage: Stage, filled: World, count: int) -> Run:
+    stage.redis.start(filled.snapshot)
+    database = stage.create_database(filled.database)
+    try:
+        done = _persist(stage, filled, database, count)
+        if problems := books.ours(stage, database):
+            raise BooksWrongError("; ".join(problems))
+        return done
+    finally:
+        stage.drop_database(database)
 
 
 def _filled(stage: Stage, world: World, claims: int) -> World:
@@ -81,25 +120,28 @@ def _round(stage: Stage, filled: World) -> Run:
         stage.drop_database(other)
 
 
-def _persist(stage: Stage, filled: World, database: str) -> Run:
-    """Run `hongbao persist` until the streams are empty.
+def _persist(stage: Stage, filled: World, database: str, count: int = 1) -> Run:
+    """Run `hongbao persist`, or several of them, until the streams are empty.
 
     The clock runs from its first commit to its last, and the first commit's changes do not count: starting Python is
     not persisting. The CPU time includes the start.
     """
     meter = Meter({"postgres": [stage.postgres_process.pid], "redis": [stage.redis.pid]})
-    persister = processes.hongbao("persist", variables=stage.variables(database), cwd=stage.folder)
-    tree = Meter({"persist": [persister.pid]})
+    variables, folder = stage.variables(database), stage.folder
+    shares = [("--share", f"{number}/{count}") for number in range(1, count + 1)]
+    persisters = [processes.hongbao("persist", *share, variables=variables, cwd=folder) for share in shares]
+    tree = Meter({"persist": [persister.pid for persister in persisters]})
     try:
         with stage.redis.client() as client:
             emitted, before = positions(client, filled.lanes)
-            _wait_for(lambda: positions(client, filled.lanes)[1] > before, persister)
+            _wait_for(lambda: positions(client, filled.lanes)[1] > before, persisters)
             first, began_s = positions(client, filled.lanes)[1], time.perf_counter()
-            _wait_for(lambda: positions(client, filled.lanes)[1] == emitted, persister)
+            _wait_for(lambda: positions(client, filled.lanes)[1] == emitted, persisters)
             took_s = time.perf_counter() - began_s
         cpu_s = meter.stop(persist=tree.stop()["persist"])
     finally:
-        processes.stop(persister)
+        for persister in persisters:
+            processes.stop(persister)
     rows = emitted - before
     if first == emitted:
         raise BooksWrongError("one transaction took everything: nothing is left to measure")
@@ -110,10 +152,11 @@ def _persist(stage: Stage, filled: World, database: str) -> Run:
     }
 
 
-def _wait_for(ready: Callable[[], bool], persister: Process) -> None:
+def _wait_for(ready: Callable[[], bool], persisters: Sequence[Process]) -> None:
     while not ready():
-        if persister.exit_code() is not None:
-            raise processes.NotStartedError(f"the persister ended: {persister.complaint()}")
+        for persister in persisters:
+            if persister.exit_code() is not None:
+                raise processes.NotStartedError(f"a persister ended: {persister.complaint()}")
         time.sleep(_POLL_S)
 
 

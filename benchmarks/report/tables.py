@@ -12,6 +12,7 @@ from benchmarks.parts.masters import MASTERS
 from benchmarks.parts.masters import workload as on_masters
 from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.parts.overload import CROWDS
+from benchmarks.parts.persisting import SEVERAL, by_several
 from benchmarks.report import goals, size_tables
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, ratio
@@ -52,6 +53,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
         ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
+        ("F, on two lanes: one persister, and two that share them", _SEVERAL_NOTE, _SEVERAL, _several(runs)),
         ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
         ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
         ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
@@ -203,6 +205,19 @@ _F = (
     "The bare COPY writes the same rows, ready in binary, to the same table with its indexes, in as many transactions, "
     "over one connection; the persister has one per lane."
 )
+
+
+_SEVERAL = ("persisters", "claims/s", "x one", "persister us per claim", "Postgres us per claim", "Redis us per claim")
+_SEVERAL_NOTE = "Postgres, Redis and the persisters share the cores, so the rate grows only while a core is idle."
+
+
+def _several(runs: Sequence[Run]) -> Iterator[list[str]]:
+    alone = Selection(runs, by_several(SEVERAL[0])).by_round("durable_per_s")
+    for count in SEVERAL:
+        chosen = Selection(runs, by_several(count))
+        if (found := chosen.figure("durable_per_s")) is not None:
+            costs = [text(chosen.figure(cpu_us(part)), ".1f") for part in ("persist", "postgres", "redis")]
+            yield [str(count), found.text(), text(ratio(chosen.by_round("durable_per_s"), alone), ".2f"), *costs]
 
 
 def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:

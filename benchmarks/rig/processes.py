@@ -30,9 +30,9 @@ def start(argv: tuple[str, ...], *, variables: Mapping[str, str], cwd: Path, log
     return Process(Command(argv=argv, env=environment(variables), cwd=cwd, log_path=log_path, stop_timeout_s=30.0))
 
 
-def hongbao(name: str, *, variables: Mapping[str, str], cwd: Path) -> Process:
-    """Start one of our own processes: ``hongbao serve``, ``persist`` or ``sweep``."""
-    argv = (sys.executable, "-m", "engine", name)
+def hongbao(name: str, *words: str, variables: Mapping[str, str], cwd: Path) -> Process:
+    """Start one of our own processes: ``hongbao serve``, ``persist`` or ``sweep``. ``words``: its options."""
+    argv = (sys.executable, "-m", "engine", name, *words)
     return start(argv, variables=variables, cwd=cwd, log_path=cwd / f"{name}.log")
 
 
