@@ -28,7 +28,8 @@ from engine.recovery.serving import Paused, why_paused
 SQL = load("lanes")
 _FENCED_MS, _AGAIN_S = 10_000, 1.0
 """How long a fence lasts, and how often it is renewed."""
-_REPLICAS_S_MAX = 10.0
+_REPLICAS_S_MAX, _WAIT_MS = 5.0, 200
+"""Shorter than the fence and than a client's time for a reply."""
 _SERVES_S_MAX = 30.0
 _RESTORE_S_MAX = 10.0
 _POLL_S = 0.05
@@ -112,8 +113,9 @@ class LaneMove:
             have = 0
             while have < connected and monotonic() < deadline_s:
                 async with client.pipeline(transaction=False) as pipeline:
-                    pipeline.exists(keys.lane(self._lane))
-                    pipeline.execute_command("WAIT", connected, int(_AGAIN_S * 1_000))
+                    # WAIT is about its own connection's last write. This one changes nothing.
+                    pipeline.hincrby(keys.lane(self._lane), "applied", 0)
+                    pipeline.execute_command("WAIT", connected, _WAIT_MS)
                     _, have = await pipeline.execute()
         return have
 

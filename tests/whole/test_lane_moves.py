@@ -1,6 +1,8 @@
 """Lanes are moved between the masters of a cluster while hands tap, and nothing is lost."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -220,6 +222,23 @@ async def test_a_lane_whose_mover_died_refuses_for_a_while_and_serves_again(sett
         assert (await hands.engine.readiness()).not_serving == [
             "Lane 0 is fenced: it is being moved to another server."
         ]
+
+
+async def test_a_replica_that_does_not_have_the_lane_is_not_counted(
+    cluster: Clustered, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "_REPLICAS_S_MAX", 0.5)
+    async with Engine.open(settings), persisting(settings), Placing.open(settings) as placing:
+        target = await cluster.holder_of(1)
+        replica = cluster.replicas[cluster.masters.index(target)].process
+        assert replica is not None
+        os.kill(replica.pid, signal.SIGSTOP)
+        try:
+            moved = await placing.move(0, await placing.named(f"127.0.0.1:{target.port}"), no_word)
+        finally:
+            os.kill(replica.pid, signal.SIGCONT)
+        assert moved is not None
+        assert moved.replicas == 0
 
 
 async def test_lanes_are_spread_with_the_fewest_moves(
