@@ -53,6 +53,7 @@ class LaneMove:
         self._pool, self._store, self._lane = pool, store, lane
         self._source, self._target = source, target
         self._renewed_s = 0.0
+        self._untils_ms: set[int] = set()  # the times in the fences of this move, and of no other mover
 
     async def run(self, tell: Callable[[str], None]) -> Moved:
         """Move the lane, and wait until it serves. ``tell`` gets a sentence for each step that may take long.
@@ -92,18 +93,32 @@ class LaneMove:
 
     async def _fence(self, status: LaneStatus) -> None:
         until_ms = await self._store.now_ms(self._lane) + _FENCED_MS
-        await fence_to_move(self._store.client_of(self._lane), self._lane, status, until_ms)
+        self._untils_ms.add(until_ms)
+        try:
+            await fence_to_move(self._store.client_of(self._lane), self._lane, status, until_ms)
+        except LaneChangedError:
+            self._untils_ms.discard(until_ms)
+            raise
         self._renewed_s = monotonic()
 
+    def _is_own(self, status: LaneStatus | None) -> bool:
+        return status is not None and moving_until_ms(status) in self._untils_ms
+
     async def _renew(self) -> None:
-        """Fence it for longer. At the moment when the slot changes hands this may fail: the fence goes with it."""
+        """Fence it for longer. At the moment when the slot changes hands this may fail: the fence goes with it.
+
+        Raises OperatorError if the fence has ended: what is written now must not travel.
+        """
         if monotonic() - self._renewed_s < _AGAIN_S:
             return
         self._renewed_s = monotonic()
         with contextlib.suppress(UnavailableError, LaneChangedError):
             status = await self._store.lane_status(self._lane)
-            if status is not None and moving_until_ms(status) is not None:
-                await self._fence(status)
+            if status is None:
+                return
+            if not self._is_own(status):
+                raise OperatorError(f"Lane {self._lane} is no longer fenced by this move, which is broken off.")
+            await self._fence(status)
 
     async def _replicate(self) -> int:
         """Wait until the target's replicas have the lane: those that its old server's replicas had do not count."""
@@ -128,7 +143,7 @@ class LaneMove:
         while True:
             try:
                 status = await self._store.lane_status(self._lane)
-                if status is not None and moving_until_ms(status) is not None:
+                if status is not None and self._is_own(status):
                     await set_lane_token(self._store.client_of(self._lane), self._lane, status, token)
             except (UnavailableError, LaneChangedError, RedisError):
                 if monotonic() > deadline_s:

@@ -16,10 +16,11 @@ from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.errors import OperatorError
 from engine.lanes import keys, slot_moves
+from engine.lanes.reader import LaneStatus
 from engine.lanes.slot_moves import Master
 from engine.records import Ack, ClaimResult, Outcome
 from engine.recovery import moving
-from engine.recovery.fencing import fence_to_move
+from engine.recovery.fencing import LaneChangedError, fence_to_move, moving_until_ms
 from engine.recovery.placing import Placing, even
 from engine.settings import Settings
 from tests.support.clustered import Clustered, clustered
@@ -208,6 +209,45 @@ async def test_a_move_that_fails_leaves_the_lane_where_it_was(
         with pytest.raises(OperatorError, match="could not be moved"):
             await placing.move(0, await placing.named(f"127.0.0.1:{target.port}"), no_word)
         assert await cluster.holder_of(0) is source
+
+
+async def test_a_mover_that_comes_late_leaves_the_fence_of_the_first(settings: Settings) -> None:
+    async with Engine.open(settings), Placing.open(settings) as placing:
+        store, source = placing.connected.store, await placing.holder_of(0)
+        late = moving.LaneMove(placing.connected.pool, store, 0, source, await placing.holder_of(1))
+        real = late._movable
+
+        async def another_is_faster() -> LaneStatus:
+            found = await real()
+            await fence_to_move(store.client_of(0), 0, found, await store.now_ms(0) + 10_000)
+            return found
+
+        late._movable = another_is_faster  # type: ignore[method-assign]
+        with pytest.raises(LaneChangedError):
+            await late.run(no_word)
+        status = await store.lane_status(0)
+        assert status is not None
+        assert moving_until_ms(status) is not None
+
+
+async def test_a_move_is_broken_off_once_its_fence_has_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process may have been stopped for long. What is written now must not travel."""
+
+    async def slow(
+        slot: int, source: Master, target: Master, *, last: str, between: Callable[[], Awaitable[None]]
+    ) -> None:
+        del slot, source, target, last
+        await asyncio.sleep(1)
+        await between()
+
+    monkeypatch.setattr(moving, "move_slot", slow)
+    monkeypatch.setattr(moving, "_FENCED_MS", 100)
+    monkeypatch.setattr(moving, "_AGAIN_S", 0.0)
+    async with Engine.open(settings), persisting(settings), Placing.open(settings) as placing:
+        with pytest.raises(OperatorError, match="no longer fenced"):
+            await placing.move(0, await placing.holder_of(1), no_word)
 
 
 async def test_a_lane_whose_mover_died_refuses_for_a_while_and_serves_again(settings: Settings) -> None:
