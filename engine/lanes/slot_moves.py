@@ -5,13 +5,14 @@ Then the slot is in two places meanwhile, and scripts are refused until the last
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from engine.errors import OperatorError
 from engine.lanes.clients import command, redis_client
@@ -23,7 +24,8 @@ _POLL_S = 0.05
 _KEYS_PER_CALL = 100
 _KEYS_TIMEOUT_MS = 5_000
 _AWAY = frozenset({"fail", "fail?", "noaddr", "handshake"})
-_HAS_FAILED = (b"failed", b"cancelled")
+_SUCCESS = b"success"
+_HAS_ENDED = (_SUCCESS, b"failed", b"cancelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +96,26 @@ async def _move_at_once(slot: int, source: Master, target: Master, between: Call
         if "unknown subcommand" in str(error).lower():
             return False
         raise OperatorError(f"{source.place} does not move slot {slot}: {error}.") from None
-    is_done = False
     try:
-        while not is_done:
+        while (job := await _job(slot, source, earlier))[b"state"] not in _HAS_ENDED:
             await between()
-            for job in await _jobs(source):
-                if job[b"name"] in earlier:
-                    continue
-                if job[b"state"] in _HAS_FAILED:
-                    why = job[b"message"].decode(errors="replace") or job[b"state"].decode()
-                    raise OperatorError(f"{source.place} could not move slot {slot}: {why}. It is where it was.")
-                is_done = job[b"state"] == b"success"
-            if not is_done:
-                await asyncio.sleep(_POLL_S)
-    except asyncio.CancelledError:
-        await command(source.client, "CLUSTER", "CANCELSLOTMIGRATIONS")
+            await asyncio.sleep(_POLL_S)
+    except BaseException:  # also a cancellation: the caller does not fence the lane any longer
+        with contextlib.suppress(RedisError, OSError):
+            await command(source.client, "CLUSTER", "CANCELSLOTMIGRATIONS")
         raise
+    if job[b"state"] != _SUCCESS:
+        why = job[b"message"].decode(errors="replace") or job[b"state"].decode()
+        raise OperatorError(f"{source.place} could not move slot {slot}: {why}. It is where it was.")
     return True
+
+
+async def _job(slot: int, source: Master, earlier: set[bytes]) -> dict[bytes, Any]:
+    """The one that moves the slot now: others may be moved by others. Raises OperatorError if there is none."""
+    for job in await _jobs(source):
+        if job[b"slot_ranges"] == f"{slot}-{slot}".encode() and job[b"name"] not in earlier:
+            return job
+    raise OperatorError(f"{source.place} no longer knows that it moves slot {slot}: was it restarted? Run this again.")
 
 
 async def _jobs(source: Master) -> list[dict[bytes, Any]]:

@@ -1,0 +1,93 @@
+"""One slot of a cluster is moved at once: only its own job counts, and nothing goes on once its mover has given up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from engine.errors import OperatorError
+from engine.lanes import keys, slot_moves
+from engine.lanes.cluster import Cluster
+from engine.lanes.slot_moves import Master, masters_of, move_slot
+from engine.lanes.topology import cluster_of
+from engine.redis_servers import servers_in
+from tests.support.clustered import Clustered, clustered
+
+SLOT = keys.slot(0)
+
+
+@pytest.fixture
+async def cluster(quick_path: Path) -> AsyncIterator[Clustered]:
+    async with clustered(quick_path / "cluster", replicas=0) as found:
+        yield found
+
+
+@pytest.fixture
+async def masters(cluster: Clustered) -> AsyncIterator[list[Master]]:
+    """The one that holds lane 0 first."""
+    (server,) = servers_in(cluster.url)
+    known: Cluster = cluster_of(server, timeout_s=5.0)
+    found = await masters_of(server, known, timeout_s=5.0)
+    holder = await known.master_of(SLOT)
+    yield sorted(found, key=lambda master: master.address != holder)
+    for master in found:
+        await master.client.aclose()
+
+
+async def no_step() -> None:
+    """Nothing to do in between."""
+
+
+async def test_the_job_of_another_slot_is_not_taken_for_its_own(
+    masters: list[Master], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = slot_moves._jobs, 0
+
+    async def with_another(source: Master) -> list[dict[bytes, Any]]:
+        nonlocal asked
+        asked += 1
+        others = [{b"name": b"other", b"slot_ranges": b"1-1", b"state": b"success", b"message": b""}]
+        return (await real(source) if asked > 2 else []) + others * (asked > 1)
+
+    monkeypatch.setattr(slot_moves, "_jobs", with_another)
+    with pytest.raises(OperatorError, match="no longer knows"):
+        await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=no_step)
+
+
+@pytest.mark.parametrize("error", [OperatorError("It is enough."), asyncio.CancelledError()])
+async def test_what_is_broken_off_does_not_move_later(
+    masters: list[Master], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    jobs, command = slot_moves._jobs, slot_moves.command
+    asked: list[tuple[object, ...]] = []
+
+    async def under_way(source: Master) -> list[dict[bytes, Any]]:
+        return [job | {b"state": b"replicating"} for job in await jobs(source)]
+
+    async def noted(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN401  # as in redis-py
+        asked.append(words)
+        return await command(client, *words)
+
+    async def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(slot_moves, "_jobs", under_way)
+    monkeypatch.setattr(slot_moves, "command", noted)
+    with pytest.raises(type(error)):
+        await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=fails)
+    assert asked[-1] == ("CLUSTER", "CANCELSLOTMIGRATIONS")
+
+
+async def test_a_server_that_has_forgotten_the_job_is_not_waited_for(
+    masters: list[Master], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(_source: Master) -> list[dict[bytes, Any]]:
+        return []
+
+    monkeypatch.setattr(slot_moves, "_jobs", none)
+    async with asyncio.timeout(10):
+        with pytest.raises(OperatorError, match="was it restarted"):
+            await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=no_step)
