@@ -6,6 +6,7 @@ Then the slot is in two places meanwhile, and scripts are refused until the last
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,6 +129,10 @@ async def _move_by_key(
 ) -> None:
     """As the cluster's specification says. Each step may be repeated."""
     there = await target.name()
+    if (begun := await _begun(slot, source)) not in (None, there):
+        raise OperatorError(
+            f"Slot {slot} is half moved to another master: finish that first, --to {begun} (its name in the cluster)."
+        )
     try:
         await command(target.client, "CLUSTER", "SETSLOT", slot, "IMPORTING", await source.name())
         await command(source.client, "CLUSTER", "SETSLOT", slot, "MIGRATING", there)
@@ -139,6 +144,14 @@ async def _move_by_key(
             await command(server.client, "CLUSTER", "SETSLOT", slot, "NODE", there)
     except ResponseError as error:
         raise OperatorError(f"Slot {slot} is not moved to {target.place}: {error}. Run this again.") from None
+
+
+async def _begun(slot: int, source: Master) -> str | None:
+    """The name of the master to which the slot's keys were being moved, if that was broken off."""
+    told: bytes = await command(source.client, "CLUSTER", "NODES")
+    (own,) = [line for line in told.decode().splitlines() if "myself" in line.split(" ")[2].split(",")]
+    found = re.search(rf"\[{slot}->-(\w+)\]", own)
+    return None if found is None else found[1]
 
 
 async def _names(slot: int, source: Master, last: str) -> list[bytes]:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from engine.errors import OperatorError
 from engine.lanes import keys, slot_moves
+from engine.lanes.clients import command
 from engine.lanes.cluster import Cluster
 from engine.lanes.slot_moves import Master, masters_of, move_slot
 from engine.lanes.topology import cluster_of
@@ -61,7 +62,7 @@ async def test_the_job_of_another_slot_is_not_taken_for_its_own(
 async def test_what_is_broken_off_does_not_move_later(
     masters: list[Master], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    jobs, command = slot_moves._jobs, slot_moves.command
+    jobs = slot_moves._jobs
     asked: list[tuple[object, ...]] = []
 
     async def under_way(source: Master) -> list[dict[bytes, Any]]:
@@ -91,3 +92,26 @@ async def test_a_server_that_has_forgotten_the_job_is_not_waited_for(
     async with asyncio.timeout(10):
         with pytest.raises(OperatorError, match="was it restarted"):
             await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=no_step)
+
+
+async def test_a_slot_that_is_half_moved_goes_only_where_its_other_half_is(
+    masters: list[Master], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(slot_moves, "_move_at_once", never)
+    source, half, other = masters
+    for name in (keys.events(0), keys.lane(0)):
+        await command(source.client, "HSET", name, "field", "value")
+
+    async def breaks_off() -> None:
+        await slot_moves._move_keys([keys.events(0).encode()], source, half)
+        raise OperatorError("It is enough.")
+
+    with pytest.raises(OperatorError, match="enough"):
+        await move_slot(SLOT, source, half, last=keys.lane(0), between=breaks_off)
+    with pytest.raises(OperatorError, match=f"finish that first, --to {await half.name()}"):
+        await move_slot(SLOT, source, other, last=keys.lane(0), between=no_step)
+    await move_slot(SLOT, source, half, last=keys.lane(0), between=no_step)
+    assert await command(half.client, "EXISTS", keys.events(0), keys.lane(0)) == 2
