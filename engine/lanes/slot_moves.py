@@ -7,13 +7,15 @@ Then the slot is in two places meanwhile, and scripts are refused until the last
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.errors import OperatorError
 from engine.lanes.clients import command, redis_client
@@ -61,18 +63,36 @@ async def masters_of(server: RedisServer, cluster: Cluster, *, timeout_s: float)
         client = redis_client(server.client_url, connections_max=2, timeout_s=timeout_s, locator=At(address))
         return Master(address=address, client=client, user=user, password=password)
 
-    asked = master(next(iter(await cluster.masters())))
-    try:
-        told: bytes = await command(asked.client, "CLUSTER", "NODES")
-    finally:
-        await asked.client.aclose()
+    holders = await cluster.masters()
+    asked, told = await _nodes([master(address) for address in holders])
     found = []
-    for line in told.decode().splitlines():
+    for line in told.splitlines():
         _, place, flags, *_ = line.split(" ")
         host, _, port = place.partition("@")[0].rpartition(":")
+        # Servers that are to be called by their names are called so in the map of slots.
+        named = (place.split(",")[1:] or [""])[0]
+        if named in {known for known, _ in holders}:
+            host = named
         if "master" in flags.split(",") and not _AWAY & {*flags.split(",")}:
-            found.append(master((host.strip("[]") or asked.address[0], int(port))))
+            found.append(master((host.strip("[]") or asked[0], int(port))))
     return sorted(found, key=lambda one: one.address)
+
+
+async def _nodes(masters: Sequence[Master]) -> tuple[Address, str]:
+    """What the first that answers knows of all servers, and where it is. Raises redis.exceptions.RedisError."""
+    try:
+        for number, master in enumerate(masters, start=1):
+            try:
+                told: bytes = await command(master.client, "CLUSTER", "NODES")
+            except (RedisConnectionError, RedisTimeoutError):
+                if number == len(masters):
+                    raise
+            else:
+                return master.address, told.decode()
+    finally:
+        for master in masters:
+            await master.client.aclose()
+    raise RedisConnectionError("the cluster has no master")
 
 
 async def move_slot(

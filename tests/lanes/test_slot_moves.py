@@ -12,10 +12,12 @@ from engine.errors import OperatorError
 from engine.lanes import keys, slot_moves
 from engine.lanes.clients import command
 from engine.lanes.cluster import Cluster
+from engine.lanes.locating import Address
 from engine.lanes.slot_moves import Master, masters_of, move_slot
 from engine.lanes.topology import cluster_of
 from engine.redis_servers import servers_in
 from tests.support.clustered import Clustered, clustered
+from tests.support.waiting import wait_until
 
 SLOT = keys.slot(0)
 
@@ -115,3 +117,34 @@ async def test_a_slot_that_is_half_moved_goes_only_where_its_other_half_is(
         await move_slot(SLOT, source, other, last=keys.lane(0), between=no_step)
     await move_slot(SLOT, source, half, last=keys.lane(0), between=no_step)
     assert await command(half.client, "EXISTS", keys.events(0), keys.lane(0)) == 2
+
+
+async def test_servers_that_are_called_by_their_names(cluster: Clustered) -> None:
+    (server,) = servers_in(cluster.url)
+    for node in cluster.masters:
+        node.ask("CONFIG", "SET", "cluster-announce-hostname", f"localhost{'' if node is cluster.masters[2] else '.'}")
+        node.ask("CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")
+
+    async def addresses() -> set[Address]:
+        found = await masters_of(server, cluster_of(server, timeout_s=2.0), timeout_s=2.0)
+        for master in found:
+            await master.client.aclose()
+        return {master.address for master in found}
+
+    async def are_those_of_the_map() -> bool:
+        wanted = {*await cluster_of(server, timeout_s=2.0).masters()}
+        return len({host for host, _ in wanted}) > 1 and await addresses() == wanted
+
+    await wait_until(are_those_of_the_map, timeout_s=20, what="the servers' names being known")
+
+
+async def test_a_master_that_is_away_is_not_the_only_one_that_is_asked(cluster: Clustered) -> None:
+    (server,) = servers_in(cluster.url)
+    first = cluster.masters[0]
+    first.kill()
+    known = cluster_of(server, timeout_s=2.0)
+    assert next(iter(await known.masters())) == ("127.0.0.1", first.port)
+    found = await masters_of(server, known, timeout_s=2.0)
+    for master in found:
+        await master.client.aclose()
+    assert {master.address[1] for master in found} >= {node.port for node in cluster.masters[1:]}
