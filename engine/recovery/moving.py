@@ -21,6 +21,7 @@ from engine.lanes.connections import lane_token_of
 from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.slot_moves import Master, move_slot
+from engine.ledger.database import ledger_errors
 from engine.queries import load
 from engine.recovery.fencing import LaneChangedError, epoch_in, fence_to_move, moving_until_ms, set_lane_token
 from engine.recovery.serving import Paused, why_paused
@@ -86,7 +87,8 @@ class LaneMove:
         return status
 
     async def _row(self) -> asyncpg.Record:
-        row: asyncpg.Record | None = await self._pool.fetchrow(SQL["lane"], self._lane)
+        with ledger_errors():
+            row: asyncpg.Record | None = await self._pool.fetchrow(SQL["lane"], self._lane)
         if row is None:
             raise OperatorError(f"There is no lane {self._lane} in the ledger.")
         return row
@@ -137,8 +139,9 @@ class LaneMove:
     async def _end_fence(self, before: LaneStatus) -> None:
         """Give the lane its token back. On its old server it serves at once; elsewhere it is compared first."""
         token = before.lane_token
-        if moving_until_ms(before) is not None:  # an earlier move was broken off
-            token = lane_token_of(epoch_in(before), (await self._row())["run_id"])
+        if moving_until_ms(before) is not None:
+            # An earlier move was broken off. Its lane may have been elsewhere, so no server serves it uncompared.
+            token = lane_token_of(epoch_in(before), "")
         deadline_s = monotonic() + _RESTORE_S_MAX
         while True:
             try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.auditing.audit import audit
 from engine.engine import Engine
-from engine.errors import OperatorError
+from engine.errors import OperatorError, UnavailableError
 from engine.lanes import keys, slot_moves
 from engine.lanes.reader import LaneStatus
 from engine.lanes.slot_moves import Master
@@ -228,6 +228,51 @@ async def test_a_mover_that_comes_late_leaves_the_fence_of_the_first(settings: S
         status = await store.lane_status(0)
         assert status is not None
         assert moving_until_ms(status) is not None
+
+
+async def test_after_a_move_that_was_broken_off_no_server_serves_the_lane_uncompared(settings: Settings) -> None:
+    """It was moved from here and lies there, and its first mover has died. Then it comes back here."""
+    async with Engine.open(settings), Placing.open(settings) as placing:
+        async with persisting(settings):
+            await wait_until(lambda: is_compared(placing), what="the lane being compared")
+        store, here, there = placing.connected.store, await placing.holder_of(0), await placing.holder_of(1)
+        status = await store.lane_status(0)
+        assert status is not None
+        await fence_to_move(store.client_of(0), 0, status, await store.now_ms(0))
+        await slot_moves.move_slot(keys.slot(0), here, there, last=keys.lane(0), between=no_step)
+        await wait_until(lambda: is_on(placing, there), what="the lane being there")
+        move = moving.LaneMove(placing.connected.pool, store, 0, there, here)
+        move._wait_until_it_serves = nobody_waits  # type: ignore[method-assign]
+        await move.run(no_word)
+        back = await store.lane_status(0)
+        assert back is not None
+        assert back.server == status.server
+        assert not back.is_verified
+
+
+async def is_compared(placing: Placing) -> bool:
+    rows = await placing.connected.pool.fetch("SELECT FROM lanes WHERE run_id IS NULL")
+    return not rows
+
+
+async def is_on(placing: Placing, master: Master) -> bool:
+    return (await placing.holder_of(0)).address == master.address
+
+
+async def no_step() -> None:
+    """Nothing to do in between."""
+
+
+async def nobody_waits() -> bool:
+    return False
+
+
+async def test_a_ledger_that_is_away_is_said_in_one_sentence(settings: Settings) -> None:
+    async with Engine.open(settings), Placing.open(settings) as placing:
+        source, target = await placing.holder_of(0), await placing.holder_of(1)
+        await placing.connected.pool.close()
+        with pytest.raises(UnavailableError):
+            await moving.LaneMove(placing.connected.pool, placing.connected.store, 0, source, target).run(no_word)
 
 
 async def test_a_move_is_broken_off_once_its_fence_has_ended(
