@@ -13,7 +13,7 @@ Claims are lost if Redis had not kept their events and the ledger never got them
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import structlog
@@ -154,6 +154,8 @@ class Recovery:
         tokens, _ = await fencing.lane_tokens(client, [self._lane])
         lane_token = tokens[self._lane]
         status = await self._store.lane_status(self._lane)
+        if status is not None and fencing.moving_until_ms(status) is not None:  # its mover has died
+            status = replace(status, epoch=fencing.epoch_in(status))
         row = await gate.ledger_lane(self._connection, self._lane)
         if status is not None and not self._force:
             doubt = await gate.why_doubtful(self._connection, self._lane, row, status)

@@ -202,14 +202,17 @@ async def test_who_read_the_ledger_before_the_lane_was_rebuilt_cannot_open_what_
     assert await open_packet(engine.store, stale, shares_per_call=5, read_at_ms=read_at_ms) is Opened.OPENED
 
 
-async def test_what_the_stream_still_has_is_carried_over_first(engine: Engine, settings: Settings) -> None:
+@pytest.mark.parametrize("lane_token", ["{}@before", "moving 1 {}"], ids=["restarted", "its mover died"])
+async def test_what_the_stream_still_has_is_carried_over_first(
+    engine: Engine, settings: Settings, lane_token: str
+) -> None:
     sent = await send(engine, count=10)
     await claim(engine, sent.packet_id, *named(2))
     await persisted(engine, settings)
     await claim(engine, sent.packet_id, *named(6))
     entries = await command(engine.redis, "XRANGE", keys.events(0), "-", "+")
     await command(engine.redis, "XDEL", keys.events(0), entries[2][0])  # user2 and user3 are there, user4 is lost
-    await command(engine.redis, "HSET", keys.lane(0), "epoch", f"{engine.store.epochs[0]}@before")
+    await command(engine.redis, "HSET", keys.lane(0), "epoch", lane_token.format(engine.store.epochs[0]))
     recovered = await mended(engine)
     assert (recovered.claims, recovered.shares_left, recovered.changes_lost) == (4, 6, 2)
     assert set(await claimed(engine.pool, sent.packet_id)) == {"user0", "user1", "user2", "user3"}
