@@ -86,7 +86,8 @@ class Persister:
             try:
                 return await self._follow(connection)
             except LaneChangedError:
-                pass
+                if self.stopping.is_set():  # the wait below ends at once, and a lane that is being moved takes a while
+                    await asyncio.sleep(_LOOK_S)
             except UnavailableError as error:
                 if self.stopping.is_set():
                     raise

@@ -20,7 +20,8 @@ from engine.ledger.posting import Applied, Ledger
 from engine.observability import metrics
 from engine.persisting import persister
 from engine.records import Outcome
-from engine.recovery import epochs
+from engine.recovery import epochs, gate
+from engine.recovery.fencing import fence_to_move
 from engine.settings import Settings
 from tests.support.scenes import (
     assert_books_balance,
@@ -108,6 +109,28 @@ async def test_a_stop_leaves_nothing_behind(engine: Engine, settings: Settings) 
         pass
     assert await claimed(engine.pool, sent.packet_id) == told
     assert await checkpoints(engine) == await positions(engine) == {0: 401}
+
+
+async def test_a_stop_waits_calmly_for_a_lane_that_is_being_moved(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = await send(engine, total_fen=10_000, count=500)
+    told = await claim_all(engine, sent.packet_id, 400)
+    status = await engine.store.lane_status(0)
+    assert status is not None
+    await fence_to_move(engine.redis, 0, status, await engine.store.now_ms(0) + 1_000)
+    looks, real = 0, gate.verify
+
+    async def counted(*arguments: Any) -> tuple[int, str]:  # noqa: ANN401  # those of ``verify``
+        nonlocal looks
+        looks += 1
+        return await real(*arguments)
+
+    monkeypatch.setattr(persister, "verify", counted)
+    async with persisting(settings):
+        pass
+    assert looks <= 15
+    assert await claimed(engine.pool, sent.packet_id) == told
 
 
 async def test_a_transaction_takes_no_more_than_its_bound_and_one_event(engine: Engine, settings: Settings) -> None:
