@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SampleOption = Annotated[
     float, typer.Option("--sample-s", min=0.1, max=60, help="How long changes are counted, in seconds.")
 ]
+_SAMPLE_S = 1.0
 _UNKNOWN = "-"
 
 
@@ -29,10 +30,15 @@ app = typer.Typer(help="Where each lane is, how far and how busy. Move one, or s
 
 @app.callback(invoke_without_command=True)
 def lanes(
-    context: typer.Context, sample_s: SampleOption = 1.0, data_dir: DataDirOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    sample_s: SampleOption = _SAMPLE_S,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print each lane's server, position, lag, backlog and load. Exits 1 if a lane does not serve."""
     if context.invoked_subcommand is not None:
+        if (sample_s, data_dir, as_json) != (_SAMPLE_S, None, False):
+            raise typer.BadParameter(f"write its options after `{context.invoked_subcommand}`: here they do nothing")
         return
     from engine.connected import Connected, urls_of
     from engine.persisting.lane_lines import placement
@@ -95,6 +101,9 @@ def place(
         found: list[Moved] = []
         held = await placing.held()
         moves = even(held)
+        if dry_run and as_json:
+            show(orjson.dumps([{"lane": lane, "to": where} for lane, where in moves]).decode())
+            return []
         tell = _tell(as_json=as_json)
         if not moves:
             tell("the lanes are spread evenly: " + ", ".join(f"{where} has {len(own)}" for where, own in held.items()))
@@ -106,7 +115,7 @@ def place(
                 found.append(moved)
         return found
 
-    _move(data_dir, work, as_json=as_json)
+    _move(data_dir, work, as_json=as_json and not dry_run)
 
 
 def _move(data_dir: Path | None, work: "Callable[[Placing], Awaitable[list[Moved]]]", *, as_json: bool) -> None:

@@ -111,3 +111,10 @@ def test_the_imbalance_is_the_busiest_servers_part_of_the_mean(
 ) -> None:
     servers = [ServerLine(server="a", lanes=lanes, changes_per_second=rate) for lanes, rate in parts]
     assert Placement(lanes=list[LaneLine](), servers=servers).imbalance == pytest.approx(imbalance)
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    """Another data directory's lanes would be moved."""
+    finished = hongbao("lanes", "--data-dir", str(tmp_path), "place", "--dry-run")
+    assert finished.returncode == 2
+    assert "write its options after `place`" in finished.stderr

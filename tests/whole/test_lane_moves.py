@@ -335,6 +335,8 @@ async def test_lanes_are_spread_with_the_fewest_moves(
         told = await lanes("place", "--dry-run", **variables)
         assert told.count("\n") == 1
         assert " would move to 127.0.0.1:" in told
+        (planned,) = orjson.loads(await lanes("place", "--dry-run", "--json", **variables))
+        assert f"lane {planned['lane']} would move to {planned['to']}\n" == told
         assert len({(await cluster.holder_of(lane)).port for lane in range(6)}) == 3
         told = await lanes("place", **variables)
         assert told.count("serves there") == 1
