@@ -182,6 +182,7 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None, server: str)
             if isinstance(error, ReplacedServerError) and monotonic() - kept.connected_at_s < _RECONNECT_S:
                 raise
             await kept.connection.disconnect(nowait=True)
+            kept.is_sent = kept.is_sent and code_of(error) == SILENT
             return await _ask_holder(kept, words, epoch_at, server)
     except ReplacedServerError:
         raise  # the connection is sound, and is tried again if the ledger vouches for its server
@@ -191,22 +192,25 @@ async def _answer(kept: _Kept, words: _Words, epoch_at: int | None, server: str)
         raise
     except (RedisConnectionError, RedisTimeoutError) as error:
         await kept.connection.disconnect(nowait=True)
-        if kept.is_sent and code_of(error) == SILENT:
+        if kept.is_sent and (code_of(error) == SILENT or isinstance(error, MovedAwayError)):
             raise UnansweredError(str(error)) from error
         raise
 
 
 async def _ask_holder(kept: _Kept, words: _Words, epoch_at: int | None, server: str) -> Any:  # noqa: ANN401 -- any reply
     """Ask, and follow the lane's slot to the server that holds it. A server that redirects has done nothing."""
-    for hop in range(_HOPS_MAX):
+    was_sent = kept.is_sent  # an earlier try, of which no answer came, may have done something
+    for hop in range(_HOPS_MAX + 1):
         try:
             return await _ask(kept, words, epoch_at, server)
         except MovedAwayError:
             await kept.connection.disconnect(nowait=True)
-            kept.is_sent = False
+            kept.is_sent = was_sent
+            if hop == _HOPS_MAX:
+                raise
             if hop:
                 await asyncio.sleep(_HOP_S * 2**hop)
-    return await _ask(kept, words, epoch_at, server)
+    raise AssertionError("the last hop returns or raises")
 
 
 async def _ask(kept: _Kept, words: _Words, epoch_at: int | None, server: str = "") -> Any:  # noqa: ANN401 -- any reply

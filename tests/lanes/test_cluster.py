@@ -14,7 +14,7 @@ from engine.errors import OperatorError, ServerRefusesError
 from engine.lanes import keys
 from engine.lanes.clients import check_redis, redis_connection
 from engine.lanes.cluster import Cluster, SlotHolder
-from engine.lanes.failures import redis_errors
+from engine.lanes.failures import UnansweredError, redis_errors
 from engine.lanes.locating import Address, MovedAwayError
 from engine.lanes.topology import serving
 from tests.support.ports import held_port
@@ -50,8 +50,10 @@ class Server:
             if self.is_silent:
                 continue
             for words in (part.split(b"\r\n")[2::2] for part in data.split(b"*")[1:]):
-                writer.write(self.answer([word.decode() for word in words]))
-        writer.close()
+                if not (answer := self.answer([word.decode() for word in words])):
+                    return writer.close()
+                writer.write(answer)
+        return writer.close()
 
     def answer(self, words: list[str]) -> bytes:
         self.asked[" ".join(words[:2])] += 1
@@ -185,6 +187,29 @@ async def test_a_call_follows_a_slot_that_changes_hands_and_gives_up_in_the_end(
         second.said = b"$1\r\n1\r\n"
         assert await node.changing.call("GET", "a") == b"1"
         assert await node.client.get("a") == b"1"
+        await topology.aclose()
+
+
+async def test_a_call_of_which_no_answer_came_may_have_been_done_wherever_its_repeat_is_sent() -> None:
+    """The server hangs up on the call. Then it sends the repeat to one that is away, as during a failover."""
+    async with served(1) as (server,):
+        server.names(server.address)
+        server.said = b""
+        real = server.answer
+
+        def leaves(words: list[str]) -> bytes:
+            answer = real(words)
+            if words[0] == "GET":
+                server.said = b"-MOVED 5936 127.0.0.1:1\r\n"
+            return answer
+
+        server.answer = leaves  # type: ignore[method-assign]
+        topology = serving(f"redis+cluster://{HOST}:{server.port}", lanes=1, calls_per_lane_max=1, timeout_s=5.0)
+        (node,) = topology.nodes
+        assert node.changing is not None
+        with pytest.raises(UnansweredError):
+            await node.changing.call("GET", "a")
+        assert server.asked["GET a"] > 1
         await topology.aclose()
 
 
