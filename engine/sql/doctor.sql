@@ -19,4 +19,5 @@ SELECT coalesce(max(version), 0) FROM schema_versions
 
 -- standbys --
 -- A user without the right sees rows of which most is null.
-SELECT count(flush_lsn) AS seen, count(*) FILTER (WHERE state IS NULL) AS hidden FROM pg_stat_replication
+SELECT count(flush_lsn) AS seen, count(*) FILTER (WHERE state IS NULL) AS hidden FROM pg_stat_replication AS standby
+WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = standby.pid AND slot_type = 'logical')

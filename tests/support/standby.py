@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,13 @@ from engine.supervision.child import Command
 from tests.support.fast_postgres import UNSAFE_BUT_FAST
 from tests.support.waiting import wait_until
 
-_OPTIONS = {**UNSAFE_BUT_FAST, "shared_buffers": "32MB", "max_connections": "60", "autovacuum": "off"}
+_OPTIONS = {
+    **UNSAFE_BUT_FAST,
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "autovacuum": "off",
+    "wal_level": "logical",
+}
 
 
 @dataclass(slots=True)
@@ -107,6 +114,22 @@ def _copy(pair: Pair) -> None:
         log_path=folder.parent / "backup.log",
     )
     assert child.run(command) == 0, (folder.parent / "backup.log").read_text(encoding="utf-8")
+
+
+@contextmanager
+def subscriber(postgres: EmbeddedPostgres) -> Iterator[None]:
+    """A program that reads the changes of the ledger, and is no standby."""
+    words = ("--dbname", "hongbao", "--host", str(postgres.socket_dir), "--port", "5432", "--username", "postgres")
+    slot = ("--slot", "subscriber", "--plugin", "test_decoding")
+    program = programs(None) / "pg_recvlogical"
+    subprocess.run([program, *words, *slot, "--create-slot"], check=True)
+    reading = ("--start", "--file", "/dev/null", "--fsync-interval", "1", "--status-interval", "1")
+    process = subprocess.Popen([program, *words, *slot, *reading])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _children(postgres: EmbeddedPostgres) -> list[psutil.Process]:

@@ -10,11 +10,12 @@ from engine.auditing.audit import audit
 from engine.doctor.doctor import examine
 from engine.doctor.lines import Level, Line
 from engine.engine import Engine
+from engine.persisting.tail import SQL
 from engine.records import Ack, ClaimResult, Outcome
 from engine.settings import Settings
 from tests.support.lost_lanes import amounts_in_ledger, assert_in_order
 from tests.support.scenes import changed, persisting, positions, send_in
-from tests.support.standby import Pair, primary_and_standby
+from tests.support.standby import Pair, primary_and_standby, subscriber
 from tests.support.waiting import wait_until
 
 Answered = dict[tuple[str, str], int]
@@ -76,6 +77,22 @@ async def test_the_doctor_counts_the_standbys(pair: Pair, settings: Settings) ->
         await connection.close()
         hidden = await line(database_url=pair.url.replace("postgres@", "hidden_from@"))
         assert (hidden.level, hidden.found) == (Level.PROBLEM, "0 of 1 standbys follow (HONGBAO_STANDBYS), 1 hidden")
+
+
+async def test_who_only_reads_changes_is_no_standby(pair: Pair, settings: Settings) -> None:
+    async with Engine.open(settings) as engine:
+        with subscriber(pair.primary):
+
+            async def follows() -> bool:
+                told = "SELECT count(flush_lsn) FROM pg_stat_replication WHERE application_name = 'pg_recvlogical'"
+                return bool(await engine.pool.fetchval(told))
+
+            await wait_until(follows, timeout_s=30, what="the subscriber following")
+            lines = await examine(changed(settings, standbys=2), is_embedded=False)
+            found = next(line for line in lines if line.name == "postgres standbys")
+            assert found.found == "1 of 2 standbys follow (HONGBAO_STANDBYS)"
+            assert await engine.pool.fetchval(SQL["flushed"], 1) is not None
+            assert await engine.pool.fetchval(SQL["flushed"], 2) is None
 
 
 async def test_no_acknowledged_claim_is_lost_with_the_commits_that_a_standby_lacks(
