@@ -24,7 +24,7 @@ from engine.ledger.failures import DATABASE_ERRORS
 from engine.ledger.posting import PLANNED, Applied, CheckpointMovedError, Ledger
 from engine.loops import outlived, stopped_within
 from engine.observability import metrics
-from engine.persisting.tail import Tail
+from engine.persisting.tail import Discard, Tail
 from engine.records import Ack
 from engine.recovery.bad_entries import SET_ASIDE, clear_way, first_bad
 from engine.recovery.epochs import SQL
@@ -131,8 +131,8 @@ class Persister:
 
     async def _follow(self, connection: asyncpg.Connection) -> None:
         position, lane_token = await verify(connection, self._store, self._stream, self._lane)
-        discard = partial(self._stream.discard_applied, self._lane, position, retention_ms=self._retention_ms)
-        await (discard() if self._tail is None else self._tail.add(discard))
+        discard = self._discard_up_to(position)
+        await (discard() if self._tail is None else self._tail.add(discard, discard))
         reading = self._read_after(position)
         try:
             while True:
@@ -221,13 +221,17 @@ class Persister:
                     self._stream.discard, self._lane, position, applied.ended, retention_ms=self._retention_ms
                 )
                 if self._tail is not None:
-                    await self._tail.add(discard)
+                    await self._tail.add(discard, self._discard_up_to(position))
                 else:
                     discarding = asyncio.create_task(discard())
         finally:
             if discarding is not None:
                 await discarding
         return position
+
+    def _discard_up_to(self, position: int) -> Discard:
+        """Discards what the ledger had at this position, whoever has brought it there."""
+        return partial(self._stream.discard_applied, self._lane, position, retention_ms=self._retention_ms)
 
     async def _is_awaited(self, connection: asyncpg.Connection) -> bool:
         return self._settings.ack is Ack.LEDGER or await is_awaited(connection, self._lane)

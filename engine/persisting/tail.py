@@ -15,6 +15,8 @@ from engine.queries import load
 SQL = load("tail")
 Discard = Callable[[], Awaitable[None]]
 """Removes from Redis what the ledger had at some moment."""
+_KEPT_MAX = 1_000
+"""How many are remembered one by one while no standby follows: there may be twenty per second, for hours."""
 
 
 class _Kept(NamedTuple):
@@ -31,9 +33,16 @@ class Tail:
         self._connection, self._standbys = connection, standbys
         self._kept: deque[_Kept] = deque()
 
-    async def add(self, discard: Discard) -> None:
-        """What was committed on this connection may be discarded once the standbys have it. ``trim`` does so."""
-        self._kept.append(_Kept(await self._connection.fetchval(SQL["written"]), discard))
+    async def add(self, discard: Discard, everything: Discard) -> None:
+        """What was committed on this connection may be discarded once the standbys have it. ``trim`` does so.
+
+        ``everything``: the same, with all that was committed before. It takes longer.
+        """
+        lsn = await self._connection.fetchval(SQL["written"])
+        if len(self._kept) < _KEPT_MAX:
+            self._kept.append(_Kept(lsn, discard))
+        else:
+            self._kept[-1] = _Kept(lsn, everything)
 
     async def trim(self) -> None:
         """Discard what enough standbys have. Fewer standbys than wanted, or one whose state is hidden, have nothing."""
