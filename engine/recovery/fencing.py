@@ -23,6 +23,8 @@ FENCED, REBUILDING, MOVING = "fenced ", "rebuilding ", "moving "
 """The prefix of the epoch in the token of a lane that must not serve. No connection ever sends such a token."""
 _MOVING = re.compile(rf"{MOVING}(\d+) ")
 """And until when, by the clock of the lane's server: its mover may die."""
+_MOVING_MS_MAX = 60_000
+"""No fence lasts that long. One that would was set by another server's clock, from which the lane has moved since."""
 _SCAN_COUNT = 1_000
 _FENCE = Script("fence")
 
@@ -44,6 +46,12 @@ def moving_until_ms(status: LaneStatus) -> int | None:
     """Until when a lane is fenced because it is being moved to another server. None if it is not."""
     found = _MOVING.match(status.epoch)
     return None if found is None else int(found[1])
+
+
+def is_moving(status: LaneStatus, now_ms: int) -> bool:
+    """Whether a lane's mover is at work, by the clock of the lane's server. If it has died, its fence has an end."""
+    until_ms = moving_until_ms(status)
+    return until_ms is not None and now_ms <= until_ms <= now_ms + _MOVING_MS_MAX
 
 
 async def run_id(client: Redis) -> str:

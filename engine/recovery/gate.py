@@ -18,7 +18,7 @@ from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import CheckpointMovedError
 from engine.queries import load
-from engine.recovery.fencing import FENCED, LaneChangedError, epoch_in, moving_until_ms, set_lane_token
+from engine.recovery.fencing import FENCED, LaneChangedError, epoch_in, is_moving, moving_until_ms, set_lane_token
 from engine.recovery.rebuild import refreeze
 
 SQL = load("lanes")
@@ -97,10 +97,9 @@ async def verify(connection: asyncpg.Connection, store: Store, stream: EventStre
 
 async def _unless_moving(store: Store, lane: int, status: LaneStatus) -> LaneStatus:
     """Raise LaneChangedError while a lane is being moved. If its mover has died, it is compared like any other."""
-    until_ms = moving_until_ms(status)
-    if until_ms is None:
+    if moving_until_ms(status) is None:
         return status
-    if await store.now_ms(lane) < until_ms:
+    if is_moving(status, await store.now_ms(lane)):
         raise LaneChangedError(f"Lane {lane} is being moved to another server.")
     return replace(status, epoch=epoch_in(status))
 

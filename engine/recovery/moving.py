@@ -23,7 +23,14 @@ from engine.lanes.reader import LaneReader, LaneStatus
 from engine.lanes.slot_moves import Master, move_slot
 from engine.ledger.database import ledger_errors
 from engine.queries import load
-from engine.recovery.fencing import LaneChangedError, epoch_in, fence_to_move, moving_until_ms, set_lane_token
+from engine.recovery.fencing import (
+    LaneChangedError,
+    epoch_in,
+    fence_to_move,
+    is_moving,
+    moving_until_ms,
+    set_lane_token,
+)
 from engine.recovery.serving import Paused, why_paused
 
 SQL = load("lanes")
@@ -77,8 +84,7 @@ class LaneMove:
     async def _movable(self) -> LaneStatus:
         """The lane's status. Raises OperatorError unless it serves, or an earlier move of it was broken off."""
         row, status = await self._row(), await self._store.lane_status(self._lane)
-        until_ms = None if status is None else moving_until_ms(status)
-        if until_ms is not None and until_ms >= await self._store.now_ms(self._lane):
+        if status is not None and is_moving(status, await self._store.now_ms(self._lane)):
             raise OperatorError(f"Lane {self._lane} is being moved already: wait until that has ended.")
         paused = why_paused(row["epoch"], row["position"], status)
         if status is None or paused not in (None, Paused.MOVING):

@@ -133,6 +133,19 @@ async def test_a_stop_waits_calmly_for_a_lane_that_is_being_moved(
     assert await claimed(engine.pool, sent.packet_id) == told
 
 
+async def test_a_fence_by_the_clock_of_another_server_ends_too(engine: Engine, settings: Settings) -> None:
+    """The mover died when the lane had changed hands, and the lane's server now is an hour behind its former one."""
+    sent = await send(engine, count=5)
+    status = await engine.store.lane_status(0)
+    assert status is not None
+    await fence_to_move(engine.redis, 0, status, await engine.store.now_ms(0) + 3_600_000)
+    async with persisting(settings):
+        await caught_up(engine)
+    await claim_all(engine, sent.packet_id, 5)
+    async with persisting(settings):
+        await settled(engine, sent.packet_id)
+
+
 async def test_a_transaction_takes_no_more_than_its_bound_and_one_event(engine: Engine, settings: Settings) -> None:
     sent = await send(engine, total_fen=10_000, count=200)
     for number in range(200):
