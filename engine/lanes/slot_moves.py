@@ -112,18 +112,24 @@ async def _move_at_once(slot: int, source: Master, target: Master, between: Call
     """Returns False if the server does not know how to."""
     try:
         earlier = {job[b"name"] for job in await _jobs(source)}
-        await command(source.client, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", await target.name())
     except ResponseError as error:
         if "unknown subcommand" in str(error).lower():
             return False
         raise OperatorError(f"{source.place} does not move slot {slot}: {error}.") from None
+    there, is_refused = await target.name(), False
     try:
+        try:
+            await command(source.client, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", there)
+        except ResponseError as error:
+            is_refused = True
+            raise OperatorError(f"{source.place} does not move slot {slot}: {error}.") from None
         while (job := await _job(slot, source, earlier))[b"state"] not in _HAS_ENDED:
             await between()
             await asyncio.sleep(_POLL_S)
     except BaseException:  # also a cancellation: the caller does not fence the lane any longer
-        with contextlib.suppress(RedisError, OSError):
-            await command(source.client, "CLUSTER", "CANCELSLOTMIGRATIONS")
+        if not is_refused:
+            with contextlib.suppress(RedisError, OSError):
+                await command(source.client, "CLUSTER", "CANCELSLOTMIGRATIONS")
         raise
     if job[b"state"] != _SUCCESS:
         why = job[b"message"].decode(errors="replace") or job[b"state"].decode()

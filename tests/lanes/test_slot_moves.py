@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.errors import OperatorError
 from engine.lanes import keys, slot_moves
@@ -81,6 +82,24 @@ async def test_what_is_broken_off_does_not_move_later(
     monkeypatch.setattr(slot_moves, "command", noted)
     with pytest.raises(type(error)):
         await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=fails)
+    assert asked[-1] == ("CLUSTER", "CANCELSLOTMIGRATIONS")
+
+
+async def test_what_was_begun_without_an_answer_does_not_move_later(
+    masters: list[Master], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    async def unanswered(client: Redis, *words: str | bytes | int) -> Any:  # noqa: ANN401  # as in redis-py
+        asked.append(words)
+        answer = await command(client, *words)
+        if "MIGRATESLOTS" in words:
+            raise RedisTimeoutError("no answer")
+        return answer
+
+    monkeypatch.setattr(slot_moves, "command", unanswered)
+    with pytest.raises(RedisTimeoutError):
+        await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=no_step)
     assert asked[-1] == ("CLUSTER", "CANCELSLOTMIGRATIONS")
 
 
