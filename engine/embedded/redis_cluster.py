@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from engine.embedded import cluster_forming, cluster_layout
 from engine.embedded.data_dir import DataDir
@@ -10,6 +11,8 @@ from engine.errors import OperatorError
 from engine.supervision import service
 from engine.supervision.child import Process
 
+NODE_TIMEOUT_MS = 1_000
+"""After this time without an answer, the others ask each other whether a node has failed."""
 _FORM_S_MAX = 60.0
 _POLL_S = 0.1
 
@@ -19,6 +22,7 @@ class EmbeddedRedisCluster:
 
     Each node is a service of its own, so a supervisor starts one that was killed again. The second start on a data
     directory finds the same cluster. At least three masters are needed for a replica to take over from a dead one.
+    ``options`` adds or replaces the servers' own.
     Raises OperatorError if the data directory holds another Redis.
     """
 
@@ -29,8 +33,10 @@ class EmbeddedRedisCluster:
         nodes: int,
         replicas: int = 0,
         appendfsync: str = "everysec",
-        node_timeout_ms: int = 1_000,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
+        options: Mapping[str, str] | None = None,
     ) -> None:
+        all_options = {"appendfsync": appendfsync, "cluster-node-timeout": str(node_timeout_ms), **(options or {})}
         self._path = held.path
         self.layout = cluster_layout.kept_or_made(held.path, masters=nodes, replicas=replicas)
         self.url = self.layout.url
@@ -40,8 +46,7 @@ class EmbeddedRedisCluster:
                 cluster_layout.folder(held.path) / str(number),
                 ports=ports,
                 password=self.layout.password,
-                appendfsync=appendfsync,
-                node_timeout_ms=node_timeout_ms,
+                options=all_options,
             )
             for number, ports in enumerate(self.layout.ports, start=1)
         )

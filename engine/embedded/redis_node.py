@@ -1,6 +1,7 @@
 """One node of the embedded Redis Cluster: a server on loopback TCP that only our password opens."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from redis import Redis
@@ -31,14 +32,14 @@ class RedisNode:
     """It never runs without its folder's ``nodes.conf``, in which it keeps what it knows of the others."""
 
     def __init__(
-        self, name: str, folder: Path, *, ports: tuple[int, int], password: str, appendfsync: str, node_timeout_ms: int
+        self, name: str, folder: Path, *, ports: tuple[int, int], password: str, options: Mapping[str, str]
     ) -> None:
         self.name = name
         self.folder = folder
         self.port, self.bus_port = ports
         self.process: Process | None = None
         self._password = password
-        self._options = {"appendfsync": appendfsync, "cluster-node-timeout": str(node_timeout_ms)}
+        self._options = options
 
     def start(self) -> None:
         """Start it and block until it answers. Raises OperatorError."""

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,18 +55,24 @@ class Servers:
 
 
 def redis_of(
-    held: DataDir, *, nodes: int | None = None, replicas: int = 0, appendfsync: str = "everysec"
+    held: DataDir,
+    *,
+    nodes: int | None = None,
+    replicas: int = 0,
+    appendfsync: str = "everysec",
+    options: Mapping[str, str] | None = None,
 ) -> EmbeddedRedis | EmbeddedRedisCluster:
     """The data directory's Redis: a cluster, or a single server if ``nodes`` is 1 without replicas.
 
     ``nodes`` None: whatever it holds, and a single server if it is new. Raises OperatorError if it holds another kind.
+    ``options`` adds or replaces the servers' own.
     """
     layout = cluster_layout.kept(held.path)
     if nodes is None:
         nodes, replicas = (1, 0) if layout is None else (layout.masters, layout.replicas)
     if layout is None and (nodes, replicas) == (1, 0):
-        return EmbeddedRedis(held, appendfsync=appendfsync)
-    return EmbeddedRedisCluster(held, nodes=nodes, replicas=replicas, appendfsync=appendfsync)
+        return EmbeddedRedis(held, appendfsync=appendfsync, options=options)
+    return EmbeddedRedisCluster(held, nodes=nodes, replicas=replicas, appendfsync=appendfsync, options=options)
 
 
 def urls(path: Path) -> Servers:

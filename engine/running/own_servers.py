@@ -1,5 +1,7 @@
 """The servers that `up` runs itself: those that the settings do not name."""
 
+from collections.abc import Mapping
+
 from engine.embedded import servers
 from engine.embedded.data_dir import DataDir
 from engine.embedded.servers import EmbeddedPostgres, EmbeddedRedisCluster
@@ -23,7 +25,13 @@ def check(settings: Settings, redis_nodes: int | None, replicas: int | None) -> 
 
 
 async def start(
-    supervisor: Supervisor, held: DataDir, settings: Settings, redis_nodes: int | None, replicas: int | None
+    supervisor: Supervisor,
+    held: DataDir,
+    settings: Settings,
+    redis_nodes: int | None,
+    replicas: int | None,
+    *,
+    redis_options: Mapping[str, str] | None = None,
 ) -> Settings:
     """Start the servers that the settings do not name. Returns the settings with all URLs, and lanes for all masters.
 
@@ -37,7 +45,9 @@ async def start(
         return with_urls(settings, None, postgres.url)
     # With one sync per second, an acknowledgement would wait too long for the disk.
     appendfsync = "always" if settings.ack is Ack.FSYNC else "everysec"
-    redis = servers.redis_of(held, nodes=redis_nodes, replicas=replicas or 0, appendfsync=appendfsync)
+    redis = servers.redis_of(
+        held, nodes=redis_nodes, replicas=replicas or 0, appendfsync=appendfsync, options=redis_options
+    )
     if isinstance(redis, EmbeddedRedisCluster):
         await supervisor.start(*services, *redis.node_services)
         await redis.form()

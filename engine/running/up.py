@@ -63,11 +63,12 @@ async def up(
     *,
     redis_nodes: int | None = None,
     replicas: int | None = None,
+    redis_options: Mapping[str, str] | None = None,
 ) -> None:
     """Run everything until SIGINT or SIGTERM. ``announce`` gets the URL once it can be used.
 
     ``route`` may give single processes another way to the servers, one that can be cut. ``redis_nodes`` and
-    ``replicas``: of the embedded Redis; None: what the data directory holds.
+    ``replicas``: of the embedded Redis; None: what the data directory holds. ``redis_options`` adds to its options.
 
     Processes stop in the reverse order of their start. So the persister sees every accepted claim, and it applies the
     remaining changes before the servers stop. Raises OperatorError if something cannot start.
@@ -78,7 +79,9 @@ async def up(
         keyring.load(settings)
         tls.server_context(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
-            settings = await own_servers.start(supervisor, held, settings, redis_nodes, replicas)
+            settings = await own_servers.start(
+                supervisor, held, settings, redis_nodes, replicas, redis_options=redis_options
+            )
             await schema.migrate(settings.database_url or "")
             is_ready = asyncio.Event()
             supervisor.in_between(partial(_tell_left, settings, is_ready))

@@ -37,6 +37,17 @@ def clustered(data_dir: Path, *, nodes: int = 3, replicas: int = 0) -> Iterator[
             cluster.kill()
 
 
+def test_its_servers_have_the_options_that_it_is_given(data_dir: Path) -> None:
+    with servers.hold(data_dir) as held:
+        options = {"enable-debug-command": "local", "appendfsync": "no"}
+        redis = servers.redis_of(held, nodes=3, options=options)
+        assert isinstance(redis, EmbeddedRedisCluster)
+        for node in redis.node_services:
+            argv = node.command().argv
+            for name, value in {**options, "cluster-node-timeout": "1000"}.items():
+                assert argv[argv.index(f"--{name}") + 1] == value
+
+
 def ask_owner(cluster: EmbeddedRedisCluster, *words: str | int) -> str:
     """Ask the node that holds the key's slot."""
     for node in cluster.node_services:
@@ -70,9 +81,7 @@ def test_nodes_become_one_cluster_that_only_its_password_opens(data_dir: Path) -
         for node in nodes:
             for name, value in [("appendonly", "yes"), ("maxmemory-policy", "noeviction"), ("bind", "127.0.0.1")]:
                 assert node.ask("CONFIG", "GET", name) == str([name.encode(), value.encode()])
-            stranger = RedisNode(
-                "", node.folder, ports=(node.port, 0), password="wrong", appendfsync="", node_timeout_ms=0
-            )
+            stranger = RedisNode("", node.folder, ports=(node.port, 0), password="wrong", options={})
             with pytest.raises(AuthenticationError):
                 stranger.ask("PING")
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
