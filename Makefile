@@ -16,6 +16,8 @@ OPERATIONS ?= 1000000
 KILLS ?= 25
 ACK ?= memory
 CHAOS_OPTIONS ?=
+NODES ?=
+FAULTS ?= 30
 SEED ?= 1
 # Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -72,8 +74,8 @@ bench-quick: $(READY) ## the same with fewer and shorter runs (under 4 minutes)
 load: $(READY) ## the festival's eve, by locust, on the server at URL (`make serve`); USERS, EVE_S, DATA_DIR, LOAD_OPTIONS
 	@exec $(BIN)/python -m loadtest.load --url $(URL) --users $(USERS) --eve-s $(EVE_S) $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(LOAD_OPTIONS)
 
-chaos: $(READY) ## faults from a SEED (1), 25 KILLS (or 1000), then every answer held against the books; ACK, CHAOS_OPTIONS
-	@exec $(BIN)/python -m loadtest.chaos --seed $(SEED) --kills $(KILLS) --ack $(ACK) $(CHAOS_OPTIONS)
+chaos: $(READY) ## faults from a SEED (1), 25 KILLS (or 1000), then every answer held against the books; ACK, CHAOS_OPTIONS; NODES=3: a cluster, FAULTS (30)
+	@exec $(BIN)/python -m loadtest.chaos --seed $(SEED) $(if $(NODES),--nodes $(NODES) --faults $(FAULTS),--kills $(KILLS)) --ack $(ACK) $(CHAOS_OPTIONS)
 
 lock: ## pin what pyproject.toml allows, newest first, in the lock files
 	@$(PYTHON) -m venv .venv-lock

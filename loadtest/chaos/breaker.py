@@ -69,7 +69,7 @@ class Breaker:
                 await back()
                 self._note(fault, began_s, undoes=True)
             else:
-                await self._do(fault)
+                await self.do(fault)
             told(fault)
 
     async def heal(self) -> None:
@@ -86,7 +86,8 @@ class Breaker:
         for name in self.network.ports:
             self.network.restore(name)
 
-    async def _do(self, fault: Fault) -> None:
+    async def do(self, fault: Fault) -> None:
+        """Begin one fault that loses no data."""
         match fault.kind:
             case Kind.KILL:
                 await self._let_start(fault)
@@ -110,13 +111,13 @@ class Breaker:
             return await asyncio.to_thread(self.family.is_ready, fault.target)
 
         with contextlib.suppress(NotBackError):  # then it is killed during its start
-            await _until(is_ready, fault.patience_s, "")
+            await until(is_ready, fault.patience_s, "")
 
     async def _found(self, name: str) -> list[psutil.Process]:
         async def find() -> list[psutil.Process]:
             return self.family.find(name)
 
-        return await _until(find, _FOUND_S_MAX, f"{name} did not come back")
+        return await until(find, _FOUND_S_MAX, f"{name} did not come back")
 
     async def _stop(self, fault: Fault, found: list[psutil.Process]) -> None:
         began_s = self.history.now_s()
@@ -144,7 +145,7 @@ class Breaker:
             await asyncio.sleep(fault.lasts_s)
         finally:
             await asyncio.to_thread(self.disk.free, self.supervisor_pid)
-        await _until(self._writes, _WRITES_S_MAX, "Redis did not write again after it had room")
+        await until(self._writes, _WRITES_S_MAX, "Redis did not write again after it had room")
         self._note(fault, began_s)
 
     async def _writes(self) -> bool:
@@ -163,7 +164,7 @@ class Breaker:
                 path.unlink()
             shutil.copytree(self.copy, self._log_folder(), dirs_exist_ok=True)
         else:
-            await _until(self._flush, _FOUND_S_MAX, "Redis did not take FLUSHALL")
+            await until(self._flush, _FOUND_S_MAX, "Redis did not take FLUSHALL")
 
     async def _flush(self) -> bool:
         with contextlib.suppress(RedisError, OSError):
@@ -188,11 +189,13 @@ class Breaker:
         self.history.add(record)
 
 
-async def _until(ask: Callable[[], Awaitable[Answer]], seconds: float, otherwise: str) -> Answer:
+async def until(
+    ask: Callable[[], Awaitable[Answer]], seconds: float, otherwise: str, poll_s: float = _POLL_S
+) -> Answer:
     """The first true answer. If it takes too long, raises NotBackError that says what did not happen."""
     deadline_s = time.monotonic() + seconds
     while not (answer := await ask()):
         if time.monotonic() > deadline_s:
             raise NotBackError(f"{otherwise} within {seconds:.0f} s.")
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(poll_s)
     return answer

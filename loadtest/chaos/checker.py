@@ -18,10 +18,10 @@ _Pair = tuple[str, str]
 
 @dataclass(slots=True)
 class _Telling:
-    """When a user was told an amount, first and last: (asked_s, answered_s)."""
+    """The answers by which a user was told an amount, first and last."""
 
-    first: tuple[float, float]
-    last: tuple[float, float]
+    first: Asked
+    last: Asked
 
 
 def check(records: Iterable[Record], books: Books, ack: str) -> Findings:
@@ -108,7 +108,7 @@ class _Answers:
                     self._missing(pair, amount_fen, telling, ledger.get(pair))
         for (packet_id, user_id, amount_fen), listed in self._listed.items():
             is_given = ledger.get((packet_id, user_id)) == amount_fen
-            if not is_given and not self._promise.may_reopen(listed.asked_s, listed.answered_s):
+            if not is_given and not self._promise.may_reopen(packet_id, listed):
                 self._findings.add(
                     f"{user_id} was listed with {amount_fen} fen of packet {packet_id} at {listed.answered_s:.3f} s, "
                     f"the ledger gave {ledger.get((packet_id, user_id), 0)}"
@@ -132,7 +132,7 @@ class _Answers:
         pair = (claim.packet_id, claim.user_id)
         if claim.outcome == "claimed":
             first = self._claimed.setdefault(pair, claim)
-            if first is not claim and not self._promise.may_undo(first.asked_s, first.answered_s):
+            if first is not claim and not self._promise.may_undo(claim.packet_id, first):
                 self._findings.add(f"{_about(claim)}: it was answered claimed twice")
             self._check_not_over(claim)
         self._tell(pair, claim.amount_fen, claim)
@@ -141,7 +141,7 @@ class _Answers:
         ended = self._ended.get(claim.packet_id)
         if ended is None or claim.asked_s <= ended.answered_s:
             return
-        if not self._promise.may_reopen(ended.asked_s, ended.answered_s):
+        if not self._promise.may_reopen(claim.packet_id, ended):
             self._findings.add(
                 f"{_about(claim)}: it got a share at {claim.answered_s:.3f} s, "
                 f"though {ended.user_id} had been told {ended.outcome} at {ended.answered_s:.3f} s"
@@ -150,26 +150,25 @@ class _Answers:
     def _lost_grab(self, claim: Claim) -> None:
         self._ended.setdefault(claim.packet_id, claim)
         for amount_fen, telling in self._told.get((claim.packet_id, claim.user_id), {}).items():
-            if claim.asked_s > telling.first[1] and not self._promise.may_undo(*telling.first):
+            if claim.asked_s > telling.first.answered_s and not self._promise.may_undo(claim.packet_id, telling.first):
                 self._findings.add(
-                    f"{_about(claim)}: told {amount_fen} fen at {telling.first[1]:.3f} s, "
+                    f"{_about(claim)}: told {amount_fen} fen at {telling.first.answered_s:.3f} s, "
                     f"then {claim.outcome} at {claim.answered_s:.3f} s"
                 )
 
     def _tell(self, pair: _Pair, amount_fen: int, asked: Asked) -> None:
-        when = (asked.asked_s, asked.answered_s)
         tellings = self._told[pair]
         if amount_fen in tellings:
-            tellings[amount_fen].last = when
+            tellings[amount_fen].last = asked
             return
         self._check_one_amount(pair, amount_fen, asked)
-        tellings[amount_fen] = _Telling(when, when)
+        tellings[amount_fen] = _Telling(asked, asked)
 
     def _check_one_amount(self, pair: _Pair, amount_fen: int, asked: Asked) -> None:
         for other_fen, telling in self._told.get(pair, {}).items():
-            if not self._promise.may_undo(*telling.first):
+            if not self._promise.may_undo(pair[0], telling.first):
                 self._findings.add(
-                    f"{pair[1]} and packet {pair[0]}: told {other_fen} fen at {telling.first[1]:.3f} s, "
+                    f"{pair[1]} and packet {pair[0]}: told {other_fen} fen at {telling.first.answered_s:.3f} s, "
                     f"then {amount_fen} at {asked.answered_s:.3f} s"
                 )
 
@@ -177,11 +176,13 @@ class _Answers:
         packet_id, user_id = pair
         has = "nothing" if has_fen is None else f"{has_fen} fen"
         sentence = (
-            f"{user_id} was told {amount_fen} fen of packet {packet_id} at {telling.first[1]:.3f} s "
-            f"(last at {telling.last[1]:.3f} s), the ledger gave {has}"
+            f"{user_id} was told {amount_fen} fen of packet {packet_id} at {telling.first.answered_s:.3f} s "
+            f"(last at {telling.last.answered_s:.3f} s), the ledger gave {has}"
         )
-        if self._promise.may_undo(*telling.first) and self._promise.may_undo(*telling.last):
+        kind = self._promise.undone_by(packet_id, telling.first)
+        if kind is not None and self._promise.may_undo(packet_id, telling.last):
             self._findings.lost.append(sentence)
+            self._findings.lost_by[kind] += 1
         else:
             self._findings.add(sentence)
 

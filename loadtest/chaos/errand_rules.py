@@ -10,6 +10,9 @@ from loadtest.chaos.promise import Promise
 _NOT_DONE = (403, 404, 409)
 """Refusals by a rule at this moment: retracted too late, no money left, claimed by another user."""
 
+_UNDONE = ("take back", "cancel", "confirm")
+"""What Redis decides, so that a fault may undo it: about a packet with this number."""
+
 
 @dataclass(slots=True)
 class _Frozen:
@@ -61,7 +64,7 @@ class ErrandRules:
             self.findings.add(f"{self.books.processing} withdrawals are still processed")
 
     def _done(self, errand: Errand) -> None:
-        may_undo = self.promise.may_undo(errand.asked_s, errand.answered_s)
+        may_undo = errand.what in _UNDONE and self.promise.may_undo(errand.number, errand)
         packet = self.books.packets.get(errand.number)
         match errand.what:
             case "send" | "transfer" if packet is None or packet.sender != errand.user_id:

@@ -27,12 +27,16 @@ _FROZEN_S_MAX = 0.5
 
 @dataclass(slots=True)
 class Errands:
-    """``seed`` decides what they do. ``freezable``: users that are frozen for moments. ``goes_on``: until when."""
+    """``seed`` decides what they do. ``freezable``: users that are frozen for moments. ``goes_on``: until when.
+
+    ``pauses``: how many times longer than usual they pause.
+    """
 
     client: Client
     seed: int
     freezable: tuple[str, ...]
     goes_on: Callable[[], bool]
+    pauses: float = 1.0
     packets: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     transfers: deque[tuple[str, str, str]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _numbers: int = 0
@@ -72,7 +76,7 @@ class Errands:
             (step,) = chance.choices([step for _, step in steps], [weight for weight, _ in steps])
             done = await step(chance)
             is_away = done is not None and done.status in (0, 503)
-            await asyncio.sleep(_AGAIN_S if is_away else chance.uniform(0, _PAUSE_S_MAX))
+            await asyncio.sleep(_AGAIN_S if is_away else self.pauses * chance.uniform(0, _PAUSE_S_MAX))
 
     async def _guard(self, chance: random.Random) -> None:
         """Freeze a user for a moment, and always lift the freeze."""

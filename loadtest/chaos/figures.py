@@ -5,13 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from loadtest.chaos.findings import REFUSED
-from loadtest.chaos.history import Asked, Carried, Claim, Errand, Fault, Record
+from loadtest.chaos.history import Asked, Carried, Claim, Errand, Fault, Record, Struck
 from loadtest.chaos.schedule import Kind
+from loadtest.chaos.serving import Pauses, pauses
 
 
 @dataclass(slots=True)
 class Figures:
-    """``outage_s``: the longest time without an answered claim. It began at ``outage_from_s``."""
+    """``outage_s``: the longest time without an answered claim. It began at ``outage_from_s``.
+
+    ``pauses``: those of a cluster's lanes, by the kind of fault.
+    """
 
     requests: int = 0
     kills: Counter[str] = field(default_factory=Counter)
@@ -22,15 +26,16 @@ class Figures:
     outage_s: float = 0.0
     outage_from_s: float = 0.0
     lasted_s: float = 0.0
+    pauses: dict[str, Pauses] = field(default_factory=dict)
 
 
 def figures(records: Iterable[Record]) -> Figures:
-    """Count the records. Each claim of a batch counts."""
-    found = Figures()
+    """Count the records, which are iterated twice. Each claim of a batch counts."""
+    found = Figures(pauses=pauses(records))
     answered_s: float | None = None
     began_s: float | None = None
     for record in records:
-        if isinstance(record, Carried):
+        if isinstance(record, Carried | Struck):
             continue
         if isinstance(record, Fault):
             counter, name = (found.kills, record.target) if record.kind == Kind.KILL else (found.others, record.kind)

@@ -1,5 +1,6 @@
 """The findings of a check, as sentences."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from loadtest.chaos.history import Asked, Claim, Look
@@ -11,12 +12,13 @@ REFUSED = (0, 429, 503)
 
 @dataclass(slots=True)
 class Findings:
-    """The problems (the first ones as sentences), and the losses that the mode's promise allows."""
+    """The problems (the first ones as sentences), and the losses that the mode's promise allows, also by the fault."""
 
     problems: list[str] = field(default_factory=list)
     more: int = 0
     acknowledged: int = 0
     lost: list[str] = field(default_factory=list)
+    lost_by: Counter[str] = field(default_factory=Counter)
 
     def add(self, problem: str) -> None:
         """Add a problem."""

@@ -10,6 +10,7 @@ from engine.packets import opening
 from loadtest.chaos.asking import Client
 from loadtest.chaos.errands import Errands
 from loadtest.chaos.history import Claim
+from loadtest.chaos.probing import Prober
 
 SENDERS = ("chaos-sender-1", "chaos-sender-2", "chaos-sender-3")
 USERS = tuple(f"chaos-user-{number:03d}" for number in range(150))
@@ -36,20 +37,27 @@ class _Packet:
 
 @dataclass(slots=True)
 class Guests:
-    """``seed`` decides what they do. The order of the answers is chance."""
+    """``seed`` decides what they do. The order of the answers is chance.
+
+    ``prober``: runs with them, if there is a cluster. ``pauses``: how many times longer than usual they pause.
+    """
 
     client: Client
     seed: int
     board: deque[_Packet] = field(default_factory=lambda: deque(maxlen=_ON_BOARD_MAX))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     first_sent: asyncio.Event = field(default_factory=asyncio.Event)
+    prober: Prober | None = None
+    pauses: float = 1.0
 
     async def run(self) -> None:
         """Run all of them until ``stopping``. Each ends with the answer that it waits for."""
         async with asyncio.TaskGroup() as group:
             for sender in SENDERS:
                 group.create_task(self._sender(sender))
-            group.create_task(Errands(self.client, self.seed, USERS[-5:], self._goes_on).run())
+            group.create_task(Errands(self.client, self.seed, USERS[-5:], self._goes_on, pauses=self.pauses).run())
+            if self.prober is not None:
+                group.create_task(self.prober.run())
             for number in range(_HANDS):
                 group.create_task(self._hand(random.Random(f"{self.seed} hand {number}")))
 
@@ -64,7 +72,7 @@ class Guests:
                 await self._deposit(sender, f"{sender}-{number}")
             await self._send(sender, f"packet-{number}", _terms(chance))
             number += 1
-            await asyncio.sleep(chance.uniform(0, _SEND_PAUSE_S_MAX))
+            await asyncio.sleep(self.pauses * chance.uniform(0, _SEND_PAUSE_S_MAX))
 
     async def _deposit(self, sender: str, key: str) -> None:
         for _ in range(_TRIES_MAX):
@@ -99,7 +107,7 @@ class Guests:
                 await self.client.look(packet.packet_id)
             elif packet.count < LARGE_COUNT:
                 await self.client.list_claims(packet.packet_id)
-            await asyncio.sleep(chance.uniform(0, _PAUSE_S_MAX))
+            await asyncio.sleep(self.pauses * chance.uniform(0, _PAUSE_S_MAX))
 
     def _pick(self, chance: random.Random) -> _Packet:
         """Pick a packet, mostly one of the newest."""

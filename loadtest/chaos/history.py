@@ -93,13 +93,35 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     undoes: bool = False
 
 
+class Struck(msgspec.Struct, kw_only=True, frozen=True, tag=True):
+    """A fault in a cluster. ``lanes``: those of the master that it struck, or the lane that was moved.
+
+    ``replicated_s``: all that the master had answered by then, its replica had. ``struck_s``: the fault was in effect.
+    ``resumed_s``: a stopped master went on. ``refused_s``: from then on the old master answered no claim any more.
+    ``whole_s``: the cluster was whole, and every process was ready. ``is_replaced``: another node holds the lanes.
+    ``again``: how often an order was repeated, because the nodes had not done it in time.
+    """
+
+    kind: str
+    target: str
+    lanes: tuple[int, ...]
+    replicated_s: float
+    began_s: float
+    struck_s: float
+    resumed_s: float
+    refused_s: float
+    whole_s: float
+    is_replaced: bool
+    again: int = 0
+
+
 class Carried(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     """Everything that Redis had given by ``at_s`` was in the ledger."""
 
     at_s: float
 
 
-Record = Claim | Send | Deposit | Look | Listed | Errand | Fault | Carried
+Record = Claim | Send | Deposit | Look | Listed | Errand | Fault | Struck | Carried
 
 
 class History:

@@ -11,6 +11,7 @@ from loadtest.chaos.figures import Figures
 from loadtest.chaos.findings import Findings
 from loadtest.chaos.plan import Plan
 from loadtest.chaos.schedule import Fault
+from loadtest.chaos.serving import OTHERS
 from loadtest.chaos.story import Ending
 
 _TOLD_MAX = 20
@@ -47,7 +48,11 @@ def show_failure(
 
 
 def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending) -> Iterator[tuple[str, str]]:
-    yield "seed, kills, acknowledged in", f"{plan.seed}, {plan.kills}, {plan.ack}"
+    if plan.nodes:
+        yield "seed, masters, faults, acknowledged in", f"{plan.seed}, {plan.nodes}, {plan.faults}, {plan.ack}"
+        yield from _struck(figures, findings)
+    else:
+        yield "seed, kills, acknowledged in", f"{plan.seed}, {plan.kills}, {plan.ack}"
     yield "killed (SIGKILL)", _counted(figures.kills)
     yield "other faults", _counted(figures.others)
     yield "requests", f"{figures.requests:,} in {figures.lasted_s:.0f} s"
@@ -65,6 +70,18 @@ def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending) -> I
     yield "whole again after the last fault", f"{ending.back_s:.1f} s"
     held = sum(bool(finding["holds"]) for finding in ending.audit)
     yield "audit", f"{held} of {len(ending.audit)} invariants hold"
+
+
+def _struck(figures: Figures, findings: Findings) -> Iterator[tuple[str, str]]:
+    """A line per kind of fault of a cluster, and one for the lanes that the faults did not strike."""
+    for kind, found in sorted(figures.pauses.items()):
+        serving = f"a lane's longest time without a share: {found.line()}"
+        if kind == OTHERS:
+            yield OTHERS, serving
+            continue
+        others = f"another node held the lane afterwards {found.replaced} times"
+        others += f", ordered again {found.again} times" if found.again else ""
+        yield kind, f"{found.faults} times, {others}, lost {findings.lost_by[kind]:,}; {serving}"
 
 
 def _counted(counter: Counter[str]) -> str:

@@ -27,13 +27,22 @@ class Kind(StrEnum):
     FULL_DISK = "full disk"  # the disk of Redis's log has no room
     EMPTY = "empty"  # FLUSHALL
     REWIND = "rewind"  # Redis is killed and comes back with an older copy of its files
+    PARTITION = "partition"  # a master is cut off from all other nodes, while clients reach it
+    FAILOVER = "failover"  # CLUSTER FAILOVER: a master's replica takes over by an operator's order
+    MOVE = "move"  # `hongbao lanes move`
+    SLOT = "slot"  # a lane's slot is moved without the engine's knowledge
 
 
 CUTS = (Kind.REFUSE, Kind.RESET, Kind.SILENCE, Kind.MUTE, Kind.DELAY)
 LOSSES = (Kind.EMPTY, Kind.REWIND)
+CLUSTER = (Kind.KILL, Kind.STOP, Kind.PARTITION, Kind.FAILOVER, Kind.MOVE, Kind.SLOT)
+"""What happens to a cluster: each as often as the others."""
+_LASTS_S = {Kind.STOP: (1.5, 4.0), Kind.PARTITION: (2.5, 4.0)}
+"""Longer than the node timeout of 1 s. Some stops end about when the replica takes over."""
 _OTHERS = (Kind.STOP, Kind.STOP, *CUTS)
 """The kinds of faults besides kills."""
 PATIENCE_S = 8.0
+_LANE = "lane "
 _KILLS_A_LOSS = 8
 _KILLS_A_FULL_DISK = 25
 
@@ -81,6 +90,40 @@ def make(seed: int, kills: int, *, full_disk: bool = False, lose_redis: bool = F
     if lose_redis:
         _scatter(rare, faults, 1 + kills // _KILLS_A_LOSS, LOSSES)
     return faults
+
+
+def make_for_cluster(seed: int, number: int, lanes: int) -> list[Fault]:
+    """``number`` faults of a cluster, each of the master that holds a lane at that moment.
+
+    Between them, a process of ours is killed or its link to Postgres is cut about once per round of the kinds.
+    """
+    chance = random.Random(seed)
+    faults: list[Fault] = []
+    kinds = _rounds(chance, CLUSTER)
+    targets = _rounds(chance, [lane_name(lane) for lane in range(lanes)])
+    killed = _rounds(chance, PROCESSES)
+    links, cuts = _rounds(chance, [link for link in LINKS if link.endswith("/postgres")]), _rounds(chance, CUTS)
+    for _ in range(number):
+        kind = next(kinds)
+        lasts_s = round(chance.uniform(*_LASTS_S[kind]), 2) if kind in _LASTS_S else 0.0
+        after_s = round(chance.uniform(0.1, 1.0), 2)
+        faults.append(Fault(after_s=after_s, kind=kind, target=next(targets), lasts_s=lasts_s))
+        if (also := chance.random()) < 1 / 12:
+            faults.append(Fault(after_s=_gap_s(chance), kind=Kind.KILL, target=next(killed), patience_s=PATIENCE_S))
+        elif also < 1 / 6:
+            lasts_s = round(chance.uniform(0.2, 2.0), 2)
+            faults.append(Fault(after_s=_gap_s(chance), kind=next(cuts), target=next(links), lasts_s=lasts_s))
+    return faults
+
+
+def lane_name(lane: int) -> str:
+    """A lane as the target of a fault."""
+    return f"{_LANE}{lane}"
+
+
+def lane_in(target: str) -> int | None:
+    """The lane that is a fault's target. None if another thing is."""
+    return int(target.removeprefix(_LANE)) if target.startswith(_LANE) else None
 
 
 def _gap_s(chance: random.Random) -> float:

@@ -14,7 +14,7 @@ import orjson
 
 from engine.embedded import servers
 from engine.ledger.failures import DATABASE_ERRORS
-from engine.loops import end
+from engine.loops import end, stopped_within
 from loadtest.chaos import books
 from loadtest.chaos.asking import ANSWER_S_MAX, Client
 from loadtest.chaos.books import Books
@@ -63,15 +63,18 @@ class Stage:
     history: History
     steps: Steps
     environment: Mapping[str, str]
+    is_cluster: bool = False
     ending: Ending = field(default_factory=Ending)
 
     async def play(self, faults: Sequence[Fault]) -> Ending:
         """Play everything. The books are read even if not everything recovered."""
         try:
             async with _running(self.watch.run()), self._feasting():
+                await self._wait_prober()
                 await asyncio.sleep(_FEAST_S)
                 with self.steps.step("faults", len(faults)) as step:
-                    await self.breaker.play(faults, lambda _: step.advance(), self.back)
+                    back = self._wait_ready if self.is_cluster else self.back
+                    await self.breaker.play(faults, lambda _: step.advance(), back)
                     await self.breaker.heal()
                 await self._come_back()
                 await asyncio.sleep(_FEAST_S)
@@ -84,6 +87,11 @@ class Stage:
         await self._read_books()
         self.ending.behind_max = self.watch.behind_max
         return self.ending
+
+    async def _wait_prober(self) -> None:
+        """A lane in which nobody claims yet would seem to pause."""
+        if self.guests.prober is not None and not await stopped_within(self.guests.prober.everywhere, BACK_S_MAX):
+            raise NotBackError(f"After {BACK_S_MAX:.0f} s without a fault: not every lane has a packet.")
 
     async def _read_books(self) -> None:
         try:

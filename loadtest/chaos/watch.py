@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine.embedded import servers as embedded
+from engine.errors import HongbaoError
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.lanes.topology import reading
 from engine.ledger.failures import DATABASE_ERRORS
 from loadtest.chaos.history import Carried, History
 
 _EACH_S = 0.4
 _ANSWER_S_MAX = 3.0
-_AWAY = (RedisError, OSError, TimeoutError, *DATABASE_ERRORS)
+_AWAY = (HongbaoError, RedisError, OSError, TimeoutError, *DATABASE_ERRORS)
 
 
 @dataclass(slots=True)
@@ -52,12 +53,16 @@ class Watch:
         """Read Redis first: the ledger, which is read afterwards, must have everything that Redis had given by then."""
         servers = embedded.urls(self.data_dir)
         given: dict[int, tuple[str, int]] = {}
-        async with Redis.from_url(servers.redis_url, decode_responses=True) as client:
+        topology = reading(servers.redis_url, timeout_s=_ANSWER_S_MAX, lanes=range(self.lanes))
+        try:
             for lane in range(self.lanes):
+                client = topology.node_of(lane).client
                 lane_token, position = await command(client, "HMGET", keys.lane(lane), "epoch", "position")
                 if not lane_token or position is None:
                     return None
-                given[lane] = (lane_token.partition("@")[0], int(position))  # the server follows the epoch
+                given[lane] = (lane_token.decode().partition("@")[0], int(position))  # the server follows the epoch
+        finally:
+            await topology.aclose()
         connection = await asyncpg.connect(servers.database_url)
         try:
             rows = await connection.fetch("SELECT lane, epoch, position FROM lanes")

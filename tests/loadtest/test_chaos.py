@@ -133,7 +133,7 @@ async def test_chaos_that_is_stopped_leaves_nothing(temporary: Path) -> None:
 def test_an_engine_that_does_not_start_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, temporary: Path
 ) -> None:
-    monkeypatch.setattr("loadtest.chaos.run.LANES", 0)
+    monkeypatch.setattr("loadtest.chaos.plan.LANES", 0)
     assert main(["--kills", "1"]) == 1
     assert "The engine did not start: hongbao: HONGBAO_LANES cannot be used" in capsys.readouterr().out
     assert left_in(temporary) == []
