@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.loops import stopped_within
 from engine.packets import opening
 from loadtest.chaos.asking import Client
 from loadtest.chaos.errands import Errands
@@ -64,6 +65,9 @@ class Guests:
     def _goes_on(self) -> bool:
         return not self.stopping.is_set() and not self.client.is_full
 
+    async def _pause(self, seconds: float) -> None:
+        await stopped_within(self.stopping, self.pauses * seconds)
+
     async def _sender(self, sender: str) -> None:
         chance = random.Random(f"{self.seed} {sender}")
         number = 0
@@ -72,7 +76,7 @@ class Guests:
                 await self._deposit(sender, f"{sender}-{number}")
             await self._send(sender, f"packet-{number}", _terms(chance))
             number += 1
-            await asyncio.sleep(self.pauses * chance.uniform(0, _SEND_PAUSE_S_MAX))
+            await self._pause(chance.uniform(0, _SEND_PAUSE_S_MAX))
 
     async def _deposit(self, sender: str, key: str) -> None:
         for _ in range(_TRIES_MAX):
@@ -107,7 +111,7 @@ class Guests:
                 await self.client.look(packet.packet_id)
             elif packet.count < LARGE_COUNT:
                 await self.client.list_claims(packet.packet_id)
-            await asyncio.sleep(self.pauses * chance.uniform(0, _PAUSE_S_MAX))
+            await self._pause(chance.uniform(0, _PAUSE_S_MAX))
 
     def _pick(self, chance: random.Random) -> _Packet:
         """Pick a packet, mostly one of the newest."""
