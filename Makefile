@@ -53,7 +53,7 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-test: $(READY) ## everything CI runs but `make check` (6 to 11 minutes on two cores)
+test: $(READY) ## everything CI runs but `make check` (6 to 12 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)
