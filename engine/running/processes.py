@@ -59,22 +59,24 @@ async def run_persister(
 
 async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
     """Call ``ready``, then do all of the sweeper's work until ``stop``. docs/operations.md has the list."""
-    async with Engine.open(settings) as engine, metrics_port.shown(settings), asyncio.TaskGroup() as group:
+    async with Engine.open(settings) as engine, metrics_port.shown(settings):
+        # Before the group of tasks, which would wrap the error.
         await engine.refuse_proxies()
         metrics.PROCESS_STARTS.labels("sweep").inc()
-        group.create_task(sweep(engine.store, settings, engine.lanes, stop))
-        group.create_task(publish(engine.pool, engine.store, stop))
-        group.create_task(follow_freezes(engine.pool, engine.store, stop))
-        group.create_task(follow_received(engine.pool, engine.limits_reached, settings, stop))
-        if settings.webhook_url is not None:
-            from engine.risk.webhooks import deliver_alerts  # noqa: PLC0415  # its HTTP client is a twentieth of a start
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sweep(engine.store, settings, engine.lanes, stop))
+            group.create_task(publish(engine.pool, engine.store, stop))
+            group.create_task(follow_freezes(engine.pool, engine.store, stop))
+            group.create_task(follow_received(engine.pool, engine.limits_reached, settings, stop))
+            if settings.webhook_url is not None:
+                from engine.risk.webhooks import deliver_alerts  # noqa: PLC0415  # its HTTP client is a twentieth of a start
 
-            group.create_task(deliver_alerts(engine.pool, settings, stop))
-        group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
-        group.create_task(forget_keys(engine, stop))
-        group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
-        if ready is not None:
-            ready()
+                group.create_task(deliver_alerts(engine.pool, settings, stop))
+            group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
+            group.create_task(forget_keys(engine, stop))
+            group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
+            if ready is not None:
+                ready()
 
 
 async def forget_keys(engine: Engine, stop: asyncio.Event) -> None:

@@ -1,13 +1,16 @@
 """Several persisters share the lanes, and none follows another's."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.engine import Engine
-from engine.running.processes import Share, run_persister
+from engine.errors import OperatorError
+from engine.lanes import proxies
+from engine.running.processes import Share, run_persister, run_sweeper
 from engine.settings import Settings
 from tests.support.commands import hongbao
 from tests.support.scenes import positions, send_in
@@ -48,3 +51,16 @@ async def test_a_persister_follows_its_own_lanes_alone(engine: Engine, settings:
     stop.set()
     await second
     assert (await applied())[0] < given[0]
+
+
+@pytest.mark.parametrize("run", [run_persister, run_sweeper], ids=["persist", "sweep"])
+async def test_a_proxy_is_refused_in_one_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Coroutine[None, None, None]]
+) -> None:
+    async def by_turns(_node: object) -> set[str]:
+        return {"first", "second"}
+
+    monkeypatch.setattr(proxies, "_run_ids", by_turns)
+    monkeypatch.setattr(proxies, "_AGAIN_S", 0.0)
+    with pytest.raises(OperatorError, match="Redis is a proxy: its answers come from 2 servers by turns"):
+        await run(settings, asyncio.Event())
