@@ -1,12 +1,11 @@
 """The cluster checks of `hongbao doctor`, for each master that holds a lane."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from engine.doctor.lines import Line, ok, problem, warning
+from engine.doctor.redis_checks import config_of
 from engine.lanes.clients import command
 from engine.records import Ack
 from engine.settings import Settings
@@ -17,20 +16,11 @@ _NAMES = ("cluster-require-full-coverage", "cluster-node-timeout", "min-replicas
 
 async def examine(client: Redis, settings: Settings) -> list[Line]:
     """Check what decides how lanes fail over. Raises RedisError or OSError if the server does not answer."""
-    told: dict[str, str] = {}
-    try:
-        for name in _NAMES:
-            found: Any = await command(client, "CONFIG", "GET", name)
-            pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
-            told |= {_text(key): _text(value) for key, value in pairs}
-    except RedisError:
+    told = await config_of(client, _NAMES)
+    if not told:
         return [warning("redis cluster", "its settings are not reported", "Compare them with docs/operations.md.")]
     replicas = int((await command(client, "INFO", "replication"))["connected_slaves"])
     return [_replicas(replicas), _coverage(told), _timeout(told), *_least_replicas(told, settings)]
-
-
-def _text(word: str | bytes) -> str:
-    return word.decode() if isinstance(word, bytes) else word
 
 
 def _replicas(replicas: int) -> Line:

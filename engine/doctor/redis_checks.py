@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -31,7 +31,7 @@ async def examine(node: Node, settings: Settings) -> list[Line]:
     """Check the server itself. Raises RedisError or OSError if it does not answer."""
     client = node.client
     facts: dict[str, Any] = {**await command(client, "INFO", "everything")}
-    settings_of_server = await _config(client)
+    settings_of_server = await config_of(client, ("appendfsync", "maxclients"))
     return [
         _version(facts),
         await _scripts(node),
@@ -45,10 +45,10 @@ async def examine(node: Node, settings: Settings) -> list[Line]:
     ]
 
 
-async def _config(client: Redis) -> dict[str, str]:
-    """The server's important settings. Empty if it does not show them (managed services often do not)."""
+async def config_of(client: Redis, names: Sequence[str]) -> dict[str, str]:
+    """Some of the server's settings. Empty if it does not show them (managed services often do not)."""
     found: dict[str, str] = {}
-    for name in ("appendfsync", "maxclients"):
+    for name in names:
         try:
             told: Any = await command(client, "CONFIG", "GET", name)
         except RedisError:
