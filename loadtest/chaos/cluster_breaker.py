@@ -17,9 +17,9 @@ from engine.recovery.placing import Placing
 from engine.settings import Settings
 from loadtest.chaos.breaker import Breaker, NotBackError, until
 from loadtest.chaos.history import Struck
-from loadtest.chaos.nodes import Nodes
 from loadtest.chaos.processes import send
 from loadtest.chaos.schedule import Fault, Kind, lane_in
+from loadtest.nodes import Nodes
 
 _WHOLE_S_MAX = 90.0
 _REPLACED_S_MAX = 30.0

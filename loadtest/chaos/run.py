@@ -30,7 +30,6 @@ from loadtest.chaos.figures import figures
 from loadtest.chaos.findings import Findings
 from loadtest.chaos.guests import Guests
 from loadtest.chaos.history import History, Recorded
-from loadtest.chaos.nodes import Nodes
 from loadtest.chaos.plan import Plan
 from loadtest.chaos.probing import Prober
 from loadtest.chaos.processes import Family
@@ -38,6 +37,7 @@ from loadtest.chaos.proxy import Network
 from loadtest.chaos.schedule import LINKS, Fault
 from loadtest.chaos.story import Ending, Stage
 from loadtest.chaos.watch import Watch
+from loadtest.nodes import Nodes
 from loadtest.running import NotStartedError, fresh_data_dir, started
 from loadtest.steps import Steps
 

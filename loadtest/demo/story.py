@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from engine.access import tokens
+from engine.ids import lane_of
+from engine.running import cluster_lanes
 from engine.settings import Settings
 from loadtest.demo.storm import TRIES_MAX, Answers, Client, storm
+from loadtest.nodes import Nodes
 from loadtest.running import Running
 from loadtest.steps import Steps
 
 _SETTLE_S_MAX = 30.0
 _CLUSTER_TRIES_MAX = 200
 """A cluster's master that was killed is away for two to four seconds, or longer on a busy machine."""
-_MASTER = "redis-1"
 _WATCH_S = 0.2
 _POLL_S = 0.05
 _LAG = re.compile(r"^hongbao_persister_lag_(events|seconds)\{.*\} (\S+)$", re.MULTILINE)
@@ -48,6 +50,7 @@ class Story:
     answers: Answers = field(default_factory=Answers)
     packets: dict[str, dict[str, object]] = field(default_factory=dict)
     timed_packet: str = ""
+    large_packet: str = ""
     storm_s: float = 0.0
     settle_s: float = 0.0
     lag_events_max: float = 0.0
@@ -123,6 +126,8 @@ class _Stage:
                 sent = await self.client.post("/v1/packets", sender, terms, f"packet-{number}")
                 self.story.timed_packet = str(sent["packet_id"])  # the last one
                 self.story.packets[self.story.timed_packet] = terms
+                if number == 1:
+                    self.story.large_packet = self.story.timed_packet
                 step.advance()
 
     def _terms(self, number: int) -> dict[str, object]:
@@ -142,8 +147,9 @@ class _Stage:
         """
         sizes, story = self.sizes, self.story
         kills, due = {sizes.taps // 2: "persist", sizes.taps * 5 // 8: "serve-1"}, list[str]()
-        if self.has_cluster:
-            kills[sizes.taps // 4] = _MASTER
+        master = await asyncio.to_thread(self._master) if self.has_cluster else ""
+        if master:
+            kills[sizes.taps // 4] = master
         killed_s = 0.0
         with self.steps.step(f"{sizes.users} users tapping", sizes.taps) as step:
 
@@ -152,17 +158,26 @@ class _Stage:
                 step.advance()
                 if step.done in kills:
                     due.append(kills[step.done])
-                    if self.has_cluster and due == ["persist"]:
+                    if master and due == ["persist"]:
                         story.away_s = max(0.0, story.answers.retried_last_s - killed_s)
                         story.put_off = story.answers.retried
                 if due and self.engine.kill(due[0]):  # otherwise it is killed at the next tap
-                    if due[0] == _MASTER:
+                    if due[0] == master:
                         killed_s = time.perf_counter()
                     story.killed.append(due.pop(0))
 
             story.storm_s = await storm(
                 self.client, self._taps(), hands=sizes.hands, answers=story.answers, tapped=tapped
             )
+
+    def _master(self) -> str:
+        """The Redis master that holds the large packet, which is claimed all the time. Empty if none does for long."""
+        settings = cluster_lanes.with_lanes(Settings.load(data_dir=self.engine.data_dir))
+        nodes, lane = Nodes(self.engine.data_dir, settings.lanes), lane_of(self.story.large_packet)
+        until_s = time.monotonic() + _SETTLE_S_MAX
+        while (master := nodes.holder_of(lane)) is None and time.monotonic() < until_s:
+            time.sleep(_WATCH_S)  # a replica is taking over
+        return "" if master is None else master.name
 
     def _taps(self) -> list[tuple[str, str]]:
         """The taps. Too few users claim the timed packet first to empty it. A quarter of all taps are repeats."""
