@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from engine.ids import lane_of
 from engine.settings import Settings
-from loadtest.chaos import nodes, schedule
+from loadtest import nodes
+from loadtest.chaos import schedule
 from loadtest.chaos.__main__ import main
 from loadtest.chaos.books import Books, Packet, Share
 from loadtest.chaos.checker import check
