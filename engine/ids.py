@@ -1,29 +1,35 @@
 """The form of packet numbers and user ids.
 
 A lane is a partition: all its Redis keys share one hash tag, so a lane is always in one slot. A packet's number
-names its lane. So a claim is routed without a lookup, and lanes can be added later for new packets.
+names its lane. So a claim is routed without a lookup, and lanes can be added later for new packets. It also names the
+volume of the ledger that has its claims (``engine.ledger.volumes``).
 """
 
 import re
 import secrets
 from collections.abc import Sequence
 
-NUMBER_PREFIX = "10"
 NUMBER_LENGTH = 19
 _RANDOM_DIGITS = 14
-NUMBER_PATTERN = r"10\d{17}"
+FIRST_VOLUME, LAST_VOLUME = 10, 91
+"""The volume is what a number begins with. The last is the last that fits 64 bits."""
+NUMBER_PATTERN = r"(?:[1-8]\d|9[01])\d{17}"
+_PAST_LAST_VOLUME = str(LAST_VOLUME + 1)
 _LANES = {f"{lane:03d}": lane for lane in range(1_000)}
 
 
-def new_packet_number(lane: int) -> str:
-    """A new 19-digit number: "10", three digits of lane, 14 random digits. Only Postgres makes sure it is unique."""
-    return f"{NUMBER_PREFIX}{lane:03d}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}d}"
+def new_packet_number(lane: int, volume: int = FIRST_VOLUME) -> str:
+    """A new 19-digit number: two digits of the ledger's volume, three of the lane, 14 random ones.
+
+    Only Postgres makes sure it is unique.
+    """
+    return f"{volume}{lane:03d}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}d}"
 
 
 def is_packet_number(text: str) -> bool:
     """Whether ``text`` has the form of a packet number (it may still be unknown)."""
     # The same as NUMBER_PATTERN in a third of the time, because it runs once per claim.
-    return len(text) == NUMBER_LENGTH and text.startswith(NUMBER_PREFIX) and text.isdigit() and text.isascii()
+    return len(text) == NUMBER_LENGTH and "1" <= text < _PAST_LAST_VOLUME and text.isdigit() and text.isascii()
 
 
 def lane_of(packet_id: str) -> int:

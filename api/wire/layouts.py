@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from api.bodies import has_body
 from engine.access.tokens import TokenClaims
-from engine.ids import USER_ID_PATTERN
+from engine.ids import NUMBER_PATTERN, USER_ID_PATTERN
 
 PREFIX, SUFFIX = b"/v1/packets/", b"/claims"
 PLAIN_BYTES_MAX = 4_096
@@ -22,7 +22,7 @@ PLAIN_BYTES_MAX = 4_096
 _BEGIN, _END = b"POST " + PREFIX, b"\r\n\r\n"
 _BEARER = b"Bearer "
 _NAME, _VALUE = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+", rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?"
-_TARGET = rb"%b(10\d{17})%b HTTP/1\.1\r\n" % (re.escape(_BEGIN), re.escape(SUFFIX))
+_TARGET = rb"%b(%b)%b HTTP/1\.1\r\n" % (re.escape(_BEGIN), NUMBER_PATTERN.encode(), re.escape(SUFFIX))
 _HEAD = re.compile(rb"%b(?P<lines>(?:%b: ?%b\r\n)+)\r\n" % (_TARGET, _NAME, _VALUE))
 _LINE = re.compile(rb"(%b)(: ?)(.*)\r\n" % _NAME)
 _HOLES = {

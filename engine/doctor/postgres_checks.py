@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 import asyncpg
 
 from engine.doctor.lines import Level, Line, megabytes, ok, problem, warning
-from engine.ledger import schema
+from engine.ids import FIRST_VOLUME, LAST_VOLUME
+from engine.ledger import schema, volumes
 from engine.ledger.currency import why_another
 from engine.ledger.pooler import why_pooled
 from engine.ledger.trial import why_not_written
@@ -15,6 +16,9 @@ from engine.settings import Settings
 SQL = load("doctor")
 _VERSION_MIN = 140_000
 _CONNECTIONS_SHARE_MAX = 0.9
+_VOLUMES_LEFT_MIN = 8
+_OVERFULL_SHARE = 0.5
+"""A sweeper looks every few seconds, and waits while the ledger is in use."""
 
 
 async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Line]:
@@ -23,7 +27,7 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
     (state,) = await connection.fetch(SQL["state"])
     lines = [_version(told), await _schema(connection), *_durable(told), _connections(told, state, settings)]
     if lines[1].level is Level.OK:
-        lines.append(await _currency(connection, settings))
+        lines += [await _currency(connection, settings), await _volumes(connection, settings)]
     if state["is_replica"]:
         advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
         return [*lines, problem("postgres role", "a replica", advice)]
@@ -64,6 +68,19 @@ async def _currency(connection: asyncpg.Connection, settings: Settings) -> Line:
     if (why := await why_another(connection, settings.currency)) is not None:
         return problem("currency", why, "No process starts until then.")
     return ok("currency", settings.currency)
+
+
+async def _volumes(connection: asyncpg.Connection, settings: Settings) -> Line:
+    filled = await volumes.filled(connection)
+    full = settings.volume_entries or filled.fitting
+    number, of = filled.volume - FIRST_VOLUME + 1, LAST_VOLUME - FIRST_VOLUME + 1
+    found = f"{number} of {of}, the last has {filled.entries:,} of {full:,} entries"
+    if number > of - _VOLUMES_LEFT_MIN:
+        advice = "After the last one, claims cost more the older the ledger is: make volumes larger, with more memory."
+        return warning("ledger volumes", found, advice)
+    if filled.entries > full + full * _OVERFULL_SHARE:
+        return warning("ledger volumes", found, "Start a sweeper: it begins the next volume.")
+    return ok("ledger volumes", found)
 
 
 def _durable(told: Mapping[str, str]) -> Iterator[Line]:

@@ -28,7 +28,7 @@ UPDATED = (
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
 DELETED = ("day_totals", "idempotency", "places")
-DRAWN = ("alert_drafts", "wallet_ids")
+DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
 

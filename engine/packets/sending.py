@@ -20,7 +20,7 @@ from engine.errors import (
 from engine.ids import lane_of, new_packet_number
 from engine.lanes.replies import Opened
 from engine.lanes.store import Store
-from engine.ledger import idempotency
+from engine.ledger import idempotency, volumes
 from engine.ledger.database import Connection, ledger_errors
 from engine.packets import opening
 from engine.packets.opening import Funded, funded_from, open_packet
@@ -137,9 +137,10 @@ class Packets:
         created_at_ms = reading.at_ms
         seed, expires_at_ms = new_seed(), created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000
         arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000 if terms.arrives_after_s else None
+        volume = await volumes.last(connection)
         split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
         for _ in range(_NUMBER_TRIES_MAX):
-            packet_id = new_packet_number(reading.lane)
+            packet_id = new_packet_number(reading.lane, volume)
             committed = commitment(packet_id, *split_terms, seed)
             values = (
                 *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),

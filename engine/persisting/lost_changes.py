@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from engine.events import Change, Claims, Ending, Opening
-from engine.ids import NUMBER_PREFIX
 from engine.lanes.reader import LaneReader, LiveCounts
 from engine.lanes.stream import EventStream
 from engine.queries import load
@@ -90,9 +89,8 @@ def placed(changes: Sequence[Change], after: int, most: int) -> list[Change]:
 
 
 async def _ahead(connection: asyncpg.Connection, reader: LaneReader, lane: int) -> AsyncIterator[_Ahead]:
-    first = int(f"{NUMBER_PREFIX}{lane:03d}{0:014d}")
-    after, last = first - 1, first + 10**14 - 1
-    while rows := await connection.fetch(SQL["live_packets"], after, last, _PAGE):
+    after = 0
+    while rows := await connection.fetch(SQL["live_packets"], lane, after, _PAGE):
         after = rows[-1]["packet_id"]
         aside = {(row["packet_id"], row["kind"]) for row in await _others(connection, rows)}
         for row in rows:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from engine.ids import NUMBER_PREFIX
 from engine.lanes import keys
 from engine.lanes.reader import LaneStatus
 from engine.packets.opening import amounts_of, funded_from
@@ -124,9 +123,8 @@ async def rebuild_packets(connection: asyncpg.Connection, writer: LaneWriter, la
 
 async def _groups(connection: asyncpg.Connection, lane: int) -> AsyncIterator[list[asyncpg.Record]]:
     """The lane's open packets, few enough at a time that all their shares may be held at once."""
-    first = int(f"{NUMBER_PREFIX}{lane:03d}{0:014d}")
-    after, last = first - 1, first + 10**14 - 1
-    while rows := await connection.fetch(SQL["open_packets"], after, last, _PACKETS_PER_PAGE):
+    after = 0
+    while rows := await connection.fetch(SQL["open_packets"], lane, after, _PACKETS_PER_PAGE):
         after = rows[-1]["packet_id"]
         group: list[asyncpg.Record] = []
         for row in rows:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from engine.disputes.deciding import follow_disputes
 from engine.engine import Engine
-from engine.ledger import idempotency
+from engine.ledger import idempotency, volumes
 from engine.loops import every
 from engine.observability import metrics
 from engine.packets.opening import publish
@@ -21,6 +21,8 @@ from engine.wallets.payouts import provider_of
 
 FORGET_S = 60.0
 """How often it looks for Idempotency-Keys that are too old."""
+VOLUME_S = 10.0
+"""How often it looks whether the ledger's last volume is full."""
 
 
 class Share(NamedTuple):
@@ -74,6 +76,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
                 group.create_task(deliver_alerts(engine.pool, settings, stop))
             group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
             group.create_task(forget_keys(engine, stop))
+            group.create_task(begin_volumes(engine, stop))
             group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
             if ready is not None:
                 ready()
@@ -86,3 +89,12 @@ async def forget_keys(engine: Engine, stop: asyncio.Event) -> None:
         return await idempotency.forget(engine.pool, after_days=engine.settings.idempotency_retention_days)
 
     await every("idempotency", FORGET_S, stop, once)
+
+
+async def begin_volumes(engine: Engine, stop: asyncio.Event) -> None:
+    """Begin the ledger's next volume whenever the last is full, until ``stop`` is set."""
+
+    async def once() -> bool:
+        return await volumes.begin_next(engine.pool, engine.settings.volume_entries)
+
+    await every("volumes", VOLUME_S, stop, once)

@@ -6,6 +6,5 @@ SELECT lane, position, epoch || '@' || run_id AS lane_token FROM lanes
 SELECT EXISTS (
     SELECT FROM packets
     WHERE ack = 'ledger' AND state IN ('funded', 'open')
-        AND packet_id >= 1000000000000000000 + $1::bigint * 100000000000000
-        AND packet_id < 1000000000000000000 + ($1::bigint + 1) * 100000000000000
+        AND packet_id / 100000000000000 % 1000 = $1::bigint
 )

@@ -13,7 +13,8 @@ FROM entries_aside WHERE aside_id > $1 ORDER BY aside_id LIMIT $2
 -- live_packets --
 -- A lane's packets that have not ended in the ledger.
 SELECT packet_id, state::text FROM packets
-WHERE state IN ('funded', 'open') AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
+WHERE state IN ('funded', 'open') AND packet_id / 100000000000000 % 1000 = $1::bigint AND packet_id > $2
+ORDER BY packet_id LIMIT $3
 
 -- known_claims --
 SELECT slot FROM transfers WHERE kind = 'claim' AND from_account = $1

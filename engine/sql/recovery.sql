@@ -19,7 +19,8 @@ WHERE recovery_id = $1
 -- open_packets --
 SELECT packet_id, split, total_fen, count, min_fen, max_fen, seed, recipients, arrives_at_ms, expires_at_ms, ack,
     purpose = 'transfer' AS is_transfer
-FROM packets WHERE state = 'open' AND packet_id > $1 AND packet_id <= $2 ORDER BY packet_id LIMIT $3
+FROM packets WHERE state = 'open' AND packet_id / 100000000000000 % 1000 = $1::bigint AND packet_id > $2
+ORDER BY packet_id LIMIT $3
 
 -- frozen --
 -- Users who may not claim.

@@ -1,18 +1,21 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ids import is_packet_number, lane_of, new_packet_number
+from engine.ids import FIRST_VOLUME, LAST_VOLUME, NUMBER_PATTERN, is_packet_number, lane_of, new_packet_number
 from engine.lanes import keys
 from engine.settings import LANES_MAX
 
 
-@given(st.integers(0, LANES_MAX - 1))
-def test_a_number_names_its_lane_and_fits_a_bigint(lane: int) -> None:
-    number = new_packet_number(lane)
+@given(st.integers(0, LANES_MAX - 1), st.integers(FIRST_VOLUME, LAST_VOLUME))
+def test_a_number_names_its_volume_and_lane_and_fits_a_bigint(lane: int, volume: int) -> None:
+    number = new_packet_number(lane, volume)
     assert is_packet_number(number)
+    assert re.fullmatch(NUMBER_PATTERN, number)
     assert len(number) == 19
-    assert number.startswith("10")
+    assert number.startswith(str(volume))
     assert lane_of(number) == lane
     assert int(number) < 2**63
 
@@ -31,7 +34,9 @@ def test_numbers_are_not_guessable_from_one_another() -> None:
         "10",
         "100070000000000000",  # 18 digits
         "10007000000000000000",  # 20 digits
-        "1100700000000000000",
+        "0900700000000000000",
+        "9200700000000000000",
+        "9900700000000000000",
         "1000700000000000000\n",
         " 000700000000000000",
         "10007000000000000x0",
@@ -43,6 +48,7 @@ def test_numbers_are_not_guessable_from_one_another() -> None:
 )
 def test_what_is_no_number(text: str) -> None:
     assert not is_packet_number(text)
+    assert not re.fullmatch(NUMBER_PATTERN, text, re.ASCII)
 
 
 @given(st.integers(0, LANES_MAX - 1))

@@ -1,0 +1,87 @@
+-- The ledger's entries in volumes. A packet's number begins with its volume, so all entries of its claims are in one, and
+-- the unique indexes of each volume still hold for the whole ledger. New packets go to the last volume. So what a claim
+-- costs depends on the size of the last volume, and not on the ledger's age (docs/decisions/ledger.md).
+
+-- No identity: before Postgres 17 partitions could not have one.
+ALTER TABLE transfers ALTER transfer_id DROP IDENTITY;
+CREATE SEQUENCE transfer_ids;
+SELECT setval('transfer_ids', max(transfer_id)) FROM transfers HAVING count(*) > 0;
+ALTER SEQUENCE transfer_ids OWNED BY transfers.transfer_id;
+ALTER TABLE transfers ALTER transfer_id SET DEFAULT nextval('transfer_ids');
+
+-- The first volume is all that there was, with its indexes as they are: nothing is copied. It is read once, to see that no
+-- row belongs to another volume. What people and the system's accounts pay also goes there: their ids are small.
+ALTER TABLE transfers RENAME TO transfers_10;
+CREATE TABLE transfers (LIKE transfers_10 INCLUDING DEFAULTS INCLUDING CONSTRAINTS) PARTITION BY RANGE (from_account);
+ALTER SEQUENCE transfer_ids OWNED BY transfers.transfer_id;
+ALTER TABLE transfers ATTACH PARTITION transfers_10 FOR VALUES FROM (MINVALUE) TO (1100000000000000000);
+ALTER TRIGGER transfers_are_immutable ON transfers_10 RENAME TO entries_are_immutable;
+CREATE TRIGGER transfers_are_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON transfers
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- first_transfer_id: no entry of the volume's packets has a smaller number.
+CREATE TABLE volumes (
+    volume            SMALLINT PRIMARY KEY CHECK (volume BETWEEN 10 AND 91),
+    first_transfer_id BIGINT NOT NULL,
+    begun_at_ms       BIGINT NOT NULL
+);
+INSERT INTO volumes VALUES (10, 1, floor(extract(epoch FROM clock_timestamp()) * 1000));
+CREATE TRIGGER volumes_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON volumes
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- How many entries a volume has if nobody says it: with them, the index by wallet takes half of Postgres's own memory.
+CREATE FUNCTION volume_entries() RETURNS BIGINT LANGUAGE sql STABLE AS $$
+    SELECT pg_size_bytes(current_setting('shared_buffers')) / 64
+$$;
+
+-- Begin the next volume if the last has so many entries. Returns its number, NULL if the last goes on. The last possible
+-- one goes on forever. It runs with its owner's rights, because it makes a table. It waits for nobody long: while it
+-- waits, everybody else would wait behind it.
+CREATE FUNCTION begin_volume(entries_max BIGINT) RETURNS SMALLINT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
+DECLARE
+    last RECORD;
+    number SMALLINT;
+    used BIGINT;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7316);
+    SELECT volume, first_transfer_id INTO last FROM volumes ORDER BY volume DESC LIMIT 1;
+    SELECT last_value INTO used FROM transfer_ids;
+    IF last.volume = 91 OR used - last.first_transfer_id + 1 < coalesce(entries_max, volume_entries()) THEN
+        RETURN NULL;
+    END IF;
+    number := last.volume + 1;
+    EXECUTE format('CREATE TABLE transfers_%s (LIKE transfers INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', number);
+    EXECUTE format('ALTER TABLE transfers_%s ADD PRIMARY KEY (transfer_id)', number);
+    EXECUTE format(
+        'CREATE UNIQUE INDEX claim_once_per_slot_%1$s ON transfers_%1$s (from_account, slot) WHERE kind = ''claim''', number
+    );
+    EXECUTE format(
+        'CREATE UNIQUE INDEX claim_once_per_user_%1$s ON transfers_%1$s (from_account, to_account) WHERE kind = ''claim''',
+        number
+    );
+    EXECUTE format('CREATE UNIQUE INDEX refund_once_%1$s ON transfers_%1$s (from_account) WHERE kind = ''refund''', number);
+    EXECUTE format('CREATE INDEX transfers_in_%1$s ON transfers_%1$s (to_account, transfer_id)', number);
+    EXECUTE format(
+        'CREATE INDEX transfers_out_%1$s ON transfers_%1$s (from_account, transfer_id) WHERE kind <> ''claim''', number
+    );
+    EXECUTE format(
+        'CREATE TRIGGER entries_are_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON transfers_%s'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', number
+    );
+    EXECUTE format(
+        'ALTER TABLE transfers ATTACH PARTITION transfers_%s FOR VALUES FROM (%s) TO (%s)',
+        number, number * 100000000000000000, (number + 1) * 100000000000000000
+    );
+    INSERT INTO volumes VALUES (number, used + 1, floor(extract(epoch FROM clock_timestamp()) * 1000));
+    -- Postgres looks at single volumes by itself, and at all of them together only if it is told to.
+    ANALYZE transfers;
+    RETURN number;
+END $$;
+
+-- A lane's packets are in as many ranges of numbers as there are volumes. So its live ones are found by the lane.
+CREATE INDEX packets_live ON packets ((packet_id / 100000000000000 % 1000), packet_id) WHERE state IN ('funded', 'open');
+DROP INDEX packets_open;
+DROP INDEX packets_awaited;
+CREATE INDEX packets_awaited ON packets ((packet_id / 100000000000000 % 1000))
+    WHERE ack = 'ledger' AND state IN ('funded', 'open');
