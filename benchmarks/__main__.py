@@ -20,6 +20,7 @@ from rich.text import Text
 
 from benchmarks.parts import (
     acks,
+    ages,
     batches,
     crowding,
     durable,
@@ -66,11 +67,12 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "LIMITS": ("limits reached together", limits.limits),
     "LANES": ("more lanes", lanes.lanes),
     "MASTERS": ("more masters", masters.masters),
+    "AGES": ("after thirty million claims", ages.ages),
     "PERSISTERS": ("several persisters", persisting.several),
     "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"CROWDING", "OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "PERSISTERS", "SIZES"})
+APART = frozenset({"AGES", "CROWDING", "OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "PERSISTERS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 

@@ -27,7 +27,7 @@ def persister_alone(bench: Bench) -> None:
     """Fill the streams once. Then, in each round, persist them and copy the same rows bare."""
     stage = bench.stage
     world = bench.world("to persist", packets=-(-bench.plan.persisted_claims // 100), shares=100)
-    filled = _filled(stage, world, bench.plan.persisted_claims)
+    filled = fill_streams(stage, world, bench.plan.persisted_claims)
     try:
         for number in range(1, bench.plan.costly_rounds + 1):
             try:
@@ -47,7 +47,7 @@ def several(bench: Bench) -> None:
     stage = bench.stage
     packets = -(-bench.plan.persisted_claims // 100)
     world = worlds.build(stage, "two lanes to persist", packets=packets, shares=100, lanes=2)
-    filled = _filled(stage, world, bench.plan.persisted_claims)
+    filled = fill_streams(stage, world, bench.plan.persisted_claims)
     try:
         for number in range(1, bench.plan.costly_rounds + 1):
             for count in SEVERAL if number % 2 else SEVERAL[::-1]:
@@ -71,7 +71,7 @@ def _persisted(stage: Stage, filled: World, count: int) -> Run:
     stage.redis.start(filled.snapshot)
     database = stage.create_database(filled.database)
     try:
-        done = _persist(stage, filled, database, count)
+        done = persist(stage, filled, database, count)
         if problems := books.ours(stage, database):
             raise BooksWrongError("; ".join(problems))
         return done
@@ -79,7 +79,7 @@ def _persisted(stage: Stage, filled: World, count: int) -> Run:
         stage.drop_database(database)
 
 
-def _filled(stage: Stage, world: World, claims: int) -> World:
+def fill_streams(stage: Stage, world: World, claims: int) -> World:
     """A world whose first ``claims`` claims wait in the streams. They are sent over HTTP without a persister."""
     stage.redis.start(world.snapshot)
     database = stage.create_database(world.database)
@@ -91,7 +91,7 @@ def _filled(stage: Stage, world: World, claims: int) -> World:
             status, answer = server.post("/v1/claims", headers, walk.body(index))
             if status != 200 or any(result.get("outcome") != "claimed" for result in orjson.loads(answer)["results"]):
                 raise BooksWrongError(f"a claim did not win while the streams were filled: {answer[:200]!r}")
-    snapshot = stage.folder / "filled.rdb"
+    snapshot = stage.folder / f"{world.snapshot.stem}-filled.rdb"
     stage.redis.save(snapshot)
     stage.redis.stop()
     return World(packets=world.packets, shares=world.shares, probe=world.probe, snapshot=snapshot, database=database)
@@ -102,7 +102,7 @@ def _round(stage: Stage, filled: World) -> Run:
     database = stage.create_database(filled.database)
     other = stage.create_database(filled.database)
     try:
-        done = _persist(stage, filled, database)
+        done = persist(stage, filled, database)
         if problems := books.ours(stage, database):
             raise BooksWrongError("; ".join(problems))
         chunks = wait(_rows(stage.database_url(database)))
@@ -120,7 +120,7 @@ def _round(stage: Stage, filled: World) -> Run:
         stage.drop_database(other)
 
 
-def _persist(stage: Stage, filled: World, database: str, count: int = 1) -> Run:
+def persist(stage: Stage, filled: World, database: str, count: int = 1) -> Run:
     """Run `hongbao persist`, or several of them, until the streams are empty.
 
     The clock runs from its first commit to its last, and the first commit's changes do not count: starting Python is

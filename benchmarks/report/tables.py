@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from benchmarks.parts.ages import PASTS
+from benchmarks.parts.ages import workload as after
 from benchmarks.parts.batches import HANDS_A_PACKET
 from benchmarks.parts.crowding import OTHERS
 from benchmarks.parts.crowding import workload as beside
@@ -54,6 +56,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
         ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
         ("F, on two lanes: one persister, and two that share them", _SEVERAL_NOTE, _SEVERAL, _several(runs)),
+        ("F, in a young ledger and in an old one", _AGES_NOTE, _AGES, _ages(runs)),
         ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
         ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
         ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
@@ -218,6 +221,23 @@ def _several(runs: Sequence[Run]) -> Iterator[list[str]]:
         if (found := chosen.figure("durable_per_s")) is not None:
             costs = [text(chosen.figure(cpu_us(part)), ".1f") for part in ("persist", "postgres", "redis")]
             yield [str(count), found.text(), text(ratio(chosen.by_round("durable_per_s"), alone), ".2f"), *costs]
+
+
+_AGES = ("claims in the ledger", "claims/s", "persister us per claim", "Postgres us per claim", "both, x the fewest")
+_AGES_NOTE = (
+    "The past is in volumes of as many entries as Postgres's memory makes them, and its wallets are those that claim. "
+    "Postgres's CPU time includes that of its background processes."
+)
+
+
+def _ages(runs: Sequence[Run]) -> Iterator[list[str]]:
+    first = Selection(runs, after(PASTS[0]))
+    for entries in PASTS:
+        chosen = Selection(runs, after(entries))
+        if (found := chosen.figure("durable_per_s")) is not None:
+            costs = [text(chosen.figure(cpu_us(part)), ".1f") for part in ("persist", "postgres")]
+            both = [part.by_round(cpu_us("persist", "postgres")) for part in (chosen, first)]
+            yield [f"{entries:,}", found.text(), *costs, text(ratio(*both), ".2f")]
 
 
 def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:

@@ -3,18 +3,27 @@
 A claim's entry goes into indexes. One of them is by wallet, so each entry of a rush goes to another place in it. If it
 is larger than Postgres's memory, each claim reads a page of it, and writes it back. Every volume has its own indexes.
 So a claim costs what the size of the last volume makes it cost, however old the ledger is.
+
+A volume whose packets have all settled is closed: it gets no entry any more. So a list that shows the newest entries
+first looks into the open volumes, and into closed ones only until it has enough.
 """
 
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import asyncpg
 import structlog
 
+from engine.ids import FIRST_VOLUME, NUMBER_LENGTH
 from engine.ledger.database import Connection
 from engine.queries import load
 
 LOG = structlog.get_logger()
 SQL = load("volumes")
+_READ_S = 10.0
+_ACCOUNTS_END = 2**63 - 1
+_PER_VOLUME = 10 ** (NUMBER_LENGTH - 2)
 
 
 class Filled(NamedTuple):
@@ -26,6 +35,83 @@ class Filled(NamedTuple):
     volume: int
     entries: int
     fitting: int
+
+
+class Payers(NamedTuple):
+    """The paying accounts of some volumes: from ``first`` up to, and without, ``end``."""
+
+    first: int
+    end: int
+
+
+class _Closed(NamedTuple):
+    volume: int
+    first_transfer_id: int
+    last_transfer_id: int
+
+
+class Volumes:
+    """What a process knows of the volumes. It may be late: a closed volume that it takes for open is looked into."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._read_at_s: float | None = None
+        self._open: tuple[Payers, ...] = ()
+        self._closed: tuple[_Closed, ...] = ()
+
+    async def newest(
+        self, below: int, limit: int, fetch: Callable[[Payers], Awaitable[Sequence[asyncpg.Record]]]
+    ) -> list[asyncpg.Record]:
+        """The newest ``limit`` entries with numbers below ``below``, newest first. Raises asyncpg's errors.
+
+        ``fetch`` returns those of some payers, newest first, with their ``transfer_id``.
+        """
+        if self._read_at_s is None or time.monotonic() > self._read_at_s + _READ_S:
+            await self._read()
+        found: list[asyncpg.Record] = []
+        closed = [volume for volume in self._closed if volume.first_transfer_id < below]
+        for payers, later in self._parts(closed):
+            found += await fetch(payers)
+            found.sort(key=_number, reverse=True)
+            del found[limit:]
+            if len(found) == limit and all(_number(found[-1]) > volume.last_transfer_id for volume in later):
+                break
+        return found
+
+    def _parts(self, closed: Sequence[_Closed]) -> Iterator[tuple[Payers, Sequence[_Closed]]]:
+        """Payers to look for, and the closed volumes that come later: one by one, then ever more at a time."""
+        *before, last = self._open
+        for payers in before:
+            yield payers, (_EVERY,)
+        yield last, closed
+        begin, few = 0, 1
+        while part := closed[begin : begin + few]:
+            begin, few = begin + few, few * 2
+            yield Payers(part[-1].volume * _PER_VOLUME, (part[0].volume + 1) * _PER_VOLUME), closed[begin:]
+
+    async def _read(self) -> None:
+        rows = await self._pool.fetch(SQL["all"])
+        lowest_open = min(
+            (row["volume"] for row in rows if row["last_transfer_id"] is None and row["volume"] > FIRST_VOLUME),
+            default=FIRST_VOLUME,
+        )
+        self._closed = tuple(
+            _Closed(row["volume"], row["first_transfer_id"], row["last_transfer_id"])
+            for row in rows
+            if FIRST_VOLUME < row["volume"] < lowest_open
+        )
+        tail, first = Payers(lowest_open * _PER_VOLUME, _ACCOUNTS_END), Payers(0, (FIRST_VOLUME + 1) * _PER_VOLUME)
+        self._open = (first, tail) if self._closed else (Payers(0, _ACCOUNTS_END),)
+        self._read_at_s = time.monotonic()
+
+
+_EVERY = _Closed(0, 0, _ACCOUNTS_END)
+"""In place of volumes that must be looked into in any case."""
+
+
+def _number(row: asyncpg.Record) -> int:
+    number: int = row["transfer_id"]
+    return number
 
 
 async def last(connection: Connection) -> int:
@@ -50,3 +136,20 @@ async def begin_next(pool: asyncpg.Pool, entries_max: int | None) -> bool:
     if volume is not None:
         LOG.info("volume_begun", volume=volume)
     return volume is not None
+
+
+async def close(pool: asyncpg.Pool) -> int:
+    """Close the volumes whose packets have all settled. Returns how many. Raises asyncpg's errors."""
+    closed: int = await pool.fetchval(SQL["close"])
+    if closed:
+        LOG.info("volumes_closed", count=closed)
+    return closed
+
+
+async def analyze(pool: asyncpg.Pool) -> bool:
+    """Have Postgres look at the entries of all volumes together, if there are enough new ones. Returns whether it did.
+
+    Raises asyncpg's errors.
+    """
+    looked: bool = await pool.fetchval(SQL["analyze"])
+    return looked

@@ -11,6 +11,7 @@ from engine.ids import lane_of
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
+from engine.ledger.volumes import Volumes
 from engine.packets.proof import CLAIMS_MAX, Proof, from_ledger
 from engine.paging import NEWEST, parse
 from engine.queries import load
@@ -121,6 +122,7 @@ class Views:
 
     def __init__(self, pool: asyncpg.Pool, store: Store, ack: Ack) -> None:
         self._pool, self._store, self._ack = pool, store, ack
+        self._volumes = Volumes(pool)
 
     async def packet(self, packet_id: str) -> PacketView:
         """A packet's terms and state. Raises UnknownPacketError, RecoveringError."""
@@ -206,9 +208,14 @@ class Views:
         Raises InvalidFieldsError for an invalid cursor.
         """
         (below,) = parse(after, parts=1, start=(NEWEST,))
-        listed = SQL["sent_by"] if role == "sent" else SQL["received_by"]
+        some = (user_id, below, limit + 1)
         with ledger_errors():
-            rows = await self._pool.fetch(listed, user_id, below, limit + 1)
+            if role == "sent":
+                rows = await self._pool.fetch(SQL["sent_by"], *some)  # all in the first volume
+            else:
+                rows = await self._volumes.newest(
+                    below, limit + 1, lambda payers: self._pool.fetch(SQL["received_by"], *some, *payers)
+                )
         states = await self._states_now(rows[:limit])
         packets = [
             PacketSummary(

@@ -76,7 +76,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
                 group.create_task(deliver_alerts(engine.pool, settings, stop))
             group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
             group.create_task(forget_keys(engine, stop))
-            group.create_task(begin_volumes(engine, stop))
+            group.create_task(keep_volumes(engine, stop))
             group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
             if ready is not None:
                 ready()
@@ -91,10 +91,13 @@ async def forget_keys(engine: Engine, stop: asyncio.Event) -> None:
     await every("idempotency", FORGET_S, stop, once)
 
 
-async def begin_volumes(engine: Engine, stop: asyncio.Event) -> None:
-    """Begin the ledger's next volume whenever the last is full, until ``stop`` is set."""
+async def keep_volumes(engine: Engine, stop: asyncio.Event) -> None:
+    """Begin the ledger's next volume whenever the last is full, and close settled ones, until ``stop`` is set."""
 
     async def once() -> bool:
-        return await volumes.begin_next(engine.pool, engine.settings.volume_entries)
+        await volumes.begin_next(engine.pool, engine.settings.volume_entries)
+        await volumes.close(engine.pool)
+        await volumes.analyze(engine.pool)
+        return False
 
     await every("volumes", VOLUME_S, stop, once)

@@ -10,10 +10,15 @@ SELECT outcome, request_hash, answer, left_fen FROM deposit_many($1, $2, $3, $4,
 SELECT pg_logical_emit_message(TRUE, 'hongbao', '')
 
 -- transfers --
-WITH mine AS (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
-(SELECT transfer_id, kind::text, amount_fen, at_ms, from_account AS other FROM transfers, mine
- WHERE to_account = account_id AND transfer_id < $2 ORDER BY transfer_id DESC LIMIT $3)
+-- Of payers from $4 up to, and without, $5: some of the ledger's volumes.
+-- The account is one value and not a join. Otherwise Postgres may walk along all entries until it meets enough of them.
+WITH mine AS MATERIALIZED (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+(SELECT transfer_id, kind::text, amount_fen, at_ms, from_account AS other FROM transfers
+ WHERE to_account = (SELECT account_id FROM mine) AND transfer_id < $2 AND from_account >= $4 AND from_account < $5
+ ORDER BY transfer_id DESC LIMIT $3)
 UNION ALL
-(SELECT transfer_id, kind::text, -amount_fen, at_ms, to_account AS other FROM transfers, mine
- WHERE from_account = account_id AND kind <> 'claim' AND transfer_id < $2 ORDER BY transfer_id DESC LIMIT $3)
+(SELECT transfer_id, kind::text, -amount_fen, at_ms, to_account AS other FROM transfers
+ WHERE from_account = (SELECT account_id FROM mine) AND kind <> 'claim' AND transfer_id < $2
+    AND from_account >= $4 AND from_account < $5
+ ORDER BY transfer_id DESC LIMIT $3)
 ORDER BY transfer_id DESC LIMIT $3

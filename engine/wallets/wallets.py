@@ -8,6 +8,7 @@ from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number
 from engine.ledger import idempotency
 from engine.ledger.database import ledger_errors
+from engine.ledger.volumes import Volumes
 from engine.paging import NEWEST, parse
 from engine.queries import load
 from engine.settings import Settings
@@ -60,7 +61,7 @@ class Wallets:
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self._pool, self._settings = pool, settings
-        self._depositing = Depositing(pool)
+        self._depositing, self._volumes = Depositing(pool), Volumes(pool)
 
     async def get(self, user_id: str) -> Wallet:
         """A user's balance. It is 0 if nobody has paid them yet."""
@@ -75,7 +76,11 @@ class Wallets:
         """
         (below,) = parse(after, parts=1, start=(NEWEST,))
         with ledger_errors():
-            rows = await self._pool.fetch(SQL["transfers"], user_id, below, limit + 1)
+            rows = await self._volumes.newest(
+                below,
+                limit + 1,
+                lambda payers: self._pool.fetch(SQL["transfers"], user_id, below, limit + 1, *payers),
+            )
         transfers = [
             WalletTransfer(
                 transfer_id=str(row["transfer_id"]),

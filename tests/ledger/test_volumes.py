@@ -1,17 +1,26 @@
 """The ledger in volumes: when the next begins, what goes where, and that nothing is lost between two of them."""
 
 import asyncio
+import itertools
 import re
+from collections.abc import Sequence
+from typing import Any, cast
 
 import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.ids import LAST_VOLUME
 from engine.ledger import schema, volumes
+from engine.ledger.volumes import Payers, Volumes
 from engine.loops import PASSING
 from engine.packets.terms import terms_from
+from engine.paging import NEWEST
+from engine.queries import load
 from engine.records import Ack, Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.lost_lanes import live_packets, lose_lane, mended
@@ -130,6 +139,111 @@ async def test_every_rule_of_the_ledger_holds_in_every_volume(engine: Engine) ->
         for change in (f"UPDATE {table} SET amount_fen = 1", f"DELETE FROM {table}", f"TRUNCATE {table}"):
             with pytest.raises(asyncpg.RaiseError, match=f"a {table} is never changed or removed"):
                 await engine.pool.execute(change)
+
+
+async def test_a_volume_is_closed_when_its_packets_have_settled(engine: Engine, settings: Settings) -> None:
+    async with persisting(settings):
+        await begin(engine)
+        first = await send(engine, total_fen=2, count=2, split=SplitKind.EQUAL)
+        await engine.claims.claim(first.packet_id, "bob")
+        await caught_up(engine)
+        assert await volumes.close(engine.pool) == 0  # new packets go there
+        await begin(engine)
+        assert await volumes.close(engine.pool) == 0  # a packet is open
+        await engine.claims.claim(first.packet_id, "carol")
+        await settled(engine, first.packet_id)
+        assert await volumes.close(engine.pool) == 1
+        assert await volumes.close(engine.pool) == 0
+    last = await engine.pool.fetchval("SELECT max(transfer_id) FROM transfers_11")
+    rows = await engine.pool.fetch("SELECT volume, last_transfer_id FROM volumes ORDER BY volume")
+    assert [tuple(row) for row in rows] == [(10, None), (11, last), (12, None)]
+    for change in ("UPDATE volumes SET last_transfer_id = 1 WHERE volume = 11", "DELETE FROM volumes"):
+        with pytest.raises(asyncpg.RaiseError, match="a volumes is never changed or removed"):
+            await engine.pool.execute(change)
+
+
+async def test_a_volume_is_not_closed_while_a_sending_that_began_before_the_next_may_still_put_a_packet_there(
+    engine: Engine, database_url: str
+) -> None:
+    await begin(engine)
+    sending = await asyncpg.connect(database_url)
+    try:
+        async with sending.transaction():
+            assert await volumes.last(sending) == 11
+            await sending.execute("UPDATE accounts SET balance_fen = 2 WHERE owner = 'filler'")
+            await engine.pool.execute("SELECT begin_volume(-9)")
+            assert await volumes.close(engine.pool) == 0
+        assert await volumes.close(engine.pool) == 1
+    finally:
+        await sending.close()
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=200, deadline=None)
+async def test_the_newest_entries_are_found_in_whatever_volumes_they_are(data: st.DataObject) -> None:
+    """Any entries in any volumes, of which any but the last are closed, against sorting them all."""
+    count = data.draw(st.integers(1, 9), "volumes")
+    places = data.draw(st.lists(st.integers(0, count - 1), max_size=40), "the volume of each entry")
+    entries = [{"transfer_id": number, "payer": (10 + place) * 10**17} for number, place in enumerate(places, 1)]
+    begins = {
+        place: min([number for number, held in enumerate(places, 1) if held == place], default=1)
+        for place in range(count)
+    }
+    closed = data.draw(st.sets(st.integers(1, max(1, count - 1))), "closed") - {count - 1, 0}
+    rows = [
+        {
+            "volume": 10 + place,
+            "first_transfer_id": begins[place],
+            "last_transfer_id": max([n for n, held in enumerate(places, 1) if held == place], default=0)
+            if place in closed
+            else None,
+        }
+        for place in reversed(range(count))
+    ]
+    asked: list[Payers] = []
+
+    class Pool:
+        async def fetch(self, _query: str) -> list[dict[str, int | None]]:
+            return rows
+
+    below, limit = data.draw(st.integers(1, 45), "below"), data.draw(st.integers(1, 6), "limit")
+
+    async def fetch(payers: Payers) -> list[dict[str, int]]:
+        asked.append(payers)
+        among = [e for e in entries if payers.first <= e["payer"] < payers.end and e["transfer_id"] < below]
+        return among[::-1][:limit]
+
+    found: list[Any] = await Volumes(cast(asyncpg.Pool, Pool())).newest(below, limit, cast(Any, fetch))
+    wanted = [entry for entry in entries if entry["transfer_id"] < below][::-1][:limit]
+    assert found == wanted
+    assert all(one.end <= other.first or other.end <= one.first for one, other in itertools.combinations(asked, 2))
+
+
+async def test_old_volumes_are_not_looked_into_for_a_page_that_is_full(engine: Engine, settings: Settings) -> None:
+    async with persisting(settings):
+        sent = []
+        for _ in range(4):
+            await begin(engine)
+            sent.append((await send(engine, total_fen=1, count=1)).packet_id)
+            await engine.claims.claim(sent[-1], "bob")
+            await settled(engine, sent[-1])
+    assert await volumes.close(engine.pool) == 3
+    known, asked = Volumes(engine.pool), list[Payers]()
+    query = load("packets")["received_by"]
+
+    async def fetch(payers: Payers) -> Sequence[asyncpg.Record]:
+        asked.append(payers)
+        return await engine.pool.fetch(query, "bob", NEWEST, 1, *payers)
+
+    (newest,) = await known.newest(NEWEST, 1, fetch)
+    assert str(newest["packet_id"]) == sent[-1]
+    assert len(asked) == 2  # the open volumes: the first, and the last
+    page = await engine.views.records("bob", role="received", after=None, limit=3)
+    assert [packet.packet_id for packet in page.packets] == sent[:0:-1]
+    rest = await engine.views.records("bob", role="received", after=page.next, limit=3)
+    assert [packet.packet_id for packet in rest.packets] == sent[:1]
+    entries = await engine.wallets.transfers("bob", after=None, limit=10)
+    assert [entry.packet_id for entry in entries.transfers] == sent[::-1]
 
 
 async def test_the_last_volume_goes_on(engine: Engine) -> None:

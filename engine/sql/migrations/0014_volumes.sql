@@ -19,15 +19,18 @@ ALTER TRIGGER transfers_are_immutable ON transfers_10 RENAME TO entries_are_immu
 CREATE TRIGGER transfers_are_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON transfers
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- first_transfer_id: no entry of the volume's packets has a smaller number.
+-- first_transfer_id: no entry of the volume's packets has a smaller number. last_transfer_id: none ever has a larger one.
 CREATE TABLE volumes (
     volume            SMALLINT PRIMARY KEY CHECK (volume BETWEEN 10 AND 91),
     first_transfer_id BIGINT NOT NULL,
-    begun_at_ms       BIGINT NOT NULL
+    begun_at_ms       BIGINT NOT NULL,
+    begun_in          TEXT NOT NULL DEFAULT pg_current_xact_id()::text,  -- the transaction
+    last_transfer_id  BIGINT  -- NULL until its packets have settled
 );
 INSERT INTO volumes VALUES (10, 1, floor(extract(epoch FROM clock_timestamp()) * 1000));
-CREATE TRIGGER volumes_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON volumes
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER volumes_stay BEFORE DELETE OR TRUNCATE ON volumes FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER closed_volumes_stay BEFORE UPDATE ON volumes
+    FOR EACH ROW WHEN (OLD.last_transfer_id IS NOT NULL) EXECUTE FUNCTION refuse_change();
 
 -- How many entries a volume has if nobody says it: with them, the index by wallet takes half of Postgres's own memory.
 CREATE FUNCTION volume_entries() RETURNS BIGINT LANGUAGE sql STABLE AS $$
@@ -74,10 +77,52 @@ BEGIN
         number, number * 100000000000000000, (number + 1) * 100000000000000000
     );
     INSERT INTO volumes VALUES (number, used + 1, floor(extract(epoch FROM clock_timestamp()) * 1000));
-    -- Postgres looks at single volumes by itself, and at all of them together only if it is told to.
-    ANALYZE transfers;
     RETURN number;
 END $$;
+
+-- Close the volumes that get no entries any more: each packet in them has settled, so its custody is empty, and no account
+-- but the bank may owe. Whoever still puts a packet there has asked for the last volume before the next began. The first
+-- volume has more than packets, and stays open. Returns how many were closed.
+CREATE FUNCTION close_volumes() RETURNS BIGINT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
+DECLARE
+    closing RECORD;
+    closed BIGINT := 0;
+    last BIGINT;
+BEGIN
+    FOR closing IN
+        SELECT volumes.volume FROM volumes JOIN volumes AS following ON following.volume = volumes.volume + 1
+        WHERE volumes.volume > 10 AND volumes.last_transfer_id IS NULL
+            AND following.begun_in::xid8 < pg_snapshot_xmin(pg_current_snapshot())
+        FOR UPDATE OF volumes
+    LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM packets WHERE settled_at_ms IS NULL
+                AND packet_id >= closing.volume * 100000000000000000::bigint
+                AND packet_id < (closing.volume + 1) * 100000000000000000::bigint
+        );
+        EXECUTE format('SELECT coalesce(max(transfer_id), 0) FROM transfers_%s', closing.volume) INTO last;
+        UPDATE volumes SET last_transfer_id = last WHERE volume = closing.volume;
+        closed := closed + 1;
+    END LOOP;
+    RETURN closed;
+END $$;
+CREATE INDEX packets_unsettled ON packets (packet_id) WHERE settled_at_ms IS NULL;
+
+-- Postgres looks at single volumes by itself, and at all of them together only if it is told to. Without that it plans as
+-- for a table of which nothing is known. Returns whether there was enough that is new.
+CREATE FUNCTION analyze_entries() RETURNS BOOLEAN
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
+DECLARE
+    known REAL := (SELECT reltuples FROM pg_class WHERE oid = 'transfers'::regclass);
+BEGIN
+    IF (SELECT last_value FROM transfer_ids) < 1.2 * known + 1000 THEN
+        RETURN FALSE;
+    END IF;
+    ANALYZE transfers;
+    RETURN TRUE;
+END $$;
+SELECT analyze_entries();
 
 -- A lane's packets are in as many ranges of numbers as there are volumes. So its live ones are found by the lane.
 CREATE INDEX packets_live ON packets ((packet_id / 100000000000000 % 1000), packet_id) WHERE state IN ('funded', 'open');
