@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     """How long Redis keeps a packet's keys after the packet has settled."""
     idempotency_retention_days: Annotated[int, Field(ge=7, le=36_500)] = 90
     """How long an Idempotency-Key is kept. A repeat that comes later is a new request: it moves the money again."""
-    volume_entries: Annotated[int, Field(ge=1_000)] | None = None
+    volume_entries: Annotated[int | None, Field(ge=1_000)] = None
     """Entries in a [volume](operations.md#volumes) of the ledger. Unset: as many as Postgres can keep in its memory."""
     recover_automatically: bool | None = None
     """Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up` and nowhere else."""
