@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from engine.auditing.spans import Span
 from engine.auditing.streams import SQL
 from engine.ledger.chain import transfer_hash
 from engine.ledger.database import Connection
@@ -18,12 +19,13 @@ class _Walk:
     stored: bytes | None = None
     expected: bytes | None = None
     head: bytes | None = None
+    is_last: bool = True
     gone: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def leave_account(self) -> None:
         """Compare the account's head with the last hash."""
-        if self.account is not None and self.head not in (self.stored, self.expected):
+        if self.account is not None and self.is_last and self.head not in (self.stored, self.expected):
             self.problems.append(f"account {self.account}: its last entries were removed, or its head was changed")
 
     def visit(self, row: asyncpg.Record) -> None:
@@ -35,8 +37,8 @@ class _Walk:
             return
         if row["from_account"] != self.account:
             self.leave_account()
-            self.account, self.stored, self.expected = row["from_account"], None, None
-        self.head = row["head"]
+            self.account, self.stored, self.expected = row["from_account"], row["before"], row["before"]
+        self.head, self.is_last = row["head"], row["is_last"]
         if row["stored"] is None:
             self.problems.append(f"{name}, a {row['kind']} of {row['amount_fen']} fen, was inserted: it has no hash")
             return
@@ -50,13 +52,21 @@ class _Walk:
         self.expected, self.stored = transfer_hash(self.stored, values), row["stored"]
 
 
-async def transfers_unbroken(connection: Connection) -> tuple[int, list[str]]:
-    """Walk along each account's outgoing entries outside batches."""
+async def transfers_unbroken(connection: Connection, span: Span) -> tuple[int, list[str]]:
+    """Walk along each account's outgoing entries outside batches. After an anchor they go on from its kept heads."""
     walk, examined = _Walk(), 0
-    async for row in connection.cursor(SQL["transfers"], prefetch=5_000):
+    if span.up_to is None:
+        rows = connection.cursor(SQL["transfers"], span.after_id, prefetch=5_000)
+    else:
+        rows = connection.cursor(SQL["transfers_between"], span.after_id, span.up_to_id, prefetch=5_000)
+    async for row in rows:
         examined += 1
         walk.visit(row)
     walk.leave_account()
-    for row in await connection.fetch(SQL["heads_alone"]):
-        walk.problems.append(f"account {row['account_id']}: every entry that its head covers was removed")
+    if span.after is None and span.up_to is None:
+        for row in await connection.fetch(SQL["heads_alone"]):
+            walk.problems.append(f"account {row['account_id']}: every entry that its head covers was removed")
+    elif span.up_to is None:
+        for row in await connection.fetch(SQL["heads_moved"], span.after_id):
+            walk.problems.append(f"account {row['account_id']}: its last entries were removed, or its head was changed")
     return examined, walk.problems

@@ -1,9 +1,16 @@
-"""The ledger's own invariants. Each check returns how much it examined, and one sentence per problem."""
+"""The ledger's own invariants. Each check returns how much it examined, and one sentence per problem.
 
-from collections.abc import Awaitable, Callable, Sequence
+After an anchor, each examines what can have changed since then: the balances of all accounts, and the packets that
+entries since then are about.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
+from engine.auditing.spans import Span
+from engine.auditing.streams import SQL as CHAIN
 from engine.ledger.database import Connection
 from engine.packets.split import commitment, split
 from engine.queries import load
@@ -11,25 +18,55 @@ from engine.records import PacketState, SplitKind
 
 SQL = load("audit")
 Result = tuple[int, list[str]]
-Check = Callable[[Connection, Sequence[asyncpg.Record]], Awaitable[Result]]
+_PACKETS_PAGE, _CLAIMS_PAGE = 1_000, 20_000
+_SETTLED_MS = 3_600_000
+"""Packets that were settled so long before an anchor are not looked at again: far more than clocks differ."""
 
 
-async def read_packets(connection: Connection) -> Sequence[asyncpg.Record]:
-    """Every packet with the amounts that went in and out."""
-    return await connection.fetch(SQL["packets"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What an audit examines. ``again``: a part of history that was audited before, which it walks once more.
+
+    ``numbers``: the packets (None: all). ``packets``: each of them, with the amounts that went in and out.
+    """
+
+    span: Span
+    again: Span | None
+    numbers: list[int] | None
+    packets: Sequence[asyncpg.Record]
+
+    @property
+    def ids(self) -> tuple[int, int, int]:
+        """Entries after the first number are examined, and those after the second up to the third."""
+        again = (0, 0) if self.again is None else (self.again.after_id, self.again.up_to_id)
+        return self.span.after_id, *again
 
 
-async def balances_sum_to_zero(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
+Check = Callable[[Connection, Scope], Awaitable[Result]]
+
+
+async def scope_of(connection: Connection, span: Span, again: Span | None, at_ms: int) -> Scope:
+    """The scope of an audit of these parts of history. ``at_ms``: when the part before ``span`` was audited."""
+    numbers = None
+    if span.after is not None:
+        rows = await connection.fetch(SQL["packets_changed"], span.after_id, span.up_to_id, at_ms - _SETTLED_MS)
+        if again is not None:
+            rows += await connection.fetch(SQL["packets_changed"], again.after_id, again.up_to_id, None)
+        numbers = sorted({row["packet_id"] for row in rows})
+    return Scope(span=span, again=again, numbers=numbers, packets=await connection.fetch(SQL["packets"], numbers))
+
+
+async def balances_sum_to_zero(connection: Connection, _scope: Scope) -> Result:
     """Money is moved, never made."""
     total_fen = int(await connection.fetchval(SQL["sum_of_balances"]))
     problems = [] if total_fen == 0 else [f"all balances sum to {total_fen} fen"]
     return await connection.fetchval(SQL["accounts"]), problems
 
 
-async def balances_equal_transfers(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
+async def balances_equal_transfers(connection: Connection, scope: Scope) -> Result:
     """A balance is the stored sum of its account's entries, and every entry's accounts exist."""
     problems = []
-    for row in await connection.fetch(SQL["wrong_balances"]):
+    for row in await connection.fetch(SQL["wrong_balances"], scope.span.after_id):
         if row["kind"] is None:
             problems.append(f"entries name account {row['account_id']}, which does not exist")
         else:
@@ -41,10 +78,10 @@ async def balances_equal_transfers(connection: Connection, _packets: Sequence[as
     return await connection.fetchval(SQL["accounts"]), problems
 
 
-async def packets_add_up(_connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
+async def packets_add_up(_connection: Connection, scope: Scope) -> Result:
     """What was paid in is claimed, refunded or still in custody. An ended packet states the rest correctly."""
-    return len(packets), [
-        f"packet {row['packet_id']}: {wrong}{_quarantined(row)}" for row in packets for wrong in _wrong_sums(row)
+    return len(scope.packets), [
+        f"packet {row['packet_id']}: {wrong}{_quarantined(row)}" for row in scope.packets for wrong in _wrong_sums(row)
     ]
 
 
@@ -89,61 +126,99 @@ def _wrong_end(row: asyncpg.Record) -> list[str]:
     return problems
 
 
-async def no_user_twice(connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
+async def no_user_twice(connection: Connection, scope: Scope) -> Result:
     """A user has at most one share of a packet."""
-    rows = await connection.fetch(SQL["users_twice"])
+    rows = await connection.fetch(SQL["users_twice"], scope.numbers)
     problems = [f"packet {row['packet_id']}: {row['owner']} has {row['claims']} shares" for row in rows]
-    return sum(row["claims"] for row in packets), problems
+    return sum(row["claims"] for row in scope.packets), problems
 
 
-async def no_slot_twice(connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
+async def no_slot_twice(connection: Connection, scope: Scope) -> Result:
     """A share has at most one user."""
-    rows = await connection.fetch(SQL["slots_twice"])
+    rows = await connection.fetch(SQL["slots_twice"], scope.numbers)
     problems = [f"packet {row['packet_id']}: share {row['slot']} was given {row['claims']} times" for row in rows]
-    return sum(row["claims"] for row in packets), problems
+    return sum(row["claims"] for row in scope.packets), problems
 
 
-async def shares_as_split(connection: Connection, packets: Sequence[asyncpg.Record]) -> Result:
+async def shares_as_split(connection: Connection, scope: Scope) -> Result:
     """Each claim matches the split, and the split matches the commitment made at sending."""
     problems, examined = [], 0
-    for row in packets:
-        packet_id = str(row["packet_id"])
-        terms = (SplitKind(row["split"]), row["total_fen"], row["count"], row["min_fen"], row["max_fen"], row["seed"])
-        if commitment(packet_id, *terms) != row["commitment"]:
-            problems.append(f"packet {packet_id}: its seed and terms are not those it committed to")
-            continue
-        if not row["claims"]:
-            continue
-        amounts = split(*terms)
-        for claim in await connection.fetch(SQL["claims_of"], row["packet_id"]):
-            examined += 1
-            slot, amount_fen = claim["slot"], claim["amount_fen"]
-            due_fen = int(amounts[slot]) if 0 <= slot < row["count"] else 0
-            if amount_fen != due_fen:
-                problems.append(
-                    f"packet {packet_id}: {claim['user_id']} got {amount_fen} fen for share {slot}, which is {due_fen}"
-                )
+    for page in _pages(scope.packets):
+        rows = await connection.fetch(SQL["claims_of_many"], [row["packet_id"] for row in page if row["claims"]])
+        claims: dict[int, list[asyncpg.Record]] = {}
+        for claim in rows:
+            claims.setdefault(claim["packet_id"], []).append(claim)
+        for row in page:
+            packet_id, of_packet = row["packet_id"], claims.get(row["packet_id"], [])
+            split_as = SplitKind(row["split"])
+            terms = (split_as, row["total_fen"], row["count"], row["min_fen"], row["max_fen"], row["seed"])
+            if commitment(str(packet_id), *terms) != row["commitment"]:
+                problems.append(f"packet {packet_id}: its seed and terms are not those it committed to")
+                continue
+            amounts: Sequence[int] = split(*terms).tolist() if of_packet else []
+            for claim in of_packet:
+                examined += 1
+                slot, amount_fen = claim["slot"], claim["amount_fen"]
+                due_fen = amounts[slot] if 0 <= slot < row["count"] else 0
+                if amount_fen != due_fen:
+                    problems.append(
+                        f"packet {packet_id}: {claim['user_id']} got {amount_fen} fen for share {slot}, "
+                        f"which is {due_fen}"
+                    )
     return examined, problems
 
 
-async def events_applied(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
+def _pages(packets: Sequence[asyncpg.Record]) -> Iterator[Sequence[asyncpg.Record]]:
+    """Packets whose claims are read together: few enough to be kept in memory."""
+    first, claims = 0, 0
+    for number, row in enumerate(packets):
+        if number > first and (claims + row["claims"] > _CLAIMS_PAGE or number - first >= _PACKETS_PAGE):
+            yield packets[first:number]
+            first, claims = number, 0
+        claims += row["claims"]
+    if first < len(packets):
+        yield packets[first:]
+
+
+async def applied(connection: Connection, span: Span) -> list[asyncpg.Record]:
+    """Each lane with what its batches applied in a part of history that has no end, and what the ledger holds of it."""
+    return list(await connection.fetch(SQL["lanes"], *await _lanes(connection, span), span.after_id))
+
+
+async def _lanes(connection: Connection, span: Span) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Every lane, the position after which its batches count, and what those up to there opened and closed."""
+    known = {} if span.after is None else span.after.lanes
+    rows = [*await connection.fetch(CHAIN["lanes"]), *await connection.fetch(CHAIN["lanes_of_batches"])]
+    lanes = sorted({row["lane"] for row in rows} | set(known))
+    ends = [known.get(lane) for lane in lanes]
+    return (
+        lanes,
+        [-1 if end is None else end.position for end in ends],
+        [0 if end is None else end.opened for end in ends],
+        [0 if end is None else end.closed for end in ends],
+    )
+
+
+async def events_applied(connection: Connection, scope: Scope) -> Result:
     """The batches lead up to each checkpoint without a gap, and the ledger holds everything they applied."""
+    lanes, after, *_ = await _lanes(connection, scope.span)
     problems = [
         f"lane {row['lane']}: the batch up to {row['position']} begins after {row['position_before']}, "
         f"the one before ended at {row['previous']}"
-        for row in await connection.fetch(SQL["batch_gaps"])
+        for row in await connection.fetch(SQL["batch_gaps"], lanes, after)
     ]
-    applied = 0
-    for row in await connection.fetch(SQL["lanes"]):
-        applied += row["position"]
+    examined = 0
+    begun = dict(zip(lanes, after, strict=True))
+    for row in await applied(connection, scope.span):
+        examined += row["position"] - max(0, begun[row["lane"]])
         for what in ("claims", "refunds", "opened", "closed"):
             said, held = row[f"{what}_said"], row[f"{what}_held"]
             if said != held:
                 problems.append(f"lane {row['lane']}: {said} {what} were applied, the ledger holds {held}")
-    return applied, problems
+    return examined, problems
 
 
-async def nothing_quarantined(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
+async def nothing_quarantined(connection: Connection, _scope: Scope) -> Result:
     """A change that broke a rule waits in quarantine until an operator retries it or writes it off."""
     rows = await connection.fetch(SQL["quarantine"])
     problems = [

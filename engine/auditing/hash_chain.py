@@ -1,10 +1,10 @@
-"""The hash chain over each lane's batches, computed again from the ledger's rows, from the first batch on.
+"""The hash chain over each lane's batches, computed again from the ledger's rows, for a part of history or all of it.
 
 A hash shows only in which batch a row was changed. The position often shows where a row was removed or added, because a
 lane's positions have no gaps. ``engine.ledger.chain`` says what each hash covers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.auditing.spans import ID_MAX, LaneEnd, Span
 from engine.auditing.streams import SQL, ClaimRows, Rows
 from engine.ledger.chain import ASIDE_COLUMNS, Counts, Refund, batch_hash, rows_digest
 from engine.ledger.database import Connection
@@ -22,8 +23,19 @@ _END = (1_000, 0)
 """A number after the last lane, to take all remaining rows."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """A lane's part of history: where its chain begins and ends. ``head`` None: the lane's row is gone."""
+
+    lane: int
+    after: int = 0
+    hash: bytes | None = None
+    up_to: int = ID_MAX
+    head: LaneEnd | None
+
+
 @dataclass(slots=True)
-class _Lane:
+class _Place:
     """The walk's place in one lane. ``expected``: the last batch's computed hash. ``stored``: its recorded hash."""
 
     lane: int
@@ -80,27 +92,75 @@ class _Walk:
         self.problems.append(f"packet {packet}: a {what} at change {position} belongs to no batch")
 
 
-async def lanes_unbroken(connection: Connection, copying: Connection) -> tuple[int, list[str]]:
-    """Walk along each lane's batches. ``copying``: a second connection with the same snapshot."""
-    lanes = {row["lane"]: row for row in await connection.fetch(SQL["lanes"])}
-    async with ClaimRows(copying) as claims:
-        refunds, asides = connection.cursor(SQL["refunds"]), connection.cursor(SQL["asides"])
+async def lanes_in(connection: Connection, span: Span) -> list[Lane]:
+    """Each lane's part of a part of history."""
+    rows = {row["lane"]: row for row in await connection.fetch(SQL["lanes"])}
+    begun: dict[int, tuple[int, bytes | None]] = {lane: (row["chained_from"], None) for lane, row in rows.items()}
+    if span.after is not None:
+        begun |= {lane: (end.position, end.hash) for lane, end in span.after.lanes.items()}
+    if span.up_to is not None:
+        return [
+            Lane(lane=lane, after=after, hash=stored, up_to=end.position, head=end)
+            for lane, end in sorted(span.up_to.lanes.items())
+            for after, stored in [begun.get(lane, (0, None))]
+        ]
+    named = {row["lane"] for row in await connection.fetch(SQL["lanes_of_batches"])}
+    lanes = []
+    for lane in sorted(named | set(begun)):
+        after, stored = begun.get(lane, (0, None))
+        row = rows.get(lane)
+        head = None if row is None else LaneEnd(position=row["position"], hash=row["hash"], opened=0, closed=0)
+        lanes.append(Lane(lane=lane, after=after, hash=stored, head=head))
+    return lanes
+
+
+async def lanes_unbroken(
+    connection: Connection, copying: Connection, span: Span, lanes: Sequence[Lane]
+) -> tuple[int, list[str]]:
+    """Walk along these lanes' batches. ``copying``: a second connection with the same snapshot."""
+    walked = _arrays(lanes)
+    ids = (span.after_id, span.batched_up_to_id)
+    async with ClaimRows(copying, *walked, *ids) as claims:
+        refunds = connection.cursor(SQL["refunds"], *walked, *ids)
+        asides = connection.cursor(SQL["asides"], *walked, False)
         walk = _Walk(claims, Rows(aiter(refunds)), Rows(aiter(asides)))
-        at: dict[int, _Lane] = {
-            lane: _Lane(lane, position=row["chained_from"], stored=None) for lane, row in lanes.items()
-        }
-        async for batch in connection.cursor(SQL["batches"], prefetch=1_000):
-            await _check_batch(walk, at.setdefault(batch["lane"], _Lane(batch["lane"])), batch)
+        at = {lane.lane: _Place(lane.lane, lane.after, lane.hash, lane.hash) for lane in lanes}
+        async for batch in connection.cursor(SQL["batches"], *walked, prefetch=1_000):
+            await _check_batch(walk, at[batch["lane"]], batch)
         await walk.skip(*_END)
-    for lane, reached in at.items():
+    for lane in lanes:
+        reached = at[lane.lane]
         walk.problems += (
-            _wrong_head(reached, lanes[lane]) if lane in lanes else [f"lane {lane}: only its batches are there"]
-        )
-    for row in await connection.fetch(SQL["strays"]):
-        walk.problems.append(
-            f"entry {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
+            [f"lane {lane.lane}: only its batches are there"] if lane.head is None else _wrong_head(reached, lane.head)
         )
     return walk.examined, walk.problems
+
+
+async def strays(connection: Connection, span: Span, lanes: Sequence[Lane]) -> list[str]:
+    """Rows that belong to no batch, and changes from before this part that were retried in it.
+
+    ``span``: one that has no end.
+    """
+    known = [lane for lane in lanes if lane.head is not None]
+    numbers, after, _ = _arrays(known)
+    problems = [
+        f"entry {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
+        for row in await connection.fetch(SQL["strays"], numbers, after, span.after_id, span.seen_id)
+    ]
+    problems += [
+        f"packet {row['packet_id']}: a row in quarantine at change {row['position']} belongs to no batch"
+        for row in await connection.fetch(SQL["asides"], [], [], [], True)
+    ]
+    problems += [
+        f"lane {row['lane']}: change {row['position']} was retried, and is not in the ledger as it was set aside"
+        for row in await connection.fetch(SQL["not_retried"], numbers, after)
+    ]
+    return problems
+
+
+def _arrays(lanes: Sequence[Lane]) -> tuple[list[int], list[int], list[int]]:
+    """The lanes as the statements take them: their numbers, the positions after which and up to which they are read."""
+    return [lane.lane for lane in lanes], [lane.after for lane in lanes], [lane.up_to for lane in lanes]
 
 
 async def begins(connection: Connection) -> str:
@@ -110,7 +170,7 @@ async def begins(connection: Connection) -> str:
     return f" ({told}{', ...' if len(late) > _NAMED_MAX else ''})" if late else ""
 
 
-async def _check_batch(walk: _Walk, at: _Lane, batch: asyncpg.Record) -> None:
+async def _check_batch(walk: _Walk, at: _Place, batch: asyncpg.Record) -> None:
     """Check one batch and continue after it."""
     lane, position, before, *rest = batch[:8]
     counts, stored = Counts(*rest), batch["hash"]
@@ -140,13 +200,13 @@ def _unjoined(name: str, reached: int, before: int) -> str:
     return f"{name}: it was inserted, or begins too early: the one before it ends at {reached}"
 
 
-def _wrong_head(at: _Lane, row: asyncpg.Record) -> Iterator[str]:
-    """Compare the lane's own row with its last batch."""
-    if row["position"] > at.position:
-        yield f"lane {at.lane}: the last batch, of changes {at.position + 1} to {row['position']}, was removed"
-    elif row["position"] < at.position:
-        yield f"lane {at.lane}: its checkpoint is {row['position']}, its batches go to {at.position}"
-    elif row["hash"] not in (at.stored, at.expected):
+def _wrong_head(at: _Place, head: LaneEnd) -> Iterator[str]:
+    """Compare the lane's own row, or an anchor's, with the last batch."""
+    if head.position > at.position:
+        yield f"lane {at.lane}: the last batch, of changes {at.position + 1} to {head.position}, was removed"
+    elif head.position < at.position:
+        yield f"lane {at.lane}: its checkpoint is {head.position}, its batches go to {at.position}"
+    elif head.hash not in (at.stored, at.expected):
         yield f"lane {at.lane}: its head is not the hash of its last batch"
 
 

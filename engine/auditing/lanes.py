@@ -85,11 +85,16 @@ async def _entries_after(stream: EventStream, lane: int, position: int) -> Async
         position = entries[-1].position
 
 
-async def agrees(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Result:
-    """Per packet in Redis: every share once, either given or left. A given share is in the ledger or on its way."""
+async def agrees(
+    pool: asyncpg.Pool, store: LaneReader, stream: EventStream, settled_after_ms: int | None = None
+) -> Result:
+    """Per packet in Redis: every share once, either given or left. A given share is in the ledger or on its way.
+
+    ``settled_after_ms``: packets that were settled before then are left out, because Redis has dropped them.
+    """
     problems: list[str] = []
     on_their_way: dict[int, Given] = {}
-    rows = sorted(await pool.fetch(SQL["packets"]), key=lambda row: str(row["packet_id"]))
+    rows = sorted(await pool.fetch(SQL["packets_in_redis"], settled_after_ms), key=lambda row: str(row["packet_id"]))
     examined = 0
     for page in _pages(rows):
         packets = [row["packet_id"] for row in page]

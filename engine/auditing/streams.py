@@ -19,13 +19,13 @@ _POSITION_BITS = 52
 
 
 class ClaimRows:
-    """All claims, sorted, as Postgres copies them out on a separate connection. They are taken batch by batch.
+    """The claims of some lanes, sorted, as Postgres copies them out on a separate connection. Taken batch by batch.
 
-    Use it with ``async with``, which starts the copy.
+    ``walked``: the values for the statement. Use it with ``async with``, which starts the copy.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, *walked: list[int] | int) -> None:
+        self._connection, self._walked = connection, walked
         self._chunks: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_CHUNKS_MAX)
         self._copied = bytearray()
         self._header_bytes = HEADER_BYTES  # the bytes still to drop
@@ -64,7 +64,7 @@ class ClaimRows:
         try:
             # One statement reads it all, however long the ledger is.
             await self._connection.copy_from_query(
-                SQL["claims"], output=self._put, format="binary", timeout=_COPY_S_MAX
+                SQL["claims"], *self._walked, output=self._put, format="binary", timeout=_COPY_S_MAX
             )
             await self._hand_over()
             await self._chunks.put(None)

@@ -1,14 +1,10 @@
 """The audit of withdrawals: the payout account holds the open ones, and each has moved what its state says."""
 
-from collections.abc import Sequence
-
-import asyncpg
-
-from engine.auditing.books import SQL, Result
+from engine.auditing.books import SQL, Result, Scope
 from engine.ledger.database import Connection
 
 
-async def withdrawals_add_up(connection: Connection, _packets: Sequence[asyncpg.Record]) -> Result:
+async def withdrawals_add_up(connection: Connection, scope: Scope) -> Result:
     """An open withdrawal is held. Then the bank has the amount and we have the fee, or everything is back."""
     problems = []
     account = await connection.fetchrow(SQL["payout_account"])
@@ -22,10 +18,10 @@ async def withdrawals_add_up(connection: Connection, _packets: Sequence[asyncpg.
     problems += [
         f"withdrawal {row['withdrawal_id']} is {row['state']}, but its {row['kind']} of {row['fen']} fen is not "
         f"what entry {row['transfer_id']} says"
-        for row in await connection.fetch(SQL["wrong_withdrawals"])
+        for row in await connection.fetch(SQL["wrong_withdrawals"], *scope.ids)
     ]
     problems += [
         f"entry {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, belongs to no withdrawal"
-        for row in await connection.fetch(SQL["stray_payouts"])
+        for row in await connection.fetch(SQL["stray_payouts"], *scope.ids)
     ]
-    return await connection.fetchval(SQL["withdrawals"]), problems
+    return await connection.fetchval(SQL["withdrawals"], *scope.ids), problems

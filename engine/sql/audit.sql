@@ -3,11 +3,14 @@
 SELECT coalesce(sum(balance_fen), 0)::text FROM accounts
 
 -- wrong_balances --
--- Every account whose balance is not the sum of its entries, and every account that is only named in entries.
+-- Every account whose balance is not the sum of its entries, and every account that is only named in entries. $1: the sums
+-- up to there are in audited_balances (0: they are not).
 WITH movements AS (
-    SELECT to_account AS account_id, amount_fen AS fen FROM transfers
+    SELECT to_account AS account_id, amount_fen AS fen FROM transfers WHERE transfer_id > $1::bigint
     UNION ALL
-    SELECT from_account, -amount_fen FROM transfers
+    SELECT from_account, -amount_fen FROM transfers WHERE transfer_id > $1::bigint
+    UNION ALL
+    SELECT account_id, balance_fen FROM audited_balances WHERE $1::bigint > 0
 ), sums AS (
     SELECT account_id, sum(fen) AS fen FROM movements GROUP BY account_id
 )
@@ -19,48 +22,72 @@ ORDER BY account_id
 -- accounts --
 SELECT count(*) FROM accounts
 
+-- packets_changed --
+-- The packets that entries after $1 up to $2 are about. And if $3 is given: those in quarantine, not settled, or settled
+-- since then.
+SELECT from_account AS packet_id FROM transfers
+WHERE transfer_id > $1 AND transfer_id <= $2 AND kind IN ('claim', 'refund', 'write_off')
+UNION
+SELECT to_account FROM transfers WHERE transfer_id > $1 AND transfer_id <= $2 AND kind = 'send'
+UNION
+SELECT packet_id FROM packets WHERE $3::bigint IS NOT NULL AND (settled_at_ms IS NULL OR settled_at_ms > $3)
+UNION
+SELECT packet_id FROM quarantine WHERE $3::bigint IS NOT NULL AND packet_id IS NOT NULL
+
 -- packets --
--- Each packet with the money that the ledger moved in and out.
+-- Each packet with the money that the ledger moved in and out. $1: only these (null: all). Claims are summed apart, for
+-- their index.
 SELECT packet_id, state::text, split, total_fen, packets.count, min_fen, max_fen, seed, commitment, remaining_count,
     remaining_fen, settled_at_ms, balance_fen AS custody_fen,
     coalesce(sent.fen, 0) AS sent_fen,
-    coalesce(out.claims, 0) AS claims, coalesce(out.claimed_fen, 0) AS claimed_fen,
-    coalesce(out.refunds, 0) AS refunds, coalesce(out.refunded_fen, 0) AS refunded_fen,
-    coalesce(out.written_off_fen, 0) AS written_off_fen,
+    coalesce(claimed.claims, 0) AS claims, coalesce(claimed.fen, 0) AS claimed_fen,
+    coalesce(back.refunds, 0) AS refunds, coalesce(back.refunded_fen, 0) AS refunded_fen,
+    coalesce(back.written_off_fen, 0) AS written_off_fen,
     coalesce(aside.claims_written_off, 0) AS claims_written_off, coalesce(aside.open, 0) AS quarantined,
     coalesce(aside.rest_written_off_fen, 0) AS rest_written_off_fen
 FROM packets
 LEFT JOIN accounts ON account_id = packet_id AND kind = 'custody'
-LEFT JOIN (SELECT to_account, sum(amount_fen) AS fen FROM transfers WHERE kind = 'send' GROUP BY to_account) AS sent
-    ON sent.to_account = packet_id
+LEFT JOIN (
+    SELECT to_account, sum(amount_fen) AS fen FROM transfers
+    WHERE kind = 'send' AND ($1::bigint[] IS NULL OR to_account = ANY ($1)) GROUP BY to_account
+) AS sent ON sent.to_account = packet_id
+LEFT JOIN (
+    SELECT from_account, count(*) AS claims, sum(amount_fen) AS fen FROM transfers
+    WHERE kind = 'claim' AND ($1::bigint[] IS NULL OR from_account = ANY ($1)) GROUP BY from_account
+) AS claimed ON claimed.from_account = packet_id
 LEFT JOIN (
     SELECT from_account,
-        count(*) FILTER (WHERE kind = 'claim') AS claims, sum(amount_fen) FILTER (WHERE kind = 'claim') AS claimed_fen,
         count(*) FILTER (WHERE kind = 'refund') AS refunds, sum(amount_fen) FILTER (WHERE kind = 'refund') AS refunded_fen,
         sum(amount_fen) FILTER (WHERE kind = 'write_off') AS written_off_fen
-    FROM transfers WHERE kind IN ('claim', 'refund', 'write_off') GROUP BY from_account
-) AS out ON out.from_account = packet_id
+    FROM transfers
+    WHERE kind <> 'claim' AND kind IN ('refund', 'write_off') AND ($1::bigint[] IS NULL OR from_account = ANY ($1))
+    GROUP BY from_account
+) AS back ON back.from_account = packet_id
 LEFT JOIN (
     SELECT packet_id, count(*) FILTER (WHERE resolution IS NULL) AS open,
         count(*) FILTER (WHERE kind = 'claim' AND resolution = 'written_off') AS claims_written_off,
         sum(moved_fen) FILTER (WHERE kind = 'ending' AND resolution = 'written_off') AS rest_written_off_fen
     FROM quarantine GROUP BY packet_id
 ) AS aside USING (packet_id)
+WHERE $1::bigint[] IS NULL OR packet_id = ANY ($1)
 ORDER BY packet_id
 
+-- packets_in_redis --
+-- What each packet promised. $1: without those settled before (null: all).
+SELECT packet_id, state::text, split, total_fen, count, min_fen, max_fen, seed FROM packets
+WHERE $1::bigint IS NULL OR settled_at_ms IS NULL OR settled_at_ms >= $1
+
 -- users_twice --
+-- Here and below: of the packets $1 (null: all).
 SELECT from_account AS packet_id, owner, count(*) AS claims
 FROM transfers JOIN accounts ON account_id = to_account
-WHERE transfers.kind = 'claim' GROUP BY from_account, owner HAVING count(*) > 1
+WHERE transfers.kind = 'claim' AND ($1::bigint[] IS NULL OR from_account = ANY ($1))
+GROUP BY from_account, owner HAVING count(*) > 1
 
 -- slots_twice --
 SELECT from_account AS packet_id, slot, count(*) AS claims
-FROM transfers WHERE kind = 'claim' GROUP BY from_account, slot HAVING count(*) > 1
-
--- claims_of --
-SELECT owner AS user_id, slot, amount_fen
-FROM transfers JOIN accounts ON account_id = to_account
-WHERE transfers.kind = 'claim' AND from_account = $1
+FROM transfers WHERE kind = 'claim' AND ($1::bigint[] IS NULL OR from_account = ANY ($1))
+GROUP BY from_account, slot HAVING count(*) > 1
 
 -- claims_of_many --
 SELECT from_account AS packet_id, owner AS user_id, slot, amount_fen
@@ -69,27 +96,39 @@ WHERE transfers.kind = 'claim' AND from_account = ANY($1)
 
 -- lanes --
 -- Each lane with the changes that its batches, and later retries of set-aside ones, have applied; and with the ledger's
--- entries for them. A packet's number names its lane.
-SELECT lane, epoch, position,
+-- entries for them. A packet's number names its lane. Of the lanes $1, batches and entries after the positions $2 (below
+-- zero: all) are counted, as far as they are after the entry $5. Packets are counted as a whole: $3 and $4 say how many
+-- earlier batches opened and closed.
+WITH walked AS MATERIALIZED (
+    SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS walked (lane, after, opened, closed)
+)
+SELECT lanes.lane, lanes.position,
     coalesce(said.claims, 0) + coalesce(later.claims, 0) AS claims_said, coalesce(held.claims, 0) AS claims_held,
     coalesce(said.refunds, 0) + coalesce(later.refunds, 0) AS refunds_said, coalesce(held.refunds, 0) AS refunds_held,
-    coalesce(said.opened, 0) + coalesce(later.opened, 0) AS opened_said, coalesce(packets.opened, 0) AS opened_held,
-    coalesce(said.closed, 0) + coalesce(later.closed, 0) AS closed_said, coalesce(packets.closed, 0) AS closed_held
-FROM lanes
+    walked.opened + coalesce(said.opened, 0) + coalesce(later.opened, 0) AS opened_said,
+    coalesce(packets.opened, 0) AS opened_held,
+    walked.closed + coalesce(said.closed, 0) + coalesce(later.closed, 0) AS closed_said,
+    coalesce(packets.closed, 0) AS closed_held,
+    walked.opened + coalesce(said.opened, 0) AS opened, walked.closed + coalesce(said.closed, 0) AS closed, lanes.hash
+FROM lanes JOIN walked USING (lane)
 LEFT JOIN (
-    SELECT lane, count(*) FILTER (WHERE kind = 'claim') AS claims, count(*) FILTER (WHERE kind = 'opening') AS opened,
-        count(*) FILTER (WHERE kind = 'ending' AND amount_fen > 0 AND resolution = 'retried') AS refunds,
+    SELECT lane, count(*) FILTER (WHERE kind = 'claim' AND position > after) AS claims,
+        count(*) FILTER (WHERE kind = 'opening') AS opened,
+        count(*) FILTER (
+            WHERE kind = 'ending' AND amount_fen > 0 AND resolution = 'retried' AND position > after
+        ) AS refunds,
         count(*) FILTER (WHERE kind = 'ending' AND state <> 'exhausted') AS closed
-    FROM quarantine WHERE took_effect GROUP BY lane
+    FROM quarantine JOIN walked USING (lane) WHERE took_effect GROUP BY lane
 ) AS later USING (lane)
 LEFT JOIN (
-    SELECT lane, sum(claims) AS claims, sum(refunds) AS refunds, sum(opened) AS opened, sum(closed) AS closed
-    FROM batches GROUP BY lane
+    SELECT batches.lane, sum(claims) AS claims, sum(refunds) AS refunds, sum(batches.opened) AS opened,
+        sum(batches.closed) AS closed
+    FROM batches JOIN walked ON batches.lane = walked.lane AND position > after GROUP BY batches.lane
 ) AS said USING (lane)
 LEFT JOIN (
-    SELECT (from_account / 100000000000000 % 1000)::smallint AS lane,
-        count(*) FILTER (WHERE kind = 'claim') AS claims, count(*) FILTER (WHERE kind = 'refund') AS refunds
-    FROM transfers WHERE kind IN ('claim', 'refund') GROUP BY 1
+    SELECT lane, count(*) FILTER (WHERE kind = 'claim') AS claims, count(*) FILTER (WHERE kind = 'refund') AS refunds
+    FROM transfers JOIN walked ON lane = from_account / 100000000000000 % 1000
+    WHERE kind IN ('claim', 'refund') AND transfer_id > $5 AND (position > after OR after < 0) GROUP BY 1
 ) AS held USING (lane)
 LEFT JOIN (
     SELECT (packet_id / 100000000000000 % 1000)::smallint AS lane,
@@ -100,16 +139,19 @@ LEFT JOIN (
 ORDER BY lane
 
 -- batch_gaps --
--- Batches with a gap to the one before, and checkpoints without a batch that leads up to them.
+-- Batches with a gap to the one before, and checkpoints without a batch that leads up to them. Of the lanes $1, after the
+-- positions $2.
+WITH walked AS MATERIALIZED (SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS walked (lane, after))
 SELECT lane, position, position_before, previous FROM (
-    SELECT lane, position, position_before,
-        coalesce(lag(position) OVER (PARTITION BY lane ORDER BY position), 0) AS previous
-    FROM batches
+    SELECT batches.lane, position, position_before,
+        coalesce(lag(position) OVER (PARTITION BY batches.lane ORDER BY position), greatest(after, 0)) AS previous
+    FROM batches JOIN walked ON batches.lane = walked.lane AND position > after
 ) AS joined WHERE position_before <> previous
 UNION ALL
-SELECT lanes.lane, lanes.position, lanes.position, coalesce(max(batches.position), 0)
-FROM lanes LEFT JOIN batches USING (lane)
-GROUP BY lanes.lane, lanes.position HAVING lanes.position <> coalesce(max(batches.position), 0)
+SELECT lanes.lane, lanes.position, lanes.position, coalesce(max(batches.position), greatest(after, 0))
+FROM lanes JOIN walked USING (lane) LEFT JOIN batches ON batches.lane = lanes.lane AND batches.position > after
+GROUP BY lanes.lane, lanes.position, after
+HAVING lanes.position <> coalesce(max(batches.position), greatest(after, 0))
 ORDER BY 1, 2
 
 -- quarantine --
@@ -128,7 +170,10 @@ FROM accounts, (SELECT sum(amount_fen + fee_fen) AS fen FROM withdrawals WHERE s
 WHERE account_id = 4
 
 -- withdrawals --
+-- Here and below: with entries after $1, or after $2 up to $3, or still processed.
 SELECT count(*) FROM withdrawals
+WHERE state = 'processing' OR transfer_id > $1 OR end_transfer_id > $1 OR fee_transfer_id > $1
+    OR transfer_id > $2 AND transfer_id <= $3 OR end_transfer_id > $2 AND end_transfer_id <= $3
 
 -- wrong_withdrawals --
 -- Withdrawals whose entries do not match their state: out of the wallet, then to the bank with the fee, or back.
@@ -142,7 +187,11 @@ WITH expected AS (
         (end_transfer_id, 'withdrawal_return', 4, account_id, amount_fen + fee_fen, state = 'failed'),
         (fee_transfer_id, 'fee', 4, 2, fee_fen, state = 'settled' AND fee_fen > 0)
     ) AS wanted (transfer_id, kind, payer, payee, fen, is_wanted)
-    WHERE is_wanted
+    WHERE is_wanted AND (
+        state = 'processing' OR withdrawals.transfer_id > $1 OR end_transfer_id > $1 OR fee_transfer_id > $1
+        OR withdrawals.transfer_id > $2 AND withdrawals.transfer_id <= $3
+        OR end_transfer_id > $2 AND end_transfer_id <= $3
+    )
 )
 SELECT withdrawal_id, state, expected.kind, fen, expected.transfer_id
 FROM expected LEFT JOIN transfers USING (transfer_id)
@@ -156,7 +205,8 @@ SELECT transfer_id, kind::text, amount_fen FROM (
     UNION ALL
     SELECT * FROM transfers WHERE from_account = 4 AND kind <> 'claim'
 ) AS moved
-WHERE NOT EXISTS (SELECT FROM withdrawals WHERE withdrawals.transfer_id = moved.transfer_id)
+WHERE (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+    AND NOT EXISTS (SELECT FROM withdrawals WHERE withdrawals.transfer_id = moved.transfer_id)
     AND NOT EXISTS (SELECT FROM withdrawals WHERE end_transfer_id = moved.transfer_id)
     AND NOT EXISTS (SELECT FROM withdrawals WHERE fee_transfer_id = moved.transfer_id)
 ORDER BY transfer_id
