@@ -79,9 +79,13 @@ class Audited:
 
 @dataclass(slots=True, kw_only=True)
 class _Start:
-    """Where an audit begins. ``newest``: the last anchor, which it may go on from (``is_on``) or not."""
+    """Where an audit begins. ``newest``: the last anchor. ``trusted``: the same, if it counts.
+
+    ``is_on``: the audit goes on from there. ``why``: why it does not.
+    """
 
     newest: Kept | None = None
+    trusted: Kept | None = None
     is_on: bool = False
     why: str = ""
     problems: list[str] = field(default_factory=list)
@@ -90,17 +94,16 @@ class _Start:
     @property
     def span(self) -> Span:
         """The part of history that is examined."""
-        return Span(after=self.newest.cut) if self.newest is not None and self.is_on else ALL
+        return Span(after=self.trusted.cut) if self.trusted is not None and self.is_on else ALL
 
     @property
     def scope(self) -> str:
         """What is examined, as a sentence."""
-        if self.newest is None or not self.is_on:
+        if self.trusted is None or not self.is_on:
             return f"All history is examined{self.why}."
         again = "" if self.again is None else f" The part up to {self.again.last.name} is walked once more."
-        return (
-            f"What came after {self.newest.name} is examined, from entry {self.newest.cut.transfer_id + 1:,} on.{again}"
-        )
+        first = f"from entry {self.trusted.cut.transfer_id + 1:,} on"
+        return f"What came after {self.trusted.name} is examined, {first}.{again}"
 
 
 async def audit(
@@ -132,11 +135,12 @@ async def audit_on(
             start = await _start(snapshot.connection, keyring, plan)
             at_ms = await kept.now_ms(snapshot.connection)
             findings = await work.ledger(snapshot, start)
-            if cut_id is not None and start.newest is not None and cut_id < start.newest.cut.transfer_id:
+            trusted = start.trusted
+            if cut_id is not None and trusted is not None and cut_id < trusted.cut.transfer_id:
                 cut_id, not_kept = None, _MEANWHILE
             if cut_id is not None and all(finding.holds for finding in findings):
-                draft = await _draft(snapshot.connection, start, plan, cut_id, at_ms)
-        after_ms = start.newest.at_ms - plan.retention_ms - _CLOCK_MS if start.newest and start.is_on else None
+                draft = await _draft(snapshot.connection, start, cut_id, at_ms)
+        after_ms = trusted.at_ms - plan.retention_ms - _CLOCK_MS if trusted is not None and start.is_on else None
         findings += await work.redis(pool, store, stream, after_ms)
     is_clean = all(finding.holds for finding in findings)
     if draft is not None and keyring is not None and is_clean:
@@ -180,11 +184,12 @@ async def _start(connection: Connection, keyring: Keyring | None, plan: Plan) ->
     if again is not None:
         problems = again.forged
     if problems:
-        return _Start(newest=newest, why=", because a kept anchor does not hold", problems=problems)
-    return _Start(newest=newest) if plan.is_full else _Start(newest=newest, is_on=True, again=again)
+        why = ", because a kept anchor does not hold"
+        return _Start(newest=newest, trusted=newest, why=why, problems=problems)
+    return _Start(newest=newest, trusted=newest, is_on=not plan.is_full, again=again)
 
 
-async def _draft(connection: Connection, start: _Start, plan: Plan, cut_id: int, at_ms: int) -> Draft:
+async def _draft(connection: Connection, start: _Start, cut_id: int, at_ms: int) -> Draft:
     """The anchor that is kept if Redis agrees."""
     ends = {
         row["lane"]: LaneEnd(
@@ -193,12 +198,11 @@ async def _draft(connection: Connection, start: _Start, plan: Plan, cut_id: int,
         for row in await books.applied(connection, start.span)
     }
     last = max(cut_id, await kept.last_transfer(connection))
-    trusted = start.newest if start.newest is not None and start.newest.is_genuine and not plan.is_anew else None
     return await kept.draft(
         connection,
         at_ms=at_ms,
         cut=Cut(transfer_id=cut_id, last_transfer_id=last, lanes=ends),
-        start=trusted,
+        start=start.trusted,
         newest_id=None if start.newest is None else start.newest.audit_id,
         is_full=not start.is_on,
         walked_again=None if start.again is None else start.again.last.audit_id,
@@ -214,9 +218,9 @@ class _Work:
 
     async def ledger(self, snapshot: Snapshot, start: _Start) -> list[Finding]:
         """Examine the ledger's own invariants in one snapshot."""
-        connection, newest = snapshot.connection, start.newest
+        connection, trusted = snapshot.connection, start.trusted
         again = None if start.again is None else start.again.span
-        scope = await books.scope_of(connection, start.span, again, 0 if newest is None else newest.at_ms)
+        scope = await books.scope_of(connection, start.span, again, 0 if trusted is None else trusted.at_ms)
         walk = await Chains.of(snapshot, start.span, start.again)
         groups: list[_Piece] = [partial(walk.lanes, number=number) for number in range(walk.group_count)]
         lanes: list[_Piece] = [*groups, walk.lanes_again, walk.strays]
@@ -239,10 +243,9 @@ class _Work:
 
     async def _anchor_holds(self, connection: Connection, start: _Start) -> list[Finding]:
         """The finding about the anchors, if there is one that counts: the kept one, or the plan's."""
-        newest = None if self._plan.is_anew else start.newest
-        if self._plan.anchor is None and (newest is None or newest.is_genuine is None):
+        if self._plan.anchor is None and start.trusted is None and not start.problems:
             return []
-        kept_heads = newest.heads if newest is not None and newest.is_genuine else []
+        kept_heads = [] if start.trusted is None else start.trusted.heads
         return [await anchor_holds(connection, [*(self._plan.anchor or ()), *kept_heads], start.problems)]
 
     async def redis(

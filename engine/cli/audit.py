@@ -57,6 +57,7 @@ JobsOption = Annotated[
 
 
 def audit(
+    *,
     data_dir: DataDirOption = None,
     anchor: AnchorOption = None,
     full: FullOption = False,

@@ -42,7 +42,8 @@ WHERE CASE
     WHEN before IS NULL THEN transfer_id <= $1
     ELSE (transfer_id, lanes) IS DISTINCT FROM (transfer_id_before, lanes_before)
 END
-ORDER BY greatest(audit_id, by, (SELECT max(audit_id) FROM audits WHERE is_full)), audit_id LIMIT 1
+ORDER BY greatest(audit_id, by, (SELECT max(audit_id) FROM audits WHERE is_full)), by NULLS FIRST, audit_id
+LIMIT 1
 
 -- has_transfer --
 SELECT EXISTS (SELECT FROM transfers WHERE transfer_id = $1)
