@@ -7,19 +7,25 @@ from pathlib import Path
 import asyncpg
 import orjson
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from engine.access.keyring import Keyring, Secret
 from engine.auditing import kept
 from engine.auditing.audit import Plan
 from engine.auditing.snapshots import Snapshot
 from engine.engine import Engine
+from engine.ids import new_packet_number
 from engine.lanes.topology import Topology
 from engine.persisting.quarantine import Quarantine
 from engine.settings import Settings
-from tests.support.anchored import KEYRING, audited, broken, clean, look, problems
+from tests.ledger.test_ledger_model import STEPS, events
+from tests.support.anchored import KEYRING, Looked, audited, broken, clean, look, problems
 from tests.support.books import Books, claim, deposit, expired, opening
 from tests.support.commands import hongbao
-from tests.support.scenes import caught_up, fund, persisting, send
+from tests.support.scenes import caught_up, fund, persisting, send, sweeping
 from tests.support.tampered import UNCHECKED, Scene, pool_on, scene_on
 from tests.support.waiting import wait_until
 
@@ -298,7 +304,6 @@ async def test_a_withdrawal_that_ends_after_the_anchor(busy: Engine) -> None:
         )
     found = {finding.invariant: finding for finding in (await clean(busy)).findings}
     assert found["withdrawals_add_up"].examined == 2
-    from tests.support.scenes import sweeping
 
     async def none_is_left() -> bool:
         left: int = await busy.pool.fetchval("SELECT count(*) FROM withdrawals WHERE state = 'processing'")
@@ -355,8 +360,6 @@ async def scene(books: Books, database_url: str) -> AsyncIterator[Scene]:
 
 async def test_a_change_that_is_retried_after_the_anchor(books: Books, database_url: str, settings: Settings) -> None:
     """Its entry is late, with a position that the anchor covers."""
-    from engine.ids import new_packet_number
-
     async with Engine.open(settings) as engine, pool_on(database_url) as pool:
         number = int(new_packet_number(0))
         await books.apply(opening(number), claim(number, "bob", 0, 60), expired(number, 2, 40))
@@ -379,3 +382,56 @@ async def test_a_snapshot_ends_its_other_work_at_the_first_error(database_url: s
     async with pool_on(database_url) as pool, Snapshot.open(pool) as snapshot:
         with pytest.raises(asyncpg.UndefinedTableError):
             await snapshot.do([lambda pair: pair.connection.fetch("SELECT FROM nothing")])
+
+
+@pytest.fixture
+def quarantine(books: Books, redis: Redis) -> Quarantine:
+    return Quarantine(books.connection, Topology.of_one(redis), 600_000)
+
+
+@pytest.fixture
+async def pool(books: Books, database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with pool_on(database_url) as made:
+        yield made
+
+
+@given(
+    steps=STEPS,
+    given_=st.tuples(st.lists(st.integers(1, 9), min_size=12, max_size=12), st.integers(0, 3)),
+)
+@hypothesis_settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    # The database is kept: every example has packets and users of its own in it, and goes on from the one before.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+async def test_wherever_the_anchors_are_it_finds_what_a_full_walk_finds(
+    pool: asyncpg.Pool,
+    quarantine: Quarantine,
+    books: Books,
+    steps: list[tuple[str, int, int, int, int]],
+    given_: tuple[list[int], int],
+) -> None:
+    """Changes of every kind, rows in quarantine that are retried or written off, and an anchor after every few."""
+    cuts, retries = given_
+    example = await books.connection.fetchval("SELECT count(*) FROM packets")
+    numbers = [await books.packet(total_fen=100, count=6) for _ in range(3)] + [int(new_packet_number(0))]
+    waiting = events(steps, numbers, f"{example}-")
+    for size in cuts:
+        batch, waiting = waiting[:size], waiting[size:]
+        if batch:
+            await books.apply(*(change for event in batch for change in event))
+        rows = [row async for row in quarantine.rows()]
+        for row in rows[:retries]:
+            if not (await quarantine.retry(row.quarantine_id, by="root")).resolved:
+                await quarantine.write_off(row.quarantine_id, reason="a test", by="root")
+        whole, on = await look(pool, FULL), await look(pool, keeps=True)
+        # What is wrong with a packet is wrong for good, but a packet of an earlier part is not looked at any more.
+        of_packets = {"packets_add_up", "shares_as_split"}
+        assert broken_but(on, of_packets) == broken_but(whole, of_packets)
+        assert set(on.problems) <= set(whole.problems)
+
+
+def broken_but(looked: Looked, left_out: set[str]) -> dict[str, tuple[str, ...]]:
+    return {name: told for name, told in broken(looked.findings).items() if name not in left_out}

@@ -287,7 +287,9 @@ def test_audit_makes_nothing_where_nothing_is(tmp_path: Path) -> None:
 def test_audit_starts_the_servers_it_needs_and_stops_them(data_dir: Path) -> None:
     assert hongbao("migrate", "--data-dir", data_dir).stdout.startswith("applied 1")
     audited = hongbao("audit", "--data-dir", data_dir)
-    assert (audited.returncode, audited.stderr) == (0, "")
+    assert (audited.returncode, audited.stderr.count("\n")) == (0, 1)
+    assert audited.stderr.endswith(": there is no secret to sign it with.\n")  # which only a process makes
+    assert list((data_dir / "auth-secrets").glob("*")) == []
     assert embedded.running(data_dir) == (None, None)
 
 

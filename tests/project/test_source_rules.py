@@ -20,7 +20,7 @@ _ASKS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "p
 _RUNS = {"run", "Popen", "check_output", "check_call", "call"}
 _SECRET = re.compile(r"secret|(?<!lane_)token|signature|password|\bkey_value\b|digest|mac\b", re.IGNORECASE)
 """A lane's token is no secret: it says which data a server holds."""
-_WITHOUT_PARAMETERS = ("embedded/postgres.py: CREATE DATABASE ", "auditing/audit.py: SET TRANSACTION SNAPSHOT ")
+_WITHOUT_PARAMETERS = ("embedded/postgres.py: CREATE DATABASE ", "auditing/snapshots.py: SET TRANSACTION SNAPSHOT ")
 """Where Postgres takes no parameters: a constant name, and the name that Postgres itself gave a snapshot before."""
 
 

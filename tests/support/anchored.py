@@ -13,6 +13,9 @@ from engine.engine import Engine
 
 KEYRING = Keyring([Secret("k1", b"a secret of the tests, which is long enough")])
 
+FUTURE_MS = 2**60
+"""An anchor of then: no packet was settled since, so that only those are looked at which entries are about."""
+
 
 async def audited(engine: Engine, keyring: Keyring | None = KEYRING, plan: Plan | None = None) -> Audited:
     """An audit as the command does it."""
@@ -58,7 +61,7 @@ async def look(pool: asyncpg.Pool, plan: Plan | None = None, *, keeps: bool = Fa
     async with Snapshot.open(pool, plan.jobs) as snapshot:
         start = await auditing._start(snapshot.connection, KEYRING, plan)
         findings = await auditing._Work(plan).ledger(snapshot, start)
-        draft = await auditing._draft(snapshot.connection, start, cut_id, at_ms=1)
+        draft = await auditing._draft(snapshot.connection, start, cut_id, at_ms=FUTURE_MS)
     if keeps:
         assert await kept.keep(pool, KEYRING, draft)
     return Looked(findings=findings, is_on=start.is_on)
