@@ -68,12 +68,15 @@ class Plan:
 class Audited:
     """An audit's findings. ``scope``: a sentence about what was examined.
 
-    ``is_on``: it went on from the last anchor. ``not_kept``: why no anchor was kept although nothing is wrong.
+    - ``is_on``: it went on from the last anchor.
+    - ``is_doubtful``: it did not because nothing tells whether that anchor is genuine. ``scope`` says so.
+    - ``not_kept``: why no anchor was kept although nothing is wrong.
     """
 
     findings: list[Finding]
     scope: str
     is_on: bool
+    is_doubtful: bool
     not_kept: str | None
 
 
@@ -148,7 +151,13 @@ async def audit_on(
             not_kept = None if await kept.keep(pool, keyring, draft) else _MEANWHILE
         except UnavailableError as error:
             not_kept = str(error)
-    return Audited(findings=findings, scope=start.scope, is_on=start.is_on, not_kept=not_kept if is_clean else None)
+    return Audited(
+        findings=findings,
+        scope=start.scope,
+        is_on=start.is_on,
+        is_doubtful=start.newest is not None and start.newest.is_genuine is None and not plan.is_anew,
+        not_kept=not_kept if is_clean else None,
+    )
 
 
 _MEANWHILE = "another audit has kept one meanwhile"

@@ -32,7 +32,10 @@ _COPY_S_MAX = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """An anchor. ``is_genuine`` None: the secret that signed it is not in force any more."""
+    """An anchor. ``is_genuine`` None: the secret that signed it is not in force any more.
+
+    A cut of one that is not genuine has no lanes.
+    """
 
     audit_id: int
     at_ms: int
@@ -50,7 +53,10 @@ class Kept:
     @property
     def name(self) -> str:
         """Its name in a sentence."""
-        at = datetime.fromtimestamp(self.at_ms / 1000, UTC).astimezone(CHINA)
+        try:
+            at = datetime.fromtimestamp(self.at_ms / 1000, UTC).astimezone(CHINA)
+        except (OverflowError, ValueError):  # somebody has changed it
+            return f"audit {self.audit_id}"
         return f"the audit of {at:%Y-%m-%d %H:%M} (China)"
 
 
@@ -139,23 +145,33 @@ def _read(row: asyncpg.Record, keyring: Keyring | None) -> Kept:
     secrets = () if keyring is None else keyring.secrets
     keys = [key for key in map(_Key, secrets) if key.key_id == row["key_id"]]
     genuine = [hmac.compare_digest(key.signature(_signed(values)), signature) for key in keys]
-    lanes = {
-        int(lane): LaneEnd(
-            position=end["position"],
-            hash=None if end["hash"] is None else bytes.fromhex(end["hash"]),
-            opened=end["opened"],
-            closed=end["closed"],
-        )
-        for lane, end in values["lanes"].items()
-    }
+    is_genuine = any(genuine) if genuine else None
+    lanes: dict[int, LaneEnd] = {}
+    if is_genuine is not False:
+        try:
+            lanes = _lanes(values["lanes"])
+        except (AttributeError, KeyError, TypeError, ValueError):  # no audit has written this
+            is_genuine = False
     return Kept(
         audit_id=row["audit_id"],
         at_ms=row["at_ms"],
         own_entries=row["own_entries"],
         cut=Cut(transfer_id=row["transfer_id"], last_transfer_id=row["last_transfer_id"], lanes=lanes),
         digest=row["balances_digest"],
-        is_genuine=any(genuine) if genuine else None,
+        is_genuine=is_genuine,
     )
+
+
+def _lanes(values: Mapping[str, Any]) -> dict[int, LaneEnd]:
+    return {
+        int(lane): LaneEnd(
+            position=end["position"],
+            hash=None if end["hash"] is None else bytes.fromhex(end["hash"]),
+            opened=end["opened"],
+            closed=end["closed"],
+        )
+        for lane, end in values.items()
+    }
 
 
 def _signed(values: Mapping[str, Any]) -> dict[str, Any]:

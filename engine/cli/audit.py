@@ -104,6 +104,8 @@ def audit(
     findings = audited.findings
     if as_json:
         show(orjson.dumps([_record(finding) for finding in findings]).decode())
+        if audited.is_doubtful:
+            _note(audited.scope)
     else:
         show(audited.scope)
         _tell(findings)

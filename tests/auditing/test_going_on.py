@@ -122,9 +122,10 @@ SINCE = [
     ("UPDATE audited_balances SET hash = sha256('x') WHERE account_id = 1", "the balances that it kept were changed"),
     ("UPDATE audits SET transfer_id = transfer_id + 1", "its anchor was changed or forged"),
     ("UPDATE audits SET lanes = '{}'", "its anchor was changed or forged"),
+    ("UPDATE audits SET lanes = '[1]', key_id = 'x', at_ms = 9000000000000000000", "changed or forged"),
     ("UPDATE audits SET signature = sha256(signature)", "its anchor was changed or forged"),
     (
-        "INSERT INTO audits SELECT audit_id + 1, (audits).at_ms, begins, is_full, walked_again, transfer_id, "
+        "INSERT INTO audits SELECT audit_id + 1, at_ms, begins, is_full, walked_again, transfer_id, "
         "last_transfer_id, entries, own_entries, lanes, balances_digest, key_id, signature FROM audits",
         "its anchor was changed or forged",
     ),

@@ -16,6 +16,12 @@ async def scene(books: Books, database_url: str) -> AsyncIterator[Scene]:
         yield made
 
 
+@pytest.fixture
+async def anchored(books: Books, database_url: str) -> AsyncIterator[Scene]:
+    async with scene_on(books, database_url, anchored=True) as made:
+        yield made
+
+
 async def test_what_the_ledger_wrote_has_its_hashes(scene: Scene) -> None:
     found = await scene.find()
     assert [finding.problems for finding in found.values()] == [(), ()]
@@ -188,6 +194,23 @@ TAMPERINGS: list[tuple[str, str, str]] = [
 async def test_what_was_tampered_with_is_named(scene: Scene, statement: str, told: str) -> None:
     await scene.sql(statement)
     problems = await scene.problems()
+    assert any(told in problem for problem in problems), problems
+
+
+OTHERWISE = {
+    "the first batch": "lane 0, the batch up to change 2: it is in the anchor, and gone from the ledger",
+    "all deposits": "4 entries were there, now 2 are",
+}
+"""What is told of what the anchor covers."""
+
+
+@pytest.mark.parametrize(("what", "statement", "told"), TAMPERINGS, ids=[row[0] for row in TAMPERINGS])
+async def test_what_was_tampered_with_after_an_anchor_is_named(
+    anchored: Scene, what: str, statement: str, told: str
+) -> None:
+    assert await anchored.problems_since() == []
+    await anchored.sql(statement)
+    told, problems = OTHERWISE.get(what, told), await anchored.problems_since()
     assert any(told in problem for problem in problems), problems
 
 

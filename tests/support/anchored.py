@@ -13,7 +13,7 @@ from engine.engine import Engine
 
 KEYRING = Keyring([Secret("k1", b"a secret of the tests, which is long enough")])
 
-FUTURE_MS = 2**60
+FUTURE_MS = 7_000_000_000_000
 """An anchor of then: no packet was settled since, so that only those are looked at which entries are about."""
 
 

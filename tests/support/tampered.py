@@ -8,6 +8,7 @@ import asyncpg
 
 from engine.auditing.anchors import Head
 from engine.auditing.audit import Finding, chains
+from tests.support.anchored import look
 from tests.support.books import Books, claim, exhausted, expired, opening
 
 CLAIM = "kind = 'claim' AND position"
@@ -38,6 +39,12 @@ class Scene:
         ):
             return {finding.invariant: finding for finding in await chains(self.pool, connection, anchor)}
 
+    async def problems_since(self) -> list[str]:
+        """What the chains tell from the last anchor on, and what the anchor itself tells."""
+        looked = await look(self.pool)
+        named = ("chains_unbroken", "transfers_unbroken", "anchor_holds")
+        return [problem for found in looked.findings if found.invariant in named for problem in found.problems]
+
     async def problems(self, anchor: list[Head] | None = None) -> list[str]:
         """All of it in one list."""
         return [problem for finding in (await self.find(anchor)).values() for problem in finding.problems]
@@ -50,10 +57,13 @@ async def pool_on(url: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 @asynccontextmanager
-async def scene_on(books: Books, database_url: str) -> AsyncIterator[Scene]:
-    """The scene, on empty books."""
+async def scene_on(books: Books, database_url: str, *, anchored: bool = False) -> AsyncIterator[Scene]:
+    """The scene, on empty books. ``anchored``: an audit has kept an anchor after the first batch."""
     full, rest = await books.packet(total_fen=100, count=4), await books.packet(total_fen=70, count=3)
     await books.apply(opening(full), opening(rest))  # changes 1 to 2
+    if anchored:
+        async with pool_on(database_url) as pool:
+            await look(pool, keeps=True)
     await books.apply(*(claim(full, f"user{slot}", slot, 20 + slot) for slot in range(3)), claim(rest, "bob", 0, 30))
     await books.apply(claim(rest, "carol", 1, 10), claim(rest, "bob", 2, 30), claim(rest, "dave", 2, 5))  # 7 to 9
     await books.apply(claim(full, "user3", 3, 37), exhausted(full))  # 10
