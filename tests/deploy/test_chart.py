@@ -209,14 +209,19 @@ def test_a_worker_shows_its_metrics_and_has_the_time_to_stop(name: str, least_s:
 
 
 def test_token_secrets_are_mounted_where_the_process_looks_in_a_mode_that_it_takes() -> None:
-    pod = pods()["hongbao-api"]
+    needing = ["hongbao-api", "hongbao-audit", "hongbao-audit-full"]  # the audits sign anchors
+    assert sorted(name for name, other in pods().items() if "auth-secrets" in str(other)) == needing
+    for name in needing:
+        _check_secrets(pods()[name])
+
+
+def _check_secrets(pod: Manifest) -> None:
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "auth-secrets"]
     (mount,) = [mount for mount in container_of(pod)["volumeMounts"] if mount["name"] == "auth-secrets"]
     data_dir = Settings(data_dir=variables_of(pod)["HONGBAO_DATA_DIR"]).data_dir
     assert mount["mountPath"] == str(keyring._folder(data_dir))
     assert volume["secret"]["defaultMode"] in keyring._MODES
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
-    assert [name for name, other in pods().items() if "auth-secrets" in str(other)] == ["hongbao-api"]
 
 
 def test_the_migration_runs_before_everything_else() -> None:
