@@ -23,8 +23,8 @@ ORDER BY account_id
 SELECT count(*) FROM accounts
 
 -- packets_changed --
--- The packets that entries after $1 up to $2 are about. And if $3 is given: those in quarantine, not settled, or settled
--- since then.
+-- The packets that entries after $1 up to $2 are about. And if $3 is given: those that are not settled or wait in
+-- quarantine, or did until then.
 SELECT from_account AS packet_id FROM transfers
 WHERE transfer_id > $1 AND transfer_id <= $2 AND kind IN ('claim', 'refund', 'write_off')
 UNION
@@ -32,7 +32,8 @@ SELECT to_account FROM transfers WHERE transfer_id > $1 AND transfer_id <= $2 AN
 UNION
 SELECT packet_id FROM packets WHERE $3::bigint IS NOT NULL AND (settled_at_ms IS NULL OR settled_at_ms > $3)
 UNION
-SELECT packet_id FROM quarantine WHERE $3::bigint IS NOT NULL AND packet_id IS NOT NULL
+SELECT packet_id FROM quarantine
+WHERE $3::bigint IS NOT NULL AND packet_id IS NOT NULL AND (resolution IS NULL OR resolved_at_ms > $3)
 
 -- packets --
 -- Each packet with the money that the ledger moved in and out. $1: only these (null: all). Claims are summed apart, for

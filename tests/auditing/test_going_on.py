@@ -1,6 +1,7 @@
 """An audit that goes on from the anchor of the last one finds what is made wrong since, and knows what is sound."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.access.keyring import Keyring, Secret
 from engine.auditing import kept
 from engine.auditing.audit import Plan
 from engine.auditing.snapshots import Snapshot
+from engine.cli import audit as command
 from engine.engine import Engine
 from engine.ids import new_packet_number
 from engine.lanes.topology import Topology
@@ -26,7 +28,7 @@ from tests.support.anchored import KEYRING, Looked, audited, broken, clean, look
 from tests.support.books import Books, claim, deposit, expired, opening
 from tests.support.commands import hongbao
 from tests.support.scenes import caught_up, fund, persisting, send, sweeping
-from tests.support.tampered import UNCHECKED, Scene, pool_on, scene_on
+from tests.support.tampered import UNCHECKED, pool_on
 from tests.support.waiting import wait_until
 
 FULL = Plan(is_full=True)
@@ -344,6 +346,15 @@ async def test_who_may_only_read_keeps_no_anchor(settings: Settings, tmp_path: P
             assert (first.returncode, first.stderr) == (0, "")
             on = await asyncio.to_thread(hongbao, *words, **reader)
             assert on.stdout.startswith("What came after the audit of ")
+            rotated = {**shell, "HONGBAO_AUTH_SECRET": "another secret of this test, long enough as well"}
+            doubtful = await asyncio.to_thread(hongbao, *words, "--json", **rotated)
+            assert (doubtful.returncode, doubtful.stderr) == (
+                0,
+                "All history is examined, because the last anchor does not count: "
+                "the secret that signed it is not in force.\n",
+            )
+            anew = await asyncio.to_thread(hongbao, *words, "--begin-anew", **shell)
+            assert (anew.stderr, anew.stdout.splitlines()[0]) == ("", "All history is examined.")
             as_json = await asyncio.to_thread(hongbao, *words, "--full", "--json", **shell)
             assert (as_json.returncode, as_json.stderr) == (0, "")
             assert {"invariant", "statement", "examined", "problems", "more", "holds"} == set(
@@ -353,10 +364,21 @@ async def test_who_may_only_read_keeps_no_anchor(settings: Settings, tmp_path: P
             await engine.pool.execute("DROP ROLE only_reads")
 
 
-@pytest.fixture
-async def scene(books: Books, database_url: str) -> AsyncIterator[Scene]:
-    async with scene_on(books, database_url) as made:
-        yield made
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_an_audit_that_takes_long_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    for silent_s in (60.0, -1.0):
+        monkeypatch.setattr(command, "_SILENT_S", silent_s)
+        with command._progress() as told:
+            told("one thing", 3, 17)
+    said = capsys.readouterr().err
+    if not is_terminal:
+        assert said == "3 of 17 done after 0 s: one thing.\n"
+    else:
+        assert "3/17" in said
+        assert "one thing" in said
 
 
 async def test_a_change_that_is_retried_after_the_anchor(books: Books, database_url: str, settings: Settings) -> None:
@@ -391,7 +413,8 @@ def quarantine(books: Books, redis: Redis) -> Quarantine:
 
 
 @pytest.fixture
-async def pool(books: Books, database_url: str) -> AsyncIterator[asyncpg.Pool]:
+async def pool(books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncpg.Pool]:
+    monkeypatch.setattr("engine.auditing.findings.PROBLEMS_MAX", 1_000_000)
     async with pool_on(database_url) as made:
         yield made
 

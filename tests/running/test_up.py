@@ -179,7 +179,8 @@ async def test_a_second_start_has_everything_and_a_clean_audit(data_dir: Path) -
     after = hongbao("audit", "--data-dir", data_dir)
     for audited in (while_up, after):
         assert audited.returncode == 0, audited.stdout + audited.stderr
-        lines = audited.stdout.splitlines()
+        scope, *lines = audited.stdout.splitlines()
+        assert scope.startswith("What came after " if audited is after else "All history ")
         assert len(lines) >= 8
         assert all(line.startswith("ok ") for line in lines)
     assert embedded.running(data_dir) == (None, None)
