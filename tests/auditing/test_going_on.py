@@ -344,7 +344,11 @@ async def test_who_may_only_read_keeps_no_anchor(settings: Settings, tmp_path: P
             )
             first = await asyncio.to_thread(hongbao, *words, "--jobs", "2", **shell)
             assert (first.returncode, first.stderr) == (0, "")
+            await engine.pool.execute(
+                "GRANT INSERT ON audits TO only_reads; GRANT INSERT, UPDATE, DELETE ON audited_balances TO only_reads"
+            )
             on = await asyncio.to_thread(hongbao, *words, **reader)
+            assert (on.returncode, on.stderr) == (0, "")  # it may keep one now
             assert on.stdout.startswith("What came after the audit of ")
             rotated = {**shell, "HONGBAO_AUTH_SECRET": "another secret of this test, long enough as well"}
             doubtful = await asyncio.to_thread(hongbao, *words, "--json", **rotated)
@@ -361,7 +365,7 @@ async def test_who_may_only_read_keeps_no_anchor(settings: Settings, tmp_path: P
                 orjson.loads(as_json.stdout)[0]
             )
         finally:
-            await engine.pool.execute("DROP ROLE only_reads")
+            await engine.pool.execute("DROP OWNED BY only_reads; DROP ROLE only_reads")
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
