@@ -114,6 +114,21 @@ async def test_a_settled_packet_is_not_kept(busy: Engine) -> None:
     assert int(packet_id) not in await kept_balances(busy)
 
 
+async def test_what_redis_has_dropped_is_not_asked_for(busy: Engine) -> None:
+    """A full walk asks for every packet, one that goes on for those that Redis may still hold."""
+    packet_id = (await send(busy, count=1, total_fen=5)).packet_id
+    await busy.claims.claim(packet_id, "bob")
+    await caught_up(busy)
+
+    async def asked_for(plan: Plan | None = None) -> int:
+        found = {finding.invariant: finding for finding in (await clean(busy, plan)).findings}
+        return found["redis_agrees"].examined
+
+    assert (await asked_for(), await asked_for(FULL)) == (2, 2)
+    await sql(busy, f"UPDATE packets SET settled_at_ms = 1 WHERE packet_id = {packet_id}")
+    assert (await asked_for(), await asked_for(FULL)) == (1, 2)  # here it has not been dropped yet
+
+
 SINCE = [
     ("UPDATE accounts SET balance_fen = balance_fen + 1 WHERE owner = 'first-0'", "wallet account"),
     ("UPDATE accounts SET balance_fen = 5 WHERE owner = 'nobody'", "custody account"),
