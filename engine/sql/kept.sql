@@ -84,7 +84,7 @@ WHERE balance_fen <> 0 OR hash IS NOT NULL ORDER BY account_id
 
 -- take_turns --
 -- Anchors are kept one after another.
-SELECT pg_advisory_xact_lock(7316)
+SELECT pg_advisory_xact_lock(7317)
 
 -- newest_id --
 SELECT max(audit_id) FROM audits

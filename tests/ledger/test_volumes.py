@@ -329,7 +329,7 @@ async def test_a_ledger_from_before_becomes_the_first_volume(
             insert + "('deposit', 1, 1000, 5, 1, NULL), ('claim', 1000000000000000007, 1000, 5, 2, 0)"
         )
         rows = await connection.fetch("SELECT * FROM transfers")
-        assert await schema.migrate(empty_database_url) == [14]
+        assert (await schema.migrate(empty_database_url))[0] == 14
         assert await connection.fetch("SELECT * FROM transfers ORDER BY transfer_id") == rows
         await connection.execute(insert + "('deposit', 1, 1000, 5, 3, NULL)")
         numbers = await connection.fetchval("SELECT array_agg(transfer_id ORDER BY transfer_id) FROM transfers")
