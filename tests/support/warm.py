@@ -1,7 +1,7 @@
 """The command `hongbao`, and processes of ours, without a start of their own: forked off one that has imported all.
 
 A start takes up to half a second of CPU, nearly all of it imports, and the tests run hundreds.
-A forked one has its own process id, arguments, environment, folder, stdout and stderr, and ends as any process does.
+A forked one has its own process id, arguments, environment, folder, stdout and stderr, and an exit code as any has.
 """
 
 import asyncio
@@ -15,11 +15,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from dataclasses import dataclass
 from functools import cache
 from io import RawIOBase
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -220,10 +221,28 @@ def main() -> None:
         importlib.import_module(name)
     gc.freeze()
     code = _serve(socket.socket(fileno=int(sys.argv[1])))
-    if code is None:
-        hongbao()
-    else:
-        exec(code, {"__name__": "__main__"})
+    try:
+        if code is None:
+            hongbao()
+        else:
+            exec(code, {"__name__": "__main__"})
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):
+            raise
+        _end(ended.code)
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """As the interpreter ends, but for taking everything that it has imported apart.
+
+    That would copy each page that is still shared with the process that was forked: five times the CPU of the fork.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing's forked processes end
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
