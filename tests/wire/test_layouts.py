@@ -70,22 +70,23 @@ def head(packet_id: str, lines: list[str]) -> bytes:
     return "\r\n".join((f"POST /v1/packets/{packet_id}/claims HTTP/1.1", *lines, "", "")).encode("latin-1")
 
 
+# Made once: hypothesis examines every strategy that it has not seen before, which would take as long as all the rest.
+LINE_LISTS = st.lists(st.sampled_from(LINES), max_size=4, unique_by=lambda line: line.lower().partition(":")[0])
+ODD_LISTS = st.lists(st.sampled_from(ODD_LINES), max_size=1)
+IN_FOUR, PLACES = st.integers(0, 3), st.floats(0, 1)
+SPLICED: st.SearchStrategy[list[tuple[float, float, bytes]]] = st.just([]) | st.lists(
+    st.tuples(PLACES, st.just(0.0) | PLACES, st.sampled_from(SPLICES)), max_size=2
+)
+USERS = st.sampled_from(["bob", "eve", "a:b@c._-", "x" * 64, "x" * 65, "", "a b", "é", "bob\r\n"])
+CHANGES = st.tuples(st.sampled_from([*PACKETS, "1", "x" * 19]), USERS, SPLICED)
+"""Another packet, another user, and up to two places where something else is."""
+
+
 @st.composite
 def heads(draw: st.DrawFn) -> list[str]:
-    lines = draw(st.lists(st.sampled_from(LINES), max_size=4, unique_by=lambda line: line.lower().partition(":")[0]))
-    odd = draw(st.lists(st.sampled_from(ODD_LINES), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
+    lines = draw(LINE_LISTS)
+    odd = draw(ODD_LISTS) if draw(IN_FOUR) == 0 else []
     return draw(st.permutations([*lines, *odd]))
-
-
-@st.composite
-def changes(draw: st.DrawFn) -> tuple[str, str, list[tuple[float, float, bytes]]]:
-    """Another packet, another user, and up to two places where something else is."""
-    place = st.floats(0, 1)
-    splices: st.SearchStrategy[list[tuple[float, float, bytes]]] = st.just([]) | st.lists(
-        st.tuples(place, st.just(0.0) | place, st.sampled_from(SPLICES)), max_size=2
-    )
-    users = st.sampled_from(["bob", "eve", "a:b@c._-", "x" * 64, "x" * 65, "", "a b", "é", "bob\r\n"])
-    return draw(st.sampled_from([*PACKETS, "1", "x" * 19])), draw(users), draw(splices)
 
 
 def changed(data: bytes, change: tuple[str, str, list[tuple[float, float, bytes]]]) -> bytes:
@@ -102,7 +103,7 @@ async def test_what_a_layout_takes_is_what_the_parser_takes_it_for() -> None:
     seen: Counter[str] = Counter()
 
     @with_settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(lines=heads(), change=changes())
+    @given(lines=heads(), change=CHANGES)
     @example(lines=["x-user-id: bob", "authorization: Bearer a.b.c"], change=(PACKETS[1], "eve", []))
     @example(lines=["authorization: Bearer a.b.c", "host: x"], change=(PACKETS[1], "bob", []))
     def check(lines: list[str], change: tuple[str, str, list[tuple[float, float, bytes]]]) -> None:
