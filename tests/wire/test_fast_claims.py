@@ -280,41 +280,65 @@ names = st.sampled_from([b"host", b"accept", b"content-type", b"idempotency-key"
 values = st.sampled_from([b"", b"application/json", b"text/plain", b"bob", b"100-continue"]) | st.binary(max_size=9)
 
 
-@st.composite
-def part(draw: st.DrawFn, plain: Sequence[T], *other: T) -> tuple[T, bool]:
+in_ten = st.integers(0, 9)
+
+
+def part(plain: Sequence[T], *other: T) -> st.SearchStrategy[tuple[T, bool]]:
     """Some of a request, plain in nine of ten cases, and whether it is."""
-    is_plain = draw(st.integers(0, 9)) < 9
-    return draw(st.sampled_from(list(plain if is_plain else other))), is_plain
+    some, rest = st.sampled_from(list(plain)), st.sampled_from(list(other))
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> tuple[T, bool]:
+        is_plain = draw(in_ten) < 9
+        return draw(some if is_plain else rest), is_plain
+
+    return drawn()
 
 
-@st.composite
-def requests(draw: st.DrawFn, packets: dict[str, str], tokens: dict[str, bytes]) -> tuple[Asked, bool]:
-    """A request, and whether it is one that must be answered the short way."""
+def requests(packets: dict[str, str], tokens: dict[str, bytes]) -> st.SearchStrategy[tuple[Asked, bool]]:
+    """A request, and whether it is one that must be answered the short way.
+
+    What it is drawn from is made once: hypothesis examines every strategy that it has not seen before, which takes
+    longer than to draw from it.
+    """
     usual = ("bob", "alice", "backend", "all")
-    name, token_is_plain = draw(part(usual, *(set(tokens) - set(usual))))
-    speaks = name in ("backend", "all", "expired backend")
-    users, users_are_plain = draw(
-        part([(b"bob",), (b"alice",)] if speaks else [()], *USERS, () if speaks else (b"bob",))
-    )
-    forms, forms_are_plain = draw(part([(b"Bearer %b",)], *AUTHORIZED))
-    number, number_is_plain = draw(part(["{}"], *NUMBERS_AS))
-    path, path_is_plain = draw(part(["/v1/packets/{}/claims"], *PATHS))
-    method, method_is_plain = draw(part(["POST"], "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "post", "CLAIM"))
-    body, body_is_plain = draw(part([((), (b"",)), (((b"content-length", b"0"),), (b"",))], *BODIES))
-    query, query_is_plain = draw(part([b""], *QUERIES))
-    extra, names_differ = draw(part([True], False))
-    more = draw(st.lists(st.tuples(names, values), max_size=4, unique_by=(lambda header: header[0]) if extra else None))
-    headers = [(b"authorization", form.replace(b"%b", tokens[name])) for form in forms]
-    headers += [(b"x-user-id", user) for user in users] + list(body[0]) + more
-    asked = Asked(
-        method=method,
-        path=path.format(number.format(draw(st.sampled_from(sorted(packets.values()))))),
-        query=query,
-        headers=tuple(draw(st.permutations(headers))),
-        chunks=body[1],
-    )
-    parts = (token_is_plain, users_are_plain, forms_are_plain, number_is_plain, path_is_plain, method_is_plain)
-    return asked, all((*parts, query_is_plain, body_is_plain, names_differ))
+    owners = part(usual, *sorted(set(tokens) - set(usual)))
+    users_if = {True: part([(b"bob",), (b"alice",)], *USERS, ()), False: part([()], *USERS, (b"bob",))}
+    forms = part([(b"Bearer %b",)], *AUTHORIZED)
+    numbers_as, paths = part(["{}"], *NUMBERS_AS), part(["/v1/packets/{}/claims"], *PATHS)
+    methods = part(["POST"], "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "post", "CLAIM")
+    bodies: st.SearchStrategy[tuple[Body, bool]] = part([((), (b"",)), (((b"content-length", b"0"),), (b"",))], *BODIES)
+    queries, extras = part([b""], *QUERIES), part([True], False)
+    headers_if = {
+        extra: st.lists(st.tuples(names, values), max_size=4, unique_by=(lambda header: header[0]) if extra else None)
+        for extra in (True, False)
+    }
+    numbers = st.sampled_from(sorted(packets.values()))
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> tuple[Asked, bool]:
+        name, token_is_plain = draw(owners)
+        users, users_are_plain = draw(users_if[name in ("backend", "all", "expired backend")])
+        form, form_is_plain = draw(forms)
+        number, number_is_plain = draw(numbers_as)
+        path, path_is_plain = draw(paths)
+        method, method_is_plain = draw(methods)
+        body, body_is_plain = draw(bodies)
+        query, query_is_plain = draw(queries)
+        extra, names_differ = draw(extras)
+        headers = [(b"authorization", line.replace(b"%b", tokens[name])) for line in form]
+        headers += [(b"x-user-id", user) for user in users] + list(body[0]) + draw(headers_if[extra])
+        asked = Asked(
+            method=method,
+            path=path.format(number.format(draw(numbers))),
+            query=query,
+            headers=tuple(draw(st.permutations(headers))),
+            chunks=body[1],
+        )
+        parts = (token_is_plain, users_are_plain, form_is_plain, number_is_plain, path_is_plain, method_is_plain)
+        return asked, all((*parts, query_is_plain, body_is_plain, names_differ))
+
+    return drawn()
 
 
 async def test_any_request_is_answered_alike(scene: Scene) -> None:

@@ -99,9 +99,17 @@ written_scalars = written_strings | st.sampled_from(
     [*("null", "true", "NaN", "Infinity", "0", "-1", "1.5", "1e999", "01", "1" * 400), "[", "]", "{", "}", "//", ""]
 )
 good_spaces = st.sampled_from(["", " ", "\n", "\r\n", "\t"])
-spaces = st.integers(0, 59).flatmap(
-    lambda chance: good_spaces if chance else st.sampled_from(["\v", "\u00a0", "/**/", "\ufeff", "\0"])
+odd_spaces = st.sampled_from(["\v", "\u00a0", "/**/", "\ufeff", "\0"])
+spaces = st.integers(0, 59).flatmap(lambda chance: good_spaces if chance else odd_spaces)
+
+
+# Made once: hypothesis examines every strategy that it has not seen before, which takes longer than to draw from it.
+changes_in_a_claim, first_or_second, kinds_of_change = (
+    st.sampled_from([0] * 12 + [1, 1, 2]),
+    st.integers(0, 1),
+    st.integers(0, 4),
 )
+in_ten, in_fifteen = st.integers(0, 9), st.integers(0, 14)
 
 
 def written_object(pairs: "list[tuple[str, str]]", space: str) -> str:
@@ -112,8 +120,8 @@ def written_object(pairs: "list[tuple[str, str]]", space: str) -> str:
 def written_claim(draw: st.DrawFn) -> str:
     """A claim of a batch, mostly as it should be, as it may be written."""
     pairs = [('"packet_id"', f'"{draw(numbers)}"'), ('"user_id"', f'"{draw(users)}"')]
-    for _ in range(draw(st.sampled_from([0] * 12 + [1, 1, 2]))):
-        place, change = draw(st.integers(0, 1)), draw(st.integers(0, 4))
+    for _ in range(draw(changes_in_a_claim)):
+        place, change = draw(first_or_second), draw(kinds_of_change)
         name, value = pairs[place % len(pairs)] if pairs else ('"user_id"', '"bob"')
         match change:
             case 0:
@@ -129,27 +137,35 @@ def written_claim(draw: st.DrawFn) -> str:
     return written_object(draw(st.permutations(pairs)), draw(spaces))
 
 
+some_claims, claims_and_others = (
+    st.lists(kind, max_size=4) for kind in (written_claim(), written_claim() | written_scalars)
+)
+scalars_or_a_list = written_scalars | written_claim().map(lambda text: f"[{text}]")
+
+
 @st.composite
 def written_batches(draw: st.DrawFn) -> bytes:
     """A batch as somebody may write it, well or badly."""
-    space, is_odd = draw(spaces), not draw(st.integers(0, 9))
-    claims = draw(st.lists(written_claim() | written_scalars if is_odd else written_claim(), max_size=4))
+    space, is_odd = draw(spaces), not draw(in_ten)
+    claims = draw(claims_and_others if is_odd else some_claims)
     pairs = [('"claims"', f"[{space}" + f"{space},{space}".join(claims) + "]")]
-    if not draw(st.integers(0, 14)):
-        pairs.append((draw(written_strings), draw(written_scalars | written_claim().map(lambda text: f"[{text}]"))))
+    if not draw(in_fifteen):
+        pairs.append((draw(written_strings), draw(scalars_or_a_list)))
     text = draw(spaces) + written_object(draw(st.permutations(pairs)), space) + draw(spaces)
     return text.encode("utf-8", "surrogatepass")
+
+
+one_to_three, bytes_cut = st.integers(1, 3), st.integers(0, 2)
+other_bytes = st.sampled_from([b"", b'"', b"\\", b"\n", b"a", b"0", b","]) | st.binary(max_size=3)
 
 
 @st.composite
 def damaged_batches(draw: st.DrawFn) -> bytes:
     """A proper batch in which some bytes are others, more or fewer."""
     body = bytearray(orjson.dumps(batch_of(*draw(good))))
-    for _ in range(draw(st.integers(1, 3))):
-        place, cut = draw(st.integers(0, len(body))), draw(st.integers(0, 2))
-        body[place : place + cut] = draw(
-            st.sampled_from([b"", b'"', b"\\", b"\n", b"a", b"0", b","]) | st.binary(max_size=3)
-        )
+    for _ in range(draw(one_to_three)):
+        place, cut = draw(st.integers(0, len(body))), draw(bytes_cut)
+        body[place : place + cut] = draw(other_bytes)
     return bytes(body)
 
 
