@@ -22,10 +22,12 @@ _CALENDAR = (
 )
 """What counts by China's day, month or year."""
 _CLOCKS = (
-    "acks acks_redis admission api_headers api_packets api_server backlog batcher benchmarks_cpu clients "
-    "connection connection_bounds connection_ends connections doctor embedded engine epochs finished freezes gate "
-    "overload packets persister publisher rate_limits rates receiving recovery retraction stream supervisor "
-    "sweeper tls transfers up up_lost_redis views watch webhooks withdrawal_races"
+    "acks acks_redis admission api_headers api_packets api_server backlog batcher benchmarks_cpu clients cluster "
+    "cluster_tls connection connection_bounds connection_ends connections doctor embedded engine epochs finished "
+    "freezes gate lane_moves overload packets persister proxies publisher rate_limits rates receiving recovery "
+    "redis_cluster replaced_server retraction sentinel sentinels several_servers slot_holders slot_moves standby "
+    "stream supervisor sweeper tls transfers undecided up up_cluster up_lost_redis views watch webhooks "
+    "withdrawal_races"
 )
 """What waits, or is waited for."""
 _SHELL = (
