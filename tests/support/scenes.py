@@ -22,9 +22,10 @@ from tests.support.warm import Forked, warm
 
 _PERSIST = """
 import asyncio, sys
+import uvloop
 from engine.running.processes import run_persister
 from engine.settings import Settings
-asyncio.run(run_persister(Settings.model_validate_json(sys.argv[1]), asyncio.Event()))
+uvloop.run(run_persister(Settings.model_validate_json(sys.argv[1]), asyncio.Event()))
 """
 
 

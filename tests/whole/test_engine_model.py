@@ -14,6 +14,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, Phase, seed
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -347,7 +348,7 @@ def test_the_engine_says_and_books_what_the_model_does(
     # Of transfers that have not arrived tests/claiming/test_claim_model.py knows.
     happened |= {outcome.name for outcome in Outcome} - {"HELD"}
     here = changed(settings, backlog_max=BACKLOG_MAX, claim_queue_max=5_000, deposit_fen_max=FUNDS_FEN)
-    with asyncio.Runner() as event_loop:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as event_loop:
         stack = AsyncExitStack()
 
         class Here(Running):

@@ -45,9 +45,10 @@ KILLS_MIN = 10
 PASSWORD = "135790"
 _RUN = """
 import asyncio, sys
+import uvloop
 from engine.running.processes import {name}
 from engine.settings import Settings
-asyncio.run({name}(Settings.model_validate_json(sys.argv[1]), asyncio.Event()))
+uvloop.run({name}(Settings.model_validate_json(sys.argv[1]), asyncio.Event()))
 """
 
 
