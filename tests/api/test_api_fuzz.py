@@ -105,6 +105,7 @@ async def fuzz(opened: Opened, mutator: Mutator, inputs: int, token: str) -> Cou
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     settings: Settings, pytestconfig: pytest.Config

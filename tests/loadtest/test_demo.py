@@ -89,6 +89,7 @@ def lines_of(text: str) -> list[str]:
     return [" ".join(re.sub(r"[│┃|]", " ", line).split()) for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
     """And while the engine runs: that it fails on a wrong book, and on an audit that cannot run."""
 

@@ -214,6 +214,7 @@ def test_a_signal_before_anything_is_started_ends_it_quietly(tmp_path: Path, ser
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 async def test_every_child_that_is_killed_comes_back_and_nothing_is_lost(data_dir: Path) -> None:
     with upped(data_dir) as up:
         client = up.client()

@@ -226,6 +226,7 @@ async def test_no_balance_is_below_zero_when_money_comes_and_goes_at_once(engine
     assert held[-1] == (await engine.wallets.get("alice")).balance_fen
 
 
+@pytest.mark.long
 async def test_a_large_statement_takes_no_more_memory_than_a_small_one(engine: Engine) -> None:
     """A page at a time, and no connection between two pages."""
     await fund(engine, "alice", 100)

@@ -93,6 +93,7 @@ async def claims_in_ledger(engine: Engine) -> dict[str, dict[str, int]]:
     return held
 
 
+@pytest.mark.long
 async def test_a_persister_killed_again_and_again_loses_nothing_and_repeats_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def by_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slot_moves, "_move_at_once", never)
 
 
+@pytest.mark.long
 async def test_a_lane_is_moved_while_hands_tap(
     cluster: Clustered, settings: Settings, variables: dict[str, str]
 ) -> None:

@@ -341,6 +341,7 @@ def requests(packets: dict[str, str], tokens: dict[str, bytes]) -> st.SearchStra
     return drawn()
 
 
+@pytest.mark.long
 async def test_any_request_is_answered_alike(scene: Scene) -> None:
     seen: Counter[bool] = Counter()
     statuses: dict[bool, set[int | None]] = {True: set(), False: set()}
