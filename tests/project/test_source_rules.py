@@ -150,7 +150,7 @@ def test_no_sql_is_put_together_from_values() -> None:
 
 
 def _without_tables_named_by_numbers(text: str) -> str:
-    """The text without what makes a volume's table: its name ends with a number that the function itself has counted."""
+    """The text without what makes a volume's table: its name ends with a number that the function has counted."""
     assert "number SMALLINT;" in text
     number = r"(?:number|\(number \+ 1\)|closing\.volume)(?: \* 100000000000000000)?"
     left, made = re.subn(rf"EXECUTE format\((?:\s*'(?:[^']|'')*')+(?:,\s*{number})+\s*\)", "", text)
