@@ -68,7 +68,8 @@ for generated clients. This page is generated from it; a test compares the two.
     - Only successful answers are kept. A refused request did nothing: repeat it with the same key, changed or not.
 - **Pages**: lists take `limit` and `after`. `next` in the answer is the next page's `after`; null on the last page.
 - **Names in paths**: `packet_id`, `transfer_id` and `number` have {NUMBER_LENGTH} digits. They begin with
-  {FIRST_VOLUME} to {LAST_VOLUME}. `user_id` and `label` are 1 to 64 of `A-Z a-z 0-9 . _ : @ -`, and neither `.` nor `..`. `dispute_id` and
+  {FIRST_VOLUME} to {LAST_VOLUME}.
+  `user_id` and `label` are 1 to 64 of `A-Z a-z 0-9 . _ : @ -`, and neither `.` nor `..`. `dispute_id` and
   `withdrawal_id` are whole numbers from 1.
 - **Bounds** that an operator can set are named by their setting, with its default in brackets
   ([configuration.md](configuration.md)).

@@ -1,28 +1,37 @@
-"""What a ledger's age costs: the persister alone, on the same streams, with a short past and with a long one.
+"""What a ledger's age costs: the persister and the audit, on the same streams, with a short past and with a long one.
 
-The past is in the same volumes as if it had happened: the last of them has what is left of the entries.
+The past is in the same volumes as if it had happened: the last of them has what is left of the entries. It was audited
+whole, so the audit after each run goes on from there.
 """
+
+import time
 
 from benchmarks.parts import persisting
 from benchmarks.rig import history
 from benchmarks.rig.bench import Bench
-from benchmarks.rig.runs import FAILURES, Run
+from benchmarks.rig.runs import FAILURES, BooksWrongError, Run
 from benchmarks.rig.stage import Stage, wait
 from benchmarks.rig.walks import POPULATION
 from benchmarks.rig.world import World, fill
+from engine.access.keyring import Keyring, Secret
+from engine.auditing.audit import Plan, audit_on
+from engine.connected import Connected
 from engine.lanes import keys
 from engine.ledger import schema
 
 PASTS = (100_000, 30_000_000)
 _SHARES = 100
+_JOBS = 2
+_AUDIT_S_MAX = 3_600.0
 
 
 def ages(bench: Bench) -> None:
     """Fill the streams once for each past. Then persist them in each round."""
-    filled = {}
+    filled = dict[int, World]()
+    bench.others["ages"] = audits_s = dict[str, float]()
     try:
         for entries in PASTS:
-            world = _world(bench, entries)
+            world, audits_s[str(entries)] = _world(bench, entries)
             filled[entries] = persisting.fill_streams(bench.stage, world, bench.plan.persisted_claims)
             bench.stage.drop_database(world.database)
         for number in range(1, bench.plan.costly_rounds + 1):
@@ -38,8 +47,8 @@ def workload(entries: int) -> str:
     return f"F, after {entries}"
 
 
-def _world(bench: Bench, entries: int) -> World:
-    """Packets in a ledger with a past."""
+def _world(bench: Bench, entries: int) -> tuple[World, float]:
+    """Packets in a ledger with a past, and how long the audit of it all took."""
     stage, packets = bench.stage, -(-bench.plan.persisted_claims // _SHARES)
     stage.redis.start(None)
     database = stage.create_database()
@@ -50,10 +59,28 @@ def _world(bench: Bench, entries: int) -> World:
         lane = {"epoch": history.EPOCH, "position": position, "applied": position}
         client.hset(keys.lane(history.LANE), mapping=lane)
     *made, probe = wait(fill(stage.settings(database), packets, _SHARES))
+    audit_s = wait(_audit(stage, database, goes_on=False))
+    bench.say(f"AGES           all {entries:,} entries audited in {audit_s:.0f} s")
     snapshot = stage.folder / f"after-{entries}.rdb"
     stage.redis.save(snapshot)
     stage.redis.stop()
-    return World(packets=tuple(made), shares=_SHARES, probe=probe, snapshot=snapshot, database=database)
+    world = World(packets=tuple(made), shares=_SHARES, probe=probe, snapshot=snapshot, database=database)
+    return world, audit_s
+
+
+async def _audit(stage: Stage, database: str, *, goes_on: bool) -> float:
+    """Audit the books and keep an anchor. Returns the seconds it took."""
+    settings = stage.settings(database, database_timeout_s=_AUDIT_S_MAX, database_pool_max=2 * _JOBS)
+    keyring = Keyring([Secret(None, stage.secret.encode())])
+    plan = Plan(jobs=_JOBS, retention_ms=settings.settled_retention_s * 1_000)
+    async with Connected.open(settings) as connected:
+        started_s = time.perf_counter()
+        audited = await audit_on(connected.pool, connected.store, connected.stream, keyring, plan)
+        took_s = time.perf_counter() - started_s
+    wrong = [problem for finding in audited.findings for problem in finding.problems]
+    if wrong or audited.not_kept or audited.is_on != goes_on:
+        raise BooksWrongError("; ".join([*wrong, audited.not_kept or audited.scope]))
+    return took_s
 
 
 def _run(stage: Stage, filled: World, name: str, number: int) -> Run:
@@ -61,7 +88,8 @@ def _run(stage: Stage, filled: World, name: str, number: int) -> Run:
     stage.redis.start(filled.snapshot)
     database = stage.create_database(filled.database)
     try:
-        return {**about, **persisting.persist(stage, filled, database), "void": None}
+        done = persisting.persist(stage, filled, database)
+        return {**about, **done, "audit_s": wait(_audit(stage, database, goes_on=True)), "void": None}
     except FAILURES as error:
         return {**about, "void": f"{type(error).__name__}: {error}"}
     finally:

@@ -56,7 +56,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
         ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
         ("F, on two lanes: one persister, and two that share them", _SEVERAL_NOTE, _SEVERAL, _several(runs)),
-        ("F, in a young ledger and in an old one", _AGES_NOTE, _AGES, _ages(runs)),
+        ("F, in a young ledger and in an old one", _AGES_NOTE, _AGES, _ages(runs, others)),
         ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
         ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
         ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
@@ -223,21 +223,27 @@ def _several(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [str(count), found.text(), text(ratio(chosen.by_round("durable_per_s"), alone), ".2f"), *costs]
 
 
-_AGES = ("claims in the ledger", "claims/s", "persister us per claim", "Postgres us per claim", "both, x the fewest")
+_AGES = (
+    *("claims in the ledger", "claims/s", "persister us per claim", "Postgres us per claim", "both, x the fewest"),
+    *("audit of the new claims, s", "audit of all before, s"),
+)
 _AGES_NOTE = (
     "The past is in volumes of as many entries as Postgres's memory makes them, and its wallets are those that claim. "
-    "Postgres's CPU time includes that of its background processes."
+    "Postgres's CPU time includes that of its background processes. The audit goes on from an anchor from before the "
+    "claims."
 )
 
 
-def _ages(runs: Sequence[Run]) -> Iterator[list[str]]:
+def _ages(runs: Sequence[Run], others: Mapping[str, Any]) -> Iterator[list[str]]:
     first = Selection(runs, after(PASTS[0]))
     for entries in PASTS:
         chosen = Selection(runs, after(entries))
         if (found := chosen.figure("durable_per_s")) is not None:
             costs = [text(chosen.figure(cpu_us(part)), ".1f") for part in ("persist", "postgres")]
             both = [part.by_round(cpu_us("persist", "postgres")) for part in (chosen, first)]
-            yield [f"{entries:,}", found.text(), *costs, text(ratio(*both), ".2f")]
+            whole_s = others.get("ages", {}).get(str(entries))
+            audits = (text(chosen.figure("audit_s"), ".1f"), "–" if whole_s is None else f"{whole_s:.0f}")
+            yield [f"{entries:,}", found.text(), *costs, text(ratio(*both), ".2f"), *audits]
 
 
 def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
