@@ -1,8 +1,7 @@
 """Builds the connections to the ledger's database from the settings' URL."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,40 +14,9 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection to the ledger, made for one purpose or lent by a pool."""
 
 _CONNECT_S_MAX = 10.0
-_PINNED_OIDS_END = 10_000
-"""Types with lower numbers are Postgres's own, and have the same numbers in every database of every release."""
-_pinned: dict[frozenset[int], list[Any]] = {}
-"""What Postgres said of such types, for all connections of this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """In place of the statement with which asyncpg asks. ``name``: that it is not the statement that has none."""
-
-    name: str = "known"
-
-
-class _Knowing(asyncpg.Connection):
-    """Asks about Postgres's own array types once a process; asyncpg asks on every connection.
-
-    Its question takes Postgres longer than any of ours.
-    """
-
-    async def _introspect_types(
-        self,
-        typeoids: Iterable[int],
-        timeout: float | None,  # noqa: ASYNC109  # as asyncpg declares it
-    ) -> tuple[list[Any], Any]:
-        wanted = frozenset(typeoids)
-        if wanted in _pinned:
-            return _pinned[wanted], _Asked()
-        types, asked = await super()._introspect_types(wanted, timeout)  # type: ignore[misc]  # asyncpg-stubs lack it
-        if max(wanted) < _PINNED_OIDS_END:
-            _pinned[wanted] = types
-        return types, asked
-
-
-class _Connection(_Knowing):
+class _Connection(asyncpg.Connection):
     """Returns to the pool without a reset query: ours leave only open transactions behind, and asyncpg ends those.
 
     Only ``database_connection``'s use what asyncpg would reset (session locks, settings, listeners).
@@ -97,13 +65,7 @@ async def database_connection(url: str, settings: dict[str, str] | None = None) 
     Raises OperatorError like the pool.
     """
     with _database_errors(url):
-        return await asyncpg.connect(
-            url,
-            timeout=_CONNECT_S_MAX,
-            command_timeout=60,
-            server_settings=settings,
-            connection_class=_Knowing,
-        )
+        return await asyncpg.connect(url, timeout=_CONNECT_S_MAX, command_timeout=60, server_settings=settings)
 
 
 @contextmanager

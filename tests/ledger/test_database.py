@@ -3,8 +3,7 @@
 import asyncpg
 import pytest
 
-from engine.ledger import database
-from engine.ledger.database import database_connection, database_pool
+from engine.ledger.database import database_pool
 
 
 async def test_giving_a_connection_back_asks_postgres_nothing(database_url: str) -> None:
@@ -31,18 +30,3 @@ async def test_what_was_begun_and_not_ended_is_undone_when_it_is_given_back(
             assert isinstance(connection, asyncpg.pool.PoolConnectionProxy)
             assert not connection.is_in_transaction()
             assert await connection.fetchval("SELECT count(*) FROM schema_versions WHERE version = 9999") == 0
-
-
-async def test_what_an_array_is_no_process_asks_twice(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An enumeration is its database's own: another one may have its number there."""
-    monkeypatch.setattr(database, "_pinned", {})
-    questions = []
-    for _ in range(2):
-        asked: list[str] = []
-        connection = await database_connection(database_url)
-        with connection.query_logger(lambda record, asked=asked: asked.append(record.query)):
-            assert await connection.fetchval("SELECT $1::bigint[]", [1, 2]) == [1, 2]
-            assert await connection.fetchval("SELECT $1::packet_state[]", ["open"]) == ["open"]
-        await connection.close()
-        questions.append(sum("typeinfo_tree" in query for query in asked))
-    assert questions == [2, 1]
