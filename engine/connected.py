@@ -58,12 +58,12 @@ class Connected:
         another schema.
         """
         urls = urls_of(settings)
-        await schema.check(urls.database)
         pool = await database_pool(
             urls.database, connections_max=settings.database_pool_max, timeout_s=settings.database_timeout_s
         )
         topology: Topology | None = None
         try:
+            await schema.check_in(pool)
             topology = await _topology(pool, urls.redis, settings, serves=serves)
             await _check_servers(topology)
             store, stream = LaneReader(topology), EventStream(topology)

@@ -8,7 +8,7 @@ from importlib.resources import files
 import asyncpg
 
 from engine.errors import OperatorError
-from engine.ledger.database import database_connection
+from engine.ledger.database import Connection, database_connection
 from engine.ledger.failures import OPERATORS_ERRORS, sentence_of
 
 _LOCK = 0x686F6E6762616F  # one migration at a time per database; the number spells "hongbao"
@@ -47,13 +47,26 @@ async def migrate(database_url: str) -> list[int]:
 async def check(database_url: str) -> None:
     """Raise OperatorError unless the database has exactly this release's schema."""
     async with _connected(database_url) as connection:
-        known = await connection.fetchval("SELECT to_regclass('schema_versions')")
-        current = await _current(connection) if known else 0
-        if current < migrations()[-1][0]:
-            raise OperatorError("The database's schema is older than this release: run `hongbao migrate` first.")
+        await _check(connection)
 
 
-async def _current(connection: asyncpg.Connection) -> int:
+async def check_in(pool: asyncpg.Pool) -> None:
+    """The same on a connection that is there already: another one costs Postgres a process."""
+    try:
+        async with pool.acquire() as connection:
+            await _check(connection)
+    except OPERATORS_ERRORS as error:
+        raise OperatorError(sentence_of(error)) from None
+
+
+async def _check(connection: Connection) -> None:
+    known = await connection.fetchval("SELECT to_regclass('schema_versions')")
+    current = await _current(connection) if known else 0
+    if current < migrations()[-1][0]:
+        raise OperatorError("The database's schema is older than this release: run `hongbao migrate` first.")
+
+
+async def _current(connection: Connection) -> int:
     current: int = await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_versions")
     latest = migrations()[-1][0]
     if current > latest:
