@@ -15,6 +15,8 @@ from engine.risk.spreading import spread
 
 LOG = structlog.get_logger()
 SQL = load("limits_reached")
+FORGOTTEN_AT_ONCE = 1_000
+_KEPT_MS = 30 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +61,12 @@ async def follow(pool: asyncpg.Pool, store: Store, lane: int, newest: int) -> No
         rows = await pool.fetch(SQL["changes"], version, LIMITED_PER_CALL_MAX)
         last = rows[-1]["change_id"] if rows else newest
         version = await store.limit(lane, version, last, {row["user_id"]: row["until_ms"] for row in rows})
+
+
+async def forget(pool: asyncpg.Pool) -> bool:
+    """Forget some of the limits that were over 30 days ago. Returns whether there may be more.
+
+    Nobody asks for them: a limit says nothing about another day. Raises asyncpg's errors.
+    """
+    forgotten = await pool.fetchval(SQL["forget"], _KEPT_MS, FORGOTTEN_AT_ONCE)
+    return bool(forgotten == FORGOTTEN_AT_ONCE)

@@ -12,6 +12,7 @@ from engine.observability import metrics
 from engine.packets.opening import publish
 from engine.packets.sweeper import sweep
 from engine.persisting.persister import persist
+from engine.risk import limits_reached
 from engine.risk.freezes import follow_freezes
 from engine.risk.receiving import follow_received
 from engine.running import metrics_port
@@ -20,7 +21,7 @@ from engine.wallets.paying_out import pay_out
 from engine.wallets.payouts import provider_of
 
 FORGET_S = 60.0
-"""How often it looks for Idempotency-Keys that are too old."""
+"""How often it looks for Idempotency-Keys and limits that are too old."""
 VOLUME_S = 10.0
 """How often it looks whether the ledger's last volume is full."""
 
@@ -76,6 +77,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
                 group.create_task(deliver_alerts(engine.pool, settings, stop))
             group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
             group.create_task(forget_keys(engine, stop))
+            group.create_task(forget_limits(engine, stop))
             group.create_task(keep_volumes(engine, stop))
             group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
             if ready is not None:
@@ -89,6 +91,15 @@ async def forget_keys(engine: Engine, stop: asyncio.Event) -> None:
         return await idempotency.forget(engine.pool, after_days=engine.settings.idempotency_retention_days)
 
     await every("idempotency", FORGET_S, stop, once)
+
+
+async def forget_limits(engine: Engine, stop: asyncio.Event) -> None:
+    """Forget limits of days long ago, until ``stop`` is set."""
+
+    async def once() -> bool:
+        return await limits_reached.forget(engine.pool)
+
+    await every("limits", FORGET_S, stop, once)
 
 
 async def keep_volumes(engine: Engine, stop: asyncio.Event) -> None:
