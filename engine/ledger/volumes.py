@@ -22,6 +22,8 @@ from engine.queries import load
 LOG = structlog.get_logger()
 SQL = load("volumes")
 _READ_S = 10.0
+_FEW = 4
+"""How many closed volumes are looked into at first. Each question takes longer than a volume."""
 _ACCOUNTS_END = 2**63 - 1
 _PER_VOLUME = 10 ** (NUMBER_LENGTH - 2)
 
@@ -79,12 +81,12 @@ class Volumes:
         return found
 
     def _parts(self, closed: Sequence[_Closed]) -> Iterator[tuple[Payers, Sequence[_Closed]]]:
-        """Payers to look for, and the closed volumes that come later: one by one, then ever more at a time."""
+        """Payers to look for, and the closed volumes that come later: a few, then twice as many, and so on."""
         *before, last = self._open
         for payers in before:
             yield payers, (_EVERY,)
         yield last, closed
-        begin, few = 0, 1
+        begin, few = 0, _FEW
         while part := closed[begin : begin + few]:
             begin, few = begin + few, few * 2
             yield Payers(part[-1].volume * _PER_VOLUME, (part[0].volume + 1) * _PER_VOLUME), closed[begin:]
