@@ -40,10 +40,15 @@ class Filled(NamedTuple):
 
 
 class Payers(NamedTuple):
-    """The paying accounts of some volumes: from ``first`` up to, and without, ``end``."""
+    """The paying accounts of some volumes: from ``first`` up to, and without, ``end``.
+
+    Those from ``gap`` up to, and without, ``gap_end`` are not among them.
+    """
 
     first: int
     end: int
+    gap: int = 0
+    gap_end: int = 0
 
 
 class _Closed(NamedTuple):
@@ -58,7 +63,7 @@ class Volumes:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._read_at_s: float | None = None
-        self._open: tuple[Payers, ...] = ()
+        self._open = Payers(0, _ACCOUNTS_END)
         self._closed: tuple[_Closed, ...] = ()
 
     async def newest(
@@ -66,7 +71,8 @@ class Volumes:
     ) -> list[asyncpg.Record]:
         """The newest ``limit`` entries with numbers below ``below``, newest first. Raises asyncpg's errors.
 
-        ``fetch`` returns those of some payers, newest first, with their ``transfer_id``.
+        ``fetch`` returns those of some payers, newest first, with their ``transfer_id``. The open volumes are looked
+        into at one moment: else an entry could be missing below one that was booked after it.
         """
         if self._read_at_s is None or time.monotonic() > self._read_at_s + _READ_S:
             await self._read()
@@ -82,10 +88,7 @@ class Volumes:
 
     def _parts(self, closed: Sequence[_Closed]) -> Iterator[tuple[Payers, Sequence[_Closed]]]:
         """Payers to look for, and the closed volumes that come later: a few, then twice as many, and so on."""
-        *before, last = self._open
-        for payers in before:
-            yield payers, (_EVERY,)
-        yield last, closed
+        yield self._open, closed
         begin, few = 0, _FEW
         while part := closed[begin : begin + few]:
             begin, few = begin + few, few * 2
@@ -102,13 +105,9 @@ class Volumes:
             for row in rows
             if FIRST_VOLUME < row["volume"] < lowest_open
         )
-        tail, first = Payers(lowest_open * _PER_VOLUME, _ACCOUNTS_END), Payers(0, (FIRST_VOLUME + 1) * _PER_VOLUME)
-        self._open = (first, tail) if self._closed else (Payers(0, _ACCOUNTS_END),)
+        gap = ((FIRST_VOLUME + 1) * _PER_VOLUME, lowest_open * _PER_VOLUME) if self._closed else (0, 0)
+        self._open = Payers(0, _ACCOUNTS_END, *gap)
         self._read_at_s = time.monotonic()
-
-
-_EVERY = _Closed(0, 0, _ACCOUNTS_END)
-"""In place of volumes that must be looked into in any case."""
 
 
 def _number(row: asyncpg.Record) -> int:

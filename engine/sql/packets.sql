@@ -55,9 +55,11 @@ WHERE kind = 'send' AND from_account = (SELECT account_id FROM accounts WHERE ki
 ORDER BY transfer_id DESC LIMIT $3
 
 -- received_by --
--- Shares of packets with numbers from $4 up to, and without, $5: of some of the ledger's volumes.
+-- Shares of packets with numbers from $4 up to, and without, $5, but not from $6 up to, and without, $7: of some of the
+-- ledger's volumes.
 SELECT transfer_id, packet_id, state::text, amount_fen, at_ms, expires_at_ms
 FROM transfers JOIN packets ON packet_id = from_account
 WHERE kind = 'claim' AND to_account = (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
-    AND transfer_id < $2 AND from_account >= $4 AND from_account < $5
+    AND transfer_id < $2
+    AND from_account >= $4 AND from_account < $5 AND (from_account < $6 OR from_account >= $7)
 ORDER BY transfer_id DESC LIMIT $3

@@ -10,15 +10,16 @@ SELECT outcome, request_hash, answer, left_fen FROM deposit_many($1, $2, $3, $4,
 SELECT pg_logical_emit_message(TRUE, 'hongbao', '')
 
 -- transfers --
--- Of payers from $4 up to, and without, $5: some of the ledger's volumes.
+-- Of payers from $4 up to, and without, $5, but not from $6 up to, and without, $7: some of the ledger's volumes.
 -- The account is one value and not a join. Otherwise Postgres may walk along all entries until it meets enough of them.
 WITH mine AS MATERIALIZED (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
 (SELECT transfer_id, kind::text, amount_fen, at_ms, from_account AS other FROM transfers
- WHERE to_account = (SELECT account_id FROM mine) AND transfer_id < $2 AND from_account >= $4 AND from_account < $5
+ WHERE to_account = (SELECT account_id FROM mine) AND transfer_id < $2
+    AND from_account >= $4 AND from_account < $5 AND (from_account < $6 OR from_account >= $7)
  ORDER BY transfer_id DESC LIMIT $3)
 UNION ALL
 (SELECT transfer_id, kind::text, -amount_fen, at_ms, to_account AS other FROM transfers
  WHERE from_account = (SELECT account_id FROM mine) AND kind <> 'claim' AND transfer_id < $2
-    AND from_account >= $4 AND from_account < $5
+    AND from_account >= $4 AND from_account < $5 AND (from_account < $6 OR from_account >= $7)
  ORDER BY transfer_id DESC LIMIT $3)
 ORDER BY transfer_id DESC LIMIT $3
