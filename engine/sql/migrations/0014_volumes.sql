@@ -24,7 +24,7 @@ CREATE TABLE volumes (
     volume            SMALLINT PRIMARY KEY CHECK (volume BETWEEN 10 AND 91),
     first_transfer_id BIGINT NOT NULL,
     begun_at_ms       BIGINT NOT NULL,
-    begun_in          TEXT NOT NULL DEFAULT pg_current_xact_id()::text,  -- the transaction
+    left_in           TEXT,   -- a transaction that was begun when the next volume was there
     last_transfer_id  BIGINT  -- NULL until its packets have settled
 );
 INSERT INTO volumes VALUES (10, 1, floor(extract(epoch FROM clock_timestamp()) * 1000));
@@ -81,8 +81,10 @@ BEGIN
 END $$;
 
 -- Close the volumes that get no entries any more: each packet in them has settled, so its custody is empty, and no account
--- but the bank may owe. Whoever still puts a packet there has asked for the last volume before the next began. The first
--- volume has more than packets, and stays open. Returns how many were closed.
+-- but the bank may owe. Whoever still puts a packet there has asked for the last volume before the next was there. So it
+-- has a smaller number than a transaction that was begun after that, and one is noted first. (The one that begins the next
+-- volume would not do: others begin before it ends. A number from the future is of a server that this was copied from.)
+-- The first volume has more than packets, and stays open. Returns how many were closed.
 CREATE FUNCTION close_volumes() RETURNS BIGINT
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
 DECLARE
@@ -90,11 +92,13 @@ DECLARE
     closed BIGINT := 0;
     last BIGINT;
 BEGIN
+    UPDATE volumes SET left_in = pg_current_xact_id()::text
+    WHERE volume > 10 AND last_transfer_id IS NULL AND volume < (SELECT max(volume) FROM volumes)
+        AND (left_in IS NULL OR left_in::xid8 >= pg_snapshot_xmax(pg_current_snapshot()));
     FOR closing IN
-        SELECT volumes.volume FROM volumes JOIN volumes AS following ON following.volume = volumes.volume + 1
-        WHERE volumes.volume > 10 AND volumes.last_transfer_id IS NULL
-            AND following.begun_in::xid8 < pg_snapshot_xmin(pg_current_snapshot())
-        FOR UPDATE OF volumes
+        SELECT volume FROM volumes
+        WHERE last_transfer_id IS NULL AND left_in::xid8 < pg_snapshot_xmin(pg_current_snapshot())
+        FOR UPDATE
     LOOP
         CONTINUE WHEN EXISTS (
             SELECT FROM packets WHERE settled_at_ms IS NULL
