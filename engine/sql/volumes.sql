@@ -17,5 +17,5 @@ SELECT analyze_entries()
 
 -- filled --
 -- The last volume, how many entries the ledger has got since it began, and how many fit.
-SELECT volume, (SELECT last_value FROM transfer_ids) - first_transfer_id + 1 AS entries, volume_entries() AS fitting
+SELECT volume, coalesce(pg_sequence_last_value('transfer_ids'), 0) - first_transfer_id + 1 AS entries, volume_entries() AS fitting
 FROM volumes ORDER BY volume DESC LIMIT 1

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import asyncpg
@@ -415,16 +416,51 @@ async def test_a_ledger_from_before_becomes_the_first_volume(
         await connection.close()
 
 
-async def test_a_user_who_does_not_own_the_ledger_begins_volumes(engine: Engine, database_url: str) -> None:
-    await fund(engine, "alice", 5)
+@asynccontextmanager
+async def user_with(engine: Engine, database_url: str, grants: str) -> AsyncIterator[asyncpg.Pool]:
+    """One connection of a user who does not own the ledger."""
     role = "no_owner"
     await engine.pool.execute(f"CREATE ROLE {role} LOGIN")
     try:
-        await engine.pool.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        await engine.pool.execute(grants.format(role))
         url = re.sub("//postgres@", f"//{role}@", database_url)
         async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
-            assert await volumes.begin_next(pool, 1)
-            assert await pool.fetchval("SELECT max(volume) FROM volumes") == 11
+            yield pool
     finally:
         await engine.pool.execute(f"DROP OWNED BY {role}")
         await engine.pool.execute(f"DROP ROLE {role}")
+
+
+WRITES = "GRANT ALL ON ALL TABLES IN SCHEMA public TO {0}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}"
+
+
+async def test_a_user_who_does_not_own_the_ledger_begins_volumes(engine: Engine, database_url: str) -> None:
+    await fund(engine, "alice", 5)
+    async with user_with(engine, database_url, WRITES) as pool:
+        assert await volumes.begin_next(pool, 1)
+        async with pool.acquire() as connection:
+            assert (await volumes.filled(connection))[:2] == (11, 0)
+
+
+async def test_a_user_who_only_reads_begins_none(engine: Engine, database_url: str) -> None:
+    await fund(engine, "alice", 5)
+    async with user_with(engine, database_url, "GRANT pg_read_all_data TO {0}") as pool:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await volumes.begin_next(pool, 1)
+
+
+@pytest.mark.parametrize("call", ["begin_volume(1)", "close_volumes()", "analyze_entries()"])
+async def test_with_the_owners_rights_nothing_of_the_callers_is_done(
+    engine: Engine, database_url: str, call: str
+) -> None:
+    """Postgres looks for a name among temporary tables first, if it is not told otherwise."""
+    evil = """
+        CREATE FUNCTION pg_temp.evil() RETURNS SMALLINT LANGUAGE plpgsql
+        AS $$ BEGIN RAISE 'done as %', current_user; END $$;
+        CREATE TEMP VIEW volumes AS
+        SELECT pg_temp.evil() AS volume, 1 AS first_transfer_id, '1' AS left_in, NULL::bigint AS last_transfer_id;
+        CREATE TEMP VIEW transfer_ids AS SELECT pg_temp.evil() AS last_value;
+    """
+    async with user_with(engine, database_url, WRITES) as pool, pool.acquire() as connection:
+        await connection.execute(evil)
+        await connection.execute(f"SELECT {call}")

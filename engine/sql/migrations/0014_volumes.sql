@@ -38,18 +38,21 @@ CREATE FUNCTION volume_entries() RETURNS BIGINT LANGUAGE sql STABLE AS $$
 $$;
 
 -- Begin the next volume if the last has so many entries. Returns its number, NULL if the last goes on. The last possible
--- one goes on forever. It runs with its owner's rights, because it makes a table. It waits for nobody long: while it
--- waits, everybody else would wait behind it.
+-- one goes on forever. It runs with its owner's rights, because it makes a table, and only for users who may add entries.
+-- It waits for nobody long: while it waits, everybody else would wait behind it.
 CREATE FUNCTION begin_volume(entries_max BIGINT) RETURNS SMALLINT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1s' AS $$
 DECLARE
     last RECORD;
     number SMALLINT;
     used BIGINT;
 BEGIN
+    IF NOT has_table_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), 'transfers', 'INSERT') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'only who may add entries may begin a volume';
+    END IF;
     PERFORM pg_advisory_xact_lock(7316);
     SELECT volume, first_transfer_id INTO last FROM volumes ORDER BY volume DESC LIMIT 1;
-    SELECT last_value INTO used FROM transfer_ids;
+    used := coalesce(pg_sequence_last_value('transfer_ids'), 0);
     IF last.volume = 91 OR used - last.first_transfer_id + 1 < coalesce(entries_max, volume_entries()) THEN
         RETURN NULL;
     END IF;
@@ -86,7 +89,7 @@ END $$;
 -- volume would not do: others begin before it ends. A number from the future is of a server that this was copied from.)
 -- The first volume has more than packets, and stays open. Returns how many were closed.
 CREATE FUNCTION close_volumes() RETURNS BIGINT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1s' AS $$
 DECLARE
     closing RECORD;
     closed BIGINT := 0;
@@ -116,7 +119,7 @@ CREATE INDEX packets_unsettled ON packets (packet_id) WHERE settled_at_ms IS NUL
 -- Postgres looks at single volumes by itself, and at all of them together only if it is told to. Without that it plans as
 -- for a table of which nothing is known. Returns whether there was enough that is new.
 CREATE FUNCTION analyze_entries() RETURNS BOOLEAN
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1s' AS $$
 DECLARE
     known REAL := (SELECT reltuples FROM pg_class WHERE oid = 'transfers'::regclass);
 BEGIN
@@ -127,6 +130,16 @@ BEGIN
     RETURN TRUE;
 END $$;
 SELECT analyze_entries();
+
+-- These functions have their owner's rights. So they find only the ledger's tables by name, and none that a caller has made.
+DO $$
+DECLARE
+    made TEXT;
+BEGIN
+    FOREACH made IN ARRAY ARRAY['begin_volume(BIGINT)', 'close_volumes()', 'analyze_entries()'] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', made, current_schema());
+    END LOOP;
+END $$;
 
 -- A lane's packets are in as many ranges of numbers as there are volumes. So its live ones are found by the lane.
 CREATE INDEX packets_live ON packets ((packet_id / 100000000000000 % 1000), packet_id) WHERE state IN ('funded', 'open');
