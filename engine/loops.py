@@ -5,6 +5,7 @@ Loops get a stop event, so that they are not cancelled in the middle of a call t
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
@@ -52,7 +53,7 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def end(task: "asyncio.Task[None]") -> None:
+async def end(task: "asyncio.Task[Any]") -> None:
     """Cancel a task until it has ended: a library may mistake a cancellation for its own timeout, and go on."""
     while not task.done():
         task.cancel()

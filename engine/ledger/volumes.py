@@ -24,6 +24,7 @@ SQL = load("volumes")
 _READ_S = 10.0
 _FEW = 4
 """How many closed volumes are looked into at first. Each question takes longer than a volume."""
+_ANALYZE_S_MAX = 3_600.0
 _ACCOUNTS_END = 2**63 - 1
 _PER_VOLUME = 10 ** (NUMBER_LENGTH - 2)
 
@@ -150,7 +151,7 @@ async def close(pool: asyncpg.Pool) -> int:
 async def analyze(pool: asyncpg.Pool) -> bool:
     """Have Postgres look at the entries of all volumes together, if there are enough new ones. Returns whether it did.
 
-    Raises asyncpg's errors.
+    With many volumes it may take minutes. Raises asyncpg's errors.
     """
-    looked: bool = await pool.fetchval(SQL["analyze"])
+    looked: bool = await pool.fetchval(SQL["analyze"], timeout=_ANALYZE_S_MAX)
     return looked

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from engine.disputes.deciding import follow_disputes
 from engine.engine import Engine
 from engine.ledger import idempotency, volumes
-from engine.loops import every
+from engine.loops import end, every
 from engine.observability import metrics
 from engine.packets.opening import publish
 from engine.packets.sweeper import sweep
@@ -79,6 +79,7 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
             group.create_task(forget_keys(engine, stop))
             group.create_task(forget_limits(engine, stop))
             group.create_task(keep_volumes(engine, stop))
+            group.create_task(know_entries(engine, stop))
             group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
             if ready is not None:
                 ready()
@@ -108,7 +109,23 @@ async def keep_volumes(engine: Engine, stop: asyncio.Event) -> None:
     async def once() -> bool:
         await volumes.begin_next(engine.pool, engine.settings.volume_entries)
         await volumes.close(engine.pool)
-        await volumes.analyze(engine.pool)
         return False
 
     await every("volumes", VOLUME_S, stop, once)
+
+
+async def know_entries(engine: Engine, stop: asyncio.Event) -> None:
+    """Have Postgres look at the ledger's entries whenever there are many new ones, until ``stop`` is set."""
+
+    async def once() -> bool:
+        looking, stopped = asyncio.create_task(volumes.analyze(engine.pool)), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((looking, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if looking.done():
+                await looking
+        finally:  # a look that has not ended is for nothing
+            await end(looking)
+            stopped.cancel()
+        return False
+
+    await every("analysis", VOLUME_S, stop, once)

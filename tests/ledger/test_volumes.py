@@ -22,6 +22,7 @@ from engine.packets.terms import terms_from
 from engine.paging import NEWEST
 from engine.queries import load
 from engine.records import Ack, Outcome, PacketState, SplitKind
+from engine.running.processes import know_entries
 from engine.settings import Settings
 from tests.support.lost_lanes import live_packets, lose_lane, mended
 from tests.support.scenes import (
@@ -361,6 +362,50 @@ async def test_the_sweeper_begins_it(settings: Settings, monkeypatch: pytest.Mon
 
         await wait_until(has_begun, timeout_s=10, what="the next volume")
         await caught_up(engine)
+
+
+async def test_postgres_looks_at_the_entries_when_there_are_many_new_ones(engine: Engine) -> None:
+    await engine.pool.execute("SELECT setval('transfer_ids', 5000)")  # numbers that no entry has are nothing new
+    assert not await volumes.analyze(engine.pool)
+    await engine.pool.execute(
+        "INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)"
+        " SELECT 'deposit', 1, 1000, 5, 1 FROM generate_series(1, 2000)"
+    )
+
+    async def has_looked() -> bool:  # Postgres counts after a moment
+        return await volumes.analyze(engine.pool)
+
+    await wait_until(has_looked, timeout_s=10, what="a look")
+    assert await engine.pool.fetchval("SELECT reltuples FROM pg_class WHERE relname = 'transfers'") == 2000
+    assert not await volumes.analyze(engine.pool)
+
+
+async def test_a_look_may_take_longer_than_a_statement_and_is_ended_by_a_stop(
+    engine: Engine, settings: Settings
+) -> None:
+    await engine.pool.execute(
+        "CREATE FUNCTION slow(BIGINT) RETURNS BIGINT IMMUTABLE LANGUAGE sql AS $$ SELECT $1 FROM pg_sleep(0.3) $$;"
+        "CREATE STATISTICS slowly ON (slow(amount_fen)) FROM transfers;"
+        "INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)"
+        " SELECT 'deposit', 1, 1000, 5, 1 FROM generate_series(1, 5);"
+        "UPDATE pg_class SET reltuples = 9000 WHERE relname = 'transfers_10'"
+    )
+    async with Engine.open(changed(settings, database_timeout_s=1)) as hasty:
+        assert await volumes.analyze(hasty.pool)
+        await engine.pool.execute("UPDATE pg_class SET reltuples = 9000 WHERE relname = 'transfers_10'")
+        await engine.pool.execute("UPDATE pg_class SET reltuples = 0 WHERE relname = 'transfers'")
+        stop = asyncio.Event()
+        looking = asyncio.create_task(know_entries(hasty, stop))
+
+        async def looks() -> bool:
+            query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')"
+            return bool(await engine.pool.fetchval(query))
+
+        await wait_until(looks, timeout_s=10, what="a look")
+        stop.set()
+        async with asyncio.timeout(1):
+            await looking
+    assert await engine.pool.fetchval("SELECT reltuples FROM pg_class WHERE relname = 'transfers'") == 0
 
 
 async def test_a_lane_that_redis_lost_gets_its_packets_of_every_volume_back(engine: Engine, settings: Settings) -> None:
