@@ -79,7 +79,10 @@ WHERE transfers.kind IN ('claim', 'refund')
     AND (lane IS NULL OR transfers.position IS NULL OR transfers.position <= after AND transfer_id > $4::bigint)
     AND NOT EXISTS (
         SELECT FROM quarantine
-        WHERE packet_id = from_account AND quarantine.position = transfers.position AND resolution = 'retried'
+        WHERE packet_id = from_account AND quarantine.position = transfers.position AND resolution = 'retried' AND (
+            quarantine.kind = 'claim' AND transfers.kind = 'claim' AND quarantine.slot = transfers.slot
+            OR quarantine.kind = 'ending' AND transfers.kind = 'refund' AND quarantine.amount_fen = transfers.amount_fen
+        )
     )
 ORDER BY transfer_id
 

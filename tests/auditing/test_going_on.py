@@ -416,6 +416,15 @@ async def test_a_change_that_is_retried_after_the_anchor(books: Books, database_
             found = await look(pool, keeps=True)
             assert found.is_on
             assert [problem for problem in found.problems if "committed" not in problem] == []
+        # Another entry with the position of a change that was retried is not the one that was retried.
+        await books.connection.execute(
+            f"{UNCHECKED}; INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms, slot, position)"
+            " SELECT kind, from_account, 2, 1, at_ms, 1, position FROM transfers"
+            " WHERE kind = 'claim' AND position = 2"
+        )
+        stray = f"a claim out of {number} belongs to no batch"
+        assert any(stray in problem for problem in (await look(pool)).problems)
+        await books.connection.execute("DELETE FROM transfers WHERE kind = 'claim' AND slot = 1 AND position = 2")
         await books.connection.execute(f"{UNCHECKED}; UPDATE transfers SET amount_fen = 59 WHERE position = 2")
         assert any("was retried, and is not in the ledger" in problem for problem in (await look(pool)).problems)
 
