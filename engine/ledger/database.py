@@ -14,6 +14,8 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection to the ledger, made for one purpose or lent by a pool."""
 
 _CONNECT_S_MAX = 10.0
+STATEMENT_S_MAX = 60.0
+"""For each statement on a connection of its own."""
 
 
 class _Connection(asyncpg.Connection):
@@ -65,7 +67,9 @@ async def database_connection(url: str, settings: dict[str, str] | None = None) 
     Raises OperatorError like the pool.
     """
     with _database_errors(url):
-        return await asyncpg.connect(url, timeout=_CONNECT_S_MAX, command_timeout=60, server_settings=settings)
+        return await asyncpg.connect(
+            url, timeout=_CONNECT_S_MAX, command_timeout=STATEMENT_S_MAX, server_settings=settings
+        )
 
 
 @contextmanager

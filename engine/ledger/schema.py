@@ -12,6 +12,8 @@ from engine.ledger.database import Connection, database_connection
 from engine.ledger.failures import OPERATORS_ERRORS, sentence_of
 
 _LOCK = 0x686F6E6762616F  # one migration at a time per database; the number spells "hongbao"
+_MIGRATION_S_MAX = 86_400.0
+"""One may read all the books. Whoever has waited long enough can end it: then it has changed nothing."""
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -38,7 +40,7 @@ async def migrate(database_url: str) -> list[int]:
         for version, sql in migrations():
             if version > current:
                 async with connection.transaction():
-                    await connection.execute(sql)
+                    await connection.execute(sql, timeout=_MIGRATION_S_MAX)
                     await connection.execute("INSERT INTO schema_versions VALUES ($1)", version)
                 applied.append(version)
     return applied

@@ -58,6 +58,15 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     assert await empty.fetchval("SELECT max(version) FROM schema_versions") == LATEST
 
 
+async def test_a_migration_may_take_longer_than_a_statement(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reads every entry that there is."""
+    monkeypatch.setattr(schema, "migrations", lambda: [(1, "SELECT pg_sleep(1.5)")])
+    monkeypatch.setattr("engine.ledger.database.STATEMENT_S_MAX", 1)
+    assert await schema.migrate(empty_database_url) == [1]
+
+
 async def test_a_newer_database_is_refused_and_left_alone(empty_database_url: str, empty: asyncpg.Connection) -> None:
     await schema.migrate(empty_database_url)
     await empty.execute("INSERT INTO schema_versions VALUES ($1)", LATEST + 1)

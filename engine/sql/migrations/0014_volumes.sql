@@ -5,7 +5,7 @@
 -- No identity: before Postgres 17 partitions could not have one.
 ALTER TABLE transfers ALTER transfer_id DROP IDENTITY;
 CREATE SEQUENCE transfer_ids;
-SELECT setval('transfer_ids', max(transfer_id)) FROM transfers HAVING count(*) > 0;
+SELECT setval('transfer_ids', max(transfer_id)) FROM transfers;  -- of none: nothing is set
 ALTER SEQUENCE transfer_ids OWNED BY transfers.transfer_id;
 ALTER TABLE transfers ALTER transfer_id SET DEFAULT nextval('transfer_ids');
 
