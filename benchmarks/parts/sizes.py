@@ -44,7 +44,8 @@ _DRAIN_S_MAX = 120.0
 _POSTGRES_SOCKET = ".s.PGSQL.5432"
 _SIZES = """
 SELECT
-    pg_table_size('transfers') AS entries, pg_indexes_size('transfers') AS entry_indexes,
+    (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree('transfers'))::bigint AS entries,
+    (SELECT sum(pg_indexes_size(relid)) FROM pg_partition_tree('transfers'))::bigint AS entry_indexes,
     pg_total_relation_size('accounts') AS accounts, pg_total_relation_size('packets') AS packets,
     (SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables) AS whole,
     (SELECT count(*) FROM accounts WHERE kind = 'wallet') AS wallets,

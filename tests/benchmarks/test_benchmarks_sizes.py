@@ -5,10 +5,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parts.sizes import Look
+from benchmarks.parts.sizes import _SIZES, Look
 from benchmarks.report.size_tables import per_unit
 from benchmarks.report.tables import sections
 from benchmarks.rig.counting import counting
+from engine.engine import Engine
 
 
 def look(value: int) -> Look:
@@ -30,6 +31,15 @@ def packets(shares: int) -> dict[str, Any]:
 
 def test_a_look_says_what_has_grown() -> None:
     assert set(look(30).since(look(10)).values()) == {20}
+
+
+async def test_the_entries_are_those_of_all_volumes(engine: Engine) -> None:
+    await engine.pool.execute(
+        "INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms) VALUES ('deposit', 1, 1000, 5, 1)"
+    )
+    (row,) = await engine.pool.fetch(_SIZES)
+    assert row["entries"] > 0
+    assert row["entry_indexes"] > 0
 
 
 def test_bytes_are_per_packet_or_per_claim() -> None:
