@@ -36,6 +36,8 @@ SELECT pg_advisory_xact_lock(7315)
 -- Of these wallets, those whose limit is reached, and was not by the last change of the day, or the other way round.
 -- Wallets and users are looked up as arrays, by which the planner takes the index that has them first. It would take one
 -- by kind, which is far larger than what is asked of it: so no kind stands where the planner looks for an index.
+-- The day's entries are in the first of the ledger's volumes and in those that were open in it, so that each wallet is not
+-- looked up in all of them.
 WITH limited AS MATERIALIZED (
     SELECT account_id, owner AS user_id,
         coalesce(day_received_fen_max, CASE WHEN profiles.kind = 'merchant' THEN 0 ELSE $2::bigint END) AS limit_fen
@@ -45,6 +47,9 @@ WITH limited AS MATERIALIZED (
     FROM transfers
     WHERE to_account = ANY (ARRAY(SELECT account_id FROM limited WHERE limit_fen > 0))
         AND transfer_id >= $3 AND at_ms >= $4 AND at_ms < $5
+        AND (from_account < 1100000000000000000 OR from_account >= 100000000000000000 * (
+            SELECT min(volume) FROM volumes WHERE volume > 10 AND (last_transfer_id IS NULL OR last_transfer_id >= $3)
+        ))
     GROUP BY to_account
 ), known AS MATERIALIZED (
     SELECT DISTINCT ON (user_id) user_id, is_reached FROM limits_reached

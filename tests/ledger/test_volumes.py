@@ -323,6 +323,29 @@ async def test_no_entry_is_missing_below_one_that_was_booked_after_it(engine: En
     assert page == everything[-len(page) :]
 
 
+async def test_what_was_received_in_a_day_is_not_looked_up_in_volumes_that_were_closed_before(
+    engine: Engine, settings: Settings
+) -> None:
+    async with persisting(settings):
+        for _ in range(4):
+            await begin(engine)
+            sent = await send(engine, total_fen=1, count=1)
+            await engine.claims.claim(sent.packet_id, "bob")
+            await settled(engine, sent.packet_id)
+    assert await closed(engine) == 3
+    bob = await engine.pool.fetchval("SELECT account_id FROM accounts WHERE owner = 'bob'")
+    numbers = await engine.pool.fetchval(
+        "SELECT array_agg(transfer_id ORDER BY transfer_id) FROM transfers WHERE to_account = $1", bob
+    )
+    judge = f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) {load('receiving')['judge']}"
+    for first, volumes_of_it in ((0, 5), (numbers[1], 4), (numbers[3], 2)):
+        plan = [row[0] for row in await engine.pool.fetch(judge, [bob], 2, first, 0, NEWEST)]
+        looked = [line for line in plan if re.search(r" on transfers_\d+ ", line) and "never executed" not in line]
+        assert len(looked) == volumes_of_it, plan
+    judged = await engine.pool.fetch("SELECT is_reached, received_fen FROM limits_reached ORDER BY change_id")
+    assert [tuple(row) for row in judged] == [(True, 4), (False, 1)]
+
+
 async def test_the_last_volume_goes_on(engine: Engine) -> None:
     await fund(engine, "alice", 5)
     await engine.pool.execute("INSERT INTO volumes VALUES ($1, 1, 1)", LAST_VOLUME)
