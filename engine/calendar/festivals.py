@@ -10,6 +10,9 @@ from functools import lru_cache
 from lunardate import LunarDate
 
 QIXI = "qixi"
+NEW_YEAR, DRAGON_BOAT, MID_AUTUMN = (1, 1), (5, 5), (8, 15)
+"""Days of the Chinese calendar: month and day. A leap month repeats no festival."""
+_QIXI = (7, 7)
 _DAY = re.compile(r"(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", re.ASCII)
 _LEAP_YEAR = 2028
 
@@ -28,11 +31,16 @@ def is_festival(day: date, names: tuple[str, ...]) -> bool:
     return f"{day:%m-%d}" in names or (QIXI in names and day == qixi(day.year))
 
 
-@lru_cache(maxsize=8)
 def qixi(year: int) -> date | None:
     """A year's Qixi. None outside the calendar's tables (1900 to 2099)."""
+    return lunar_day(year, *_QIXI)
+
+
+@lru_cache(maxsize=32)
+def lunar_day(year: int, month: int, day: int) -> date | None:
+    """A day of the Chinese calendar. None outside its tables (1900 to 2099)."""
     try:
-        solar: date = LunarDate(year, 7, 7).to_solar_date()
+        solar: date = LunarDate(year, month, day).to_solar_date()
     except ValueError:
         return None
     return solar
