@@ -1,4 +1,4 @@
-"""Rules for texts that people read (greetings, notes, reasons, evidence), and for JSON files."""
+"""Rules for texts that people read (greetings, notes, reasons, evidence), amounts in them, and JSON files."""
 
 import json
 import unicodedata
@@ -23,6 +23,11 @@ def is_readable(text: str, *, allowed: str = "") -> bool:
         if is_refused and character not in _JOINERS and character not in allowed:
             return False
     return not text or not _UNSEEN_ALONE.issuperset(categories)
+
+
+def yuan(amount_fen: int) -> str:
+    """An amount with two decimals, as bills print it: 1234 fen are 12.34."""
+    return f"{'-' if amount_fen < 0 else ''}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
 
 
 def read_json(text: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds

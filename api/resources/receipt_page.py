@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from engine.calendar.china_time import CHINA
 from engine.ledger.currency import unit_of
+from engine.text import yuan
 from engine.wallets.receipts import Receipt, ReceiptFacts
-from engine.wallets.statement import yuan
 
 _TEMPLATES = Environment(
     loader=PackageLoader("api.resources"), autoescape=True, undefined=StrictUndefined, auto_reload=False, cache_size=8

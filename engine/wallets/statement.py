@@ -22,6 +22,7 @@ from engine.ledger.database import Connection, ledger_errors
 from engine.paging import NEWEST
 from engine.queries import load
 from engine.records import Purpose
+from engine.text import yuan
 from engine.wallets.closing import Closing
 
 SQL = load("statement")
@@ -195,11 +196,6 @@ async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: 
 def columns_of(currency: str) -> list[str]:
     """The names of the columns, with the currency."""
     return [name.replace("(元)", f"({unit_of(currency)})") for name in COLUMNS]
-
-
-def yuan(amount_fen: int) -> str:
-    """An amount in the bill's form: 1234 fen are 12.34."""
-    return f"{'-' if amount_fen < 0 else ''}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
 
 
 def _lines(lines: Iterable[Sequence[object]]) -> bytes:

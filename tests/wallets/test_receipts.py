@@ -22,9 +22,9 @@ from engine.errors import OperatorError
 from engine.ids import new_packet_number
 from engine.records import SplitKind
 from engine.settings import Settings
+from engine.text import yuan
 from engine.wallets import receipts
 from engine.wallets.receipt_check import FILE_BYTES_MAX, check, is_receipt, read
-from engine.wallets.statement import yuan
 from tests.support.commands import hongbao, sentence
 from tests.support.front import Client, Json, open_front
 from tests.support.scenes import caught_up, let_time_run_out, persisting, send, settled, sweeping

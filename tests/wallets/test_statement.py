@@ -20,7 +20,8 @@ from engine.errors import InsufficientFundsError
 from engine.packets.terms import terms_from
 from engine.records import SplitKind
 from engine.settings import Settings
-from engine.wallets.statement import COLUMNS, DAYS_MAX, TOTALS, yuan
+from engine.text import yuan
+from engine.wallets.statement import COLUMNS, DAYS_MAX, TOTALS
 from tests.support.days import whole_day
 from tests.support.front import Client, open_front
 from tests.support.scenes import caught_up, fund, let_time_run_out, persisting, send, settled, sweeping
