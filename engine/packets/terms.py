@@ -34,7 +34,7 @@ def terms_from(
 
     ``is_exclusive``: for one recipient. ``is_timed``: for a minute. ``day``: the day of sending in China, if not today.
     """
-    share_fen_max = _share_fen_max(settings, day or today())
+    share_fen_max = share_fen_max_on(day or today(), settings)
     if ttl_s is None:
         ttl_s = settings.timed_ttl_s if is_timed else settings.ttl_s_default
         is_timed = False
@@ -68,7 +68,8 @@ def terms_from(
     return terms
 
 
-def _share_fen_max(settings: Settings, day: date) -> int:
+def share_fen_max_on(day: date, settings: Settings) -> int:
+    """The largest share of a packet that is sent on a day (in China)."""
     if is_festival(day, festivals_in(settings.festivals)):
         return max(settings.share_fen_max, settings.festival_share_fen_max)
     return settings.share_fen_max
