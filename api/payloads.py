@@ -20,6 +20,8 @@ USER_ID_FORM = f"^{USER_ID_PATTERN}$"
 BATCH_CLAIMS_MAX = CLAIMS_PER_CALL_MAX
 PAGE_MAX = 1_000
 PAGE_DEFAULT = 100
+PEOPLE_MAX = 10_000_000
+"""As many as a packet can ever have shares."""
 TEXT = "At most HONGBAO_GREETING_LENGTH_MAX characters that people can read"
 
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -176,6 +178,21 @@ class RecordsQuery(NewestFirstQuery):
     """A part of a user's records."""
 
     role: Annotated[Literal["sent", "received"], Field(description="Which of the user's packets")]
+
+
+class SuggestionsQuery(BaseModel):
+    """For whom a packet is. Both may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    label: Annotated[
+        str | None,
+        Field(pattern=USER_ID_FORM, description="The group it is for, as in `POST /v1/packets`"),
+    ] = None
+    count: Annotated[
+        int | None,
+        Field(ge=1, le=PEOPLE_MAX, description="How many people are in the group"),
+        BeforeValidator(_number),
+    ] = None
 
 
 class StatementQuery(BaseModel):

@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 
 from api.dispatch import Operation
-from api.resources import accounts, disputes, packets, receipts, retraction, status, transfers, wallets, withdrawals
+from api.resources import (
+    accounts,
+    disputes,
+    packets,
+    receipts,
+    retraction,
+    status,
+    suggestions,
+    transfers,
+    wallets,
+    withdrawals,
+)
 
 RESOURCES: dict[str, Sequence[Operation]] = {
     "Packets and claims": packets.ROUTES,
     "Retraction 撤回": retraction.ROUTES,
     "Transfers 转账": transfers.ROUTES,
     "Wallets and records": wallets.ROUTES,
+    "Suggestions 建议": suggestions.ROUTES,
     "Payment passwords 支付密码 and withdrawals 提现": withdrawals.ROUTES,
     "Receipts 电子回单": receipts.ROUTES,
     "Disputes 申诉": disputes.ROUTES,

@@ -26,6 +26,7 @@ from engine.ledger.failures import DATABASE_ERRORS, sentence_of
 from engine.ledger.trial import why_not_written
 from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
+from engine.packets.suggesting import Suggestions
 from engine.packets.views import Views
 from engine.persisting import lag
 from engine.readiness import Probe, Readiness
@@ -70,6 +71,7 @@ class Engine:
     views: Views
     wallets: Wallets
     statements: Statements
+    suggestions: Suggestions
     profiles: Profiles
     alerts: Alerts
     payment_passwords: PaymentPasswords
@@ -136,6 +138,7 @@ class Engine:
                 views=Views(pool, store, settings.ack),
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
+                suggestions=Suggestions(pool, settings),
                 profiles=Profiles(pool, freezes, limits_reached, settings),
                 alerts=Alerts(pool),
                 payment_passwords=payment_passwords,

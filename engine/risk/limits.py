@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+import asyncpg
+
 from engine.calendar.china_time import begin_ms, day_of
 from engine.errors import (
     AddressNotAllowedError,
@@ -45,6 +47,18 @@ class Limits:
     day_received_fen_max: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a sending may be now. ``most_fen``: the largest total, None if nothing limits it.
+
+    A merchant's addresses are not looked at: they are the sending's, not the sender's.
+    """
+
+    may_send: bool
+    count_max: int
+    most_fen: int | None
+
+
 async def admit(
     connection: Connection, settings: Settings, sender: str, terms: Terms, *, address: str, at_ms: int
 ) -> None:
@@ -75,6 +89,32 @@ async def admit(
         own_fen_max = await connection.fetchval(SQL["label"], terms.label)
         limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
         await _spend(connection, limit, f"label:{terms.label}", terms.total_fen, at_ms)
+
+
+async def room_of(pool: asyncpg.Pool, settings: Settings, sender: str, label: str | None, at_ms: int) -> Room:
+    """What ``admit`` would let pass at this moment. Only reads, so a sending may come in between and use it up."""
+    row = await pool.fetchrow(SQL["sender"], sender)
+    if row is None:  # without a wallet it is a person without a profile
+        kind, may_send, limits = AccountKind.PERSON, True, limits_of(settings, AccountKind.PERSON)
+    else:
+        kind, until_ms = AccountKind(row["kind"]), row["sending_frozen_until_ms"]
+        may_send = not row["frozen"] and (until_ms is None or until_ms <= at_ms)
+        limits = limits_of(
+            settings, kind, transaction_fen_max=row["transaction_fen_max"], day_sent_fen_max=row["day_sent_fen_max"]
+        )
+    days = [(f"user:{sender}", limits.day_sent_fen_max)]
+    if label is not None:
+        days.append((f"label:{label}", label_limit_fen(settings, await pool.fetchval(SQL["label"], label))))
+    most = [limits.transaction_fen_max] if limits.transaction_fen_max else []
+    for subject, limit_fen in days:
+        if limit_fen:
+            sent_fen: int = await pool.fetchval(SQL["sent"], subject, day_of(at_ms), *day_ms(at_ms))
+            most.append(max(0, limit_fen - sent_fen))
+    return Room(
+        may_send=may_send,
+        count_max=settings.count_max if kind is AccountKind.PERSON else settings.merchant_count_max,
+        most_fen=min(most, default=None),
+    )
 
 
 async def check_address(connection: Connection, user_id: str, address: str) -> None:

@@ -48,3 +48,18 @@ WITH sent AS (
     RETURNING sent_fen
 )
 SELECT before_fen, EXISTS (SELECT FROM counted) AS is_within FROM sent
+
+-- sent --
+-- What a day's total is, as spend counts it.
+SELECT coalesce(
+    (SELECT sent_fen FROM day_totals WHERE subject = $1 AND day = $2),
+    CASE WHEN $1 LIKE 'user:%' THEN (
+        SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
+        WHERE sender = substr($1, 6) AND created_at_ms >= $3::bigint AND created_at_ms < $4::bigint
+            AND state <> 'retracted'
+    ) ELSE (
+        SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
+        WHERE label = substr($1, 7) AND created_at_ms >= $3::bigint AND created_at_ms < $4::bigint
+            AND state <> 'retracted'
+    ) END
+)

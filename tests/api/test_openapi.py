@@ -193,6 +193,7 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", "/v1/wallets/alice", alice, None, 200),
         ("GET", "/v1/wallets/alice/transfers", alice, None, 200),
         ("GET", "/v1/users/alice/packets?role=sent", alice, None, 200),
+        ("GET", "/v1/users/alice/suggestions?label=team&count=6", alice, None, 200),
         ("POST", "/v1/wallets/alice/withdrawals", alice, withdrawal, 409),
         ("PUT", "/v1/wallets/alice/payment-password", alice, {"password": "135790"}, 200),
         ("PUT", "/v1/wallets/alice/payment-password", alice, {"password": "135790"}, 422),

@@ -30,6 +30,7 @@ NAMES_A_USER = (
     "get_statement",
     "list_transfers",
     "list_packets",
+    "get_suggestions",
     "get_arrival_delay",
     "list_withdrawals",
 )
