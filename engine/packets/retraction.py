@@ -87,7 +87,7 @@ class Retractions:
                 (state,) = await self._store.states([packet_id])
                 reply = Closed.CLOSED if state == PacketState.RETRACTED else Closed.ENDED
             if reply is Closed.CLOSED:
-                await confirm_end(self._store, self._acks, row)
+                await confirm_end(self._pool, self._store, self._acks, row)
             await self._note_end(packet_id, sender, asked_at_ms, is_done=reply is Closed.CLOSED)
         _raise_unless_closed(reply, row)
         return total_fen
@@ -154,10 +154,11 @@ class Retractions:
                     await alerts.note(connection, "take_back_burst", sender, is_delivered=delivered, **details)
 
 
-async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
+async def confirm_end(pool: asyncpg.Pool, store: Store, acks: Acks, row: asyncpg.Record) -> None:
     """Wait until a packet's end is as safe as its claims must be. Beyond memory mode, the ledger must have it.
 
-    ``row``: the packet in the ledger before. Raises UnconfirmedError: the end stands, and a repeat returns the same.
+    ``row``: the packet in the ledger before. Raises UnconfirmedError: the end stands, and a repeat returns the same; or
+    another server has the lane since, and whoever repeats it ends the packet there.
     """
     promised = strongest(acks.setting, None if row["ack"] is None else Ack(row["ack"]))
     if promised is Ack.MEMORY or row["state"] == PacketState.RETRACTED:
@@ -166,6 +167,15 @@ async def confirm_end(store: Store, acks: Acks, row: asyncpg.Record) -> None:
     status = await store.lane_status(lane)
     if status is None or not await acks.in_ledger(lane, status.lane_token, status.position):
         raise UnconfirmedError("The change stands, but the ledger does not have it yet: repeat the request.")
+    # The position may be that of a replica that has taken over since, without the change.
+    if not await _has_ended(pool, row["packet_id"]):
+        raise UnconfirmedError("Another server may have the packet since: repeat the request.")
+
+
+async def _has_ended(pool: asyncpg.Pool, packet: int) -> bool:
+    with ledger_errors():
+        row = await pool.fetchrow(PACKETS["packet"], packet)
+    return row is not None and row["state"] not in (PacketState.FUNDED, PacketState.OPEN)
 
 
 def missing(row: asyncpg.Record) -> OpeningError | RecoveringError:

@@ -184,7 +184,7 @@ class Transfers:
             raise NotSenderError("Only the transfer's sender can cancel it.")
         transfer = await self.get(transfer_id, user_id)
         if transfer.state is TransferState.CANCELLED:
-            await confirm_end(self._store, self._acks, row)
+            await confirm_end(self._pool, self._store, self._acks, row)
             return transfer
         await self._refuse_frozen(user_id)
         not_after_ms = row["created_at_ms"] + self._settings.retraction_s_max * 1000
@@ -197,7 +197,7 @@ class Transfers:
         if transfer.state is not TransferState.CANCELLED:
             ended = "It is too late to cancel the transfer." if reply is Closed.LATE else "The transfer has ended."
             raise NotCancellableError(ended)
-        await confirm_end(self._store, self._acks, row)
+        await confirm_end(self._pool, self._store, self._acks, row)
         return transfer
 
     def _problems(self, sender: str, to: str, amount_fen: int, note: str) -> list[FieldProblem]:

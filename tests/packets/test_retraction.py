@@ -20,7 +20,8 @@ from engine.errors import (
     UnconfirmedError,
     UnknownPacketError,
 )
-from engine.ids import new_packet_number
+from engine.ids import lane_of, new_packet_number
+from engine.lanes.reader import LaneStatus
 from engine.records import Ack, ClaimResult, Outcome, PacketState
 from engine.recovery.recovery import mend
 from engine.settings import Settings
@@ -320,3 +321,21 @@ async def test_it_is_told_when_it_is_as_safe_as_claims_are(settings: Settings) -
             assert await another.retractions.retract(other.packet_id, "alice", confirmed=False) == 1_000
             state = await engine.pool.fetchval("SELECT state FROM packets WHERE packet_id = $1", int(other.packet_id))
             assert state == PacketState.RETRACTED
+
+
+async def test_a_replica_that_took_over_without_it_does_not_make_it_safe(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has all changes of the new master, and this one is not among them."""
+    async with Engine.open(changed(settings, ack=Ack.LEDGER, ack_timeout_s=5)) as engine:
+        async with persisting(settings):
+            sent = await send(engine)
+            await caught_up(engine)
+        before = await engine.store.lane_status(lane_of(sent.packet_id))
+
+        async def of_the_replica(_lane: int) -> LaneStatus | None:
+            return before
+
+        monkeypatch.setattr(engine.store, "lane_status", of_the_replica)
+        with pytest.raises(UnconfirmedError, match="Another server may have the packet"):
+            await engine.retractions.retract(sent.packet_id, "alice", confirmed=False)
