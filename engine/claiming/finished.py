@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from engine.claiming.acks import Acks
 from engine.errors import UnavailableError
 from engine.ids import lane_of
-from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LaneStatus, LiveCounts
 from engine.lanes.store import Store
 from engine.observability import metrics
 from engine.records import Ack, ClaimResult, Outcome, PacketState, strongest
@@ -92,14 +92,15 @@ class Finished:
         self._answered.clear()
 
     async def _load(self, packet_id: str) -> None:
-        forgotten = self._forgotten
+        forgotten, lane = self._forgotten, lane_of(packet_id)
         try:
+            before = await self._store.lane_status(lane)
             counts = await self._store.counts(packet_id)
             # While a packet whose time is over is still open, a share may still be given: the sweeper must close it.
             if counts is None or counts.state not in _LOST or counts.invited or counts.count > READ_WHOLE_COUNT_MAX:
                 return
             rows = await self._store.claims(packet_id)
-            if not await self._is_confirmed(packet_id, counts):
+            if not await self._is_confirmed(lane, counts, before):
                 return
         except UnavailableError:
             return
@@ -111,13 +112,19 @@ class Finished:
             given = {row.user_id: ClaimResult(Outcome.ALREADY, row.amount_fen) for row in rows}
             self._remember(packet_id, (given, _LOST[counts.state]))
 
-    async def _is_confirmed(self, packet_id: str, counts: LiveCounts) -> bool:
-        """Whether these claims may be acknowledged. Beyond memory mode: once the ledger, the strongest, has them."""
+    async def _is_confirmed(self, lane: int, counts: LiveCounts, before: LaneStatus | None) -> bool:
+        """Whether these claims may be acknowledged. Beyond memory mode: once the ledger, the strongest, has them.
+
+        ``before``: the lane before they were read. A replica that takes over meanwhile may lack some of them: it has
+        emitted fewer changes, or the ledger has compared it and given it another token.
+        """
         if strongest(self._acks.setting, counts.ack) is Ack.MEMORY:
             return True
-        lane = lane_of(packet_id)
         status = await self._store.lane_status(lane)
-        return status is not None and await self._acks.in_ledger(lane, status.lane_token, status.position)
+        if before is None or status is None:
+            return False
+        is_same = status.lane_token == before.lane_token and status.position >= before.position
+        return is_same and await self._acks.in_ledger(lane, status.lane_token, status.position)
 
     def _remember(self, packet_id: str, ended: _Ended) -> None:
         self._packets[packet_id] = ended

@@ -1,16 +1,20 @@
 """A process answers for ended packets as Redis would, without asking it, and only for packets that cannot change."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from engine.claiming.finished import Finished
 from engine.engine import Engine
+from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.lanes.reader import LaneStatus
 from engine.lanes.replies import CloseReason
-from engine.records import ClaimResult, Outcome
-from tests.support.scenes import let_time_run_out, send
+from engine.records import Ack, ClaimResult, Outcome
+from engine.settings import Settings
+from tests.support.scenes import caught_up, changed, let_time_run_out, persisting, send
 from tests.support.waiting import wait_until
 
 
@@ -75,6 +79,29 @@ async def test_a_packet_whose_claims_are_not_all_there_any_more_is_not_remembere
     finished.learn(packet_id)
     await wait_until_idle(finished)
     assert finished.answer(packet_id, "ada") is None
+
+
+@pytest.mark.parametrize("changes_lost", [0, 1])
+async def test_claims_that_a_replica_may_not_have_are_not_remembered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, changes_lost: int
+) -> None:
+    """Read on a master, and then a replica takes over that has emitted fewer changes."""
+    async with Engine.open(changed(settings, ack=Ack.LEDGER, ack_timeout_s=5)) as engine, persisting(settings):
+        packet_id = (await send(engine, count=1)).packet_id
+        await engine.claims.claim(packet_id, "ada")
+        await caught_up(engine)
+        now = await engine.store.lane_status(lane_of(packet_id))
+        assert now is not None
+        told = iter([replace(now, position=now.position + changes_lost), now])
+
+        async def status(_lane: int) -> LaneStatus:
+            return next(told)
+
+        monkeypatch.setattr(engine.store, "lane_status", status)
+        finished = Finished(engine.store, engine.acks)
+        finished.learn(packet_id)
+        await wait_until_idle(finished)
+        assert (finished.answer(packet_id, "ada") is None) == bool(changes_lost)
 
 
 async def wait_until_idle(finished: Finished) -> None:
