@@ -48,8 +48,10 @@ class Chains:
         """The lanes of the part that is walked once more."""
         if self.again is None:
             return 0, []
-        lanes = await hash_chain.lanes_in(pair.connection, self.again.span)
-        return await hash_chain.lanes_unbroken(pair.connection, pair.copying, self.again.span, lanes)
+        span = self.again.span
+        lanes = await hash_chain.lanes_in(pair.connection, span)
+        examined, problems = await hash_chain.lanes_unbroken(pair.connection, pair.copying, span, lanes)
+        return examined, problems + await hash_chain.stray_entries(pair.connection, span, lanes)
 
     async def accounts_again(self, pair: Pair) -> Result:
         """The same for the chains of accounts. How many entries they had is in the anchor."""

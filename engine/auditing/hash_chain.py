@@ -143,10 +143,7 @@ async def strays(connection: Connection, span: Span, lanes: Sequence[Lane]) -> l
     """
     known = [lane for lane in lanes if lane.head is not None]
     numbers, after, _ = _arrays(known)
-    problems = [
-        f"entry {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
-        for row in await connection.fetch(SQL["strays"], numbers, after, span.after_id, span.seen_id)
-    ]
+    problems = await stray_entries(connection, span, known)
     problems += [
         f"packet {row['packet_id']}: a row in quarantine at change {row['position']} belongs to no batch"
         for row in await connection.fetch(SQL["asides"], [], [], [], True)
@@ -156,6 +153,16 @@ async def strays(connection: Connection, span: Span, lanes: Sequence[Lane]) -> l
         for row in await connection.fetch(SQL["not_retried"], numbers, after)
     ]
     return problems
+
+
+async def stray_entries(connection: Connection, span: Span, lanes: Sequence[Lane]) -> list[str]:
+    """Claims and refunds that belong to no batch."""
+    numbers, after, _ = _arrays(lanes)
+    ids = (span.after_id, span.seen_id, span.batched_up_to_id)
+    return [
+        f"entry {row['transfer_id']}: a {row['kind']} out of {row['from_account']} belongs to no batch"
+        for row in await connection.fetch(SQL["strays"], numbers, after, *ids)
+    ]
 
 
 def _arrays(lanes: Sequence[Lane]) -> tuple[list[int], list[int], list[int]]:

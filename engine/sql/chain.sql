@@ -70,12 +70,12 @@ ORDER BY quarantine.lane, position, quarantine_id
 -- strays --
 -- Claims and refunds that cannot belong to a batch: without a lane, without a position, or with a position from before
 -- this part of history although they were written later (except for changes that were set aside before and retried later).
--- After $4 an entry may be of this part; after $5 it is of no earlier one.
+-- After $3 up to $5 an entry may be of this part; after $4 it is of no earlier one.
 SELECT transfer_id, transfers.kind::text, from_account
 FROM transfers LEFT JOIN unnest($1::smallint[], $2::bigint[]) AS walked (lane, after)
     ON lane = from_account / 100000000000000 % 1000
 WHERE transfers.kind IN ('claim', 'refund')
-    AND transfer_id > greatest($3::bigint, (SELECT transfer_id FROM chained_after))
+    AND transfer_id > greatest($3::bigint, (SELECT transfer_id FROM chained_after)) AND transfer_id <= $5::bigint
     AND (lane IS NULL OR transfers.position IS NULL OR transfers.position <= after AND transfer_id > $4::bigint)
     AND NOT EXISTS (
         SELECT FROM quarantine

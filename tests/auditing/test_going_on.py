@@ -429,6 +429,37 @@ async def test_a_change_that_is_retried_after_the_anchor(books: Books, database_
         assert any("was retried, and is not in the ledger" in problem for problem in (await look(pool)).problems)
 
 
+async def test_a_claim_that_is_slipped_in_beside_the_end_of_a_part(
+    books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number is one of those that the audit saw after the cut, its position one of an earlier part."""
+    async with pool_on(database_url) as pool:
+        number = await books.packet(total_fen=100, count=4)
+        await books.apply(opening(number), claim(number, "bob", 0, 25), claim(number, "carol", 1, 25))
+        await look(pool, keeps=True)
+        await books.apply(claim(number, "dave", 3, 25))
+        cut = await kept.cut_id(pool)
+        assert cut is not None
+        await pool.execute("SELECT nextval('transfer_ids')")  # it was rolled back
+        await deposit(books.connection, "erin", 5)
+
+        async def cut_before(_pool: asyncpg.Pool) -> int:
+            return cut
+
+        with monkeypatch.context() as patched:
+            patched.setattr(kept, "cut_id", cut_before)
+            await look(pool, keeps=True)
+        await books.connection.execute(
+            f"""{UNCHECKED};
+            INSERT INTO transfers (transfer_id, kind, from_account, to_account, amount_fen, at_ms, slot, position)
+            SELECT {cut + 1}, 'claim', {number}, account_id, 25, 1, 2, 2 FROM accounts WHERE owner = 'erin';
+            UPDATE accounts SET balance_fen = balance_fen - 25 WHERE account_id = {number};
+            UPDATE accounts SET balance_fen = balance_fen + 25 WHERE owner = 'erin'"""
+        )
+        found = [problem for _ in range(3) for problem in (await look(pool, keeps=True)).problems]
+    assert f"entry {cut + 1}: a claim out of {number} belongs to no batch" in found
+
+
 async def test_a_snapshot_ends_its_other_work_at_the_first_error(database_url: str) -> None:
     async with pool_on(database_url) as pool, Snapshot.open(pool) as snapshot:
         with pytest.raises(asyncpg.UndefinedTableError):
