@@ -11,7 +11,7 @@ from engine.embedded import servers as embedded
 from engine.errors import HongbaoError
 from engine.lanes import keys
 from engine.lanes.clients import command
-from engine.lanes.topology import reading
+from engine.lanes.topology import Topology, reading
 from engine.ledger.failures import DATABASE_ERRORS
 from loadtest.chaos.history import Carried, History
 
@@ -40,8 +40,7 @@ class Watch:
         """Look once. ``behind`` is None if a server does not answer or a lane is lost or fenced."""
         now_s = self.history.now_s()
         try:
-            async with asyncio.timeout(_ANSWER_S_MAX):
-                self.behind = await self._behind()
+            self.behind = await self._behind()
         except _AWAY:
             self.behind = None
         if self.behind is not None:
@@ -52,23 +51,32 @@ class Watch:
     async def _behind(self) -> int | None:
         """Read Redis first: the ledger, which is read afterwards, must have everything that Redis had given by then."""
         servers = embedded.urls(self.data_dir)
-        given: dict[int, tuple[str, int]] = {}
         topology = reading(servers.redis_url, timeout_s=_ANSWER_S_MAX, lanes=range(self.lanes))
         try:
-            for lane in range(self.lanes):
-                client = topology.node_of(lane).client
-                lane_token, position = await command(client, "HMGET", keys.lane(lane), "epoch", "position")
-                if not lane_token or position is None:
-                    return None
-                given[lane] = (lane_token.decode().partition("@")[0], int(position))  # the server follows the epoch
+            async with asyncio.timeout(_ANSWER_S_MAX):  # not around the end, which closes all connections
+                given = await self._given(topology)
         finally:
             await topology.aclose()
-        connection = await asyncpg.connect(servers.database_url)
+        if given is None:
+            return None
+        bounds = {"timeout": _ANSWER_S_MAX, "command_timeout": _ANSWER_S_MAX}
+        connection = await asyncpg.connect(servers.database_url, **bounds)
         try:
             rows = await connection.fetch("SELECT lane, epoch, position FROM lanes")
         finally:
-            await connection.close()
+            await connection.close(timeout=_ANSWER_S_MAX)
         carried: dict[int, tuple[str, int]] = {row["lane"]: (row["epoch"], row["position"]) for row in rows}
         if any(carried.get(lane, ("", 0))[0] != epoch for lane, (epoch, _) in given.items()):
             return None
         return sum(max(0, position - carried[lane][1]) for lane, (_, position) in given.items())
+
+    async def _given(self, topology: Topology) -> dict[int, tuple[str, int]] | None:
+        """Each lane's epoch and position in Redis. None if one is lost or fenced."""
+        given: dict[int, tuple[str, int]] = {}
+        for lane in range(self.lanes):
+            client = topology.node_of(lane).client
+            lane_token, position = await command(client, "HMGET", keys.lane(lane), "epoch", "position")
+            if not lane_token or position is None:
+                return None
+            given[lane] = (lane_token.decode().partition("@")[0], int(position))  # the server follows the epoch
+        return given
