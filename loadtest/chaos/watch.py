@@ -59,8 +59,7 @@ class Watch:
             await topology.aclose()
         if given is None:
             return None
-        bounds = {"timeout": _ANSWER_S_MAX, "command_timeout": _ANSWER_S_MAX}
-        connection = await asyncpg.connect(servers.database_url, **bounds)
+        connection = await asyncpg.connect(servers.database_url, timeout=_ANSWER_S_MAX, command_timeout=_ANSWER_S_MAX)
         try:
             rows = await connection.fetch("SELECT lane, epoch, position FROM lanes")
         finally:
