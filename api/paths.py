@@ -7,9 +7,9 @@ from typing import NamedTuple
 from api.payloads import USER_ID_FORM
 from api.problems import UnknownRouteError
 from engine.errors import FieldProblem, HongbaoError, UnknownPacketError, UnknownTransactionError
-from engine.ids import NUMBER_LENGTH, USER_ID_RULE
+from engine.ids import NUMBER_PATTERN, USER_ID_RULE
 
-PACKET_NUMBER_FORM = f"^10[0-9]{{{NUMBER_LENGTH - 2}}}$"
+PACKET_NUMBER_FORM = f"^{NUMBER_PATTERN}$"
 """A transfer is a packet of one share, so it has such a number, too."""
 ROW_NUMBER_FORM = "^[1-9][0-9]{0,17}$"
 """Numbers that the ledger counts from 1."""

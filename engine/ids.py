@@ -13,7 +13,8 @@ NUMBER_LENGTH = 19
 _RANDOM_DIGITS = 14
 FIRST_VOLUME, LAST_VOLUME = 10, 91
 """The volume is what a number begins with. The last is the last that fits 64 bits."""
-NUMBER_PATTERN = r"(?:[1-8]\d|9[01])\d{17}"
+NUMBER_PATTERN = r"(?:[1-8][0-9]|9[01])[0-9]{17}"
+NUMBER_RULE = f"must have {NUMBER_LENGTH} digits and begin with {FIRST_VOLUME} to {LAST_VOLUME}"
 _PAST_LAST_VOLUME = str(LAST_VOLUME + 1)
 _LANES = {f"{lane:03d}": lane for lane in range(1_000)}
 

@@ -11,7 +11,7 @@ from api.payloads import PLAIN_TEXT, Payload, UserId
 from engine import errors
 from engine.disputes.filing import EVIDENCE_LENGTH_MAX, EVIDENCE_MAX, Complaint, Dispute, DisputeKind, DisputeState
 from engine.errors import FieldProblem, InvalidFieldsError
-from engine.ids import NUMBER_PATTERN, is_packet_number
+from engine.ids import NUMBER_RULE, is_packet_number
 from engine.records import FEN_MAX
 
 _REASON_LENGTH_MAX = 500
@@ -45,7 +45,7 @@ async def file_dispute(call: Call) -> Answer:
     """File a dispute for the user."""
     body: DisputeBody = call.body
     if not is_packet_number(body.number):
-        raise InvalidFieldsError([FieldProblem("number", f"must be a number of the form {NUMBER_PATTERN}")])
+        raise InvalidFieldsError([FieldProblem("number", NUMBER_RULE)])
     complaint = Complaint(DisputeKind(body.kind), body.number, body.at_ms, body.counterparty, tuple(body.evidence))
     return as_json(await call.engine.disputes.file(call.caller.user, complaint), 201)
 

@@ -94,13 +94,15 @@ class Finished:
     async def _load(self, packet_id: str) -> None:
         forgotten, lane = self._forgotten, lane_of(packet_id)
         try:
-            before = await self._store.lane_status(lane)
             counts = await self._store.counts(packet_id)
             # While a packet whose time is over is still open, a share may still be given: the sweeper must close it.
             if counts is None or counts.state not in _LOST or counts.invited or counts.count > READ_WHOLE_COUNT_MAX:
                 return
+            # Read before the claims: a replica that takes over in between may lack some of them. All of this packet's were
+            # emitted by now, so the ledger has them once it has this.
+            status = await self._store.lane_status(lane)
             rows = await self._store.claims(packet_id)
-            if not await self._is_confirmed(lane, counts, before):
+            if not await self._is_confirmed(lane, counts, status):
                 return
         except UnavailableError:
             return
@@ -112,19 +114,11 @@ class Finished:
             given = {row.user_id: ClaimResult(Outcome.ALREADY, row.amount_fen) for row in rows}
             self._remember(packet_id, (given, _LOST[counts.state]))
 
-    async def _is_confirmed(self, lane: int, counts: LiveCounts, before: LaneStatus | None) -> bool:
-        """Whether these claims may be acknowledged. Beyond memory mode: once the ledger, the strongest, has them.
-
-        ``before``: the lane before they were read. A replica that takes over meanwhile may lack some of them: it has
-        emitted fewer changes, or the ledger has compared it and given it another token.
-        """
+    async def _is_confirmed(self, lane: int, counts: LiveCounts, status: LaneStatus | None) -> bool:
+        """Whether these claims may be acknowledged. Beyond memory mode: once the ledger, the strongest, has them."""
         if strongest(self._acks.setting, counts.ack) is Ack.MEMORY:
             return True
-        status = await self._store.lane_status(lane)
-        if before is None or status is None:
-            return False
-        is_same = status.lane_token == before.lane_token and status.position >= before.position
-        return is_same and await self._acks.in_ledger(lane, status.lane_token, status.position)
+        return status is not None and await self._acks.in_ledger(lane, status.lane_token, status.position)
 
     def _remember(self, packet_id: str, ended: _Ended) -> None:
         self._packets[packet_id] = ended

@@ -188,6 +188,7 @@ def _environment(plan: Plan, secret: str) -> dict[str, str]:
         "TRANSFER_DELAY_S_SHORT": str(TRANSFER_DELAY_S),
         "REDIS_TIMEOUT_S": "1" if plan.nodes else "2",
         "DATABASE_TIMEOUT_S": "3",
+        "VOLUME_ENTRIES": "1000",  # so that several volumes of the ledger are begun, and closed
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HONGBAO_")}
     return inherited | {f"HONGBAO_{name}": value for name, value in ours.items()}
