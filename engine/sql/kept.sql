@@ -60,24 +60,10 @@ SELECT account_id, balance_fen, encode(hash, 'hex') FROM audited_balances ORDER 
 
 -- balances_then --
 -- As audited_balances will be: the sums of the entries up to $2. $3: those up to $1 are there already.
-WITH entries AS (
-    SELECT transfer_id, from_account, to_account, amount_fen FROM transfers
-    WHERE transfer_id > $1::bigint AND transfer_id <= $2::bigint
-), heads AS (
-    SELECT DISTINCT ON (from_account) from_account AS account_id, hash
-    FROM entries JOIN transfer_hashes USING (transfer_id) ORDER BY from_account, transfer_id DESC
-), sums AS (
-    SELECT account_id, sum(fen)::bigint AS fen FROM (
-        SELECT to_account AS account_id, amount_fen AS fen FROM entries
-        UNION ALL
-        SELECT from_account, -amount_fen FROM entries
-        UNION ALL
-        SELECT account_id, balance_fen FROM audited_balances WHERE $3::boolean
-    ) AS movements GROUP BY account_id
-), balances AS (
-    SELECT account_id, coalesce(fen, 0) AS balance_fen, coalesce(heads.hash, audited.hash) AS hash
-    FROM sums LEFT JOIN heads USING (account_id)
-    LEFT JOIN (SELECT * FROM audited_balances WHERE $3::boolean) AS audited USING (account_id)
+WITH balances AS (
+    SELECT account_id, coalesce(fen, 0) + coalesce(balance_fen, 0) AS balance_fen, coalesce(moved.hash, audited.hash) AS hash
+    FROM moved_between($1, $2) AS moved
+    FULL JOIN (SELECT * FROM audited_balances WHERE $3::boolean) AS audited USING (account_id)
 )
 SELECT account_id, balance_fen, encode(hash, 'hex') FROM balances
 WHERE balance_fen <> 0 OR hash IS NOT NULL ORDER BY account_id
@@ -91,22 +77,10 @@ SELECT max(audit_id) FROM audits
 
 -- move_balances --
 -- Bring audited_balances from $1 to $2. Without $3, from nothing.
-WITH entries AS MATERIALIZED (
-    SELECT transfer_id, from_account, to_account, amount_fen FROM transfers
-    WHERE transfer_id > $1::bigint AND transfer_id <= $2::bigint
-), heads AS (
-    SELECT DISTINCT ON (from_account) from_account AS account_id, hash
-    FROM entries JOIN transfer_hashes USING (transfer_id) ORDER BY from_account, transfer_id DESC
-), sums AS (
-    SELECT account_id, sum(fen)::bigint AS fen FROM (
-        SELECT to_account AS account_id, amount_fen AS fen FROM entries
-        UNION ALL
-        SELECT from_account, -amount_fen FROM entries
-    ) AS movements GROUP BY account_id
-), changed AS MATERIALIZED (
-    SELECT account_id, fen + CASE WHEN $3::boolean THEN coalesce(balance_fen, 0) ELSE 0 END AS balance_fen,
-        coalesce(heads.hash, CASE WHEN $3::boolean THEN audited_balances.hash END) AS hash
-    FROM sums LEFT JOIN heads USING (account_id) LEFT JOIN audited_balances USING (account_id)
+WITH changed AS MATERIALIZED (
+    SELECT account_id, fen + coalesce(balance_fen, 0) AS balance_fen, coalesce(moved.hash, audited.hash) AS hash
+    FROM moved_between($1, $2) AS moved
+    LEFT JOIN (SELECT * FROM audited_balances WHERE $3::boolean) AS audited USING (account_id)
 ), emptied AS (
     DELETE FROM audited_balances USING changed
     WHERE audited_balances.account_id = changed.account_id AND changed.balance_fen = 0 AND changed.hash IS NULL

@@ -25,21 +25,8 @@ SELECT pg_advisory_xact_lock(7312, hashtext($1))
 -- spend --
 -- Count a sending in its day if that stays within the limit. The day's first begins with what the packets say was sent
 -- before, so a limit that is set in the middle of a day holds for all of it. What its sender took back does not count.
--- What went round and round may be more in a day than 64 bits hold: no limit is above 2^53 - 1, so neither is the count.
 WITH sent AS (
-    SELECT coalesce(
-        (SELECT sent_fen FROM day_totals WHERE subject = $1 AND day = $2),
-        CASE WHEN $1 LIKE 'user:%' THEN (
-            SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
-            WHERE sender = substr($1, 6) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
-                AND state <> 'retracted'
-        ) ELSE (
-            SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
-            WHERE label = substr($1, 7) AND created_at_ms >= $5::bigint AND created_at_ms < $6::bigint
-                AND state <> 'retracted'
-        ) END,
-        0
-    ) AS before_fen
+    SELECT sent_in_day($1, $2, $5, $6) AS before_fen
 ), counted AS (
     INSERT INTO day_totals (subject, day, sent_fen)
     SELECT $1, $2, before_fen + $3::bigint FROM sent WHERE before_fen + $3::bigint <= $4::bigint
@@ -50,16 +37,4 @@ WITH sent AS (
 SELECT before_fen, EXISTS (SELECT FROM counted) AS is_within FROM sent
 
 -- sent --
--- What a day's total is, as spend counts it.
-SELECT coalesce(
-    (SELECT sent_fen FROM day_totals WHERE subject = $1 AND day = $2),
-    CASE WHEN $1 LIKE 'user:%' THEN (
-        SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
-        WHERE sender = substr($1, 6) AND created_at_ms >= $3::bigint AND created_at_ms < $4::bigint
-            AND state <> 'retracted'
-    ) ELSE (
-        SELECT least(coalesce(sum(total_fen), 0), 9007199254740991)::bigint FROM packets
-        WHERE label = substr($1, 7) AND created_at_ms >= $3::bigint AND created_at_ms < $4::bigint
-            AND state <> 'retracted'
-    ) END
-)
+SELECT sent_in_day($1, $2, $3, $4)

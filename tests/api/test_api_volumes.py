@@ -59,7 +59,7 @@ async def test_a_packet_is_claimed_looked_at_and_proven(later: Client, engine: E
     assert (await get(later, f"/packets/{packet_id}/proof", "bob"))["packet_id"] == packet_id
     await get(later, f"/transactions/{packet_id}/receipt", "bob")
     dispute = {"kind": "system_fault", "number": packet_id, "at_ms": claimed["claimed_at_ms"], "evidence": ["x"]}
-    assert (await post(later, "/disputes", "bob", dispute))["packet_id"] == packet_id
+    assert (await post(later, "/disputes", "alice", dispute))["number"] == packet_id
     (received,) = (await get(later, "/users/bob/packets?role=received", "bob"))["packets"]
     (entry,) = (await get(later, "/wallets/bob/transfers", "bob"))["transfers"]
     assert received["packet_id"] == entry["packet_id"] == packet_id

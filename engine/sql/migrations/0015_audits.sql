@@ -27,3 +27,22 @@ CREATE TABLE audited_balances (
     balance_fen BIGINT NOT NULL,
     hash        BYTEA
 );
+
+-- What the entries after one and up to another moved in sum, by account, and the account's last hash among them.
+CREATE FUNCTION moved_between(after_id BIGINT, up_to_id BIGINT) RETURNS TABLE (account_id BIGINT, fen BIGINT, hash BYTEA)
+LANGUAGE sql STABLE AS $$
+    WITH entries AS MATERIALIZED (
+        SELECT transfer_id, from_account, to_account, amount_fen FROM transfers
+        WHERE transfer_id > after_id AND transfer_id <= up_to_id
+    ), heads AS (
+        SELECT DISTINCT ON (from_account) from_account AS account_id, transfer_hashes.hash
+        FROM entries JOIN transfer_hashes USING (transfer_id) ORDER BY from_account, transfer_id DESC
+    ), sums AS (
+        SELECT moved.account_id, sum(moved.fen)::bigint AS fen FROM (
+            SELECT to_account AS account_id, amount_fen AS fen FROM entries
+            UNION ALL
+            SELECT from_account, -amount_fen FROM entries
+        ) AS moved GROUP BY moved.account_id
+    )
+    SELECT sums.account_id, sums.fen, heads.hash FROM sums LEFT JOIN heads ON heads.account_id = sums.account_id
+$$;
