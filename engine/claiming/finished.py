@@ -98,8 +98,8 @@ class Finished:
             # While a packet whose time is over is still open, a share may still be given: the sweeper must close it.
             if counts is None or counts.state not in _LOST or counts.invited or counts.count > READ_WHOLE_COUNT_MAX:
                 return
-            # Read before the claims: a replica that takes over in between may lack some of them. All of this packet's were
-            # emitted by now, so the ledger has them once it has this.
+            # Read before the claims: a replica that takes over in between may lack some of them. All of this packet's
+            # were emitted by now, so the ledger has them once it has this.
             status = await self._store.lane_status(lane)
             rows = await self._store.claims(packet_id)
             if not await self._is_confirmed(lane, counts, status):

@@ -8,17 +8,16 @@ import pytest
 from api.paths import PACKET_NUMBER_FORM
 from engine.engine import Engine
 from engine.ids import FIRST_VOLUME, LAST_VOLUME, new_packet_number
-from engine.ledger import volumes
 from engine.settings import Settings
 from tests.support.front import Client, Json, new_key, open_front
-from tests.support.scenes import fund, persisting, settled
+from tests.support.ledger_volumes import begin
+from tests.support.scenes import persisting, settled
 
 
 @pytest.fixture
 async def later(engine: Engine, settings: Settings) -> AsyncIterator[Client]:
     """A front whose new packets go to the second volume, and a persister at work."""
-    await fund(engine, "filler", 1)
-    assert await volumes.begin_next(engine.pool, 1)
+    assert await begin(engine) == 11
     async with persisting(settings), open_front(settings) as client:
         yield client
 
