@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError, ResponseError
 
+from engine.errors import RecoveringError
 from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
+from engine.lanes.connections import ReplacedServerError
 from engine.lanes.failures import redis_errors
 from engine.lanes.topology import Node, Topology
 from engine.records import Ack, ClaimRow, PacketState
@@ -102,7 +104,15 @@ class LaneReader:
         node = self.topology.node_of(lane)
         if node.claiming is None:
             return await command(node.client, *words)
-        return await node.claiming.call(*words, server=self.servers.get(lane, ""))
+        try:
+            return await node.claiming.call(*words, server=self.servers.get(lane, ""))
+        except ReplacedServerError:
+            raise self._paused(lane) from None
+
+    def _paused(self, lane: int) -> RecoveringError:
+        return RecoveringError(
+            f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
+        )
 
     def client_of(self, lane: int) -> Redis:
         """The client of the lane's server. Raises UnavailableError if none holds it."""

@@ -114,9 +114,7 @@ class Store(LaneReader):
     def _paused(self, lane: int) -> RecoveringError:
         self.paused.add(lane)
         self.on_fenced(lane)
-        return RecoveringError(
-            f"Lane {lane} is paused until its Redis data has been verified against, or rebuilt from, the ledger."
-        )
+        return super()._paused(lane)
 
     def pause_server_of(self, lane: int) -> None:
         """Note that a lane's server has not answered. Whoever looks at it next finds out when it does again."""

@@ -53,11 +53,11 @@ async def test_a_packet_is_claimed_looked_at_and_proven(later: Client, engine: E
     assert [result["outcome"] for result in answer.json()["results"]] == ["claimed", "claimed"]
     await settled(engine, packet_id)
     listed = (await get(later, f"/packets/{packet_id}/claims", "alice"))["claims"]
-    (claimed,) = [claim for claim in listed if claim["user_id"] == "bob"]
     assert len(listed) == 3
     assert (await get(later, f"/packets/{packet_id}/proof", "bob"))["packet_id"] == packet_id
     await get(later, f"/transactions/{packet_id}/receipt", "bob")
-    dispute = {"kind": "system_fault", "number": packet_id, "at_ms": claimed["claimed_at_ms"], "evidence": ["x"]}
+    paid_at_ms = (await get(later, f"/packets/{packet_id}", "alice"))["created_at_ms"]
+    dispute = {"kind": "system_fault", "number": packet_id, "at_ms": paid_at_ms, "evidence": ["x"]}
     assert (await post(later, "/disputes", "alice", dispute))["number"] == packet_id
     (received,) = (await get(later, "/users/bob/packets?role=received", "bob"))["packets"]
     (entry,) = (await get(later, "/wallets/bob/transfers", "bob"))["transfers"]

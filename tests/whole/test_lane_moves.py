@@ -65,14 +65,18 @@ class Hands:
         self.answered: Answered = {}
         self.asked = 0
 
-    async def tap(self) -> None:
+    async def tap(self) -> bool:
+        """Return whether every lane gave the user a share, or had given it."""
         user = f"user{self.asked % USERS_MAX}"
         self.asked += 1
         asked = [(packet_id, user) for packet_id in self.packets.values()]
+        served = 0
         for (packet_id, _), answer in zip(asked, await self.engine.claims.claim_many(asked), strict=True):
             if isinstance(answer, ClaimResult) and answer.outcome in (Outcome.CLAIMED, Outcome.ALREADY):
                 before = self.answered.setdefault((packet_id, user), answer.amount_fen)
                 assert before == answer.amount_fen
+                served += 1
+        return served == len(asked)
 
     async def go_on(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -84,11 +88,7 @@ class Hands:
 
         async def all_are_answered() -> bool:
             self.asked = 0
-            for _ in range(5):
-                await self.tap()
-            return all(
-                (packet_id, f"user{n}") in self.answered for packet_id in self.packets.values() for n in range(5)
-            )
+            return all([await self.tap() for _ in range(5)])
 
         await wait_until(all_are_answered, what="every lane serving")
 
