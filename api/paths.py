@@ -8,9 +8,11 @@ from api.payloads import USER_ID_FORM
 from api.problems import UnknownRouteError
 from engine.errors import FieldProblem, HongbaoError, UnknownPacketError, UnknownTransactionError
 from engine.ids import NUMBER_PATTERN, USER_ID_RULE
+from engine.wallets.assets import CODE_PATTERN, CODE_RULE
 
 PACKET_NUMBER_FORM = f"^{NUMBER_PATTERN}$"
 """A transfer is a packet of one share, so it has such a number, too."""
+ASSET_FORM = f"^{CODE_PATTERN}$"
 ROW_NUMBER_FORM = "^[1-9][0-9]{0,17}$"
 """Numbers that the ledger counts from 1."""
 
@@ -33,6 +35,7 @@ PATH_NAMES = {
     "withdrawal_id": PathName("A withdrawal", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "user_id": PathName("A user", USER_ID_FORM, None, USER_ID_RULE),
     "label": PathName("A group", USER_ID_FORM, None, USER_ID_RULE),
+    "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}
 

@@ -65,6 +65,10 @@ UserId = Annotated[
     Field(pattern=USER_ID_FORM, description="1-64 of A-Z a-z 0-9 . _ : @ -, and neither . nor ..", examples=["alice"]),
 ]
 Fen = Annotated[int, Field(ge=1, le=FEN_MAX, description="Money in fen: hundredths of the ledger's currency")]
+AssetCode = Annotated[
+    str | None,
+    Field(max_length=64, description="The asset, one that `GET /v1/assets` lists; left out: the ledger's currency"),
+]
 
 
 def _noted(description: str) -> Any:  # noqa: ANN401 -- that is what Field returns
@@ -121,6 +125,7 @@ class PacketBody(Payload):
             "which is the default"
         ),
     ] = None
+    asset: AssetCode = None
 
 
 class ClaimBody(Payload):
@@ -145,7 +150,10 @@ class ClaimsBody(Payload):
 class DepositBody(Payload):
     """Money from outside into a wallet."""
 
-    amount_fen: Annotated[Fen, Field(description="In fen; at most HONGBAO_DEPOSIT_FEN_MAX")]
+    amount_fen: Annotated[
+        Fen, Field(description="In fen, at most HONGBAO_DEPOSIT_FEN_MAX; of another asset: in its smallest unit")
+    ]
+    asset: AssetCode = None
 
 
 class PageQuery(BaseModel):
@@ -174,7 +182,20 @@ class NewestFirstQuery(PageQuery):
     ] = None
 
 
-class RecordsQuery(NewestFirstQuery):
+class AssetQuery(BaseModel):
+    """Which balance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    asset: AssetCode = None
+
+
+class EntriesQuery(NewestFirstQuery):
+    """A part of a wallet's entries."""
+
+    asset: AssetCode = None
+
+
+class RecordsQuery(EntriesQuery):
     """A part of a user's records."""
 
     role: Annotated[Literal["sent", "received"], Field(description="Which of the user's packets")]
@@ -203,6 +224,7 @@ class StatementQuery(BaseModel):
     to: Annotated[
         date | None, BeforeValidator(_day), Field(description="The last day, at most 30 days after the first")
     ] = None
+    asset: AssetCode = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +294,7 @@ class DepositAnswer:
     user_id: str
     amount_fen: int
     balance_fen: int
+    asset: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

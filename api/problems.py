@@ -135,6 +135,8 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.UnknownTransactionError: Kind(404, "No such packet or transfer", "number"),
     errors.UnknownDisputeError: Kind(404, "No such dispute", "dispute_id"),
     errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
+    errors.UnknownAssetError: Kind(404, "No such asset", "asset"),
+    errors.AssetExistsError: Kind(409, "There is another asset with this code", "asset"),
     WrongMethodError: Kind(405, "Method not allowed"),
     SlowBodyError: Kind(408, "The body arrived too slowly", "body"),
     errors.InsufficientFundsError: Kind(409, "Insufficient funds"),

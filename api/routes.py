@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from api.dispatch import Operation
 from api.resources import (
     accounts,
+    assets,
     disputes,
     packets,
     receipts,
@@ -21,6 +22,7 @@ RESOURCES: dict[str, Sequence[Operation]] = {
     "Retraction 撤回": retraction.ROUTES,
     "Transfers 转账": transfers.ROUTES,
     "Wallets and records": wallets.ROUTES,
+    "Assets": assets.ROUTES,
     "Suggestions 建议": suggestions.ROUTES,
     "Payment passwords 支付密码 and withdrawals 提现": withdrawals.ROUTES,
     "Receipts 电子回单": receipts.ROUTES,

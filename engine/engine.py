@@ -38,6 +38,7 @@ from engine.risk.profiles import Profiles
 from engine.settings import Settings
 from engine.transfers.delays import Delays
 from engine.transfers.transfers import Transfers
+from engine.wallets.assets import Assets
 from engine.wallets.closing import Closing
 from engine.wallets.payment_passwords import PaymentPasswords
 from engine.wallets.receipts import Receipts
@@ -69,6 +70,7 @@ class Engine:
     transfers: Transfers
     delays: Delays
     views: Views
+    assets: Assets
     wallets: Wallets
     statements: Statements
     suggestions: Suggestions
@@ -135,7 +137,8 @@ class Engine:
                 retractions=Retractions(pool, store, acks, settings),
                 transfers=Transfers(pool, store, packets, claims, acks=acks, delays=delays, settings=settings),
                 delays=delays,
-                views=Views(pool, store, settings.ack),
+                views=Views(pool, store, settings),
+                assets=Assets(pool, settings),
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
                 suggestions=Suggestions(pool, settings),

@@ -54,6 +54,18 @@ class UnknownTransactionError(UnknownPacketError):
     code = "unknown_transaction"
 
 
+class UnknownAssetError(HongbaoError):
+    """No asset has this code."""
+
+    code = "unknown_asset"
+
+
+class AssetExistsError(HongbaoError):
+    """There is an asset with this code, and its scale or its name is another. They never change."""
+
+    code = "asset_exists"
+
+
 class NotSettledError(HongbaoError):
     """The packet has not ended, or the ledger has not emptied its custody yet: its seed must stay secret."""
 

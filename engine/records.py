@@ -117,8 +117,9 @@ class Purpose(StrEnum):
 class Terms:
     """A sender's terms, checked against the product's limits. ``recipients`` empty: anyone may claim.
 
-    ``ack`` None: claims are acknowledged as the server's setting says. ``label``: the group it is sent to.
-    ``arrives_after_s``: a transfer cannot be claimed before this, and its ``ttl_s`` begins then.
+    ``asset`` None: it is of the ledger's currency. ``ack`` None: claims are acknowledged as the server's setting says.
+    ``label``: the group it is sent to. ``arrives_after_s``: a transfer cannot be claimed before this, and its ``ttl_s``
+    begins then.
     """
 
     total_fen: int
@@ -133,6 +134,7 @@ class Terms:
     label: str | None = None
     purpose: Purpose = Purpose.PACKET
     arrives_after_s: int = 0
+    asset: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,15 @@ def is_readable(text: str, *, allowed: str = "") -> bool:
     return not text or not _UNSEEN_ALONE.issuperset(categories)
 
 
+def decimal(amount: int, scale: int) -> str:
+    """An amount of 10^-scale with its decimals: 1234 with the scale 2 is 12.34, and with the scale 0 it is 1234."""
+    whole, rest = divmod(abs(amount), 10**scale)
+    return f"{'-' if amount < 0 else ''}{whole}{f'.{rest:0{scale}d}' if scale else ''}"
+
+
 def yuan(amount_fen: int) -> str:
     """An amount with two decimals, as bills print it: 1234 fen are 12.34."""
-    return f"{'-' if amount_fen < 0 else ''}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
+    return decimal(amount_fen, 2)
 
 
 def read_json(text: bytes) -> Any:  # noqa: ANN401  # whatever JSON holds

@@ -75,6 +75,11 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "No dispute has this number, or the user is no party to it.", "Check the number and the user."
     ),
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
+    errors.UnknownAssetError: Guide("No asset has this code.", "`GET /v1/assets` lists those that there are."),
+    errors.AssetExistsError: Guide(
+        "An asset has this code, with another scale or name, or it is the ledger's currency.",
+        f"{_NO_REPEAT} An asset never changes: choose another code.",
+    ),
     problems.WrongMethodError: Guide(
         "The path exists, but not with this method.", "Use one of the methods in the header Allow."
     ),

@@ -57,7 +57,7 @@ async def send_packet(call: Call) -> Answer:
     """Pay for a packet and open it."""
 
     async def terms() -> Terms:
-        return _terms(call)
+        return await _terms(call)
 
     sent = await call.engine.packets.send(
         call.caller.user,
@@ -79,7 +79,7 @@ async def send_packet(call: Call) -> Answer:
 
 async def preview_packet(call: Call) -> Answer:
     """Return a sample split of the terms. Nothing is stored."""
-    terms = _terms(call)
+    terms = await _terms(call)
     amounts = await call.engine.packets.preview(terms)
     answer = {
         "total_fen": terms.total_fen,
@@ -182,7 +182,7 @@ def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:
     return orjson.dumps(answer).decode()
 
 
-def _terms(call: Call) -> Terms:
+async def _terms(call: Call) -> Terms:
     """The body's terms within the product's limits. Raises InvalidFieldsError with every bad field."""
     body: PacketBody = call.body
     return terms_from(
@@ -199,6 +199,7 @@ def _terms(call: Call) -> Terms:
         greeting=body.greeting,
         recipients=tuple(body.recipients),
         ack=None if body.ack is None else Ack(body.ack),
+        asset=(await call.engine.assets.named(body.asset)).code,
     )
 
 

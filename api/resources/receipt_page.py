@@ -1,4 +1,4 @@
-"""A receipt as a page to print, in Chinese and English. Amounts have two decimals. The page loads nothing."""
+"""A receipt as a page to print, in Chinese and English. Amounts have their asset's decimals. It loads nothing."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from engine.calendar.china_time import CHINA
 from engine.ledger.currency import unit_of
-from engine.text import yuan
+from engine.text import decimal
 from engine.wallets.receipts import Receipt, ReceiptFacts
 
 _TEMPLATES = Environment(
@@ -38,7 +38,12 @@ def page_of(receipt: Receipt) -> bytes:
     """The page in UTF-8. Everything from users is escaped."""
     facts = receipt.facts
     transfers = [
-        (moved.transfer_id, _KINDS.get(moved.kind, moved.kind), yuan(moved.amount_fen), _time(moved.at_ms))
+        (
+            moved.transfer_id,
+            _KINDS.get(moved.kind, moved.kind),
+            decimal(moved.amount_fen, facts.scale),
+            _time(moved.at_ms),
+        )
         for moved in facts.transfers
     ]
     template = _TEMPLATES.get_template("receipt.html")
@@ -65,7 +70,7 @@ def _rows(facts: ReceiptFacts) -> list[tuple[str, str, str]]:
         ("支付时间", "Paid at", _time(facts.at_ms) if is_senders else None),
         ("到账时间", "Received at", None if is_senders else _time(facts.at_ms)),
         *(
-            (f"{chinese}({unit_of(facts.currency)})", f"{english} ({facts.currency})", _yuan(getattr(facts, name)))
+            (f"{chinese}({unit_of(facts.currency)})", f"{english} ({facts.currency})", _amount(facts, name))
             for name, chinese, english in _AMOUNTS
         ),
         ("领取份数", "Shares claimed", f"{facts.claimed_count} / {facts.count}" if is_senders else None),
@@ -76,8 +81,9 @@ def _rows(facts: ReceiptFacts) -> list[tuple[str, str, str]]:
     return [(chinese, english, value) for chinese, english, value in rows if isinstance(value, str)]
 
 
-def _yuan(amount_fen: int | None) -> str | None:
-    return None if amount_fen is None else yuan(amount_fen)
+def _amount(facts: ReceiptFacts, name: str) -> str | None:
+    amount: int | None = getattr(facts, name)
+    return None if amount is None else decimal(amount, facts.scale)
 
 
 def _time(at_ms: int) -> str:

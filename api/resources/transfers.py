@@ -8,7 +8,7 @@ from api.answers import Answer, as_json
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Call, Operation
 from api.failures import CLAIMING, SENDING, WITH_PASSWORD
-from api.payloads import TEXT, Fen, Payload, UserId
+from api.payloads import TEXT, AssetCode, Fen, Payload, UserId
 from engine import errors
 from engine.transfers.transfers import Transfer
 
@@ -17,7 +17,9 @@ class TransferBody(Payload):
     """A transfer. Without both times, the sender's own choice applies (arrival-delay)."""
 
     to: Annotated[UserId, Field(description="Who receives it")]
-    amount_fen: Annotated[Fen, Field(description="In fen; at most HONGBAO_TRANSFER_FEN_MAX")]
+    amount_fen: Annotated[
+        Fen, Field(description="In fen, at most HONGBAO_TRANSFER_FEN_MAX; of another asset: in its smallest unit")
+    ]
     confirm_within_s: Annotated[
         int | None,
         Field(
@@ -33,6 +35,7 @@ class TransferBody(Payload):
         ),
     ] = None
     note: Annotated[str, Field(description=TEXT)] = ""
+    asset: AssetCode = None
 
 
 class ArrivalDelayBody(Payload):
@@ -62,6 +65,7 @@ async def send_transfer(call: Call) -> Answer:
         body.to,
         body.amount_fen,
         note=body.note,
+        asset=(await call.engine.assets.named(body.asset)).code,
         confirm_within_s=body.confirm_within_s,
         arrives_after_s=body.arrives_after_s,
         address=call.address,

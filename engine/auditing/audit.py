@@ -32,6 +32,7 @@ Told = Callable[[str, int, int], None]
 _Piece = Callable[[Pair], Awaitable[books.Result]]
 _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("balances_sum_to_zero", "all balances sum to zero", books.balances_sum_to_zero),
+    ("assets_stay_apart", "no entry is between two assets", books.assets_stay_apart),
     ("balances_equal_transfers", "each balance is the sum of its entries", books.balances_equal_transfers),
     ("packets_add_up", "each packet's total is its claims, its refund and its custody", books.packets_add_up),
     ("no_user_twice", "no user has two shares of a packet", books.no_user_twice),

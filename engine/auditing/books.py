@@ -57,10 +57,32 @@ async def scope_of(connection: Connection, span: Span, again: Span | None, at_ms
 
 
 async def balances_sum_to_zero(connection: Connection, _scope: Scope) -> Result:
-    """Money is moved, never made."""
-    total_fen = int(await connection.fetchval(SQL["sum_of_balances"]))
-    problems = [] if total_fen == 0 else [f"all balances sum to {total_fen} fen"]
+    """Money is moved, never made. So is every other asset."""
+    problems = []
+    for row in await connection.fetch(SQL["sum_of_balances"]):
+        if int(row["fen"]) != 0:
+            of_asset = "" if row["asset"] is None else f" of {row['asset']}"
+            problems.append(f"all balances{of_asset} sum to {row['fen']}{'' if of_asset else ' fen'}")
     return await connection.fetchval(SQL["accounts"]), problems
+
+
+async def assets_stay_apart(connection: Connection, scope: Scope) -> Result:
+    """An entry goes from an account to another of the same asset, and a packet's custody holds what it promises."""
+    if not await connection.fetchval(SQL["has_assets"]):
+        return 0, []
+    problems = [
+        f"entry {row['transfer_id']}, a {row['kind']}, goes from {_asset(row['paid'])} to {_asset(row['received'])}"
+        for row in await connection.fetch(SQL["between_assets"], *scope.ids)
+    ]
+    problems += [
+        f"packet {row['packet_id']}: it promises {_asset(row['promised'])}, its custody is of {_asset(row['held'])}"
+        for row in await connection.fetch(SQL["wrong_custodies"])
+    ]
+    return await connection.fetchval(SQL["entries"], *scope.ids), problems
+
+
+def _asset(code: str | None) -> str:
+    return code or "the currency"
 
 
 async def balances_equal_transfers(connection: Connection, scope: Scope) -> Result:
@@ -72,7 +94,7 @@ async def balances_equal_transfers(connection: Connection, scope: Scope) -> Resu
         else:
             whose = f" of {row['owner']}" if row["owner"] else ""
             problems.append(
-                f"{row['kind']} account {row['account_id']}{whose} has {row['balance_fen']} fen, "
+                f"{row['kind']} account {row['account_id']}{whose} has {row['balance_fen']} {row['asset'] or 'fen'}, "
                 f"its entries sum to {row['transfers_fen']}"
             )
     return await connection.fetchval(SQL["accounts"]), problems

@@ -5,6 +5,7 @@ All are read in one snapshot, so a movement meanwhile is in all of them or in no
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import asyncpg
 
@@ -26,7 +27,15 @@ PROPER = {
     "fee": ("payout", "fee"),
     "correction": ("wallet", "wallet"),
 }
-"""The kind of the paying and the receiving account, per kind of entry."""
+"""The kind of the paying and the receiving account, per kind of entry, of the ledger's currency."""
+PROPER_OF_ASSETS = {
+    "issue": ("issuer", "holding"),
+    "send": ("holding", "custody"),
+    "claim": ("custody", "holding"),
+    "refund": ("custody", "holding"),
+    "write_off": ("custody", "issuer"),
+}
+"""The same of every other asset."""
 _PREFETCH = 5_000
 _WALLETS_PAGE = 1_000
 _MOVEMENTS_MAX = 10_000_000
@@ -51,108 +60,155 @@ async def batches(connection: Connection, day: Day) -> list[Comparison]:
 async def packets(connection: Connection, day: Day) -> list[Comparison]:
     """The totals and rests of packets, and the entries for them."""
     return [
-        await _packets(connection, day, "sends", SQL["sends"], ("packets sent", "payments for packets")),
-        await _packets(connection, day, "endings", SQL["endings"], ("packets that ended with a rest", "refunds")),
+        *await _packets(connection, day, "sends", SQL["sends"], ("packets sent", "payments for packets")),
+        *await _packets(connection, day, "endings", SQL["endings"], ("packets that ended with a rest", "refunds")),
     ]
 
 
-async def _packets(connection: Connection, day: Day, name: str, query: str, sides: tuple[str, str]) -> Comparison:
-    due, paid, differences = Side(what=sides[0]), Side(what=sides[1]), Differences()
+async def _packets(connection: Connection, day: Day, name: str, query: str, sides: tuple[str, str]) -> list[Comparison]:
+    found = _Pairs(*sides)
     async for row in _rows(connection, query, day):
-        for side, fen in ((due, row["due_fen"]), (paid, row["paid_fen"])):
+        pair = found.of(row["asset"])
+        for side, fen in ((pair.left, row["due_fen"]), (pair.right, row["paid_fen"])):
             if fen is not None:
                 side.add(fen)
         if row["due_fen"] != row["paid_fen"]:
-            amounts = f"{_fen(row['due_fen'])} due, {_fen(row['paid_fen'])} moved"
-            differences.add(f"packet {row['packet_id']}: {amounts}")
-    return differences.of(f"{name}: packets", due, paid)
+            amounts = f"{_amount(row['due_fen'], row['asset'])} due, {_amount(row['paid_fen'], row['asset'])} moved"
+            pair.differences.add(f"packet {row['packet_id']}: {amounts}")
+    return found.compared(f"{name}: packets")
 
 
-def _fen(fen: int | None) -> str:
-    return "nothing" if fen is None else f"{fen} fen"
+def _amount(fen: int | None, asset: str | None) -> str:
+    return "nothing" if fen is None else f"{fen} {asset or 'fen'}"
 
 
 async def kinds(connection: Connection, day: Day) -> list[Comparison]:
     """Per kind of entry: what left the accounts of the paying kind, and what reached those of the receiving kind."""
-    proper = (list(PROPER), [payer for payer, _ in PROPER.values()], [payee for _, payee in PROPER.values()])
-    differences: defaultdict[str, Differences] = defaultdict(Differences)
+    rules = [(kind, *accounts, True) for kind, accounts in PROPER.items()]
+    rules += [(kind, *accounts, False) for kind, accounts in PROPER_OF_ASSETS.items()]
+    proper = tuple(map(list, zip(*rules, strict=True)))
+    differences: defaultdict[tuple[str, str | None], Differences] = defaultdict(Differences)
     async for row in _rows(connection, SQL["improper"], day, *proper):
         accounts = f"from {_account(row, 'from_account', 'payer')} to {_account(row, 'to_account', 'payee')}"
-        differences[row["kind"]].add(
-            f"entry {row['transfer_id']}, a {row['kind']} of {row['amount_fen']} fen, goes {accounts}"
-        )
+        amount = _amount(row["amount_fen"], row["payer_asset"])
+        asset = row["payer_asset"] or row["payee_asset"]
+        differences[row["kind"], asset].add(f"entry {row['transfer_id']}, a {row['kind']} of {amount}, goes {accounts}")
     found = []
     for row in await connection.fetch(SQL["kinds"], *day, *proper):
-        payer, payee = PROPER.get(row["kind"], ("known account", "known account"))
+        allowed = PROPER if row["asset"] is None else PROPER_OF_ASSETS
+        payer, payee = allowed.get(row["kind"], ("known account", "known account"))
         left = Side(what=f"out of a {payer}", count=row["left_count"], fen=int(row["left_fen"]))
         reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=int(row["reached_fen"]))
-        found.append(differences[row["kind"]].of(f"{row['kind']}: ledger", left, reached))
+        name = _named(f"{row['kind']}: ledger", row["asset"])
+        found.append(differences[row["kind"], row["asset"]].of(name, left, reached))
     return found
 
 
 def _account(row: asyncpg.Record, number: str, kind: str) -> str:
-    return f"{row[kind]} {row[number]}" if row[kind] else f"account {row[number]}, which does not exist,"
+    if not row[kind]:
+        return f"account {row[number]}, which does not exist,"
+    asset = f" of {row[f'{kind}_asset']}" if row[f"{kind}_asset"] else ""
+    return f"{row[kind]} {row[number]}{asset}"
 
 
-async def balances(connection: Connection, day: Day) -> Comparison:
+async def balances(connection: Connection, day: Day) -> list[Comparison]:
     """The balance and the sum of entries of each account that moved."""
-    held, summed, differences = Side(what="balances of accounts"), Side(what="sums of their entries"), Differences()
+    found = _Pairs("balances of accounts", "sums of their entries")
     async for row in _rows(connection, SQL["balances"], day):
-        summed.add(row["transfers_fen"])
+        pair, asset = found.of(row["asset"]), row["asset"]
+        pair.right.add(row["transfers_fen"])
         if row["kind"] is None:
-            differences.add(
+            pair.differences.add(
                 f"account {row['account_id']} does not exist, and its entries sum to {row['transfers_fen']} fen"
             )
             continue
-        held.add(row["balance_fen"])
+        pair.left.add(row["balance_fen"])
         if row["balance_fen"] != row["transfers_fen"]:
             whose = f"{row['kind']} {row['account_id']}" + (f" of {row['owner']}" if row["owner"] else "")
-            amounts = f"holds {row['balance_fen']} fen, its entries sum to {row['transfers_fen']}"
-            differences.add(f"{whose} {amounts}")
-    return differences.of("balances: ledger", held, summed)
+            amounts = f"holds {_amount(row['balance_fen'], asset)}, its entries sum to {row['transfers_fen']}"
+            pair.differences.add(f"{whose} {amounts}")
+    return found.compared("balances: ledger")
 
 
 async def statements(connection: Connection, day: Day) -> list[Comparison]:
     """The day's statements as users get them: whether each one adds up, and whether together they equal the ledger."""
-    closing, held, differences = Side(what="statements' closings"), Side(what="wallets after the day"), Differences()
-    sums: defaultdict[str, Side] = defaultdict(lambda: Side(what="in the statements"))
-    async for user_id in _wallets(connection, day):
-        opening_fen, entries = await statement.bounds(connection, user_id, *day)
-        after_fen, _ = await statement.bounds(connection, user_id, day.after_ms, day.after_ms)
+    found = _Pairs("statements' closings", "wallets after the day")
+    sums: defaultdict[tuple[str, str | None], Side] = defaultdict(lambda: Side(what="in the statements"))
+    async for row in _wallets(connection, day):
+        asset = row["asset"]
+        opening_fen, entries = await statement.bounds(connection, row["account_id"], *day)
+        after_fen, _ = await statement.bounds(connection, row["account_id"], day.after_ms, day.after_ms)
         moved_fen = 0
         async for kind, fen in _movements(connection, entries):
             moved_fen += fen
-            sums[f"{kind} {'in' if fen > 0 else 'out'}"].add(abs(fen))
-        closing.add(opening_fen + moved_fen)
-        held.add(after_fen)
+            sums[f"{kind} {'in' if fen > 0 else 'out'}", asset].add(abs(fen))
+        pair = found.of(asset)
+        pair.left.add(opening_fen + moved_fen)
+        pair.right.add(after_fen)
         if opening_fen + moved_fen != after_fen:
-            told = f"{user_id}: {opening_fen} fen and movements of {moved_fen} are not the {after_fen} held after it"
-            differences.add(told)
-    return [differences.of("statements close", closing, held), *await _statement_kinds(connection, day, sums)]
+            told = f"{_amount(opening_fen, asset)} and movements of {moved_fen} are not the {after_fen} held after it"
+            pair.differences.add(f"{row['owner']}: {told}")
+    return [*found.compared("statements close"), *await _statement_kinds(connection, day, sums)]
 
 
-async def _statement_kinds(connection: Connection, day: Day, sums: dict[str, Side]) -> list[Comparison]:
+async def _statement_kinds(
+    connection: Connection, day: Day, sums: dict[tuple[str, str | None], Side]
+) -> list[Comparison]:
     rows = await connection.fetch(SQL["wallet_kinds"], *day)
-    ledger = {row["kind"]: Side(what="in the ledger", count=row["count"], fen=int(row["fen"])) for row in rows}
+    ledger = {
+        (row["kind"], row["asset"]): Side(what="in the ledger", count=row["count"], fen=int(row["fen"])) for row in rows
+    }
     found = []
-    for kind in sorted(sums.keys() | ledger.keys()):
-        told, kept = sums.get(kind, Side(what="in the statements")), ledger.get(kind, Side(what="in the ledger"))
+    for kind, asset in sorted(sums.keys() | ledger.keys(), key=lambda key: (key[1] or "", key[0])):
+        told = sums.get((kind, asset), Side(what="in the statements"))
+        kept = ledger.get((kind, asset), Side(what="in the ledger"))
         differences = Differences()
         if (told.count, told.fen) != (kept.count, kept.fen):
+            unit = asset or "fen"
             differences.add(
-                f"{kind} of wallets: {told.count} of {told.fen} fen in the statements, "
-                f"{kept.count} of {kept.fen} fen in the ledger"
+                f"{kind} of wallets: {told.count} of {told.fen} {unit} in the statements, "
+                f"{kept.count} of {kept.fen} {unit} in the ledger"
             )
-        found.append(differences.of(f"{kind}: statements", told, kept))
+        found.append(differences.of(_named(f"{kind}: statements", asset), told, kept))
     return found
 
 
-async def _wallets(connection: Connection, day: Day) -> AsyncIterator[str]:
-    """Users whose wallet moved, page by page: other queries run between two pages."""
+class _Pairs:
+    """Two sides and their differences, of each asset (None: the ledger's currency, which is always compared)."""
+
+    def __init__(self, left: str, right: str) -> None:
+        self._found: dict[str | None, _Pair] = {}
+        self._left, self._right = left, right
+        self.of(None)
+
+    def of(self, asset: str | None) -> "_Pair":
+        """An asset's sides."""
+        if asset not in self._found:
+            self._found[asset] = _Pair(Side(what=self._left), Side(what=self._right), Differences())
+        return self._found[asset]
+
+    def compared(self, name: str) -> list[Comparison]:
+        """One comparison per asset."""
+        pairs = sorted(self._found.items(), key=lambda item: item[0] or "")
+        return [pair.differences.of(_named(name, asset), pair.left, pair.right) for asset, pair in pairs]
+
+
+class _Pair(NamedTuple):
+    left: Side
+    right: Side
+    differences: Differences
+
+
+def _named(name: str, asset: str | None) -> str:
+    return name if asset is None else f"{name}, {asset}"
+
+
+async def _wallets(connection: Connection, day: Day) -> AsyncIterator[asyncpg.Record]:
+    """Users' accounts that moved, page by page: other queries run between two pages."""
     cursor = await connection.cursor(SQL["wallets"], *day)
     while page := await cursor.fetch(_WALLETS_PAGE):
         for row in page:
-            yield row["owner"]
+            yield row
 
 
 async def _movements(connection: Connection, entries: statement.Range | None) -> AsyncIterator[tuple[str, int]]:

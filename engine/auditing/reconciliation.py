@@ -24,7 +24,7 @@ async def reconcile(
             found += await day_ledger.batches(connection, day)
             found += await day_ledger.packets(connection, day)
             found += await day_ledger.kinds(connection, day)
-            found.append(await day_ledger.balances(connection, day))
+            found += await day_ledger.balances(connection, day)
             found += await day_ledger.statements(connection, day)
             at_ms = await now_ms(connection)
         found.append(await day_payouts.payouts(pool, provider, day, at_ms))

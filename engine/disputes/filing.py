@@ -169,6 +169,8 @@ class Disputes:
                 raise NotSenderError("Only the sender of a packet or transfer can dispute it.")
             raise UnknownTransactionError("Somebody else's packet.")
         problems = []
+        if row["asset"] is not None:
+            problems.append(FieldProblem("number", f"must be of money: this is of {row['asset']}"))
         if complaint.at_ms // 1_000 != row["created_at_ms"] // 1_000:
             problems.append(FieldProblem("at_ms", "must be the time of your payment, to the second"))
         is_fault = complaint.kind is DisputeKind.SYSTEM_FAULT

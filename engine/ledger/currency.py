@@ -8,6 +8,8 @@ from engine.queries import load
 
 SQL = load("currency")
 YUAN = "CNY"
+SCALE = 2
+"""Amounts are hundredths of it."""
 
 
 async def currency_of(source: asyncpg.Pool | Connection) -> str:
@@ -34,5 +36,5 @@ async def why_another(source: asyncpg.Pool | Connection, currency: str) -> str |
 
 
 def unit_of(currency: str) -> str:
-    """The currency's name in Chinese pages and files."""
+    """A currency's or another asset's name in Chinese pages and files."""
     return "元" if currency == YUAN else currency

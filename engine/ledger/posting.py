@@ -5,7 +5,7 @@ writes the entries, moves the balances and moves the checkpoint. A crash before 
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -28,6 +28,7 @@ PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan"
 Without them, Postgres joins a few thousand accounts by reading the whole table each time, however large it is.
 """
 _WALLETS_KNOWN_MAX = 500_000
+_PACKETS_KNOWN_MAX = 100_000
 _SUM_FEN_MAX = 2**60
 """Far above all money in the ledger (``FEN_MAX``), and low enough for exact 64-bit sums."""
 _KIND_NAMES: dict[type[Change], str] = {Claims: "claim", Opening: "opening", Ending: "ending"}
@@ -60,10 +61,15 @@ class Applied:
 
 
 class Ledger:
-    """Writes one persister's changes. Remembers the ids of wallets it has seen, up to a bound."""
+    """Writes one persister's changes. Remembers the ids of wallets it has seen, and the packets, up to a bound.
+
+    ``_assets``: packet -> its asset, None if it is of the ledger's currency. ``_holdings``: asset -> user -> account.
+    """
 
     def __init__(self) -> None:
         self._wallets: dict[str, int] = {}
+        self._assets: dict[int, str | None] = {}
+        self._holdings: dict[str, dict[str, int]] = {}
 
     async def apply(
         self,
@@ -82,8 +88,7 @@ class Ledger:
         change that breaks a rule of the ledger goes into quarantine, and the others are applied. ``unreadable``: the
         last of these changes, if only their number is known. They go into quarantine as one row.
         """
-        user_ids = [change.user_ids for change in changes if isinstance(change, Claims)]
-        await self._know_wallets(connection, set(chain.from_iterable(user_ids)))
+        await self._know_accounts(connection, [change for change in changes if isinstance(change, Claims)])
         tally = Tally()
         async with connection.transaction():
             locked = await connection.fetchrow(SQL["lock_lane"], lane, lane_token)
@@ -117,7 +122,7 @@ class Ledger:
         Raises RuleBrokenError, or Postgres's error for a broken constraint. Then nothing was written.
         """
         if isinstance(change, Claims):
-            await self._know_wallets(connection, set(change.user_ids))
+            await self._know_accounts(connection, [change])
         async with connection.transaction():
             return await self._write(connection, [change])
 
@@ -165,11 +170,10 @@ class Ledger:
     async def _write_claims(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> bytes:
         """Move the balances and write an entry per claim. Returns the rows as they were copied."""
         sizes = [len(change.slots) for change in claims]
-        users = chain.from_iterable([change.user_ids for change in claims])
         last = np.cumsum(sizes)
         columns = {
             "from_account": np.repeat(np.array([change.packet for change in claims], dtype=np.int64), sizes),
-            "to_account": np.fromiter(map(self._wallets.__getitem__, users), dtype=np.int64, count=last[-1]),
+            "to_account": np.fromiter(self._accounts(claims), dtype=np.int64, count=last[-1]),
             "amount_fen": joined([change.amounts_fen for change in claims]),
             "at_ms": np.repeat(np.array([change.at_ms for change in claims], dtype=np.int64), sizes),
             "slot": joined([change.slots for change in claims]),
@@ -188,16 +192,56 @@ class Ledger:
         await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
         return rows
 
-    async def _know_wallets(self, connection: asyncpg.Connection, users: set[str]) -> None:
-        """Look up each user's wallet. Creates the missing ones (outside the transaction: they hold 0)."""
-        if len(self._wallets) + len(users) > _WALLETS_KNOWN_MAX:
+    def _accounts(self, claims: Sequence[Claims]) -> Iterator[int]:
+        """The account that each claim is paid into. All of them are known."""
+        if not self._holdings:
+            return map(self._wallets.__getitem__, chain.from_iterable([change.user_ids for change in claims]))
+        return chain.from_iterable(
+            map(self._of_asset(self._assets.get(change.packet)).__getitem__, change.user_ids) for change in claims
+        )
+
+    def _of_asset(self, asset: str | None) -> dict[str, int]:
+        return self._wallets if asset is None else self._holdings[asset]
+
+    async def _know_accounts(self, connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:
+        """Look up each claim's account. Creates the missing ones (outside the transaction: they hold 0).
+
+        Whoever has an account of another asset also has a wallet: freezes and limits are there.
+        """
+        await self._know_assets(connection, {change.packet for change in claims})
+        known = len(self._wallets) + sum(map(len, self._holdings.values()))
+        users = set(chain.from_iterable([change.user_ids for change in claims]))
+        if known + 2 * len(users) > _WALLETS_KNOWN_MAX:
             self._wallets.clear()
-        unknown = users.difference(self._wallets)
-        for sql in (SQL["wallets"], SQL["create_wallets"], SQL["wallets"]):  # the last finds those created meanwhile
-            if unknown:
-                rows = await connection.fetch(sql, list(unknown))
-                self._wallets.update({row["owner"]: row["account_id"] for row in rows})
-                unknown.difference_update(self._wallets)
+            self._holdings.clear()
+        await _know(connection, self._wallets, users, (SQL["wallets"], SQL["create_wallets"]))
+        of_assets: defaultdict[str, set[str]] = defaultdict(set)
+        for change in claims:
+            if (asset := self._assets.get(change.packet)) is not None:
+                of_assets[asset].update(change.user_ids)
+        for asset, owners in of_assets.items():
+            holdings = self._holdings.setdefault(asset, {})
+            await _know(connection, holdings, owners, (SQL["holdings"], SQL["create_holdings"]), asset)
+
+    async def _know_assets(self, connection: asyncpg.Connection, packets: set[int]) -> None:
+        """Look up what each packet is of. That never changes. One that the ledger does not have is not remembered."""
+        if len(self._assets) + len(packets) > _PACKETS_KNOWN_MAX:
+            self._assets.clear()
+        if unknown := packets.difference(self._assets):
+            rows = await connection.fetch(SQL["assets"], list(unknown))
+            self._assets.update({row["packet_id"]: row["asset"] for row in rows})
+
+
+async def _know(
+    connection: asyncpg.Connection, known: dict[str, int], users: set[str], queries: tuple[str, str], *asset: str
+) -> None:
+    """Add each user's account to ``known``. ``queries``: those that find and that create accounts."""
+    unknown = users.difference(known)
+    for query in (*queries, queries[0]):  # the last finds those created meanwhile
+        if unknown:
+            rows = await connection.fetch(query, list(unknown), *asset)
+            known.update({row["owner"]: row["account_id"] for row in rows})
+            unknown.difference_update(known)
 
 
 def _is_exhaustion(change: Change) -> bool:

@@ -7,8 +7,9 @@ from engine.queries import load
 
 SQL = load("trial")
 INSERTED = (
-    *("accounts", "alerts", "arrival_delays", "batches", "day_totals", "debts", "disputes", "entries_aside"),
+    *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
+        "entries_aside",
         "freeze_changes",
         "freezes",
         "idempotency",

@@ -11,6 +11,7 @@ import msgspec
 
 from engine.errors import InvalidFieldsError, OperatorError
 from engine.ids import is_packet_number
+from engine.ledger.currency import SCALE
 from engine.packets.split import SEED_BYTES, commitment, split
 from engine.records import SplitKind
 from engine.text import read_json
@@ -33,7 +34,8 @@ class ProofClaim:
 class Proof:
     """A settled packet's terms, its seed, and its claims.
 
-    ``commitment``: the sender received it when the packet was sent. ``claims``: None if there are too many.
+    ``commitment``: the sender received it when the packet was sent. ``claims``: None if there are too many. ``asset``:
+    None if it was money. It is told, and not committed to. ``scale``: amounts are 10^-scale of it.
     """
 
     packet_id: str
@@ -45,6 +47,8 @@ class Proof:
     seed: str
     commitment: str
     claims: Sequence[ProofClaim] | None
+    asset: str | None = None
+    scale: int = SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,11 @@ def verify(proof: Proof, given_commitment: str | None = None) -> Verdict:
     except InvalidFieldsError as error:
         wrong = "; ".join(f"{problem.field} {problem.message}" for problem in error.problems)
         return Verdict((*problems, f"the terms cannot be split: {wrong}"), 0)
-    problems += _wrong_claims(proof.claims or (), amounts)
+    problems += _wrong_claims(proof.claims or (), amounts, proof.asset or "fen")
     return Verdict(tuple(problems), len(proof.claims or ()))
 
 
-def _wrong_claims(claims: Sequence[ProofClaim], amounts: Sequence[int]) -> list[str]:
+def _wrong_claims(claims: Sequence[ProofClaim], amounts: Sequence[int], unit: str) -> list[str]:
     problems = []
     users, slots = set[str](), set[int]()
     for claim in claims:
@@ -103,7 +107,7 @@ def _wrong_claims(claims: Sequence[ProofClaim], amounts: Sequence[int]) -> list[
             problems.append(f"share {claim.slot} of {claim.user_id} does not exist")
         elif claim.amount_fen != amounts[claim.slot]:
             problems.append(
-                f"share {claim.slot} of {claim.user_id} is {amounts[claim.slot]} fen, not {claim.amount_fen}"
+                f"share {claim.slot} of {claim.user_id} is {amounts[claim.slot]} {unit}, not {claim.amount_fen}"
             )
         if claim.user_id in users:
             problems.append(f"{claim.user_id} has more than one share")
@@ -132,4 +136,6 @@ def from_ledger(packet_id: str, row: asyncpg.Record, claims: Sequence[asyncpg.Re
         else [
             ProofClaim(slot=claim["slot"], user_id=claim["user_id"], amount_fen=claim["amount_fen"]) for claim in claims
         ],
+        asset=row["asset"],
+        scale=SCALE if row["asset"] is None else row["scale"],
     )

@@ -67,7 +67,7 @@ class Retractions:
             raise NotRetractableError(_CLAIMED if reply is Noted.CLAIMED else _TOO_LATE)
 
     async def retract(self, packet_id: str, sender: str, *, confirmed: bool) -> int:
-        """Retract a packet. Returns the sender's refund in fen. A repeat returns the same.
+        """Retract a packet. Returns the sender's refund in the asset's smallest unit. A repeat returns the same.
 
         Raises UnknownPacketError, NotSenderError, OpeningError, FrozenError, ConfirmationRequiredError,
         ConsentRequiredError, NotRetractableError, and UnconfirmedError if it stands but is not yet safe.
@@ -78,7 +78,8 @@ class Retractions:
         total_fen: int = row["total_fen"]
         if row["state"] == PacketState.RETRACTED:
             return total_fen
-        if total_fen > self._settings.retraction_confirm_above_fen and not confirmed:
+        is_large = row["asset"] is None and total_fen > self._settings.retraction_confirm_above_fen
+        if is_large and not confirmed:
             raise ConfirmationRequiredError('Retracting a packet this large needs "confirm": true.')
         asked_at_ms = await self._ask(packet_id, sender)
         reply, _, _ = await self._store.close(packet_id, CloseReason.RETRACTED, not_after_ms=self._not_after_ms(row))

@@ -95,7 +95,7 @@ class Packets:
         )
         answered = await idempotency.once(self._pool, request, check=check, work=pay)
         paid, reading = answered.checked or (None, None)
-        if paid is not None and not answered.replayed:
+        if paid is not None and paid.asset is None and not answered.replayed:
             await watch.freeze_if_large(self._freezes, self._settings, sender, paid.total_fen, what=paid.purpose)
         state = await self._open(answered.answer["packet_id"], reading)
         return Sent(**answered.answer, state=state, replayed=answered.replayed)
@@ -130,7 +130,7 @@ class Packets:
 
     async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
         await limits.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
-        what, total_fen = terms.purpose.value, terms.total_fen
+        what, total_fen = terms.purpose.value, terms.total_fen if terms.asset is None else 0
         await watch.look(connection, self._settings, sender, total_fen, what=what, address=address, at_ms=at_ms)
 
     async def _pay(self, connection: Connection, sender: str, terms: Terms, reading: _Reading) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Packets:
             values = (
                 *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
                 *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
-                *(created_at_ms, expires_at_ms, terms.ack, terms.purpose, terms.label, arrives_at_ms),
+                *(created_at_ms, expires_at_ms, terms.ack, terms.purpose, terms.label, arrives_at_ms, terms.asset),
             )
             try:
                 async with connection.transaction():

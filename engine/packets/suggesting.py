@@ -92,7 +92,7 @@ class Suggestions:
             has_label=label is not None,
             own=_habit(own),
             group=_habit(group),
-            balance_fen=await self._pool.fetchval(WALLET["balance"], user_id) or 0,
+            balance_fen=await self._pool.fetchval(WALLET["balance"], user_id, None) or 0,
             bounds=self._bounds(day, room),
         )
 

@@ -29,12 +29,16 @@ def terms_from(
     is_exclusive: bool = False,
     is_timed: bool = False,
     day: date | None = None,
+    asset: str | None = None,
 ) -> Terms:
     """Checked terms with their defaults. Raises InvalidFieldsError naming every bad field.
 
     ``is_exclusive``: for one recipient. ``is_timed``: for a minute. ``day``: the day of sending in China, if not today.
+    ``asset``: the settings' bounds on a share are about money, and do not bind other assets.
     """
-    share_fen_max = share_fen_max_on(day or today(), settings)
+    share_fen_min, share_fen_max = settings.share_fen_min, share_fen_max_on(day or today(), settings)
+    if asset is not None:
+        share_fen_min, share_fen_max = 1, splitting.TOTAL_FEN_MAX
     if ttl_s is None:
         ttl_s = settings.timed_ttl_s if is_timed else settings.ttl_s_default
         is_timed = False
@@ -42,15 +46,16 @@ def terms_from(
         total_fen=total_fen,
         count=count,
         split=split,
-        min_fen=settings.share_fen_min if min_fen is None else min_fen,
+        min_fen=share_fen_min if min_fen is None else min_fen,
         max_fen=share_fen_max if max_fen is None else max_fen,
         ttl_s=ttl_s,
         greeting=greeting,
         recipients=tuple(recipients),
         ack=ack,
         label=label,
+        asset=asset,
     )
-    problems = _limit_problems(terms, settings, share_fen_max) + _recipient_problems(terms, settings)
+    problems = _limit_problems(terms, settings, share_fen_min, share_fen_max) + _recipient_problems(terms, settings)
     if is_exclusive and (count != 1 or len(recipients) != 1):
         field, rule = ("count", "must be 1") if count != 1 else ("recipients", "must name one user")
         problems.append(FieldProblem(field, f"{rule} for an exclusive packet"))
@@ -75,15 +80,15 @@ def share_fen_max_on(day: date, settings: Settings) -> int:
     return settings.share_fen_max
 
 
-def _limit_problems(terms: Terms, settings: Settings, share_fen_max: int) -> list[FieldProblem]:
+def _limit_problems(terms: Terms, settings: Settings, share_fen_min: int, share_fen_max: int) -> list[FieldProblem]:
     problems = []
     count_max = max(
         settings.count_max, settings.merchant_count_max
     )  # limits.admit knows the sender and checks the limits per person
     if terms.count > count_max:
         problems.append(FieldProblem("count", f"must be at most {count_max}"))
-    if terms.min_fen < settings.share_fen_min:
-        problems.append(FieldProblem("min_fen", f"must be at least {settings.share_fen_min}"))
+    if terms.min_fen < share_fen_min:
+        problems.append(FieldProblem("min_fen", f"must be at least {share_fen_min}"))
     if terms.max_fen > share_fen_max:
         problems.append(FieldProblem("max_fen", f"must be at most {share_fen_max}"))
     if not 1 <= terms.ttl_s <= settings.ttl_s_max:

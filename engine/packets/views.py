@@ -10,12 +10,14 @@ from engine.errors import NotSettledError, RecoveringError, UnavailableError, Un
 from engine.ids import lane_of
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LiveCounts
 from engine.lanes.store import Store
+from engine.ledger.currency import SCALE
 from engine.ledger.database import ledger_errors
 from engine.ledger.volumes import Volumes
 from engine.packets.proof import CLAIMS_MAX, Proof, from_ledger
 from engine.paging import NEWEST, parse
 from engine.queries import load
 from engine.records import Ack, ClaimRow, PacketState, Purpose, SplitKind, strongest
+from engine.settings import Settings
 
 SQL = load("packets")
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
@@ -38,10 +40,10 @@ class Luckiest:
 class PacketView:
     """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its custody.
 
-    ``state``: by Redis's clock, so a packet has expired once its time is over, even before the sweeper closes it.
-    ``ack``: the mode of its claims now, never weaker than the server's setting. ``arrives_at_ms``: a transfer cannot
-    be claimed before this. ``claimed_fen``, ``remaining_fen``: None if the user sees no amounts
-    (``Views.sees_amounts``).
+    ``asset``: what its amounts are 10^-scale of. ``state``: by Redis's clock, so a packet has expired once its time is
+    over, even before the sweeper closes it. ``ack``: the mode of its claims now, never weaker than the setting.
+    ``arrives_at_ms``: a transfer cannot be claimed before this. ``claimed_fen``, ``remaining_fen``: None if the user
+    sees no amounts (``Views.sees_amounts``).
     """
 
     packet_id: str
@@ -50,6 +52,8 @@ class PacketView:
     label: str | None
     state: PacketState
     split: SplitKind
+    asset: str
+    scale: int
     total_fen: int
     count: int
     min_fen: int
@@ -115,13 +119,11 @@ class PacketsPage:
 
 
 class Views:
-    """Read-only use cases. Every method raises UnavailableError if a server that it needs does not answer.
+    """Read-only use cases. Every method raises UnavailableError if a server that it needs does not answer."""
 
-    ``ack``: the server's setting.
-    """
-
-    def __init__(self, pool: asyncpg.Pool, store: Store, ack: Ack) -> None:
-        self._pool, self._store, self._ack = pool, store, ack
+    def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings) -> None:
+        self._pool, self._store = pool, store
+        self._ack, self._currency = settings.ack, settings.currency
         self._volumes = Volumes(pool)
 
     async def packet(self, packet_id: str) -> PacketView:
@@ -149,6 +151,8 @@ class Views:
             label=row["label"],
             state=state,
             split=SplitKind(row["split"]),
+            asset=row["asset"] or self._currency,
+            scale=SCALE if row["asset"] is None else row["scale"],
             total_fen=row["total_fen"],
             count=row["count"],
             min_fen=row["min_fen"],
@@ -202,13 +206,16 @@ class Views:
                 claims = await self._pool.fetch(SQL["claims"], int(packet_id), -1, CLAIMS_MAX)
         return from_ledger(packet_id, row, claims)
 
-    async def records(self, user_id: str, *, role: str, after: str | None, limit: int) -> PacketsPage:
+    async def records(
+        self, user_id: str, *, role: str, after: str | None, limit: int, asset: str | None = None
+    ) -> PacketsPage:
         """The packets that a user has ``sent``, or ``received`` a share of, newest first, in the ledger's order.
 
+        ``asset``: those of this asset (None: of the ledger's currency).
         Raises InvalidFieldsError for an invalid cursor.
         """
         (below,) = parse(after, parts=1, start=(NEWEST,))
-        some = (user_id, below, limit + 1)
+        some = (user_id, below, limit + 1, asset)
         with ledger_errors():
             if role == "sent":
                 rows = await self._pool.fetch(SQL["sent_by"], *some)  # all in the first volume

@@ -77,6 +77,8 @@ async def admit(
     _check_address(address, row["addresses"])
     if kind is AccountKind.PERSON and terms.count > settings.count_max:
         raise InvalidFieldsError([FieldProblem("count", f"must be at most {settings.count_max}")])
+    if terms.asset is not None:  # all other limits are about money
+        return
     limits = limits_of(
         settings, kind, transaction_fen_max=row["transaction_fen_max"], day_sent_fen_max=row["day_sent_fen_max"]
     )

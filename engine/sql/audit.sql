@@ -1,6 +1,30 @@
 -- sum_of_balances --
--- As text, like every sum here: in wrong books it may need more than 64 bits.
-SELECT coalesce(sum(balance_fen), 0)::text FROM accounts
+-- Of each asset (null: the ledger's currency). As text, like every sum here: in wrong books it may need more than 64 bits.
+SELECT asset, sum(balance_fen)::text AS fen FROM accounts GROUP BY asset ORDER BY asset NULLS FIRST
+
+-- has_assets --
+SELECT EXISTS (SELECT FROM accounts WHERE asset IS NOT NULL)
+
+-- entries --
+-- Here and below: after $1, or after $2 up to $3.
+SELECT count(*) FROM transfers WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3
+
+-- between_assets --
+-- Entries between accounts of two assets. Few accounts have one, so they are remembered while the entries are read once.
+WITH of_assets AS MATERIALIZED (SELECT account_id, asset FROM accounts WHERE asset IS NOT NULL)
+SELECT transfer_id, kind::text, payers.asset AS paid, payees.asset AS received
+FROM transfers
+LEFT JOIN of_assets AS payers ON payers.account_id = from_account
+LEFT JOIN of_assets AS payees ON payees.account_id = to_account
+WHERE payers.asset IS DISTINCT FROM payees.asset
+    AND (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+ORDER BY transfer_id
+
+-- wrong_custodies --
+-- Packets whose custody holds another asset than they promise.
+SELECT packet_id, packets.asset AS promised, accounts.asset AS held
+FROM packets JOIN accounts ON account_id = packet_id
+WHERE packets.asset IS DISTINCT FROM accounts.asset ORDER BY packet_id
 
 -- wrong_balances --
 -- Every account whose balance is not the sum of its entries, and every account that is only named in entries. $1: the sums
@@ -14,7 +38,7 @@ WITH movements AS (
 ), sums AS (
     SELECT account_id, sum(fen) AS fen FROM movements GROUP BY account_id
 )
-SELECT account_id, kind::text, owner, balance_fen, coalesce(fen, 0)::text AS transfers_fen
+SELECT account_id, kind::text, owner, asset, balance_fen, coalesce(fen, 0)::text AS transfers_fen
 FROM accounts FULL JOIN sums USING (account_id)
 WHERE balance_fen IS DISTINCT FROM coalesce(fen, 0)
 ORDER BY account_id

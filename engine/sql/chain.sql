@@ -57,12 +57,17 @@ ORDER BY lane, position, transfer_id
 
 -- asides --
 -- $4: also those of lanes that are not there.
-SELECT quarantine.lane, position, packet_id, quarantine.kind, user_id, slot, amount_fen, at_ms, reason, state,
-    remaining_count, resolution, account_id
+SELECT quarantine.lane, position, packet_id, quarantine.kind, user_id, slot, amount_fen, at_ms, reason, quarantine.state,
+    quarantine.remaining_count, resolution, account_id
 FROM quarantine
 LEFT JOIN unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS walked (lane, after, up_to)
     ON quarantine.lane = walked.lane
-LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
+LEFT JOIN packets USING (packet_id)
+LEFT JOIN LATERAL (
+    SELECT account_id FROM accounts WHERE packets.asset IS NULL AND kind = 'wallet' AND owner = user_id
+    UNION ALL
+    SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = user_id AND accounts.asset = packets.asset
+) AS account ON TRUE
 WHERE (position > after OR after = 0) AND position <= up_to
     OR $4 AND NOT EXISTS (SELECT FROM lanes WHERE lanes.lane = quarantine.lane)
 ORDER BY quarantine.lane, position, quarantine_id
@@ -90,7 +95,12 @@ ORDER BY transfer_id
 -- Changes from before this part of history that count as retried, and are not in the ledger as they were set aside.
 SELECT lane, position FROM quarantine
 JOIN unnest($1::smallint[], $2::bigint[]) AS walked (lane, after) USING (lane)
-LEFT JOIN accounts ON accounts.kind = 'wallet' AND owner = user_id
+LEFT JOIN packets USING (packet_id)
+LEFT JOIN LATERAL (
+    SELECT account_id FROM accounts WHERE packets.asset IS NULL AND kind = 'wallet' AND owner = user_id
+    UNION ALL
+    SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = user_id AND accounts.asset = packets.asset
+) AS account ON TRUE
 WHERE resolution = 'retried' AND position <= after AND (
     quarantine.kind = 'claim' AND NOT EXISTS (
         SELECT FROM transfers

@@ -9,7 +9,7 @@ WITH shares AS (
     SELECT owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account
     WHERE transfers.kind = 'claim' AND from_account = $1 AND accounts.kind = 'wallet' AND owner IN ($2, $3)
 )
-SELECT sender, total_fen, created_at_ms, EXISTS (SELECT FROM shares WHERE owner = $2) AS has_share,
+SELECT sender, total_fen, created_at_ms, asset, EXISTS (SELECT FROM shares WHERE owner = $2) AS has_share,
     (SELECT amount_fen FROM shares WHERE owner = $3) AS their_fen
 FROM packets WHERE packet_id = $1
 

@@ -12,10 +12,26 @@ SELECT nextval('wallet_ids'), 'wallet', owner FROM unnest($1::text[]) AS owner O
 ON CONFLICT (owner) WHERE kind = 'wallet' DO NOTHING
 RETURNING owner, account_id
 
+-- assets --
+SELECT packet_id, asset FROM packets WHERE packet_id = ANY ($1::bigint[])
+
+-- holdings --
+SELECT owner, account_id FROM accounts WHERE kind = 'holding' AND asset = $2 AND owner = ANY ($1::text[])
+
+-- create_holdings --
+INSERT INTO accounts (account_id, kind, owner, asset)
+SELECT nextval('wallet_ids'), 'holding', owner, $2 FROM unnest($1::text[]) AS owner ORDER BY owner COLLATE "C"
+ON CONFLICT (owner, asset) WHERE kind = 'holding' DO NOTHING
+RETURNING owner, account_id
+
 -- senders --
 SELECT packet_id, account_id
 FROM packets JOIN accounts ON owner = sender AND kind = 'wallet'
-WHERE packet_id = ANY ($1::bigint[])
+WHERE packet_id = ANY ($1::bigint[]) AND packets.asset IS NULL
+UNION ALL
+SELECT packet_id, account_id
+FROM packets JOIN accounts ON owner = sender AND kind = 'holding' AND accounts.asset = packets.asset
+WHERE packet_id = ANY ($1::bigint[]) AND packets.asset IS NOT NULL
 
 -- move_balances --
 -- Accounts come in the order of their ids and, on the persister's connection (PLANNED), are locked in that order, so that

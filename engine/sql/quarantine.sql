@@ -27,16 +27,20 @@ SELECT count(*) FROM quarantine
 WHERE packet_id = $1 AND resolution IS NULL AND kind <> 'opening' AND quarantine_id <> $2
 
 -- write_off --
--- From the custody into the quarantine account, chained like every entry outside batches (engine/ledger/chain.py).
-WITH custody AS (
-    UPDATE accounts SET balance_fen = balance_fen - $2::bigint,
-        hash = sha256(coalesce(hash, '') || convert_to(concat_ws(' ', 'write_off', $1::bigint, 3, $2::bigint, $3::bigint), 'UTF8'))
-    WHERE account_id = $1 RETURNING hash
+-- From the custody into the quarantine account, chained like every entry outside batches (engine/ledger/chain.py). What is
+-- not money goes back to its issuer.
+WITH goes_to AS MATERIALIZED (
+    SELECT coalesce(issuer, 3) AS account FROM accounts LEFT JOIN assets USING (asset) WHERE account_id = $1
+), custody AS (
+    UPDATE accounts SET balance_fen = balance_fen - $2::bigint, hash = sha256(coalesce(hash, '') || convert_to(
+        concat_ws(' ', 'write_off', $1::bigint, goes_to.account, $2::bigint, $3::bigint), 'UTF8'
+    ))
+    FROM goes_to WHERE account_id = $1 RETURNING hash, goes_to.account
 ), quarantine_account AS (
-    UPDATE accounts SET balance_fen = accounts.balance_fen + $2::bigint FROM custody WHERE account_id = 3
+    UPDATE accounts SET balance_fen = accounts.balance_fen + $2::bigint FROM custody WHERE account_id = custody.account
 ), transfer AS (
     INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms, position)
-    SELECT 'write_off', $1, 3, $2, $3, $4 FROM custody RETURNING transfer_id
+    SELECT 'write_off', $1, account, $2, $3, $4 FROM custody RETURNING transfer_id
 )
 INSERT INTO transfer_hashes (transfer_id, hash) SELECT transfer_id, hash FROM transfer, custody
 

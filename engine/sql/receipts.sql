@@ -1,6 +1,7 @@
 -- packet --
-SELECT sender, purpose, total_fen, count, greeting, recipients, created_at_ms, state::text, ended_at_ms, settled_at_ms
-FROM packets WHERE packet_id = $1
+SELECT sender, purpose, total_fen, count, greeting, recipients, packets.created_at_ms, state::text, ended_at_ms, settled_at_ms,
+    asset, scale
+FROM packets LEFT JOIN assets USING (asset) WHERE packet_id = $1
 
 -- sums --
 SELECT coalesce(paid.fen, 0)::bigint AS paid_fen, claims.count AS claimed_count,
@@ -25,4 +26,4 @@ SELECT transfer_id::text, kind::text, amount_fen, at_ms FROM (
 -- share --
 SELECT transfer_id::text, transfers.kind::text, amount_fen, at_ms
 FROM transfers JOIN accounts ON account_id = to_account
-WHERE transfers.kind = 'claim' AND from_account = $1 AND accounts.kind = 'wallet' AND owner = $2
+WHERE transfers.kind = 'claim' AND from_account = $1 AND owner = $2

@@ -70,12 +70,12 @@ WITH of_day AS (
     SELECT to_account AS packet_id, sum(amount_fen) AS paid_fen
     FROM transfers JOIN of_day ON packet_id = to_account WHERE kind = 'send' GROUP BY 1
 )
-SELECT packet_id, total_fen AS due_fen, paid_fen
+SELECT packet_id, asset, total_fen AS due_fen, paid_fen
 FROM of_day LEFT JOIN packets USING (packet_id) LEFT JOIN paid USING (packet_id)
 
 -- endings --
 -- The unclaimed amounts of packets that ended that day (without write-offs), and the refunds.
-SELECT packet_id, due_fen, paid_fen
+SELECT packet_id, packets.asset, due_fen, paid_fen
 FROM (
     SELECT packet_id, remaining_fen - coalesce((
         SELECT sum(moved_fen) FROM quarantine
@@ -87,29 +87,36 @@ FULL JOIN (
     SELECT from_account AS packet_id, sum(amount_fen) AS paid_fen FROM transfers
     WHERE kind = 'refund' AND at_ms >= $1 AND at_ms < $2 GROUP BY 1
 ) AS returned USING (packet_id)
+LEFT JOIN packets USING (packet_id)
 WHERE due_fen IS DISTINCT FROM 0 OR paid_fen IS NOT NULL
 
 -- kinds --
--- The day's entries by kind: what left accounts of the paying kind, and what reached accounts of the receiving kind.
-SELECT transfers.kind::text AS kind, count(*) FILTER (WHERE payers.kind::text = payer) AS left_count,
+-- The day's entries by kind and asset (null: the ledger's currency): what left accounts of the paying kind, and what reached
+-- accounts of the receiving kind. $6: whether these kinds are those of the currency.
+SELECT transfers.kind::text AS kind, coalesce(payers.asset, payees.asset) AS asset,
+    count(*) FILTER (WHERE payers.kind::text = payer) AS left_count,
     coalesce(sum(amount_fen) FILTER (WHERE payers.kind::text = payer), 0) AS left_fen,
     count(*) FILTER (WHERE payees.kind::text = payee) AS reached_count,
     coalesce(sum(amount_fen) FILTER (WHERE payees.kind::text = payee), 0) AS reached_fen
 FROM transfers
-LEFT JOIN unnest($3::text[], $4::text[], $5::text[]) AS proper (kind, payer, payee) ON proper.kind = transfers.kind::text
 LEFT JOIN accounts AS payers ON payers.account_id = from_account
 LEFT JOIN accounts AS payees ON payees.account_id = to_account
-WHERE at_ms >= $1 AND at_ms < $2 GROUP BY transfers.kind ORDER BY transfers.kind
+LEFT JOIN unnest($3::text[], $4::text[], $5::text[], $6::boolean[]) AS proper (kind, payer, payee, is_currency)
+    ON proper.kind = transfers.kind::text AND is_currency = (coalesce(payers.asset, payees.asset) IS NULL)
+WHERE at_ms >= $1 AND at_ms < $2 GROUP BY transfers.kind, 2 ORDER BY 2 NULLS FIRST, transfers.kind
 
 -- improper --
 SELECT transfer_id, transfers.kind::text AS kind, amount_fen, from_account, payers.kind::text AS payer, to_account,
-    payees.kind::text AS payee
+    payees.kind::text AS payee, payers.asset AS payer_asset, payees.asset AS payee_asset
 FROM transfers
-LEFT JOIN unnest($3::text[], $4::text[], $5::text[]) AS proper (kind, payer, payee) ON proper.kind = transfers.kind::text
 LEFT JOIN accounts AS payers ON payers.account_id = from_account
 LEFT JOIN accounts AS payees ON payees.account_id = to_account
-WHERE at_ms >= $1 AND at_ms < $2
-    AND (payers.kind::text IS DISTINCT FROM payer OR payees.kind::text IS DISTINCT FROM payee)
+LEFT JOIN unnest($3::text[], $4::text[], $5::text[], $6::boolean[]) AS proper (kind, payer, payee, is_currency)
+    ON proper.kind = transfers.kind::text AND is_currency = (coalesce(payers.asset, payees.asset) IS NULL)
+WHERE at_ms >= $1 AND at_ms < $2 AND (
+    payers.kind::text IS DISTINCT FROM payer OR payees.kind::text IS DISTINCT FROM payee
+    OR payers.asset IS DISTINCT FROM payees.asset
+)
 ORDER BY transfer_id
 
 -- balances --
@@ -125,32 +132,33 @@ WITH moved AS (
         SELECT from_account, -amount_fen FROM transfers
     ) AS movements GROUP BY account_id
 )
-SELECT account_id, kind::text, owner, balance_fen, fen AS transfers_fen
+SELECT account_id, kind::text, owner, asset, balance_fen, fen AS transfers_fen
 FROM moved JOIN sums USING (account_id) LEFT JOIN accounts USING (account_id) ORDER BY account_id
 
 -- wallets --
--- Users whose wallet moved that day.
-SELECT owner FROM accounts WHERE kind = 'wallet' AND account_id IN (
+-- Users' accounts that moved that day.
+SELECT account_id, owner, asset FROM accounts WHERE kind IN ('wallet', 'holding') AND account_id IN (
     SELECT from_account FROM transfers WHERE at_ms >= $1 AND at_ms < $2
     UNION
     SELECT to_account FROM transfers WHERE at_ms >= $1 AND at_ms < $2
 )
 
 -- wallet_kinds --
--- The money into and out of all wallets that day, by the days of statements: a wallet's day begins with its first entry
--- that has the day's time or a later one.
+-- What went into and out of all users' accounts that day, by the days of statements: an account's day begins with its first
+-- entry that has the day's time or a later one.
 WITH entries AS (
-    SELECT to_account AS wallet, transfer_id, transfers.kind::text || ' in' AS kind, amount_fen, at_ms
-    FROM transfers JOIN accounts ON account_id = to_account WHERE accounts.kind = 'wallet'
+    SELECT to_account AS wallet, asset, transfer_id, transfers.kind::text || ' in' AS kind, amount_fen, at_ms
+    FROM transfers JOIN accounts ON account_id = to_account WHERE accounts.kind IN ('wallet', 'holding')
     UNION ALL
-    SELECT from_account, transfer_id, transfers.kind::text || ' out', amount_fen, at_ms
-    FROM transfers JOIN accounts ON account_id = from_account WHERE accounts.kind = 'wallet'
+    SELECT from_account, asset, transfer_id, transfers.kind::text || ' out', amount_fen, at_ms
+    FROM transfers JOIN accounts ON account_id = from_account WHERE accounts.kind IN ('wallet', 'holding')
 ), borders AS (
     SELECT wallet, min(transfer_id) AS first, min(transfer_id) FILTER (WHERE at_ms >= $2) AS after
     FROM entries WHERE at_ms >= $1 GROUP BY wallet
 )
-SELECT kind, count(*), sum(amount_fen) AS fen FROM entries JOIN borders USING (wallet)
-WHERE transfer_id >= first AND (after IS NULL OR transfer_id < after) GROUP BY kind ORDER BY kind
+SELECT kind, asset, count(*), sum(amount_fen) AS fen FROM entries JOIN borders USING (wallet)
+WHERE transfer_id >= first AND (after IS NULL OR transfer_id < after)
+GROUP BY kind, asset ORDER BY asset NULLS FIRST, kind
 
 -- withdrawals --
 SELECT withdrawal_id, amount_fen, bank_account, state, asked_at_ms FROM withdrawals

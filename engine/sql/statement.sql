@@ -2,7 +2,9 @@
 -- come from two clocks, and a claim's time is from before its booking: times need not rise with the numbers.
 
 -- account --
-SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1
+SELECT CASE WHEN $2::text IS NULL
+    THEN (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+    ELSE (SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = $1 AND asset = $2) END
 
 -- border --
 -- The entry with which a day begins for a wallet ($1): the first one of that moment ($2) or later. NULL: there is none.

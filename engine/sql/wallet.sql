@@ -1,5 +1,7 @@
 -- balance --
-SELECT balance_fen FROM accounts WHERE kind = 'wallet' AND owner = $1
+SELECT balance_fen FROM accounts WHERE account_id = CASE WHEN $2::text IS NULL
+    THEN (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+    ELSE (SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = $1 AND asset = $2) END
 
 -- deposit --
 -- deposit_many is in migrations/0010_deposits.sql.
@@ -10,16 +12,20 @@ SELECT outcome, request_hash, answer, left_fen FROM deposit_many($1, $2, $3, $4,
 SELECT pg_logical_emit_message(TRUE, 'hongbao', '')
 
 -- transfers --
--- Of payers from $4 up to, and without, $5, but not from $6 up to, and without, $7: some of the ledger's volumes.
+-- Of payers from $5 up to, and without, $6, but not from $7 up to, and without, $8: some of the ledger's volumes.
 -- The account is one value and not a join. Otherwise Postgres may walk along all entries until it meets enough of them.
-WITH mine AS MATERIALIZED (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+WITH mine AS MATERIALIZED (
+    SELECT CASE WHEN $4::text IS NULL
+        THEN (SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = $1)
+        ELSE (SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = $1 AND asset = $4) END AS account_id
+)
 (SELECT transfer_id, kind::text, amount_fen, at_ms, from_account AS other FROM transfers
  WHERE to_account = (SELECT account_id FROM mine) AND transfer_id < $2
-    AND from_account >= $4 AND from_account < $5 AND (from_account < $6 OR from_account >= $7)
+    AND from_account >= $5 AND from_account < $6 AND (from_account < $7 OR from_account >= $8)
  ORDER BY transfer_id DESC LIMIT $3)
 UNION ALL
 (SELECT transfer_id, kind::text, -amount_fen, at_ms, to_account AS other FROM transfers
  WHERE from_account = (SELECT account_id FROM mine) AND kind <> 'claim' AND transfer_id < $2
-    AND from_account >= $4 AND from_account < $5 AND (from_account < $6 OR from_account >= $7)
+    AND from_account >= $5 AND from_account < $6 AND (from_account < $7 OR from_account >= $8)
  ORDER BY transfer_id DESC LIMIT $3)
 ORDER BY transfer_id DESC LIMIT $3

@@ -30,6 +30,7 @@ from engine.ledger.money import lock_wallet, now_ms
 from engine.packets.retraction import confirm_end, missing
 from engine.packets.sending import SQL as PACKETS
 from engine.packets.sending import Packets
+from engine.packets.split import TOTAL_FEN_MAX
 from engine.queries import load
 from engine.records import Outcome, PacketState, Purpose, SplitKind, Terms
 from engine.settings import Settings
@@ -97,6 +98,7 @@ class Transfers:
         note: str = "",
         confirm_within_s: int | None = None,
         arrives_after_s: int | None = None,
+        asset: str | None = None,
         address: str = "",
         idempotency_key: str,
         request_hash: bytes,
@@ -104,11 +106,13 @@ class Transfers:
         """Pay for a transfer. Returns it, and whether it was answered before under this key.
 
         ``confirm_within_s``: how long the recipient may take. ``arrives_after_s``: the delay until it arrives. With
-        neither, the sender's general choice applies (``engine.transfers.delays``). Raises as ``Packets.send`` does.
+        neither, the sender's general choice applies (``engine.transfers.delays``). ``asset`` None: it is money. Raises
+        as ``Packets.send`` does.
         """
 
         async def terms() -> Terms:
-            return await self._terms(sender, to, amount_fen, note, (confirm_within_s, arrives_after_s))
+            times_s = (confirm_within_s, arrives_after_s)
+            return await self._terms(sender, to, amount_fen, note=note, times_s=times_s, asset=asset)
 
         try:
             sent = await self._packets.send(
@@ -119,10 +123,18 @@ class Transfers:
         return await self._paid(sent.packet_id, sender), sent.replayed
 
     async def _terms(
-        self, sender: str, to: str, amount_fen: int, note: str, times_s: tuple[int | None, int | None]
+        self,
+        sender: str,
+        to: str,
+        amount_fen: int,
+        *,
+        note: str,
+        times_s: tuple[int | None, int | None],
+        asset: str | None,
     ) -> Terms:
         """A transfer as a packet. ``times_s``: the two times given to ``send``. Raises InvalidFieldsError."""
-        problems = self._problems(sender, to, amount_fen, note)
+        amount_fen_max = self._settings.transfer_fen_max if asset is None else TOTAL_FEN_MAX
+        problems = self._problems(sender, to, amount_fen, note, amount_fen_max)
         delay_s = await self._delay_s(sender, to, *times_s, problems)
         if problems:
             raise InvalidFieldsError(problems)
@@ -137,6 +149,7 @@ class Transfers:
             recipients=(to,),
             purpose=Purpose.TRANSFER,
             arrives_after_s=delay_s,
+            asset=asset,
         )
 
     async def _paid(self, transfer_id: str, sender: str) -> Transfer:
@@ -200,14 +213,14 @@ class Transfers:
         await confirm_end(self._pool, self._store, self._acks, row)
         return transfer
 
-    def _problems(self, sender: str, to: str, amount_fen: int, note: str) -> list[FieldProblem]:
+    def _problems(self, sender: str, to: str, amount_fen: int, note: str, amount_fen_max: int) -> list[FieldProblem]:
         settings, problems = self._settings, []
         if not is_user_id(to):
             problems.append(FieldProblem("to", USER_ID_RULE))
         elif to == sender:
             problems.append(FieldProblem("to", "must be another user"))
-        if not 1 <= amount_fen <= settings.transfer_fen_max:
-            problems.append(FieldProblem("amount_fen", f"must be from 1 to {settings.transfer_fen_max}"))
+        if not 1 <= amount_fen <= amount_fen_max:
+            problems.append(FieldProblem("amount_fen", f"must be from 1 to {amount_fen_max}"))
         if len(note) > settings.greeting_length_max:
             problems.append(FieldProblem("note", f"must have at most {settings.greeting_length_max} characters"))
         if not is_readable(note):

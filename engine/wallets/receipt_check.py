@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from engine.errors import OperatorError
 from engine.ids import is_packet_number, is_user_id
+from engine.ledger.currency import currency_of
 from engine.ledger.database import Connection
 from engine.text import read_json
 from engine.wallets.receipts import ReceiptFacts, as_json, hash_of, received_facts, sent_facts, snapshot
 
 FILE_BYTES_MAX = 16_777_216
 _NAMES = {"facts", "hash"}
+_LATER = ("currency", "scale")
+"""Facts that older receipts lack. All of those are of the ledger's currency."""
 _SHOWN_MAX = 200
 
 
@@ -62,6 +66,7 @@ async def check(connection: Connection, shown: Shown) -> list[str]:
         problems.append(f"its hash is {_cut(shown.hash)}, that of its facts is {shown.made}")
     facts = shown.facts
     async with snapshot(connection):
+        currency = await currency_of(connection)
         if facts.role == "sent":
             held, otherwise = await sent_facts(connection, facts.number), "no settled packet or transfer of this number"
         else:
@@ -70,16 +75,17 @@ async def check(connection: Connection, shown: Shown) -> list[str]:
             otherwise = f"no share of {_cut(facts.recipient)} in it"
     if held is None:
         return [*problems, f"the ledger has {otherwise}"]
-    return problems + _differences(shown.text, as_json(held))
+    return problems + _differences(shown.text, as_json(held), may_lack=_LATER if held.currency == currency else ())
 
 
-def _differences(told: dict[str, Any], held: dict[str, Any]) -> list[str]:
+def _differences(told: dict[str, Any], held: dict[str, Any], *, may_lack: Collection[str]) -> list[str]:
     problems = []
     for name in [*held, *sorted(told.keys() - held.keys())]:
         if name not in held:
             problems.append(f"{_cut(name)} is not a fact of a receipt")
-        elif name == "currency" and name not in told:
-            continue  # the receipt is older than this fact
+        elif name not in told:
+            if name not in may_lack:
+                problems.append(f"{name} is {_cut(held[name])} in the ledger, and the receipt does not have it")
         elif name == "transfers":
             problems += _different_transfers(told[name], held[name])
         elif type(told[name]) is not type(held[name]) or told[name] != held[name]:

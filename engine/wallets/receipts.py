@@ -14,7 +14,7 @@ import orjson
 
 from engine.errors import NotInLedgerError, NotSettledError, UnknownTransactionError
 from engine.lanes.reader import LaneReader
-from engine.ledger.currency import currency_of
+from engine.ledger.currency import SCALE, currency_of
 from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
 
@@ -38,7 +38,7 @@ class ReceiptTransfer:
 class ReceiptFacts:
     """A receipt's facts. ``role``: the reader's role. Facts for the other role are None.
 
-    ``currency``: the amounts are hundredths of it. Empty in receipts that are older than this fact.
+    ``currency``: the amounts are 10^-scale of it; it may be any asset. Empty in receipts that are older than this fact.
     ``recipient``: the share's owner, or a transfer's recipient. ``at_ms``: when it was paid, or received.
     ``transfers``: in the ledger's order. ``are_claims_listed`` is false if there are too many.
     """
@@ -62,6 +62,7 @@ class ReceiptFacts:
     settled_at_ms: int | None
     are_claims_listed: bool
     currency: str = ""
+    scale: int = SCALE
     transfers: list[ReceiptTransfer]
 
 
@@ -137,7 +138,8 @@ async def sent_facts(connection: Connection, number: str) -> ReceiptFacts | None
         ended_at_ms=row["ended_at_ms"],
         settled_at_ms=row["settled_at_ms"],
         are_claims_listed=are_listed,
-        currency=await currency_of(connection),
+        currency=row["asset"] or await currency_of(connection),
+        scale=SCALE if row["asset"] is None else row["scale"],
         transfers=[ReceiptTransfer(**transfer) for transfer in moved],
     )
 
@@ -159,7 +161,8 @@ async def received_facts(connection: Connection, number: str, user_id: str) -> R
         received_fen=share["amount_fen"],
         **dict.fromkeys(_OF_SENDERS),
         are_claims_listed=True,
-        currency=await currency_of(connection),
+        currency=row["asset"] or await currency_of(connection),
+        scale=SCALE if row["asset"] is None else row["scale"],
         transfers=[ReceiptTransfer(**share)],
     )
 

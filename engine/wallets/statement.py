@@ -1,7 +1,7 @@
 """对账单: a wallet's entries over some days as CSV, with closing totals, in the columns of WeChat Pay's fund bill.
 
 As there, every value starts with a grave accent, so that spreadsheets neither round numbers nor run formulas. Amounts
-are in yuan, or the ledger's other currency, with two decimals. Times are China's.
+are in yuan, or in another asset, with its decimals. Times are China's.
 """
 
 import codecs
@@ -17,12 +17,13 @@ import asyncpg
 from engine.calendar.china_time import CHINA, begin_ms, today
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number
-from engine.ledger.currency import unit_of
+from engine.ledger.currency import SCALE, unit_of
 from engine.ledger.database import Connection, ledger_errors
 from engine.paging import NEWEST
 from engine.queries import load
 from engine.records import Purpose
-from engine.text import yuan
+from engine.text import decimal
+from engine.wallets.assets import Known
 from engine.wallets.closing import Closing
 
 SQL = load("statement")
@@ -42,6 +43,7 @@ _KINDS = {
     "withdrawal": ("提现", "提现"),
     "withdrawal_return": ("提现", "提现退回"),
     "correction": ("申诉", "纠错"),
+    "issue": ("发放", "发放"),
 }
 _TRANSFERS = {
     "send": ("转账", "转出"),
@@ -84,16 +86,17 @@ class Statement:
     first: date
     last: date
     is_provisional: bool
-    currency: str
+    asset: Known
     opening_fen: int
     entries: Range | None
     pool: asyncpg.Pool
 
     @property
     def file_name(self) -> str:
-        """The file's name: the user, the days, and whether it is provisional."""
+        """The file's name: the user, the asset if it is not money, the days, and whether it is provisional."""
         user = self.user_id.replace(":", "_")  # Windows allows no colon in a file name
-        return f"statement_{user}_{self.first}_{self.last}{'_provisional' if self.is_provisional else ''}.csv"
+        asset = "" if self.asset.code is None else f"{self.asset.code}_"
+        return f"statement_{user}_{asset}{self.first}_{self.last}{'_provisional' if self.is_provisional else ''}.csv"
 
     async def pages(self) -> AsyncIterator[list[Movement]]:
         """The entries, page by page. It holds no connection between two pages.
@@ -122,16 +125,16 @@ class Statement:
 
         WeChat Pay's bill has both, and without them Excel cannot read Chinese. Raises UnavailableError.
         """
-        text = codecs.BOM_UTF8 + _lines([columns_of(self.currency)])
+        text, scale = codecs.BOM_UTF8 + _lines([columns_of(self.asset.asset)]), self.asset.scale
         incomes = expenses = income_fen = expense_fen = 0
         async for page in self.pages():
-            yield text + _lines([_quoted(_row(movement)) for movement in page])
+            yield text + _lines([_quoted(_row(movement, scale)) for movement in page])
             text = b""
             came_in = [movement.amount_fen for movement in page if movement.amount_fen > 0]
             incomes, income_fen = incomes + len(came_in), income_fen + sum(came_in)
             expenses += len(page) - len(came_in)
             expense_fen += sum(came_in) - sum(movement.amount_fen for movement in page)
-        totals = (incomes + expenses, incomes, yuan(income_fen), expenses, yuan(expense_fen))
+        totals = (incomes + expenses, incomes, decimal(income_fen, scale), expenses, decimal(expense_fen, scale))
         yield text + _lines([TOTALS, _quoted(totals)])
 
 
@@ -141,9 +144,10 @@ class Statements:
     def __init__(self, pool: asyncpg.Pool, closing: Closing, currency: str) -> None:
         self._pool, self._closing, self._currency = pool, closing, currency
 
-    async def of(self, user_id: str, first: date, last: date) -> Statement:
+    async def of(self, user_id: str, first: date, last: date, known: Known | None = None) -> Statement:
         """A wallet's statement of the days ``first`` to ``last`` in China. Empty if nobody has paid the wallet yet.
 
+        ``known``: the asset (None: the ledger's currency).
         Raises InvalidFieldsError if the days are in the wrong order or too many, DayNotClosedError if a day is over but
         the ledger lacks some of it, and UnavailableError, also if Redis does not answer.
         """
@@ -154,33 +158,37 @@ class Statements:
         is_provisional = last >= today()
         if not is_provisional:
             await self._closing.check(last)
-        days = begin_ms(first), begin_ms(last + timedelta(days=1))
+        days, asset = (begin_ms(first), begin_ms(last + timedelta(days=1))), known or Known(self._currency, SCALE)
         with ledger_errors():
             async with (
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                opening_fen, entries = await bounds(connection, user_id, *days)
+                account_id = await connection.fetchval(SQL["account"], user_id, asset.code)
+                opening_fen, entries = await bounds(connection, account_id, *days)
         return Statement(
             user_id=user_id,
             first=first,
             last=last,
             is_provisional=is_provisional,
-            currency=self._currency,
+            asset=asset,
             opening_fen=opening_fen,
             entries=entries,
             pool=self._pool,
         )
 
 
-async def bounds(connection: Connection, user_id: str, begins_ms: int, ends_ms: int) -> tuple[int, Range | None]:
+async def bounds(
+    connection: Connection, account_id: int | None, begins_ms: int, ends_ms: int
+) -> tuple[int, Range | None]:
     """A wallet's balance before some days, and its entries of these days. Raises asyncpg's errors.
+
+    ``account_id``: the account (None: there is none yet).
 
     A wallet's day begins with the first booked entry that has the day's time or a later one. So each entry belongs to
     one day, and the days have no gaps. If a claim from before midnight is booked after an entry of the new day, it
     belongs to the new day.
     """
-    account_id = await connection.fetchval(SQL["account"], user_id)
     if account_id is None:
         return 0, None
     begin = await connection.fetchval(SQL["border"], account_id, begins_ms)
@@ -208,7 +216,7 @@ def _quoted(values: Iterable[object]) -> list[str]:
     return [f"`{value}" for value in values]
 
 
-def _row(movement: Movement) -> tuple[object, ...]:
+def _row(movement: Movement, scale: int) -> tuple[object, ...]:
     at = datetime.fromtimestamp(movement.at_ms / 1000, UTC).astimezone(CHINA)
     packet_id = str(movement.other) if is_packet_number(str(movement.other)) else ""
     name, kind = _KINDS.get(movement.kind, (movement.kind, movement.kind))
@@ -221,8 +229,8 @@ def _row(movement: Movement) -> tuple[object, ...]:
         name,
         kind,
         "收入" if movement.amount_fen > 0 else "支出",
-        yuan(abs(movement.amount_fen)),
-        yuan(movement.balance_fen),
+        decimal(abs(movement.amount_fen), scale),
+        decimal(movement.balance_fen, scale),
         "hongbao",
         "",
         movement.transfer_id,

@@ -7,11 +7,13 @@ import asyncpg
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number
 from engine.ledger import idempotency
+from engine.ledger.currency import SCALE
 from engine.ledger.database import ledger_errors
 from engine.ledger.volumes import Volumes
 from engine.paging import NEWEST, parse
 from engine.queries import load
 from engine.settings import Settings
+from engine.wallets.assets import Known
 from engine.wallets.depositing import Depositing
 
 SQL = load("wallet")
@@ -19,11 +21,12 @@ SQL = load("wallet")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wallet:
-    """A user's balance in fen. It is 0 if nobody has paid them yet."""
+    """A user's balance, in 10^-scale of ``currency``, which may be any asset. It is 0 if nobody has paid them yet."""
 
     user_id: str
     balance_fen: int
     currency: str
+    scale: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +66,19 @@ class Wallets:
         self._pool, self._settings = pool, settings
         self._depositing, self._volumes = Depositing(pool), Volumes(pool)
 
-    async def get(self, user_id: str) -> Wallet:
-        """A user's balance. It is 0 if nobody has paid them yet."""
+    async def get(self, user_id: str, known: Known | None = None) -> Wallet:
+        """A user's balance of an asset (None: of the ledger's currency). It is 0 if nobody has paid them yet."""
+        asset = known or Known(self._settings.currency, SCALE)
         with ledger_errors():
-            balance_fen = await self._pool.fetchval(SQL["balance"], user_id)
-        return Wallet(user_id=user_id, balance_fen=balance_fen or 0, currency=self._settings.currency)
+            balance_fen = await self._pool.fetchval(SQL["balance"], user_id, asset.code)
+        return Wallet(user_id=user_id, balance_fen=balance_fen or 0, currency=asset.asset, scale=asset.scale)
 
-    async def transfers(self, user_id: str, *, after: str | None, limit: int) -> TransfersPage:
+    async def transfers(
+        self, user_id: str, *, after: str | None, limit: int, asset: str | None = None
+    ) -> TransfersPage:
         """The wallet's entries, newest first. A new entry never appears below an older one.
 
+        ``asset``: those of this asset (None: of the ledger's currency).
         Raises InvalidFieldsError for an invalid cursor.
         """
         (below,) = parse(after, parts=1, start=(NEWEST,))
@@ -79,7 +86,7 @@ class Wallets:
             rows = await self._volumes.newest(
                 below,
                 limit + 1,
-                lambda payers: self._pool.fetch(SQL["transfers"], user_id, below, limit + 1, *payers),
+                lambda payers: self._pool.fetch(SQL["transfers"], user_id, below, limit + 1, asset, *payers),
             )
         transfers = [
             WalletTransfer(

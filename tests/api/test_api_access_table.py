@@ -10,7 +10,7 @@ from api.routes import ROUTES
 from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
 from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
-from tests.support.asking import ask
+from tests.support.asking import BODIES, ask
 from tests.support.front import Client, open_front
 
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
@@ -24,6 +24,7 @@ NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
 async def client(settings: Settings) -> AsyncIterator[Client]:
     async with open_front(settings) as client:
         await client.deposit("alice", 10_000)
+        await client.http.put("/v1/assets/POINTS", json=BODIES["put_asset"], headers=client.as_user("root", "admin"))
         await client.withdraw("alice")
         yield client
 

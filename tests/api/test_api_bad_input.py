@@ -213,6 +213,11 @@ async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operati
             )
             assert_problem(answer, 422, "invalid_fields", *named)
         return
+    if "{asset}" in row.path:
+        for asset in ("points", "PT", "P" * 33, "P%20T", *IN_A_PATH):
+            path = row.path.format(asset=asset)
+            assert_problem(await client.http.request(row.method, path, json=body), 422, "invalid_fields", "asset")
+        return
     numbers = (
         UNKNOWN,
         f"10999{'0' * 14}",

@@ -25,7 +25,12 @@ from tests.support.scenes import caught_up, fund, persisting, send
 POSTS = tuple(row for row in ROUTES if row.body is not None)
 MONEY_FEN = 5_000_000
 PASSWORD = "135790"
-PROPER = {"retract_packet": (200, 409), "file_dispute": (201, 409, 422), "decide_dispute": (404,)}
+PROPER = {
+    "retract_packet": (200, 409),
+    "file_dispute": (201, 409, 422),
+    "decide_dispute": (404,),
+    "put_asset": (200, 409),
+}
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
 TYPES = (b"application/json",) * 16 + (
     b"application/json; charset=utf-8",
@@ -53,6 +58,7 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "freeze_account": {"reason": "odd", "scope": "account"},
         "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
         "put_label": {"day_sent_fen_max": 5},
+        "put_asset": {"scale": 2, "name": "积分"},
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }

@@ -52,7 +52,7 @@ async def test_a_packet_is_sent_once_for_one_key(client: Client) -> None:
     assert other.json()["errors"][0]["field"] == "Idempotency-Key"
 
     wallet = await client.http.get("/v1/wallets/alice", headers=client.as_user("alice"))
-    assert wallet.json() == {"user_id": "alice", "balance_fen": 4_000, "currency": "CNY"}
+    assert wallet.json() == {"user_id": "alice", "balance_fen": 4_000, "currency": "CNY", "scale": 2}
 
 
 async def test_a_sender_without_money_sends_nothing(client: Client) -> None:
@@ -224,6 +224,7 @@ async def test_a_deposit_is_made_once_for_one_key(client: Client) -> None:
         "user_id": "alice",
         "amount_fen": 7,
         "balance_fen": 7,
+        "asset": "CNY",
     }
     # The same key for another wallet is another deposit, and must not be taken for the first.
     other = await client.http.post("/v1/wallets/bob/deposits", json={"amount_fen": 7}, headers=headers)

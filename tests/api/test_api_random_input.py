@@ -34,6 +34,7 @@ PROPER: dict[str, Json] = {
     "freeze_account": {"reason": "odd", "scope": "sending"},
     "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
     "put_label": {"day_sent_fen_max": 5},
+    "put_asset": {"scale": 2, "name": "积分"},
     "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
     "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }

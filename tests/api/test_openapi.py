@@ -210,6 +210,13 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("PUT", "/v1/accounts/alice/profile", root, {"kind": "merchant", "transaction_fen_max": 1}, 200),
         ("POST", "/v1/packets", alice, packet, 409),
         ("PUT", "/v1/labels/team", root, {"day_sent_fen_max": 1}, 200),
+        ("PUT", "/v1/assets/POINTS", root, {"scale": 1, "name": "积分"}, 200),
+        ("PUT", "/v1/assets/POINTS", root, {"scale": 2, "name": "积分"}, 409),
+        ("POST", "/v1/wallets/alice/deposits", root, {"amount_fen": 5, "asset": "POINTS"}, 201),
+        ("GET", "/v1/assets", alice, None, 200),
+        ("GET", "/v1/assets/POINTS", alice, None, 200),
+        ("GET", "/v1/assets/MILES", alice, None, 404),
+        ("GET", "/v1/wallets/alice/holdings", alice, None, 200),
         ("GET", "/v1/alerts", root, None, 200),
         ("GET", "/livez", {}, None, 200),
         ("GET", "/readyz", {}, None, 200),
@@ -227,7 +234,9 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
 
 
 def _matches(template: str, path: str) -> bool:
-    pattern = "/v1/packets/preview" if template == "/v1/packets/preview" else re.sub(r"{\w+}", r"[0-9a-z]+", template)
+    pattern = (
+        "/v1/packets/preview" if template == "/v1/packets/preview" else re.sub(r"{\w+}", r"[0-9A-Za-z]+", template)
+    )
     return re.fullmatch(pattern, path.partition("?")[0]) is not None and not (
         template == "/v1/packets/{packet_id}" and path == "/v1/packets/preview"
     )

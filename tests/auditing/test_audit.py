@@ -228,6 +228,13 @@ async def pay_for_no_withdrawal(scene: Scene) -> None:
     await scene.sql("SELECT move_money('payout', 4, 1, 7, 1)")
 
 
+async def make_points_of_money(scene: Scene) -> None:
+    await scene.engine.assets.define("POINTS", scale=0, name="points")
+    issuer = "(SELECT issuer FROM assets)"
+    entry = "INSERT INTO transfers (kind, from_account, to_account, amount_fen, at_ms)"
+    await scene.sql(f"{entry} SELECT 'deposit', 1, {issuer}, 7, 1")
+
+
 async def lose_the_lane(scene: Scene) -> None:
     await scene.redis("DEL", keys.lane(lane_of(scene.open)))
 
@@ -286,6 +293,7 @@ async def lose_an_open_packet(scene: Scene) -> None:
 
 CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("balances_sum_to_zero", make_money, "all balances sum to 1 fen"),
+    ("assets_stay_apart", make_points_of_money, "a deposit, goes from the currency to POINTS"),
     ("balances_equal_transfers", make_money, "wallet account"),
     ("balances_equal_transfers", move_without_transfer, "of user-1 has"),
     ("balances_equal_transfers", pay_a_stranger, "account 999, which does not exist"),

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from engine.auditing.books import SQL as AUDIT
 from engine.events import Change
 from tests.support.books import UNKNOWN, Books, claim, exhausted, expired, opening
 from tests.support.scenes import assert_books_balance
@@ -39,7 +40,7 @@ async def outcome(books: Books, numbers: Sequence[int], prefix: str, start: int)
     fetch = books.connection.fetch
     place = {number: index for index, number in enumerate(numbers)}
     transfers = await fetch(
-        "SELECT transfers.kind::text, from_account, owner, amount_fen, slot, at_ms, position FROM transfers "
+        "SELECT transfers.kind::text, from_account, owner, amount_fen, slot, at_ms, position, asset FROM transfers "
         "JOIN accounts ON account_id = to_account WHERE from_account = ANY ($1) ORDER BY position, slot",
         numbers,
     )
@@ -48,7 +49,9 @@ async def outcome(books: Books, numbers: Sequence[int], prefix: str, start: int)
         "JOIN accounts ON account_id = packet_id WHERE packet_id = ANY ($1)",
         numbers,
     )
-    wallets = await fetch("SELECT owner, balance_fen FROM accounts WHERE starts_with(owner, $1)", prefix)
+    wallets = await fetch(
+        "SELECT owner, balance_fen, coalesce(asset, '') FROM accounts WHERE starts_with(owner, $1)", prefix
+    )
     aside = await fetch(
         "SELECT packet_id, kind, user_id, slot, amount_fen, position FROM quarantine "
         "WHERE packet_id = ANY ($1) ORDER BY position, kind",
@@ -56,11 +59,11 @@ async def outcome(books: Books, numbers: Sequence[int], prefix: str, start: int)
     )
     return [
         [
-            (row[0], place[row[1]], row[2].removeprefix(prefix), *row[3:6], row[6] and row[6] - start)
+            (row[0], place[row[1]], row[2].removeprefix(prefix), *row[3:6], row[6] and row[6] - start, row[7])
             for row in transfers
         ],
         sorted((place[row[0]], *row[1:]) for row in rows),
-        sorted((row[0].removeprefix(prefix), row[1]) for row in wallets if row[1]),
+        sorted((row[0].removeprefix(prefix), *row[1:]) for row in wallets if row[1]),
         [(place[row[0]], row[1], (row[2] or "").removeprefix(prefix), *row[3:5], row[5] - start) for row in aside],
     ]
 
@@ -82,7 +85,8 @@ async def test_any_batches_make_the_same_books_as_one_change_at_a_time(
     for lane, sizes in ((0, [1] * 30), (1, cuts)):
         position = await connection.fetchval("SELECT position FROM lanes WHERE lane = $1", lane)
         lane_books = Books(connection=connection, lane=lane, position=position)
-        numbers = [await lane_books.packet(total_fen=100, count=6) for _ in range(3)] + [UNKNOWN + example * 2 + lane]
+        numbers = [await lane_books.packet(total_fen=100, count=6, asset=asset) for asset in (None, "POINTS", "CUPS")]
+        numbers.append(UNKNOWN + example * 2 + lane)
         prefix, waiting = f"{lane}-{example}-", events(steps, numbers, f"{lane}-{example}-")
         for size in sizes:
             batch, waiting = waiting[:size], waiting[size:]
@@ -92,3 +96,5 @@ async def test_any_batches_make_the_same_books_as_one_change_at_a_time(
         results.append(await outcome(lane_books, numbers, prefix, position))
     assert results[0] == results[1]
     await assert_books_balance(connection)
+    assert await connection.fetch(AUDIT["between_assets"], 0, 0, 0) == []
+    assert {row["fen"] for row in await connection.fetch(AUDIT["sum_of_balances"])} == {"0"}

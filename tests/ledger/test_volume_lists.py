@@ -79,7 +79,7 @@ async def test_old_volumes_are_not_looked_into_for_a_page_that_is_full(engine: E
 
     async def fetch(payers: Payers) -> Sequence[asyncpg.Record]:
         asked.append(payers)
-        return await engine.pool.fetch(query, "bob", NEWEST, 1, *payers)
+        return await engine.pool.fetch(query, "bob", NEWEST, 1, None, *payers)
 
     (newest,) = await known.newest(NEWEST, 1, fetch)
     assert str(newest["packet_id"]) == sent[-1]
@@ -106,7 +106,7 @@ async def test_no_entry_is_missing_below_one_that_was_booked_after_it(engine: En
 
         async def fetch(payers: Payers) -> Sequence[asyncpg.Record]:
             nonlocal is_first
-            rows: Sequence[asyncpg.Record] = await engine.pool.fetch(query, "bob", NEWEST, 9, *payers)
+            rows: Sequence[asyncpg.Record] = await engine.pool.fetch(query, "bob", NEWEST, 9, None, *payers)
             if is_first:
                 is_first = False
                 await fund(engine, "bob", 5)

@@ -14,7 +14,7 @@ from engine.lanes.store import Store
 from engine.lanes.topology import Topology
 from engine.packets import views
 from engine.packets.views import ListedClaim, PacketSummary, PacketView
-from engine.records import Ack, PacketState, SplitKind
+from engine.records import PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.scenes import (
     caught_up,
@@ -164,7 +164,7 @@ async def test_a_list_needs_no_redis(engine: Engine, settings: Settings) -> None
     async with persisting(settings):
         await caught_up(engine)
     async with redis_client("redis://127.0.0.1:1", connections_max=1, timeout_s=0.1) as nowhere:
-        page = await views.Views(engine.pool, Store(Topology.of_one(nowhere), {}), Ack.MEMORY).records(
+        page = await views.Views(engine.pool, Store(Topology.of_one(nowhere), {}), engine.settings).records(
             "alice", role="sent", after=None, limit=10
         )
     assert [(one.packet_id, one.state) for one in page.packets] == [(sent.packet_id, PacketState.OPEN)]
@@ -250,7 +250,7 @@ async def test_what_has_ended_is_shown_without_redis(settings: Settings, engine:
         await settled(engine, ended.packet_id)
         await caught_up(engine)
     async with redis_client(f"redis://127.0.0.1:{port}", connections_max=1, timeout_s=1.0) as nobody:
-        blind = views.Views(engine.pool, Store(Topology.of_one(nobody), {}), Ack.MEMORY)
+        blind = views.Views(engine.pool, Store(Topology.of_one(nobody), {}), engine.settings)
         assert await blind.packet(ended.packet_id) == await engine.views.packet(ended.packet_id)
         assert len((await blind.claims(ended.packet_id, after=None, limit=5)).claims) == 1
         with pytest.raises(UnavailableError, match="Redis does not answer"):

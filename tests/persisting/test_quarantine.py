@@ -108,6 +108,32 @@ async def test_a_retry_does_what_the_change_would_have_done(
     await assert_chained(database_url)
 
 
+async def test_what_is_no_money_is_retried_as_it_and_written_off_to_its_issuer(
+    books: Books, quarantine: Quarantine, redis: Redis, database_url: str
+) -> None:
+    number = int(new_packet_number(0))
+    await books.apply(opening(number), claim(number, "bob", 0, 60), claim(number, "bob", 1, 30), expired(number, 2, 10))
+    rows = await waiting(quarantine)
+    await books.packet(total_fen=100, count=4, number=number, asset="POINTS")
+    await redis.set(keys.packet(str(number)), "as Redis keeps it until the ledger knows its end")
+    done = [(await quarantine.retry(row.quarantine_id, by="root")).resolved for row in rows]
+    assert done == [True, True, False, True]  # bob has a share of it
+    result = await quarantine.write_off(rows[2].quarantine_id, by="root", reason="bob has one")
+    assert result.resolved, result.sentence
+    held = await books.connection.fetch(
+        "SELECT kind::text, owner, balance_fen FROM accounts WHERE asset = 'POINTS' ORDER BY kind, owner"
+    )
+    assert [tuple(row) for row in held] == [
+        ("custody", None, 0),
+        ("holding", "alice", 10),
+        ("holding", "bob", 60),
+        ("issuer", None, -70),
+    ]
+    assert await books.balance(3) == 0
+    await assert_books_balance(books.connection)
+    await assert_chained(database_url)
+
+
 async def test_a_retry_that_still_breaks_a_rule_changes_nothing(books: Books, quarantine: Quarantine) -> None:
     packet = await bob_twice(books)
     (row,) = await waiting(quarantine)

@@ -19,6 +19,7 @@ BODIES: dict[str, Json] = {
     "freeze_account": {"reason": "odd"},
     "put_profile": {"kind": "person"},
     "put_label": {"day_sent_fen_max": 1},
+    "put_asset": {"scale": 0, "name": "points"},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
     "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
@@ -33,6 +34,7 @@ NAMES_A_USER = (
     "get_suggestions",
     "get_arrival_delay",
     "list_withdrawals",
+    "list_holdings",
 )
 """Operations whose path names a user."""
 QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}

@@ -9,11 +9,12 @@ import asyncpg
 
 from engine.events import Change, Claims, Ending, Opening
 from engine.ids import new_packet_number
+from engine.ledger import money
 from engine.ledger.database import Connection
 from engine.ledger.posting import Applied, Ledger
 from engine.packets import sending
 from engine.records import FEN_MAX, PacketState
-from engine.wallets import wallets
+from engine.wallets import assets, wallets
 
 UNKNOWN = 1_000_000_000_000_000_001
 AT_MS = 1_750_000_000_000
@@ -26,6 +27,16 @@ async def deposit(connection: Connection, user_id: str, amount_fen: int) -> None
     assert await connection.fetchval(wallets.SQL["deposit"], *values) == "done"
 
 
+async def issue(connection: Connection, user_id: str, amount: int, asset: str) -> None:
+    """Make some of an asset for a user, as the API does. The asset is made if there is none."""
+    sql = assets.SQL
+    await connection.fetchval(sql["add"], asset, 0, asset)
+    await connection.execute(sql["create_holding"], user_id, asset)
+    holding = await connection.fetchval(sql["lock_holding"], user_id, asset)
+    issuer = (await connection.fetch(sql["asset"], asset))[0]["issuer"]
+    assert await money.move(connection, "issue", payer=issuer, payee=holding, amount_fen=amount, at_ms=AT_MS)
+
+
 @dataclass(kw_only=True)
 class Books:
     """One lane of a ledger; numbers the changes it is given."""
@@ -35,12 +46,16 @@ class Books:
     ledger: Ledger = field(default_factory=Ledger)
     position: int = 0
 
-    async def packet(self, total_fen: int = 100, count: int = 5, number: int | None = None) -> int:
+    async def packet(
+        self, total_fen: int = 100, count: int = 5, number: int | None = None, asset: str | None = None
+    ) -> int:
         """A packet that ``alice`` has paid for."""
         await deposit(self.connection, "alice", total_fen)
+        if asset is not None:
+            await issue(self.connection, "alice", total_fen, asset)
         number = number or int(new_packet_number(self.lane))
         split_terms: tuple[Any, ...] = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1, None)
-        purpose = ("packet", None, None)
+        purpose = ("packet", None, None, asset)
         terms = (number, "alice", total_fen, count, *split_terms, *purpose)
         assert await self.connection.fetchval(sending.SQL["send"], *terms)
         return number

@@ -1,7 +1,7 @@
 """Paths of the route table with something in place of each name in braces."""
 
 from api.dispatch import Operation
-from api.paths import PACKET_NUMBER_FORM, PATH_NAMES, ROW_NUMBER_FORM
+from api.paths import ASSET_FORM, PACKET_NUMBER_FORM, PATH_NAMES, ROW_NUMBER_FORM
 from api.payloads import USER_ID_FORM
 
 
@@ -12,5 +12,10 @@ def path_of(row: Operation, number: str, user_id: str = "alice", row_number: str
 
 def filled(path: str, number: str, user_id: str = "alice", row_number: str = "1") -> str:
     """The same of a path as the table has it."""
-    samples = {PACKET_NUMBER_FORM: number, ROW_NUMBER_FORM: row_number, USER_ID_FORM: user_id}
+    samples = {
+        PACKET_NUMBER_FORM: number,
+        ROW_NUMBER_FORM: row_number,
+        USER_ID_FORM: user_id,
+        ASSET_FORM: "POINTS",
+    }
     return path.format(**{name: samples[kind.form] for name, kind in PATH_NAMES.items()})

@@ -26,7 +26,7 @@ async def all_transfers(engine: Engine, user_id: str, limit: int) -> list[Wallet
 
 
 async def test_who_was_never_paid_holds_nothing(engine: Engine) -> None:
-    assert await engine.wallets.get("nobody") == Wallet(user_id="nobody", balance_fen=0, currency="CNY")
+    assert await engine.wallets.get("nobody") == Wallet(user_id="nobody", balance_fen=0, currency="CNY", scale=2)
     page = await engine.wallets.transfers("nobody", after=None, limit=10)
     assert (page.transfers, page.next) == ([], None)
 

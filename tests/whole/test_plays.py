@@ -9,7 +9,7 @@ import pytest
 from engine.engine import Engine
 from engine.settings import Settings
 from tests.support.front import Client, new_key, open_front
-from tests.support.scenes import assert_books_balance, caught_up, changed, persisting, settled
+from tests.support.scenes import assert_books_balance, caught_up, persisting, settled
 
 CARDS = ("harmony", "love", "wealth", "friendship", "kindness")
 
@@ -57,16 +57,28 @@ async def test_who_has_all_five_cards_shares_the_pool(front: Client) -> None:
         assert answer.status_code == (200 if user in completers else 403), answer.text
 
 
-async def test_coupons_are_counted_in_a_currency_of_their_own(settings: Settings) -> None:
-    coupons = changed(settings, currency="COUPON", share_fen_max=1)
-    async with open_front(coupons) as front:
-        packet_id = await front.send("shop", total_fen=3, count=3, split="equal", greeting="20 % off")
-        won = [(await front.claim(packet_id, user))["amount_fen"] for user in ("ada", "bob", "eve", "zoe")]
-        assert won == [1, 1, 1, 0]
-        async with persisting(coupons), Engine.open(coupons) as engine:
-            await caught_up(engine)
-        answer = await front.http.get("/v1/wallets/ada", headers=front.as_user("ada"))
-        assert answer.json() == {"user_id": "ada", "balance_fen": 1, "currency": "COUPON"}
+async def test_coupons_are_an_asset_of_their_own(front: Client, settings: Settings) -> None:
+    admin = front.as_user("root", "admin")
+    made = await front.http.put("/v1/assets/TWENTY_OFF", json={"scale": 0, "name": "八折券"}, headers=admin)
+    assert made.status_code == 200, made.text
+    body = {"amount_fen": 3, "asset": "TWENTY_OFF"}
+    issued = await front.http.post("/v1/wallets/shop/deposits", json=body, headers=admin | new_key())
+    assert (issued.status_code, issued.json()["balance_fen"]) == (201, 3)
+    terms = {"total_fen": 3, "count": 3, "split": "equal", "asset": "TWENTY_OFF"}
+    sent = await front.http.post("/v1/packets", json=terms, headers=front.as_user("shop", "send") | new_key())
+    assert sent.status_code == 201, sent.text
+    packet_id = sent.json()["packet_id"]
+    won = [(await front.claim(packet_id, user))["amount_fen"] for user in ("ada", "bob", "eve", "zoe")]
+    assert won == [1, 1, 1, 0]
+    async with persisting(settings), Engine.open(settings) as engine:
+        await caught_up(engine)
+    held = await front.http.get("/v1/wallets/ada/holdings", headers=front.as_user("ada"))
+    assert held.json() == {
+        "holdings": [{"asset": "TWENTY_OFF", "scale": 0, "name": "八折券", "balance_fen": 1}],
+        "next": None,
+    }
+    wallet = await front.http.get("/v1/wallets/ada", headers=front.as_user("ada"))
+    assert wallet.json() == {"user_id": "ada", "balance_fen": 0, "currency": "CNY", "scale": 2}
 
 
 async def test_many_give_to_one(front: Client, settings: Settings) -> None:
