@@ -27,7 +27,7 @@ from engine.engine import Engine
 from engine.lanes.clients import command, redis_client
 from engine.observability.repeats import repeats
 from engine.settings import Settings
-from tests.support import database_folder, needs
+from tests.support import database_folder, known_types, needs
 from tests.support.administrator import Administrator, administrator_of
 from tests.support.books import Books
 from tests.support.fast_postgres import UNSAFE_BUT_FAST
@@ -171,6 +171,14 @@ def _impatient() -> Iterator[None]:
         constants.setattr("engine.packets.opening.AGE_S", 0.0)
         constants.setattr("engine.persisting.persister.BATCH_MAX", 1_000)
         constants.setattr("engine.persisting.persister.RETRY_S", 0.05)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_types() -> Iterator[None]:
+    """What one connection has asked of Postgres's types, the others know."""
+    with pytest.MonkeyPatch.context() as patch:
+        known_types.remember(patch)
         yield
 
 
