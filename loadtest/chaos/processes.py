@@ -19,9 +19,8 @@ class Family:
 
     def find(self, name: str) -> list[psutil.Process]:
         """A child and its descendants, the child first. Empty while it does not run."""
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            process = psutil.Process(int((self._run_dir / f"{name}.pid").read_text(encoding="utf-8")))
-            if process.ppid() == self._supervisor_pid and process.status() != psutil.STATUS_ZOMBIE:
+        with contextlib.suppress(psutil.Error):
+            if (process := self._child(name)) is not None:
                 return [process, *process.children(recursive=True)]
         return []
 
@@ -29,12 +28,20 @@ class Family:
         """Whether it runs and is ready."""
         if name in SERVERS:
             return dict(zip(SERVERS, servers.running(self._run_dir.parent), strict=True))[name] is not None
-        found = self.find(name)
-        return bool(found) and report.is_ready(self._run_dir / f"{name}.report", found[0].pid)
+        process = self._child(name)
+        return process is not None and report.is_ready(self._run_dir / f"{name}.report", process.pid)
 
     def away(self) -> list[str]:
         """The names of the processes that are not ready."""
         return [name for name in SERVERS + PROCESSES if not self.is_ready(name)]
+
+    def _child(self, name: str) -> psutil.Process | None:
+        """A child by itself. To find its descendants, every process of the machine is looked at."""
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int((self._run_dir / f"{name}.pid").read_text(encoding="utf-8")))
+            if process.ppid() == self._supervisor_pid and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
 
 
 def send(processes: list[psutil.Process], number: signal.Signals) -> None:

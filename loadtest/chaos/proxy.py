@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import uvloop
+
 from loadtest.chaos.schedule import CUTS, Kind
 
 DELAY_S = 0.05
@@ -125,7 +127,7 @@ class Network:
 
     def __init__(self, upstreams: Mapping[str, Path]) -> None:
         self._upstreams = upstreams
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._links: dict[str, Link] = {}
 

@@ -1,6 +1,5 @@
 """Starts its own engine over a network that can be cut, plays a plan on it, and judges the result."""
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import orjson
+import uvloop
 from rich.console import Console
 
 from engine.embedded import data_dir as data_dirs
@@ -158,7 +158,7 @@ def _play(console: Console, plan: Plan, faults: Sequence[Fault], kept: Path, med
             settings = Settings(redis_url=urls.redis_url, database_url=urls.database_url, data_dir=data_dir)
             return ClusterBreaker(**common, nodes=Nodes(data_dir, plan.lanes), settings=settings)
 
-        ending = asyncio.run(story())
+        ending = uvloop.run(story())
         if meddle is not None:
             meddle(data_dir, history.path)
         return ending
