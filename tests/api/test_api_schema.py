@@ -47,12 +47,24 @@ def config_of(token: str, parameters: dict[str, str]) -> str:
     return f"{CONFIG}{auth}[parameters]\n{fixed}"
 
 
+def share_characters(folder: Path) -> None:
+    """Have hypothesis find its tables of all characters where this checkout's tests keep them, and not make new ones.
+
+    Nothing else of its own is shared: examples that failed stay with the run that found them.
+    """
+    tables = ROOT / ".hypothesis" / "unicode_data"
+    tables.mkdir(parents=True, exist_ok=True)
+    (folder / ".hypothesis").mkdir()
+    (folder / ".hypothesis" / "unicode_data").symlink_to(tables)
+
+
 async def run(
     client: Client, folder: Path, config: str, others: dict[str, dict[str, str]], examples: int
 ) -> tuple[int, str]:
     """The exit code and the report. ``others``: scopes with the headers that they add to each request."""
     path = folder / "schemathesis.toml"
     path.write_text(config, encoding="utf-8")
+    share_characters(folder)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(path), "--no-color"),
         *("run", f"{client.http.base_url}/openapi.json", "--seed", "1", "--max-examples", str(examples)),
