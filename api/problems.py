@@ -135,6 +135,8 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.UnknownTransactionError: Kind(404, "No such packet or transfer", "number"),
     errors.UnknownDisputeError: Kind(404, "No such dispute", "dispute_id"),
     errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
+    errors.UnknownCampaignError: Kind(404, "No such campaign", "campaign_id"),
+    errors.CampaignEndedError: Kind(409, "The campaign has ended", "campaign_id"),
     errors.UnknownAssetError: Kind(404, "No such asset", "asset"),
     errors.AssetExistsError: Kind(409, "There is another asset with this code", "asset"),
     WrongMethodError: Kind(405, "Method not allowed"),

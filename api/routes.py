@@ -6,6 +6,7 @@ from api.dispatch import Operation
 from api.resources import (
     accounts,
     assets,
+    campaigns,
     disputes,
     packets,
     receipts,
@@ -22,6 +23,7 @@ RESOURCES: dict[str, Sequence[Operation]] = {
     "Retraction 撤回": retraction.ROUTES,
     "Transfers 转账": transfers.ROUTES,
     "Wallets and records": wallets.ROUTES,
+    "Campaigns 红包雨": campaigns.ROUTES,
     "Assets": assets.ROUTES,
     "Suggestions 建议": suggestions.ROUTES,
     "Payment passwords 支付密码 and withdrawals 提现": withdrawals.ROUTES,

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
+from engine.campaigns.campaigns import Campaigns
+from engine.campaigns.ended import Ended
+from engine.campaigns.grabbing import Grabbing
+from engine.campaigns.register import Register
+from engine.campaigns.views import CampaignViews
 from engine.claiming.acks import Acks
 from engine.claiming.batcher import Batcher
 from engine.claiming.checkpoints import Checkpoints
@@ -71,6 +76,9 @@ class Engine:
     delays: Delays
     views: Views
     assets: Assets
+    campaigns: Campaigns
+    campaign_views: CampaignViews
+    grabbing: Grabbing
     wallets: Wallets
     statements: Statements
     suggestions: Suggestions
@@ -117,6 +125,8 @@ class Engine:
         watch.start()
         try:
             packets = Packets(pool, store, settings, acks)
+            register = Register(pool)
+            grabbing = Grabbing(register, claims, Ended(pool))
             delays = Delays(pool, payment_passwords, settings)
             yield cls(
                 settings=settings,
@@ -139,6 +149,9 @@ class Engine:
                 delays=delays,
                 views=Views(pool, store, settings),
                 assets=Assets(pool, settings),
+                campaigns=Campaigns(pool, store, settings, register),
+                campaign_views=CampaignViews(pool, store, settings, register),
+                grabbing=grabbing,
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
                 suggestions=Suggestions(pool, settings),
@@ -151,6 +164,7 @@ class Engine:
             for batcher in batchers.values():
                 await batcher.close()
             await claims.finished.close()
+            await grabbing.ended.close()
             await watch.stop()
             watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
             await checkpoints.close()

@@ -54,6 +54,18 @@ class UnknownTransactionError(UnknownPacketError):
     code = "unknown_transaction"
 
 
+class UnknownCampaignError(HongbaoError):
+    """No campaign has this number."""
+
+    code = "unknown_campaign"
+
+
+class CampaignEndedError(HongbaoError):
+    """The campaign's owner has ended it, and it cannot go on."""
+
+    code = "campaign_ended"
+
+
 class UnknownAssetError(HongbaoError):
     """No asset has this code."""
 

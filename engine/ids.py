@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 NUMBER_LENGTH = 19
 _RANDOM_DIGITS = 14
+_CAMPAIGN, _CAMPAIGN_DIGITS = "99999", 9
+"""The first random digits of a campaign's packets: nobody may claim them past the campaign (claiming/claims.py)."""
 FIRST_VOLUME, LAST_VOLUME = 10, 91
 """The volume is what a number begins with. The last is the last that fits 64 bits."""
 NUMBER_PATTERN = r"(?:[1-8][0-9]|9[01])[0-9]{17}"
@@ -19,12 +21,22 @@ _PAST_LAST_VOLUME = str(LAST_VOLUME + 1)
 _LANES = {f"{lane:03d}": lane for lane in range(1_000)}
 
 
-def new_packet_number(lane: int, volume: int = FIRST_VOLUME) -> str:
+def new_packet_number(lane: int, volume: int = FIRST_VOLUME, *, in_campaign: bool = False) -> str:
     """A new 19-digit number: two digits of the ledger's volume, three of the lane, 14 random ones.
 
-    Only Postgres makes sure it is unique.
+    ``in_campaign``: it is a part of a campaign's pool, which the random digits then tell. Only Postgres makes sure it
+    is unique.
     """
-    return f"{volume}{lane:03d}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}d}"
+    if in_campaign:
+        drawn = f"{_CAMPAIGN}{secrets.randbelow(10**_CAMPAIGN_DIGITS):0{_CAMPAIGN_DIGITS}d}"
+    else:
+        drawn = f"{secrets.randbelow(int(_CAMPAIGN) * 10**_CAMPAIGN_DIGITS):0{_RANDOM_DIGITS}d}"
+    return f"{volume}{lane:03d}{drawn}"
+
+
+def may_be_in_campaign(packet_id: str) -> bool:
+    """Whether a packet may be a part of a campaign's pool. One in 100,000 from before campaigns is none."""
+    return packet_id[5:10] == _CAMPAIGN
 
 
 def is_packet_number(text: str) -> bool:

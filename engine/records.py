@@ -111,6 +111,7 @@ class Purpose(StrEnum):
 
     PACKET = "packet"
     TRANSFER = "transfer"  # one share for one recipient
+    CAMPAIGN = "campaign"  # a part of a campaign's pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,8 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "No dispute has this number, or the user is no party to it.", "Check the number and the user."
     ),
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
+    errors.UnknownCampaignError: Guide("No campaign has this number.", "Check the number."),
+    errors.CampaignEndedError: Guide("The campaign's owner has ended it.", f"{_NO_REPEAT} Make another campaign."),
     errors.UnknownAssetError: Guide("No asset has this code.", "`GET /v1/assets` lists those that there are."),
     errors.AssetExistsError: Guide(
         "An asset has this code, with another scale or name, or it is the ledger's currency.",

@@ -24,7 +24,7 @@ CONTENT_POLICY = (
 """The browser uses only the page's own style, even if anything else ever gets into the page."""
 _KINDS = {"send": "支付 paid", "claim": "领取 claimed", "refund": "退回 returned", "write_off": "核销 written off"}
 _STATES = {"exhausted": "已领完 all claimed", "expired": "已过期 expired", "retracted": "已撤回 retracted"}
-_PURPOSES = {"packet": "红包 red packet", "transfer": "转账 transfer"}
+_PURPOSES = {"packet": "红包 red packet", "transfer": "转账 transfer", "campaign": "红包雨 packet rain"}
 _AMOUNTS = (
     ("paid_fen", "支付金额", "Paid"),
     ("claimed_fen", "已领取", "Claimed"),

@@ -1,7 +1,7 @@
 """Claiming: one answer for a user, from this process's memory of ended packets, the script, or the ledger."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from itertools import repeat
 
 import asyncpg
@@ -21,13 +21,15 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
-from engine.ids import lane_of
+from engine.ids import lane_of, may_be_in_campaign
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
 from engine.queries import load
-from engine.records import ClaimResult, LimitedResult, Outcome, PacketState
+from engine.records import ClaimResult, LimitedResult, Outcome, PacketState, Purpose
 
 SQL = load("claims")
+_ORDINARY_MAX = 10_000
+"""How many packets are remembered that only look like a campaign's."""
 _UNKNOWN = UnknownPacketError("No packet has this number.")
 _OUTCOMES = {
     PacketState.EXHAUSTED: Outcome.EMPTY,
@@ -62,6 +64,7 @@ class Claims:
     ) -> None:
         self._pool, self._batchers = pool, batchers
         self.full_lanes = full_lanes
+        self._ordinary: set[str] = set()
         self.finished = Finished(store, acks)
 
     async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
@@ -71,12 +74,31 @@ class Claims:
         was asked to be, UndecidedError when it may stand, and else UnavailableError or another of its kinds: nothing
         was decided.
         """
+        if may_be_in_campaign(packet_id):
+            await self._refuse_of_campaigns([packet_id])
+        return await self.claim_bucket(packet_id, user_id)
+
+    async def claim_bucket(self, packet_id: str, user_id: str) -> ClaimResult:
+        """As ``claim``, also of a packet that is a part of a campaign: only who grabs in the campaign claims it so."""
         result = self.finished.answer(packet_id, user_id)
         if result is None:
             result = await self._batcher_of(packet_id).claim(packet_id, user_id)
             if not self.is_final(packet_id, result):
                 result = await self.decided(packet_id, user_id, result)
         return result
+
+    async def _refuse_of_campaigns(self, packet_ids: Collection[str]) -> None:
+        """Raise NotInvitedError if one of these is a part of a campaign: whoever won there could win here, too."""
+        unknown = [int(packet_id) for packet_id in packet_ids if packet_id not in self._ordinary]
+        if not unknown:
+            return
+        with ledger_errors(is_undone=True):
+            rows = await self._pool.fetch(SQL["purposes"], unknown)
+        if any(row["purpose"] == Purpose.CAMPAIGN for row in rows):
+            raise NotInvitedError("This packet is a part of a campaign: grab in the campaign.")
+        if len(self._ordinary) > _ORDINARY_MAX:
+            self._ordinary.clear()
+        self._ordinary.update(str(row["packet_id"]) for row in rows)
 
     async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
         """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order.
@@ -93,7 +115,9 @@ class Claims:
         lanes: dict[int, dict[str, list[str]]] = {}
         answers_of: dict[str, Iterator[ClaimResult | HongbaoError]] = {}
         for packet_id, users in users_of.items():
-            known = self.finished.answers(packet_id, users)
+            known: Sequence[ClaimResult | HongbaoError] | None = self.finished.answers(packet_id, users)
+            if may_be_in_campaign(packet_id):
+                known = await self._refused(packet_id, len(users)) or known
             if known is None:
                 lanes.setdefault(lane_of(packet_id), {})[packet_id] = users
             else:
@@ -105,6 +129,14 @@ class Claims:
                 answers_of[packet_id] = iter(answers[first : first + len(users)])
                 first += len(users)
         return [next(answers_of[packet_id]) for packet_id, _ in claims]
+
+    async def _refused(self, packet_id: str, count: int) -> list[HongbaoError]:
+        """One error per claim of a packet that is a part of a campaign. Empty if it is none."""
+        try:
+            await self._refuse_of_campaigns([packet_id])
+        except HongbaoError as error:
+            return [error] * count
+        return []
 
     async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> Sequence[ClaimResult | HongbaoError]:
         """What ``claim_many`` returns for the claims of one lane (packet -> users), in the order of iteration."""
@@ -133,7 +165,8 @@ class Claims:
     def ask(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
         """The first half of ``claim``: what the script answers, handed to ``deliver`` once it is known.
 
-        What is not ``is_final`` goes through ``decided``. Raises UnknownPacketError, OverloadedError.
+        What is not ``is_final`` goes through ``decided``. Not for a packet that ``may_be_in_campaign``. Raises
+        UnknownPacketError, OverloadedError.
         """
         self._batcher_of(packet_id).claim_for(packet_id, user_id, deliver)
 

@@ -17,7 +17,8 @@ FileArgument = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="The answer of GET /v1/packets/{number}/proof, or of GET /v1/transactions/{number}/receipt as JSON.",
+        help="The answer of GET /v1/packets/{number}/proof, of GET /v1/campaigns/{number}/proof, or of "
+        "GET /v1/transactions/{number}/receipt as JSON.",
     ),
 ]
 CommitmentOption = Annotated[
@@ -46,6 +47,8 @@ def verify(
         if commitment is not None:
             raise OperatorError("A commitment belongs to a proof; this is a receipt.")
         _receipt(text, data_dir, as_json)
+    elif _is_of_campaign(text):
+        _campaign(text, commitment, as_json)
     else:
         _proof(text, commitment, as_json)
 
@@ -53,8 +56,7 @@ def verify(
 def _proof(text: bytes, commitment: str | None, as_json: bool) -> None:
     from engine.packets import proof as proofs
 
-    if commitment is not None and (len(commitment) != _HEX_DIGITS or not _is_hex(commitment)):
-        raise OperatorError(f"A commitment has {_HEX_DIGITS} hexadecimal digits.")
+    _check_commitment(commitment)
     found = proofs.read(text)
     verdict = proofs.verify(found, commitment)
     if as_json:
@@ -69,6 +71,39 @@ def _proof(text: bytes, commitment: str | None, as_json: bool) -> None:
             show(f"packet {found.packet_id}: {problem}")
     if not verdict.holds:
         raise typer.Exit(1)
+
+
+def _is_of_campaign(text: bytes) -> bool:
+    """Whether a file looks like a campaign's proof."""
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and "waves" in value
+
+
+def _campaign(text: bytes, commitment: str | None, as_json: bool) -> None:
+    from engine.campaigns import checking
+
+    _check_commitment(commitment)
+    found = checking.read(text)
+    problems, number = checking.verify(found, commitment), found.campaign_id
+    parts = sum(len(wave.buckets) for wave in found.waves)
+    if as_json:
+        show(orjson.dumps({"campaign_id": number, "holds": not problems, "problems": problems}).decode())
+    elif problems:
+        for problem in problems:
+            show(f"campaign {number}: {problem}")
+    else:
+        against = "the published commitment" if commitment else "its own commitment"
+        show(f"campaign {number}: odds, seed and {parts} packets are those of {against}, each split as committed")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _check_commitment(commitment: str | None) -> None:
+    if commitment is not None and (len(commitment) != _HEX_DIGITS or not _is_hex(commitment)):
+        raise OperatorError(f"A commitment has {_HEX_DIGITS} hexadecimal digits.")
 
 
 def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:

@@ -9,6 +9,9 @@ SQL = load("trial")
 INSERTED = (
     *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
+        "campaign_buckets",
+        "campaign_waves",
+        "campaigns",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -25,7 +28,18 @@ INSERTED = (
     "withdrawals",
 )
 UPDATED = (
-    *("accounts", "alerts", "day_totals", "disputes", "freezes", "labels", "lanes", "packets", "payment_passwords"),
+    *(
+        "accounts",
+        "alerts",
+        "campaigns",
+        "day_totals",
+        "disputes",
+        "freezes",
+        "labels",
+        "lanes",
+        "packets",
+        "payment_passwords",
+    ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
 DELETED = ("day_totals", "idempotency", "limits_reached", "places")

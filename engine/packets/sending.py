@@ -26,7 +26,7 @@ from engine.packets import opening
 from engine.packets.opening import Funded, funded_from, open_packet
 from engine.packets.split import commitment, new_seed, split
 from engine.queries import load
-from engine.records import Ack, PacketState, Terms
+from engine.records import Ack, PacketState, Purpose, Terms
 from engine.risk import limits, watch
 from engine.risk.freezes import Freezes
 from engine.settings import Settings
@@ -54,6 +54,14 @@ class _Reading(NamedTuple):
     lane: int
     at_ms: int
     epoch: str | None
+
+
+class Times(NamedTuple):
+    """When a packet is made, when it can be claimed (None: at once), and when it is over."""
+
+    created_at_ms: int
+    arrives_at_ms: int | None
+    expires_at_ms: int
 
 
 class Packets:
@@ -135,35 +143,18 @@ class Packets:
 
     async def _pay(self, connection: Connection, sender: str, terms: Terms, reading: _Reading) -> dict[str, Any]:
         created_at_ms = reading.at_ms
-        seed, expires_at_ms = new_seed(), created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000
+        expires_at_ms = created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000
         arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000 if terms.arrives_after_s else None
         volume = await volumes.last(connection)
-        split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
-        for _ in range(_NUMBER_TRIES_MAX):
-            packet_id = new_packet_number(reading.lane, volume)
-            committed = commitment(packet_id, *split_terms, seed)
-            values = (
-                *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
-                *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
-                *(created_at_ms, expires_at_ms, terms.ack, terms.purpose, terms.label, arrives_at_ms, terms.asset),
-            )
-            try:
-                async with connection.transaction():
-                    paid = await connection.fetchval(SQL["send"], *values)
-            except asyncpg.UniqueViolationError:
-                continue  # another packet has this number
-            if paid is None:
-                if await connection.fetchval(SQL["why_not_paid"], sender, created_at_ms):
-                    raise FrozenError("This account is frozen and cannot send.")
-                raise InsufficientFundsError("The wallet holds less than the packet's total.")
-            return {
-                "packet_id": packet_id,
-                "total_fen": terms.total_fen,
-                "count": terms.count,
-                "expires_at_ms": expires_at_ms,
-                "commitment": committed.hex(),
-            }
-        raise UnavailableError("No free packet number was found.")
+        times = Times(created_at_ms, arrives_at_ms, expires_at_ms)
+        packet_id, committed = await pay(connection, sender, terms, lane=reading.lane, volume=volume, times=times)
+        return {
+            "packet_id": packet_id,
+            "total_fen": terms.total_fen,
+            "count": terms.count,
+            "expires_at_ms": expires_at_ms,
+            "commitment": committed.hex(),
+        }
 
     async def _open(self, packet_id: str, reading: _Reading | None) -> PacketState:
         """Open a packet unless it is too large for a request. Returns its state, as far as the servers answer.
@@ -207,3 +198,34 @@ class Packets:
         parts = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen, seed)
         amounts: list[int] = (await asyncio.to_thread(split, *parts)).tolist()
         return amounts
+
+
+async def pay(
+    connection: Connection, sender: str, terms: Terms, *, lane: int, volume: int, times: Times
+) -> tuple[str, bytes]:
+    """Pay for one packet inside the caller's transaction, which has admitted it. Returns its number and its commitment.
+
+    Raises FrozenError, InsufficientFundsError, UnavailableError if no number is free.
+    """
+    seed, in_campaign = new_seed(), terms.purpose is Purpose.CAMPAIGN
+    split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
+    for _ in range(_NUMBER_TRIES_MAX):
+        packet_id = new_packet_number(lane, volume, in_campaign=in_campaign)
+        committed = commitment(packet_id, *split_terms, seed)
+        values = (
+            *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
+            *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
+            *(times.created_at_ms, times.expires_at_ms, terms.ack, terms.purpose, terms.label),
+            *(times.arrives_at_ms, terms.asset),
+        )
+        try:
+            async with connection.transaction():
+                paid = await connection.fetchval(SQL["send"], *values)
+        except asyncpg.UniqueViolationError:
+            continue  # another packet has this number
+        if paid is None:
+            if await connection.fetchval(SQL["why_not_paid"], sender, times.created_at_ms):
+                raise FrozenError("This account is frozen and cannot send.")
+            raise InsufficientFundsError("The wallet holds less than the packet's total.")
+        return packet_id, committed
+    raise UnavailableError("No free packet number was found.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from engine.errors import HongbaoError
+from engine.ids import may_be_in_campaign
 from engine.lanes.replies import Closed, CloseReason
 from engine.lanes.store import Store
 from engine.loops import every, outlived
@@ -27,7 +28,7 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
         if reply is Closed.CLOSED:
             closed += 1
             LOG.info("expired", packet_id=packet_id, remaining_count=remaining_count, remaining_fen=remaining_fen)
-        elif reply is Closed.ARRIVED:
+        elif reply is Closed.ARRIVED and not may_be_in_campaign(packet_id):  # which is for whoever grabs
             await _give(store, lane, packet_id, backlog_max)
         elif reply is Closed.MISSING and (times := repeats.times(("due_but_missing", packet_id))):
             LOG.error("due_but_missing", packet_id=packet_id, times=times)

@@ -11,3 +11,6 @@ LEFT JOIN LATERAL (
 ) AS account ON TRUE
 LEFT JOIN transfers ON transfers.kind = 'claim' AND from_account = packet_id AND to_account = account_id
 ORDER BY place
+
+-- purposes --
+SELECT packet_id, purpose FROM packets WHERE packet_id = ANY ($1::bigint[])

@@ -45,7 +45,7 @@ class ReceiptFacts:
 
     role: Literal["sent", "received"]
     number: str
-    purpose: Literal["packet", "transfer"]
+    purpose: Literal["packet", "transfer", "campaign"]
     sender: str
     recipient: str | None
     greeting: str

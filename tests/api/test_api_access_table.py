@@ -11,11 +11,18 @@ from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
 from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
 from tests.support.asking import BODIES, ask
-from tests.support.front import Client, open_front
+from tests.support.front import Client, new_key, open_front
 
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
 
-CONFLICTS = {"consent_to_retraction": "not_viewed", "get_proof": "not_settled", "get_receipt": "not_settled"}
+CONFLICTS = {
+    "consent_to_retraction": "not_viewed",
+    "get_proof": "not_settled",
+    "get_receipt": "not_settled",
+    "get_campaign_proof": "not_settled",
+}
+
+OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign")
 
 NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
 
@@ -26,6 +33,10 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
         await client.deposit("alice", 10_000)
         await client.http.put("/v1/assets/POINTS", json=BODIES["put_asset"], headers=client.as_user("root", "admin"))
         await client.withdraw("alice")
+        made = await client.http.post(
+            "/v1/campaigns", json=BODIES["make_campaign"], headers=client.as_user("alice", "send") | new_key()
+        )
+        assert made.json()["campaign_id"] == "1", made.text
         yield client
 
 
@@ -85,7 +96,7 @@ def code_of(cell: Cell) -> str:
 
 
 def code_of_403(cell: Cell) -> str:
-    if cell.operation == "retract_packet" and not {"send", "act"}.isdisjoint(cell.scopes):
+    if cell.operation in ("retract_packet", *OF_AN_OWNER) and not {"send", "act"}.isdisjoint(cell.scopes):
         return "not_sender"
     may_claim = not {"claim", "act"}.isdisjoint(cell.scopes)
     return "not_invited" if cell.operation == "claim" and cell.packet and may_claim else "forbidden"

@@ -16,6 +16,7 @@ from api.routes import ROUTES
 from engine.access.tokens import issue, load_secret
 from engine.auditing.audit import audit
 from engine.settings import Settings
+from tests.support.asking import BODIES
 from tests.support.both_ways import Asked, Opened, Reply, ask_long, open_app
 from tests.support.front import Json
 from tests.support.mutation import Mutator
@@ -30,6 +31,7 @@ PROPER = {
     "file_dispute": (201, 409, 422),
     "decide_dispute": (404,),
     "put_asset": (200, 409),
+    "grab": (200, 404),
 }
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
 TYPES = (b"application/json",) * 16 + (
@@ -59,6 +61,9 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
         "put_label": {"day_sent_fen_max": 5},
         "put_asset": {"scale": 2, "name": "积分"},
+        "make_campaign": BODIES["make_campaign"],
+        "grab": {},
+        "grab_many": BODIES["grab_many"],
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from api.dispatch import Operation
 from api.routes import ROUTES
 from engine.settings import Settings
+from tests.support.asking import BODIES
 from tests.support.front import Client, Json, open_front
 from tests.support.paths import path_of
 
@@ -35,6 +36,9 @@ PROPER: dict[str, Json] = {
     "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
     "put_label": {"day_sent_fen_max": 5},
     "put_asset": {"scale": 2, "name": "积分"},
+    "make_campaign": BODIES["make_campaign"] | {"odds_millionths": 5, "lanes": 1},
+    "grab": {},
+    "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
     "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
     "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }

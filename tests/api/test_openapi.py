@@ -13,6 +13,7 @@ from api.failures import ALL, codes_by_status, failures_of
 from api.problems import kind_of
 from api.routes import ROUTES
 from engine.settings import Settings
+from tests.support.asking import BODIES
 from tests.support.documented import PROBLEM, UNROUTED, check, codes_of
 from tests.support.front import Client, Json, new_key, open_front
 
@@ -151,7 +152,7 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
     claims = {"claims": [{"packet_id": packet_id, "user_id": "bob"}, {"packet_id": "1", "user_id": "bob"}]}
     withdrawal = {"amount_fen": 1, "bank_account": "6222020200112233", "payment_password": "135790"}
     alice, bob, backend = client.as_user("alice"), client.as_user("bob"), client.as_backend()
-    root = client.as_user("root", "admin")
+    root, carol = client.as_user("root", "admin"), client.as_user("carol", "send")
     transfer = await client.http.post("/v1/transfers", json={"to": "bob", "amount_fen": 1}, headers=alice | new_key())
     transfer_id = transfer.json()["transfer_id"]
     view = await client.http.get(f"/v1/packets/{packet_id}", headers=alice)
@@ -217,6 +218,20 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", "/v1/assets/POINTS", alice, None, 200),
         ("GET", "/v1/assets/MILES", alice, None, 404),
         ("GET", "/v1/wallets/alice/holdings", alice, None, 200),
+        ("POST", "/v1/wallets/carol/deposits", root, {"amount_fen": 5}, 201),
+        ("POST", "/v1/campaigns", carol, BODIES["make_campaign"], 201),
+        ("POST", "/v1/campaigns", carol, BODIES["make_campaign"] | {"lanes": 0}, 422),
+        ("GET", "/v1/campaigns/1", alice, None, 200),
+        ("GET", "/v1/campaigns/2", alice, None, 404),
+        ("GET", "/v1/users/carol/campaigns", carol, None, 200),
+        ("POST", "/v1/campaigns/1/grabs", alice, {}, 200),
+        ("POST", "/v1/grabs", backend, {"grabs": [{"campaign_id": name, "user_id": "a"} for name in ("1", "2")]}, 200),
+        ("PUT", "/v1/campaigns/1/pause", carol, None, 200),
+        ("PUT", "/v1/campaigns/1/pause", alice, None, 403),
+        ("DELETE", "/v1/campaigns/1/pause", carol, None, 200),
+        ("POST", "/v1/campaigns/1/end", carol, None, 200),
+        ("PUT", "/v1/campaigns/1/pause", carol, None, 409),
+        ("GET", "/v1/campaigns/1/proof", alice, None, 409),
         ("GET", "/v1/alerts", root, None, 200),
         ("GET", "/livez", {}, None, 200),
         ("GET", "/readyz", {}, None, 200),

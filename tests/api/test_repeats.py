@@ -13,6 +13,7 @@ from api.dispatch import Operation
 from api.routes import ROUTES
 from engine.calendar.china_time import today
 from engine.settings import Settings
+from tests.support import asking
 from tests.support.front import Client, Json, new_key, open_front
 from tests.support.paths import path_of
 from tests.support.restartable_redis import RestartableRedis, redis_of_its_own
@@ -32,6 +33,12 @@ BODIES: dict[str, Json] = {
     },
     "send_transfer": {"to": "bob", "amount_fen": 90_000, "arrives_after_s": 7_200, "note": "hello"},
     "deposit": {"amount_fen": 90_000},
+    "make_campaign": asking.BODIES["make_campaign"]
+    | {
+        "waves": [{"starts_at_ms": asking.TOMORROW_MS, "seconds": 60, "total_fen": 90_000, "count": 90}],
+        "lanes": 1,
+        "odds_millionths": 1_000_000,
+    },
     "withdraw": {"amount_fen": 90_000, "bank_account": "6222020200112233", "payment_password": "135790"},
 }
 """A request of each operation. A new one that takes the header needs one here."""
@@ -181,7 +188,7 @@ async def test_another_body_under_the_key_is_told_so_before_any_rule(
 ) -> None:
     key = new_key()
     as_it_was(await world.request(world.before, row, key))
-    total = next(name for name in ("total_fen", "amount_fen") if name in BODIES[row.name])
+    total = next(name for name in ("total_fen", "amount_fen", "odds_millionths") if name in BODIES[row.name])
     monkeypatch.setitem(BODIES, row.name, {**BODIES[row.name], total: 80_000})
     await all_of_it(world)
     other = await world.request(world.later, row, key)

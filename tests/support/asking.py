@@ -1,11 +1,14 @@
 """A proper request to every endpoint, by its operation's name."""
 
+import time
+
 import httpx
 
 from api.dispatch import Operation
 from tests.support.front import Client, Json, new_key
 from tests.support.paths import path_of
 
+TOMORROW_MS = int(time.time() * 1000) + 86_400_000
 UNKNOWN = f"10000{'0' * 14}"
 """A packet number that no packet has."""
 BODIES: dict[str, Json] = {
@@ -20,6 +23,13 @@ BODIES: dict[str, Json] = {
     "put_profile": {"kind": "person"},
     "put_label": {"day_sent_fen_max": 1},
     "put_asset": {"scale": 0, "name": "points"},
+    "make_campaign": {
+        "name": "rain",
+        "split": "lucky",
+        "waves": [{"starts_at_ms": TOMORROW_MS, "seconds": 60, "total_fen": 2, "count": 2}],
+    },
+    "grab": {},
+    "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
     "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
@@ -35,6 +45,7 @@ NAMES_A_USER = (
     "get_arrival_delay",
     "list_withdrawals",
     "list_holdings",
+    "list_campaigns",
 )
 """Operations whose path names a user."""
 QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}

@@ -1,0 +1,44 @@
+"""Checks a campaign's proof without a server: its seeds and parts are those that it was committed to."""
+
+import msgspec
+
+from engine.campaigns.draws import commitment
+from engine.campaigns.views import CampaignProof
+from engine.errors import OperatorError
+from engine.packets import proof
+from engine.packets.proof import FILE_BYTES_MAX
+from engine.packets.split import SEED_BYTES
+from engine.text import read_json
+
+
+def read(text: bytes) -> CampaignProof:
+    """Read a proof as the server returns it. Raises OperatorError that says what is wrong with it."""
+    if len(text) > FILE_BYTES_MAX:
+        raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
+    try:
+        found = msgspec.convert(read_json(text), CampaignProof)
+        bytes.fromhex(found.commitment)
+        lengths = {len(bytes.fromhex(seed)) for seed in (found.seed, *(part.seed for part in _parts(found)))}
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise OperatorError(f"This is not a campaign's proof: {error}.") from None
+    if lengths != {SEED_BYTES}:
+        raise OperatorError(f"This is not a campaign's proof: each `seed` must have {SEED_BYTES} bytes.")
+    return found
+
+
+def verify(found: CampaignProof, given_commitment: str | None = None) -> list[str]:
+    """What is wrong with a campaign's proof. ``given_commitment``: the one that counts, as it was published."""
+    problems = [
+        f"packet {part.packet_id}: {problem}" for part in _parts(found) for problem in proof.verify(part).problems
+    ]
+    buckets = [
+        (wave.wave, part.packet_id, bytes.fromhex(part.commitment)) for wave in found.waves for part in wave.buckets
+    ]
+    due = (given_commitment or found.commitment).lower()
+    if commitment(found.campaign_id, found.odds_millionths, bytes.fromhex(found.seed), buckets).hex() != due:
+        problems.append(f"odds, seed and packets are not those that were committed to ({due})")
+    return problems
+
+
+def _parts(found: CampaignProof) -> list[proof.Proof]:
+    return [part for wave in found.waves for part in wave.buckets]

@@ -1,0 +1,129 @@
+"""What a process remembers of buckets that have ended, so that who has lost there costs no call to Redis.
+
+A bucket counts as ended only once the ledger has its end. What a failover loses was not booked: a bucket that looked
+empty before it may give again afterwards, and whoever had gone on to another one could win twice.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import UnavailableError
+from engine.ledger.database import ledger_errors
+from engine.queries import load
+from engine.records import PacketState
+
+SQL, CLAIMS = load("campaigns"), load("claims")
+WINNERS_MAX = 10_000_000
+"""How many winners are remembered in all, in 8 bytes each. The bucket that was learnt first is forgotten first."""
+_PAGE = 20_000
+_POLLS_MAX, _POLL_S = 25, 0.02
+_LOADING_MAX, _BOOKED_MAX = 4, 100_000
+_ENDS = frozenset((PacketState.EXHAUSTED, PacketState.EXPIRED, PacketState.RETRACTED))
+
+
+class Ended:
+    """One process's memory of ended buckets."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._booked: set[str] = set()
+        self._winners: OrderedDict[str, NDArray[np.uint64]] = OrderedDict()
+        self._size = 0
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+
+    def has_lost(self, packet_id: str, user_id: str) -> bool:
+        """Whether it is certain that a bucket has ended and this user has no share of it."""
+        winners = self._winners.get(packet_id)
+        if winners is None:
+            return False
+        hashed = np.uint64(_hash(user_id))
+        place = int(np.searchsorted(winners, hashed))
+        return place == len(winners) or bool(winners[place] != hashed)
+
+    async def is_booked(self, packet_id: str) -> bool:
+        """Whether the ledger has the end of a bucket of which Redis says that it has ended. Waits for it a moment.
+
+        Raises UnavailableError if Postgres does not answer.
+        """
+        if packet_id in self._booked:
+            self._learn(packet_id)
+            return True
+        if (asking := self._asking.get(packet_id)) is None:
+            asking = self._asking[packet_id] = asyncio.create_task(self._ask(packet_id))
+        return await asyncio.shield(asking)
+
+    async def share_of(self, packet_ids: Sequence[str], user_id: str) -> int | None:
+        """A user's share of one of these buckets, by the ledger. Raises UnavailableError."""
+        with ledger_errors(is_undone=True):
+            rows = await self._pool.fetch(CLAIMS["claims_of"], list(map(int, packet_ids)), [user_id] * len(packet_ids))
+        return next((row["amount_fen"] for row in rows if row["amount_fen"] is not None), None)
+
+    async def close(self) -> None:
+        """Stop asking and loading."""
+        tasks = [*self._asking.values(), *self._loading.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, packet_id: str) -> bool:
+        try:
+            for _ in range(_POLLS_MAX):
+                if await self._has_ended(packet_id):
+                    break
+                await asyncio.sleep(_POLL_S)
+            else:
+                return False
+        finally:
+            del self._asking[packet_id]
+        if len(self._booked) >= _BOOKED_MAX:
+            self._booked.clear()
+        self._booked.add(packet_id)
+        self._learn(packet_id)
+        return True
+
+    def _learn(self, packet_id: str) -> None:
+        """Start reading the winners of a bucket, unless they are known or too many are being read."""
+        if packet_id in self._winners or packet_id in self._loading or len(self._loading) >= _LOADING_MAX:
+            return
+        self._loading[packet_id] = asyncio.create_task(self._load(packet_id))
+
+    async def _has_ended(self, packet_id: str) -> bool:
+        with ledger_errors(is_undone=True):
+            rows = await self._pool.fetch(SQL["ends"], [int(packet_id)])
+        return bool(rows) and PacketState(rows[0]["state"]) in _ENDS
+
+    async def _load(self, packet_id: str) -> None:
+        hashes: list[int] = []
+        last_slot = -1
+        try:
+            while True:
+                with ledger_errors():
+                    rows = await self._pool.fetch(SQL["winners"], int(packet_id), last_slot, _PAGE)
+                hashes += [_hash(row["owner"]) for row in rows]
+                if len(rows) < _PAGE:
+                    break
+                last_slot = rows[-1]["slot"]
+            with ledger_errors():
+                (end,) = await self._pool.fetch(SQL["ends"], [int(packet_id)])
+        except UnavailableError:
+            return
+        finally:
+            del self._loading[packet_id]
+        if len(hashes) != end["count"] - end["remaining_count"]:  # a claim waits in quarantine, and Redis has given it
+            return
+        self._winners[packet_id] = np.sort(np.array(hashes, dtype=np.uint64))
+        self._size += len(hashes)
+        while self._size > WINNERS_MAX and len(self._winners) > 1:
+            self._size -= len(self._winners.popitem(last=False)[1])
+
+
+def _hash(user_id: str) -> int:
+    """Two users with one hash cost a question more, and nothing else."""
+    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), "big")

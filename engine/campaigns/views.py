@@ -1,0 +1,219 @@
+"""What everybody may look at of a campaign: its state and counts, an owner's list, and the proof at the end."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+
+from engine.campaigns.register import FRESH_S, KNOWN_MAX, Known, Register
+from engine.errors import NotSettledError
+from engine.lanes.store import Store
+from engine.ledger.database import ledger_errors
+from engine.packets import proof
+from engine.paging import NEWEST, parse
+from engine.queries import load
+from engine.records import SplitKind
+from engine.settings import Settings
+
+SQL = load("campaigns")
+
+
+class CampaignState(StrEnum):
+    """A campaign's state, by the clock."""
+
+    LOADING = "loading"  # its shares are being put into Redis
+    ARMED = "armed"  # every share is in Redis, and the first wave has not started
+    RUNNING = "running"  # a wave is going on
+    BETWEEN_WAVES = "between_waves"
+    PAUSED = "paused"  # its owner has stopped it for a while; waves end when they would have ended
+    OVER = "over"  # the last wave has ended, or its owner has ended it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveView:
+    """A wave as everybody sees it. ``claimed_count``: at most a second old."""
+
+    wave: int
+    starts_at_ms: int
+    ends_at_ms: int
+    total_fen: int
+    count: int
+    claimed_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignView:
+    """A campaign as everybody sees it. ``now_ms``: the server's clock, for countdowns.
+
+    Amounts are 10^-scale of ``asset``. ``returned_fen``: what nobody won, once everything has settled, otherwise None.
+    """
+
+    campaign_id: str
+    owner: str
+    name: str
+    state: CampaignState
+    now_ms: int
+    asset: str
+    scale: int
+    split: SplitKind
+    total_fen: int
+    count: int
+    lanes: int
+    odds_millionths: int
+    commitment: str
+    waves: Sequence[WaveView]
+    returned_fen: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignLine:
+    """One line of an owner's campaigns."""
+
+    campaign_id: str
+    name: str
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignsPage:
+    """An owner's campaigns, newest first."""
+
+    campaigns: list[CampaignLine]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveProof:
+    """A wave's buckets with their seeds, in order. Their claims are in the proofs of the packets."""
+
+    wave: int
+    buckets: list[proof.Proof]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignProof:
+    """What a campaign was committed to before its first wave, once everything has settled (docs/campaigns.md)."""
+
+    campaign_id: str
+    odds_millionths: int
+    seed: str
+    commitment: str
+    waves: list[WaveProof]
+
+
+class CampaignViews:
+    """Read-only use cases. Every method raises UnavailableError if a server that it needs does not answer."""
+
+    def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings, register: Register) -> None:
+        self._pool, self._store, self._settings, self._register = pool, store, settings, register
+        self._seen: OrderedDict[str, tuple[float, CampaignView]] = OrderedDict()
+        self._armed: set[str] = set()
+
+    async def get(self, campaign_id: str) -> CampaignView:
+        """A campaign. Its counts are at most FRESH_S old. Raises UnknownCampaignError."""
+        seen = self._seen.get(campaign_id)
+        if seen is None or time.monotonic() - seen[0] >= FRESH_S:
+            began_s = time.monotonic()
+            seen = self._seen[campaign_id] = began_s, await self._look(await self._register.known(campaign_id))
+            if len(self._seen) > KNOWN_MAX:
+                self._seen.popitem(last=False)
+        return seen[1]
+
+    async def _look(self, known: Known) -> CampaignView:
+        campaign, now_ms = known.campaign, known.clock_ms()
+        packet_ids = [packet_id for wave in campaign.waves for packet_id in wave.buckets]
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["ends"], list(map(int, packet_ids)))
+        ends = {str(row["packet_id"]): row for row in rows}
+        is_armed = campaign.campaign_id in self._armed
+        if not is_armed:
+            states = await self._store.states(packet_ids)
+            is_armed = all(
+                ends[packet_id]["remaining_count"] is not None or state not in (None, "loading")
+                for packet_id, state in zip(packet_ids, states, strict=True)
+            )
+            if is_armed and len(self._armed) < KNOWN_MAX:
+                self._armed.add(campaign.campaign_id)
+        waves = []
+        for wave in campaign.waves:
+            has_begun = wave.starts_at_ms <= now_ms
+            claimed = [await self._claimed(ends[packet_id]) if has_begun else 0 for packet_id in wave.buckets]
+            waves.append(
+                WaveView(
+                    wave=wave.number,
+                    starts_at_ms=wave.starts_at_ms,
+                    ends_at_ms=wave.ends_at_ms,
+                    total_fen=wave.total_fen,
+                    count=wave.count,
+                    claimed_count=sum(claimed),
+                )
+            )
+        is_settled = all(row["settled_at_ms"] is not None for row in rows)
+        return CampaignView(
+            campaign_id=campaign.campaign_id,
+            owner=campaign.owner,
+            name=campaign.name,
+            state=_state(known, now_ms, is_armed=is_armed),
+            now_ms=now_ms,
+            asset=campaign.asset or self._settings.currency,
+            scale=campaign.scale,
+            split=campaign.split,
+            total_fen=sum(wave.total_fen for wave in campaign.waves),
+            count=sum(wave.count for wave in campaign.waves),
+            lanes=len(campaign.waves[0].buckets),
+            odds_millionths=campaign.odds_millionths,
+            commitment=campaign.commitment.hex(),
+            waves=waves,
+            returned_fen=sum(row["remaining_fen"] for row in rows) if is_settled else None,
+        )
+
+    async def _claimed(self, row: asyncpg.Record) -> int:
+        """How many shares of a bucket are given."""
+        if row["remaining_count"] is not None:
+            return int(row["count"] - row["remaining_count"])
+        live = await self._store.counts(str(row["packet_id"]))
+        return 0 if live is None else live.count - live.remaining_count
+
+    async def of_owner(self, owner: str, *, after: str | None, limit: int) -> CampaignsPage:
+        """An owner's campaigns, newest first. Raises InvalidFieldsError for an invalid cursor."""
+        (below,) = parse(after, parts=1, start=(NEWEST,))
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["of_owner"], owner, below, limit + 1)
+        lines = [CampaignLine(**{**row, "campaign_id": str(row["campaign_id"])}) for row in rows[:limit]]
+        return CampaignsPage(campaigns=lines, next=lines[-1].campaign_id if len(rows) > limit else None)
+
+    async def proof(self, campaign_id: str) -> CampaignProof:
+        """What binds the campaign, with its seeds. Raises UnknownCampaignError, and NotSettledError before the end."""
+        campaign = (await self._register.known(campaign_id)).campaign
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["packets"], int(campaign_id))
+        if any(row["settled_at_ms"] is None for row in rows):
+            raise NotSettledError("The proof is available once every wave has settled.")
+        waves: dict[int, list[proof.Proof]] = {}
+        for row in rows:
+            waves.setdefault(row["wave"], []).append(proof.from_ledger(str(row["packet_id"]), row, None))
+        return CampaignProof(
+            campaign_id=campaign_id,
+            odds_millionths=campaign.odds_millionths,
+            seed=campaign.seed.hex(),
+            commitment=campaign.commitment.hex(),
+            waves=[WaveProof(wave=wave, buckets=buckets) for wave, buckets in waves.items()],
+        )
+
+
+def _state(known: Known, now_ms: int, *, is_armed: bool) -> CampaignState:
+    campaign = known.campaign
+    if known.ended_at_ms is not None or now_ms >= campaign.waves[-1].ends_at_ms:
+        return CampaignState.OVER
+    if not is_armed:
+        return CampaignState.LOADING
+    if known.is_paused:
+        return CampaignState.PAUSED
+    if campaign.wave_at(now_ms) is not None:
+        return CampaignState.RUNNING
+    if now_ms >= campaign.waves[0].starts_at_ms:
+        return CampaignState.BETWEEN_WAVES
+    return CampaignState.ARMED

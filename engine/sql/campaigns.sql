@@ -1,0 +1,63 @@
+-- Packet rain (engine/campaigns/).
+
+-- new_number --
+SELECT nextval(pg_get_serial_sequence('campaigns', 'campaign_id'))
+
+-- add --
+INSERT INTO campaigns (campaign_id, owner, name, asset, split, odds_millionths, seed, commitment, created_at_ms)
+OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- add_waves --
+INSERT INTO campaign_waves (campaign_id, wave, starts_at_ms, ends_at_ms, total_fen, count)
+SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[])
+
+-- add_buckets --
+INSERT INTO campaign_buckets (campaign_id, packet_id, wave, bucket)
+SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::smallint[])
+
+-- campaign --
+SELECT campaign_id, owner, campaigns.name, asset, coalesce(scale, 2) AS scale, split, odds_millionths, seed, commitment,
+    campaigns.created_at_ms, is_paused, ended_at_ms
+FROM campaigns LEFT JOIN assets USING (asset) WHERE campaign_id = $1
+
+-- waves --
+SELECT wave, starts_at_ms, ends_at_ms, total_fen, count FROM campaign_waves WHERE campaign_id = $1 ORDER BY wave
+
+-- buckets --
+SELECT wave, packet_id FROM campaign_buckets WHERE campaign_id = $1 ORDER BY wave, bucket
+
+-- changes --
+-- What may change of a campaign, and the clock.
+SELECT is_paused, ended_at_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+FROM campaigns WHERE campaign_id = $1
+
+-- of_owner --
+SELECT campaign_id, name, created_at_ms FROM campaigns
+WHERE owner = $1 AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
+
+-- pause --
+UPDATE campaigns SET is_paused = $3 WHERE campaign_id = $1 AND owner = $2 AND ended_at_ms IS NULL
+
+-- end --
+UPDATE campaigns SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
+WHERE campaign_id = $1 AND owner = $2 AND ended_at_ms IS NULL
+
+-- to_close --
+-- Buckets of campaigns that were ended, which are still open by the ledger.
+SELECT packet_id FROM campaigns JOIN campaign_buckets USING (campaign_id) JOIN packets USING (packet_id)
+WHERE campaigns.ended_at_ms IS NOT NULL AND packets.state IN ('funded', 'open') AND packet_id > $1
+ORDER BY packet_id LIMIT $2
+
+-- ends --
+-- What the ledger knows of some buckets.
+SELECT packet_id, state::text, count, total_fen, remaining_count, remaining_fen, settled_at_ms FROM packets
+WHERE packet_id = ANY ($1::bigint[])
+
+-- winners --
+SELECT slot, owner FROM transfers JOIN accounts ON account_id = to_account
+WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2 ORDER BY slot LIMIT $3
+
+-- packets --
+SELECT wave, packet_id, split, total_fen, packets.count, min_fen, max_fen, seed, commitment, settled_at_ms, asset, scale
+FROM campaign_buckets JOIN packets USING (packet_id) LEFT JOIN assets USING (asset)
+WHERE campaign_id = $1 ORDER BY wave, bucket

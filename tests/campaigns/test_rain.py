@@ -1,0 +1,411 @@
+"""A rain on real servers: waves over lanes, nobody wins twice, and everything is paid, told and returned to the fen."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from engine.auditing.audit import audit
+from engine.campaigns import terms as campaign_terms_module
+from engine.campaigns.campaigns import CampaignMade
+from engine.campaigns.checking import read, verify
+from engine.campaigns.draws import MILLION, may_win
+from engine.campaigns.grabbing import Grab, GrabOutcome
+from engine.campaigns.terms import CampaignTerms, WaveTerms, campaign_terms
+from engine.campaigns.views import CampaignState
+from engine.engine import Engine
+from engine.errors import (
+    BusyError,
+    CampaignEndedError,
+    InsufficientFundsError,
+    InvalidFieldsError,
+    NotInvitedError,
+    NotSenderError,
+    NotSettledError,
+    RecoveringError,
+    UnknownCampaignError,
+)
+from engine.ids import lane_of, may_be_in_campaign, new_packet_number
+from engine.records import Outcome, SplitKind
+from engine.settings import Settings
+from tests.support.commands import hongbao
+from tests.support.lost_lanes import lose_lane, mended
+from tests.support.repository import ROOT
+from tests.support.scenes import assert_books_balance, caught_up, changed, fund, persisting, settled, sweeping
+from tests.support.waiting import wait_until
+
+USERS = [f"hand{number}" for number in range(60)]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return changed(settings, lanes=4)
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[Engine]:
+    async with Engine.open(settings) as engine:
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waves may start at once."""
+    monkeypatch.setattr(campaign_terms_module, "LEAD_S_MIN", 0)
+
+
+async def make(
+    engine: Engine,
+    *waves: tuple[int, int, int, int],
+    owner: str = "mall",
+    key: str | None = None,
+    split: SplitKind = SplitKind.LUCKY,
+    odds_millionths: int = MILLION,
+    buckets: int | None = None,
+    has_money: bool = True,
+) -> CampaignMade:
+    """A campaign of waves (starts in ms, seconds, total, count)."""
+    if has_money:
+        await fund(engine, owner, sum(total_fen for _, _, total_fen, _ in waves))
+
+    async def terms(now_ms: int) -> CampaignTerms:
+        of_waves = [
+            WaveTerms(starts_at_ms=now_ms + in_ms, seconds=seconds, total_fen=total_fen, count=count)
+            for in_ms, seconds, total_fen, count in waves
+        ]
+        return campaign_terms(
+            settings=engine.settings,
+            now_ms=now_ms,
+            name="春节红包雨",
+            split=split,
+            waves=of_waves,
+            odds_millionths=odds_millionths,
+            buckets=buckets,
+        )
+
+    return await engine.campaigns.make(
+        owner, terms, address="", idempotency_key=key or uuid4().hex, request_hash=b"rain"
+    )
+
+
+async def running(engine: Engine, campaign_id: str, wave: int) -> None:
+    """Wait until a wave is going on and its shares are there."""
+
+    async def is_running() -> bool:
+        grab = await engine.grabbing.grab(campaign_id, "nobody-in-particular")
+        return grab.wave == wave and grab.outcome not in (GrabOutcome.NOT_STARTED, GrabOutcome.BETWEEN_WAVES)
+
+    await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
+    await wait_until(is_running, what=f"wave {wave}")
+
+
+async def ready(engine: Engine, campaign_id: str) -> bool:
+    return (await engine.campaign_views.get(campaign_id)).state is not CampaignState.LOADING
+
+
+async def grab_until_told(engine: Engine, campaign_id: str, user_id: str) -> Grab:
+    """As clients do: whoever is told to try again tries again."""
+
+    async def told() -> Grab | None:
+        try:
+            return await engine.grabbing.grab(campaign_id, user_id)
+        except BusyError:
+            return None
+
+    grab = await wait_until(told, what="an answer")
+    assert isinstance(grab, Grab)
+    return grab
+
+
+async def buckets_of(engine: Engine, campaign_id: str) -> list[list[str]]:
+    rows = await engine.pool.fetch(
+        "SELECT wave, packet_id FROM campaign_buckets WHERE campaign_id = $1 ORDER BY wave, bucket", int(campaign_id)
+    )
+    waves: dict[int, list[str]] = {}
+    for row in rows:
+        waves.setdefault(row["wave"], []).append(str(row["packet_id"]))
+    return list(waves.values())
+
+
+async def test_two_waves_over_four_lanes(engine: Engine, settings: Settings, tmp_path: Path) -> None:
+    made = await make(engine, (1_500, 3, 4_000, 40), (6_000, 2, 900, 9))
+    campaign_id = made.campaign_id
+    assert (made.total_fen, made.count, made.lanes) == (4_900, 49, 4)
+    assert (await engine.wallets.get("mall")).balance_fen == 0
+    waves = await buckets_of(engine, campaign_id)
+    assert [sorted(map(lane_of, wave)) for wave in waves] == [[0, 1, 2, 3], [0, 1, 2, 3]]
+    early = await engine.grabbing.grab(campaign_id, "ada")
+    assert (early.outcome, early.wave, early.amount_fen) == (GrabOutcome.NOT_STARTED, 1, 0)
+    assert early.starts_at_ms is not None
+    assert 0 < early.starts_at_ms - early.now_ms <= 1_500
+    async with persisting(settings), sweeping(settings):
+        await running(engine, campaign_id, 1)
+        grabs = await asyncio.gather(*(grab_until_told(engine, campaign_id, user) for user in USERS * 2))
+        won = {grab.user_id: grab.amount_fen for grab in grabs if grab.outcome is GrabOutcome.CLAIMED}
+        assert {grab.wave for grab in grabs} == {1}
+        outcomes = Counter(grab.outcome for grab in grabs)
+        # "nobody in particular" has asked while the wave began, and may have won.
+        assert len(won) in (39, 40)
+        assert outcomes[GrabOutcome.CLAIMED] == outcomes[GrabOutcome.ALREADY_CLAIMED] == len(won)
+        assert outcomes[GrabOutcome.SOLD_OUT] == 2 * (60 - len(won))
+        for grab in grabs:
+            if grab.outcome is GrabOutcome.ALREADY_CLAIMED:
+                assert grab.amount_fen == won[grab.user_id]
+        await between(engine, campaign_id)
+        again = [await grab_until_told(engine, campaign_id, user) for user in USERS]
+        assert {grab.user_id: grab.amount_fen for grab in again if grab.wave == 1} == won
+        waiting = [grab for grab in again if grab.user_id not in won]
+        assert {(grab.outcome, grab.wave) for grab in waiting} == {(GrabOutcome.BETWEEN_WAVES, 2)}
+        with pytest.raises(NotSettledError):
+            await engine.campaign_views.proof(campaign_id)
+        await running(engine, campaign_id, 2)
+        second = [await grab_until_told(engine, campaign_id, user) for user in USERS]
+        assert sum(grab.outcome is GrabOutcome.CLAIMED for grab in second) in (8, 9)
+        await settled(engine, *waves[0], *waves[1])
+    view = await wait_until(lambda: over(engine, campaign_id), what="the end")
+    assert view is True
+    found = await engine.campaign_views.get(campaign_id)
+    assert (found.returned_fen, [wave.claimed_count for wave in found.waves]) == (0, [40, 9])
+    assert (await engine.grabbing.grab(campaign_id, "late")).outcome is GrabOutcome.OVER
+    proof = await engine.campaign_views.proof(campaign_id)
+    text = orjson.dumps(proof)
+    assert verify(read(text), made.commitment) == []
+    (tmp_path / "proof.json").write_bytes(text)
+    finished = await asyncio.to_thread(hongbao, "verify", tmp_path / "proof.json", "--commitment", made.commitment)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert "8 packets are those of the published commitment" in finished.stdout
+    code = (ROOT / "docs" / "campaigns.md").read_text(encoding="utf-8").partition("nothing of this program:\n\n")[2]
+    printed = await asyncio.to_thread(
+        lambda: subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+    )
+    assert printed.stdout.split() == [made.commitment, "True"]
+    changed_proof = json.loads(text)
+    changed_proof["waves"][0]["buckets"][0]["total_fen"] += 1
+    assert verify(read(orjson.dumps(changed_proof)), made.commitment) != []
+    changed_proof = json.loads(text) | {"odds_millionths": 5}
+    (problem,) = verify(read(orjson.dumps(changed_proof)), made.commitment)
+    assert "odds, seed and packets" in problem
+    await assert_books_balance(engine.pool)
+    findings = await audit(engine.pool, engine.store, engine.stream)
+    assert [problem for finding in findings for problem in finding.problems] == []
+
+
+async def between(engine: Engine, campaign_id: str) -> None:
+    async def is_between() -> bool:
+        return (await engine.campaign_views.get(campaign_id)).state is CampaignState.BETWEEN_WAVES
+
+    await wait_until(is_between, what="the time between the waves")
+
+
+async def over(engine: Engine, campaign_id: str) -> bool:
+    view = await engine.campaign_views.get(campaign_id)
+    return view.state is CampaignState.OVER and view.returned_fen is not None
+
+
+async def test_nobody_claims_a_part_of_it_past_the_campaign(engine: Engine, settings: Settings) -> None:
+    campaign_id = (await make(engine, (0, 60, 400, 40))).campaign_id
+    async with persisting(settings), sweeping(settings):
+        await running(engine, campaign_id, 1)
+    (buckets,) = await buckets_of(engine, campaign_id)
+    for packet_id in buckets:
+        assert may_be_in_campaign(packet_id)
+        with pytest.raises(NotInvitedError):
+            await engine.claims.claim(packet_id, "ada")
+    answers = await engine.claims.claim_many([(packet_id, "ada") for packet_id in buckets])
+    assert {type(answer) for answer in answers} == {NotInvitedError}
+    assert (await engine.grabbing.grab(campaign_id, "ada")).outcome is GrabOutcome.CLAIMED
+    assert sum([await engine.store.claim_of(packet_id, "ada") is not None for packet_id in buckets]) == 1
+
+
+def test_ordinary_packets_do_not_look_like_parts_of_a_campaign() -> None:
+    numbers = [new_packet_number(7) for _ in range(2_000)]
+    assert not any(map(may_be_in_campaign, numbers))
+    assert {len(number) for number in numbers} == {19}
+    assert {len(new_packet_number(7, in_campaign=True)) for _ in range(200)} == {19}
+
+
+async def test_who_finds_a_bucket_empty_goes_on_only_when_the_ledger_has_its_end(
+    engine: Engine, settings: Settings
+) -> None:
+    """A failover could bring an empty bucket's shares back, and whoever had gone on would win twice."""
+    campaign_id = (await make(engine, (0, 60, 40, 4), split=SplitKind.EQUAL)).campaign_id
+    async with persisting(settings), sweeping(settings):
+        await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
+        await caught_up(engine)
+    # Nobody books anything now.
+    told: list[Grab | type[BaseException]] = []
+    for user in USERS[:12]:
+        try:
+            told.append(await engine.grabbing.grab(campaign_id, user))
+        except BusyError as error:
+            told.append(type(error))
+    first = [grab for grab in told if isinstance(grab, Grab)]
+    assert {grab.outcome for grab in first} == {GrabOutcome.CLAIMED}
+    assert BusyError in told
+    async with persisting(settings), sweeping(settings):
+        grabs = [await grab_until_told(engine, campaign_id, user) for user in USERS[:12]]
+    outcomes = Counter(grab.outcome for grab in grabs)
+    assert outcomes[GrabOutcome.CLAIMED] + outcomes[GrabOutcome.ALREADY_CLAIMED] == 4
+    assert outcomes[GrabOutcome.ALREADY_CLAIMED] == len(first)
+    assert outcomes[GrabOutcome.SOLD_OUT] == 8
+
+
+async def test_losers_ask_no_redis_once_the_end_is_known(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = (await make(engine, (0, 60, 80, 8))).campaign_id
+    async with persisting(settings), sweeping(settings):
+        await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
+        won = {}
+        for user in USERS:
+            grab = await grab_until_told(engine, campaign_id, user)
+            if grab.outcome is GrabOutcome.CLAIMED:
+                won[user] = grab.amount_fen
+        (buckets,) = await buckets_of(engine, campaign_id)
+        ended = engine.grabbing.ended
+        await wait_until(lambda: all(ended.has_lost(packet_id, "nobody") for packet_id in buckets), what="learning it")
+        asked: list[str] = []
+        real = engine.claims.claim_bucket
+
+        async def counted(packet_id: str, user_id: str) -> object:
+            asked.append(user_id)
+            return await real(packet_id, user_id)
+
+        monkeypatch.setattr(engine.claims, "claim_bucket", counted)
+        grabs = [await engine.grabbing.grab(campaign_id, user) for user in USERS]
+    assert {grab.user_id: grab.amount_fen for grab in grabs if grab.outcome is GrabOutcome.ALREADY_CLAIMED} == won
+    assert sorted(asked) == sorted(won)  # each winner at one bucket, and no loser at any
+
+
+async def test_the_odds_are_the_same_for_every_tap(engine: Engine, settings: Settings) -> None:
+    campaign_id = (await make(engine, (0, 60, 6_000, 60), odds_millionths=400_000)).campaign_id
+    async with persisting(settings), sweeping(settings):
+        await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
+        for _ in range(2):
+            grabs = [await grab_until_told(engine, campaign_id, user) for user in USERS]
+            seed = await engine.pool.fetchval("SELECT seed FROM campaigns")
+            for grab in grabs:
+                is_lucky = may_win(seed, campaign_id, 1, grab.user_id, 400_000)
+                assert (grab.outcome is GrabOutcome.MISSED) == (not is_lucky)
+
+
+async def test_it_is_paused_goes_on_and_is_ended(engine: Engine, settings: Settings) -> None:
+    campaign_id = (await make(engine, (0, 60, 400, 40), (120_000, 60, 300, 30))).campaign_id
+    async with persisting(settings), sweeping(settings):
+        await running(engine, campaign_id, 1)
+        for owner in ("ada", "nobody"):
+            with pytest.raises(NotSenderError):
+                await engine.campaigns.pause(campaign_id, owner, is_paused=True)
+            with pytest.raises(NotSenderError):
+                await engine.campaigns.end(campaign_id, owner)
+        async with Engine.open(settings) as other:  # another process, which has just looked
+            won = await grab_until_told(other, campaign_id, "ada")
+            await engine.campaigns.pause(campaign_id, "mall", is_paused=True)
+
+            async def is_told() -> bool:
+                return (await other.grabbing.grab(campaign_id, "bob")).outcome is GrabOutcome.PAUSED
+
+            await wait_until(is_told, timeout_s=5, what="the other process's learning of it")
+        await wait_until(lambda: is_paused(engine, campaign_id), what="everybody's seeing it")
+        await engine.campaigns.pause(campaign_id, "mall", is_paused=False)
+        again = await grab_until_told(engine, campaign_id, "ada")
+        assert (again.outcome, again.amount_fen) == (GrabOutcome.ALREADY_CLAIMED, won.amount_fen)
+        await engine.campaigns.end(campaign_id, "mall")
+        await engine.campaigns.end(campaign_id, "mall")
+        assert (await engine.grabbing.grab(campaign_id, "eve")).outcome is GrabOutcome.OVER
+        with pytest.raises(CampaignEndedError):
+            await engine.campaigns.pause(campaign_id, "mall", is_paused=True)
+        await settled(engine, *[packet_id for wave in await buckets_of(engine, campaign_id) for packet_id in wave])
+        given_fen = await engine.pool.fetchval("SELECT sum(amount_fen) FROM transfers WHERE kind = 'claim'")
+        assert (await engine.wallets.get("mall")).balance_fen == 700 - given_fen
+    await assert_books_balance(engine.pool)
+
+
+async def is_paused(engine: Engine, campaign_id: str) -> bool:
+    return (await engine.campaign_views.get(campaign_id)).state is CampaignState.PAUSED
+
+
+async def test_what_could_not_be_closed_is_closed_by_the_sweeper(engine: Engine, settings: Settings) -> None:
+    campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
+    await engine.campaigns.end(campaign_id, "mall")  # nothing of it is in Redis yet
+    async with persisting(settings), sweeping(settings):
+        (buckets,) = await buckets_of(engine, campaign_id)
+        await settled(engine, *buckets)
+    assert (await engine.wallets.get("mall")).balance_fen == 400
+
+
+async def test_a_campaign_is_paid_at_once_or_not_at_all(engine: Engine) -> None:
+    await fund(engine, "mall", 699)
+    with pytest.raises(InsufficientFundsError):
+        await make(engine, (1_000, 60, 400, 40), (120_000, 60, 300, 30), has_money=False)
+    assert (await engine.wallets.get("mall")).balance_fen == 699
+    for table in ("packets", "campaigns", "campaign_waves", "campaign_buckets"):
+        assert await engine.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
+    await fund(engine, "mall", 1)
+    made = await make(engine, (1_000, 60, 400, 40), (120_000, 60, 300, 30), has_money=False, key="k")
+    again = await make(engine, (1_000, 60, 400, 40), (120_000, 60, 300, 30), has_money=False, key="k")
+    assert (again.campaign_id, again.replayed) == (made.campaign_id, True)
+    assert (await engine.wallets.get("mall")).balance_fen == 0
+
+
+@pytest.mark.parametrize(
+    ("waves", "fields"),
+    [
+        ([], ["waves"]),
+        ([(0, 0, 10, 1)], ["waves[0].seconds"]),
+        ([(0, 86_401, 10, 1)], ["waves[0].seconds"]),
+        ([(-1_000, 5, 10, 1)], ["waves[0].starts_at_ms"]),
+        ([(0, 5, 10, 1), (4_999, 5, 10, 1)], ["waves[1].starts_at_ms"]),
+        ([(91 * 86_400_000, 5, 10, 1)], ["waves[0].starts_at_ms"]),
+        ([(0, 5, 10, 0)], ["waves[0].count"]),
+        ([(0, 5, 1, 2)], ["waves[0].total_fen"]),
+        ([(0, 5, 40_001, 2), (6_000, 5, 0, 1)], ["waves[0].total_fen", "waves[1].total_fen"]),
+    ],
+)
+async def test_bad_waves_are_named(engine: Engine, waves: list[tuple[int, int, int, int]], fields: list[str]) -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        await make(engine, *waves, has_money=False)
+    assert [problem.field for problem in caught.value.problems] == fields
+
+
+async def test_bad_terms_are_named_all_at_once(engine: Engine) -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        await make(engine, (0, 5, 10, 2), odds_millionths=0, buckets=5, has_money=False)
+    assert [problem.field for problem in caught.value.problems] == ["odds_millionths", "lanes", "lanes"]
+    with pytest.raises(UnknownCampaignError):
+        await engine.grabbing.grab("77", "ada")
+
+
+async def test_a_lane_that_is_rebuilt_keeps_the_wave_waiting(engine: Engine, settings: Settings) -> None:
+    """What has not started is held after a recovery, too, and nobody is given it before."""
+    campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
+    async with persisting(settings), sweeping(settings):
+        await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
+        await caught_up(engine)
+    ((packet_id, *_),) = await buckets_of(engine, campaign_id)
+    lane = lane_of(packet_id)
+    await lose_lane(engine, lane)
+    await mended(engine, lane)
+
+    async def answered() -> Outcome | None:
+        try:
+            reply = await engine.store.claim(lane, {packet_id: ["ada"]}, backlog_max=1_000)
+        except RecoveringError:  # this process has not learnt of it yet
+            return None
+        return reply.results[0].outcome
+
+    assert await wait_until(answered, what="the lane's serving again") is Outcome.HELD
