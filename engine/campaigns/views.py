@@ -2,14 +2,14 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import asyncpg
 
 from engine.campaigns.register import FRESH_S, KNOWN_MAX, Known, Register
-from engine.errors import NotSettledError
+from engine.errors import NotSettledError, UnavailableError
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
 from engine.packets import proof
@@ -113,11 +113,21 @@ class CampaignViews:
         self._armed: set[str] = set()
 
     async def get(self, campaign_id: str) -> CampaignView:
-        """A campaign. Its counts are at most FRESH_S old. Raises UnknownCampaignError."""
+        """A campaign. Its counts are at most FRESH_S old, or as they were before a server stopped answering.
+
+        Raises UnknownCampaignError, UnavailableError if this process has never seen it whole.
+        """
         seen = self._seen.get(campaign_id)
         if seen is None or time.monotonic() - seen[0] >= FRESH_S:
-            began_s = time.monotonic()
-            seen = self._seen[campaign_id] = began_s, await self._look(await self._register.known(campaign_id))
+            known, began_s = await self._register.known(campaign_id), time.monotonic()
+            try:
+                view = await self._look(known)
+            except UnavailableError:
+                if seen is None:
+                    raise
+                now_ms, is_armed = known.clock_ms(), campaign_id in self._armed
+                view = replace(seen[1], now_ms=now_ms, state=_state(known, now_ms, is_armed=is_armed))
+            seen = self._seen[campaign_id] = began_s, view
             if len(self._seen) > KNOWN_MAX:
                 self._seen.popitem(last=False)
         return seen[1]
@@ -130,11 +140,7 @@ class CampaignViews:
         ends = {str(row["packet_id"]): row for row in rows}
         is_armed = campaign.campaign_id in self._armed
         if not is_armed:
-            states = await self._store.states(packet_ids)
-            is_armed = all(
-                ends[packet_id]["remaining_count"] is not None or state not in (None, "loading")
-                for packet_id, state in zip(packet_ids, states, strict=True)
-            )
+            is_armed = all([await self._are_loaded(part, ends) for part in self._store.by_server(packet_ids)])
             if is_armed and len(self._armed) < KNOWN_MAX:
                 self._armed.add(campaign.campaign_id)
         waves = []
@@ -168,6 +174,14 @@ class CampaignViews:
             commitment=campaign.commitment.hex(),
             waves=waves,
             returned_fen=sum(row["remaining_fen"] for row in rows) if is_settled else None,
+        )
+
+    async def _are_loaded(self, packet_ids: Sequence[str], ends: Mapping[str, asyncpg.Record]) -> bool:
+        """Whether one server has all shares of these buckets, or had them until their end."""
+        states = await self._store.states(packet_ids)
+        return all(
+            ends[packet_id]["remaining_count"] is not None or state not in (None, "loading")
+            for packet_id, state in zip(packet_ids, states, strict=True)
         )
 
     async def _claimed(self, row: asyncpg.Record) -> int:

@@ -8,18 +8,15 @@ import textwrap
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import orjson
 import pytest
 
 from engine.auditing.audit import audit
 from engine.campaigns import terms as campaign_terms_module
-from engine.campaigns.campaigns import CampaignMade
 from engine.campaigns.checking import read, verify
-from engine.campaigns.draws import MILLION, may_win
+from engine.campaigns.draws import may_win
 from engine.campaigns.grabbing import Grab, GrabOutcome
-from engine.campaigns.terms import CampaignTerms, WaveTerms, campaign_terms
 from engine.campaigns.views import CampaignState
 from engine.engine import Engine
 from engine.errors import (
@@ -38,6 +35,7 @@ from engine.records import Outcome, SplitKind
 from engine.settings import Settings
 from tests.support.commands import hongbao
 from tests.support.lost_lanes import lose_lane, mended
+from tests.support.rains import buckets_of, grab_until_told, make, ready
 from tests.support.repository import ROOT
 from tests.support.scenes import assert_books_balance, caught_up, changed, fund, persisting, settled, sweeping
 from tests.support.waiting import wait_until
@@ -62,40 +60,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign_terms_module, "LEAD_S_MIN", 0)
 
 
-async def make(
-    engine: Engine,
-    *waves: tuple[int, int, int, int],
-    owner: str = "mall",
-    key: str | None = None,
-    split: SplitKind = SplitKind.LUCKY,
-    odds_millionths: int = MILLION,
-    buckets: int | None = None,
-    has_money: bool = True,
-) -> CampaignMade:
-    """A campaign of waves (starts in ms, seconds, total, count)."""
-    if has_money:
-        await fund(engine, owner, sum(total_fen for _, _, total_fen, _ in waves))
-
-    async def terms(now_ms: int) -> CampaignTerms:
-        of_waves = [
-            WaveTerms(starts_at_ms=now_ms + in_ms, seconds=seconds, total_fen=total_fen, count=count)
-            for in_ms, seconds, total_fen, count in waves
-        ]
-        return campaign_terms(
-            settings=engine.settings,
-            now_ms=now_ms,
-            name="春节红包雨",
-            split=split,
-            waves=of_waves,
-            odds_millionths=odds_millionths,
-            buckets=buckets,
-        )
-
-    return await engine.campaigns.make(
-        owner, terms, address="", idempotency_key=key or uuid4().hex, request_hash=b"rain"
-    )
-
-
 async def running(engine: Engine, campaign_id: str, wave: int) -> None:
     """Wait until a wave is going on and its shares are there."""
 
@@ -105,34 +69,6 @@ async def running(engine: Engine, campaign_id: str, wave: int) -> None:
 
     await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
     await wait_until(is_running, what=f"wave {wave}")
-
-
-async def ready(engine: Engine, campaign_id: str) -> bool:
-    return (await engine.campaign_views.get(campaign_id)).state is not CampaignState.LOADING
-
-
-async def grab_until_told(engine: Engine, campaign_id: str, user_id: str) -> Grab:
-    """As clients do: whoever is told to try again tries again."""
-
-    async def told() -> Grab | None:
-        try:
-            return await engine.grabbing.grab(campaign_id, user_id)
-        except BusyError:
-            return None
-
-    grab = await wait_until(told, what="an answer")
-    assert isinstance(grab, Grab)
-    return grab
-
-
-async def buckets_of(engine: Engine, campaign_id: str) -> list[list[str]]:
-    rows = await engine.pool.fetch(
-        "SELECT wave, packet_id FROM campaign_buckets WHERE campaign_id = $1 ORDER BY wave, bucket", int(campaign_id)
-    )
-    waves: dict[int, list[str]] = {}
-    for row in rows:
-        waves.setdefault(row["wave"], []).append(str(row["packet_id"]))
-    return list(waves.values())
 
 
 async def test_two_waves_over_four_lanes(engine: Engine, settings: Settings, tmp_path: Path) -> None:
