@@ -17,17 +17,17 @@ from tests.hostile.user import checkout_of_user, user_missing
 from tests.support.repository import ROOT
 
 _CALENDAR = (
-    "disputes disputes_http festivals freezes payouts plays profiles receipts receiving reconciliation retraction "
-    "statement terms tokens transfers wallet watch withdrawal_fees withdrawals working_days"
+    "assets disputes disputes_http festivals freezes payouts plays profiles receipts receiving reconciliation "
+    "retraction statement terms tokens transfers wallet watch withdrawal_fees withdrawals working_days"
 )
 """What counts by China's day, month or year."""
 _CLOCKS = (
     "acks acks_redis admission api_headers api_packets api_server backlog batcher benchmarks_cpu clients cluster "
     "cluster_tls connection connection_bounds connection_ends connections doctor embedded engine epochs finished "
-    "freezes gate lane_moves overload packets persister proxies publisher rate_limits rates receiving recovery "
-    "redis_cluster replaced_server retraction sentinel sentinels several_servers slot_holders slot_moves standby "
-    "stream supervisor sweeper tls transfers undecided up up_cluster up_lost_redis views watch webhooks "
-    "withdrawal_races"
+    "freezes gate lane_moves overload packets persister proxies publisher rain rain_on_a_cluster rate_limits rates "
+    "receiving recovery redis_cluster replaced_server retraction sentinel sentinels several_servers slot_holders "
+    "slot_moves standby stream supervisor sweeper tls transfers undecided up up_cluster up_lost_redis views watch "
+    "webhooks withdrawal_races"
 )
 """What waits, or is waited for."""
 _SHELL = (

@@ -278,6 +278,7 @@ async def test_lists_are_of_one_asset(engine: Engine, settings: Settings) -> Non
 
 
 async def test_bills_and_receipts_count_in_it(engine: Engine, settings: Settings) -> None:
+    await whole_day()  # the bill is of today
     beans = await issue(engine, "shop", 12_345, "BEANS", scale=3)
     packet_id = await send_of(engine, "BEANS", total=12_345, count=1)
     async with persisting(settings):
