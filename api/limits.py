@@ -34,7 +34,7 @@ PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 _TURNED_AWAY_MIN = 10
 _OTHER_DESCRIPTORS = 200
 """Open files besides clients' connections: Redis, Postgres, logs, metrics."""
-_CLAIM_PREFIX, _CLAIM_SUFFIX = b"/v1/packets/", b"/claims"
+_CLAIMS_AT = ((b"/v1/packets/", b"/claims"), (b"/v1/campaigns/", b"/grabs"))
 
 CLAIMS_WAITING, CLAIMS, REQUESTS, CONNECTIONS, TOO_SOON, USER, ADDRESS = (
     "claims_waiting",
@@ -97,7 +97,7 @@ class Limits:
         path = _path(target)
         if self.by_address is None or path in PROBES:
             return None
-        is_claim = method == b"POST" and path.startswith(_CLAIM_PREFIX) and path.endswith(_CLAIM_SUFFIX)
+        is_claim = method == b"POST" and any(path.startswith(begin) and path.endswith(end) for begin, end in _CLAIMS_AT)
         try:
             self.by_address.take(self._addresses.key(peer, headers), is_claim=is_claim)
         except RateLimitedError as error:

@@ -181,6 +181,15 @@ async def test_an_addresss_requests_are_limited_before_they_are_looked_at(settin
         assert world.served.front.limits.refused[bounds.ADDRESS] >= 4
 
 
+async def test_a_grab_counts_as_a_claim(settings: Settings) -> None:
+    wanted = changed(settings, claims_per_address_max=2, claims_per_user_max=5, requests_per_address_max=50)
+    async with open_world(wanted) as world, world.served.connected() as wire:
+        grab = request("/v1/campaigns/7/grabs", world.bob)
+        replies = [await wire.ask(grab) for _ in range(3)]
+        assert [reply.status for reply in replies] == [404, 404, 429]
+        assert_limited(replies[2], "claims-address", 2)
+
+
 async def test_a_request_with_a_body_is_limited_and_its_connection_goes_on(settings: Settings) -> None:
     async with open_world(changed(settings, requests_per_address_max=1)) as world:
         batch = orjson.dumps({"claims": [{"packet_id": world.sold_out, "user_id": "bob"}]})
