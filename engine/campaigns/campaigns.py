@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from engine.campaigns.draws import commitment, divided
-from engine.campaigns.register import Register
+from engine.campaigns.register import Known, Register
 from engine.campaigns.terms import CampaignTerms
 from engine.errors import CampaignEndedError, HongbaoError, NotSenderError
 from engine.lanes.replies import CloseReason
@@ -137,8 +137,7 @@ class Campaigns:
 
         Raises UnknownCampaignError, NotSenderError, CampaignEndedError.
         """
-        if await self._change(SQL["pause"], campaign_id, owner, is_paused) == 0:
-            raise CampaignEndedError("The campaign has been ended.")
+        await set_paused(self._pool, await self._of(campaign_id, owner), is_paused=is_paused)
 
     async def end(self, campaign_id: str, owner: str) -> None:
         """End a campaign. What is left goes back to its owner. A repeat changes nothing.
@@ -146,19 +145,33 @@ class Campaigns:
         Grabs stop within FRESH_S, and the buckets are closed at once, or by the sweeper if a server does not answer.
         Raises UnknownCampaignError, NotSenderError.
         """
-        await self._change(SQL["end"], campaign_id, owner)
-        for wave in (await self._register.known(campaign_id)).campaign.waves:
+        known = await self._of(campaign_id, owner)
+        await set_ended(self._pool, known)
+        for wave in known.campaign.waves:
             for packet_id in wave.buckets:
                 await _close(self._store, packet_id)
 
-    async def _change(self, query: str, campaign_id: str, owner: str, *values: bool) -> int:
+    async def _of(self, campaign_id: str, owner: str) -> Known:
         known = await self._register.known(campaign_id)
         if known.campaign.owner != owner:
             raise NotSenderError("Only its owner can do this with a campaign.")
-        async with ledger_change(self._pool) as connection:
-            changed: str = await connection.execute(query, int(campaign_id), owner, *values)
-        known.doubt()
-        return int(changed.rpartition(" ")[2])
+        return known
+
+
+async def set_paused(pool: asyncpg.Pool, known: Known, *, is_paused: bool) -> None:
+    """Pause a campaign, or let it go on. Raises CampaignEndedError, UnavailableError."""
+    async with ledger_change(pool) as connection:
+        changed: str = await connection.execute(SQL["pause"], int(known.campaign.campaign_id), is_paused)
+    known.doubt()
+    if changed == "UPDATE 0":
+        raise CampaignEndedError("The campaign has been ended.")
+
+
+async def set_ended(pool: asyncpg.Pool, known: Known) -> None:
+    """End a campaign: nobody grabs in it any more, and the sweeper closes its buckets. Raises UnavailableError."""
+    async with ledger_change(pool) as connection:
+        await connection.execute(SQL["end"], int(known.campaign.campaign_id))
+    known.doubt()
 
 
 async def follow_campaigns(pool: asyncpg.Pool, store: Store, stop: asyncio.Event) -> None:

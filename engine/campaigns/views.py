@@ -10,7 +10,7 @@ import asyncpg
 
 from engine.campaigns.register import FRESH_S, KNOWN_MAX, Known, Register
 from engine.errors import NotSettledError, UnavailableError
-from engine.lanes.store import Store
+from engine.lanes.reader import LaneReader
 from engine.ledger.database import ledger_errors
 from engine.packets import proof
 from engine.paging import NEWEST, parse
@@ -73,6 +73,7 @@ class CampaignLine:
     """One line of an owner's campaigns."""
 
     campaign_id: str
+    owner: str
     name: str
     created_at_ms: int
 
@@ -107,7 +108,7 @@ class CampaignProof:
 class CampaignViews:
     """Read-only use cases. Every method raises UnavailableError if a server that it needs does not answer."""
 
-    def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings, register: Register) -> None:
+    def __init__(self, pool: asyncpg.Pool, store: LaneReader, settings: Settings, register: Register) -> None:
         self._pool, self._store, self._settings, self._register = pool, store, settings, register
         self._seen: OrderedDict[str, tuple[float, CampaignView]] = OrderedDict()
         self._armed: set[str] = set()
@@ -194,10 +195,9 @@ class CampaignViews:
     async def of_owner(self, owner: str, *, after: str | None, limit: int) -> CampaignsPage:
         """An owner's campaigns, newest first. Raises InvalidFieldsError for an invalid cursor."""
         (below,) = parse(after, parts=1, start=(NEWEST,))
-        with ledger_errors():
-            rows = await self._pool.fetch(SQL["of_owner"], owner, below, limit + 1)
-        lines = [CampaignLine(**{**row, "campaign_id": str(row["campaign_id"])}) for row in rows[:limit]]
-        return CampaignsPage(campaigns=lines, next=lines[-1].campaign_id if len(rows) > limit else None)
+        lines = await newest(self._pool, limit + 1, owner=owner, below=below)
+        page = lines[:limit]
+        return CampaignsPage(campaigns=page, next=page[-1].campaign_id if len(lines) > limit else None)
 
     async def proof(self, campaign_id: str) -> CampaignProof:
         """What binds the campaign, with its seeds. Raises UnknownCampaignError, and NotSettledError before the end."""
@@ -216,6 +216,15 @@ class CampaignViews:
             commitment=campaign.commitment.hex(),
             waves=[WaveProof(wave=wave, buckets=buckets) for wave, buckets in waves.items()],
         )
+
+
+async def newest(
+    pool: asyncpg.Pool, limit: int, *, owner: str | None = None, below: int = NEWEST
+) -> list[CampaignLine]:
+    """The newest campaigns of an owner (None: of all) with numbers below ``below``. Raises UnavailableError."""
+    with ledger_errors():
+        rows = await pool.fetch(SQL["of_owner"], owner, below, limit)
+    return [CampaignLine(**{**row, "campaign_id": str(row["campaign_id"])}) for row in rows]
 
 
 def _state(known: Known, now_ms: int, *, is_armed: bool) -> CampaignState:

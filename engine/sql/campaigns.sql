@@ -32,15 +32,15 @@ SELECT is_paused, ended_at_ms, floor(extract(epoch FROM clock_timestamp()) * 100
 FROM campaigns WHERE campaign_id = $1
 
 -- of_owner --
-SELECT campaign_id, name, created_at_ms FROM campaigns
-WHERE owner = $1 AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
+SELECT campaign_id, owner, name, created_at_ms FROM campaigns
+WHERE ($1::text IS NULL OR owner = $1) AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
 
 -- pause --
-UPDATE campaigns SET is_paused = $3 WHERE campaign_id = $1 AND owner = $2 AND ended_at_ms IS NULL
+UPDATE campaigns SET is_paused = $2 WHERE campaign_id = $1 AND ended_at_ms IS NULL
 
 -- end --
 UPDATE campaigns SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
-WHERE campaign_id = $1 AND owner = $2 AND ended_at_ms IS NULL
+WHERE campaign_id = $1 AND ended_at_ms IS NULL
 
 -- to_close --
 -- Buckets of campaigns that were ended, which are still open by the ledger.

@@ -345,3 +345,29 @@ async def test_a_lane_that_is_rebuilt_keeps_the_wave_waiting(engine: Engine, set
         return reply.results[0].outcome
 
     assert await wait_until(answered, what="the lane's serving again") is Outcome.HELD
+
+
+async def test_an_operator_lists_shows_pauses_and_ends_it(engine: Engine, settings: Settings) -> None:
+    await make(engine, (60_000, 60, 400, 40), (120_000, 60, 300, 30))
+    variables = {"HONGBAO_REDIS_URL": str(settings.redis_url), "HONGBAO_DATABASE_URL": str(settings.database_url)}
+
+    async def told(*words: str) -> str:
+        finished = await asyncio.to_thread(hongbao, "campaigns", *words, HONGBAO_LANES="4", **variables)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        return finished.stdout
+
+    assert await told("list") == "campaign 1  mall  春节红包雨\n"
+    async with persisting(settings), sweeping(settings):
+        await wait_until(lambda: ready(engine, "1"), what="the shares being in Redis")
+        lines = (await told("show", "1")).splitlines()
+        assert lines[0] == "campaign 1  mall  春节红包雨: armed, 7.00 CNY in 70 shares"
+        assert lines[1:] == ["wave 1  0 of 40 shares given, 4.00 CNY", "wave 2  0 of 30 shares given, 3.00 CNY"]
+        assert ": paused, " in await told("pause", "1")
+        assert ": armed, " in await told("resume", "1")
+        assert json.loads(await told("end", "1", "--json"))["state"] == "over"
+        await wait_until(lambda: over(engine, "1"), timeout_s=20, what="its being closed")
+    assert (await told("show", "1")).splitlines()[-1] == "returned  7.00 CNY"
+    finished = await asyncio.to_thread(hongbao, "campaigns", "pause", "1", HONGBAO_LANES="4", **variables)
+    assert (finished.returncode, finished.stderr) == (1, "hongbao: The campaign has been ended.\n")
+    finished = await asyncio.to_thread(hongbao, "campaigns", "show", "7", HONGBAO_LANES="4", **variables)
+    assert (finished.returncode, finished.stderr) == (1, "hongbao: No campaign has this number.\n")
