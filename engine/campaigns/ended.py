@@ -6,12 +6,12 @@ empty before it may give again afterwards, and whoever had gone on to another on
 
 import asyncio
 import hashlib
+from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import asyncpg
-import numpy as np
-from numpy.typing import NDArray
 
 from engine.errors import UnavailableError
 from engine.ledger.database import ledger_errors
@@ -33,19 +33,22 @@ class Ended:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._booked: set[str] = set()
-        self._winners: OrderedDict[str, NDArray[np.uint64]] = OrderedDict()
+        self._winners: OrderedDict[str, array[int]] = OrderedDict()
         self._size = 0
         self._asking: dict[str, asyncio.Task[bool]] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
 
-    def has_lost(self, packet_id: str, user_id: str) -> bool:
-        """Whether it is certain that a bucket has ended and this user has no share of it."""
-        winners = self._winners.get(packet_id)
-        if winners is None:
-            return False
-        hashed = np.uint64(_hash(user_id))
-        place = int(np.searchsorted(winners, hashed))
-        return place == len(winners) or bool(winners[place] != hashed)
+    def not_lost(self, packet_ids: Sequence[str], user_id: str) -> list[str]:
+        """Those of these buckets of which it is not certain that they have ended and the user has no share of them."""
+        hashed, left = _hash(user_id), []
+        for packet_id in packet_ids:
+            winners = self._winners.get(packet_id)
+            if winners is not None:
+                place = bisect_left(winners, hashed)
+                if place == len(winners) or winners[place] != hashed:
+                    continue
+            left.append(packet_id)
+        return left
 
     async def is_booked(self, packet_id: str) -> bool:
         """Whether the ledger has the end of a bucket of which Redis says that it has ended. Waits for it a moment.
@@ -118,7 +121,7 @@ class Ended:
             del self._loading[packet_id]
         if len(hashes) != end["count"] - end["remaining_count"]:  # a claim waits in quarantine, and Redis has given it
             return
-        self._winners[packet_id] = np.sort(np.array(hashes, dtype=np.uint64))
+        self._winners[packet_id] = array("Q", sorted(hashes))
         self._size += len(hashes)
         while self._size > WINNERS_MAX and len(self._winners) > 1:
             self._size -= len(self._winners.popitem(last=False)[1])

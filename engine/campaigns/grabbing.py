@@ -77,9 +77,7 @@ class Grabbing:
         campaign = known.campaign
         if not _may_win(campaign, wave, user_id):
             return _answer(known, user_id, now_ms, GrabOutcome.MISSED, wave)
-        for packet_id in _order(campaign, wave, user_id):
-            if self.ended.has_lost(packet_id, user_id):
-                continue
+        for packet_id in _order(campaign, wave, self.ended.not_lost(wave.buckets, user_id), user_id):
             try:
                 result = await self._claims.claim_bucket(packet_id, user_id)
             except NotArrivedError:  # by the clock of its own server
@@ -95,7 +93,7 @@ class Grabbing:
         """What a user has won in a wave that is over, or None."""
         if not _may_win(campaign, wave, user_id):
             return None
-        maybe = [packet_id for packet_id in wave.buckets if not self.ended.has_lost(packet_id, user_id)]
+        maybe = self.ended.not_lost(wave.buckets, user_id)
         for packet_id in maybe:
             await self._must_be_booked(packet_id)
         return await self.ended.share_of(maybe, user_id) if maybe else None
@@ -109,9 +107,12 @@ def _may_win(campaign: Campaign, wave: Wave, user_id: str) -> bool:
     return draws.may_win(campaign.seed, campaign.campaign_id, wave.number, user_id, campaign.odds_millionths)
 
 
-def _order(campaign: Campaign, wave: Wave, user_id: str) -> list[str]:
+def _order(campaign: Campaign, wave: Wave, packet_ids: Sequence[str], user_id: str) -> list[str]:
+    """These of a wave's buckets in the user's order."""
+    if not packet_ids:  # as for most, once it is sold out
+        return []
     order = draws.order_of(campaign.seed, campaign.campaign_id, wave.number, user_id, len(wave.buckets))
-    return [wave.buckets[bucket] for bucket in order]
+    return [wave.buckets[bucket] for bucket in order if wave.buckets[bucket] in packet_ids]
 
 
 def _waiting(known: Known, user_id: str, now_ms: int) -> Grab:

@@ -213,7 +213,7 @@ async def test_losers_ask_no_redis_once_the_end_is_known(
                 won[user] = grab.amount_fen
         (buckets,) = await buckets_of(engine, campaign_id)
         ended = engine.grabbing.ended
-        await wait_until(lambda: all(ended.has_lost(packet_id, "nobody") for packet_id in buckets), what="learning it")
+        await wait_until(lambda: not ended.not_lost(buckets, "nobody"), what="learning it")
         asked: list[str] = []
         real = engine.claims.claim_bucket
 
