@@ -37,11 +37,11 @@ SELECT pg_advisory_xact_lock(7315)
 -- Wallets and users are looked up as arrays, by which the planner takes the index that has them first. It would take one
 -- by kind, which is far larger than what is asked of it: so no kind stands where the planner looks for an index.
 -- The day's entries are in the first of the ledger's volumes and in those that were open in it, so that each wallet is not
--- looked up in all of them.
+-- looked up in all of them. The limit is about money: an account of another asset is nobody's wallet, and is not judged.
 WITH limited AS MATERIALIZED (
     SELECT account_id, owner AS user_id,
         coalesce(day_received_fen_max, CASE WHEN profiles.kind = 'merchant' THEN 0 ELSE $2::bigint END) AS limit_fen
-    FROM accounts LEFT JOIN profiles ON user_id = owner WHERE account_id = ANY ($1::bigint[])
+    FROM accounts LEFT JOIN profiles ON user_id = owner WHERE account_id = ANY ($1::bigint[]) AND asset IS NULL
 ), received AS MATERIALIZED (
     SELECT to_account, least(sum(amount_fen) FILTER (WHERE kind = 'claim'), 9007199254740991)::bigint AS received_fen
     FROM transfers

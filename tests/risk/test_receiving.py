@@ -1,6 +1,7 @@
 """What a person may receive in a day: the ledger is followed, and a user who has as much claims no more that day."""
 
 import asyncio
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from engine.engine import Engine
 from engine.errors import FrozenError, LimitReachedError
 from engine.lanes import keys
+from engine.packets.terms import terms_from
 from engine.records import ClaimResult, FreezeScope, Outcome, SplitKind
 from engine.risk import receiving
 from engine.risk.limits import AccountKind, day_ms
@@ -421,3 +423,26 @@ async def test_two_followers_note_it_once(engine: Engine, settings: Settings) ->
         await caught_up(engine)
     await asyncio.gather(*(follower(engine).look() for _ in range(4)))
     assert await engine.pool.fetchval("SELECT count(*) FROM limits_reached") == 1
+
+
+async def test_what_is_not_money_does_not_count_and_hides_nothing(settings: Settings) -> None:
+    """Five thousand points are not fifty yuan; nor does a share of few points make room for more money."""
+    settings = changed(settings, person_day_received_fen_max=1_000)
+    async with Engine.open(settings) as engine, persisting(settings):
+        await engine.assets.define("POINTS", scale=0, name="points")
+        points = await engine.assets.named("POINTS")
+        await engine.assets.issue("shop", 10_000, points, idempotency_key=uuid4().hex, request_hash=b"issue")
+        for user, total in (("bob", 5_000), ("carol", 5)):
+            terms = terms_from(settings=settings, total_fen=total, count=1, split=SplitKind.LUCKY, asset="POINTS")
+            sent = await engine.packets.send("shop", terms, idempotency_key=uuid4().hex, request_hash=b"send")
+            assert (await engine.claims.claim(sent.packet_id, user)).outcome is Outcome.CLAIMED
+        assert await receive(engine, "carol", 1_500) is Outcome.CLAIMED
+        await caught_up(engine)
+        watching = follower(engine)
+        for _ in range(3):  # the same entries are looked at more than once
+            await watching.look()
+            assert await reached(engine, "bob") is None
+            found = await reached(engine, "carol")
+            assert found is not None
+            assert found.received_fen == 1_500
+        assert await engine.pool.fetchval("SELECT count(*) FROM limits_reached") == 1
