@@ -83,8 +83,10 @@ def campaign_terms(
     is_money = asset is None
     share_fen_min = settings.share_fen_min if is_money else 1
     share_fen_max = splitting.TOTAL_FEN_MAX
-    if is_money and waves:  # the smallest of the days on which it gives
-        share_fen_max = min(share_fen_max_on(day_of(wave.starts_at_ms), settings) for wave in waves)
+    if is_money:  # the smallest of the days on which it gives; no calendar has the days that are refused below
+        latest_ms = now_ms + AHEAD_S_MAX * 1000
+        days = {day_of(wave.starts_at_ms) for wave in waves if now_ms <= wave.starts_at_ms <= latest_ms}
+        share_fen_max = min(share_fen_max_on(day, settings) for day in days or {day_of(now_ms)})
     least, most = min_fen or share_fen_min, max_fen or share_fen_max
     problems = _problems(name, odds_millionths, buckets, settings)
     if least < share_fen_min:

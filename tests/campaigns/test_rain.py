@@ -307,6 +307,8 @@ async def test_a_campaign_is_paid_at_once_or_not_at_all(engine: Engine) -> None:
         ([(-1_000, 5, 10, 1)], ["waves[0].starts_at_ms"]),
         ([(0, 5, 10, 1), (4_999, 5, 10, 1)], ["waves[1].starts_at_ms"]),
         ([(91 * 86_400_000, 5, 10, 1)], ["waves[0].starts_at_ms"]),
+        ([(2**53, 5, 10, 1)], ["waves[0].starts_at_ms"]),
+        ([(-(2**53), 5, 10, 1)], ["waves[0].starts_at_ms"]),
         ([(0, 5, 10, 0)], ["waves[0].count"]),
         ([(0, 5, 1, 2)], ["waves[0].total_fen"]),
         ([(0, 5, 40_001, 2), (6_000, 5, 0, 1)], ["waves[0].total_fen", "waves[1].total_fen"]),
