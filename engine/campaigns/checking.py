@@ -3,6 +3,7 @@
 import msgspec
 
 from engine.campaigns.draws import commitment
+from engine.campaigns.terms import SHARES_MAX
 from engine.campaigns.views import CampaignProof
 from engine.errors import OperatorError
 from engine.packets import proof
@@ -17,13 +18,25 @@ def read(text: bytes) -> CampaignProof:
         raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
     try:
         found = msgspec.convert(read_json(text), CampaignProof)
-        bytes.fromhex(found.commitment)
-        lengths = {len(bytes.fromhex(seed)) for seed in (found.seed, *(part.seed for part in _parts(found)))}
+        _check_form(found)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise OperatorError(f"This is not a campaign's proof: {error}.") from None
-    if lengths != {SEED_BYTES}:
-        raise OperatorError(f"This is not a campaign's proof: each `seed` must have {SEED_BYTES} bytes.")
     return found
+
+
+def _check_form(found: CampaignProof) -> None:
+    """Raise ValueError for what ``verify`` cannot look at: anyone may have written it."""
+    bytes.fromhex(found.commitment)
+    if len(bytes.fromhex(found.seed)) != SEED_BYTES:
+        raise ValueError(f"`seed` must have {SEED_BYTES} bytes")
+    if not (found.campaign_id.isascii() and found.campaign_id.isdigit()):
+        raise ValueError("`campaign_id` is not a number")
+    parts = _parts(found)
+    for part in parts:
+        proof.check_form(part)
+    # One after another they are redone in memory, and no campaign has more.
+    if sum(max(0, part.count) for part in parts) > SHARES_MAX:
+        raise ValueError(f"it has more than {SHARES_MAX} shares")
 
 
 def verify(found: CampaignProof, given_commitment: str | None = None) -> list[str]:

@@ -17,6 +17,8 @@ from engine.records import SplitKind
 from engine.text import read_json
 
 FILE_BYTES_MAX = 16_777_216
+COUNT_MAX = 10_000_000
+"""As many as a packet can ever have shares."""
 CLAIMS_MAX = 1_000
 """A proof lists the claims of packets with at most this many shares. The others' claims are read page by page."""
 
@@ -70,14 +72,21 @@ def read(text: bytes) -> Proof:
         raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
     try:
         proof = msgspec.convert(read_json(text), Proof)
-        seed, committed = bytes.fromhex(proof.seed), bytes.fromhex(proof.commitment)
+        check_form(proof)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise OperatorError(f"This is not a proof: {error}.") from None
-    if not is_packet_number(proof.packet_id):
-        raise OperatorError("This is not a proof: `packet_id` is not a packet number.")
-    if len(seed) != SEED_BYTES or len(committed) != SEED_BYTES:
-        raise OperatorError(f"This is not a proof: `seed` and `commitment` must have {SEED_BYTES} bytes.")
     return proof
+
+
+def check_form(proof: Proof) -> None:
+    """Raise ValueError for what ``verify`` cannot look at: anyone may have written it."""
+    seed, committed = bytes.fromhex(proof.seed), bytes.fromhex(proof.commitment)
+    if not is_packet_number(proof.packet_id):
+        raise ValueError("`packet_id` is not a packet number")
+    if len(seed) != SEED_BYTES or len(committed) != SEED_BYTES:
+        raise ValueError(f"`seed` and `commitment` must have {SEED_BYTES} bytes")
+    if proof.count > COUNT_MAX:  # they are redone in memory
+        raise ValueError(f"`count` must be at most {COUNT_MAX}")
 
 
 def verify(proof: Proof, given_commitment: str | None = None) -> Verdict:

@@ -210,6 +210,7 @@ def test_the_senders_commitment_is_the_one_that_counts() -> None:
         (orjson.dumps(some_proof() | {"packet_id": "1"}), "packet_id"),
         (orjson.dumps(some_proof() | {"split": "fair"}), "split"),
         (orjson.dumps(some_proof() | {"count": "5"}), "count"),
+        (orjson.dumps(some_proof() | {"count": 10**15, "total_fen": 10**15, "split": "equal"}), "count"),
         (b" " * (FILE_BYTES_MAX + 1), "at most"),
     ],
 )
