@@ -1,6 +1,7 @@
 """Campaigns as a process knows them: what never changes is read once, and what may change once a second."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -61,22 +62,30 @@ class Campaign:
 
 @dataclass(slots=True)
 class Known:
-    """A campaign as a process knows it. ``at_s``: when it read what may change, by its own clock."""
+    """A campaign as a process knows it. ``at_s``: when it asked what may change, by its own clock.
+
+    ``doubted_s``: what was asked before is not believed any more. ``at_s`` stays, because the clock goes by it.
+    """
 
     campaign: Campaign
     is_paused: bool = False
     ended_at_ms: int | None = None
     now_ms: int = 0
-    at_s: float | None = None
+    at_s: float = -math.inf
+    doubted_s: float = -math.inf
     refreshing: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
     def clock_ms(self) -> int:
         """The database's clock, as it must be now."""
-        return self.now_ms + int((time.monotonic() - (self.at_s or 0)) * 1000)
+        return self.now_ms + int((time.monotonic() - self.at_s) * 1000)
+
+    def is_fresh(self) -> bool:
+        """Whether what may change is known well enough."""
+        return self.doubted_s <= self.at_s and time.monotonic() - self.at_s < FRESH_S
 
     def doubt(self) -> None:
-        """Read what may change again before it is used."""
-        self.at_s = None
+        """Read what may change again before it is used. A question on its way may be from before the change."""
+        self.doubted_s, self.refreshing = time.monotonic(), None
 
 
 class Register:
@@ -90,19 +99,24 @@ class Register:
         """A campaign, with what may change of it as it was at most FRESH_S ago. Raises UnknownCampaignError."""
         known = self._known.get(campaign_id)
         if known is None:
-            known = self._known[campaign_id] = Known(await self._read(campaign_id))
+            # Several may have asked for it at once. All go on with one, so that who doubts it doubts it for all.
+            read = Known(await self._read(campaign_id))
+            known = self._known.setdefault(campaign_id, read)
             if len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
-        if known.at_s is None or time.monotonic() - known.at_s >= FRESH_S:
+        if not known.is_fresh():
             if known.refreshing is None or known.refreshing.done():
                 known.refreshing = asyncio.create_task(self._refresh(known))
             await asyncio.shield(known.refreshing)
         return known
 
     async def _refresh(self, known: Known) -> None:
-        asked_s = time.monotonic()
         with ledger_errors():
-            (row,) = await self._pool.fetch(SQL["changes"], int(known.campaign.campaign_id))
+            async with self._pool.acquire() as connection:
+                asked_s = time.monotonic()  # now, because the wait for a connection would set the clock forward
+                (row,) = await connection.fetch(SQL["changes"], int(known.campaign.campaign_id))
+        if asked_s < known.at_s:  # a later question was answered first
+            return
         known.is_paused, known.ended_at_ms, known.now_ms = row["is_paused"], row["ended_at_ms"], row["now_ms"]
         known.at_s = asked_s
 

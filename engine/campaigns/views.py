@@ -1,5 +1,6 @@
 """What everybody may look at of a campaign: its state and counts, an owner's list, and the proof at the end."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -105,45 +106,61 @@ class CampaignProof:
     waves: list[WaveProof]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a process has seen of a campaign, and when. ``is_armed``: every share was in Redis."""
+
+    at_s: float
+    view: CampaignView
+    is_armed: bool
+
+
 class CampaignViews:
     """Read-only use cases. Every method raises UnavailableError if a server that it needs does not answer."""
 
     def __init__(self, pool: asyncpg.Pool, store: LaneReader, settings: Settings, register: Register) -> None:
         self._pool, self._store, self._settings, self._register = pool, store, settings, register
-        self._seen: OrderedDict[str, tuple[float, CampaignView]] = OrderedDict()
-        self._armed: set[str] = set()
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._looking: dict[str, asyncio.Task[_Seen]] = {}
 
     async def get(self, campaign_id: str) -> CampaignView:
         """A campaign. Its counts are at most FRESH_S old, or as they were before a server stopped answering.
 
         Raises UnknownCampaignError, UnavailableError if this process has never seen it whole.
         """
-        seen = self._seen.get(campaign_id)
-        if seen is None or time.monotonic() - seen[0] >= FRESH_S:
-            known, began_s = await self._register.known(campaign_id), time.monotonic()
-            try:
-                view = await self._look(known)
-            except UnavailableError:
-                if seen is None:
-                    raise
-                now_ms, is_armed = known.clock_ms(), campaign_id in self._armed
-                view = replace(seen[1], now_ms=now_ms, state=_state(known, now_ms, is_armed=is_armed))
-            seen = self._seen[campaign_id] = began_s, view
-            if len(self._seen) > KNOWN_MAX:
-                self._seen.popitem(last=False)
-        return seen[1]
+        known, seen = await self._register.known(campaign_id), self._seen.get(campaign_id)
+        if seen is None or time.monotonic() - seen.at_s >= FRESH_S:
+            # All who ask at once share one look: each asks the servers once per part of the campaign.
+            if (looking := self._looking.get(campaign_id)) is None:
+                looking = self._looking[campaign_id] = asyncio.create_task(self._look(known))
+                looking.add_done_callback(lambda _: self._looking.pop(campaign_id))
+            seen = await asyncio.shield(looking)
+        now_ms = known.clock_ms()  # the state and the clock are those of the moment
+        return replace(seen.view, now_ms=now_ms, state=_state(known, now_ms, is_armed=seen.is_armed))
 
-    async def _look(self, known: Known) -> CampaignView:
+    async def _look(self, known: Known) -> _Seen:
+        """Look again, and remember what was seen."""
+        campaign_id, began_s = known.campaign.campaign_id, time.monotonic()
+        seen = self._seen.get(campaign_id)
+        try:
+            found = await self._see(known, began_s, is_armed=seen is not None and seen.is_armed)
+        except UnavailableError:
+            if seen is None:
+                raise
+            found = replace(seen, at_s=began_s)
+        self._seen[campaign_id] = found
+        if len(self._seen) > KNOWN_MAX:
+            self._seen.popitem(last=False)
+        return found
+
+    async def _see(self, known: Known, at_s: float, *, is_armed: bool) -> _Seen:
         campaign, now_ms = known.campaign, known.clock_ms()
         packet_ids = [packet_id for wave in campaign.waves for packet_id in wave.buckets]
         with ledger_errors():
             rows = await self._pool.fetch(SQL["ends"], list(map(int, packet_ids)))
         ends = {str(row["packet_id"]): row for row in rows}
-        is_armed = campaign.campaign_id in self._armed
         if not is_armed:
             is_armed = all([await self._are_loaded(part, ends) for part in self._store.by_server(packet_ids)])
-            if is_armed and len(self._armed) < KNOWN_MAX:
-                self._armed.add(campaign.campaign_id)
         waves = []
         for wave in campaign.waves:
             has_begun = wave.starts_at_ms <= now_ms
@@ -159,7 +176,7 @@ class CampaignViews:
                 )
             )
         is_settled = all(row["settled_at_ms"] is not None for row in rows)
-        return CampaignView(
+        view = CampaignView(
             campaign_id=campaign.campaign_id,
             owner=campaign.owner,
             name=campaign.name,
@@ -176,6 +193,7 @@ class CampaignViews:
             waves=waves,
             returned_fen=sum(row["remaining_fen"] for row in rows) if is_settled else None,
         )
+        return _Seen(at_s, view, is_armed)
 
     async def _are_loaded(self, packet_ids: Sequence[str], ends: Mapping[str, asyncpg.Record]) -> bool:
         """Whether one server has all shares of these buckets, or had them until their end."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -269,6 +269,52 @@ async def test_it_is_paused_goes_on_and_is_ended(engine: Engine, settings: Setti
         given_fen = await engine.pool.fetchval("SELECT sum(amount_fen) FROM transfers WHERE kind = 'claim'")
         assert (await engine.wallets.get("mall")).balance_fen == 700 - given_fen
     await assert_books_balance(engine.pool)
+
+
+async def test_the_clock_runs_on_while_its_owner_changes_it(engine: Engine) -> None:
+    """A change between the answer about the clock and the tap that waited for it once set the clock far ahead."""
+    campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
+    known = await engine.grabbing._register.known(campaign_id)
+    known.doubt()
+    tap = asyncio.create_task(engine.grabbing.grab(campaign_id, "ada"))
+    while known.refreshing is None or not known.refreshing.done():  # noqa: ASYNC110  # to the very moment
+        await asyncio.sleep(0)
+    known.doubt()
+    assert (await tap).outcome is GrabOutcome.NOT_STARTED
+
+
+async def test_a_question_on_its_way_does_not_hide_a_change(engine: Engine) -> None:
+    campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
+    known = await engine.grabbing._register.known(campaign_id)
+    known.doubt()
+    tap = asyncio.create_task(engine.grabbing.grab(campaign_id, "ada"))
+    await asyncio.sleep(0)  # its question may be answered with what was before the pause
+    await engine.campaigns.pause(campaign_id, "mall", is_paused=True)
+    await tap
+    assert (await engine.grabbing.grab(campaign_id, "ada")).outcome is GrabOutcome.PAUSED
+
+
+async def test_its_state_and_its_clock_are_of_the_moment(engine: Engine) -> None:
+    """What an owner has just changed is in the answer, and a countdown by the clock is right."""
+    campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
+    first = await engine.campaign_views.get(campaign_id)
+    await asyncio.sleep(0.2)
+    assert (await engine.campaign_views.get(campaign_id)).now_ms - first.now_ms >= 190
+    await engine.campaigns.end(campaign_id, "mall")
+    assert (await engine.campaign_views.get(campaign_id)).state is CampaignState.OVER
+
+
+async def test_all_who_look_at_once_share_one_look(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign_id, asked = (await make(engine, (60_000, 60, 400, 40))).campaign_id, []
+    real = engine.store.states
+
+    async def counted(packet_ids: Sequence[str]) -> object:
+        asked.append(packet_ids)
+        return await real(packet_ids)
+
+    monkeypatch.setattr(engine.store, "states", counted)
+    await asyncio.gather(*(engine.campaign_views.get(campaign_id) for _ in range(50)))
+    assert len(asked) == 1  # of the one server that there is
 
 
 async def is_paused(engine: Engine, campaign_id: str) -> bool:
