@@ -16,7 +16,14 @@ import structlog
 from engine.campaigns.draws import commitment, divided
 from engine.campaigns.register import Known, Register
 from engine.campaigns.terms import CampaignTerms
-from engine.errors import CampaignEndedError, HongbaoError, NotSenderError
+from engine.errors import (
+    CampaignEndedError,
+    FieldProblem,
+    HongbaoError,
+    InsufficientFundsError,
+    InvalidFieldsError,
+    NotSenderError,
+)
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
 from engine.ledger import idempotency, volumes
@@ -27,7 +34,8 @@ from engine.packets import sending
 from engine.packets.split import SEED_BYTES
 from engine.queries import load
 from engine.records import Purpose, Terms
-from engine.risk import limits
+from engine.risk import limits, watch
+from engine.risk.freezes import Freezes
 from engine.settings import Settings
 
 _LOG = structlog.get_logger()
@@ -54,6 +62,7 @@ class Campaigns:
 
     def __init__(self, pool: asyncpg.Pool, store: Store, settings: Settings, register: Register) -> None:
         self._pool, self._store, self._settings, self._register = pool, store, settings, register
+        self._freezes = Freezes(pool, store)
 
     async def make(
         self,
@@ -76,15 +85,32 @@ class Campaigns:
 
         async def work(connection: Connection, checked: tuple[CampaignTerms, int]) -> dict[str, Any]:
             terms, now_ms = checked
-            whole = _terms_of(terms, terms.total_fen, terms.count)
-            await limits.admit(connection, self._settings, owner, whole, address=address, at_ms=now_ms)
-            return await self._pay(connection, owner, terms, now_ms)
+            try:
+                await self._admit(connection, owner, terms, address, now_ms)
+                return await self._pay(connection, owner, terms, now_ms)
+            except InvalidFieldsError as error:  # a packet has fields that a campaign has only in its waves
+                problems = [
+                    FieldProblem("waves", f"all together, {found.field} {found.message}") for found in error.problems
+                ]
+                raise InvalidFieldsError(problems) from None
+            except InsufficientFundsError as error:
+                raise InsufficientFundsError(str(error), field="waves") from None
 
         request = idempotency.Request(
             principal=owner, operation="campaign", key=idempotency_key, request_hash=request_hash
         )
         answered = await idempotency.once(self._pool, request, check=check, work=work)
+        if answered.checked is not None and answered.checked[0].asset is None and not answered.replayed:
+            total_fen = answered.checked[0].total_fen
+            await watch.freeze_if_large(self._freezes, self._settings, owner, total_fen, what=Purpose.CAMPAIGN)
         return CampaignMade(**answered.answer, replayed=answered.replayed)
+
+    async def _admit(self, connection: Connection, owner: str, terms: CampaignTerms, address: str, at_ms: int) -> None:
+        """As for a packet, by the whole of it: the parts are an affair of ours."""
+        whole = _terms_of(terms, terms.total_fen, terms.count)
+        await limits.admit(connection, self._settings, owner, whole, address=address, at_ms=at_ms)
+        total_fen, what = terms.total_fen if terms.asset is None else 0, Purpose.CAMPAIGN.value
+        await watch.look(connection, self._settings, owner, total_fen, what=what, address=address, at_ms=at_ms)
 
     async def _pay(self, connection: Connection, owner: str, terms: CampaignTerms, now_ms: int) -> dict[str, Any]:
         campaign_id, seed = str(await connection.fetchval(SQL["new_number"])), secrets.token_bytes(SEED_BYTES)

@@ -1,7 +1,8 @@
 -- What is looked at when money moves (engine/risk/watch.py).
 
 -- look --
--- Remember the place. It is new if others were known before; a burst is reported once per minute.
+-- Remember the place. It is new if others were known before; a burst is reported once per minute. A campaign is one sending,
+-- however many packets it is.
 WITH seen AS (
     INSERT INTO places (user_id, network, first_at_ms) SELECT $1, $2, $3 WHERE $2::text IS NOT NULL
     ON CONFLICT DO NOTHING
@@ -11,7 +12,10 @@ SELECT
     EXISTS (SELECT FROM seen) AND EXISTS (SELECT FROM places WHERE user_id = $1) AS is_new_place,
     $4::bigint > 0 AND $4::bigint <= (
         SELECT count(*) FROM (
-            SELECT FROM packets WHERE sender = $1 AND created_at_ms > $3::bigint - 60000 LIMIT $4::bigint
+            (SELECT FROM packets WHERE sender = $1 AND created_at_ms > $3::bigint - 60000 AND purpose <> 'campaign'
+                LIMIT $4::bigint)
+            UNION ALL
+            (SELECT FROM campaigns WHERE owner = $1 AND created_at_ms > $3::bigint - 60000 LIMIT $4::bigint)
         ) AS recent
     ) AND NOT EXISTS (
         SELECT FROM alerts WHERE user_id = $1 AND kind = 'burst' AND at_ms > $3::bigint - 60000

@@ -374,6 +374,26 @@ async def test_bad_terms_are_named_all_at_once(engine: Engine) -> None:
         await engine.grabbing.grab("77", "ada")
 
 
+async def test_what_is_refused_for_the_whole_of_it_names_the_waves(settings: Settings) -> None:
+    async with Engine.open(changed(settings, count_max=39)) as engine:
+        with pytest.raises(InvalidFieldsError) as caught:
+            await make(engine, (1_000, 5, 400, 20), (7_000, 5, 400, 20))
+        assert [problem.field for problem in caught.value.problems] == ["waves"]
+        with pytest.raises(InsufficientFundsError) as short:
+            await make(engine, (1_000, 5, 4_000, 20), has_money=False)
+        assert short.value.field == "waves"
+
+
+async def test_a_large_campaign_is_told_and_freezes_as_a_packet_does(settings: Settings) -> None:
+    settings = changed(settings, alert_large_fen=1_000, freeze_large_fen=2_000, alert_sends_a_minute_max=4)
+    async with Engine.open(settings) as engine:
+        for total_fen in (999, 1_999, 2_000):
+            assert await engine.freezes.of("mall") == []
+            await make(engine, (1_000, 5, total_fen - 100, 20), (7_000, 5, 100, 10))
+        alerts = (await engine.alerts.page(after=None, limit=10)).alerts
+        assert {alert.kind for alert in alerts} == {"large_movement"}  # three campaigns are no burst of packets
+
+
 async def test_a_lane_that_is_rebuilt_keeps_the_wave_waiting(engine: Engine, settings: Settings) -> None:
     """What has not started is held after a recovery, too, and nobody is given it before."""
     campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
