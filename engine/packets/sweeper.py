@@ -28,7 +28,7 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
         if reply is Closed.CLOSED:
             closed += 1
             LOG.info("expired", packet_id=packet_id, remaining_count=remaining_count, remaining_fen=remaining_fen)
-        elif reply is Closed.ARRIVED and not may_be_in_campaign(packet_id):  # which is for whoever grabs
+        elif reply is Closed.ARRIVED:
             await _give(store, lane, packet_id, backlog_max)
         elif reply is Closed.MISSING and (times := repeats.times(("due_but_missing", packet_id))):
             LOG.error("due_but_missing", packet_id=packet_id, times=times)
@@ -38,6 +38,9 @@ async def sweep_lane(store: Store, lane: int, batch_max: int, backlog_max: int) 
 async def _give(store: Store, lane: int, packet_id: str, backlog_max: int) -> None:
     """Claim an arrived transfer for its recipient. If the claim is refused (frozen, ledger behind), it is due again."""
     recipients = await store.recipients(packet_id)
+    # A part of a campaign is for whoever grabs. A transfer from before campaigns may have a number that looks like one.
+    if not recipients and may_be_in_campaign(packet_id):
+        return
     if len(recipients) != 1:  # the lane was just lost, or is being rebuilt
         if times := repeats.times(("arrived_for_nobody", packet_id)):
             LOG.error("arrived_for_nobody", packet_id=packet_id, times=times)

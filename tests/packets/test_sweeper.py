@@ -3,15 +3,18 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from engine.engine import Engine
 from engine.errors import UnavailableError
-from engine.ids import lane_of
+from engine.ids import lane_of, may_be_in_campaign, new_packet_number
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.store import Store
+from engine.packets import sending
 from engine.packets.sweeper import sweep, sweep_lane
 from engine.records import ClaimResult, Outcome, PacketState
 from engine.running.processes import run_sweeper
@@ -198,3 +201,24 @@ async def test_a_transfer_whose_recipient_is_gone_from_redis_stops_nothing(engin
     await command(engine.redis, "DEL", keys.recipients(sent.transfer_id))
     assert await sweep_lane(engine.store, lane_of(sent.transfer_id), 10, 1_000_000) == 0
     assert (await engine.transfers.get(sent.transfer_id, "bob")).state is TransferState.DELAYED
+
+
+async def test_a_transfer_from_before_campaigns_arrives_though_its_number_looks_like_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fund(engine, "alice", 500)
+    monkeypatch.setattr(sending, "new_packet_number", partial(_like_a_campaigns, new_packet_number))
+    sent, _ = await engine.transfers.send(
+        "alice", "bob", 500, arrives_after_s=7_200, idempotency_key="one", request_hash=b"transfer"
+    )
+    assert may_be_in_campaign(sent.transfer_id)
+    await command(engine.redis, "HSET", keys.packet(sent.transfer_id), "arrives_at_ms", 1)
+    await command(engine.redis, "ZADD", keys.due(lane_of(sent.transfer_id)), "XX", 1, sent.transfer_id)
+    await sweep_lane(engine.store, lane_of(sent.transfer_id), 10, 1_000_000)
+    assert await engine.store.claim_of(sent.transfer_id, "bob") is not None
+
+
+def _like_a_campaigns(drawn: Callable[..., str], lane: int, volume: int, *, in_campaign: bool) -> str:
+    """One number in 100,000 was so."""
+    assert not in_campaign
+    return drawn(lane, volume, in_campaign=True)
