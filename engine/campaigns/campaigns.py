@@ -6,7 +6,7 @@ that give them. So nothing has to be switched on at that moment, and what is lef
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from engine.errors import (
     InsufficientFundsError,
     InvalidFieldsError,
     NotSenderError,
+    RecoveringError,
 )
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
@@ -173,9 +174,7 @@ class Campaigns:
         """
         known = await self._of(campaign_id, owner)
         await set_ended(self._pool, known)
-        for wave in known.campaign.waves:
-            for packet_id in wave.buckets:
-                await _close(self._store, packet_id)
+        await _close(self._store, [packet_id for wave in known.campaign.waves for packet_id in wave.buckets])
 
     async def _of(self, campaign_id: str, owner: str) -> Known:
         known = await self._register.known(campaign_id)
@@ -218,17 +217,24 @@ async def close_ended(pool: asyncpg.Pool, store: Store, *, after: int = 0) -> in
     Raises asyncpg's errors. A server that does not answer is asked again the next time.
     """
     rows = await pool.fetch(SQL["to_close"], after, _CLOSE_PAGE)
-    for row in rows:
-        await _close(store, str(row["packet_id"]))
+    await _close(store, [str(row["packet_id"]) for row in rows])
     return rows[-1]["packet_id"] if len(rows) == _CLOSE_PAGE else 0
 
 
-async def _close(store: Store, packet_id: str) -> None:
-    try:
-        await store.close(packet_id, CloseReason.RETURNED)
-    except HongbaoError as error:
-        if times := repeats.times(("not_closed", packet_id), str(error)):
-            _LOG.warning("campaign_not_closed", packet_id=packet_id, error=str(error), times=times)
+async def _close(store: Store, packet_ids: Sequence[str]) -> None:
+    """Close buckets, each server's one after another, so that a server that hangs delays nobody else."""
+    await asyncio.gather(*(_close_on_server(store, part) for part in store.by_server(packet_ids)))
+
+
+async def _close_on_server(store: Store, packet_ids: Sequence[str]) -> None:
+    for packet_id in packet_ids:
+        try:
+            await store.close(packet_id, CloseReason.RETURNED)
+        except HongbaoError as error:
+            if times := repeats.times(("not_closed", packet_id), str(error)):
+                _LOG.warning("campaign_not_closed", packet_id=packet_id, error=str(error), times=times)
+            if not isinstance(error, RecoveringError):  # which is of one lane; else each would wait as long
+                return
 
 
 def _terms_of(terms: CampaignTerms, total_fen: int, count: int) -> Terms:

@@ -14,6 +14,7 @@ import pytest
 
 from engine.auditing.audit import audit
 from engine.campaigns import terms as campaign_terms_module
+from engine.campaigns.campaigns import close_ended
 from engine.campaigns.checking import read, verify
 from engine.campaigns.draws import may_win
 from engine.campaigns.grabbing import Grab, GrabOutcome
@@ -28,6 +29,7 @@ from engine.errors import (
     NotSenderError,
     NotSettledError,
     RecoveringError,
+    UnavailableError,
     UnknownCampaignError,
 )
 from engine.ids import lane_of, may_be_in_campaign, new_packet_number
@@ -328,6 +330,23 @@ async def test_what_could_not_be_closed_is_closed_by_the_sweeper(engine: Engine,
         (buckets,) = await buckets_of(engine, campaign_id)
         await settled(engine, *buckets)
     assert (await engine.wallets.get("mall")).balance_fen == 400
+
+
+async def test_a_server_that_hangs_is_asked_once_for_all_that_it_has(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call to it may take seconds, and a campaign may be 600 packets."""
+    campaign_id, asked = (await make(engine, (60_000, 60, 400, 40), (180_000, 60, 400, 40))).campaign_id, []
+
+    async def hanging(packet_id: str, reason: object) -> None:
+        asked.append(packet_id)
+        raise UnavailableError("Redis does not answer.")
+
+    monkeypatch.setattr(engine.store, "close", hanging)
+    await engine.campaigns.end(campaign_id, "mall")
+    assert len(asked) == 1
+    assert await close_ended(engine.pool, engine.store) == 0
+    assert len(asked) == 2
 
 
 async def test_a_campaign_is_paid_at_once_or_not_at_all(engine: Engine) -> None:
