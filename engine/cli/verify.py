@@ -75,9 +75,12 @@ def _proof(text: bytes, commitment: str | None, as_json: bool) -> None:
 
 def _is_of_campaign(text: bytes) -> bool:
     """Whether a file looks like a campaign's proof."""
+    from engine.packets.proof import FILE_BYTES_MAX
+    from engine.text import read_json
+
     try:
-        value = orjson.loads(text)
-    except ValueError:
+        value = read_json(text[: FILE_BYTES_MAX + 1])  # of a longer one its own reader says so
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and "waves" in value
 

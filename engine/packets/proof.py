@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from engine.errors import InvalidFieldsError, OperatorError
-from engine.ids import is_packet_number
+from engine.ids import is_packet_number, is_user_id
 from engine.ledger.currency import SCALE
 from engine.packets.split import SEED_BYTES, commitment, split
 from engine.records import SplitKind
@@ -85,6 +85,10 @@ def check_form(proof: Proof) -> None:
         raise ValueError("`packet_id` is not a packet number")
     if len(seed) != SEED_BYTES or len(committed) != SEED_BYTES:
         raise ValueError(f"`seed` and `commitment` must have {SEED_BYTES} bytes")
+    if not all(is_user_id(claim.user_id) for claim in proof.claims or ()):
+        raise ValueError("`claims` names no users")
+    if not (proof.asset is None or (proof.asset.isascii() and proof.asset.isprintable())):
+        raise ValueError("`asset` is no code")
     if proof.count > COUNT_MAX:  # they are redone in memory
         raise ValueError(f"`count` must be at most {COUNT_MAX}")
 

@@ -120,6 +120,9 @@ async def test_two_waves_over_four_lanes(engine: Engine, settings: Settings, tmp
     finished = await asyncio.to_thread(hongbao, "verify", tmp_path / "proof.json", "--commitment", made.commitment)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "8 packets are those of the published commitment" in finished.stdout
+    (tmp_path / "of_another_shell.json").write_text(text.decode(), encoding="utf-16")
+    finished = await asyncio.to_thread(hongbao, "verify", tmp_path / "of_another_shell.json")
+    assert (finished.returncode, finished.stderr) == (0, "")
     code = (ROOT / "docs" / "campaigns.md").read_text(encoding="utf-8").partition("nothing of this program:\n\n")[2]
     printed = await asyncio.to_thread(
         lambda: subprocess.run(

@@ -211,6 +211,8 @@ def test_the_senders_commitment_is_the_one_that_counts() -> None:
         (orjson.dumps(some_proof() | {"split": "fair"}), "split"),
         (orjson.dumps(some_proof() | {"count": "5"}), "count"),
         (orjson.dumps(some_proof() | {"count": 10**15, "total_fen": 10**15, "split": "equal"}), "count"),
+        (json.dumps(some_proof() | {"claims": [{"slot": 0, "user_id": "\ud800", "amount_fen": 1}]}).encode(), "claims"),
+        (json.dumps(some_proof() | {"asset": "\x1b[31m"}).encode(), "asset"),
         (b" " * (FILE_BYTES_MAX + 1), "at most"),
     ],
 )
