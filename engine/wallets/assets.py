@@ -190,10 +190,11 @@ class Assets:
 async def _issue(connection: Connection, user_id: str, amount_fen: int, known: Known) -> dict[str, str | int]:
     if known.issuer is None:
         raise AssertionError("the ledger's currency is deposited")
+    # The issuer first, though many a wallet is older: only issues ask for it, so none waits for it with a wallet
+    # that a lane's batch waits for. Then in the order of their numbers, as everybody does.
+    issued_fen: int = -await connection.fetchval(SQL["lock_issuer"], known.issuer)
     await lock_wallet(connection, user_id)  # everybody who holds something has a wallet: freezes and limits are there
     await connection.execute(SQL["create_holding"], user_id, known.asset)
-    # In the order of their numbers: the issuer's account is older than any holding of its asset.
-    issued_fen: int = -await connection.fetchval(SQL["lock_issuer"], known.issuer)
     if amount_fen > FEN_MAX - issued_fen:
         raise LimitExceededError("issued_fen_max", FEN_MAX, FEN_MAX - issued_fen, field="amount_fen")
     holding = await connection.fetchval(SQL["lock_holding"], user_id, known.asset)

@@ -1,6 +1,8 @@
 """Assets besides money: made, issued, sent, claimed, told, and kept apart."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from uuid import uuid4
 
 import asyncpg
@@ -44,6 +46,7 @@ from tests.support.scenes import (
     settled,
     sweeping,
 )
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -380,3 +383,24 @@ async def test_a_day_is_reconciled_by_asset(engine: Engine, settings: Settings) 
     assert told["endings: packets, POINTS"] == (1, 100 - won)
     assert told["sends: packets"] == (0, 0)
     assert told["deposit: ledger"] == told["deposit in: statements"] == (1, 7)
+
+
+async def test_two_issues_and_a_lanes_batch_do_not_wait_for_each_other(engine: Engine) -> None:
+    """The batch locks an older holding and then a younger wallet; one issue needs the one, another the other."""
+    await issue(engine, "old", 5)
+    await fund(engine, "new", 5)
+    held = await engine.pool.fetchval("SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = 'old'")
+    wallet = await engine.pool.fetchval("SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = 'new'")
+    assert held < wallet
+    async with asyncio.TaskGroup() as group, engine.pool.acquire() as batch, batch.transaction():
+        await batch.execute("SELECT FROM accounts WHERE account_id = $1 FOR UPDATE", held)
+        for waiting, user in enumerate(("old", "new"), start=1):
+            group.create_task(issue(engine, user, 1))
+            await wait_until(partial(_are_waiting, engine, waiting), what="its wait")
+        await batch.execute("SELECT FROM accounts WHERE account_id = $1 FOR UPDATE", wallet)
+    assert (await engine.assets.get("POINTS")).issued_fen == 7
+
+
+async def _are_waiting(engine: Engine, count: int) -> bool:
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(await engine.pool.fetchval(asked) >= count)
