@@ -24,6 +24,7 @@ from engine.errors import (
     InvalidFieldsError,
     NotSenderError,
     RecoveringError,
+    UnavailableError,
 )
 from engine.lanes.replies import CloseReason
 from engine.lanes.store import Store
@@ -81,7 +82,7 @@ class Campaigns:
         """
 
         async def check() -> tuple[CampaignTerms, int]:
-            now_ms = await self._store.now_ms(0)
+            now_ms = await self._clock_ms()
             return await terms(now_ms), now_ms
 
         async def work(connection: Connection, checked: tuple[CampaignTerms, int]) -> dict[str, Any]:
@@ -105,6 +106,15 @@ class Campaigns:
             total_fen = answered.checked[0].total_fen
             await watch.freeze_if_large(self._freezes, self._settings, owner, total_fen, what=Purpose.CAMPAIGN)
         return CampaignMade(**answered.answer, replayed=answered.replayed)
+
+    async def _clock_ms(self) -> int:
+        """The clock of a server that serves, whichever it is; once of another if it does not answer."""
+        (lane,) = self._lanes(1)
+        try:
+            return await self._store.now_ms(lane)
+        except UnavailableError:
+            self._store.pause_server_of(lane)
+            return await self._store.now_ms(self._lanes(1)[0])
 
     async def _admit(self, connection: Connection, owner: str, terms: CampaignTerms, address: str, at_ms: int) -> None:
         """As for a packet, by the whole of it: the parts are an affair of ours."""

@@ -352,6 +352,21 @@ async def test_a_server_that_hangs_is_asked_once_for_all_that_it_has(
     assert len(asked) == 2
 
 
+async def test_it_is_made_while_the_server_of_the_first_lane_is_down(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, down = engine.store.now_ms, {0, 1, 2}
+
+    async def now_ms(lane: int) -> int:
+        if lane in down:
+            raise UnavailableError("Redis does not answer.")
+        return await real(lane)
+
+    monkeypatch.setattr(engine.store, "now_ms", now_ms)
+    monkeypatch.setattr(engine.store, "pause_server_of", lambda _: engine.store.paused.update(down))
+    assert (await make(engine, (60_000, 60, 400, 40))).count == 40
+
+
 async def test_a_campaign_is_paid_at_once_or_not_at_all(engine: Engine) -> None:
     await fund(engine, "mall", 699)
     with pytest.raises(InsufficientFundsError):
