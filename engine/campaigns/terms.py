@@ -18,8 +18,9 @@ BUCKETS_MAX = 600
 SECONDS_MAX = 86_400
 AHEAD_S_MAX = 90 * 86_400
 """How long before its last wave a campaign can be made."""
-LEAD_S_MIN = 5
-"""How long before its first wave: its shares must be in Redis by then."""
+LEAD_S_MIN, LEAD_SHARES_A_S = 5, 200_000
+"""How long before its first wave, and a second more for each so many shares: they must be in Redis by then. One
+publisher loads three times as many in a second, and no wave before the others."""
 NAME_LENGTH_MAX = 60
 SHARES_MAX = 10_000_000
 
@@ -132,12 +133,14 @@ def _wave_problems(
 ) -> list[FieldProblem]:
     if not 1 <= len(waves) <= WAVES_MAX:
         return [FieldProblem("waves", f"must be 1 to {WAVES_MAX}")]
-    problems, over_ms = [], now_ms + LEAD_S_MIN * 1000
+    shares = sum(max(0, wave.count) for wave in waves)
+    lead_s = LEAD_S_MIN + min(shares, SHARES_MAX) // LEAD_SHARES_A_S
+    problems, over_ms = [], now_ms + lead_s * 1000
     split, min_fen, max_fen = split_as
     for place, wave in enumerate(waves):
         where = f"waves[{place}]"
         if wave.starts_at_ms < over_ms:
-            rule = f"must be at least {LEAD_S_MIN} s from now" if place == 0 else "must be after the wave before it"
+            rule = f"must be at least {lead_s} s from now" if place == 0 else "must be after the wave before it"
             problems.append(FieldProblem(f"{where}.starts_at_ms", rule))
         if wave.starts_at_ms > now_ms + AHEAD_S_MAX * 1000:
             problems.append(FieldProblem(f"{where}.starts_at_ms", f"must be within {AHEAD_S_MAX // 86_400} days"))
@@ -156,7 +159,7 @@ def _wave_problems(
                 for problem in error.problems
             ]
         over_ms = max(over_ms, wave.ends_at_ms)
-    if sum(wave.count for wave in waves) > SHARES_MAX:
+    if shares > SHARES_MAX:
         problems.append(FieldProblem("waves", f"must have at most {SHARES_MAX} shares in all"))
     if sum(wave.total_fen for wave in waves) > splitting.TOTAL_FEN_MAX:
         problems.append(FieldProblem("waves", f"must be of at most {splitting.TOTAL_FEN_MAX} in all"))

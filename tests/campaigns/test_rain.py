@@ -403,6 +403,17 @@ async def test_bad_waves_are_named(engine: Engine, waves: list[tuple[int, int, i
     assert [problem.field for problem in caught.value.problems] == fields
 
 
+async def test_many_shares_need_time_to_be_loaded(settings: Settings) -> None:
+    """Three million took 4 s on two cores, and no wave is loaded before the others."""
+    settings = changed(settings, count_max=10_000_000, merchant_count_max=10_000_000)
+    async with Engine.open(settings) as engine:
+        waves = [(4_000, 5, 1_000_000, 1_000_000), (20_000, 5, 1, 1)]
+        with pytest.raises(InvalidFieldsError, match="at least 5 s"):
+            await make(engine, *waves, has_money=False)
+        waves[0] = (5_000, *waves[0][1:])
+        assert (await make(engine, *waves)).count == 1_000_001
+
+
 async def test_bad_terms_are_named_all_at_once(engine: Engine) -> None:
     with pytest.raises(InvalidFieldsError) as caught:
         await make(engine, (0, 5, 10, 2), odds_millionths=0, buckets=5, has_money=False)
