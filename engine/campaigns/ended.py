@@ -1,6 +1,6 @@
 """What a process remembers of buckets that have ended, so that who has lost there costs no call to Redis.
 
-A bucket counts as ended only once the ledger has its end. What a failover loses was not booked: a bucket that looked
+A bucket counts as ended only once the ledger has its end and every claim. What a failover loses was not booked: a bucket that looked
 empty before it may give again afterwards, and whoever had gone on to another one could win twice.
 """
 
@@ -109,7 +109,8 @@ class Ended:
     async def _has_ended(self, packet_id: str) -> bool:
         with ledger_errors(is_undone=True):
             rows = await self._pool.fetch(SQL["ends"], [int(packet_id)])
-        return bool(rows) and PacketState(rows[0]["state"]) in _ENDS
+        # Whoever has a share that waits in quarantine has it in Redis alone, and may lose it there.
+        return bool(rows) and PacketState(rows[0]["state"]) in _ENDS and not rows[0]["waiting"]
 
     async def _load(self, packet_id: str) -> None:
         try:

@@ -28,8 +28,8 @@ from engine.queries import load
 from engine.records import ClaimResult, LimitedResult, Outcome, PacketState, Purpose
 
 SQL = load("claims")
-_ORDINARY_MAX = 10_000
-"""How many packets are remembered that only look like a campaign's."""
+_IN_CAMPAIGN_MAX = 10_000
+"""Of how many packets is remembered whether they are a part of a campaign, as they look."""
 _UNKNOWN = UnknownPacketError("No packet has this number.")
 _OUTCOMES = {
     PacketState.EXHAUSTED: Outcome.EMPTY,
@@ -64,7 +64,7 @@ class Claims:
     ) -> None:
         self._pool, self._batchers = pool, batchers
         self.full_lanes = full_lanes
-        self._ordinary: set[str] = set()
+        self._in_campaign: dict[str, bool] = {}
         self.finished = Finished(store, acks)
 
     async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
@@ -89,16 +89,17 @@ class Claims:
 
     async def _refuse_of_campaigns(self, packet_ids: Collection[str]) -> None:
         """Raise NotInvitedError if one of these is a part of a campaign: whoever won there could win here, too."""
-        unknown = [int(packet_id) for packet_id in packet_ids if packet_id not in self._ordinary]
-        if not unknown:
-            return
-        with ledger_errors(is_undone=True):
-            rows = await self._pool.fetch(SQL["purposes"], unknown)
-        if any(row["purpose"] == Purpose.CAMPAIGN for row in rows):
+        known = {packet_id: self._in_campaign.get(packet_id) for packet_id in packet_ids}
+        if unknown := [int(packet_id) for packet_id, is_part in known.items() if is_part is None]:
+            with ledger_errors(is_undone=True):
+                rows = await self._pool.fetch(SQL["purposes"], unknown)
+            found = {str(row["packet_id"]): row["purpose"] == Purpose.CAMPAIGN for row in rows}
+            if len(self._in_campaign) + len(found) > _IN_CAMPAIGN_MAX:
+                self._in_campaign.clear()
+            self._in_campaign |= found
+            known |= found
+        if any(known.values()):
             raise NotInvitedError("This packet is a part of a campaign: grab in the campaign.")
-        if len(self._ordinary) > _ORDINARY_MAX:
-            self._ordinary.clear()
-        self._ordinary.update(str(row["packet_id"]) for row in rows)
 
     async def claim_many(self, claims: Sequence[tuple[str, str]]) -> list[ClaimResult | HongbaoError]:
         """Claim for many (packet, user), each answered as ``claim`` would answer or raise, in the same order.

@@ -49,9 +49,12 @@ WHERE campaigns.ended_at_ms IS NOT NULL AND packets.state IN ('funded', 'open') 
 ORDER BY packet_id LIMIT $2
 
 -- ends --
--- What the ledger knows of some buckets.
-SELECT packet_id, state::text, count, total_fen, remaining_count, remaining_fen, settled_at_ms FROM packets
-WHERE packet_id = ANY ($1::bigint[])
+-- What the ledger knows of some buckets. waiting: whether a claim of it waits in quarantine.
+SELECT packet_id, state::text, count, total_fen, remaining_count, remaining_fen, settled_at_ms, EXISTS (
+    SELECT FROM quarantine
+    WHERE quarantine.packet_id = packets.packet_id AND quarantine.kind = 'claim' AND resolution IS NULL
+) AS waiting
+FROM packets WHERE packet_id = ANY ($1::bigint[])
 
 -- winners --
 SELECT slot, owner FROM transfers JOIN accounts ON account_id = to_account

@@ -63,3 +63,22 @@ async def test_a_bucket_that_lacks_a_winner_is_not_read_at_every_tap(
         await wait_until(lambda: not ended._loading, what="its end")
     assert begun == 1
     assert not has_lost(ended, packet_id, "nobody")
+
+
+async def test_a_bucket_with_a_claim_in_quarantine_has_not_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its winner has the share in Redis alone: whoever lost it there could go on and win again."""
+    buckets = await over(engine, monkeypatch, hands=3)
+    await engine.pool.execute(
+        "INSERT INTO quarantine (lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason) "
+        "VALUES (0, 1, $1, 'claim', 'hand1', 0, 1, 0, 'a test')",
+        int(buckets[0]),
+    )
+    ended = Ended(engine.pool)
+    assert [await ended.is_booked(packet_id) for packet_id in buckets] == [False, True, True, True]
+    await engine.pool.execute(
+        "UPDATE quarantine SET resolution = 'retried', resolved_at_ms = 0, resolved_by = 'a test'"
+    )
+    assert await ended.is_booked(buckets[0])
+    await ended.close()
