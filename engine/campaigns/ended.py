@@ -1,7 +1,7 @@
 """What a process remembers of buckets that have ended, so that who has lost there costs no call to Redis.
 
-A bucket counts as ended only once the ledger has its end and every claim. What a failover loses was not booked: a bucket that looked
-empty before it may give again afterwards, and whoever had gone on to another one could win twice.
+A bucket counts as ended only once the ledger has its end and every claim. What a failover loses was not booked: a
+bucket that looked empty before it may give again afterwards, and whoever had gone on to another one could win twice.
 """
 
 import asyncio
