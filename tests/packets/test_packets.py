@@ -102,11 +102,11 @@ async def test_sendings_at_once_never_overdraw(engine: Engine) -> None:
 async def test_a_number_that_is_taken_is_not_used_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await send(engine)
     numbers = [new_packet_number(1), first.packet_id, first.packet_id]
-    monkeypatch.setattr(sending, "new_packet_number", lambda _lane, _volume: numbers.pop())
+    monkeypatch.setattr(sending, "new_packet_number", lambda _lane, _volume, **_: numbers.pop())
     second = await send(engine)
     assert second.packet_id != first.packet_id
     assert numbers == []
-    monkeypatch.setattr(sending, "new_packet_number", lambda _lane, _volume: first.packet_id)
+    monkeypatch.setattr(sending, "new_packet_number", lambda _lane, _volume, **_: first.packet_id)
     with pytest.raises(UnavailableError):
         await send(engine)
     assert (await engine.wallets.get("alice")).balance_fen == 1_000  # what could not be sent
