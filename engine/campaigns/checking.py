@@ -1,27 +1,15 @@
 """Checks a campaign's proof without a server: its seeds and parts are those that it was committed to."""
 
-import msgspec
-
 from engine.campaigns.draws import commitment
 from engine.campaigns.terms import SHARES_MAX
 from engine.campaigns.views import CampaignProof
-from engine.errors import OperatorError
 from engine.packets import proof
-from engine.packets.proof import FILE_BYTES_MAX
 from engine.packets.split import SEED_BYTES
-from engine.text import read_json
 
 
 def read(text: bytes) -> CampaignProof:
     """Read a proof as the server returns it. Raises OperatorError that says what is wrong with it."""
-    if len(text) > FILE_BYTES_MAX:
-        raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
-    try:
-        found = msgspec.convert(read_json(text), CampaignProof)
-        _check_form(found)
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise OperatorError(f"This is not a campaign's proof: {error}.") from None
-    return found
+    return proof.read_as(text, CampaignProof, _check_form, "a campaign's proof")
 
 
 def _check_form(found: CampaignProof) -> None:

@@ -3,8 +3,9 @@
 docs/split.md describes the check, so that anyone can write their own program for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -16,6 +17,7 @@ from engine.packets.split import SEED_BYTES, commitment, split
 from engine.records import SplitKind
 from engine.text import read_json
 
+Form = TypeVar("Form")
 FILE_BYTES_MAX = 16_777_216
 COUNT_MAX = 10_000_000
 """As many as a packet can ever have shares."""
@@ -68,14 +70,19 @@ class Verdict:
 
 def read(text: bytes) -> Proof:
     """Read a proof as the server returns it. Raises OperatorError that names what is missing."""
+    return read_as(text, Proof, check_form, "a proof")
+
+
+def read_as(text: bytes, kind: type[Form], check: Callable[[Form], None], what: str) -> Form:
+    """Read what anyone may have written. ``what``: its name, for the OperatorError that says what is wrong with it."""
     if len(text) > FILE_BYTES_MAX:
         raise OperatorError(f"A proof has at most {FILE_BYTES_MAX} bytes.")
     try:
-        proof = msgspec.convert(read_json(text), Proof)
-        check_form(proof)
+        found = msgspec.convert(read_json(text), kind)
+        check(found)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise OperatorError(f"This is not a proof: {error}.") from None
-    return proof
+        raise OperatorError(f"This is not {what}: {error}.") from None
+    return found
 
 
 def check_form(proof: Proof) -> None:

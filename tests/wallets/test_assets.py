@@ -247,6 +247,7 @@ async def test_points_are_transferred_to_one_person(engine: Engine, settings: Se
     sent, _ = await engine.transfers.send(
         "ada", "bob", 5, arrives_after_s=7_200, asset="POINTS", idempotency_key=key, request_hash=b"t"
     )
+    assert (await engine.wallets.get("ada", points)).balance_fen == 0  # bob has not got them yet
     async with persisting(settings):
         await engine.transfers.cancel(sent.transfer_id, "ada")
         await caught_up(engine)
