@@ -33,8 +33,10 @@ async def test_up_runs_a_cluster_that_survives_a_killed_master_and_the_next_star
         assert sorted(up.pids()) == ["persist", "postgres", *nodes, "serve-1", "sweep"]
         client = up.client()
         async with client.http:
-            packets = [await client.send("alice", count=6, total_fen=600, split="equal") for _ in range(12)]
-            assert {packet_id[2:5] for packet_id in packets} == {"000", "001", "002"}
+            packets: list[str] = []
+            while {packet_id[2:5] for packet_id in packets} != {"000", "001", "002"}:  # chance decides of each
+                assert len(packets) < 100
+                packets.append(await client.send("alice", count=6, total_fen=600, split="equal"))
             for packet_id in packets:
                 assert await through_trouble(client, packet_id, "bob") == 100
             killed = up.pids()["redis-1"]
