@@ -15,6 +15,7 @@ PACKET_NUMBER_FORM = f"^{NUMBER_PATTERN}$"
 ASSET_FORM = f"^{CODE_PATTERN}$"
 ROW_NUMBER_FORM = "^[1-9][0-9]{0,17}$"
 """Numbers that the ledger counts from 1."""
+WAVE_FORM = "^[1-9][0-9]?$"
 
 
 class PathName(NamedTuple):
@@ -36,6 +37,7 @@ PATH_NAMES = {
     "user_id": PathName("A user", USER_ID_FORM, None, USER_ID_RULE),
     "label": PathName("A group", USER_ID_FORM, None, USER_ID_RULE),
     "campaign_id": PathName("A campaign", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "wave": PathName("A wave's number, from 1", WAVE_FORM, None, "must be a whole number from 1 to 99"),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -126,7 +126,7 @@ class Engine:
         try:
             packets = Packets(pool, store, settings, acks)
             register = Register(pool)
-            grabbing = Grabbing(register, claims, Ended(pool))
+            grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
             yield cls(
                 settings=settings,

@@ -1,25 +1,34 @@
 """Grabbing in a campaign: which bucket a user's tap goes to, and what the tap is answered."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
+from engine.access.admissions import Admission
 from engine.campaigns import draws
 from engine.campaigns.ended import Ended
 from engine.campaigns.register import Campaign, Known, Register, Wave
+from engine.campaigns.terms import Who
 from engine.claiming.claims import Claims
-from engine.errors import BusyError, HongbaoError, NotArrivedError
+from engine.errors import BusyError, HongbaoError, NotArrivedError, NotInvitedError
 from engine.records import Outcome
+
+_USERS_KNOWN_MAX = 200_000
+"""Of how many users a process remembers the last tap, and how often they have won before."""
 
 
 class GrabOutcome(StrEnum):
-    """What a tap is answered. Only CLAIMED and ALREADY_CLAIMED have an amount."""
+    """What a tap is answered. Only CLAIMED and ALREADY_CLAIMED have shares."""
 
     CLAIMED = "claimed"
-    ALREADY_CLAIMED = "already_claimed"
+    ALREADY_CLAIMED = "already_claimed"  # all that the user may win in this wave
     MISSED = "missed"  # the odds are against this user in this wave
     SOLD_OUT = "sold_out"
+    ENOUGH = "enough"  # the user has won as often as one may in this campaign
+    TOO_SOON = "too_soon"  # after the user's last tap
     NOT_STARTED = "not_started"
     BETWEEN_WAVES = "between_waves"
     PAUSED = "paused"
@@ -27,31 +36,54 @@ class GrabOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrabShare:
+    """A share that a user has won. ``amount_fen`` is 10^-scale of ``asset``."""
+
+    packet_id: str
+    asset: str
+    scale: int
+    amount_fen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grab:
     """One tap's answer. ``wave``: the one it is about, None if there is none.
 
-    ``starts_at_ms``: when the next wave starts, while one is waited for. ``now_ms``: the server's clock.
+    ``shares``: with CLAIMED the new one, with ALREADY_CLAIMED all of the wave. ``starts_at_ms``: when the next wave
+    starts, while one is waited for. ``again_at_ms``: when the user may tap again, with TOO_SOON. ``now_ms``: the
+    server's clock.
     """
 
     outcome: GrabOutcome
-    amount_fen: int
+    shares: Sequence[GrabShare]
     campaign_id: str
     user_id: str
     wave: int | None
     starts_at_ms: int | None
+    again_at_ms: int | None
     now_ms: int
+
+
+class Asked(NamedTuple):
+    """One tap. ``admission``: what the user was let in with, if anything."""
+
+    campaign_id: str
+    user_id: str
+    admission: Admission | None = None
 
 
 class Grabbing:
     """Use cases of those who tap. Every method raises UnavailableError if a server that it needs does not answer."""
 
-    def __init__(self, register: Register, claims: Claims, ended: Ended) -> None:
-        self._register, self._claims, self.ended = register, claims, ended
+    def __init__(self, register: Register, claims: Claims, ended: Ended, currency: str) -> None:
+        self._register, self._claims, self.ended, self._currency = register, claims, ended, currency
+        self._taps_ms: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._won_before: OrderedDict[tuple[str, int, str], int] = OrderedDict()
 
-    async def grab(self, campaign_id: str, user_id: str) -> Grab:
-        """Tap once. Whoever has won in a wave hears of it again, also after its end until the next wave.
+    async def grab(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> Grab:
+        """Tap once. Whoever has won all they may in a wave hears of it again, also after its end until the next wave.
 
-        Raises UnknownCampaignError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
+        Raises UnknownCampaignError, NotInvitedError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
         """
         known = await self._register.known(campaign_id)
         now_ms, campaign = known.clock_ms(), known.campaign
@@ -59,60 +91,131 @@ class Grabbing:
         if known.is_paused or known.ended_at_ms is not None:
             return _waiting(known, user_id, now_ms)
         if wave is not None:
-            return await self._tap(known, wave, user_id, now_ms)
+            wins_max = _wins_max(campaign, wave, user_id, admission)
+            return await self._tap(known, wave, user_id, now_ms, wins_max)
         last = campaign.last_wave(now_ms)
-        if last is not None and (amount_fen := await self._won(campaign, last, user_id)) is not None:
-            return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, last, amount_fen)
+        if last is not None and (won := await self._won(campaign, last, user_id)):
+            return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, last, won)
         return _waiting(known, user_id, now_ms)
 
-    async def grab_many(self, grabs: Sequence[tuple[str, str]]) -> list[Grab | HongbaoError]:
-        """Tap for many (campaign, user), each answered as ``grab`` would answer or raise, in the same order."""
-        answers = await asyncio.gather(*(self.grab(*grab) for grab in grabs), return_exceptions=True)
+    async def grab_many(self, grabs: Sequence[Asked]) -> list[Grab | HongbaoError]:
+        """Tap for many, each answered as ``grab`` would answer or raise, in the same order."""
+        answers = await asyncio.gather(*(self.grab(*asked) for asked in grabs), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, HongbaoError):
                 raise answer
         return [answer for answer in answers if isinstance(answer, (Grab, HongbaoError))]
 
-    async def _tap(self, known: Known, wave: Wave, user_id: str, now_ms: int) -> Grab:
+    async def _tap(self, known: Known, wave: Wave, user_id: str, now_ms: int, wins_max: int | None) -> Grab:
         campaign = known.campaign
+        if again_at_ms := self._too_soon(campaign, user_id, now_ms):
+            return _answer(known, user_id, now_ms, GrabOutcome.TOO_SOON, wave, again_at_ms=again_at_ms)
         if not _may_win(campaign, wave, user_id):
             return _answer(known, user_id, now_ms, GrabOutcome.MISSED, wave)
+        most = campaign.wave_wins_max
+        if wins_max is not None:
+            most = min(most, wins_max - await self._wins_before(campaign, wave, user_id))
+            if most <= 0:
+                return _answer(known, user_id, now_ms, GrabOutcome.ENOUGH, wave)
+        won: list[GrabShare] = []
+        # A bucket after those that the user has won in is asked only while they may win more. What is seen here as not
+        # won is booked, and stays so. So whatever a failover takes back, no more than `most` buckets give to one user.
         for packet_id in _order(campaign, wave, self.ended.not_lost(wave.buckets, user_id), user_id):
             try:
                 result = await self._claims.claim_bucket(packet_id, user_id)
             except NotArrivedError:  # by the clock of its own server
                 return _waiting(known, user_id, min(now_ms, wave.starts_at_ms - 1))
+            share = self._share(wave, packet_id, result.amount_fen)
             if result.outcome is Outcome.CLAIMED:
-                return _answer(known, user_id, now_ms, GrabOutcome.CLAIMED, wave, result.amount_fen)
-            if result.outcome is Outcome.ALREADY:
-                return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, wave, result.amount_fen)
-            await self._must_be_booked(packet_id)
-        return _answer(known, user_id, now_ms, GrabOutcome.SOLD_OUT, wave)
+                return _answer(known, user_id, now_ms, GrabOutcome.CLAIMED, wave, [share])
+            if result.outcome is not Outcome.ALREADY:
+                await self._must_be_booked(packet_id)
+                continue
+            won.append(share)
+            if len(won) >= most:
+                break
+        return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED if won else GrabOutcome.SOLD_OUT, wave, won)
 
-    async def _won(self, campaign: Campaign, wave: Wave, user_id: str) -> int | None:
-        """What a user has won in a wave that is over, or None."""
+    def _too_soon(self, campaign: Campaign, user_id: str, now_ms: int) -> int:
+        """Note a tap. If it comes too soon after the user's last one, when they may tap again, otherwise 0.
+
+        Each process knows its own taps, up to a bound: this is about the pace, and not about what anybody may win.
+        """
+        if not campaign.interval_ms:
+            return 0
+        tap = (campaign.campaign_id, user_id)
+        again_at_ms = self._taps_ms.get(tap, 0)
+        if again_at_ms > now_ms:
+            return again_at_ms
+        self._taps_ms[tap] = now_ms + campaign.interval_ms
+        self._taps_ms.move_to_end(tap)
+        if len(self._taps_ms) > _USERS_KNOWN_MAX:
+            self._taps_ms.popitem(last=False)
+        return 0
+
+    async def _wins_before(self, campaign: Campaign, wave: Wave, user_id: str) -> int:
+        """How many shares a user has won in all earlier waves. They are over, so it stays."""
+        key = (campaign.campaign_id, wave.number, user_id)
+        if (wins := self._won_before.get(key)) is not None:
+            return wins
+        maybe = self.ended.not_lost(campaign.buckets_before(wave), user_id)
+        for packet_id in maybe:
+            await self._must_be_booked(packet_id)
+        wins = self._won_before[key] = len(await self.ended.shares_of(maybe, user_id)) if maybe else 0
+        if len(self._won_before) > _USERS_KNOWN_MAX:
+            self._won_before.popitem(last=False)
+        return wins
+
+    async def _won(self, campaign: Campaign, wave: Wave, user_id: str) -> list[GrabShare]:
+        """What a user has won in a wave that is over."""
         if not _may_win(campaign, wave, user_id):
-            return None
+            return []
         maybe = self.ended.not_lost(wave.buckets, user_id)
         for packet_id in maybe:
             await self._must_be_booked(packet_id)
-        return await self.ended.share_of(maybe, user_id) if maybe else None
+        return [self._share(wave, *won) for won in await self.ended.shares_of(maybe, user_id)] if maybe else []
+
+    def _share(self, wave: Wave, packet_id: str, amount_fen: int) -> GrabShare:
+        prize = wave.prize_of[packet_id]
+        return GrabShare(
+            packet_id=packet_id, asset=prize.asset or self._currency, scale=prize.scale, amount_fen=amount_fen
+        )
 
     async def _must_be_booked(self, packet_id: str) -> None:
         if not await self.ended.is_booked(packet_id):
             raise BusyError("The ledger does not have the end of a part of this wave yet: try again in a moment.")
 
 
+def _wins_max(campaign: Campaign, wave: Wave, user_id: str, admission: Admission | None) -> int | None:
+    """How many shares a user may win in all (None: no bound). Raises NotInvitedError if they may not grab."""
+    if campaign.who is Who.ANYONE:
+        return campaign.wins_max
+    if campaign.who is Who.LISTED:
+        if user_id not in campaign.guests:
+            raise NotInvitedError("This campaign is for other users.")
+        return campaign.wins_max
+    if admission is None:
+        raise NotInvitedError("This campaign needs an admission: send the field admission.")
+    is_of_this = admission.campaign_id == campaign.campaign_id or (
+        campaign.label is not None and admission.label == campaign.label
+    )
+    if admission.user_id != user_id or not is_of_this or admission.wave not in (None, wave.number):
+        raise NotInvitedError("The admission is for another user, campaign or wave.")
+    bounds = [bound for bound in (campaign.wins_max, admission.wins_max) if bound is not None]
+    return min(bounds, default=None)
+
+
 def _may_win(campaign: Campaign, wave: Wave, user_id: str) -> bool:
     return draws.may_win(campaign.seed, campaign.campaign_id, wave.number, user_id, campaign.odds_millionths)
 
 
-def _order(campaign: Campaign, wave: Wave, packet_ids: Sequence[str], user_id: str) -> list[str]:
+def _order(campaign: Campaign, wave: Wave, packet_ids: Sequence[str], user_id: str) -> Iterator[str]:
     """These of a wave's buckets in the user's order."""
     if not packet_ids:  # as for most, once it is sold out
-        return []
-    order = draws.order_of(campaign.seed, campaign.campaign_id, wave.number, user_id, len(wave.buckets))
-    return [wave.buckets[bucket] for bucket in order if wave.buckets[bucket] in packet_ids]
+        return
+    for bucket in draws.order_of(campaign.seed, campaign.campaign_id, wave.number, user_id, wave.counts):
+        if wave.buckets[bucket] in packet_ids:
+            yield wave.buckets[bucket]
 
 
 def _waiting(known: Known, user_id: str, now_ms: int) -> Grab:
@@ -129,14 +232,22 @@ def _waiting(known: Known, user_id: str, now_ms: int) -> Grab:
 
 
 def _answer(  # noqa: PLR0917 - in the order of the answer
-    known: Known, user_id: str, now_ms: int, outcome: GrabOutcome, wave: Wave | None = None, amount_fen: int = 0
+    known: Known,
+    user_id: str,
+    now_ms: int,
+    outcome: GrabOutcome,
+    wave: Wave | None = None,
+    shares: Sequence[GrabShare] = (),
+    *,
+    again_at_ms: int | None = None,
 ) -> Grab:
     return Grab(
         outcome=outcome,
-        amount_fen=amount_fen,
+        shares=shares,
         campaign_id=known.campaign.campaign_id,
         user_id=user_id,
         wave=None if wave is None else wave.number,
         starts_at_ms=wave.starts_at_ms if wave is not None and wave.starts_at_ms > now_ms else None,
+        again_at_ms=again_at_ms,
         now_ms=now_ms,
     )

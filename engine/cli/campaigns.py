@@ -92,13 +92,15 @@ def _tell(view: "CampaignView", as_json: bool) -> None:
     if as_json:
         show(orjson.dumps(view).decode())
         return
-    total = f"{decimal(view.total_fen, view.scale)} {view.asset}"
-    show(f"campaign {view.campaign_id}  {view.owner}  {view.name}: {view.state}, {total} in {view.count:,} shares")
+    shares = f"{view.claimed_count:,} of {view.count:,} shares given"
+    show(f"campaign {view.campaign_id}  {view.owner}  {view.name}: {view.state}, {shares}")
     for wave in view.waves:
-        total = f"{decimal(wave.total_fen, view.scale)} {view.asset}"
-        show(f"wave {wave.wave}  {wave.claimed_count:,} of {wave.count:,} shares given, {total}")
-    if view.returned_fen is not None:
-        show(f"returned  {decimal(view.returned_fen, view.scale)} {view.asset}")
+        for prize in wave.prizes:
+            total, given = decimal(prize.total_fen, prize.scale), f"{prize.claimed_count:,} of {prize.count:,}"
+            line = f"wave {wave.wave}  {given} shares given, of {total} {prize.asset}"
+            if prize.returned_fen is not None:
+                line += f", {decimal(prize.returned_fen, prize.scale)} returned"
+            show(line)
 
 
 def _with(data_dir: Path | None, work: "Callable[[Connected], Awaitable[Found]]") -> Found:

@@ -10,6 +10,8 @@ INSERTED = (
     *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
         "campaign_buckets",
+        "campaign_grants",
+        "campaign_prizes",
         "campaign_waves",
         "campaigns",
         "entries_aside",
@@ -31,6 +33,8 @@ UPDATED = (
     *(
         "accounts",
         "alerts",
+        "campaign_grants",
+        "campaign_waves",
         "campaigns",
         "day_totals",
         "disputes",

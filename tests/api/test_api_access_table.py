@@ -22,7 +22,7 @@ CONFLICTS = {
     "get_campaign_proof": "not_settled",
 }
 
-OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign")
+OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign", "extend_wave")
 
 NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
 

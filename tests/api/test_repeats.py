@@ -35,10 +35,17 @@ BODIES: dict[str, Json] = {
     "deposit": {"amount_fen": 90_000},
     "make_campaign": asking.BODIES["make_campaign"]
     | {
-        "waves": [{"starts_at_ms": asking.TOMORROW_MS, "seconds": 60, "total_fen": 90_000, "count": 90}],
+        "waves": [
+            {
+                "starts_at_ms": asking.TOMORROW_MS,
+                "seconds": 60,
+                "prizes": [{"total_fen": 90_000, "count": 90, "split": "lucky"}],
+            }
+        ],
         "lanes": 1,
         "odds_millionths": 1_000_000,
     },
+    "grant_wins": {"wins": 90},
     "withdraw": {"amount_fen": 90_000, "bank_account": "6222020200112233", "payment_password": "135790"},
 }
 """A request of each operation. A new one that takes the header needs one here."""
@@ -71,6 +78,8 @@ LOWEST = {
 
 What bounds every request, such as the size of a body, is none of them.
 """
+LIMITED = [row for row in WITH_KEY if row.name != "grant_wins"]
+"""Operations that a setting limits. Grants are limited by their campaign."""
 _PROFILE = {"kind": "merchant", "addresses": ["192.0.2.0/24"], "transaction_fen_max": 1, "day_sent_fen_max": 1}
 
 
@@ -85,7 +94,10 @@ class World:
     async def request(self, client: Client, row: Operation, key: dict[str, str]) -> httpx.Response:
         """Alice's request, or an operator's."""
         is_admins = row.access is not None and row.access.scopes == ("admin",)
+        is_backends = row.access is not None and row.access.scopes == ("act",)
         headers = client.as_user("root", "admin") if is_admins else client.as_user("alice")
+        if is_backends:
+            headers = client.as_backend("alice")
         return await client.http.request(row.method, path_of(row, "0"), json=BODIES[row.name], headers=headers | key)
 
     async def put(self, path: str, body: Json, *, user: str, scope: str) -> None:
@@ -134,6 +146,9 @@ async def world(settings: Settings, tmp_path: Path) -> AsyncIterator[World]:
             world = World(client, later, redis)
             await client.deposit("alice", 1_000_000)
             await world.put("/v1/wallets/alice/payment-password", {"password": "135790"}, user="alice", scope="send")
+            campaign = asking.BODIES["make_campaign"] | {"wins_max": 100}
+            made = await client.http.post("/v1/campaigns", json=campaign, headers=client.as_user("alice") | new_key())
+            assert made.json()["campaign_id"] == "1"
             yield world
 
 
@@ -188,14 +203,14 @@ async def test_another_body_under_the_key_is_told_so_before_any_rule(
 ) -> None:
     key = new_key()
     as_it_was(await world.request(world.before, row, key))
-    total = next(name for name in ("total_fen", "amount_fen", "odds_millionths") if name in BODIES[row.name])
+    total = next(name for name in ("total_fen", "amount_fen", "odds_millionths", "wins") if name in BODIES[row.name])
     monkeypatch.setitem(BODIES, row.name, {**BODIES[row.name], total: 80_000})
     await all_of_it(world)
     other = await world.request(world.later, row, key)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-@pytest.mark.parametrize("row", WITH_KEY, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", LIMITED, ids=lambda row: row.name)
 async def test_a_refusal_is_not_kept(world: World, row: Operation) -> None:
     key = new_key()
     refused = await world.request(world.later, row, key)

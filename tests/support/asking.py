@@ -25,9 +25,13 @@ BODIES: dict[str, Json] = {
     "put_asset": {"scale": 0, "name": "points"},
     "make_campaign": {
         "name": "rain",
-        "split": "lucky",
-        "waves": [{"starts_at_ms": TOMORROW_MS, "seconds": 60, "total_fen": 2, "count": 2}],
+        "waves": [
+            {"starts_at_ms": TOMORROW_MS, "seconds": 60, "prizes": [{"total_fen": 2, "count": 2, "split": "lucky"}]}
+        ],
+        "who": "admitted",
     },
+    "extend_wave": {"ends_at_ms": TOMORROW_MS + 90_000},
+    "grant_wins": {"wins": 1},
     "grab": {},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
