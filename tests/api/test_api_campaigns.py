@@ -40,7 +40,7 @@ async def test_a_games_result_becomes_grabs(front: Client, settings: Settings) -
     async with persisting(settings), sweeping(settings):
 
         async def is_running() -> bool:
-            return (await front.http.get(path, headers=bob)).json()["state"] == "running"
+            return bool((await front.http.get(path, headers=bob)).json()["state"] == "running")
 
         await wait_until(is_running, what="the first wave")
         refused = await front.http.post(f"{path}/grabs", headers=bob)
