@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from engine.campaigns.register import Campaign, Known, Register, Wave
 from engine.campaigns.terms import Who
 from engine.claiming.claims import Claims
 from engine.errors import BusyError, HongbaoError, NotArrivedError, NotInvitedError
-from engine.records import Outcome
+from engine.records import ClaimResult, Outcome
 
 _USERS_KNOWN_MAX = 200_000
 """Of how many users a process remembers the last tap, and how often they have won before."""
@@ -85,28 +85,63 @@ class Grabbing:
 
         Raises UnknownCampaignError, NotInvitedError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
         """
+        walk = await self._begin(campaign_id, user_id, admission)
+        while isinstance(walk, _Walk):
+            packet_id = walk.next
+            if packet_id is None:
+                return walk.end()
+            try:
+                found: ClaimResult | HongbaoError = await self._claims.claim_bucket(packet_id, user_id)
+            except HongbaoError as error:
+                found = error
+            walk = await self._go_on(walk, packet_id, found)
+        return walk
+
+    async def grab_many(self, grabs: Sequence[Asked]) -> list[Grab | HongbaoError]:
+        """Tap for many, each answered as ``grab`` would answer or raise, in the same order.
+
+        All ask their first buckets together, then those who go on ask their next ones: a call per lane each time.
+        """
+        answers: dict[int, Grab | HongbaoError] = {}
+        walks: dict[int, _Walk] = {}
+
+        def note(place: int, step: "_Walk | Grab | HongbaoError") -> None:
+            if isinstance(step, _Walk) and step.next is not None:
+                walks[place] = step
+            else:
+                answers[place] = step.end() if isinstance(step, _Walk) else step
+
+        begun = await asyncio.gather(*(_or_error(self._begin(*asked)) for asked in grabs))
+        for place, step in enumerate(begun):
+            note(place, step)
+        while walks:
+            asking = [(place, walk, walk.next or "") for place, walk in walks.items()]
+            walks.clear()
+            found = await self._claims.claim_buckets([(packet_id, walk.user_id) for _, walk, packet_id in asking])
+            going = [
+                _or_error(self._go_on(walk, packet_id, result))
+                for (_, walk, packet_id), result in zip(asking, found, strict=True)
+            ]
+            for (place, _, _), step in zip(asking, await asyncio.gather(*going), strict=True):
+                note(place, step)
+        return [answers[place] for place in range(len(grabs))]
+
+    async def _begin(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> "_Walk | Grab":
+        """What a tap is answered, or the way that it goes through the buckets."""
         known = await self._register.known(campaign_id)
         now_ms, campaign = known.clock_ms(), known.campaign
         wave = campaign.wave_at(now_ms)
         if known.is_paused or known.ended_at_ms is not None:
             return _waiting(known, user_id, now_ms)
-        if wave is not None:
-            wins_max = _wins_max(campaign, wave, user_id, admission)
-            return await self._tap(known, wave, user_id, now_ms, wins_max)
-        last = campaign.last_wave(now_ms)
-        if last is not None and (won := await self._won(campaign, last, user_id)):
-            return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, last, won)
-        return _waiting(known, user_id, now_ms)
+        if wave is None:
+            last = campaign.last_wave(now_ms)
+            if last is not None and (won := await self._won(campaign, last, user_id)):
+                return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, last, won)
+            return _waiting(known, user_id, now_ms)
+        return await self._enter(known, wave, user_id, now_ms, _wins_max(campaign, wave, user_id, admission))
 
-    async def grab_many(self, grabs: Sequence[Asked]) -> list[Grab | HongbaoError]:
-        """Tap for many, each answered as ``grab`` would answer or raise, in the same order."""
-        answers = await asyncio.gather(*(self.grab(*asked) for asked in grabs), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, HongbaoError):
-                raise answer
-        return [answer for answer in answers if isinstance(answer, (Grab, HongbaoError))]
-
-    async def _tap(self, known: Known, wave: Wave, user_id: str, now_ms: int, wins_max: int | None) -> Grab:
+    async def _enter(self, known: Known, wave: Wave, user_id: str, now_ms: int, wins_max: int | None) -> "_Walk | Grab":
+        """The same in a wave."""
         campaign = known.campaign
         if again_at_ms := self._too_soon(campaign, user_id, now_ms):
             return _answer(known, user_id, now_ms, GrabOutcome.TOO_SOON, wave, again_at_ms=again_at_ms)
@@ -117,24 +152,23 @@ class Grabbing:
             most = min(most, wins_max - await self._wins_before(campaign, wave, user_id))
             if most <= 0:
                 return _answer(known, user_id, now_ms, GrabOutcome.ENOUGH, wave)
-        won: list[GrabShare] = []
-        # A bucket after those that the user has won in is asked only while they may win more. What is seen here as not
-        # won is booked, and stays so. So whatever a failover takes back, no more than `most` buckets give to one user.
-        for packet_id in _order(campaign, wave, self.ended.not_lost(wave.buckets, user_id), user_id):
-            try:
-                result = await self._claims.claim_bucket(packet_id, user_id)
-            except NotArrivedError:  # by the clock of its own server
-                return _waiting(known, user_id, min(now_ms, wave.starts_at_ms - 1))
-            share = self._share(wave, packet_id, result.amount_fen)
-            if result.outcome is Outcome.CLAIMED:
-                return _answer(known, user_id, now_ms, GrabOutcome.CLAIMED, wave, [share])
-            if result.outcome is not Outcome.ALREADY:
-                await self._must_be_booked(packet_id)
-                continue
-            won.append(share)
-            if len(won) >= most:
-                break
-        return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED if won else GrabOutcome.SOLD_OUT, wave, won)
+        return _Walk(known, wave, user_id, now_ms, most, self.ended.not_lost(wave.buckets, user_id))
+
+    async def _go_on(self, walk: "_Walk", packet_id: str, found: ClaimResult | HongbaoError) -> "_Walk | Grab":
+        """Go on after a bucket has answered. Raises what it raised, and BusyError if its end is not certain yet."""
+        if isinstance(found, NotArrivedError):  # by the clock of its own server
+            return _waiting(walk.known, walk.user_id, min(walk.now_ms, walk.wave.starts_at_ms - 1))
+        if isinstance(found, HongbaoError):
+            raise found
+        share = self._share(walk.wave, packet_id, found.amount_fen)
+        if found.outcome is Outcome.CLAIMED:
+            return _answer(walk.known, walk.user_id, walk.now_ms, GrabOutcome.CLAIMED, walk.wave, [share])
+        if found.outcome is Outcome.ALREADY:
+            walk.won.append(share)
+        else:
+            await self._must_be_booked(packet_id)
+        walk.go_on()
+        return walk
 
     def _too_soon(self, campaign: Campaign, user_id: str, now_ms: int) -> int:
         """Note a tap. If it comes too soon after the user's last one, when they may tap again, otherwise 0.
@@ -184,6 +218,40 @@ class Grabbing:
     async def _must_be_booked(self, packet_id: str) -> None:
         if not await self.ended.is_booked(packet_id):
             raise BusyError("The ledger does not have the end of a part of this wave yet: try again in a moment.")
+
+
+class _Walk:
+    """A tap's way through a wave's buckets, in the user's order. ``next``: the one to ask, None at the end.
+
+    A bucket after those that the user has won in is asked only while they may win more. What was seen as not won is
+    booked, and stays so. So whatever a failover takes back, no more than ``most`` buckets give to one user.
+    """
+
+    __slots__ = ("_left", "known", "most", "next", "now_ms", "user_id", "wave", "won")
+
+    def __init__(  # noqa: PLR0917 - what a tap is
+        self, known: Known, wave: Wave, user_id: str, now_ms: int, most: int, packet_ids: Sequence[str]
+    ) -> None:
+        self.known, self.wave, self.user_id, self.now_ms, self.most = known, wave, user_id, now_ms, most
+        self.won: list[GrabShare] = []
+        self._left = _order(known.campaign, wave, packet_ids, user_id)
+        self.next = next(self._left, None)
+
+    def go_on(self) -> None:
+        """To the next bucket, unless the user has all that they may win."""
+        self.next = None if len(self.won) >= self.most else next(self._left, None)
+
+    def end(self) -> Grab:
+        """The answer when there is nothing more to ask."""
+        outcome = GrabOutcome.ALREADY_CLAIMED if self.won else GrabOutcome.SOLD_OUT
+        return _answer(self.known, self.user_id, self.now_ms, outcome, self.wave, self.won)
+
+
+async def _or_error(step: Awaitable[_Walk | Grab]) -> _Walk | Grab | HongbaoError:
+    try:
+        return await step
+    except HongbaoError as error:
+        return error
 
 
 def _wins_max(campaign: Campaign, wave: Wave, user_id: str, admission: Admission | None) -> int | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from itertools import repeat
+from types import MappingProxyType
 
 import asyncpg
 
@@ -106,6 +107,17 @@ class Claims:
 
         One script call per lane, so at most 1,000 claims.
         """
+        of_campaigns = {packet_id for packet_id, _ in claims if may_be_in_campaign(packet_id)}
+        refused = {packet_id: error for packet_id in of_campaigns if (error := await self._refused(packet_id))}
+        return await self.claim_buckets(claims, refused)
+
+    async def claim_buckets(
+        self, claims: Sequence[tuple[str, str]], refused: Mapping[str, HongbaoError] = MappingProxyType({})
+    ) -> list[ClaimResult | HongbaoError]:
+        """As ``claim_many``, also of packets that are parts of a campaign: see ``claim_bucket``.
+
+        ``refused``: packets that are not asked, and what is said of them.
+        """
         users_of: dict[str, list[str]] = {}
         for packet_id, user_id in claims:
             users = users_of.get(packet_id)
@@ -117,8 +129,8 @@ class Claims:
         answers_of: dict[str, Iterator[ClaimResult | HongbaoError]] = {}
         for packet_id, users in users_of.items():
             known: Sequence[ClaimResult | HongbaoError] | None = self.finished.answers(packet_id, users)
-            if may_be_in_campaign(packet_id):
-                known = await self._refused(packet_id, len(users)) or known
+            if packet_id in refused:
+                known = [refused[packet_id]] * len(users)
             if known is None:
                 lanes.setdefault(lane_of(packet_id), {})[packet_id] = users
             else:
@@ -131,13 +143,13 @@ class Claims:
                 first += len(users)
         return [next(answers_of[packet_id]) for packet_id, _ in claims]
 
-    async def _refused(self, packet_id: str, count: int) -> list[HongbaoError]:
-        """One error per claim of a packet that is a part of a campaign. Empty if it is none."""
+    async def _refused(self, packet_id: str) -> HongbaoError | None:
+        """The error of a claim of a packet that is a part of a campaign. None if it is none."""
         try:
             await self._refuse_of_campaigns([packet_id])
         except HongbaoError as error:
-            return [error] * count
-        return []
+            return error
+        return None
 
     async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> Sequence[ClaimResult | HongbaoError]:
         """What ``claim_many`` returns for the claims of one lane (packet -> users), in the order of iteration."""
