@@ -18,7 +18,7 @@ from tests.support.asking import BODIES
 from tests.support.front import Client, Json, open_front
 from tests.support.paths import path_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 PACKET: Json = {"total_fen": 1_000, "count": 10, "split": "lucky", "min_fen": 1, "max_fen": 500, "ttl_s": 60}
 UNKNOWN = f"10000{'0' * 14}"
 PROPER: dict[str, Json] = {

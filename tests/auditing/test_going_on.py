@@ -478,6 +478,7 @@ async def pool(books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch)
         yield made
 
 
+@pytest.mark.long
 @given(
     steps=STEPS,
     given_=st.tuples(st.lists(st.integers(1, 9), min_size=12, max_size=12), st.integers(0, 3)),

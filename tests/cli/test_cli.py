@@ -264,6 +264,7 @@ OTHER_SERVERS = {
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.long
 async def test_whatever_the_shell_is_set_to_everything_comes_up(quick_path: Path) -> None:
     shell = OTHER_SERVERS | ASCII_ONLY
     data_dir = quick_path / os.fsdecode("红包 of the house".encode())  # also if these tests run in ASCII

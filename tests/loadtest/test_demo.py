@@ -149,6 +149,7 @@ def spoilt_one_after_the_other(capsys: pytest.CaptureFixture[str], engine: Runni
     execute(engine, "DELETE FROM schema_versions WHERE version = 9999")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 async def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: signal.Signals) -> None:
     out, err = temporary.with_name("out"), temporary.with_name("err")

@@ -98,6 +98,7 @@ def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_pat
     assert claims <= sum(_counted(made.stdout).values()) <= claims + 5
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_known_senders_send_what_persons_may_and_stay_what_they_are(engine: Running, tmp_path: Path) -> None:
     admin = bearer(engine, "root", "admin")
@@ -132,6 +133,7 @@ def test_two_amounts_for_one_share_end_the_run_at_once(tmp_path: Path) -> None:
     assert "  midnight ..." not in ended.stdout, "it went on"
 
 
+@pytest.mark.long
 def test_being_busy_is_counted_apart_and_asked_again(tmp_path: Path) -> None:
     with front("busy") as url:
         ended = load(url, tmp_path / "r", *BACKEND, "--users", "10", "--eve-s", "4", "--processes", "1")

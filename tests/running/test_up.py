@@ -124,6 +124,7 @@ async def test_a_lane_that_stays_as_it_is_is_said_in_one_sentence(
     assert sum("persister_error" in line for line in ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_two_workers_serve_from_two_processes_on_the_servers_there_are(tmp_path: Path, servers: dict[str, str]) -> None:
     with upped(tmp_path / "data", "--workers", "2", HONGBAO_PERSISTERS="2", **servers) as up:
         assert sorted(up.pids()) == ["persist-1", "persist-2", "serve-1", "serve-2", "sweep"]
@@ -151,6 +152,7 @@ async def deposited(client: Client, user: str, key: dict[str, str]) -> tuple[int
     return answer.status_code, answer.json()
 
 
+@pytest.mark.long
 async def test_a_second_start_has_everything_and_a_clean_audit(data_dir: Path) -> None:
     key = new_key()
     with upped(data_dir, "--workers", "2") as up:
@@ -186,6 +188,7 @@ async def test_a_second_start_has_everything_and_a_clean_audit(data_dir: Path) -
     assert embedded.running(data_dir) == (None, None)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_stop_signal_at_any_moment_of_the_start_leaves_nothing(data_dir: Path) -> None:
     for place, moment in enumerate(MOMENTS):

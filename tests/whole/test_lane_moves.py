@@ -327,6 +327,7 @@ async def test_a_replica_that_does_not_have_the_lane_is_not_counted(
         assert moved.replicas == 0
 
 
+@pytest.mark.long
 async def test_lanes_are_spread_with_the_fewest_moves(
     cluster: Clustered, settings: Settings, variables: dict[str, str]
 ) -> None:
