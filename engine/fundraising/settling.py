@@ -87,18 +87,18 @@ async def pay_out(pool: asyncpg.Pool, number: int) -> bool:
     return False
 
 
-async def give_back(pool: asyncpg.Pool, number: int, most: int = RETURNED_AT_ONCE) -> bool:
+async def give_back(pool: asyncpg.Pool, number: int) -> bool:
     """Return some gifts of a fundraiser to their givers, or after the last gift the matches.
 
     Returns whether it returned gifts: then there may be more.
     """
-    returned = await _return_gifts(pool, number, most)
+    returned = await _return_gifts(pool, number)
     return True if returned else await _return_matches(pool, number)
 
 
-async def _return_gifts(pool: asyncpg.Pool, number: int, most: int) -> int:
+async def _return_gifts(pool: asyncpg.Pool, number: int) -> int:
     async with pool.acquire() as connection, connection.transaction():
-        gifts = await connection.fetch(SQL["gifts_to_return"], number, most)
+        gifts = await connection.fetch(SQL["gifts_to_return"], number, RETURNED_AT_ONCE)
         if not gifts:
             return 0
         wallets = await _lock_wallets(connection, {gift["giver"] for gift in gifts})

@@ -25,7 +25,7 @@ from engine.errors import (
     TooManyMatchesError,
     UnknownFundraiserError,
 )
-from engine.fundraising import fundraisers, matching
+from engine.fundraising import fundraisers, matching, settling
 from engine.fundraising.giving import GiftTerms
 from engine.fundraising.settling import give_back, pay_out
 from engine.fundraising.terms import Mode
@@ -404,7 +404,8 @@ async def test_gifts_race_the_end(engine: Engine) -> None:
     assert (await balance(engine, "mall"), await in_funds(engine)) == (400, 0)
 
 
-async def test_several_sweepers_return_each_gift_once(engine: Engine) -> None:
+async def test_several_sweepers_return_each_gift_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "RETURNED_AT_ONCE", 5)
     number = await make_fundraiser(engine, goal_fen=10**6)
     for place in range(60):
         await give(engine, number, f"user{place % 7}", 10)
@@ -412,7 +413,7 @@ async def test_several_sweepers_return_each_gift_once(engine: Engine) -> None:
     assert await engine.pool.fetchval("UPDATE fundraisers SET state = 'returning', decided_at_ms = 1 RETURNING state")
 
     async def sweep() -> None:
-        while await give_back(engine.pool, int(number), most=5):
+        while await give_back(engine.pool, int(number)):
             pass
 
     await asyncio.gather(*(sweep() for _ in range(4)))
