@@ -162,7 +162,7 @@ class Engine:
                 campaigns=Campaigns(pool, store, settings, register),
                 campaign_views=CampaignViews(pool, store, settings, register),
                 grabbing=grabbing,
-                fundraisers=Fundraisers(pool),
+                fundraisers=Fundraisers(pool, settings),
                 giving=Giving(pool, settings, freezes),
                 matching=Matching(pool, settings, freezes),
                 fundraiser_views=FundraiserViews(pool),

@@ -11,10 +11,9 @@ from engine.ledger import idempotency
 from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.ledger.money import lock_wallet, now_ms
 from engine.queries import load
+from engine.settings import Settings
 
 SQL = load("fundraising")
-OPEN_MAX = 100
-"""How many open fundraisers a user can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +29,8 @@ class FundraiserMade:
 class Fundraisers:
     """An owner's use cases. Every method raises UnavailableError if Postgres does not answer."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        self._pool, self._settings = pool, settings
 
     async def make(
         self, owner: str, terms: FundraiserTerms, *, idempotency_key: str, request_hash: bytes
@@ -50,8 +49,9 @@ class Fundraisers:
             # The wallet is locked, so that of two requests at once the second sees the first's fundraiser.
             if (await lock_wallet(connection, owner)).frozen:
                 raise FrozenError("This account is frozen and cannot raise funds.")
-            if await connection.fetchval(SQL["open_of_owner"], owner) >= OPEN_MAX:
-                raise TooManyFundraisersError(f"A user can have {OPEN_MAX} open fundraisers.")
+            most = self._settings.open_fundraisers_max
+            if await connection.fetchval(SQL["open_of_owner"], owner) >= most:
+                raise TooManyFundraisersError(f"A user can have {most} open fundraisers.")
             at_ms = await now_ms(connection)
             values = (owner, terms.beneficiary, terms.title, terms.story, terms.goal_fen, terms.mode.value)
             number = await connection.fetchval(SQL["add"], *values, at_ms, terms.ends_at_ms)

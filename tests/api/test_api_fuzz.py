@@ -32,6 +32,9 @@ PROPER = {
     "decide_dispute": (404,),
     "put_asset": (200, 409),
     "grab": (200, 404),
+    "give": (201, 404),
+    "match_gifts": (403, 404),
+    "make_fundraiser": (201, 409),
 }
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
 TYPES = (b"application/json",) * 16 + (
@@ -62,6 +65,9 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "put_label": {"day_sent_fen_max": 5},
         "put_asset": {"scale": 2, "name": "积分"},
         "make_campaign": BODIES["make_campaign"],
+        "make_fundraiser": BODIES["make_fundraiser"] | {"story": "hi"},
+        "give": {"amount_fen": 1, "is_anonymous": True, "message": "hi"},
+        "match_gifts": {"percent": 100, "budget_fen": 1},
         "grab": {},
         "grab_many": BODIES["grab_many"],
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},

@@ -25,7 +25,7 @@ from engine.errors import (
     TooManyMatchesError,
     UnknownFundraiserError,
 )
-from engine.fundraising import fundraisers, matching, settling
+from engine.fundraising import matching, settling
 from engine.fundraising.giving import GiftTerms
 from engine.fundraising.settling import give_back, pay_out
 from engine.fundraising.terms import Mode
@@ -317,14 +317,14 @@ async def test_only_merchants_match_and_not_too_often(engine: Engine, monkeypatc
     assert await balance(engine, "ada") == 6
 
 
-async def test_a_user_has_only_so_many_open_fundraisers(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fundraisers, "OPEN_MAX", 2)
-    first = await make_fundraiser(engine)
-    made = await asyncio.gather(*(make_fundraiser(engine) for _ in range(4)), return_exceptions=True)
-    assert [type(each) for each in made].count(TooManyFundraisersError) == 3
-    await let_time_be_over(engine, first)
-    await settle(engine)
-    await make_fundraiser(engine)
+async def test_a_user_has_only_so_many_open_fundraisers(settings: Settings) -> None:
+    async with Engine.open(changed(settings, open_fundraisers_max=2)) as engine:
+        first = await make_fundraiser(engine)
+        made = await asyncio.gather(*(make_fundraiser(engine) for _ in range(4)), return_exceptions=True)
+        assert [type(each) for each in made].count(TooManyFundraisersError) == 3
+        await let_time_be_over(engine, first)
+        await settle(engine)
+        await make_fundraiser(engine)
 
 
 async def test_bad_terms_are_all_named(engine: Engine) -> None:
