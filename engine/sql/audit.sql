@@ -315,11 +315,11 @@ ORDER BY expected.transfer_id
 -- Entries of funds that no gift, match or payout has.
 WITH moved AS (
     SELECT transfers.* FROM accounts JOIN transfers ON to_account = account_id WHERE accounts.kind = 'fund'
-    UNION
+    UNION ALL
     SELECT transfers.* FROM accounts JOIN transfers ON from_account = account_id
     WHERE accounts.kind = 'fund' AND transfers.kind <> 'claim'
 )
-SELECT transfer_id, kind::text, amount_fen FROM moved
+SELECT DISTINCT transfer_id, kind::text, amount_fen FROM moved
 WHERE (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
     AND NOT EXISTS (SELECT FROM fundraiser_gifts WHERE fundraiser_gifts.transfer_id = moved.transfer_id)
     AND NOT EXISTS (SELECT FROM fundraiser_gifts WHERE return_transfer_id = moved.transfer_id)
