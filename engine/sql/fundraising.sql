@@ -140,4 +140,4 @@ WHERE fundraiser_id = $1 AND gift_id = $2
 -- entries --
 -- Wallets and funds pay in the first of the ledger's volumes.
 SELECT transfer_id::text, kind::text, amount_fen, at_ms FROM transfers
-WHERE transfer_id = ANY ($1::bigint[]) AND from_account < 1100000000000000000 ORDER BY transfer_id
+WHERE transfer_id = ANY ($1::bigint[]) AND from_account < 1100000000000000000 ORDER BY transfers.transfer_id
