@@ -17,6 +17,7 @@ from engine.fundraising.settling import follow_fundraisers
 from engine.fundraising.views import FundraiserState, GiftState
 from engine.settings import Settings
 from engine.wallets.payouts import SandboxPayouts
+from tests.support.commands import hongbao
 from tests.support.days import whole_day
 from tests.support.funds import balance, give, in_funds, let_time_be_over, make_fundraiser, match, settle
 from tests.support.repository import ROOT
@@ -125,3 +126,31 @@ async def test_one_that_cannot_be_settled_keeps_no_other_waiting(settings: Setti
         await following
         assert (await engine.fundraiser_views.get(short)).state is FundraiserState.RETURNING
         assert (await balance(engine, "ada"), await in_funds(engine)) == (100, 99)
+
+
+async def test_an_operator_lists_shows_and_ends_it(settings: Settings) -> None:
+    variables = {"HONGBAO_REDIS_URL": str(settings.redis_url), "HONGBAO_DATABASE_URL": str(settings.database_url)}
+
+    async def printed(*words: str, code: int = 0) -> str:
+        finished = await asyncio.to_thread(hongbao, "fundraisers", *words, **variables)
+        assert finished.returncode == code, finished.stderr
+        return finished.stdout if code == 0 else finished.stderr
+
+    async with Engine.open(settings) as engine:
+        assert await printed("list") == "there is no fundraiser\n"
+        number = await make_fundraiser(engine, goal_fen=10_000)
+        await match(engine, number, percent=10, budget_fen=500)
+        await give(engine, number, "ada", 200)
+        assert await printed("list") == "fundraiser 1  org  图书馆: open, 2.20 of 100.00\n"
+        assert json.loads(await printed("list", "--json"))[0]["raised_fen"] == 220
+        assert (await printed("show", "1")).splitlines() == [
+            "fundraiser 1  org  图书馆: open, all_or_nothing",
+            "goal      100.00",
+            "raised    2.20 (gifts: 1; matched: 0.20)",
+            "match 1  mall  0.20 of 5.00",
+        ]
+        assert json.loads(await printed("end", "1", "--json"))["state"] == "ending"
+        await settle(engine)
+        assert "returned  2.00 (gifts: 1)" in await printed("show", "1")
+        assert "No fundraiser has this number" in await printed("show", "7", code=1)
+        assert "No fundraiser has this number" in await printed("end", "7", code=1)
