@@ -18,6 +18,7 @@ class Locked(NamedTuple):
     """A fundraiser that is open, locked until the transaction ends. ``now_ms``: since when, by Postgres's clock."""
 
     account_id: int
+    match_count: int
     now_ms: int
 
 
@@ -55,8 +56,6 @@ async def lock_open(connection: Connection, fundraiser_id: str) -> Locked:
     row = await connection.fetchrow(SQL["lock"], int(fundraiser_id))
     if row is None:
         raise UnknownFundraiserError("No fundraiser has this number.")
-    # A statement of its own: it may have waited for the row, and the clock must be that of now.
-    at_ms = await now_ms(connection)
-    if row["state"] != "open" or at_ms >= row["ends_at_ms"]:
+    if row["state"] != "open" or row["now_ms"] >= row["ends_at_ms"]:
         raise FundraiserEndedError("The fundraiser has ended.")
-    return Locked(row["account_id"], at_ms)
+    return Locked(row["account_id"], row["match_count"], row["now_ms"])

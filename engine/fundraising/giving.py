@@ -134,20 +134,17 @@ class Giving:
         if packet is not None and await connection.fetchval(SQL["is_given_on"], packet, giver):
             raise ShareGivenError("You have given this share before.")
         fund = await lock_open(connection, gift.fundraiser_id)
-        transfer_id = await move(
-            connection, GIFT, payer=wallet, payee=fund.account_id, amount_fen=amount_fen, at_ms=fund.now_ms
-        )
-        if transfer_id is None:
+        matched_fen = await _match(connection, gift, fund) if fund.match_count else 0
+        values = (int(gift.fundraiser_id), giver, amount_fen, matched_fen, terms.is_anonymous, terms.message, packet)
+        row = await connection.fetchrow(SQL["give"], *values, fund.now_ms, wallet, fund.account_id)
+        if row is None:
             raise InsufficientFundsError(TOO_LITTLE, terms.field)
-        matched_fen = await _match(connection, gift, fund)
-        number = int(gift.fundraiser_id)
-        values = (number, giver, amount_fen, matched_fen, terms.is_anonymous, terms.message, packet, fund.now_ms)
         return {
-            "gift_id": str(await connection.fetchval(SQL["add_gift"], *values, transfer_id)),
+            "gift_id": str(row["gift_id"]),
             "fundraiser_id": gift.fundraiser_id,
             "amount_fen": amount_fen,
             "matched_fen": matched_fen,
-            "transfer_id": str(transfer_id),
+            "transfer_id": str(row["transfer_id"]),
             "given_at_ms": fund.now_ms,
         }
 

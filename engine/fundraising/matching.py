@@ -95,8 +95,9 @@ class Matching:
 async def _pay(connection: Connection, fundraiser_id: str, wallet: int, terms: tuple[str, int, int]) -> dict[str, Any]:
     """Pay for a match and record it. ``terms``: the merchant, the percent and the budget."""
     merchant, percent, budget_fen = terms
-    at_ms = (await lock_open(connection, fundraiser_id)).now_ms
-    if len(await connection.fetch(SQL["matches"], int(fundraiser_id))) >= MATCHES_MAX:
+    fund = await lock_open(connection, fundraiser_id)
+    at_ms = fund.now_ms
+    if fund.match_count >= MATCHES_MAX:
         raise TooManyMatchesError(f"A fundraiser can have {MATCHES_MAX} matches.")
     account_id = await connection.fetchval(SQL["new_fund"])
     transfer_id = await move(

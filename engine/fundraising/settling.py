@@ -11,7 +11,7 @@ import structlog
 
 from engine.errors import HongbaoError
 from engine.ledger.database import Connection
-from engine.ledger.money import move, now_ms
+from engine.ledger.money import move
 from engine.loops import PASSING, every, outlived
 from engine.queries import load
 
@@ -69,7 +69,7 @@ async def pay_out(pool: asyncpg.Pool, number: int) -> bool:
         row = await connection.fetchrow(SQL["lock"], number)
         if row is None or row["state"] != "paying":
             return False
-        at_ms, transfer_id = await now_ms(connection), None
+        at_ms, transfer_id = row["now_ms"], None
         if raised_fen := row["given_fen"] + row["matched_fen"]:
             transfer_id = await _moved(
                 connection,
@@ -107,7 +107,7 @@ async def _return_gifts(pool: asyncpg.Pool, number: int) -> int:
             return 0
         moved = await connection.fetch(
             SQL["return_gifts"],
-            *([gift["gift_id"] for gift in gifts], row["account_id"], await now_ms(connection)),
+            *([gift["gift_id"] for gift in gifts], row["account_id"], row["now_ms"]),
             [wallets[gift["giver"]] for gift in gifts],
         )
         if len(moved) != len(gifts) or any(gift["return_transfer_id"] is None for gift in moved):
@@ -124,7 +124,7 @@ async def _return_matches(pool: asyncpg.Pool, number: int) -> bool:
             return False
         if not await connection.fetchval(SQL["are_all_returned"], number):
             return False  # another sweeper is returning some at this moment
-        at_ms = await now_ms(connection)
+        at_ms = row["now_ms"]
         for match in await connection.fetch(SQL["matches"], number):
             payee, matched = wallets[match["merchant"]], None
             if match["matched_fen"]:

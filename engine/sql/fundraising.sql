@@ -25,8 +25,12 @@ FROM fundraisers
 WHERE ($1::text IS NULL OR owner = $1) AND fundraiser_id < $2 ORDER BY fundraiser_id DESC LIMIT $3
 
 -- lock --
-SELECT owner, beneficiary, account_id, state, ends_at_ms, given_fen, matched_fen
-FROM fundraisers WHERE fundraiser_id = $1 FOR UPDATE
+-- The clock is that of after the wait for the row: a part of a statement by itself is done before what needs it.
+WITH locked AS MATERIALIZED (
+    SELECT beneficiary, account_id, state, ends_at_ms, given_fen, matched_fen, match_count
+    FROM fundraisers WHERE fundraiser_id = $1 FOR UPDATE
+)
+SELECT *, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM locked
 
 -- lock_wallets --
 SELECT owner, account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1::text[]) ORDER BY account_id FOR UPDATE
@@ -44,16 +48,20 @@ WHERE transfers.kind = 'claim' AND from_account = $1
 -- is_given_on --
 SELECT EXISTS (SELECT FROM fundraiser_gifts WHERE packet_id = $1 AND giver = $2)
 
--- add_gift --
-WITH counted AS (
+-- give --
+-- Move a gift from the wallet $9 to the fund $10 and record it, in one statement, because everybody who gives waits for it. No
+-- row: the wallet holds too little.
+WITH moved AS MATERIALIZED (
+    SELECT move_money('gift', $9, $10, $3, $8) AS transfer_id
+), counted AS (
     UPDATE fundraisers
     SET gift_count = gift_count + 1, given_fen = given_fen + $3::bigint, matched_fen = matched_fen + $4::bigint
-    WHERE fundraiser_id = $1
+    FROM moved WHERE fundraiser_id = $1 AND transfer_id IS NOT NULL
 )
 INSERT INTO fundraiser_gifts (fundraiser_id, giver, amount_fen, matched_fen, is_anonymous, message, packet_id, given_at_ms,
     transfer_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-RETURNING gift_id
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, transfer_id FROM moved WHERE transfer_id IS NOT NULL
+RETURNING gift_id, transfer_id
 
 -- merchant_kind --
 SELECT coalesce((SELECT kind FROM profiles WHERE user_id = $1), 'person')
@@ -62,6 +70,7 @@ SELECT coalesce((SELECT kind FROM profiles WHERE user_id = $1), 'person')
 INSERT INTO accounts (account_id, kind) VALUES (nextval('wallet_ids'), 'fund') RETURNING account_id
 
 -- add_match --
+WITH counted AS (UPDATE fundraisers SET match_count = match_count + 1 WHERE fundraiser_id = $1)
 INSERT INTO fundraiser_matches (fundraiser_id, merchant, percent, budget_fen, account_id, created_at_ms, transfer_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 RETURNING match_id

@@ -27,6 +27,7 @@ from engine.fundraising import matching
 from engine.fundraising.giving import GiftTerms
 from engine.fundraising.terms import Mode
 from engine.fundraising.views import GiftState
+from engine.ledger.money import now_ms
 from engine.settings import Settings
 from tests.support.funds import (
     balance,
@@ -38,7 +39,16 @@ from tests.support.funds import (
     match,
     settle,
 )
-from tests.support.scenes import assert_books_balance, caught_up, changed, fund, persisting, send
+from tests.support.scenes import (
+    assert_books_balance,
+    caught_up,
+    changed,
+    fund,
+    persisting,
+    send,
+    waits_for_a_lock,
+)
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,6 +85,26 @@ async def test_nothing_is_taken_after_the_end(engine: Engine) -> None:
     with pytest.raises(UnknownFundraiserError):
         await give(engine, "77")
     assert await in_funds(engine) == 0
+
+
+async def test_a_gift_that_waits_past_the_end_is_refused(engine: Engine) -> None:
+    """Its time is that of when its turn has come."""
+    number = await make_fundraiser(engine)
+    await fund(engine, "ada", 100)
+    ends_at_ms = await now_ms(engine.pool) + 1_500
+    await engine.pool.execute("UPDATE fundraisers SET ends_at_ms = $1", ends_at_ms)
+    async with engine.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM fundraisers FOR UPDATE")
+        giving = asyncio.create_task(give(engine, number, has_money=False))
+        await wait_until(partial(waits_for_a_lock, engine), what="the gift's waiting")
+        assert await now_ms(connection) < ends_at_ms
+
+        async def is_over() -> bool:
+            return await now_ms(engine.pool) > ends_at_ms
+
+        await wait_until(is_over, what="its end")
+    with pytest.raises(FundraiserEndedError):
+        await giving
 
 
 async def test_who_may_not_send_may_not_give(engine: Engine) -> None:

@@ -19,6 +19,7 @@ CREATE TABLE fundraisers (
     gift_count         BIGINT NOT NULL DEFAULT 0,
     given_fen          BIGINT NOT NULL DEFAULT 0,
     matched_fen        BIGINT NOT NULL DEFAULT 0,
+    match_count        INTEGER NOT NULL DEFAULT 0,
     returned_count     BIGINT NOT NULL DEFAULT 0,
     returned_fen       BIGINT NOT NULL DEFAULT 0,
     decided_at_ms      BIGINT,
