@@ -9,7 +9,6 @@ from api.answers import Answer, as_json
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Call, Operation
 from api.failures import SENDING
-from api.paths import PACKET_NUMBER_FORM
 from api.payloads import TEXT, NewestFirstQuery, Payload, UserId
 from engine import errors
 from engine.fundraising.giving import GiftTerms
@@ -45,7 +44,7 @@ class GiftBody(Payload):
     ] = None
     packet_id: Annotated[
         str | None,
-        Field(pattern=PACKET_NUMBER_FORM, description="Give on the share of this packet, once; not with amount_fen"),
+        Field(max_length=64, description="Give on the share of this packet, once; not with amount_fen"),
     ] = None
     is_anonymous: Annotated[bool, Field(description="Whether the list of gifts leaves out the giver's name")] = False
     message: Annotated[str, Field(description=TEXT)] = ""

@@ -15,6 +15,7 @@ from engine.errors import (
 )
 from engine.fundraising.admission import SQL, TOO_LITTLE, Locked, admit, lock_open
 from engine.fundraising.terms import amount_problems, matched, message_problems
+from engine.ids import is_packet_number
 from engine.ledger import idempotency
 from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import move
@@ -102,6 +103,8 @@ class Giving:
         problems = message_problems(terms.message, self._settings.greeting_length_max)
         if (terms.amount_fen is None) == (terms.packet_id is None):
             problems.append(FieldProblem("amount_fen", "must be there if packet_id is not, and left out if it is"))
+        if terms.packet_id is not None and not is_packet_number(terms.packet_id):
+            problems.append(FieldProblem("packet_id", "must be the number of a packet: 19 digits"))
         if problems:
             raise InvalidFieldsError(problems)
         with ledger_errors():
