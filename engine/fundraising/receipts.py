@@ -4,7 +4,9 @@ docs/fundraising.md says what the hash covers, so that anyone can compute it aga
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import orjson
@@ -13,8 +15,9 @@ from engine.errors import UnknownFundraiserError, UnknownGiftError
 from engine.fundraising.terms import Mode
 from engine.fundraising.views import GiftState, state_of_gift
 from engine.ledger.currency import SCALE, currency_of
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
+from engine.wallets.receipts import snapshot
 
 SQL = load("fundraising")
 _HASHED_FIRST = b"hongbao gift receipt 1\n"
@@ -78,20 +81,22 @@ class GiftReceipts:
         Raises UnknownFundraiserError, UnknownGiftError also if it is somebody else's.
         """
         with ledger_errors():
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                row = await connection.fetchrow(SQL["gift"], int(fundraiser_id), int(gift_id))
-                if row is None and await connection.fetchrow(SQL["fundraiser"], int(fundraiser_id)) is None:
+            async with self._pool.acquire() as connection, snapshot(connection):
+                facts = await facts_of(connection, fundraiser_id, gift_id)
+                if facts is None and await connection.fetchrow(SQL["fundraiser"], int(fundraiser_id)) is None:
                     raise UnknownFundraiserError("No fundraiser has this number.")
-                if row is None or not (sees_all or row["giver"] == user_id):
-                    raise UnknownGiftError("No gift that you can see has this number.")
-                numbers = [number for number in (row["transfer_id"], row["return_transfer_id"]) if number is not None]
-                moved = await connection.fetch(SQL["entries"], numbers)
-                currency = await currency_of(connection)
-        facts = _facts(row, moved, currency)
-        return GiftReceipt(facts=facts, hash=hash_of(facts))
+        if facts is None or not (sees_all or facts.giver == user_id):
+            raise UnknownGiftError("No gift that you can see has this number.")
+        return GiftReceipt(facts=facts, hash=hash_of(as_json(facts)))
+
+
+async def facts_of(connection: Connection, fundraiser_id: str, gift_id: str) -> GiftFacts | None:
+    """A gift's facts, or None if the fundraiser has no such gift. Raises asyncpg's errors."""
+    row = await connection.fetchrow(SQL["gift"], int(fundraiser_id), int(gift_id))
+    if row is None:
+        return None
+    numbers = [number for number in (row["transfer_id"], row["return_transfer_id"]) if number is not None]
+    return _facts(row, await connection.fetch(SQL["entries"], numbers), await currency_of(connection))
 
 
 def _facts(row: asyncpg.Record, moved: list[asyncpg.Record], currency: str) -> GiftFacts:
@@ -124,7 +129,12 @@ def _facts(row: asyncpg.Record, moved: list[asyncpg.Record], currency: str) -> G
     )
 
 
-def hash_of(facts: GiftFacts) -> str:
+def as_json(facts: GiftFacts) -> dict[str, Any]:
+    """The facts as in a receipt's JSON."""
+    read: dict[str, Any] = orjson.loads(orjson.dumps(facts))
+    return read
+
+
+def hash_of(facts: Mapping[str, Any]) -> str:
     """SHA-256 over a first line and the facts as RFC 8785 writes them (docs/receipt.md), in hexadecimal digits."""
-    text = orjson.dumps(orjson.loads(orjson.dumps(facts)), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(_HASHED_FIRST + text).hexdigest()
+    return hashlib.sha256(_HASHED_FIRST + orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 
 import orjson
 import pytest
@@ -11,8 +12,9 @@ from engine.auditing.comparison import Day
 from engine.auditing.reconciliation import reconcile
 from engine.calendar.china_time import today
 from engine.engine import Engine
-from engine.errors import UnknownFundraiserError, UnknownGiftError
-from engine.fundraising.receipts import GiftReceipt
+from engine.errors import OperatorError, UnknownFundraiserError, UnknownGiftError
+from engine.fundraising.receipt_check import check, read
+from engine.fundraising.receipts import GiftReceipt, hash_of
 from engine.fundraising.settling import follow_fundraisers
 from engine.fundraising.views import FundraiserState, GiftState
 from engine.settings import Settings
@@ -72,6 +74,61 @@ async def test_its_hash_is_computed_as_the_page_says(settings: Settings) -> None
     assert "hongbao gift receipt 1" in (ROOT / "docs" / "fundraising.md").read_text(encoding="utf-8")
     facts = json.dumps(shown["facts"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert hashlib.sha256(b"hongbao gift receipt 1\n" + facts.encode()).hexdigest() == shown["hash"]
+
+
+async def test_whatever_is_changed_in_a_receipt_is_found(settings: Settings, tmp_path: Path) -> None:
+    variables = {"HONGBAO_REDIS_URL": str(settings.redis_url), "HONGBAO_DATABASE_URL": str(settings.database_url)}
+    file = tmp_path / "receipt.json"
+
+    async def verified(text: bytes) -> tuple[int, str, str]:
+        file.write_bytes(text)
+        finished = await asyncio.to_thread(hongbao, "verify", file, **variables)
+        return finished.returncode, finished.stdout, finished.stderr
+
+    async with Engine.open(settings) as engine:
+        number = await make_fundraiser(engine)
+        gift_id = (await give(engine, number, message="加油")).gift_id
+        early = orjson.dumps(await receipt(engine, number, gift_id))
+        assert await verified(early) == (
+            0,
+            "gift 1: its hash matches its facts, and each fact matches the ledger\n",
+            "",
+        )
+        await let_time_be_over(engine, number)
+        await settle(engine)
+        code, told, _ = await verified(early)
+        assert code == 1
+        assert 'gift 1: state is "held" in the receipt, "returned" in the ledger' in told
+        last = orjson.dumps(await receipt(engine, number, gift_id))
+        assert (await verified(last))[0] == 0
+        for name in json.loads(last)["facts"]:
+            facts = json.loads(last)["facts"]
+            facts[name] = {"transfers": []}.get(name, other_than(facts[name]))
+            text = orjson.dumps({"facts": facts, "hash": hash_of(facts)})
+            async with engine.pool.acquire() as connection:
+                try:
+                    problems = await check(connection, read(text))
+                except OperatorError:
+                    continue  # it is no receipt any more
+            assert problems != [], name
+        code, told, _ = await verified(last.replace(b"school", b"School"))
+        assert (code, told.count("its hash is")) == (1, 1)
+        for text in (b'{"facts": {"gift_id": 5}, "hash": ""}', last.replace(b'"hash"', b'"hush"')):
+            code, _, told = await verified(text)
+            assert (code, "not a receipt of a gift" in told) == (1, True)
+
+
+def other_than(value: object) -> object:
+    """Another value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return {"all_or_nothing": "keep_what_comes", "returned": "held"}.get(value, f"{value}1")
+        case _:
+            return "1"
 
 
 async def test_bills_name_gifts_and_the_day_agrees(settings: Settings) -> None:
