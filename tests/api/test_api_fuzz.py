@@ -141,9 +141,9 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     assert sum(seen.values()) == inputs
     assert [finding.line() for finding in findings if not finding.holds] == []
     each = inputs / len(POSTS)
-    for row in POSTS:  # it came through to the endpoints, and did not only fail to be read
-        assert sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,))) > each / 100, (
-            row.name,
-            seen,
-        )
+    # It came through to the endpoints, and did not only fail to be read: one in seventy does where it is rarest, so that by chance
+    # of 900 there may be few.
+    for row in POSTS:
+        proper = sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,)))
+        assert proper > each / 500, (row.name, seen)
         assert seen[row.name, 400] + seen[row.name, 422] > each / 4, (row.name, seen)

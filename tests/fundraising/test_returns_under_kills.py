@@ -150,6 +150,9 @@ async def test_each_gift_comes_back_once(
             await caught_up(engine)
 
         assert scene.killed_in_the_middle >= KILLS_MIN
+        # Givers, sweepers and persister lock in one order.
+        deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert await engine.pool.fetchval(deadlocks) == 0
         assert await scene.returned() == count
         rows = await engine.pool.fetch("SELECT owner, balance_fen FROM accounts WHERE kind = 'wallet'")
         held = {row["owner"]: row["balance_fen"] for row in rows}

@@ -36,6 +36,7 @@ CREATE TABLE fundraisers (
     )
 ) WITH (fillfactor = 70);
 CREATE INDEX fundraisers_of_owner ON fundraisers (owner, fundraiser_id DESC);
+CREATE INDEX fundraisers_open ON fundraisers (owner) WHERE state = 'open';
 CREATE INDEX fundraisers_to_decide ON fundraisers (ends_at_ms) WHERE state = 'open';
 CREATE INDEX fundraisers_to_settle ON fundraisers (fundraiser_id) WHERE state IN ('paying', 'returning');
 CREATE TRIGGER settled_fundraisers_stay BEFORE UPDATE ON fundraisers
