@@ -141,8 +141,8 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     assert sum(seen.values()) == inputs
     assert [finding.line() for finding in findings if not finding.holds] == []
     each = inputs / len(POSTS)
-    # It came through to the endpoints, and did not only fail to be read: one in seventy does where it is rarest, so that by chance
-    # of 900 there may be few.
+    # It came through to the endpoints, and did not only fail to be read. Where it is rarest one in seventy does, so of 900
+    # there may be few by chance.
     for row in POSTS:
         proper = sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,)))
         assert proper > each / 500, (row.name, seen)
