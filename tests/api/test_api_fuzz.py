@@ -141,8 +141,8 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     assert sum(seen.values()) == inputs
     assert [finding.line() for finding in findings if not finding.holds] == []
     each = inputs / len(POSTS)
-    # It came through to the endpoints, and did not only fail to be read. Where it is rarest one in seventy does, so of 900
-    # there may be few by chance.
+    # It came through to the endpoints, and did not only fail to be read. Where it is rarest one in seventy does, so by
+    # chance there may be few of 900.
     for row in POSTS:
         proper = sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,)))
         assert proper > each / 500, (row.name, seen)
