@@ -25,10 +25,13 @@ FROM fundraisers
 WHERE ($1::text IS NULL OR owner = $1) AND fundraiser_id < $2 ORDER BY fundraiser_id DESC LIMIT $3
 
 -- lock --
--- The clock is that of after the wait for the row: a part of a statement by itself is done before what needs it.
-WITH locked AS MATERIALIZED (
+-- Who waits for a row that changes again and again may be overtaken for seconds. So they stand in a queue before it (lock 7318).
+-- The clock is that of after the wait: a part of a statement by itself is done before what needs it.
+WITH turn AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(7318, ($1::bigint % 2147483647)::integer)
+), locked AS MATERIALIZED (
     SELECT beneficiary, account_id, state, ends_at_ms, given_fen, matched_fen, match_count
-    FROM fundraisers WHERE fundraiser_id = $1 FOR UPDATE
+    FROM turn, fundraisers WHERE fundraiser_id = $1 FOR UPDATE OF fundraisers
 )
 SELECT *, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM locked
 
