@@ -79,6 +79,17 @@ async def entries(engine: Engine, user_id: str) -> list[WalletTransfer]:
     return (await engine.wallets.transfers(user_id, after=None, limit=20)).transfers
 
 
+async def test_whoever_is_frozen_meanwhile_gets_their_gift_back_too(engine: Engine) -> None:
+    number = await make_fundraiser(engine)
+    await match(engine, number, "mall", budget_fen=50)
+    await give(engine, number, "ada", 100)
+    for user in ("ada", "mall", "org"):
+        await engine.freezes.freeze(user, reason="looked into", frozen_by="root")
+    await let_time_be_over(engine, number)
+    await settle(engine)
+    assert (await balance(engine, "ada"), await balance(engine, "mall"), await in_funds(engine)) == (100, 50, 0)
+
+
 async def test_what_comes_is_kept_if_that_was_said(engine: Engine) -> None:
     number = await make_fundraiser(engine, goal_fen=1_000, mode=Mode.KEEP_WHAT_COMES)
     await give(engine, number, "ada", 7)
