@@ -38,6 +38,8 @@ PATH_NAMES = {
     "label": PathName("A group", USER_ID_FORM, None, USER_ID_RULE),
     "campaign_id": PathName("A campaign", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "wave": PathName("A wave's number, from 1", WAVE_FORM, None, "must be a whole number from 1 to 99"),
+    "fundraiser_id": PathName("A fundraiser", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "gift_id": PathName("A gift", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

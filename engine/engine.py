@@ -20,6 +20,11 @@ from engine.connected import Connected, urls_of
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
 from engine.errors import OperatorError
+from engine.fundraising.fundraisers import Fundraisers
+from engine.fundraising.giving import Giving
+from engine.fundraising.matching import Matching
+from engine.fundraising.receipts import GiftReceipts
+from engine.fundraising.views import FundraiserViews
 from engine.lanes import proxies
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
@@ -79,6 +84,11 @@ class Engine:
     campaigns: Campaigns
     campaign_views: CampaignViews
     grabbing: Grabbing
+    fundraisers: Fundraisers
+    giving: Giving
+    matching: Matching
+    fundraiser_views: FundraiserViews
+    gift_receipts: GiftReceipts
     wallets: Wallets
     statements: Statements
     suggestions: Suggestions
@@ -152,6 +162,11 @@ class Engine:
                 campaigns=Campaigns(pool, store, settings, register),
                 campaign_views=CampaignViews(pool, store, settings, register),
                 grabbing=grabbing,
+                fundraisers=Fundraisers(pool, settings),
+                giving=Giving(pool, settings, freezes),
+                matching=Matching(pool, settings, freezes),
+                fundraiser_views=FundraiserViews(pool),
+                gift_receipts=GiftReceipts(pool),
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
                 suggestions=Suggestions(pool, settings),

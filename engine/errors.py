@@ -66,6 +66,48 @@ class CampaignEndedError(HongbaoError):
     code = "campaign_ended"
 
 
+class UnknownFundraiserError(HongbaoError):
+    """No fundraiser has this number."""
+
+    code = "unknown_fundraiser"
+
+
+class FundraiserEndedError(HongbaoError):
+    """The fundraiser's time is over, or its owner has ended it: it takes nothing any more."""
+
+    code = "fundraiser_ended"
+
+
+class TooManyFundraisersError(HongbaoError):
+    """The user has as many open fundraisers as is allowed."""
+
+    code = "too_many_fundraisers"
+
+
+class UnknownGiftError(HongbaoError):
+    """The fundraiser has no gift with this number, or it is somebody else's."""
+
+    code = "unknown_gift"
+
+
+class ShareGivenError(HongbaoError):
+    """The user has given this share of a packet to a fundraiser before."""
+
+    code = "share_given"
+
+
+class NotMerchantError(HongbaoError):
+    """Only a merchant can do this."""
+
+    code = "not_merchant"
+
+
+class TooManyMatchesError(HongbaoError):
+    """The fundraiser has as many matches as is allowed."""
+
+    code = "too_many_matches"
+
+
 class UnknownAssetError(HongbaoError):
     """No asset has this code."""
 

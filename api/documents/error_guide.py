@@ -77,6 +77,26 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
     errors.UnknownCampaignError: Guide("No campaign has this number.", "Check the number."),
     errors.CampaignEndedError: Guide("The campaign's owner has ended it.", f"{_NO_REPEAT} Make another campaign."),
+    errors.UnknownFundraiserError: Guide("No fundraiser has this number.", "Check the number."),
+    errors.FundraiserEndedError: Guide(
+        "The fundraiser's time is over, or its owner has ended it; nothing was done.",
+        f"{_NO_REPEAT} Show the fundraiser as ended.",
+    ),
+    errors.TooManyFundraisersError: Guide(
+        "The user has as many open fundraisers as is allowed.", "Wait until one has ended, or end one."
+    ),
+    errors.UnknownGiftError: Guide(
+        "The fundraiser has no gift with this number, or somebody else gave it.", "Check the number and the user."
+    ),
+    errors.ShareGivenError: Guide(
+        "The user has given this share of a packet to a fundraiser before; nothing was done.",
+        f"{_NO_REPEAT} Give an `amount_fen` instead.",
+    ),
+    errors.NotMerchantError: Guide(
+        "Only a merchant can match gifts.",
+        f"{_NO_REPEAT} An admin makes an account a merchant's (`PUT /v1/accounts/{{user_id}}/profile`).",
+    ),
+    errors.TooManyMatchesError: Guide("The fundraiser has as many matches as is allowed.", _NO_REPEAT),
     errors.UnknownAssetError: Guide("No asset has this code.", "`GET /v1/assets` lists those that there are."),
     errors.AssetExistsError: Guide(
         "An asset has this code, with another scale or name, or it is the ledger's currency.",

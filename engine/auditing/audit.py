@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from engine.access.keyring import Keyring
-from engine.auditing import books, kept, lanes, withdrawals
+from engine.auditing import books, fundraisers, kept, lanes, withdrawals
 from engine.auditing.anchors import Head
 from engine.auditing.chains import Chains, anchor_holds, unbroken
 from engine.auditing.findings import PROBLEMS_MAX, Finding, finding
@@ -41,6 +41,11 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("events_applied", "every event up to the checkpoint is in the ledger", books.events_applied),
     ("nothing_quarantined", "no quarantined change is pending", books.nothing_quarantined),
     ("withdrawals_add_up", "each withdrawal is held, paid or returned", withdrawals.withdrawals_add_up),
+    (
+        "fundraisers_add_up",
+        "each fund holds what its gifts and matches say, or nothing",
+        fundraisers.fundraisers_add_up,
+    ),
 ]
 _STREAM = ("stream_continues_ledger", "each event stream continues from the ledger's checkpoint")
 _REDIS = ("redis_agrees", "Redis and the ledger agree on shares given and shares left")

@@ -26,6 +26,12 @@ PROPER = {
     "payout": ("payout", "bank"),
     "fee": ("payout", "fee"),
     "correction": ("wallet", "wallet"),
+    "gift": ("wallet", "fund"),
+    "gift_return": ("fund", "wallet"),
+    "match_budget": ("wallet", "fund"),
+    "match": ("fund", "fund"),
+    "match_return": ("fund", "wallet"),
+    "fund_payout": ("fund", "wallet"),
 }
 """The kind of the paying and the receiving account, per kind of entry, of the ledger's currency."""
 PROPER_OF_ASSETS = {

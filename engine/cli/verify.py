@@ -1,5 +1,7 @@
 """`hongbao verify`: compares a proof with its commitment, without any server; or a receipt with the ledger."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +13,14 @@ from engine.errors import OperatorError
 from engine.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.wallets.receipt_check import Shown
+    from engine.ledger.database import Connection
 
 FileArgument = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="The answer of GET /v1/packets/{number}/proof, of GET /v1/campaigns/{number}/proof, or of "
-        "GET /v1/transactions/{number}/receipt as JSON.",
+        help="The answer of GET /v1/packets/{number}/proof, of GET /v1/campaigns/{number}/proof, of "
+        "GET /v1/transactions/{number}/receipt as JSON, or of GET /v1/fundraisers/{number}/gifts/{number}/receipt.",
     ),
 ]
 CommitmentOption = Annotated[
@@ -110,28 +112,33 @@ def _check_commitment(commitment: str | None) -> None:
 
 
 def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:
+    from engine.fundraising import receipt_check as gift_check
     from engine.wallets import receipt_check
 
-    shown = receipt_check.read(text)
-    problems = run(_compared(shown, data_dir))
-    number = shown.facts.number
+    check: Callable[[Connection], Awaitable[list[str]]]
+    if gift_check.is_of_gift(text):
+        gift = gift_check.read(text)
+        name, number, check = "gift", gift.facts.gift_id, partial(gift_check.check, shown=gift)
+    else:
+        shown = receipt_check.read(text)
+        name, number, check = "receipt", shown.facts.number, partial(receipt_check.check, shown=shown)
+    problems = run(_compared(check, data_dir))
     if as_json:
         show(orjson.dumps({"number": number, "holds": not problems, "problems": problems}).decode())
     elif problems:
         for problem in problems:
-            show(f"receipt {number}: {problem}")
+            show(f"{name} {number}: {problem}")
     else:
-        show(f"receipt {number}: its hash matches its facts, and each fact matches the ledger")
+        show(f"{name} {number}: its hash matches its facts, and each fact matches the ledger")
     if problems:
         raise typer.Exit(1)
 
 
-async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
+async def _compared(check: "Callable[[Connection], Awaitable[list[str]]]", data_dir: Path | None) -> list[str]:
     from engine.ledger import schema
     from engine.ledger.database import database_connection
     from engine.ledger.failures import DATABASE_ERRORS
     from engine.running import reach
-    from engine.wallets import receipt_check
 
     url = reach.running(Settings.load(data_dir=data_dir)).database_url
     not_compared = "The receipt could not be compared with the ledger"
@@ -141,7 +148,7 @@ async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
         await schema.check(url)
         connection = await database_connection(url)
         try:
-            return await receipt_check.check(connection, shown)
+            return await check(connection)
         finally:
             await connection.close()
     except OperatorError as error:

@@ -235,3 +235,108 @@ WHERE (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
     AND NOT EXISTS (SELECT FROM withdrawals WHERE end_transfer_id = moved.transfer_id)
     AND NOT EXISTS (SELECT FROM withdrawals WHERE fee_transfer_id = moved.transfer_id)
 ORDER BY transfer_id
+
+-- fundraisers --
+-- Fundraisers with entries after $1, or after $2 up to $3, and those that are not settled; with the sums of their gifts and
+-- matches, and what their funds hold.
+WITH looked AS (
+    SELECT fundraiser_id FROM fundraisers WHERE settled_at_ms IS NULL OR $1::bigint < 0
+        OR payout_transfer_id > $1 OR payout_transfer_id > $2 AND payout_transfer_id <= $3
+    UNION
+    SELECT fundraiser_id FROM fundraiser_gifts
+    WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3
+        OR return_transfer_id > $1 OR return_transfer_id > $2 AND return_transfer_id <= $3
+    UNION
+    SELECT fundraiser_id FROM fundraiser_matches
+    WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3
+        OR rest_transfer_id > $1 OR rest_transfer_id > $2 AND rest_transfer_id <= $3
+        OR matched_transfer_id > $1 OR matched_transfer_id > $2 AND matched_transfer_id <= $3
+)
+SELECT fundraiser_id, fundraisers.state, gift_count, given_fen, matched_fen, returned_count, returned_fen,
+    coalesce(gifts.count, 0) AS gifts, coalesce(gifts.fen, 0) AS gifts_fen, coalesce(gifts.matched, 0) AS gifts_matched_fen,
+    coalesce(gifts.returned, 0) AS returned, coalesce(gifts.back_fen, 0) AS back_fen,
+    coalesce(matches.fen, 0) AS matches_fen, accounts.balance_fen AS held_fen
+FROM looked JOIN fundraisers USING (fundraiser_id)
+LEFT JOIN accounts ON accounts.account_id = fundraisers.account_id AND accounts.kind = 'fund'
+LEFT JOIN LATERAL (
+    SELECT count(*), sum(amount_fen) AS fen, sum(fundraiser_gifts.matched_fen) AS matched, count(return_transfer_id) AS returned,
+        sum(amount_fen) FILTER (WHERE return_transfer_id IS NOT NULL) AS back_fen
+    FROM fundraiser_gifts WHERE fundraiser_gifts.fundraiser_id = looked.fundraiser_id
+) AS gifts ON TRUE
+LEFT JOIN LATERAL (
+    SELECT sum(fundraiser_matches.matched_fen) AS fen
+    FROM fundraiser_matches WHERE fundraiser_matches.fundraiser_id = looked.fundraiser_id
+) AS matches ON TRUE
+ORDER BY fundraiser_id
+
+-- matches --
+-- The matches of the fundraisers $1, with what their accounts hold and have paid to the fundraiser.
+SELECT match_id, fundraiser_id, budget_fen, fundraiser_matches.matched_fen, settled_at_ms, balance_fen AS held_fen,
+    coalesce((
+        SELECT sum(amount_fen) FROM transfers
+        WHERE kind = 'match' AND from_account = fundraiser_matches.account_id AND to_account = fundraisers.account_id
+    ), 0) AS moved_fen
+FROM fundraiser_matches JOIN fundraisers USING (fundraiser_id)
+LEFT JOIN accounts ON accounts.account_id = fundraiser_matches.account_id AND accounts.kind = 'fund'
+WHERE fundraiser_id = ANY ($1::bigint[])
+ORDER BY match_id
+
+-- wrong_gifts --
+-- What the rows say was moved and no entry did. Of entries after $1, or after $2 up to $3.
+WITH expected AS (
+    SELECT fundraiser_id, wanted.transfer_id, wanted.kind, payer, payee, fen
+    FROM fundraiser_gifts JOIN fundraisers USING (fundraiser_id)
+    LEFT JOIN accounts ON accounts.kind = 'wallet' AND accounts.owner = giver
+    CROSS JOIN LATERAL (VALUES
+        (transfer_id, 'gift', accounts.account_id, fundraisers.account_id, amount_fen),
+        (return_transfer_id, 'gift_return', fundraisers.account_id, accounts.account_id, amount_fen)
+    ) AS wanted (transfer_id, kind, payer, payee, fen)
+    UNION ALL
+    SELECT fundraiser_id, wanted.transfer_id, wanted.kind, payer, payee, fen
+    FROM fundraiser_matches JOIN fundraisers USING (fundraiser_id)
+    LEFT JOIN accounts ON accounts.kind = 'wallet' AND accounts.owner = merchant
+    CROSS JOIN LATERAL (VALUES
+        (transfer_id, 'match_budget', accounts.account_id, fundraiser_matches.account_id, budget_fen),
+        (rest_transfer_id, 'match_return', fundraiser_matches.account_id, accounts.account_id,
+            budget_fen - fundraiser_matches.matched_fen),
+        (matched_transfer_id, 'match_return', fundraisers.account_id, accounts.account_id, fundraiser_matches.matched_fen)
+    ) AS wanted (transfer_id, kind, payer, payee, fen)
+    UNION ALL
+    SELECT fundraiser_id, payout_transfer_id, 'fund_payout', fundraisers.account_id, accounts.account_id, given_fen + matched_fen
+    FROM fundraisers LEFT JOIN accounts ON accounts.kind = 'wallet' AND accounts.owner = beneficiary
+)
+SELECT fundraiser_id, expected.kind, fen, expected.transfer_id
+FROM expected LEFT JOIN transfers ON transfers.transfer_id = expected.transfer_id AND from_account < 1100000000000000000
+WHERE (expected.transfer_id > $1 OR expected.transfer_id > $2 AND expected.transfer_id <= $3)
+    AND (transfers.kind::text, from_account, to_account, amount_fen) IS DISTINCT FROM (expected.kind, payer, payee, fen)
+ORDER BY expected.transfer_id
+
+-- stray_gifts --
+-- Entries of funds that no gift, match or payout has.
+WITH moved AS (
+    SELECT transfers.* FROM accounts JOIN transfers ON to_account = account_id WHERE accounts.kind = 'fund'
+    UNION ALL
+    SELECT transfers.* FROM accounts JOIN transfers ON from_account = account_id
+    WHERE accounts.kind = 'fund' AND transfers.kind <> 'claim'
+)
+SELECT DISTINCT transfer_id, kind::text, amount_fen FROM moved
+WHERE (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+    AND NOT EXISTS (SELECT FROM fundraiser_gifts WHERE fundraiser_gifts.transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_gifts WHERE return_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE fundraiser_matches.transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE rest_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE matched_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraisers WHERE payout_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (
+        SELECT FROM fundraiser_matches JOIN fundraisers USING (fundraiser_id)
+        WHERE moved.kind = 'match' AND fundraiser_matches.account_id = from_account
+            AND fundraisers.account_id = to_account
+    )
+ORDER BY transfer_id
+
+-- stray_funds --
+-- Funds of nobody.
+SELECT account_id, balance_fen FROM accounts
+WHERE kind = 'fund' AND NOT EXISTS (SELECT FROM fundraisers WHERE fundraisers.account_id = accounts.account_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE fundraiser_matches.account_id = accounts.account_id)
+ORDER BY account_id

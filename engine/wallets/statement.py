@@ -44,6 +44,11 @@ _KINDS = {
     "withdrawal_return": ("提现", "提现退回"),
     "correction": ("申诉", "纠错"),
     "issue": ("发放", "发放"),
+    "gift": ("募捐", "捐款"),
+    "gift_return": ("募捐", "捐款退回"),
+    "match_budget": ("募捐", "配捐"),
+    "match_return": ("募捐", "配捐退回"),
+    "fund_payout": ("募捐", "募捐到账"),
 }
 _TRANSFERS = {
     "send": ("转账", "转出"),

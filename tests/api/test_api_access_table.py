@@ -22,7 +22,7 @@ CONFLICTS = {
     "get_campaign_proof": "not_settled",
 }
 
-OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign", "extend_wave")
+OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign", "extend_wave", "end_fundraiser")
 
 NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
 
@@ -37,6 +37,12 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
             "/v1/campaigns", json=BODIES["make_campaign"], headers=client.as_user("alice", "send") | new_key()
         )
         assert made.json()["campaign_id"] == "1", made.text
+        for path, name in (("fundraisers", "make_fundraiser"), ("fundraisers/1/gifts", "give")):
+            headers = client.as_user("alice", "send") | new_key()
+            made = await client.http.post(f"/v1/{path}", json=BODIES[name], headers=headers)
+            assert made.status_code == 201, made.text
+        headers = client.as_user("root", "admin")
+        await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=headers)
         yield client
 
 
@@ -88,6 +94,8 @@ async def test_each_cell_is_what_is_answered(client: Client, operation: Operatio
 def code_of(cell: Cell) -> str:
     if cell.status == 404 and cell.operation in ("get_receipt", "file_dispute"):
         return "unknown_transaction"
+    if cell.status == 404 and cell.operation == "get_gift_receipt":
+        return "unknown_gift"
     if cell.status == 409 and cell.operation in CONFLICTS:
         return CONFLICTS[cell.operation]
     if cell.status == 404 and cell.operation in NOT_FOUND:
@@ -98,6 +106,8 @@ def code_of(cell: Cell) -> str:
 def code_of_403(cell: Cell) -> str:
     if cell.operation in ("retract_packet", *OF_AN_OWNER) and not {"send", "act"}.isdisjoint(cell.scopes):
         return "not_sender"
+    if cell.operation == "match_gifts" and not {"send", "act"}.isdisjoint(cell.scopes):
+        return "not_merchant"
     may_claim = not {"claim", "act"}.isdisjoint(cell.scopes)
     return "not_invited" if cell.operation == "claim" and cell.packet and may_claim else "forbidden"
 

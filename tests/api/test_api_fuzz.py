@@ -35,6 +35,9 @@ PROPER = {
     "put_asset": (200, 409),
     "grab": (200, 403),
     "extend_wave": (403,),
+    "give": (201, 404),
+    "match_gifts": (403, 404),
+    "make_fundraiser": (201, 409),
 }
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
 TYPES = (b"application/json",) * 16 + (
@@ -68,6 +71,9 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "grab": {"admission": "x"},
         "extend_wave": BODIES["extend_wave"],
         "grant_wins": BODIES["grant_wins"],
+        "make_fundraiser": BODIES["make_fundraiser"] | {"story": "hi"},
+        "give": {"amount_fen": 1, "is_anonymous": True, "message": "hi"},
+        "match_gifts": {"percent": 100, "budget_fen": 1},
         "grab_many": BODIES["grab_many"],
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
@@ -144,9 +150,9 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     assert sum(seen.values()) == inputs
     assert [finding.line() for finding in findings if not finding.holds] == []
     each = inputs / len(POSTS)
-    for row in POSTS:  # it came through to the endpoints, and did not only fail to be read
-        assert sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,))) > each / 100, (
-            row.name,
-            seen,
-        )
+    # It came through to the endpoints, and did not only fail to be read. Where it is rarest one in seventy does, so by
+    # chance there may be few of 900.
+    for row in POSTS:
+        proper = sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,)))
+        assert proper > each / 100, (row.name, seen)
         assert seen[row.name, 400] + seen[row.name, 422] > each / 4, (row.name, seen)

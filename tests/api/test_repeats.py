@@ -46,6 +46,9 @@ BODIES: dict[str, Json] = {
         "odds_millionths": 1_000_000,
     },
     "grant_wins": {"wins": 90},
+    "make_fundraiser": asking.BODIES["make_fundraiser"] | {"story": "hello"},
+    "give": {"amount_fen": 90_000, "message": "hello"},
+    "match_gifts": {"percent": 100, "budget_fen": 90_000},
     "withdraw": {"amount_fen": 90_000, "bank_account": "6222020200112233", "payment_password": "135790"},
 }
 """A request of each operation. A new one that takes the header needs one here."""
@@ -63,6 +66,8 @@ LOWEST = {
     "ack": "ledger",
     "deposit_fen_max": 1,
     "transfer_fen_max": 1,
+    "gift_fen_max": 1,
+    "open_fundraisers_max": 0,
     "transfer_confirm_s": 1,
     "transfer_confirm_s_short": 1,
     "transfer_delay_s_short": 1,
@@ -137,8 +142,11 @@ CHANGES: list[Callable[[World], Awaitable[None]]] = [frozen, another_profile, an
 
 
 @pytest.fixture
-async def world(settings: Settings, tmp_path: Path) -> AsyncIterator[World]:
-    """A day on which a share may be larger, and the day after it; alice has money and a payment password."""
+async def world(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A day on which a share may be larger, and the day after it; alice has money and a payment password.
+
+    There is somebody's fundraiser, and who matches gifts to it is a merchant.
+    """
     days = ",".join(f"{today() + timedelta(days=ahead):%m-%d}" for ahead in (0, 1))
     async with redis_of_its_own(tmp_path / "redis", has_log=True) as redis:
         before = changed(settings, redis_url=redis.url, festivals=days)
@@ -149,6 +157,11 @@ async def world(settings: Settings, tmp_path: Path) -> AsyncIterator[World]:
             campaign = asking.BODIES["make_campaign"] | {"wins_max": 100}
             made = await client.http.post("/v1/campaigns", json=campaign, headers=client.as_user("alice") | new_key())
             assert made.json()["campaign_id"] == "1"
+            headers = client.as_user("org") | new_key()
+            made = await client.http.post("/v1/fundraisers", json=BODIES["make_fundraiser"], headers=headers)
+            assert made.json()["fundraiser_id"] == "1", made.text
+            if request.node.callspec.params["row"].name == "match_gifts":
+                await world.put("/v1/accounts/alice/profile", {"kind": "merchant"}, user="root", scope="admin")
             yield world
 
 
@@ -203,7 +216,8 @@ async def test_another_body_under_the_key_is_told_so_before_any_rule(
 ) -> None:
     key = new_key()
     as_it_was(await world.request(world.before, row, key))
-    total = next(name for name in ("total_fen", "amount_fen", "odds_millionths", "wins") if name in BODIES[row.name])
+    totals = ("total_fen", "amount_fen", "odds_millionths", "goal_fen", "budget_fen", "wins")
+    total = next(name for name in totals if name in BODIES[row.name])
     monkeypatch.setitem(BODIES, row.name, {**BODIES[row.name], total: BODIES[row.name][total] - 1})
     await all_of_it(world)
     other = await world.request(world.later, row, key)

@@ -32,6 +32,15 @@ BODIES: dict[str, Json] = {
     },
     "extend_wave": {"ends_at_ms": TOMORROW_MS + 90_000},
     "grant_wins": {"wins": 1},
+    "make_fundraiser": {
+        "title": "library",
+        "goal_fen": 100,
+        "ends_at_ms": TOMORROW_MS,
+        "beneficiary": "school",
+        "mode": "all_or_nothing",
+    },
+    "give": {"amount_fen": 1},
+    "match_gifts": {"percent": 100, "budget_fen": 1},
     "grab": {},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
@@ -50,6 +59,7 @@ NAMES_A_USER = (
     "list_withdrawals",
     "list_holdings",
     "list_campaigns",
+    "list_fundraisers",
 )
 """Operations whose path names a user."""
 QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}
