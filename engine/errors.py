@@ -78,6 +78,52 @@ class AssetExistsError(HongbaoError):
     code = "asset_exists"
 
 
+class UnknownCouponBatchError(HongbaoError):
+    """No batch of coupons has this number, or it is somebody else's."""
+
+    code = "unknown_coupon_batch"
+
+
+class UnknownCouponError(HongbaoError):
+    """Nobody was given a coupon with this number or code, or it is somebody else's."""
+
+    code = "unknown_coupon"
+
+
+class CouponEndedError(HongbaoError):
+    """The coupon was redeemed or declared void, or its time is over. ``state``: which of these."""
+
+    code = "coupon_ended"
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class CouponNotValidYetError(HongbaoError):
+    """The coupon's time has not begun."""
+
+    code = "coupon_not_valid_yet"
+
+
+class NotTransferableError(HongbaoError):
+    """The coupon's batch does not let its holder pass it on."""
+
+    code = "not_transferable"
+
+
+class NotMerchantError(HongbaoError):
+    """Only a merchant's account can do this."""
+
+    code = "not_merchant"
+
+
+class CodePartDiffersError(HongbaoError):
+    """A part with this number was uploaded before, with other codes."""
+
+    code = "code_part_differs"
+
+
 class NotSettledError(HongbaoError):
     """The packet has not ended, or the ledger has not emptied its custody yet: its seed must stay secret."""
 
@@ -304,6 +350,13 @@ class ServerRefusesError(UnavailableError):
     """A server answers with a refusal that only the operator can change."""
 
     code = "server_refuses"
+    retry_after_s = 5
+
+
+class NoCouponKeyError(UnavailableError):
+    """The key of coupons' codes is missing. Only the operator can change that."""
+
+    code = "no_coupon_key"
     retry_after_s = 5
 
 

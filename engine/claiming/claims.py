@@ -9,6 +9,7 @@ import asyncpg
 from engine.claiming.acks import Acks
 from engine.claiming.batcher import Batcher, Deliver
 from engine.claiming.finished import Finished
+from engine.coupons.given import GivenCoupons
 from engine.errors import (
     BusyError,
     FrozenError,
@@ -21,7 +22,7 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
-from engine.ids import lane_of, may_be_in_campaign
+from engine.ids import lane_of, may_be_in_campaign, may_be_special
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
 from engine.queries import load
@@ -54,29 +55,43 @@ class Claims:
     ``full_lanes``: those whose batcher refuses claims at this moment.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what a claim asks, in that order
         self,
         pool: asyncpg.Pool,
         store: Store,
         batchers: Mapping[int, Batcher],
         full_lanes: Set[int],
         acks: Acks,
+        coupons: GivenCoupons,
     ) -> None:
-        self._pool, self._batchers = pool, batchers
+        self._pool, self._batchers, self._coupons = pool, batchers, coupons
         self.full_lanes = full_lanes
         self._in_campaign: dict[str, bool] = {}
         self.finished = Finished(store, acks)
 
     async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
-        """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED.
+        """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED. The first two say
+        which coupon it is of a packet of coupons.
 
         Raises UnknownPacketError, NotInvitedError, UnconfirmedError when the claim stands and is not yet as safe as it
         was asked to be, UndecidedError when it may stand, and else UnavailableError or another of its kinds: nothing
         was decided.
         """
+        if not may_be_special(packet_id):
+            return await self.claim_bucket(packet_id, user_id)
         if may_be_in_campaign(packet_id):
             await self._refuse_of_campaigns([packet_id])
-        return await self.claim_bucket(packet_id, user_id)
+        return await self.with_coupon(packet_id, user_id, await self.claim_bucket(packet_id, user_id))
+
+    async def with_coupon(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
+        """The result of a claim that may be of coupons, as a CouponResult if it is of one and the user got it.
+
+        Raises UnconfirmedError if the coupon cannot be shown.
+        """
+        (answer,) = await self._coupons.with_coupons([(packet_id, user_id)], [result])
+        if isinstance(answer, HongbaoError):
+            raise answer
+        return answer
 
     async def claim_bucket(self, packet_id: str, user_id: str) -> ClaimResult:
         """As ``claim``, also of a packet that is a part of a campaign: only who grabs in the campaign claims it so."""
@@ -115,10 +130,13 @@ class Claims:
                 users.append(user_id)
         lanes: dict[int, dict[str, list[str]]] = {}
         answers_of: dict[str, Iterator[ClaimResult | HongbaoError]] = {}
+        special: set[str] = set()
         for packet_id, users in users_of.items():
             known: Sequence[ClaimResult | HongbaoError] | None = self.finished.answers(packet_id, users)
-            if may_be_in_campaign(packet_id):
-                known = await self._refused(packet_id, len(users)) or known
+            if may_be_special(packet_id):
+                special.add(packet_id)
+                if may_be_in_campaign(packet_id):
+                    known = await self._refused(packet_id, len(users)) or known
             if known is None:
                 lanes.setdefault(lane_of(packet_id), {})[packet_id] = users
             else:
@@ -129,7 +147,17 @@ class Claims:
             for packet_id, users in asked.items():
                 answers_of[packet_id] = iter(answers[first : first + len(users)])
                 first += len(users)
-        return [next(answers_of[packet_id]) for packet_id, _ in claims]
+        results = [next(answers_of[packet_id]) for packet_id, _ in claims]
+        return await self._with_coupons(special, claims, results) if special else results
+
+    async def _with_coupons(
+        self, special: Set[str], claims: Sequence[tuple[str, str]], results: list[ClaimResult | HongbaoError]
+    ) -> list[ClaimResult | HongbaoError]:
+        places = [place for place, (packet_id, _) in enumerate(claims) if packet_id in special]
+        asked, found = [claims[place] for place in places], [results[place] for place in places]
+        for place, result in zip(places, await self._coupons.with_coupons(asked, found), strict=True):
+            results[place] = result
+        return results
 
     async def _refused(self, packet_id: str, count: int) -> list[HongbaoError]:
         """One error per claim of a packet that is a part of a campaign. Empty if it is none."""
@@ -166,7 +194,7 @@ class Claims:
     def ask(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
         """The first half of ``claim``: what the script answers, handed to ``deliver`` once it is known.
 
-        What is not ``is_final`` goes through ``decided``. Not for a packet that ``may_be_in_campaign``. Raises
+        What is not ``is_final`` goes through ``decided``. Not for a packet that ``may_be_special``. Raises
         UnknownPacketError, OverloadedError.
         """
         self._batcher_of(packet_id).claim_for(packet_id, user_id, deliver)

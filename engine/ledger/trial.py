@@ -12,6 +12,12 @@ INSERTED = (
         "campaign_buckets",
         "campaign_waves",
         "campaigns",
+        "coupon_batches",
+        "coupon_codes",
+        "coupon_free",
+        "coupon_parts",
+        "coupon_ranges",
+        "coupons",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -32,6 +38,9 @@ UPDATED = (
         "accounts",
         "alerts",
         "campaigns",
+        "coupon_batches",
+        "coupon_free",
+        "coupons",
         "day_totals",
         "disputes",
         "freezes",
@@ -42,7 +51,7 @@ UPDATED = (
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
-DELETED = ("day_totals", "idempotency", "limits_reached", "places")
+DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "places")
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 

@@ -44,6 +44,10 @@ _KINDS = {
     "withdrawal_return": ("提现", "提现退回"),
     "correction": ("申诉", "纠错"),
     "issue": ("发放", "发放"),
+    "redeem": ("优惠券", "核销"),
+    "coupon_void": ("优惠券", "作废"),
+    "coupon_expire": ("优惠券", "过期"),
+    "coupon_transfer": ("优惠券", "转赠"),
 }
 _TRANSFERS = {
     "send": ("转账", "转出"),
