@@ -118,6 +118,12 @@ class NotMerchantError(HongbaoError):
     code = "not_merchant"
 
 
+class NoCouponKeyError(HongbaoError):
+    """The key of coupons' codes is missing. Only the operator can change that."""
+
+    code = "no_coupon_key"
+
+
 class CodePartDiffersError(HongbaoError):
     """A part with this number was uploaded before, with other codes."""
 
@@ -350,13 +356,6 @@ class ServerRefusesError(UnavailableError):
     """A server answers with a refusal that only the operator can change."""
 
     code = "server_refuses"
-    retry_after_s = 5
-
-
-class NoCouponKeyError(UnavailableError):
-    """The key of coupons' codes is missing. Only the operator can change that."""
-
-    code = "no_coupon_key"
     retry_after_s = 5
 
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from engine.coupons.batches import Batch, Batches
 from engine.coupons.codes import derived
-from engine.errors import HongbaoError, UnavailableError, UnconfirmedError, UnknownCouponError
+from engine.errors import HongbaoError, NoCouponKeyError, UnavailableError, UnconfirmedError, UnknownCouponError
 from engine.ledger.database import ledger_errors
 from engine.paging import NEWEST, parse
 from engine.queries import load
@@ -70,7 +70,7 @@ class GivenCoupons:
             return UnconfirmedError(_NOT_SHOWN)
         try:
             coupon = self.coupon_of(row, batch, user_id)
-        except UnavailableError:
+        except NoCouponKeyError:
             return UnconfirmedError(_NOT_SHOWN)
         return CouponResult(result.outcome, result.amount_fen, coupon=coupon)
 
