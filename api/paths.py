@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 from api.payloads import USER_ID_FORM
 from api.problems import UnknownRouteError
-from engine.errors import FieldProblem, HongbaoError, UnknownPacketError, UnknownTransactionError
+from engine.errors import (
+    FieldProblem,
+    HongbaoError,
+    UnknownPacketError,
+    UnknownTransactionError,
+)
 from engine.ids import NUMBER_PATTERN, USER_ID_RULE
 from engine.wallets.assets import CODE_PATTERN, CODE_RULE
 
@@ -15,6 +20,10 @@ PACKET_NUMBER_FORM = f"^{NUMBER_PATTERN}$"
 ASSET_FORM = f"^{CODE_PATTERN}$"
 ROW_NUMBER_FORM = "^[1-9][0-9]{0,17}$"
 """Numbers that the ledger counts from 1."""
+
+
+COUPON_FORM = "^[1-9][0-9]{0,17}-[1-9][0-9]{0,7}$"
+PART_FORM = "^(?:[1-9][0-9]{0,5}|1000000)$"
 
 
 class PathName(NamedTuple):
@@ -36,6 +45,9 @@ PATH_NAMES = {
     "user_id": PathName("A user", USER_ID_FORM, None, USER_ID_RULE),
     "label": PathName("A group", USER_ID_FORM, None, USER_ID_RULE),
     "campaign_id": PathName("A campaign", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "batch_id": PathName("A batch of coupons", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "coupon_id": PathName("A coupon: its batch, and its number in it", COUPON_FORM, UnknownRouteError, _NO_ROW),
+    "part": PathName("A part, numbered by its uploader", PART_FORM, None, "must be from 1 to 1000000"),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -77,6 +77,32 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
     errors.UnknownCampaignError: Guide("No campaign has this number.", "Check the number."),
     errors.CampaignEndedError: Guide("The campaign's owner has ended it.", f"{_NO_REPEAT} Make another campaign."),
+    errors.NotMerchantError: Guide(
+        "Only a merchant's account can do this.", f"{_NO_REPEAT} Have an admin set the account's profile."
+    ),
+    errors.UnknownCouponBatchError: Guide(
+        "No batch of coupons has this number, or it is somebody else's.", "Check the number and the user."
+    ),
+    errors.UnknownCouponError: Guide(
+        "Nobody was given a coupon with this number or code, or it is somebody else's.",
+        "Check the number or the code, and the user.",
+    ),
+    errors.CouponEndedError: Guide(
+        "The coupon was redeemed or declared void, or its time is over; `state` says which.",
+        f"{_NO_REPEAT} Do not accept the coupon.",
+    ),
+    errors.CouponNotValidYetError: Guide("The coupon's time has not begun.", "Redeem it from its `valid_from_ms` on."),
+    errors.NotTransferableError: Guide(
+        "The batch does not let holders pass its coupons on.", f"{_NO_REPEAT} Do not offer it for these coupons."
+    ),
+    errors.CodePartDiffersError: Guide(
+        "A part with this number was uploaded before, with other codes.",
+        f"{_NO_REPEAT} Use a new number for new codes.",
+    ),
+    errors.NoCouponKeyError: Guide(
+        "The server lacks the key of the coupons' codes.",
+        "An operator must set HONGBAO_COUPON_KEYS ([coupons.md](coupons.md#keys)). Then repeat.",
+    ),
     errors.UnknownAssetError: Guide("No asset has this code.", "`GET /v1/assets` lists those that there are."),
     errors.AssetExistsError: Guide(
         "An asset has this code, with another scale or name, or it is the ledger's currency.",

@@ -102,7 +102,6 @@ class BatchMade:
     batch_id: str
     asset: str
     count: int
-    replayed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +132,12 @@ class Batches:
         self._pool, self._keys = pool, keys
         self._known: OrderedDict[int, Batch] = OrderedDict()
 
-    async def make(self, owner: str, terms: BatchTerms, *, idempotency_key: str, request_hash: bytes) -> BatchMade:
+    async def make(
+        self, owner: str, terms: BatchTerms, *, idempotency_key: str, request_hash: bytes
+    ) -> tuple[BatchMade, bool]:
         """Make a batch and issue its coupons to its owner. Coupons with uploaded codes can be sent once they are there.
 
+        Returns the batch, and whether it was answered before under this key.
         Raises InvalidFieldsError naming every bad field, NotMerchantError, NoCouponKeyError, and as
         ``idempotency.once`` does.
         """
@@ -156,7 +158,7 @@ class Batches:
             principal=owner, operation="coupon_batch", key=idempotency_key, request_hash=request_hash
         )
         answered = await idempotency.once(self._pool, request, check=check, work=work)
-        return BatchMade(**answered.answer, replayed=answered.replayed)
+        return BatchMade(**answered.answer), answered.replayed
 
     async def known(self, batch_id: int) -> Batch:
         """A batch. Raises UnknownCouponBatchError."""

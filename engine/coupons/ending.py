@@ -55,7 +55,6 @@ class CouponEnd:
     face: CouponFace
     ended_at_ms: int
     transfer_id: str
-    replayed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +64,21 @@ class CouponPassedOn:
     coupon_id: str
     holder: str
     transfer_id: str
-    replayed: bool
 
 
 class CouponActs:
-    """Use cases on a single coupon. Every method raises UnavailableError if Postgres does not answer."""
+    """Use cases on a single coupon.
+
+    Every method also returns whether it was answered before under its key. It raises UnavailableError if Postgres does
+    not answer.
+    """
 
     def __init__(self, pool: asyncpg.Pool, batches: Batches) -> None:
         self._pool, self._batches = pool, batches
 
     async def redeem(
         self, coupon_id: str, owner: str, *, note: str = "", idempotency_key: str, request_hash: bytes
-    ) -> CouponEnd:
+    ) -> tuple[CouponEnd, bool]:
         """Redeem a coupon, for its batch's owner. ``note``: the owner's own words, as an order's number.
 
         Raises UnknownCouponError, NotSenderError, CouponEndedError, CouponNotValidYetError, FrozenError if its holder
@@ -87,7 +89,7 @@ class CouponActs:
 
     async def redeem_code(
         self, batch_id: str, code: str, owner: str, *, note: str = "", idempotency_key: str, request_hash: bytes
-    ) -> CouponEnd:
+    ) -> tuple[CouponEnd, bool]:
         """The same by its code. ``request_hash`` need not cover the code. Raises UnknownCouponBatchError, too."""
         batch = await self._batches.owned(int(batch_id), owner)
         keys = self._batches.keys_of(batch)
@@ -108,14 +110,14 @@ class CouponActs:
 
     async def void(
         self, coupon_id: str, owner: str, *, note: str = "", idempotency_key: str, request_hash: bytes
-    ) -> CouponEnd:
+    ) -> tuple[CouponEnd, bool]:
         """Declare a coupon void, for its batch's owner. Raises as ``redeem``, but may come before the coupon's time."""
         request = _request(owner, "void_coupon", idempotency_key, request_hash)
         return await self._end(CouponState.VOID, request, self._by_number(coupon_id, owner), note=note)
 
     async def pass_on(
         self, coupon_id: str, holder: str, to: str, *, idempotency_key: str, request_hash: bytes
-    ) -> CouponPassedOn:
+    ) -> tuple[CouponPassedOn, bool]:
         """Pass a coupon on to another user, for its holder.
 
         Raises UnknownCouponError for anybody but its holder, NotTransferableError, CouponEndedError, FrozenError,
@@ -134,7 +136,7 @@ class CouponActs:
 
         request = _request(holder, "transfer_coupon", idempotency_key, request_hash)
         answered = await idempotency.once(self._pool, request, check=check, work=work)
-        return CouponPassedOn(**answered.answer, replayed=answered.replayed)
+        return CouponPassedOn(**answered.answer), answered.replayed
 
     def _by_number(self, coupon_id: str, owner: str) -> Find:
         async def find() -> tuple[Batch, int]:
@@ -151,7 +153,7 @@ class CouponActs:
 
     async def _end(
         self, state: CouponState, request: idempotency.Request, find: Find, *, note: str, code: str | None = None
-    ) -> CouponEnd:
+    ) -> tuple[CouponEnd, bool]:
         async def check() -> tuple[Batch, int]:
             if len(note) > NOTE_LENGTH_MAX:
                 raise InvalidFieldsError([FieldProblem("note", f"must have at most {NOTE_LENGTH_MAX} characters")])
@@ -172,12 +174,9 @@ class CouponActs:
 
         answered = await idempotency.once(self._pool, request, check=check, work=work)
         batch = await self._batches.known(numbers_in(answered.answer["coupon_id"])[0])
-        return CouponEnd(
-            **{**answered.answer, "state": CouponState(answered.answer["state"])},
-            name=batch.terms.name,
-            face=batch.terms.face,
-            replayed=answered.replayed,
-        )
+        state = CouponState(answered.answer["state"])
+        end = CouponEnd(**{**answered.answer, "state": state}, name=batch.terms.name, face=batch.terms.face)
+        return end, answered.replayed
 
 
 def _request(principal: str, operation: str, key: str, request_hash: bytes) -> idempotency.Request:

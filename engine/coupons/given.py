@@ -86,8 +86,8 @@ class GivenCoupons:
         coupons = [self.coupon_of(row, batches[row["batch_id"]], viewer) for row in rows[:limit]]
         return CouponsPage(coupons=coupons, next=coupons[-1].coupon_id if len(rows) > limit else None)
 
-    async def get(self, coupon_id: str, user_id: str | None) -> Coupon:
-        """A coupon for its holder, who alone sees the code, or its batch's owner (None: for an admin).
+    async def get(self, coupon_id: str, user_id: str | None, *, sees_all: bool = False) -> Coupon:
+        """A coupon for its holder, who alone sees the code, for its batch's owner, or for who ``sees_all``.
 
         Raises UnknownCouponError for anybody else, NoCouponKeyError.
         """
@@ -95,7 +95,7 @@ class GivenCoupons:
         batches = await self._batches.known_of([batch_id])
         with ledger_errors():
             row = await self._pool.fetchrow(SQL["coupon"], batch_id, number) if batches else None
-        if row is None or user_id not in (None, row["holder"], batches[batch_id].owner):
+        if row is None or not (sees_all or user_id in (row["holder"], batches[batch_id].owner)):
             raise UnknownCouponError(NO_COUPON)
         coupon = self.coupon_of(row, batches[batch_id], user_id)
         is_over = coupon.state is CouponState.HELD and row["now_ms"] >= coupon.valid_until_ms

@@ -18,6 +18,7 @@ from engine.auditing.audit import audit
 from engine.settings import Settings
 from tests.support.asking import BODIES
 from tests.support.both_ways import Asked, Opened, Reply, ask_long, open_app
+from tests.support.coupons import make_batch, with_keys
 from tests.support.front import Json
 from tests.support.mutation import Mutator
 from tests.support.paths import path_of
@@ -32,8 +33,14 @@ PROPER = {
     "decide_dispute": (404,),
     "put_asset": (200, 409),
     "grab": (200, 404),
+    "upload_coupon_codes": (200, 409),
+    "redeem_coupon_code": (404,),
+    "redeem_coupon": (404,),
+    "void_coupon": (404,),
+    "transfer_coupon": (404,),
 }
-"""What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
+"""What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed, and nobody
+has a coupon."""
 TYPES = (b"application/json",) * 16 + (
     b"application/json; charset=utf-8",
     b"text/plain",
@@ -64,6 +71,12 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "make_campaign": BODIES["make_campaign"],
         "grab": {},
         "grab_many": BODIES["grab_many"],
+        "make_coupon_batch": BODIES["make_coupon_batch"] | {"is_transferable": True},
+        "upload_coupon_codes": BODIES["upload_coupon_codes"],
+        "redeem_coupon_code": {"code": "code-1", "note": "order"},
+        "redeem_coupon": {"note": "order"},
+        "void_coupon": {"note": "odd"},
+        "transfer_coupon": {"to": "bob"},
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }
@@ -121,11 +134,13 @@ async def fuzz(opened: Opened, mutator: Mutator, inputs: int, token: str) -> Cou
 async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     settings: Settings, pytestconfig: pytest.Config
 ) -> None:
+    settings = with_keys(settings)
     inputs, seed = int(pytestconfig.getoption("--fuzz-inputs")), int(pytestconfig.getoption("--fuzz-seed"))
     async with open_app(settings) as opened, persisting(settings):
         engine = opened.front.engine
         await fund(engine, "alice", MONEY_FEN)
         await engine.payment_passwords.put("alice", PASSWORD, None)
+        await make_batch(engine, 10, owner="alice", codes=[])
         token = f"Bearer {issue(load_secret(settings), 'backend', ('act', 'admin'), 3_600)}"
         seen = await fuzz(opened, Mutator(seed), inputs, token)
         await caught_up(engine)

@@ -49,7 +49,7 @@ async def make_batch(
         valid_from_ms=at_ms + valid_in_ms[0],
         valid_until_ms=at_ms + valid_in_ms[1],
     )
-    made = await engine.coupon_batches.make(owner, terms, idempotency_key=uuid4().hex, request_hash=b"batch")
+    made, _ = await engine.coupon_batches.make(owner, terms, idempotency_key=uuid4().hex, request_hash=b"batch")
     if codes:
         await upload(engine, made.batch_id, codes)
     return made.batch_id
@@ -92,21 +92,23 @@ async def given(engine: Engine, *users: str, **batch: object) -> list[Coupon]:
     return [await claim(engine, packet_id, user_id) for user_id in users]
 
 
-async def redeem(engine: Engine, coupon_id: str, *, owner: str = "mall", key: str | None = None) -> CouponEnd:
+async def redeem(
+    engine: Engine, coupon_id: str, *, owner: str = "mall", key: str | None = None
+) -> tuple[CouponEnd, bool]:
     """Redeem a coupon."""
     return await engine.coupon_acts.redeem(coupon_id, owner, idempotency_key=key or uuid4().hex, request_hash=b"redeem")
 
 
 async def redeem_code(
     engine: Engine, batch_id: str, code: str, *, owner: str = "mall", key: str | None = None
-) -> CouponEnd:
+) -> tuple[CouponEnd, bool]:
     """Redeem a coupon by its code."""
     return await engine.coupon_acts.redeem_code(
         batch_id, code, owner, idempotency_key=key or uuid4().hex, request_hash=b"code"
     )
 
 
-async def void(engine: Engine, coupon_id: str, *, owner: str = "mall") -> CouponEnd:
+async def void(engine: Engine, coupon_id: str, *, owner: str = "mall") -> tuple[CouponEnd, bool]:
     """Declare a coupon void."""
     return await engine.coupon_acts.void(coupon_id, owner, idempotency_key=uuid4().hex, request_hash=b"void")
 
