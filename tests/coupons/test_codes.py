@@ -94,9 +94,9 @@ def test_sealed_codes_are_read_by_their_key_for_their_number() -> None:
     assert b"ABCD" not in sealed
     assert KEYS.seal(3, "ABCD-1") != sealed
     changed = bytes([*sealed[:-1], sealed[-1] ^ 1])
-    for wrong in (lambda: KEYS.unseal(4, sealed), lambda: KEYS.unseal(3, changed), lambda: OTHER.unseal(3, sealed)):
+    for keys_of, number, text in ((KEYS, 4, sealed), (KEYS, 3, changed), (OTHER, 3, sealed)):
         with pytest.raises(NoCouponKeyError, match="was not sealed"):
-            wrong()
+            keys_of.unseal(number, text)
 
 
 OTHER = BatchKeys(b"k" * 32, 8)

@@ -24,7 +24,7 @@ async def all_of_redis(engine: Engine) -> bytes:
     parts = []
     async for key in engine.redis.scan_iter(count=1_000):
         parts += [key, await command(engine.redis, "DUMP", key)]
-        kind = (await engine.redis.type(key)).decode()
+        kind = (await command(engine.redis, "TYPE", key)).decode()
         reading = {
             "hash": ("HGETALL", key), "list": ("LRANGE", key, 0, -1), "stream": ("XRANGE", key, "-", "+"),
             "set": ("SMEMBERS", key), "zset": ("ZRANGE", key, 0, -1), "string": ("GET", key),
