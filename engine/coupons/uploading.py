@@ -4,7 +4,7 @@ Each code gets the next number. In the ledger's database it is encrypted, and fo
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -36,11 +36,17 @@ class PartUploaded:
 
 
 async def upload_part(
-    pool: asyncpg.Pool, batches: Batches, batch: Batch, part: int, codes: Sequence[str], *, place: str = "codes[{}]"
+    pool: asyncpg.Pool,
+    batches: Batches,
+    batch: Batch,
+    part: int,
+    codes: Sequence[str],
+    *,
+    place: Callable[[int], str] = "codes[{}]".format,
 ) -> PartUploaded:
     """Take a part of a batch's codes. The order of parts does not matter.
 
-    ``place``: how a bad code is named, by its index. Raises InvalidFieldsError for a code of another form or one that
+    ``place``: names a bad code, by its index. Raises InvalidFieldsError for a code of another form or one that
     the batch has, or if there are more codes than coupons, CodePartDiffersError, NoCouponKeyError, UnavailableError.
     """
     if batch.terms.codes != "uploaded":
@@ -49,13 +55,11 @@ async def upload_part(
         raise InvalidFieldsError([FieldProblem("part", f"must be from 1 to {PART_MAX}")])
     if not 1 <= len(codes) <= PART_CODES_MAX:
         raise InvalidFieldsError([FieldProblem("codes", f"must be 1 to {PART_CODES_MAX}")])
-    problems = [FieldProblem(place.format(index), CODE_RULE) for index, code in enumerate(codes) if not is_code(code)]
+    problems = [FieldProblem(place(index), CODE_RULE) for index, code in enumerate(codes) if not is_code(code)]
     if problems:
         raise InvalidFieldsError(problems)
     if len(set(codes)) < len(codes):
-        seen: set[str] = set()
-        twice = next(index for index, code in enumerate(codes) if code in seen or seen.add(code))  # type: ignore[func-returns-value]
-        raise InvalidFieldsError([FieldProblem(place.format(twice), "must not be there twice")])
+        raise InvalidFieldsError([FieldProblem(place(_second(codes)), "must not be there twice")])
     keys = batches.keys_of(batch)
     hashes, whole = await asyncio.to_thread(_hashed, keys, codes)
     try:
@@ -66,8 +70,18 @@ async def upload_part(
         found = [index for index, hashed in enumerate(hashes) if hashed in known]
         if not found:
             raise
-        problem = FieldProblem(place.format(found[0]), "must not be one that the batch has already")
+        problem = FieldProblem(place(found[0]), "must not be one that the batch has already")
         raise InvalidFieldsError([problem]) from None
+
+
+def _second(codes: Sequence[str]) -> int:
+    """Where a code is for the second time."""
+    seen: set[str] = set()
+    for index, code in enumerate(codes):
+        if code in seen:
+            return index
+        seen.add(code)
+    raise AssertionError("one is there twice")
 
 
 def _hashed(keys: BatchKeys, codes: Sequence[str]) -> tuple[list[bytes], bytes]:
