@@ -99,23 +99,7 @@ UPDATE coupon_batches SET uploaded = uploaded + $2 WHERE batch_id = $1
 SELECT hash FROM coupon_codes WHERE batch_id = $1 AND hash = ANY ($2::bytea[])
 
 -- of_claims --
--- Which coupon each user got of each packet. batch_id null: the packet is not of coupons. number null: the ledger has no
--- such coupon (yet).
-SELECT place, ranges.batch_id, coupons.number, state::text, holder, given_at_ms, ended_at_ms, moves, sealed
-FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked (packet_id, user_id, place)
-LEFT JOIN LATERAL (
-    SELECT batch_id FROM coupon_ranges WHERE coupon_ranges.packet_id = asked.packet_id LIMIT 1
-) AS ranges ON TRUE
-LEFT JOIN coupon_batches ON coupon_batches.batch_id = ranges.batch_id
-LEFT JOIN accounts ON accounts.kind = 'holding' AND accounts.owner = user_id AND accounts.asset = coupon_batches.asset
-LEFT JOIN transfers ON transfers.kind = 'claim' AND from_account = asked.packet_id AND to_account = account_id
-LEFT JOIN LATERAL (
-    SELECT first_number + slot - first_slot AS number FROM coupon_ranges
-    WHERE coupon_ranges.packet_id = asked.packet_id AND first_slot <= slot ORDER BY first_slot DESC LIMIT 1
-) AS got ON TRUE
-LEFT JOIN coupons ON coupons.batch_id = ranges.batch_id AND coupons.number = got.number
-LEFT JOIN coupon_codes ON coupon_codes.batch_id = coupons.batch_id AND coupon_codes.number = coupons.number
-ORDER BY place
+SELECT * FROM coupons_of_claims($1::bigint[], $2::text[]) ORDER BY place
 
 -- coupon --
 SELECT batch_id, coupons.number, state::text, holder, given_at_ms, ended_at_ms, moves, sealed,
@@ -142,16 +126,7 @@ SELECT number FROM coupon_codes WHERE batch_id = $1 AND hash = $2
 SELECT state::text, holder, moves, given_at_ms, ended_at_ms FROM coupons WHERE batch_id = $1 AND number = $2 FOR UPDATE
 
 -- lock_accounts --
--- Users' wallets and holdings of an asset, and one more account, in the order in which everybody locks them.
-SELECT account_id, kind::text, owner, frozen, sending_frozen_until_ms FROM accounts
-WHERE account_id IN (
-    SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1::text[])
-    UNION ALL
-    SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = ANY ($1::text[]) AND asset = $2
-    UNION ALL
-    SELECT $3::bigint
-)
-ORDER BY account_id < 1000, account_id FOR UPDATE
+SELECT account_id, kind, owner, frozen, sending_frozen_until_ms FROM lock_accounts_of($1::text[], $2, $3)
 
 -- cannot_receive --
 SELECT EXISTS (

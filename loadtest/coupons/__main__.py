@@ -32,6 +32,7 @@ def main(words: list[str]) -> int:
     sizes = Sizes(codes=given.codes, packets=given.packets, redeemed=min(given.redeemed, given.codes))
     os.environ.setdefault("HONGBAO_COUPON_KEYS", f"drop:{secrets.token_hex(32)}")
     os.environ.setdefault("HONGBAO_DATABASE_POOL_MAX", "16")
+    os.environ.setdefault("HONGBAO_CLAIM_WAIT_MS_MAX", "60000")  # a batch is a thousand claims at once
     try:
         with running(workers=1) as engine, tempfile.TemporaryDirectory() as folder:
             settings = reach.running(Settings.load(data_dir=engine.data_dir))

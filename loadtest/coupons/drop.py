@@ -128,10 +128,12 @@ async def _sent(engine: Engine, batch: Batch, sizes: Sizes, note: Callable[[str]
         )
         sent = await engine.packets.send(OWNER, terms, idempotency_key=uuid4().hex, request_hash=b"drop")
         packets.append((sent.packet_id, count))
+    while set(await engine.store.states([packet_id for packet_id, _ in packets])) != {"open"}:
+        await asyncio.sleep(0.1)
     try:
         await engine.packets.send(OWNER, terms, idempotency_key=uuid4().hex, request_hash=b"drop")
     except InsufficientFundsError:
-        note(f"{len(packets)} packets were paid in {time.monotonic() - started_s:.1f} s, and no coupon is left")
+        note(f"{len(packets)} packets were paid and opened in {time.monotonic() - started_s:.1f} s, and no coupon is left")
         return packets
     raise WrongError("more coupons were sent than there are")
 

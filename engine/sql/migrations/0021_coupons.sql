@@ -142,3 +142,56 @@ BEGIN
     ) AS numbered
     GROUP BY batch_id, island;
 END $$;
+
+-- Which coupon each user got of each packet. batch_id NULL: the packet is not of coupons. number NULL: the ledger has no such
+-- coupon (yet). It uses indexes, row by row, whatever Postgres knows of the tables: in a rush they grow a hundredfold between
+-- two looks at them (as for the persister, engine/ledger/posting.py).
+CREATE FUNCTION coupons_of_claims(packets BIGINT[], users TEXT[]) RETURNS TABLE (
+    place BIGINT, batch_id BIGINT, number INTEGER, state TEXT, holder TEXT, given_at_ms BIGINT, ended_at_ms BIGINT, moves INTEGER,
+    sealed BYTEA
+) LANGUAGE plpgsql STABLE
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET jit = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT asked.place, of_batch.batch_id, coupons.number, coupons.state::text, coupons.holder, coupons.given_at_ms,
+        coupons.ended_at_ms, coupons.moves, coupon_codes.sealed
+    FROM unnest(packets, users) WITH ORDINALITY AS asked (packet_id, user_id, place)
+    LEFT JOIN LATERAL (
+        SELECT coupon_ranges.batch_id FROM coupon_ranges WHERE coupon_ranges.packet_id = asked.packet_id LIMIT 1
+    ) AS of_batch ON TRUE
+    LEFT JOIN coupon_batches ON coupon_batches.batch_id = of_batch.batch_id
+    LEFT JOIN LATERAL (
+        SELECT account_id FROM accounts
+        WHERE accounts.kind = 'holding' AND accounts.owner = asked.user_id AND accounts.asset = coupon_batches.asset LIMIT 1
+    ) AS holding ON TRUE
+    LEFT JOIN LATERAL (
+        SELECT slot FROM transfers
+        WHERE transfers.kind = 'claim' AND from_account = asked.packet_id AND to_account = holding.account_id LIMIT 1
+    ) AS claim ON TRUE
+    LEFT JOIN LATERAL (
+        SELECT first_number + claim.slot - first_slot AS number FROM coupon_ranges
+        WHERE coupon_ranges.packet_id = asked.packet_id AND first_slot <= claim.slot ORDER BY first_slot DESC LIMIT 1
+    ) AS got ON TRUE
+    LEFT JOIN coupons ON coupons.batch_id = of_batch.batch_id AND coupons.number = got.number
+    LEFT JOIN coupon_codes ON coupon_codes.batch_id = coupons.batch_id AND coupon_codes.number = coupons.number;
+END $$;
+
+-- Lock users' wallets and holdings of an asset, and one more account, in the order in which everybody locks them.
+CREATE FUNCTION lock_accounts_of(owners TEXT[], of_asset TEXT, other BIGINT) RETURNS TABLE (
+    account_id BIGINT, kind TEXT, owner TEXT, frozen BOOLEAN, sending_frozen_until_ms BIGINT
+) LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    ids BIGINT[] := ARRAY(
+        SELECT accounts.account_id FROM accounts WHERE accounts.kind = 'wallet' AND accounts.owner = ANY (owners)
+        UNION ALL
+        SELECT accounts.account_id FROM accounts
+        WHERE accounts.kind = 'holding' AND accounts.owner = ANY (owners) AND accounts.asset = of_asset
+    );
+BEGIN
+    RETURN QUERY
+    SELECT accounts.account_id, accounts.kind::text, accounts.owner, accounts.frozen, accounts.sending_frozen_until_ms
+    FROM accounts WHERE accounts.account_id = ANY (ids || other)
+    ORDER BY accounts.account_id < 1000, accounts.account_id FOR UPDATE;
+END $$;
