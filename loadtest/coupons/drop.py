@@ -8,7 +8,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,12 +20,13 @@ from engine.auditing.audit import audit
 from engine.coupons import files
 from engine.coupons.batches import Batch, BatchStatement, BatchTerms
 from engine.coupons.codes import ALPHABET
+from engine.coupons.ending import CouponEnd
 from engine.engine import Engine
 from engine.errors import CouponEndedError, InsufficientFundsError, UnavailableError
 from engine.lanes.clients import command
 from engine.ledger.money import now_ms
 from engine.packets.terms import terms_from
-from engine.records import CouponFace, CouponResult, SplitKind
+from engine.records import CouponFace, CouponResult, CouponState, SplitKind
 from engine.risk.limits import AccountKind
 
 OWNER = "mall"
@@ -133,7 +135,9 @@ async def _sent(engine: Engine, batch: Batch, sizes: Sizes, note: Callable[[str]
     try:
         await engine.packets.send(OWNER, terms, idempotency_key=uuid4().hex, request_hash=b"drop")
     except InsufficientFundsError:
-        note(f"{len(packets)} packets were paid and opened in {time.monotonic() - started_s:.1f} s, and no coupon is left")
+        note(
+            f"{len(packets)} packets were paid and opened in {time.monotonic() - started_s:.1f} s, and no coupon is left"
+        )
         return packets
     raise WrongError("more coupons were sent than there are")
 
@@ -184,40 +188,41 @@ async def _claim_all(engine: Engine, claims: list[tuple[str, str]], told: Told) 
 
 
 async def _redeemed(engine: Engine, batch: Batch, sizes: Sizes, told: Told, note: Callable[[str], None]) -> None:
-    """For each of some codes, three try at once: two redeem it by the code, one declares the coupon void."""
+    """For each of some codes, three try at once: two redeem it by the code, and one by its number or declares it void."""
     rows = await engine.pool.fetch("SELECT hash, number FROM coupon_codes WHERE batch_id = $1", batch.batch_id)
     number_of = {row["hash"]: row["number"] for row in rows}
-    keys = engine.coupon_batches.keys_of(batch)
-    waiting, started_s = islice(told.user_of, sizes.redeemed), time.monotonic()
-    redeemed = void = 0
+    keys, batch_id = engine.coupon_batches.keys_of(batch), str(batch.batch_id)
+    waiting, started_s = enumerate(islice(told.user_of, sizes.redeemed)), time.monotonic()
+    ended: Counter[CouponState] = Counter()
 
-    async def attempt(code: str, way: int) -> int:
-        key = {"idempotency_key": uuid4().hex, "request_hash": b"end"}
+    async def attempt(act: Callable[..., Awaitable[tuple[CouponEnd, bool]]], *what: str) -> list[CouponState]:
         try:
-            if way < 2:
-                await engine.coupon_acts.redeem_code(str(batch.batch_id), code, OWNER, **key)  # type: ignore[arg-type]
-            else:
-                coupon_id = f"{batch.batch_id}-{number_of[keys.hash(code.encode())]}"
-                await engine.coupon_acts.void(coupon_id, OWNER, **key)  # type: ignore[arg-type]
+            end, _ = await act(*what, OWNER, idempotency_key=uuid4().hex, request_hash=b"end")
         except CouponEndedError:
-            return 0
-        return 1
+            return []
+        return [end.state]
 
     async def hand(seed: int) -> None:
-        nonlocal redeemed, void
-        own = Random(seed)
-        for code in waiting:
-            ways = own.sample(range(3), 3)
-            done = dict(zip(ways, await asyncio.gather(*(attempt(code, way) for way in ways)), strict=True))
-            if sum(done.values()) != 1:
-                raise WrongError(f"{sum(done.values())} acts on one coupon were done")
-            redeemed, void = redeemed + done[0] + done[1], void + done[2]
+        own, acts = Random(seed), engine.coupon_acts
+        for place, code in waiting:
+            coupon_id = f"{batch_id}-{number_of[keys.hash(code.encode())]}"
+            tries = [
+                attempt(acts.redeem_code, batch_id, code),
+                attempt(acts.redeem_code, batch_id, code),
+                attempt(acts.redeem if place % 4 else acts.void, coupon_id),
+            ]
+            own.shuffle(tries)
+            done = [state for states in await asyncio.gather(*tries) for state in states]
+            if len(done) != 1:
+                raise WrongError(f"{len(done)} acts on one coupon were done")
+            ended.update(done)
 
     await asyncio.gather(*(hand(seed) for seed in range(sizes.redemptions_at_once)))
     seconds = time.monotonic() - started_s
+    redeemed, void = ended[CouponState.REDEEMED], ended[CouponState.VOID]
     note(
-        f"{sizes.redeemed:,} coupons were fought over by two redemptions and a void each: {redeemed:,} were redeemed, "
-        f"{void:,} are void, one act each, in {seconds:.1f} s"
+        f"{sizes.redeemed:,} coupons were fought over by three acts at once: {redeemed:,} were redeemed, {void:,} are void, "
+        f"one act each, in {seconds:.1f} s"
     )
     statement = await engine.coupon_batches.statement(batch)
     if (statement.redeemed, statement.void) != (redeemed, void):
