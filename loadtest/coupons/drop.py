@@ -130,14 +130,13 @@ async def _sent(engine: Engine, batch: Batch, sizes: Sizes, note: Callable[[str]
         )
         sent = await engine.packets.send(OWNER, terms, idempotency_key=uuid4().hex, request_hash=b"drop")
         packets.append((sent.packet_id, count))
-    while set(await engine.store.states([packet_id for packet_id, _ in packets])) != {"open"}:
-        await asyncio.sleep(0.1)
+    while set(await engine.store.states([packet_id for packet_id, _ in packets])) != {"open"}:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)  # the publisher is another process
     try:
         await engine.packets.send(OWNER, terms, idempotency_key=uuid4().hex, request_hash=b"drop")
     except InsufficientFundsError:
-        note(
-            f"{len(packets)} packets were paid and opened in {time.monotonic() - started_s:.1f} s, and no coupon is left"
-        )
+        seconds = time.monotonic() - started_s
+        note(f"{len(packets)} packets were paid and opened in {seconds:.1f} s, and no coupon is left")
         return packets
     raise WrongError("more coupons were sent than there are")
 
@@ -188,7 +187,7 @@ async def _claim_all(engine: Engine, claims: list[tuple[str, str]], told: Told) 
 
 
 async def _redeemed(engine: Engine, batch: Batch, sizes: Sizes, told: Told, note: Callable[[str], None]) -> None:
-    """For each of some codes, three try at once: two redeem it by the code, and one by its number or declares it void."""
+    """For each of some codes, three try at once: two redeem it by the code; one by its number, or declares it void."""
     rows = await engine.pool.fetch("SELECT hash, number FROM coupon_codes WHERE batch_id = $1", batch.batch_id)
     number_of = {row["hash"]: row["number"] for row in rows}
     keys, batch_id = engine.coupon_batches.keys_of(batch), str(batch.batch_id)
@@ -221,8 +220,8 @@ async def _redeemed(engine: Engine, batch: Batch, sizes: Sizes, told: Told, note
     seconds = time.monotonic() - started_s
     redeemed, void = ended[CouponState.REDEEMED], ended[CouponState.VOID]
     note(
-        f"{sizes.redeemed:,} coupons were fought over by three acts at once: {redeemed:,} were redeemed, {void:,} are void, "
-        f"one act each, in {seconds:.1f} s"
+        f"{sizes.redeemed:,} coupons were fought over by three acts at once: {redeemed:,} were redeemed, {void:,} are "
+        f"void, one act each, in {seconds:.1f} s"
     )
     statement = await engine.coupon_batches.statement(batch)
     if (statement.redeemed, statement.void) != (redeemed, void):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from engine.engine import Engine
@@ -78,8 +79,9 @@ async def test_a_persister_that_is_killed_gives_no_coupon_twice(engine: Engine, 
 async def apply(engine: Engine, packet_id: str, *changes: Change) -> None:
     """Apply changes to the ledger as a persister would, as the first of the packet's lane."""
     numbered = [change._replace(position=position) for position, change in enumerate(changes, start=1)]
-    async with engine.pool.acquire() as connection:
-        await Ledger().apply(connection, lane_of(packet_id), 0, len(numbered), numbered)
+    connection = await asyncpg.connect(engine.settings.database_url)
+    await Ledger().apply(connection, lane_of(packet_id), 0, len(numbered), numbered)
+    await connection.close()
 
 
 async def test_a_claim_in_quarantine_keeps_its_coupon_and_the_rest_is_free(engine: Engine, settings: Settings) -> None:
