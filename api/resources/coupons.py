@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.answers import Answer, as_json
+from api.answers import Answer, Streamed, as_csv_file, as_json
 from api.auth import ANY_TOKEN, Access
 from api.dispatch import Call, Operation
 from api.payloads import NewestFirstQuery, Payload
 from engine import errors
+from engine.coupons import redemptions
 from engine.coupons.batches import BatchesPage, BatchMade, BatchStatement, BatchTerms, BatchView
 from engine.coupons.codes import CODE_LENGTH_MAX
 from engine.coupons.ending import CouponEnd, CouponPassedOn
@@ -144,6 +145,12 @@ async def redeem_coupon_code(call: Call) -> Answer:
         request_hash=call.request_hash,
     )
     return as_json(ended, 201, *([_REPLAYED] if is_replayed else []))
+
+
+async def list_redemptions(call: Call) -> Streamed:
+    """Return a batch's redemptions as a file for spreadsheets."""
+    batch = await call.engine.coupon_batches.of(call.path["batch_id"], _owner(call))
+    return await as_csv_file(redemptions.file_name(batch), redemptions.as_csv(call.engine.pool, batch))
 
 
 async def get_coupon(call: Call) -> Answer:
@@ -286,6 +293,17 @@ ROUTES = (
             errors.FrozenError,
             errors.NoCouponKeyError,
         ),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/coupon-batches/{batch_id}/redemptions.csv",
+        endpoint=list_redemptions,
+        summary="A batch's redemptions as CSV, for its owner: the coupon's number, its holder, when, the ledger's entry, the "
+        "note.",
+        access=ANY_TOKEN,
+        answer=None,
+        media_type="text/csv",
+        problems=(errors.UnknownCouponBatchError, errors.UnavailableError),
     ),
     Operation(
         method="GET",

@@ -23,6 +23,7 @@ OF_COUPONS = {
     ("void_coupon", 403): "not_sender",
     ("get_coupon_batch", 404): "unknown_coupon_batch",
     ("get_coupon_statement", 404): "unknown_coupon_batch",
+    ("list_redemptions", 404): "unknown_coupon_batch",
     ("redeem_coupon_code", 404): "unknown_coupon",
     ("get_coupon", 404): "unknown_coupon",
     ("transfer_coupon", 404): "unknown_coupon",

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
+from engine.coupons import redemptions
 from engine.settings import Settings
 from tests.support.asking import BODIES, TOMORROW_MS
 from tests.support.coupons import with_keys
@@ -135,6 +136,25 @@ async def test_a_coupon_is_redeemed_once_by_number_or_code(client: Client) -> No
     assert (ended.json()["state"], ended.json()["errors"][0]["field"]) == ("redeemed", "coupon_id")
     found = await call(client, "mall", "GET", "/v1/coupon-batches/1/statement")
     assert (found["count"], found["redeemed"], found["held"]) == (2, 2, 0)
+
+
+async def test_redemptions_are_a_file(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redemptions, "PAGE", 2)
+    packet_id = await dropped(client, 4)
+    for number, user in enumerate("abcd", start=1):
+        await client.claim(packet_id, user)
+        if number < 4:
+            note: Json = {"note": "=1+1"}
+            await call(client, "mall", "POST", f"/v1/coupons/1-{number}/redemption", note)
+    path = "/v1/coupon-batches/1/redemptions.csv"
+    answer = await client.http.get(path, headers=client.as_user("mall"))
+    assert answer.headers["content-disposition"] == 'attachment; filename="redemptions_1.csv"'
+    columns, *lines = answer.text.removeprefix("\ufeff").splitlines()
+    assert columns == "coupon_id,holder,redeemed_at_ms,transfer_id,note"
+    assert [(line.split(",")[0], line.split(",")[1], line.split(",")[4]) for line in lines] == [
+        (f"`1-{number}", f"`{user}", "`=1+1") for number, user in enumerate("abc", start=1)
+    ]
+    assert await problem(client, "ada", "GET", path) == (404, "unknown_coupon_batch")
 
 
 async def test_a_repeat_is_answered_whatever_has_changed(client: Client) -> None:

