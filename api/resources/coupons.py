@@ -298,8 +298,8 @@ ROUTES = (
         method="GET",
         path="/v1/coupon-batches/{batch_id}/redemptions.csv",
         endpoint=list_redemptions,
-        summary="A batch's redemptions as CSV, for its owner: the coupon's number, its holder, when, the ledger's entry, the "
-        "note.",
+        summary="A batch's redemptions as CSV, for its owner: the coupon's number, its holder, when, the ledger's "
+        "entry, the note.",
         access=ANY_TOKEN,
         answer=None,
         media_type="text/csv",
