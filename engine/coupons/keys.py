@@ -6,7 +6,7 @@ batch and use has a key of its own, derived by HMAC-SHA256. So no key encrypts m
 
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from cryptography.exceptions import InvalidTag
@@ -33,6 +33,10 @@ class CouponKeys:
         for key_id in self._in_force:
             return key_id
         raise NoCouponKeyError(f"Coupons need a key: an operator must set {_VARIABLE}.")
+
+    def missing(self, key_ids: Iterable[str]) -> list[str]:
+        """Those of some key ids that are not in force."""
+        return [key_id for key_id in key_ids if key_id not in self._in_force]
 
     def of_batch(self, key_id: str, batch_id: int) -> "BatchKeys":
         """A batch's own keys. Raises NoCouponKeyError if its key is not in force."""

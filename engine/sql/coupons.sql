@@ -26,6 +26,9 @@ SELECT batch_id, uploaded FROM coupon_batches WHERE owner = $1 AND batch_id < $2
 -- newest --
 SELECT batch_id, uploaded FROM coupon_batches ORDER BY batch_id DESC LIMIT $1
 
+-- keys_in_use --
+SELECT DISTINCT key_id FROM coupon_batches ORDER BY key_id
+
 -- uploaded --
 SELECT uploaded FROM coupon_batches WHERE batch_id = $1
 
