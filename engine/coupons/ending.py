@@ -39,6 +39,7 @@ _ENDED = {
     CouponState.VOID: "The coupon has been declared void.",
     CouponState.EXPIRED: "The coupon's time is over.",
 }
+_NO_UNIT = "whoever holds a coupon has its unit in the ledger"
 _HOLDER_FROZEN = "The holder's account is frozen: their coupons stay where they are."
 Find = Callable[[], Awaitable[tuple[Batch, int]]]
 """Returns the batch and the number of the coupon that is meant."""
@@ -168,9 +169,7 @@ class CouponActs:
                 code, codes.derived(self._batches.keys_of(batch), number, row["moves"])
             ):
                 raise UnknownCouponError(NO_COUPON)
-            ended = await _end(connection, batch, number, row, state)
-            await connection.execute(SQL["end_coupons"], batch.batch_id, *_values(ended, number), note or None)
-            return ended
+            return await _end(connection, batch, row, state, note)
 
         answered = await idempotency.once(self._pool, request, check=check, work=work)
         batch = await self._batches.known(numbers_in(answered.answer["coupon_id"])[0])
@@ -191,11 +190,11 @@ async def _lock(connection: Connection, batch: Batch, number: int) -> asyncpg.Re
 
 
 async def _end(
-    connection: Connection, batch: Batch, number: int, row: asyncpg.Record, state: CouponState
+    connection: Connection, batch: Batch, row: asyncpg.Record, state: CouponState, note: str
 ) -> dict[str, Any]:
-    """Move the unit of a coupon whose row is locked back to the issuer."""
-    holder = row["holder"]
-    accounts = await connection.fetch(SQL["lock_accounts"], [holder], batch.asset, batch.issuer)
+    """End a coupon whose row is locked: its unit goes back to the issuer."""
+    holder, number = row["holder"], row["number"]
+    accounts = await connection.fetch(SQL["lock_accounts"], [holder], batch.asset)
     at_ms = await now_ms(connection)
     _check_held(row, batch, at_ms)
     if state is CouponState.REDEEMED:
@@ -204,8 +203,10 @@ async def _end(
         if _of(accounts, "wallet", holder)["frozen"]:
             raise FrozenError(_HOLDER_FROZEN)
     kind = "redeem" if state is CouponState.REDEEMED else "coupon_void"
-    holding = _of(accounts, "holding", holder)["account_id"]
-    transfer_id = await _move_one(connection, kind, holding, batch.issuer, at_ms)
+    moved = (kind, _of(accounts, "holding", holder)["account_id"], batch.issuer, at_ms)
+    transfer_id = await connection.fetchval(SQL["end_coupon"], batch.batch_id, number, *moved, state, note or None)
+    if transfer_id is None:
+        raise AssertionError(_NO_UNIT)
     return {
         "coupon_id": f"{batch.batch_id}-{number}",
         "state": state,
@@ -213,10 +214,6 @@ async def _end(
         "ended_at_ms": at_ms,
         "transfer_id": str(transfer_id),
     }
-
-
-def _values(ended: dict[str, Any], number: int) -> tuple[str, int, list[int], list[int]]:
-    return ended["state"], ended["ended_at_ms"], [number], [int(ended["transfer_id"])]
 
 
 async def _pass_on(connection: Connection, batch: Batch, number: int, holder: str, to: str) -> dict[str, Any]:
@@ -227,7 +224,7 @@ async def _pass_on(connection: Connection, batch: Batch, number: int, holder: st
         raise NotTransferableError("The coupons of this batch cannot be passed on.")
     await connection.execute(MONEY["create_wallet"], to)  # everybody who holds something has a wallet
     await connection.execute(ASSETS["create_holding"], to, batch.asset)
-    accounts = await connection.fetch(SQL["lock_accounts"], [holder, to], batch.asset, None)
+    accounts = await connection.fetch(SQL["lock_accounts"], [holder, to], batch.asset)
     at_ms = await now_ms(connection)
     _check_held(row, batch, at_ms)
     own = _of(accounts, "wallet", holder)
@@ -236,7 +233,9 @@ async def _pass_on(connection: Connection, batch: Batch, number: int, holder: st
     if await connection.fetchval(SQL["cannot_receive"], to, at_ms):
         raise FrozenError("The other account is frozen and cannot receive coupons.")
     payer, payee = [_of(accounts, "holding", user)["account_id"] for user in (holder, to)]
-    transfer_id = await _move_one(connection, "coupon_transfer", payer, payee, at_ms)
+    transfer_id = await move(connection, "coupon_transfer", payer=payer, payee=payee, amount_fen=1, at_ms=at_ms)
+    if transfer_id is None:
+        raise AssertionError(_NO_UNIT)
     await connection.execute(SQL["pass_on"], batch.batch_id, number, to)
     return {"coupon_id": f"{batch.batch_id}-{number}", "holder": to, "transfer_id": str(transfer_id)}
 
@@ -251,10 +250,3 @@ def _check_held(row: asyncpg.Record, batch: Batch, at_ms: int) -> None:
 
 def _of(accounts: list[asyncpg.Record], kind: str, owner: str) -> asyncpg.Record:
     return next(row for row in accounts if row["kind"] == kind and row["owner"] == owner)
-
-
-async def _move_one(connection: Connection, kind: str, payer: int, payee: int, at_ms: int) -> int:
-    transfer_id = await move(connection, kind, payer=payer, payee=payee, amount_fen=1, at_ms=at_ms)
-    if transfer_id is None:
-        raise AssertionError("whoever holds a coupon has its unit in the ledger")
-    return transfer_id

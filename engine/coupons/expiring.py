@@ -63,19 +63,19 @@ async def expire_some(pool: asyncpg.Pool, batch: Batch, after: int) -> int | Non
 
 async def _expire(connection: Connection, batch: Batch, held: dict[int, str]) -> None:
     counts = Counter(held.values())
-    accounts = await connection.fetch(SQL["lock_accounts"], list(counts), batch.asset, batch.issuer)
+    accounts = await connection.fetch(SQL["lock_accounts"], list(counts), batch.asset)
     at_ms, entries = await now_ms(connection), {}
     for row in accounts:
         if row["kind"] == "holding":
             entries[row["owner"]] = await _move(connection, batch, row["account_id"], counts[row["owner"]], at_ms)
     transfers = [entries[holder] for holder in held.values()]
-    values = (batch.batch_id, CouponState.EXPIRED, at_ms, list(held), transfers, None)
+    values = (batch.batch_id, CouponState.EXPIRED, at_ms, list(held), transfers)
     await connection.execute(SQL["end_coupons"], *values)
 
 
 async def _expire_unsent(connection: Connection, batch: Batch) -> None:
     """Take in what the owner never sent, or never uploaded a code for. Their accounts are locked as for a sending."""
-    accounts = await connection.fetch(SQL["lock_accounts"], [batch.owner], batch.asset, batch.issuer)
+    accounts = await connection.fetch(SQL["lock_accounts"], [batch.owner], batch.asset)
     (locked,) = await connection.fetch(SQL["lock_batch"], batch.batch_id)
     unsent = sum(row["count"] for row in await connection.fetch(SQL["all_free"], batch.batch_id))
     never_uploaded = 0

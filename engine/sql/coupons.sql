@@ -1,4 +1,5 @@
--- Coupons and their batches (engine/coupons). Locks are taken in this order: a coupon, accounts, its batch, free numbers.
+-- Coupons and their batches (engine/coupons). Locks are taken in this order: a coupon, users' accounts, its batch, free
+-- numbers, and last the issuer, for which all ends of a batch's coupons take turns.
 
 -- new_batch --
 SELECT nextval(pg_get_serial_sequence('coupon_batches', 'batch_id'))
@@ -126,10 +127,10 @@ ORDER BY batch_id DESC, number DESC LIMIT $5
 SELECT number FROM coupon_codes WHERE batch_id = $1 AND hash = $2
 
 -- lock_coupon --
-SELECT state::text, holder, moves, given_at_ms, ended_at_ms FROM coupons WHERE batch_id = $1 AND number = $2 FOR UPDATE
+SELECT number, state::text, holder, moves FROM coupons WHERE batch_id = $1 AND number = $2 FOR UPDATE
 
 -- lock_accounts --
-SELECT account_id, kind, owner, frozen, sending_frozen_until_ms FROM lock_accounts_of($1::text[], $2, $3)
+SELECT account_id, kind, owner, frozen, sending_frozen_until_ms FROM lock_accounts_of($1::text[], $2)
 
 -- cannot_receive --
 SELECT EXISTS (
@@ -137,8 +138,14 @@ SELECT EXISTS (
     WHERE user_id = $1 AND lifted_at_ms IS NULL AND scope IN ('account', 'receiving') AND (until_ms IS NULL OR until_ms > $2)
 )
 
+-- end_coupon --
+-- Move a coupon's unit, and say what has become of it: one statement, because others wait for the issuer meanwhile.
+WITH moved AS MATERIALIZED (SELECT move_money($3::text::transfer_kind, $4, $5, 1, $6) AS transfer_id)
+UPDATE coupons SET state = $7::text::coupon_state, ended_at_ms = $6, transfer_id = moved.transfer_id, note = $8
+FROM moved WHERE batch_id = $1 AND number = $2 RETURNING moved.transfer_id
+
 -- end_coupons --
-UPDATE coupons SET state = $2::text::coupon_state, ended_at_ms = $3, transfer_id = ended.transfer_id, note = $6
+UPDATE coupons SET state = $2::text::coupon_state, ended_at_ms = $3, transfer_id = ended.transfer_id
 FROM unnest($4::integer[], $5::bigint[]) AS ended (number, transfer_id)
 WHERE batch_id = $1 AND coupons.number = ended.number AND state = 'held'
 

@@ -11,6 +11,7 @@ import secrets
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from engine.engine import Engine
@@ -32,6 +33,7 @@ def main(words: list[str]) -> int:
     sizes = Sizes(codes=given.codes, packets=given.packets, redeemed=min(given.redeemed, given.codes))
     os.environ.setdefault("HONGBAO_COUPON_KEYS", f"drop:{secrets.token_hex(32)}")
     os.environ.setdefault("HONGBAO_DATABASE_POOL_MAX", "16")
+    os.environ.setdefault("HONGBAO_DATABASE_TIMEOUT_S", "300")  # the audit reads all of it at once
     os.environ.setdefault("HONGBAO_CLAIM_WAIT_MS_MAX", "60000")  # a batch is a thousand claims at once
     try:
         with running(workers=1) as engine, tempfile.TemporaryDirectory() as folder:
@@ -46,7 +48,7 @@ async def _play(settings: Settings, sizes: Sizes, folder: Path) -> int:
     started_s = time.monotonic()
     async with Engine.open(settings) as engine:
         try:
-            await play(engine, sizes, folder, print)
+            await play(engine, sizes, folder, partial(print, flush=True))
         except WrongError as error:
             print(f"FAILED {error}")
             return 1

@@ -188,10 +188,12 @@ async def _claim_all(engine: Engine, claims: list[tuple[str, str]], told: Told) 
 
 async def _redeemed(engine: Engine, batch: Batch, sizes: Sizes, told: Told, note: Callable[[str], None]) -> None:
     """For each of some codes, three try at once: two redeem it by the code; one by its number, or declares it void."""
-    rows = await engine.pool.fetch("SELECT hash, number FROM coupon_codes WHERE batch_id = $1", batch.batch_id)
-    number_of = {row["hash"]: row["number"] for row in rows}
     keys, batch_id = engine.coupon_batches.keys_of(batch), str(batch.batch_id)
-    waiting, started_s = enumerate(islice(told.user_of, sizes.redeemed)), time.monotonic()
+    chosen = list(islice(told.user_of, sizes.redeemed))
+    query = "SELECT hash, number FROM coupon_codes WHERE batch_id = $1 AND hash = ANY ($2::bytea[])"
+    rows = await engine.pool.fetch(query, batch.batch_id, [keys.hash(code.encode()) for code in chosen])
+    number_of = {row["hash"]: row["number"] for row in rows}
+    waiting, started_s = enumerate(chosen), time.monotonic()
     ended: Counter[CouponState] = Counter()
 
     async def attempt(act: Callable[..., Awaitable[tuple[CouponEnd, bool]]], *what: str) -> list[CouponState]:

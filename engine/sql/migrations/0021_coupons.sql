@@ -177,8 +177,8 @@ BEGIN
     LEFT JOIN coupon_codes ON coupon_codes.batch_id = coupons.batch_id AND coupon_codes.number = coupons.number;
 END $$;
 
--- Lock users' wallets and holdings of an asset, and one more account, in the order in which everybody locks them.
-CREATE FUNCTION lock_accounts_of(owners TEXT[], of_asset TEXT, other BIGINT) RETURNS TABLE (
+-- Lock users' wallets and holdings of an asset, in the order in which everybody locks them.
+CREATE FUNCTION lock_accounts_of(owners TEXT[], of_asset TEXT) RETURNS TABLE (
     account_id BIGINT, kind TEXT, owner TEXT, frozen BOOLEAN, sending_frozen_until_ms BIGINT
 ) LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -192,6 +192,6 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT accounts.account_id, accounts.kind::text, accounts.owner, accounts.frozen, accounts.sending_frozen_until_ms
-    FROM accounts WHERE accounts.account_id = ANY (ids || other)
+    FROM accounts WHERE accounts.account_id = ANY (ids)
     ORDER BY accounts.account_id < 1000, accounts.account_id FOR UPDATE;
 END $$;
