@@ -13,10 +13,13 @@ from engine.errors import (
     InsufficientFundsError,
     InvalidFieldsError,
     NoCouponKeyError,
+    NotMerchantError,
     UnconfirmedError,
 )
-from engine.ids import may_be_of_coupons
-from engine.records import CouponResult, CouponState, Outcome, SplitKind
+from engine.ids import may_be_of_coupons, new_packet_number
+from engine.packets import sending
+from engine.packets.terms import terms_from
+from engine.records import ClaimResult, CouponResult, CouponState, Outcome, SplitKind
 from engine.settings import Settings
 from tests.support.coupons import claim, drop, make_batch, problems, statement, upload, with_keys
 from tests.support.scenes import (
@@ -258,3 +261,49 @@ async def test_a_lucky_split_of_coupons_is_one_each(engine: Engine, settings: Se
         assert (await engine.views.packet(packet_id)).split is SplitKind.LUCKY
         for user in "abc":
             await claim(engine, packet_id, user)
+
+
+async def test_a_packet_that_only_looks_as_if_it_were_of_coupons_is_claimed_as_what_it_is(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From before there were coupons: one number in 100,000 was so."""
+
+    def drawn(lane: int, volume: int, **_: bool) -> str:
+        return new_packet_number(lane, volume, of_coupons=True)
+
+    monkeypatch.setattr(sending, "new_packet_number", drawn)
+    packet_id = (await send(engine, "mall", total_fen=100, count=10)).packet_id
+    async with persisting(settings), sweeping(settings):
+        first = await engine.claims.claim(packet_id, "ada")
+        assert type(first) is ClaimResult
+        await caught_up(engine)
+        (again,) = await engine.claims.claim_many([(packet_id, "ada")])
+        assert again == ClaimResult(Outcome.ALREADY, first.amount_fen)
+        await let_time_run_out(engine, packet_id)
+        await settled(engine, packet_id)
+        assert await problems(engine) == []
+
+
+async def test_an_asset_from_before_coupons_keeps_its_code(engine: Engine, settings: Settings) -> None:
+    await engine.assets.define("COUPON_1", scale=0, name="of before")
+    known = await engine.assets.named("COUPON_1")
+    issued = await engine.assets.issue("mall", 5, known, idempotency_key=uuid4().hex, request_hash=b"i")
+    assert issued.balance_fen == 5
+    assert await make_batch(engine, 3) == "2"
+    terms = terms_from(settings=settings, total_fen=4, count=2, split=SplitKind.LUCKY, asset="COUPON_1")
+    sent = await engine.packets.send("mall", terms, idempotency_key=uuid4().hex, request_hash=b"s")
+    assert not may_be_of_coupons(int(sent.packet_id))
+    assert await problems(engine) == []
+
+
+async def test_a_batch_is_made_once_per_key(engine: Engine) -> None:
+    await make_batch(engine, 3)
+    batch = await engine.coupon_batches.known(1)
+    again = [
+        await engine.coupon_batches.make("mall", batch.terms, idempotency_key="k", request_hash=b"b") for _ in range(2)
+    ]
+    assert [replayed for _, replayed in again] == [False, True]
+    assert again[0][0] == again[1][0]
+    assert await engine.pool.fetchval("SELECT count(*) FROM coupon_batches") == 2
+    with pytest.raises(NotMerchantError):
+        await engine.coupon_batches.make("ada", batch.terms, idempotency_key="k", request_hash=b"b")
