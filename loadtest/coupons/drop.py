@@ -89,7 +89,7 @@ def new_codes(count: int) -> list[str]:
     """Codes of a form that is found wherever it stands."""
     made: set[str] = set()
     while len(made) < count:
-        made.add("HB" + "".join(secrets.choice(ALPHABET) for _ in range(12)))
+        made.add("HB" + "".join([ALPHABET[byte & 31] for byte in secrets.token_bytes(12)]))
     return list(made)
 
 
