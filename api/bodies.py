@@ -14,7 +14,7 @@ from api.problems import MalformedError, SlowBodyError, TooLargeError, Unsupport
 from engine.errors import FieldProblem
 
 Headers = Mapping[bytes, bytes]
-UNHASHED = "payment_password"
+UNHASHED = frozenset({"payment_password", "code"})
 QUERY_FIELDS_MAX = 20
 READ_S_MAX = 10.0
 """How long a body may take to arrive."""
@@ -163,9 +163,10 @@ def _names_differ(body: bytes, value: object) -> bool:
 def hash_of(method: str, path: str, value: dict[str, Any]) -> bytes:
     """SHA-256 over method, path and the sorted body: it shows if two requests with one Idempotency-Key are the same.
 
-    The hash does not cover a payment password. It is kept, and six digits could be found from it in no time.
+    The hash does not cover a payment password or a coupon's code. It is kept, and six digits could be found from it in
+    no time. Whoever is sent a code adds it to the hash with a key.
     """
-    kept = {name: part for name, part in value.items() if name != UNHASHED}
+    kept = {name: part for name, part in value.items() if name not in UNHASHED}
     canonical = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(b"\n".join((method.encode(), path.encode(), canonical))).digest()
 

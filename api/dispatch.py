@@ -226,6 +226,8 @@ async def _checked(front: Front, operation: Operation, scope: Scope, reader: bod
             body = checked(operation.body, value, problems)
             if operation.moves_money:
                 request_hash = bodies.hash_of(operation.method, scope["path"], value)
+    elif operation.moves_money:
+        request_hash = bodies.hash_of(operation.method, scope["path"], {})
     if problems:
         raise InvalidFieldsError(problems)
     address = front.limits.address_of(scope) if operation.moves_money else ""

@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 from api.payloads import USER_ID_FORM
 from api.problems import UnknownRouteError
-from engine.errors import FieldProblem, HongbaoError, UnknownPacketError, UnknownTransactionError
+from engine.errors import (
+    FieldProblem,
+    HongbaoError,
+    UnknownPacketError,
+    UnknownTransactionError,
+)
 from engine.ids import NUMBER_PATTERN, USER_ID_RULE
 from engine.wallets.assets import CODE_PATTERN, CODE_RULE
 
@@ -16,6 +21,10 @@ ASSET_FORM = f"^{CODE_PATTERN}$"
 ROW_NUMBER_FORM = "^[1-9][0-9]{0,17}$"
 """Numbers that the ledger counts from 1."""
 WAVE_FORM = "^[1-9][0-9]?$"
+
+
+COUPON_FORM = "^[1-9][0-9]{0,17}-[1-9][0-9]{0,7}$"
+PART_FORM = "^(?:[1-9][0-9]{0,5}|1000000)$"
 
 
 class PathName(NamedTuple):
@@ -40,6 +49,9 @@ PATH_NAMES = {
     "wave": PathName("A wave's number, from 1", WAVE_FORM, None, "must be a whole number from 1 to 99"),
     "fundraiser_id": PathName("A fundraiser", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "gift_id": PathName("A gift", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "batch_id": PathName("A batch of coupons", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "coupon_id": PathName("A coupon: its batch, and its number in it", COUPON_FORM, UnknownRouteError, _NO_ROW),
+    "part": PathName("A part, numbered by its uploader", PART_FORM, None, "must be from 1 to 1000000"),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from engine.errors import FieldProblem
 from engine.ids import USER_ID_PATTERN, USER_ID_RULE
-from engine.records import CLAIMS_PER_CALL_MAX, FEN_MAX, PacketState
+from engine.records import CLAIMS_PER_CALL_MAX, FEN_MAX, Coupon, PacketState
 from engine.text import TEXT_RULE, is_readable
 
 USER_ID_FORM = f"^{USER_ID_PATTERN}$"
@@ -256,12 +256,16 @@ class PreviewAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
-    """A claim's result. ``amount_fen`` is 0 unless claimed or already_claimed. Losing is a normal answer."""
+    """A claim's result. ``amount_fen`` is 0 unless claimed or already_claimed. Losing is a normal answer.
+
+    ``coupon``: of a packet of coupons, the one that the user has got.
+    """
 
     outcome: Literal["claimed", "already_claimed", "sold_out", "expired", "retracted"]
     amount_fen: int
     packet_id: str
     user_id: str
+    coupon: Coupon | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +341,7 @@ class Problem:
     tries_left: int | None = None
     locked_until_ms: int | None = None
     until_ms: int | None = None
+    state: str | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

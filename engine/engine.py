@@ -17,6 +17,10 @@ from engine.claiming.batcher import Batcher
 from engine.claiming.checkpoints import Checkpoints
 from engine.claiming.claims import Claims
 from engine.connected import Connected, urls_of
+from engine.coupons import keys as coupon_keys
+from engine.coupons.batches import Batches
+from engine.coupons.ending import CouponActs
+from engine.coupons.given import GivenCoupons
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
 from engine.errors import OperatorError
@@ -89,6 +93,9 @@ class Engine:
     matching: Matching
     fundraiser_views: FundraiserViews
     gift_receipts: GiftReceipts
+    coupon_batches: Batches
+    coupons: GivenCoupons
+    coupon_acts: CouponActs
     wallets: Wallets
     statements: Statements
     suggestions: Suggestions
@@ -111,6 +118,7 @@ class Engine:
     @asynccontextmanager
     async def _on(cls, connected: Connected) -> AsyncIterator["Engine"]:
         settings, pool, topology = connected.settings, connected.pool, connected.topology
+        coupon_batches = Batches(pool, coupon_keys.load(settings))
         urls = urls_of(settings)
         known = epochs.Known()
         store = Store(topology, known.epochs, known.servers, known.paused)
@@ -126,7 +134,8 @@ class Engine:
         checkpoints = Checkpoints(urls.database)
         acks = Acks(settings, topology, checkpoints)
         batchers = {lane: Batcher(store, lane, settings, full_lanes, acks) for lane in known.epochs}
-        claims = Claims(pool, store, batchers, full_lanes, acks)
+        coupons = GivenCoupons(pool, coupon_batches)
+        claims = Claims(pool, store, batchers, full_lanes, acks, coupons)
         payment_passwords = PaymentPasswords(pool, settings)
         # A connection of its own: payments may wait for each other's rows on all of the pool's.
         watching = await database_pool(urls.database, connections_max=1, timeout_s=settings.database_timeout_s)
@@ -167,6 +176,9 @@ class Engine:
                 matching=Matching(pool, settings, freezes),
                 fundraiser_views=FundraiserViews(pool),
                 gift_receipts=GiftReceipts(pool),
+                coupon_batches=coupon_batches,
+                coupons=coupons,
+                coupon_acts=CouponActs(pool, coupon_batches),
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
                 suggestions=Suggestions(pool, settings),

@@ -96,12 +96,6 @@ class ShareGivenError(HongbaoError):
     code = "share_given"
 
 
-class NotMerchantError(HongbaoError):
-    """Only a merchant can do this."""
-
-    code = "not_merchant"
-
-
 class TooManyMatchesError(HongbaoError):
     """The fundraiser has as many matches as is allowed."""
 
@@ -118,6 +112,58 @@ class AssetExistsError(HongbaoError):
     """There is an asset with this code, and its scale or its name is another. They never change."""
 
     code = "asset_exists"
+
+
+class UnknownCouponBatchError(HongbaoError):
+    """No batch of coupons has this number, or it is somebody else's."""
+
+    code = "unknown_coupon_batch"
+
+
+class UnknownCouponError(HongbaoError):
+    """Nobody was given a coupon with this number or code, or it is somebody else's."""
+
+    code = "unknown_coupon"
+
+
+class CouponEndedError(HongbaoError):
+    """The coupon was redeemed or declared void, or its time is over. ``state``: which of these."""
+
+    code = "coupon_ended"
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class CouponNotValidYetError(HongbaoError):
+    """The coupon's time has not begun."""
+
+    code = "coupon_not_valid_yet"
+
+
+class NotTransferableError(HongbaoError):
+    """The coupon's batch does not let its holder pass it on."""
+
+    code = "not_transferable"
+
+
+class NotMerchantError(HongbaoError):
+    """Only a merchant's account can do this."""
+
+    code = "not_merchant"
+
+
+class NoCouponKeyError(HongbaoError):
+    """The key of coupons' codes is missing. Only the operator can change that."""
+
+    code = "no_coupon_key"
+
+
+class CodePartDiffersError(HongbaoError):
+    """A part with this number was uploaded before, with other codes."""
+
+    code = "code_part_differs"
 
 
 class NotSettledError(HongbaoError):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 NUMBER_LENGTH = 19
 _RANDOM_DIGITS = 14
-_CAMPAIGN, _CAMPAIGN_DIGITS = "99999", 9
-"""The first random digits of a campaign's packets: nobody may claim them past the campaign (claiming/claims.py)."""
+_SPECIAL, _CAMPAIGN, _COUPONS = "9999", "99999", "99998"
+"""The first random digits of packets whose claims need more than the script: those of campaigns, which nobody may claim
+past the campaign, and those of coupons (claiming/claims.py)."""
 FIRST_VOLUME, LAST_VOLUME = 10, 91
 """The volume is what a number begins with. The last is the last that fits 64 bits."""
 NUMBER_PATTERN = r"(?:[1-8][0-9]|9[01])[0-9]{17}"
@@ -21,22 +22,33 @@ _PAST_LAST_VOLUME = str(LAST_VOLUME + 1)
 _LANES = {f"{lane:03d}": lane for lane in range(1_000)}
 
 
-def new_packet_number(lane: int, volume: int = FIRST_VOLUME, *, in_campaign: bool = False) -> str:
+def new_packet_number(
+    lane: int, volume: int = FIRST_VOLUME, *, in_campaign: bool = False, of_coupons: bool = False
+) -> str:
     """A new 19-digit number: two digits of the ledger's volume, three of the lane, 14 random ones.
 
-    ``in_campaign``: it is a part of a campaign's pool, which the random digits then tell. Only Postgres makes sure it
-    is unique.
+    ``in_campaign``: it is a part of a campaign's pool, which the random digits then tell. ``of_coupons``: its shares
+    are coupons, which they tell of all but a campaign's. Only Postgres makes sure it is unique.
     """
-    if in_campaign:
-        drawn = f"{_CAMPAIGN}{secrets.randbelow(10**_CAMPAIGN_DIGITS):0{_CAMPAIGN_DIGITS}d}"
-    else:
-        drawn = f"{secrets.randbelow(int(_CAMPAIGN) * 10**_CAMPAIGN_DIGITS):0{_RANDOM_DIGITS}d}"
-    return f"{volume}{lane:03d}{drawn}"
+    begins = _CAMPAIGN if in_campaign else _COUPONS if of_coupons else ""
+    digits = _RANDOM_DIGITS - len(begins)
+    below = 10**digits if begins else int(_SPECIAL) * 10 ** (digits - len(_SPECIAL))
+    return f"{volume}{lane:03d}{begins}{secrets.randbelow(below):0{digits}d}"
+
+
+def may_be_special(packet_id: str) -> bool:
+    """Whether a packet may be of a campaign or of coupons. Of those from before these, one in 10,000 is of neither."""
+    return packet_id[5:9] == _SPECIAL
 
 
 def may_be_in_campaign(packet_id: str) -> bool:
     """Whether a packet may be a part of a campaign's pool. One in 100,000 from before campaigns is none."""
     return packet_id[5:10] == _CAMPAIGN
+
+
+def may_be_of_coupons(packet_id: int) -> bool:
+    """Whether the ledger may have numbers of coupons for a packet's shares, in a campaign or not."""
+    return packet_id // 10**10 % 10_000 == int(_SPECIAL)
 
 
 def is_packet_number(text: str) -> bool:

@@ -5,7 +5,7 @@ They are frozen. Amounts are in fen, times in milliseconds since the epoch.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -84,6 +84,53 @@ class LimitedResult(ClaimResult, frozen=True, gc=False, kw_only=True):
     """The answer LIMITED: the user may claim again from ``until_ms`` on."""
 
     until_ms: int
+
+
+class CouponState(StrEnum):
+    """What has become of a coupon. The last three are final."""
+
+    HELD = "held"  # somebody can redeem it
+    REDEEMED = "redeemed"
+    VOID = "void"  # its issuer has declared it void
+    EXPIRED = "expired"  # its time is over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouponFace:
+    """What a coupon is worth. ``amount_off``: ``off_fen``. ``threshold``: the same, on a sum of ``from_fen`` or more.
+
+    ``percent_off``: ``percent`` off. ``text``: what ``text`` says.
+    """
+
+    kind: Literal["amount_off", "percent_off", "threshold", "text"]
+    off_fen: int | None = None
+    from_fen: int | None = None
+    percent: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coupon:
+    """A coupon that somebody was given. ``code``: None for all but its holder. ``ended_at_ms`` None: it is held."""
+
+    coupon_id: str
+    batch_id: str
+    name: str
+    face: CouponFace
+    state: CouponState
+    holder: str
+    code: str | None
+    is_transferable: bool
+    valid_from_ms: int
+    valid_until_ms: int
+    given_at_ms: int
+    ended_at_ms: int | None
+
+
+class CouponResult(ClaimResult, frozen=True, gc=False, kw_only=True):
+    """The answer CLAIMED or ALREADY of a share that is a coupon."""
+
+    coupon: Coupon
 
 
 class ClaimReply(NamedTuple):

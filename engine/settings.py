@@ -255,6 +255,10 @@ class Settings(BaseSettings):
     dispute_system_fault_s: Annotated[int, Field(ge=0, le=864_000)] = 3_600
     """Time within which a system fault is decided. Later: an alert."""
 
+    # Coupons.
+    coupon_keys: SecretStr | None = None
+    """Keys of codes by key id, `new:key,old:key`, each at least 32 bytes. The first is for new batches; keep all."""
+
     # Risk. 0: no limit, no alert, no freeze. Days are China's. An account's or a label's own limit replaces these.
     person_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """The most that a person may send per day."""

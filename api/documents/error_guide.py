@@ -92,11 +92,33 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "The user has given this share of a packet to a fundraiser before; nothing was done.",
         f"{_NO_REPEAT} Give an `amount_fen` instead.",
     ),
-    errors.NotMerchantError: Guide(
-        "Only a merchant can match gifts.",
-        f"{_NO_REPEAT} An admin makes an account a merchant's (`PUT /v1/accounts/{{user_id}}/profile`).",
-    ),
     errors.TooManyMatchesError: Guide("The fundraiser has as many matches as is allowed.", _NO_REPEAT),
+    errors.NotMerchantError: Guide(
+        "Only a merchant's account can do this.", f"{_NO_REPEAT} Have an admin set the account's profile."
+    ),
+    errors.UnknownCouponBatchError: Guide(
+        "No batch of coupons has this number, or it is somebody else's.", "Check the number and the user."
+    ),
+    errors.UnknownCouponError: Guide(
+        "Nobody was given a coupon with this number or code, or it is somebody else's.",
+        "Check the number or the code, and the user.",
+    ),
+    errors.CouponEndedError: Guide(
+        "The coupon was redeemed or declared void, or its time is over; `state` says which.",
+        f"{_NO_REPEAT} Do not accept the coupon.",
+    ),
+    errors.CouponNotValidYetError: Guide("The coupon's time has not begun.", "Redeem it from its `valid_from_ms` on."),
+    errors.NotTransferableError: Guide(
+        "The batch does not let holders pass its coupons on.", f"{_NO_REPEAT} Do not offer it for these coupons."
+    ),
+    errors.CodePartDiffersError: Guide(
+        "A part with this number was uploaded before, with other codes.",
+        f"{_NO_REPEAT} Use a new number for new codes.",
+    ),
+    errors.NoCouponKeyError: Guide(
+        "The server lacks the key of the coupons' codes.",
+        "An operator must set HONGBAO_COUPON_KEYS ([coupons.md](coupons.md#keys)). Then repeat.",
+    ),
     errors.UnknownAssetError: Guide("No asset has this code.", "`GET /v1/assets` lists those that there are."),
     errors.AssetExistsError: Guide(
         "An asset has this code, with another scale or name, or it is the ledger's currency.",

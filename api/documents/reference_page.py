@@ -205,6 +205,10 @@ def _fields(title: str, fields: Json, required: Iterable[str], schemas: Json) ->
         if "$ref" in field.get("items", {}):
             for part, described in _resolved(field["items"], schemas)["properties"].items():
                 yield _field(f"{name}[].{part}", described, schemas, is_required=True)
+        if "$ref" in field:
+            inner = _resolved(field, schemas)
+            for part, described in inner.get("properties", {}).items():
+                yield _field(f"{name}.{part}", described, schemas, is_required=part in inner.get("required", []))
 
 
 def _field(name: str, field: Json, schemas: Json, *, is_required: bool) -> str:
@@ -241,7 +245,7 @@ def _kind(schema: Json, schemas: Json) -> str:
         if schema.get("pattern") == USER_ID_FORM:
             return "user id"
         return "date" if schema.get("format") == "date" else f"text{_range(schema, 'minLength', 'maxLength')}"
-    return {"boolean": "true or false", "null": "null"}[str(kind)]
+    return {"boolean": "true or false", "null": "null", "object": "object"}[str(kind)]
 
 
 def _range(schema: Json, least: str, most: str) -> str:

@@ -36,7 +36,7 @@ from engine.ids import is_packet_number
 from engine.packets.proof import Proof
 from engine.packets.terms import terms_from
 from engine.packets.views import ClaimsPage, PacketView
-from engine.records import Ack, ClaimResult, Outcome, SplitKind, Terms
+from engine.records import Ack, ClaimResult, CouponResult, Outcome, SplitKind, Terms
 
 OUTCOME_WORDS = {
     Outcome.CLAIMED: "claimed",
@@ -128,7 +128,7 @@ async def claim(call: Call) -> Answer:
     """Claim a share for the user. Losing is a normal answer. A repeat returns the same amount."""
     packet_id, user_id = call.path["packet_id"], call.caller.user
     result = await call.engine.claims.claim(packet_id, user_id)
-    return Answer(200, claim_body(packet_id, user_id, result))
+    return Answer(200, _other(packet_id, user_id, result).encode())
 
 
 def claim_body(packet_id: str, user_id: str, result: ClaimResult) -> bytes:
@@ -158,11 +158,31 @@ _NO_SUCH_PACKET = UnknownPacketError("Not a packet number.")
 def _results(claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | HongbaoError]) -> Answer:
     parts = [
         f'{_OPENINGS[result.outcome]}{result.amount_fen},"packet_id":"{packet_id}","user_id":"{user_id}"}}'
-        if isinstance(result, ClaimResult)
-        else _refused(packet_id, user_id, result)
+        if result.__class__ is ClaimResult
+        else _other(packet_id, user_id, result)
         for (packet_id, user_id), result in zip(claims, results, strict=True)
     ]
     return Answer(200, f'{{"results":[{",".join(parts)}]}}'.encode())
+
+
+def _with_coupon(packet_id: str, user_id: str, result: CouponResult) -> str:
+    answer = {
+        "outcome": OUTCOME_WORDS[result.outcome],
+        "amount_fen": result.amount_fen,
+        "packet_id": packet_id,
+        "user_id": user_id,
+        "coupon": result.coupon,
+    }
+    return orjson.dumps(answer).decode()
+
+
+def _other(packet_id: str, user_id: str, result: ClaimResult | HongbaoError) -> str:
+    """One claim's result, whatever it is."""
+    if isinstance(result, CouponResult):
+        return _with_coupon(packet_id, user_id, result)
+    if isinstance(result, HongbaoError):
+        return _refused(packet_id, user_id, result)
+    return claim_body(packet_id, user_id, result).decode()
 
 
 def _refused(packet_id: str, user_id: str, error: HongbaoError) -> str:

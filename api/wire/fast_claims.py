@@ -17,7 +17,7 @@ from api.problems import RateLimitedError, answer_to
 from api.resources.packets import claim_body
 from api.wire.layouts import PREFIX, SUFFIX, Layout, layout_of, names_in, speaker, token_in
 from engine.claiming.claims import Claims
-from engine.ids import is_packet_number, lane_of, may_be_in_campaign, user_id_in
+from engine.ids import is_packet_number, lane_of, may_be_special, user_id_in
 from engine.records import ClaimResult, Outcome
 
 LATER = b""
@@ -43,7 +43,7 @@ class Asker(Protocol):
 
 
 class FastClaims:
-    """Answers one process's plain claims. Those of packets that may be of a campaign go the long way."""
+    """Answers one process's plain claims. Those of packets that may be of a campaign or of coupons go the long way."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -62,7 +62,7 @@ class FastClaims:
         if method != b"POST" or not target.startswith(PREFIX) or not target.endswith(SUFFIX):
             return None
         packet_id = target[_PACKET].decode("latin-1")
-        if not is_packet_number(packet_id) or may_be_in_campaign(packet_id):
+        if not is_packet_number(packet_id) or may_be_special(packet_id):
             return None
         full_lanes = self._front.engine.claims.full_lanes
         if full_lanes and self._is_refused(packet_id):
@@ -84,7 +84,7 @@ class FastClaims:
         if user_id is None:
             return None
         packet_id = packet.decode()
-        if may_be_in_campaign(packet_id):
+        if may_be_special(packet_id):
             return None
         if self._front.engine.claims.full_lanes and self._is_refused(packet_id):
             return REFUSED

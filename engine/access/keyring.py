@@ -104,18 +104,23 @@ def add(settings: Settings) -> Secret:
 
 
 def _from_environment(settings: Settings) -> list[Secret]:
-    found = [] if settings.auth_secrets is None else _pairs(settings.auth_secrets.get_secret_value())
+    found = []
+    if settings.auth_secrets is not None:
+        found = secrets_in(settings.auth_secrets.get_secret_value(), "HONGBAO_AUTH_SECRETS")
     if settings.auth_secret is not None:
         value = settings.auth_secret.get_secret_value().encode()
         found.append(Secret(None, _checked(value, "HONGBAO_AUTH_SECRET")))
     return found
 
 
-def _pairs(text: str) -> list[Secret]:
-    """Read HONGBAO_AUTH_SECRETS. Errors name a pair by its place, because all of its text may be secret."""
+def secrets_in(text: str, variable: str) -> list[Secret]:
+    """The secrets in a variable of the form ``id:secret,id:secret``, each with its key id.
+
+    Raises OperatorError. It names a pair by its place, because all of its text may be secret.
+    """
     found: dict[str, Secret] = {}
     for place, pair in enumerate(text.split(","), start=1):
-        name = f"Pair {place} of HONGBAO_AUTH_SECRETS"
+        name = f"Pair {place} of {variable}"
         key_id, colon, value = pair.strip().partition(":")
         if not colon:
             raise OperatorError(f"{name} has no colon: pairs are id:secret, with commas between them.")

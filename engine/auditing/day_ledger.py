@@ -40,6 +40,10 @@ PROPER_OF_ASSETS = {
     "claim": ("custody", "holding"),
     "refund": ("custody", "holding"),
     "write_off": ("custody", "issuer"),
+    "redeem": ("holding", "issuer"),
+    "coupon_void": ("holding", "issuer"),
+    "coupon_expire": ("holding", "issuer"),
+    "coupon_transfer": ("holding", "holding"),
 }
 """The same of every other asset."""
 _PREFETCH = 5_000

@@ -14,7 +14,7 @@ from engine.campaigns.register import Campaign, Known, Register, Wave
 from engine.campaigns.terms import Who
 from engine.claiming.claims import Claims
 from engine.errors import BusyError, HongbaoError, NotArrivedError, NotInvitedError
-from engine.records import ClaimResult, Outcome
+from engine.records import ClaimResult, Coupon, CouponResult, Outcome
 
 _USERS_KNOWN_MAX = 200_000
 """Of how many users a process remembers the last tap, and how often they have won before."""
@@ -37,12 +37,13 @@ class GrabOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrabShare:
-    """A share that a user has won. ``amount_fen`` is 10^-scale of ``asset``."""
+    """A share that a user has won. ``amount_fen`` is 10^-scale of ``asset``. ``coupon``: if it is one."""
 
     packet_id: str
     asset: str
     scale: int
     amount_fen: int
+    coupon: Coupon | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +92,10 @@ class Grabbing:
             if packet_id is None:
                 return walk.end()
             try:
-                found: ClaimResult | HongbaoError = await self._claims.claim_bucket(packet_id, user_id)
+                result: ClaimResult | HongbaoError = await self._claims.claim_bucket(packet_id, user_id)
             except HongbaoError as error:
-                found = error
+                result = error
+            (found,) = await self._with_coupons([(walk.wave, packet_id, user_id)], [result])
             walk = await self._go_on(walk, packet_id, found)
         return walk
 
@@ -117,7 +119,9 @@ class Grabbing:
         while walks:
             asking = [(place, walk, walk.next or "") for place, walk in walks.items()]
             walks.clear()
-            found = await self._claims.claim_buckets([(packet_id, walk.user_id) for _, walk, packet_id in asking])
+            results = await self._claims.claim_buckets([(packet_id, walk.user_id) for _, walk, packet_id in asking])
+            won = [(walk.wave, packet_id, walk.user_id) for _, walk, packet_id in asking]
+            found = await self._with_coupons(won, results)
             going = [
                 _or_error(self._go_on(walk, packet_id, result))
                 for (_, walk, packet_id), result in zip(asking, found, strict=True)
@@ -160,7 +164,7 @@ class Grabbing:
             return _waiting(walk.known, walk.user_id, min(walk.now_ms, walk.wave.starts_at_ms - 1))
         if isinstance(found, HongbaoError):
             raise found
-        share = self._share(walk.wave, packet_id, found.amount_fen)
+        share = self._share(walk.wave, packet_id, found)
         if found.outcome is Outcome.CLAIMED:
             return _answer(walk.known, walk.user_id, walk.now_ms, GrabOutcome.CLAIMED, walk.wave, [share])
         if found.outcome is Outcome.ALREADY:
@@ -207,12 +211,37 @@ class Grabbing:
         maybe = self.ended.not_lost(wave.buckets, user_id)
         for packet_id in maybe:
             await self._must_be_booked(packet_id)
-        return [self._share(wave, *won) for won in await self.ended.shares_of(maybe, user_id)] if maybe else []
+        shares = await self.ended.shares_of(maybe, user_id) if maybe else []
+        results = [ClaimResult(Outcome.ALREADY, amount_fen) for _, amount_fen in shares]
+        found = await self._with_coupons([(wave, packet_id, user_id) for packet_id, _ in shares], results)
+        won = []
+        for (packet_id, _), result in zip(shares, found, strict=True):
+            if isinstance(result, HongbaoError):
+                raise result
+            won.append(self._share(wave, packet_id, result))
+        return won
 
-    def _share(self, wave: Wave, packet_id: str, amount_fen: int) -> GrabShare:
+    async def _with_coupons(
+        self, asked: Sequence[tuple[Wave, str, str]], results: Sequence[ClaimResult | HongbaoError]
+    ) -> Sequence[ClaimResult | HongbaoError]:
+        """Results of buckets (wave, bucket, user), with the coupons that some of the shares are."""
+        places = [place for place, (wave, packet_id, _) in enumerate(asked) if wave.prize_of[packet_id].is_coupon]
+        if not places:
+            return results
+        claims = [asked[place][1:] for place in places]
+        found, answers = await self._claims.with_coupons(claims, [results[place] for place in places]), list(results)
+        for place, result in zip(places, found, strict=True):
+            answers[place] = result
+        return answers
+
+    def _share(self, wave: Wave, packet_id: str, result: ClaimResult) -> GrabShare:
         prize = wave.prize_of[packet_id]
         return GrabShare(
-            packet_id=packet_id, asset=prize.asset or self._currency, scale=prize.scale, amount_fen=amount_fen
+            packet_id=packet_id,
+            asset=prize.asset or self._currency,
+            scale=prize.scale,
+            amount_fen=result.amount_fen,
+            coupon=result.coupon if isinstance(result, CouponResult) else None,
         )
 
     async def _must_be_booked(self, packet_id: str) -> None:

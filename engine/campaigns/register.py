@@ -23,7 +23,10 @@ KNOWN_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prize:
-    """A part of a wave's pool. ``number`` counts from 1. ``asset`` None: money. Amounts are 10^-scale of it."""
+    """A part of a wave's pool. ``number`` counts from 1. ``asset`` None: money. Amounts are 10^-scale of it.
+
+    ``is_coupon``: its shares are coupons of a batch.
+    """
 
     number: int
     asset: str | None
@@ -31,6 +34,7 @@ class Prize:
     split: SplitKind
     total_fen: int
     count: int
+    is_coupon: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +185,7 @@ def _wave(row: asyncpg.Record, prizes: Sequence[asyncpg.Record], buckets: Sequen
             split=SplitKind(prize["split"]),
             total_fen=prize["total_fen"],
             count=prize["count"],
+            is_coupon=prize["is_coupon"],
         )
         for prize in prizes
         if prize["wave"] == row["wave"]

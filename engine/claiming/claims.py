@@ -10,6 +10,7 @@ import asyncpg
 from engine.claiming.acks import Acks
 from engine.claiming.batcher import Batcher, Deliver
 from engine.claiming.finished import Finished
+from engine.coupons.given import GivenCoupons
 from engine.errors import (
     BusyError,
     FrozenError,
@@ -22,7 +23,7 @@ from engine.errors import (
     UnavailableError,
     UnknownPacketError,
 )
-from engine.ids import lane_of, may_be_in_campaign
+from engine.ids import lane_of, may_be_in_campaign, may_be_special
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
 from engine.queries import load
@@ -55,29 +56,43 @@ class Claims:
     ``full_lanes``: those whose batcher refuses claims at this moment.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what a claim asks, in that order
         self,
         pool: asyncpg.Pool,
         store: Store,
         batchers: Mapping[int, Batcher],
         full_lanes: Set[int],
         acks: Acks,
+        coupons: GivenCoupons,
     ) -> None:
-        self._pool, self._batchers = pool, batchers
+        self._pool, self._batchers, self._coupons = pool, batchers, coupons
         self.full_lanes = full_lanes
         self._in_campaign: dict[str, bool] = {}
         self.finished = Finished(store, acks)
 
     async def claim(self, packet_id: str, user_id: str) -> ClaimResult:
-        """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED.
+        """Claim one share; the outcome is CLAIMED, ALREADY, EMPTY, EXPIRED or RETRACTED. The first two say
+        which coupon it is of a packet of coupons.
 
         Raises UnknownPacketError, NotInvitedError, UnconfirmedError when the claim stands and is not yet as safe as it
         was asked to be, UndecidedError when it may stand, and else UnavailableError or another of its kinds: nothing
         was decided.
         """
+        if not may_be_special(packet_id):
+            return await self.claim_bucket(packet_id, user_id)
         if may_be_in_campaign(packet_id):
             await self._refuse_of_campaigns([packet_id])
-        return await self.claim_bucket(packet_id, user_id)
+        return await self.with_coupon(packet_id, user_id, await self.claim_bucket(packet_id, user_id))
+
+    async def with_coupon(self, packet_id: str, user_id: str, result: ClaimResult) -> ClaimResult:
+        """The result of a claim that may be of coupons, as a CouponResult if it is of one and the user got it.
+
+        Raises UnconfirmedError if the coupon cannot be shown.
+        """
+        (answer,) = await self._coupons.with_coupons([(packet_id, user_id)], [result])
+        if isinstance(answer, HongbaoError):
+            raise answer
+        return answer
 
     async def claim_bucket(self, packet_id: str, user_id: str) -> ClaimResult:
         """As ``claim``, also of a packet that is a part of a campaign: only who grabs in the campaign claims it so."""
@@ -109,12 +124,14 @@ class Claims:
         """
         of_campaigns = {packet_id for packet_id, _ in claims if may_be_in_campaign(packet_id)}
         refused = {packet_id: error for packet_id in of_campaigns if (error := await self._refused(packet_id))}
-        return await self.claim_buckets(claims, refused)
+        results = await self.claim_buckets(claims, refused)
+        special = {packet_id for packet_id, _ in claims if may_be_special(packet_id)} - refused.keys()
+        return await self._with_coupons(special, claims, results) if special else results
 
     async def claim_buckets(
         self, claims: Sequence[tuple[str, str]], refused: Mapping[str, HongbaoError] = MappingProxyType({})
     ) -> list[ClaimResult | HongbaoError]:
-        """As ``claim_many``, also of packets that are parts of a campaign: see ``claim_bucket``.
+        """As ``claim_many``, also of packets that are parts of a campaign: see ``claim_bucket``. Without their coupons.
 
         ``refused``: packets that are not asked, and what is said of them.
         """
@@ -142,6 +159,21 @@ class Claims:
                 answers_of[packet_id] = iter(answers[first : first + len(users)])
                 first += len(users)
         return [next(answers_of[packet_id]) for packet_id, _ in claims]
+
+    async def _with_coupons(
+        self, special: Set[str], claims: Sequence[tuple[str, str]], results: list[ClaimResult | HongbaoError]
+    ) -> list[ClaimResult | HongbaoError]:
+        places = [place for place, (packet_id, _) in enumerate(claims) if packet_id in special]
+        asked, found = [claims[place] for place in places], [results[place] for place in places]
+        for place, result in zip(places, await self.with_coupons(asked, found), strict=True):
+            results[place] = result
+        return results
+
+    async def with_coupons(
+        self, claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | HongbaoError]
+    ) -> list[ClaimResult | HongbaoError]:
+        """As ``with_coupon``, for many: whose coupon cannot be shown gets UnconfirmedError."""
+        return await self._coupons.with_coupons(claims, results)
 
     async def _refused(self, packet_id: str) -> HongbaoError | None:
         """The error of a claim of a packet that is a part of a campaign. None if it is none."""
@@ -178,7 +210,7 @@ class Claims:
     def ask(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
         """The first half of ``claim``: what the script answers, handed to ``deliver`` once it is known.
 
-        What is not ``is_final`` goes through ``decided``. Not for a packet that ``may_be_in_campaign``. Raises
+        What is not ``is_final`` goes through ``decided``. Not for a packet that ``may_be_special``. Raises
         UnknownPacketError, OverloadedError.
         """
         self._batcher_of(packet_id).claim_for(packet_id, user_id, deliver)

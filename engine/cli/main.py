@@ -13,7 +13,20 @@ import orjson
 import structlog
 import typer
 
-from engine.cli import audit, campaigns, data, doctor, fundraisers, lanes, plan, quarantine, reconcile, recover, verify
+from engine.cli import (
+    audit,
+    campaigns,
+    coupons,
+    data,
+    doctor,
+    fundraisers,
+    lanes,
+    plan,
+    quarantine,
+    reconcile,
+    recover,
+    verify,
+)
 from engine.cli.common import DataDirOption, JsonOption
 from engine.cli.common import run as _run
 from engine.cli.common import show as _print
@@ -164,6 +177,7 @@ app.command()(recover.recover)
 app.command()(verify.verify)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(fundraisers.app, name="fundraisers")
+app.add_typer(coupons.app, name="coupons")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(data.app, name="data")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import asyncpg
 
+from engine.coupons import keys as coupon_keys
 from engine.doctor.lines import Level, Line, megabytes, ok, problem, warning
 from engine.ids import FIRST_VOLUME, LAST_VOLUME
 from engine.ledger import schema, volumes
@@ -13,7 +14,7 @@ from engine.ledger.trial import why_not_written
 from engine.queries import load
 from engine.settings import Settings
 
-SQL = load("doctor")
+SQL, COUPONS = load("doctor"), load("coupons")
 _VERSION_MIN = 140_000
 _CONNECTIONS_SHARE_MAX = 0.9
 _VOLUMES_LEFT_MIN = 8
@@ -28,6 +29,7 @@ async def examine(connection: asyncpg.Connection, settings: Settings) -> list[Li
     lines = [_version(told), await _schema(connection), *_durable(told), _connections(told, state, settings)]
     if lines[1].level is Level.OK:
         lines += [await _currency(connection, settings), await _volumes(connection, settings)]
+        lines += await _coupon_keys(connection, settings)
     if state["is_replica"]:
         advice = "Point HONGBAO_DATABASE_URL to the primary: a replica takes no writes."
         return [*lines, problem("postgres role", "a replica", advice)]
@@ -81,6 +83,17 @@ async def _volumes(connection: asyncpg.Connection, settings: Settings) -> Line:
     if filled.entries > full + full * _OVERFULL_SHARE:
         return warning("ledger volumes", found, "Start a sweeper: it begins the next volume.")
     return ok("ledger volumes", found)
+
+
+async def _coupon_keys(connection: asyncpg.Connection, settings: Settings) -> list[Line]:
+    """Whether the keys of all batches of coupons are in force here. Nothing if there is no batch."""
+    named = [row["key_id"] for row in await connection.fetch(COUPONS["keys_in_use"])]
+    if not named:
+        return []
+    if missing := coupon_keys.load(settings).missing(named):
+        advice = "Add them to HONGBAO_COUPON_KEYS of all API processes: without them codes cannot be shown or redeemed."
+        return [warning("coupon keys", f"missing here: {', '.join(missing)}", advice)]
+    return [ok("coupon keys", ", ".join(named))]
 
 
 def _durable(told: Mapping[str, str]) -> Iterator[Line]:

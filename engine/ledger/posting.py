@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.errors import HongbaoError
 from engine.events import Change, Claims, Ending, Opening, Unreadable
+from engine.ids import may_be_of_coupons
 from engine.ledger import batches
 from engine.ledger.batches import Tally
 from engine.ledger.chain import Refund
@@ -190,6 +191,8 @@ class Ledger:
         # which they are committed. Custody ids are larger than wallet ids, so both lists together are in order.
         await _move(connection, received[0] + given[0], received[1] + given[1])
         await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
+        if of_coupons := [change for change in claims if may_be_of_coupons(change.packet)]:
+            await _give_coupons(connection, of_coupons)
         return rows
 
     def _accounts(self, claims: Sequence[Claims]) -> Iterator[int]:
@@ -268,6 +271,17 @@ def _array_text(numbers: Sequence[int]) -> str:
     return f"{{{','.join(map(str, numbers))}}}"
 
 
+async def _give_coupons(connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:
+    """Write down who holds which coupon. Packets that only look as if they were of coupons have no numbers of any."""
+    await connection.execute(
+        SQL["give_coupons"],
+        [change.packet for change in claims for _ in change.slots],
+        [slot for change in claims for slot in change.slots],
+        [user_id for change in claims for user_id in change.user_ids],
+        [change.at_ms for change in claims for _ in change.slots],
+    )
+
+
 async def _write_refunds(connection: asyncpg.Connection, endings: Sequence[Ending]) -> list[Refund]:
     """Refund the unclaimed amounts to the senders."""
     if not endings:
@@ -300,6 +314,10 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
         [ending.at_ms for ending in endings],
     )
     _expect(ended, len(endings), "the packet is not open")
+    # After the claims that came with it. What is written off is never free again (engine.persisting.quarantine).
+    if of_coupons := [ending for ending in endings if ending.remaining_count and may_be_of_coupons(ending.packet)]:
+        left = [ending.remaining_count for ending in of_coupons]
+        await connection.execute(SQL["free_coupons"], [ending.packet for ending in of_coupons], left)
     if retracted := [ending.packet for ending in endings if ending.state is PacketState.RETRACTED]:
         await connection.execute(SQL["uncount_packets"], retracted)
     await connection.execute(SQL["settle_packets"], packets)

@@ -14,6 +14,12 @@ INSERTED = (
         "campaign_prizes",
         "campaign_waves",
         "campaigns",
+        "coupon_batches",
+        "coupon_codes",
+        "coupon_free",
+        "coupon_parts",
+        "coupon_ranges",
+        "coupons",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -39,6 +45,9 @@ UPDATED = (
         "campaign_grants",
         "campaign_waves",
         "campaigns",
+        "coupon_batches",
+        "coupon_free",
+        "coupons",
         "day_totals",
         "disputes",
         "freezes",
@@ -52,7 +61,7 @@ UPDATED = (
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
-DELETED = ("day_totals", "idempotency", "limits_reached", "places")
+DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "places")
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from engine.claiming.acks import Acks
+from engine.coupons import numbers as coupon_numbers
 from engine.errors import (
     FieldProblem,
     FrozenError,
@@ -205,12 +206,16 @@ async def pay(
 ) -> tuple[str, bytes]:
     """Pay for one packet inside the caller's transaction, which has admitted it. Returns its number and its commitment.
 
-    Raises FrozenError, InsufficientFundsError, UnavailableError if no number is free.
+    Raises FrozenError, InsufficientFundsError, InvalidFieldsError for coupons that may not be sent so, UnavailableError
+    if no number is free.
     """
-    seed, in_campaign = new_seed(), terms.purpose is Purpose.CAMPAIGN
+    coupons = await coupon_numbers.batch_of(connection, terms.asset)
+    if coupons is not None:
+        terms = coupon_numbers.checked(coupons, sender, terms, times.expires_at_ms)
+    seed, kind = new_seed(), {"in_campaign": terms.purpose is Purpose.CAMPAIGN, "of_coupons": coupons is not None}
     split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
     for _ in range(_NUMBER_TRIES_MAX):
-        packet_id = new_packet_number(lane, volume, in_campaign=in_campaign)
+        packet_id = new_packet_number(lane, volume, **kind)
         committed = commitment(packet_id, *split_terms, seed)
         values = (
             *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
@@ -227,5 +232,7 @@ async def pay(
             if await connection.fetchval(SQL["why_not_paid"], sender, times.created_at_ms):
                 raise FrozenError("This account is frozen and cannot send.")
             raise InsufficientFundsError("The wallet holds less than the packet's total.")
+        if coupons is not None:
+            await coupon_numbers.take(connection, coupons, int(packet_id), terms.count)
         return packet_id, committed
     raise UnavailableError("No free packet number was found.")

@@ -340,3 +340,80 @@ SELECT account_id, balance_fen FROM accounts
 WHERE kind = 'fund' AND NOT EXISTS (SELECT FROM fundraisers WHERE fundraisers.account_id = accounts.account_id)
     AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE fundraiser_matches.account_id = accounts.account_id)
 ORDER BY account_id
+-- coupons --
+SELECT count(*) FROM coupons
+
+-- wrong_coupon_holdings --
+-- Holdings of coupons, and which coupons these are.
+WITH unsent AS (
+    SELECT batch_id, sum(count) AS coupons FROM (
+        SELECT batch_id, count FROM coupon_free
+        UNION ALL
+        SELECT batch_id, count - uploaded - never_uploaded FROM coupon_batches WHERE codes = 'uploaded'
+    ) AS parts GROUP BY batch_id
+), known AS (
+    SELECT asset, owner, sum(coupons) AS coupons FROM (
+        SELECT asset, holder AS owner, count(*) AS coupons
+        FROM coupons JOIN coupon_batches USING (batch_id) WHERE state = 'held' GROUP BY asset, holder
+        UNION ALL
+        SELECT asset, owner, coupons FROM unsent JOIN coupon_batches USING (batch_id)
+    ) AS parts GROUP BY asset, owner
+), counted AS (
+    SELECT accounts.asset, accounts.owner, balance_fen AS units
+    FROM accounts JOIN coupon_batches ON coupon_batches.asset = accounts.asset WHERE accounts.kind = 'holding'
+)
+SELECT asset, owner, coalesce(units, 0) AS units, coalesce(coupons, 0) AS coupons
+FROM known FULL JOIN counted USING (asset, owner)
+WHERE coalesce(units, 0) <> coalesce(coupons, 0) ORDER BY asset, owner
+
+-- wrong_coupon_claims --
+-- Packets of coupons of which more or fewer coupons were given than the ledger has claims.
+WITH packets_of_coupons AS MATERIALIZED (SELECT DISTINCT packet_id FROM coupon_ranges), claimed AS (
+    SELECT from_account AS packet_id, count(*) AS claims FROM transfers JOIN packets_of_coupons ON packet_id = from_account
+    WHERE kind = 'claim' GROUP BY from_account
+), given AS (
+    SELECT packet_id, count(*) AS coupons FROM coupons GROUP BY packet_id
+)
+SELECT packet_id, coalesce(claims, 0) AS claims, coalesce(coupons, 0) AS coupons FROM claimed FULL JOIN given USING (packet_id)
+WHERE claims IS DISTINCT FROM coupons ORDER BY packet_id
+
+-- coupon_batches --
+-- Each batch's coupons by where they are, and what its issuer's entries say.
+WITH packets_of_batches AS MATERIALIZED (
+    SELECT DISTINCT batch_id, packet_id FROM coupon_ranges
+), free AS (
+    SELECT batch_id, sum(count) AS unsent FROM coupon_free GROUP BY batch_id
+), packets AS (
+    SELECT batch_id, sum(balance_fen) AS in_packets FROM packets_of_batches JOIN accounts ON account_id = packet_id
+    GROUP BY batch_id
+), lost AS (
+    SELECT batch_id, sum(amount_fen) AS written_off FROM packets_of_batches JOIN transfers ON from_account = packet_id
+    WHERE kind = 'write_off' AND kind <> 'claim' GROUP BY batch_id
+), given AS (
+    SELECT batch_id, count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'redeemed') AS redeemed,
+        count(*) FILTER (WHERE state = 'void') AS void, count(*) FILTER (WHERE state = 'expired') AS expired
+    FROM coupons GROUP BY batch_id
+), entries AS (
+    SELECT batch_id, sum(amount_fen) FILTER (WHERE kind = 'redeem') AS redeem,
+        sum(amount_fen) FILTER (WHERE kind = 'coupon_void') AS coupon_void,
+        sum(amount_fen) FILTER (WHERE kind = 'coupon_expire') AS coupon_expire
+    FROM coupon_batches JOIN assets USING (asset) JOIN transfers ON to_account = issuer GROUP BY batch_id
+)
+SELECT batch_id, count, (
+        SELECT coalesce(sum(amount_fen), 0) FROM transfers
+        WHERE from_account = issuer AND kind = 'issue' AND kind <> 'claim'
+    )::bigint AS issued,
+    CASE codes WHEN 'uploaded' THEN count - uploaded - never_uploaded ELSE 0 END AS not_uploaded,
+    coalesce(unsent, 0)::bigint AS unsent, coalesce(in_packets, 0)::bigint AS in_packets, coalesce(held, 0) AS held,
+    coalesce(redeemed, 0) AS redeemed, coalesce(void, 0) AS void,
+    coalesce(expired, 0) + unsent_expired + never_uploaded AS expired, coalesce(written_off, 0)::bigint AS written_off,
+    coalesce(redeem, 0)::bigint AS redeem, coalesce(coupon_void, 0)::bigint AS coupon_void,
+    coalesce(coupon_expire, 0)::bigint AS coupon_expire
+FROM coupon_batches JOIN assets USING (asset)
+LEFT JOIN free USING (batch_id) LEFT JOIN packets USING (batch_id) LEFT JOIN lost USING (batch_id)
+LEFT JOIN given USING (batch_id) LEFT JOIN entries USING (batch_id)
+ORDER BY batch_id
+
+-- free_and_given --
+SELECT batch_id, number FROM coupon_free JOIN coupons USING (batch_id)
+WHERE number >= first_number AND number < first_number + coupon_free.count ORDER BY batch_id, number LIMIT 1000

@@ -34,7 +34,8 @@ FROM campaigns WHERE campaign_id = $1
 SELECT wave, starts_at_ms, ends_at_ms FROM campaign_waves WHERE campaign_id = $1 ORDER BY wave
 
 -- prizes --
-SELECT wave, prize, asset, coalesce(scale, 2) AS scale, split, total_fen, count
+SELECT wave, prize, asset, coalesce(scale, 2) AS scale, split, total_fen, count,
+    EXISTS (SELECT FROM coupon_batches WHERE coupon_batches.asset = campaign_prizes.asset) AS is_coupon
 FROM campaign_prizes LEFT JOIN assets USING (asset) WHERE campaign_id = $1 ORDER BY wave, prize
 
 -- buckets --

@@ -65,6 +65,19 @@ UPDATE packets SET settled_at_ms = floor(extract(epoch FROM clock_timestamp()) *
 FROM accounts
 WHERE packet_id = ANY ($1::bigint[]) AND account_id = packet_id AND balance_fen = 0
 
+-- give_coupons --
+-- The coupons that shares are, written with their claims: each has one row for good.
+INSERT INTO coupons (batch_id, number, holder, packet_id, given_at_ms)
+SELECT batch_id, first_number + slot - first_slot, user_id, claim.packet_id, at_ms
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::bigint[]) AS claim (packet_id, slot, user_id, at_ms)
+CROSS JOIN LATERAL (
+    SELECT batch_id, first_slot, first_number FROM coupon_ranges
+    WHERE coupon_ranges.packet_id = claim.packet_id AND first_slot <= slot ORDER BY first_slot DESC LIMIT 1
+) AS ranges
+
+-- free_coupons --
+SELECT free_coupons(packet_id, shares_left) FROM unnest($1::bigint[], $2::integer[]) AS ended (packet_id, shares_left)
+
 -- set_aside --
 INSERT INTO quarantine (lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, state, remaining_count)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)

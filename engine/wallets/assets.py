@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from engine.coupons import numbers as coupon_numbers
 from engine.errors import AssetExistsError, FieldProblem, InvalidFieldsError, LimitExceededError, UnknownAssetError
 from engine.ledger import idempotency
 from engine.ledger.currency import SCALE
@@ -169,8 +170,8 @@ class Assets:
     ) -> Issued:
         """Make some of an asset and give it to a user, once per user and Idempotency-Key, whichever admin asks.
 
-        Raises InvalidFieldsError, LimitExceededError if more were held than JSON can tell exactly, and as
-        ``idempotency.once`` does.
+        Raises InvalidFieldsError, also for coupons: a batch has as many as it was made with. Raises LimitExceededError
+        if more were held than JSON can tell exactly, and as ``idempotency.once`` does.
         """
 
         async def check() -> None:
@@ -190,6 +191,8 @@ class Assets:
 async def _issue(connection: Connection, user_id: str, amount_fen: int, known: Known) -> dict[str, str | int]:
     if known.issuer is None:
         raise AssertionError("the ledger's currency is deposited")
+    if await coupon_numbers.batch_of(connection, known.asset) is not None:
+        raise InvalidFieldsError([FieldProblem("asset", "must not be of coupons: a batch never gets more of them")])
     # The issuer first, though many a wallet is older: only issues ask for it, so none waits for it with a wallet
     # that a lane's batch waits for. Then in the order of their numbers, as everybody does.
     issued_fen: int = -await connection.fetchval(SQL["lock_issuer"], known.issuer)

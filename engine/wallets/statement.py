@@ -49,6 +49,10 @@ _KINDS = {
     "match_budget": ("募捐", "配捐"),
     "match_return": ("募捐", "配捐退回"),
     "fund_payout": ("募捐", "募捐到账"),
+    "redeem": ("优惠券", "核销"),
+    "coupon_void": ("优惠券", "作废"),
+    "coupon_expire": ("优惠券", "过期"),
+    "coupon_transfer": ("优惠券", "转赠"),
 }
 _TRANSFERS = {
     "send": ("转账", "转出"),

@@ -218,6 +218,11 @@ async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operati
             path = row.path.format(asset=asset)
             assert_problem(await client.http.request(row.method, path, json=body), 422, "invalid_fields", "asset")
         return
+    if "{coupon_id}" in row.path:
+        for coupon in ("1", "1-0", "0-1", "01-1", "1-1-1", "1-123456789", "1--1", "1-x", f"{'1' * 400}-1", *IN_A_PATH):
+            answer = await client.http.request(row.method, row.path.format(coupon_id=coupon), json=body)
+            assert_problem(answer, 404, "not_found")
+        return
     numbers = (
         UNKNOWN,
         f"10999{'0' * 14}",

@@ -19,6 +19,7 @@ from engine.campaigns.terms import Entry, Who
 from engine.settings import Settings
 from tests.support.asking import BODIES
 from tests.support.both_ways import Asked, Opened, Reply, ask_long, open_app
+from tests.support.coupons import make_batch, with_keys
 from tests.support.front import Json
 from tests.support.mutation import Mutator
 from tests.support.paths import path_of
@@ -38,8 +39,14 @@ PROPER = {
     "give": (201, 404),
     "match_gifts": (403, 404),
     "make_fundraiser": (201, 409),
+    "upload_coupon_codes": (200, 409),
+    "redeem_coupon_code": (404,),
+    "redeem_coupon": (404,),
+    "void_coupon": (404,),
+    "transfer_coupon": (404,),
 }
-"""What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
+"""What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed, and nobody
+has a coupon."""
 TYPES = (b"application/json",) * 16 + (
     b"application/json; charset=utf-8",
     b"text/plain",
@@ -75,6 +82,12 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "give": {"amount_fen": 1, "is_anonymous": True, "message": "hi"},
         "match_gifts": {"percent": 100, "budget_fen": 1},
         "grab_many": BODIES["grab_many"],
+        "make_coupon_batch": BODIES["make_coupon_batch"] | {"is_transferable": True},
+        "upload_coupon_codes": BODIES["upload_coupon_codes"],
+        "redeem_coupon_code": {"code": "code-1", "note": "order"},
+        "redeem_coupon": {"note": "order"},
+        "void_coupon": {"note": "odd"},
+        "transfer_coupon": {"to": "bob"},
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }
@@ -107,6 +120,8 @@ def assert_documented(row: Operation, body: bytes, reply: Reply | None) -> None:
 async def fuzz(opened: Opened, mutator: Mutator, inputs: int, token: str) -> Counter[tuple[str, int]]:
     """How often each endpoint answered which status."""
     packet_id = (await send(opened.front.engine, count=50, total_fen=5_000)).packet_id
+    await opened.front.engine.claims.claim(packet_id, "bob")  # so alice is no stranger to him, whatever comes first
+    await caught_up(opened.front.engine)
     bodies, seen = proper_bodies(packet_id), Counter[tuple[str, int]]()
     for number in range(inputs):
         row = POSTS[number % len(POSTS)]
@@ -134,6 +149,7 @@ async def fuzz(opened: Opened, mutator: Mutator, inputs: int, token: str) -> Cou
 async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     settings: Settings, pytestconfig: pytest.Config
 ) -> None:
+    settings = with_keys(settings)
     inputs, seed = int(pytestconfig.getoption("--fuzz-inputs")), int(pytestconfig.getoption("--fuzz-seed"))
     async with open_app(settings) as opened, persisting(settings):
         engine = opened.front.engine
@@ -141,6 +157,7 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
         await engine.payment_passwords.put("alice", PASSWORD, None)
         campaign = await make(engine, (86_400_000, 60, 10, 2), owner="alice", entry=Entry(who=Who.ADMITTED))
         assert campaign.campaign_id == "1"
+        await make_batch(engine, 10, owner="alice", codes=[])
         token = f"Bearer {issue(load_secret(settings), 'backend', ('act', 'admin'), 3_600)}"
         seen = await fuzz(opened, Mutator(seed), inputs, token)
         await caught_up(engine)

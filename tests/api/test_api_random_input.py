@@ -44,6 +44,12 @@ PROPER: dict[str, Json] = {
     "give": {"amount_fen": 1, "is_anonymous": True, "message": "hi"},
     "match_gifts": {"percent": 100, "budget_fen": 1},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
+    "make_coupon_batch": BODIES["make_coupon_batch"] | {"codes": "uploaded", "is_transferable": True},
+    "upload_coupon_codes": {"codes": ["code-1", "code-2"]},
+    "redeem_coupon_code": {"code": "code-1", "note": "order 7"},
+    "redeem_coupon": {"note": "order 7"},
+    "void_coupon": {"note": "odd"},
+    "transfer_coupon": {"to": "bob"},
     "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
     "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }

@@ -1,7 +1,7 @@
 """The OpenAPI document: complete, consistent in itself, and true of real answers."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -11,13 +11,24 @@ import pytest
 from api.documents.openapi import document, statuses
 from api.failures import ALL, codes_by_status, failures_of
 from api.problems import kind_of
-from api.routes import ROUTES
+from api.routes import RESOURCES, ROUTES
 from engine.settings import Settings
 from tests.support.asking import BODIES
+from tests.support.coupons import with_keys
 from tests.support.documented import PROBLEM, UNROUTED, check, codes_of
 from tests.support.front import Client, Json, new_key, open_front
+from tests.support.scenes import persisting
 
 DOCUMENT: Json = orjson.loads(document(ROUTES))
+
+
+Asked = tuple[str, str, dict[str, str], object, int]
+"""A request: method, path, headers, body; and the status of its answer."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return with_keys(settings)
 
 
 @pytest.fixture
@@ -157,7 +168,7 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
     transfer_id = transfer.json()["transfer_id"]
     view = await client.http.get(f"/v1/packets/{packet_id}", headers=alice)
     dispute = {"kind": "system_fault", "number": packet_id, "at_ms": view.json()["created_at_ms"], "evidence": ["x"]}
-    calls: list[tuple[str, str, dict[str, str], object, int]] = [
+    calls: list[Asked] = [
         ("POST", "/v1/packets", alice, packet, 201),
         ("POST", "/v1/packets", client.as_user("poor"), packet, 409),
         ("POST", "/v1/packets", alice, packet | {"count": 0}, 422),
@@ -255,6 +266,13 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", "/livez", {}, None, 200),
         ("GET", "/readyz", {}, None, 200),
     ]
+    answered = await answered_as_documented(client, calls)
+    of_coupons = {row.name for row in RESOURCES["Coupons 优惠券"]}
+    assert answered == {row.name for row in ROUTES} - of_coupons - {"show_metrics", "show_openapi", "get_statement"}
+
+
+async def answered_as_documented(client: Client, calls: Sequence[Asked]) -> set[str]:
+    """The operations that were asked."""
     answered = set()
     for method, path, headers, body, status in calls:
         answer = await client.http.request(method, path, json=body, headers=headers | new_key())
@@ -264,12 +282,51 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         content = DOCUMENT["paths"][row.path][method.lower()]["responses"][str(status)]["content"]
         schema = content[answer.headers["content-type"]]["schema"]
         assert mismatches(answer.json(), schema, f"{method} {path} {status}") == []
-    assert answered == {row.name for row in ROUTES} - {"show_metrics", "show_openapi", "get_statement"}
+    return answered
+
+
+async def test_answers_about_coupons_are_as_documented(client: Client, settings: Settings) -> None:
+    alice, bob, backend = client.as_user("alice"), client.as_user("bob"), client.as_backend()
+    root, carol = client.as_user("root", "admin"), client.as_user("carol", "send")
+    uploaded = BODIES["make_coupon_batch"] | {"codes": "uploaded", "is_transferable": True}
+    making: list[Asked] = [
+        ("POST", "/v1/coupon-batches", carol, BODIES["make_coupon_batch"], 403),
+        ("PUT", "/v1/accounts/carol/profile", root, {"kind": "merchant"}, 200),
+        ("POST", "/v1/coupon-batches", carol, BODIES["make_coupon_batch"] | {"count": 0}, 422),
+        ("POST", "/v1/coupon-batches", carol, uploaded, 201),
+        ("GET", "/v1/coupon-batches/1", carol, None, 200),
+        ("GET", "/v1/coupon-batches/1", bob, None, 404),
+        ("GET", "/v1/users/carol/coupon-batches", carol, None, 200),
+        ("PUT", "/v1/coupon-batches/1/codes/1", carol, {"codes": ["code-1", "code-2"]}, 200),
+        ("PUT", "/v1/coupon-batches/1/codes/1", carol, {"codes": ["code-3"]}, 409),
+        ("PUT", "/v1/coupon-batches/1/codes/2", carol, {"codes": ["code-2"]}, 422),
+    ]
+    answered = await answered_as_documented(client, making)
+    packet = {"total_fen": 2, "count": 2, "split": "equal", "asset": "COUPON_1", "ttl_s": 60}
+    dropped = (await client.http.post("/v1/packets", json=packet, headers=carol | new_key())).json()["packet_id"]
+    claiming: list[Asked] = [
+        ("POST", f"/v1/packets/{dropped}/claims", bob, None, 200),
+        ("POST", "/v1/claims", backend, {"claims": [{"packet_id": dropped, "user_id": "bob"}]}, 200),
+        ("GET", "/v1/coupons/1-1", bob, None, 200),
+        ("GET", "/v1/coupons/1-2", bob, None, 404),
+        ("GET", "/v1/users/bob/coupons?state=held", bob, None, 200),
+        ("POST", "/v1/coupons/1-1/transfer", bob, {"to": "dave"}, 201),
+        ("POST", "/v1/coupon-batches/1/redemptions", carol, {"code": "code-1"}, 201),
+        ("POST", "/v1/coupons/1-1/redemption", carol, None, 409),
+        ("POST", f"/v1/packets/{dropped}/claims", alice, None, 200),
+        ("POST", "/v1/coupons/1-2/redemption", bob, None, 403),
+        ("POST", "/v1/coupons/1-2/void", carol, {"note": "odd"}, 201),
+        ("GET", "/v1/coupon-batches/1/statement", carol, None, 200),
+        ("POST", f"/v1/packets/{dropped}/claims", alice, None, 200),
+    ]
+    async with persisting(settings):
+        answered |= await answered_as_documented(client, claiming)
+    assert answered >= {row.name for row in RESOURCES["Coupons 优惠券"]} - {"list_redemptions"}
 
 
 def _matches(template: str, path: str) -> bool:
     pattern = (
-        "/v1/packets/preview" if template == "/v1/packets/preview" else re.sub(r"{\w+}", r"[0-9A-Za-z]+", template)
+        "/v1/packets/preview" if template == "/v1/packets/preview" else re.sub(r"{\w+}", r"[0-9A-Za-z-]+", template)
     )
     return re.fullmatch(pattern, path.partition("?")[0]) is not None and not (
         template == "/v1/packets/{packet_id}" and path == "/v1/packets/preview"

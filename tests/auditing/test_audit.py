@@ -237,6 +237,18 @@ async def make_points_of_money(scene: Scene) -> None:
     await scene.sql(f"{entry} SELECT 'deposit', 1, {issuer}, 7, 1")
 
 
+async def give_a_coupon(scene: Scene) -> None:
+    await scene.sql(
+        "INSERT INTO coupons (batch_id, number, holder, packet_id, given_at_ms) "
+        f"VALUES (1, 7, 'user-0', {scene.open}, 0)"
+    )
+
+
+async def leave_a_given_coupon_free(scene: Scene) -> None:
+    await give_a_coupon(scene)
+    await scene.sql("INSERT INTO coupon_free (batch_id, first_number, count) VALUES (1, 5, 5)")
+
+
 async def lose_the_lane(scene: Scene) -> None:
     await scene.redis("DEL", keys.lane(lane_of(scene.open)))
 
@@ -296,6 +308,8 @@ async def lose_an_open_packet(scene: Scene) -> None:
 CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("balances_sum_to_zero", make_money, "all balances sum to 1 fen"),
     ("assets_stay_apart", make_points_of_money, "a deposit, goes from the currency to POINTS"),
+    ("coupons_match_holdings", give_a_coupon, "0 coupons were claimed, 1 were given"),
+    ("coupon_batches_add_up", leave_a_given_coupon_free, "coupon 7 was given, and is free"),
     ("balances_equal_transfers", make_money, "wallet account"),
     ("balances_equal_transfers", move_without_transfer, "of user-1 has"),
     ("balances_equal_transfers", pay_a_stranger, "account 999, which does not exist"),

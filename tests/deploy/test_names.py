@@ -14,7 +14,7 @@ from tests.support.repository import ROOT
 
 PAGE = ROOT / "docs" / "deploy.md"
 VERSION = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["version"]
-SECRETS = {"HONGBAO_AUTH_SECRET", "HONGBAO_AUTH_SECRETS", "HONGBAO_WEBHOOK_SECRET"}
+SECRETS = {"HONGBAO_AUTH_SECRET", "HONGBAO_AUTH_SECRETS", "HONGBAO_COUPON_KEYS", "HONGBAO_WEBHOOK_SECRET"}
 _SETTING = re.compile(r"\bHONGBAO_[A-Z][A-Z_]*\b")
 _URL = re.compile(r"\b[a-z][a-z0-9+]*://[^\s\"'`]+")
 _LOCAL = re.compile(r"http://(127\.0\.0\.1|prometheus)\b|(postgresql|redis)://[^\s@]*@(postgres|valkey):")

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ids import FIRST_VOLUME, LAST_VOLUME, NUMBER_PATTERN, is_packet_number, lane_of, new_packet_number
+from engine.ids import (
+    FIRST_VOLUME,
+    LAST_VOLUME,
+    NUMBER_PATTERN,
+    is_packet_number,
+    lane_of,
+    may_be_in_campaign,
+    may_be_of_coupons,
+    may_be_special,
+    new_packet_number,
+)
 from engine.lanes import keys
 from engine.settings import LANES_MAX
 
@@ -25,6 +35,17 @@ def test_numbers_are_not_guessable_from_one_another() -> None:
     assert len(set(numbers)) == 2_000
     for place in range(5, 19):
         assert {number[place] for number in numbers} == set("0123456789"), f"digit {place} is not random"
+
+
+def test_numbers_of_campaigns_and_of_coupons_are_told_from_others() -> None:
+    for _ in range(200):
+        plain, rain = new_packet_number(7), new_packet_number(7, in_campaign=True)
+        drop = new_packet_number(7, of_coupons=True)
+        both = new_packet_number(7, in_campaign=True, of_coupons=True)
+        assert [*map(may_be_special, (plain, rain, drop, both))] == [False, True, True, True]
+        assert [*map(may_be_in_campaign, (plain, rain, drop, both))] == [False, True, False, True]
+        assert [may_be_of_coupons(int(number)) for number in (plain, rain, drop, both)] == [False, True, True, True]
+        assert all(len(number) == 19 and lane_of(number) == 7 for number in (plain, rain, drop, both))
 
 
 @pytest.mark.parametrize(

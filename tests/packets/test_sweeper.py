@@ -218,7 +218,8 @@ async def test_a_transfer_from_before_campaigns_arrives_though_its_number_looks_
     assert await engine.store.claim_of(sent.transfer_id, "bob") is not None
 
 
-def _like_a_campaigns(drawn: Callable[..., str], lane: int, volume: int, *, in_campaign: bool) -> str:
+def _like_a_campaigns(drawn: Callable[..., str], lane: int, volume: int, *, in_campaign: bool, of_coupons: bool) -> str:
     """One number in 100,000 was so."""
     assert not in_campaign
+    assert not of_coupons
     return drawn(lane, volume, in_campaign=True)

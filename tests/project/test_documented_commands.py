@@ -59,6 +59,7 @@ EXIT_CODES = {
     r"hongbao lanes (move|place).*": (1,),  # this Redis is no cluster; test_lane_moves.py has one
     r"hongbao doctor": (0, 1),  # what is wrong with this machine is not the command's fault
     r"hongbao quarantine (retry|write-off) .*": (1,),  # there is no row with this number: nothing here breaks a rule
+    r"hongbao coupons (upload|show) .*": (1,),  # nobody has made a batch here; test_cli_coupons.py has some
     r"hongbao quarantine set-aside .*": (1,),  # nothing stops a lane here; test_cli_bad_entry.py has one that is
 }
 """Where it is not 0."""

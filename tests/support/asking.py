@@ -11,6 +11,13 @@ from tests.support.paths import path_of
 TOMORROW_MS = int(time.time() * 1000) + 86_400_000
 UNKNOWN = f"10000{'0' * 14}"
 """A packet number that no packet has."""
+COUPON_BATCH: Json = {
+    "name": "five off",
+    "face": {"kind": "amount_off", "off_fen": 500},
+    "count": 2,
+    "valid_from_ms": 0,
+    "valid_until_ms": TOMORROW_MS,
+}
 BODIES: dict[str, Json] = {
     "send_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
     "preview_packet": {"total_fen": 100, "count": 2, "split": "lucky"},
@@ -43,6 +50,12 @@ BODIES: dict[str, Json] = {
     "match_gifts": {"percent": 100, "budget_fen": 1},
     "grab": {},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
+    "make_coupon_batch": COUPON_BATCH,
+    "upload_coupon_codes": {"codes": ["code-1", "code-2"]},
+    "redeem_coupon_code": {"code": "code-9"},
+    "redeem_coupon": {},
+    "void_coupon": {},
+    "transfer_coupon": {"to": "bob"},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
     "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
@@ -60,6 +73,8 @@ NAMES_A_USER = (
     "list_holdings",
     "list_campaigns",
     "list_fundraisers",
+    "list_coupons",
+    "list_coupon_batches",
 )
 """Operations whose path names a user."""
 QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}

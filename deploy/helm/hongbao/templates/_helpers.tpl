@@ -101,12 +101,14 @@ securityContext:
       name: {{ $.Values.servers.secretName }}
       key: {{ . }}
 {{- end }}
-- name: HONGBAO_WEBHOOK_SECRET
+{{- range list "HONGBAO_WEBHOOK_SECRET" "HONGBAO_COUPON_KEYS" }}
+- name: {{ . }}
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.servers.secretName }}
-      key: HONGBAO_WEBHOOK_SECRET
+      name: {{ $.Values.servers.secretName }}
+      key: {{ . }}
       optional: true
+{{- end }}
 {{- end -}}
 
 {{/* The settings one by one, where the ConfigMap may not be there yet. */}}
