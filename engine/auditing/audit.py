@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from engine.access.keyring import Keyring
-from engine.auditing import books, kept, lanes, withdrawals
+from engine.auditing import books, cards, kept, lanes, withdrawals
 from engine.auditing.anchors import Head
 from engine.auditing.chains import Chains, anchor_holds, unbroken
 from engine.auditing.findings import PROBLEMS_MAX, Finding, finding
@@ -40,6 +40,7 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("shares_as_split", "each claim is the share its packet's seed gives that slot", books.shares_as_split),
     ("events_applied", "every event up to the checkpoint is in the ledger", books.events_applied),
     ("nothing_quarantined", "no quarantined change is pending", books.nothing_quarantined),
+    ("cards_add_up", "each card is there as often as published, and each pool is shared", cards.cards_add_up),
     ("withdrawals_add_up", "each withdrawal is held, paid or returned", withdrawals.withdrawals_add_up),
 ]
 _STREAM = ("stream_continues_ledger", "each event stream continues from the ledger's checkpoint")

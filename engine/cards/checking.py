@@ -1,6 +1,7 @@
 """Checks a set's proof without a server: its seed and terms are those committed to, and chance decided as it must."""
 
-from engine.cards.draws import PART, commitment, draw_key, granted_card, shares
+from engine.cards import draws
+from engine.cards.draws import commitment, draw_key, granted_card, shares
 from engine.cards.terms import CARDS_MAX, COMPLETERS_MAX, COUNT_MAX, committed_terms
 from engine.cards.views import LISTED_MAX, CardSetProof
 from engine.errors import InvalidFieldsError
@@ -76,7 +77,7 @@ def _wrong_shares(found: CardSetProof, seed: bytes) -> list[str]:
         return ["the shares are not in the order that the seed decides"]
     terms = (found.split, found.pool_fen, found.completers, found.min_fen, seed, found.set_id)
     try:
-        due = [fen for first in range(0, found.completers, PART) for fen in shares(*terms, first)]
+        due = [fen for first in range(0, found.completers, draws.PART) for fen in shares(*terms, first)]
     except InvalidFieldsError as error:
         return [f"the pool cannot be split: {error}"]
     return [

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
-from engine.cards import offers
-from engine.cards.draws import PART, shares
+from engine.cards import draws, offers
+from engine.cards.draws import shares
 from engine.cards.register import SQL
 from engine.cards.terms import Payout
 from engine.errors import OperatorError
@@ -92,8 +92,8 @@ async def _close(connection: Connection, row: asyncpg.Record, at_ms: int) -> boo
 async def _draw_part(connection: Connection, row: asyncpg.Record, at_ms: int) -> bool:
     """Draw the next part and, if shares are paid at once, pay it. Returns whether there are more."""
     set_id, completers, first = row["set_id"], row["completers"], row["drawn"]
-    found = await connection.fetch(SQL["next_completers"], set_id, row["drawn_key"] or b"", PART)
-    if len(found) != min(PART, completers - first):
+    found = await connection.fetch(SQL["next_completers"], set_id, row["drawn_key"] or b"", draws.PART)
+    if len(found) != min(draws.PART, completers - first):
         raise OperatorError(f"Set of cards {set_id} has other completers than were counted: run `hongbao audit`.")
     terms = (SplitKind(row["split"]), row["pool_fen"], completers, row["min_fen"], row["seed"], str(set_id), first)
     part = _Part(first, [completer["user_id"] for completer in found], await asyncio.to_thread(shares, *terms))

@@ -12,7 +12,7 @@ from engine.packets.split import split
 from engine.records import SplitKind
 
 PART = 10_000
-"""How many completers are drawn, and paid, in one transaction. Lucky shares are split part by part."""
+"""How many completers are drawn, and paid, in one transaction. Shares are split part by part, so it never changes."""
 KEY_BYTES = 16
 
 

@@ -14,7 +14,7 @@ from engine.engine import Engine
 from engine.errors import CardSetEndedError, FrozenError, NoPrizeError, NotDrawnError
 from engine.records import SplitKind
 from engine.settings import Settings
-from tests.support.collectors import OWNER, complete, deal, draw, end, key, make
+from tests.support.collectors import OWNER, complete, deal, draw, end, key, make, move_times
 from tests.support.races import Race
 from tests.support.scenes import assert_books_balance, sweeping
 from tests.support.waiting import wait_until
@@ -39,8 +39,7 @@ async def drawn_shares(engine: Engine, set_id: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("split", [SplitKind.LUCKY, SplitKind.EQUAL])
 async def test_the_pool_is_paid_to_the_fen(engine: Engine, monkeypatch: pytest.MonkeyPatch, split: SplitKind) -> None:
-    for module in ("draws", "drawing"):
-        monkeypatch.setattr(f"engine.cards.{module}.PART", 4)
+    monkeypatch.setattr("engine.cards.draws.PART", 4)
     set_id = await completed(engine, 10, pool_fen=1_003, split=split, min_fen=50)
     await end(engine, set_id)
     await draw(engine)
@@ -81,8 +80,7 @@ async def test_nothing_is_drawn_before_its_time(engine: Engine) -> None:
 
 
 async def test_a_draw_that_is_interrupted_goes_on_where_it_was(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("draws", "drawing"):
-        monkeypatch.setattr(f"engine.cards.{module}.PART", 3)
+    monkeypatch.setattr("engine.cards.draws.PART", 3)
     set_id = await completed(engine, 10)
     await end(engine, set_id)
     assert await drawing.step(engine.pool, int(set_id))  # counted
@@ -100,8 +98,7 @@ async def test_a_draw_that_is_interrupted_goes_on_where_it_was(engine: Engine, m
 
 
 async def test_several_sweepers_draw_each_share_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("draws", "drawing"):
-        monkeypatch.setattr(f"engine.cards.{module}.PART", 2)
+    monkeypatch.setattr("engine.cards.draws.PART", 2)
     set_id = await completed(engine, 9)
     await end(engine, set_id)
     await asyncio.gather(*(draw(engine) for _ in range(4)))
@@ -173,7 +170,7 @@ async def test_completions_that_race_the_draw_are_in_it_or_refused(engine: Engin
             await deal(engine, set_id, f"user{number}", 1, 2)
         await complete(engine, set_id, "user0")
         # Processes that complete still believe in the former times: only the set's row stops them.
-        await engine.pool.execute("UPDATE card_sets SET ends_at_ms = created_at_ms, draws_at_ms = created_at_ms")
+        await move_times(engine, set_id)
 
         async def completes(user: str, set_id: str = set_id) -> None:
             await race.wait_first()

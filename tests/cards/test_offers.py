@@ -124,7 +124,7 @@ async def test_a_bad_offer_is_refused_by_its_field(engine: Engine, changed: dict
     await deal(engine, set_id, "ada", 1)
     values = {"give": 1, "want": 2, "to_user": None} | changed | key()
     with pytest.raises(InvalidFieldsError) as caught:
-        await engine.card_offers.make(set_id, "ada", **values)  # type: ignore[arg-type]
+        await engine.card_offers.make(set_id, "ada", **values)
     assert [problem.field for problem in caught.value.problems] == [field]
 
 

@@ -5,8 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 from engine.cards.drawing import draw_due
+from engine.cards.draws import commitment
 from engine.cards.sets import CardSetMade
-from engine.cards.terms import CardTerms, Payout, SetTerms, set_terms
+from engine.cards.terms import CardTerms, Payout, SetTerms, committed_terms, set_terms
 from engine.engine import Engine
 from engine.records import SplitKind
 from engine.risk.limits import AccountKind
@@ -80,10 +81,28 @@ async def held(engine: Engine, set_id: str, user_id: str) -> list[int]:
 
 
 async def end(engine: Engine, set_id: str) -> None:
-    """Let the set's time be over: its terms are changed behind its back, as no client can."""
-    query = "UPDATE card_sets SET ends_at_ms = created_at_ms, draws_at_ms = created_at_ms WHERE set_id = $1"
-    await engine.pool.execute(query, int(set_id))
+    """Let the set's time be over: it is made as if its times had been earlier, and processes hear of it."""
+    await move_times(engine, set_id)
     engine.collecting._register._known.clear()  # which all of the engine's use cases share
+
+
+async def move_times(engine: Engine, set_id: str) -> None:
+    """The same, and processes go on with the former times."""
+    known = await engine.collecting._register._read(set_id)
+    terms = committed_terms(
+        pool_fen=known.pool_fen,
+        split=known.split,
+        min_fen=known.min_fen,
+        payout=known.payout,
+        claim_seconds=known.claim_seconds,
+        grants_a_user_max=known.grants_a_user_max,
+        ends_at_ms=known.created_at_ms,
+        draws_at_ms=known.created_at_ms,
+    )
+    kinds = [(kind.card, kind.count, kind.granted_count, kind.is_wild, kind.name) for kind in known.kinds]
+    changed = "ends_at_ms = created_at_ms, draws_at_ms = created_at_ms, commitment = $2"
+    query = f"UPDATE card_sets SET {changed} WHERE set_id = $1"
+    await engine.pool.execute(query, int(set_id), commitment(set_id, known.seed, terms, kinds))
 
 
 async def draw(engine: Engine) -> None:
