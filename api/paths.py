@@ -36,6 +36,8 @@ PATH_NAMES = {
     "user_id": PathName("A user", USER_ID_FORM, None, USER_ID_RULE),
     "label": PathName("A group", USER_ID_FORM, None, USER_ID_RULE),
     "campaign_id": PathName("A campaign", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "set_id": PathName("A set of cards", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "offer_id": PathName("An offer of a card", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -203,8 +203,9 @@ def _fields(title: str, fields: Json, required: Iterable[str], schemas: Json) ->
     for name, field in fields.items():
         yield _field(name, field, schemas, is_required=name in required)
         if "$ref" in field.get("items", {}):
-            for part, described in _resolved(field["items"], schemas)["properties"].items():
-                yield _field(f"{name}[].{part}", described, schemas, is_required=True)
+            each = _resolved(field["items"], schemas)
+            for part, described in each["properties"].items():
+                yield _field(f"{name}[].{part}", described, schemas, is_required=part in each.get("required", []))
 
 
 def _field(name: str, field: Json, schemas: Json, *, is_required: bool) -> str:
@@ -241,7 +242,7 @@ def _kind(schema: Json, schemas: Json) -> str:
         if schema.get("pattern") == USER_ID_FORM:
             return "user id"
         return "date" if schema.get("format") == "date" else f"text{_range(schema, 'minLength', 'maxLength')}"
-    return {"boolean": "true or false", "null": "null"}[str(kind)]
+    return {"boolean": "true or false", "null": "null", "object": "object"}[str(kind)]
 
 
 def _range(schema: Json, least: str, most: str) -> str:

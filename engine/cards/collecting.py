@@ -77,7 +77,7 @@ class Collecting:
             kind = known.kind(card)
             if to_user == user_id:
                 raise InvalidFieldsError([FieldProblem("to_user", "must be another user")])
-            await moving.must_have_one(self._pool, user_id, kind)
+            await moving.must_have_one(self._pool, known, user_id, kind)
             await moving.can_hold(self._pool, to_user, [kind])
             return kind
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.cards.register import SQL, CardKind
+from engine.cards.register import SQL, CardKind, Known
 from engine.errors import CardLackingError, FrozenError
 from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import now_ms
@@ -93,11 +93,16 @@ async def can_hold(pool: asyncpg.Pool, user_id: str, kinds: Sequence[CardKind]) 
         await pool.execute(SQL["create_holdings"], user_id, [kind.asset for kind in kinds])
 
 
-async def must_have_one(pool: asyncpg.Pool, user_id: str, kind: CardKind) -> None:
-    """Raise CardLackingError if a user does not hold a card at this moment. Raises UnavailableError."""
+async def must_have_one(pool: asyncpg.Pool, known: Known, user_id: str, kind: CardKind) -> None:
+    """Look whether a user holds a card at this moment, before accounts are made for another.
+
+    Raises CardSetEndedError, CardLackingError, UnavailableError.
+    """
     with ledger_errors(is_undone=True):
-        if not await pool.fetchval(SQL["holds"], user_id, kind.asset):
-            raise CardLackingError(f"The user has no card {kind.card} ({kind.name}).")
+        (row,) = await pool.fetch(SQL["holds"], user_id, kind.asset)
+    known.must_collect(row["now_ms"])
+    if not row["count"]:
+        raise CardLackingError(f"The user has no card {kind.card} ({kind.name}).")
 
 
 async def must_receive(connection: Connection, user_id: str, at_ms: int) -> None:

@@ -96,7 +96,7 @@ class Offers:
 
         async def check() -> tuple[CardKind, CardKind]:
             kinds = _kinds(known, user_id, give, want, to_user=to_user, seconds=seconds)
-            await moving.must_have_one(self._pool, user_id, kinds[0])
+            await moving.must_have_one(self._pool, known, user_id, kinds[0])
             await moving.can_hold(self._pool, user_id, kinds)
             return kinds
 
@@ -132,12 +132,12 @@ class Offers:
         answer, replayed, _ = await idempotency.once(self._pool, request, check=check, work=work)
         return CardOffer(**answer | {"state": OfferState(answer["state"])}), replayed
 
-    async def get(self, offer_id: str, user_id: str | None) -> CardOffer:
-        """An offer, for its two users, or for everybody if anyone can accept it (None: for an admin).
+    async def get(self, offer_id: str, user_id: str | None, *, sees_all: bool = False) -> CardOffer:
+        """An offer, for its two users, or for everybody if anyone can accept it (None: a user whom nobody names).
 
         Raises UnknownCardOfferError.
         """
-        return _offer(await self._seen(offer_id, user_id))
+        return _offer(await self._seen(offer_id, user_id, sees_all=sees_all))
 
     async def accept(self, offer_id: str, user_id: str) -> CardOffer:
         """Take the card that is offered and give the one that is wanted. A repeat by the same user changes nothing.
@@ -151,7 +151,7 @@ class Offers:
         known = await self._register.known(str(row["set_id"]))
         given, wanted = known.kind(row["give"]), known.kind(row["want"])
         if row["state"] == OfferState.OPEN:
-            await moving.must_have_one(self._pool, user_id, wanted)
+            await moving.must_have_one(self._pool, known, user_id, wanted)
             await moving.can_hold(self._pool, user_id, [given])
         async with ledger_change(self._pool) as connection:
             row = (await connection.fetch(SQL["lock_offer"], int(offer_id)))[0]
@@ -213,12 +213,10 @@ class Offers:
         offers = [_offer(row) for row in rows[:limit]]
         return CardOffersPage(offers=offers, next=offers[-1].offer_id if len(rows) > limit else None)
 
-    async def _seen(self, offer_id: str, user_id: str | None) -> asyncpg.Record:
+    async def _seen(self, offer_id: str, user_id: str | None, *, sees_all: bool = False) -> asyncpg.Record:
         with ledger_errors(is_undone=True):
             row = await self._pool.fetchrow(SQL["offer"], int(offer_id))
-        if row is None or (
-            user_id is not None and row["to_user"] not in (None, user_id) and row["from_user"] != user_id
-        ):
+        if row is None or not (sees_all or row["to_user"] in (None, user_id) or row["from_user"] == user_id):
             raise UnknownCardOfferError("No offer that this user can see has this number.")
         return row
 

@@ -296,8 +296,9 @@ class CardViews:
         return SharesPage(shares=page, next=str(page[-1].number) if len(found) > limit else None)
 
     async def grants(self, set_id: str, *, after: str | None, limit: int) -> GrantsPage:
-        """A page of the grants. Raises UnknownCardSetError, InvalidFieldsError."""
+        """A page of the grants. Raises UnknownCardSetError, NotDrawnError as ``proof``, InvalidFieldsError."""
         known, (above,) = await self._register.known(set_id), parse(after, parts=1, start=(0,))
+        await self._must_be_drawn(known)
         found = await self._grants(known, above, limit + 1)
         page = found[:limit]
         return GrantsPage(grants=page, next=str(page[-1].number) if len(found) > limit else None)
@@ -317,13 +318,17 @@ class CardViews:
             for row in rows
         ]
 
-    async def proof(self, set_id: str) -> CardSetProof:
-        """What binds the set, with its seed. Raises UnknownCardSetError, NotDrawnError before the end of the draw."""
-        known = await self._register.known(set_id)
+    async def _must_be_drawn(self, known: Known) -> asyncpg.Record:
         with ledger_errors():
             row = (await self._pool.fetch(SQL["progress"], known.number))[0]
         if row["drawn_at_ms"] is None:
-            raise NotDrawnError("The proof is available once the pool has been drawn.")
+            raise NotDrawnError("This is available once the pool has been drawn.")
+        return row
+
+    async def proof(self, set_id: str) -> CardSetProof:
+        """What binds the set, with its seed. Raises UnknownCardSetError, NotDrawnError before the end of the draw."""
+        known = await self._register.known(set_id)
+        row = await self._must_be_drawn(known)
         grants = await self._grants(known, 0, LISTED_MAX + 1)
         shares = await self._shares(known, -1, LISTED_MAX + 1)
         return CardSetProof(

@@ -78,7 +78,9 @@ SELECT move_money($1::transfer_kind, payer, payee, 1, $4) AS transfer_id
 FROM unnest($2::bigint[], $3::bigint[]) AS moved (payer, payee)
 
 -- holds --
-SELECT balance_fen FROM accounts WHERE kind = 'holding' AND owner = $1 AND asset = $2
+-- And the clock.
+SELECT (SELECT balance_fen FROM accounts WHERE kind = 'holding' AND owner = $1 AND asset = $2) AS count,
+    floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 
 -- lock_state --
 -- Completions and payments of shares hold it together. Whoever closes the set waits for them, and they for who closes it.

@@ -20,9 +20,15 @@ CONFLICTS = {
     "get_proof": "not_settled",
     "get_receipt": "not_settled",
     "get_campaign_proof": "not_settled",
+    "give_card": "card_lacking",
+    "offer_card": "card_lacking",
+    "accept_card_offer": "card_lacking",
+    "list_card_grants": "not_drawn",
+    "get_card_set_proof": "not_drawn",
+    "claim_card_prize": "not_drawn",
 }
 
-OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign")
+OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign", "decline_card_offer", "withdraw_card_offer")
 
 NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
 
@@ -37,7 +43,21 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
             "/v1/campaigns", json=BODIES["make_campaign"], headers=client.as_user("alice", "send") | new_key()
         )
         assert made.json()["campaign_id"] == "1", made.text
+        await make_set_of_cards(client)
         yield client
+
+
+async def make_set_of_cards(client: Client) -> None:
+    """Alice's, who has completed it, and has offered a card to anyone."""
+    admin, alice = client.as_user("root", "admin"), client.as_user("alice", "send", "claim")
+    await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=admin)
+    for path, body in (
+        ("/v1/card-sets", BODIES["make_card_set"]),
+        ("/v1/card-sets/1/completions", None),
+        ("/v1/card-sets/1/offers", BODIES["offer_card"]),
+    ):
+        answer = await client.http.post(path, json=body, headers=alice | new_key())
+        assert answer.status_code == 201, answer.text
 
 
 def speaking(client: Client, cell: Cell) -> dict[str, str]:
@@ -92,12 +112,16 @@ def code_of(cell: Cell) -> str:
         return CONFLICTS[cell.operation]
     if cell.status == 404 and cell.operation in NOT_FOUND:
         return NOT_FOUND[cell.operation]
+    if cell.status == 409 and cell.operation == "complete_card_set":
+        return "already_completed" if cell.asker == "alice" else "card_lacking"
     return CODES.get(cell.status, code_of_403(cell))
 
 
 def code_of_403(cell: Cell) -> str:
     if cell.operation in ("retract_packet", *OF_AN_OWNER) and not {"send", "act"}.isdisjoint(cell.scopes):
         return "not_sender"
+    if cell.operation == "make_card_set" and not {"send", "act"}.isdisjoint(cell.scopes):
+        return "not_merchant"
     may_claim = not {"claim", "act"}.isdisjoint(cell.scopes)
     return "not_invited" if cell.operation == "claim" and cell.packet and may_claim else "forbidden"
 

@@ -15,6 +15,7 @@ from api.failures import codes_by_status, failures_of
 from api.routes import ROUTES
 from engine.access.tokens import issue, load_secret
 from engine.auditing.audit import audit
+from engine.risk.limits import AccountKind
 from engine.settings import Settings
 from tests.support.asking import BODIES
 from tests.support.both_ways import Asked, Opened, Reply, ask_long, open_app
@@ -32,6 +33,9 @@ PROPER = {
     "decide_dispute": (404,),
     "put_asset": (200, 409),
     "grab": (200, 404),
+    "give_card": (201, 404, 409),
+    "grant_card": (201, 404, 409),
+    "offer_card": (201, 404, 409),
 }
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed."""
 TYPES = (b"application/json",) * 16 + (
@@ -64,6 +68,10 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "make_campaign": BODIES["make_campaign"],
         "grab": {},
         "grab_many": BODIES["grab_many"],
+        "make_card_set": BODIES["make_card_set"],
+        "give_card": BODIES["give_card"],
+        "grant_card": BODIES["grant_card"],
+        "offer_card": BODIES["offer_card"],
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }
@@ -126,6 +134,7 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
         engine = opened.front.engine
         await fund(engine, "alice", MONEY_FEN)
         await engine.payment_passwords.put("alice", PASSWORD, None)
+        await engine.profiles.put("alice", AccountKind.MERCHANT, [], {}, changed_by="root")
         token = f"Bearer {issue(load_secret(settings), 'backend', ('act', 'admin'), 3_600)}"
         seen = await fuzz(opened, Mutator(seed), inputs, token)
         await caught_up(engine)

@@ -39,6 +39,10 @@ PROPER: dict[str, Json] = {
     "make_campaign": BODIES["make_campaign"] | {"odds_millionths": 5, "lanes": 1},
     "grab": {},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
+    "make_card_set": BODIES["make_card_set"] | {"wild": {"name": "w", "count": 1}, "min_fen": 1},
+    "give_card": BODIES["give_card"],
+    "grant_card": BODIES["grant_card"],
+    "offer_card": BODIES["offer_card"] | {"to_user": "bob", "seconds": 60},
     "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
     "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }

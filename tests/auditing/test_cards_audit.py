@@ -17,8 +17,8 @@ async def scene(engine: Engine) -> Engine:
     All of it came after an anchor.
     """
     await clean(engine)
-    claimable = {"payout": Payout.CLAIMABLE, "claim_seconds": 3_600}
-    first = (await make(engine, (5, 5), pool_fen=600, wild=1, **claimable)).set_id
+    made = await make(engine, (5, 5), pool_fen=600, wild=1, payout=Payout.CLAIMABLE, claim_seconds=3_600)
+    first = made.set_id
     for number in range(3):
         await deal(engine, first, f"user{number}", 1, 3 if number == 2 else 2)
         await complete(engine, first, f"user{number}")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.cards.terms import CardTerms, Payout, set_terms
+from engine.cards.terms import CardTerms, Payout, SetTerms, set_terms
 from engine.errors import InvalidFieldsError
 from engine.records import SplitKind
 from engine.settings import Settings
@@ -13,7 +13,7 @@ NOW_MS = 1_800_000_000_000
 CARDS = [CardTerms(name="a", count=10), CardTerms(name="b", count=4, granted_count=2)]
 
 
-def checked(settings: Settings, **changed: Any) -> Any:
+def checked(settings: Settings, **changed: Any) -> SetTerms:  # noqa: ANN401  # values of any kind
     values: dict[str, Any] = {
         "name": "集五福",
         "cards": CARDS,

@@ -52,8 +52,8 @@ class Collectors:
 
     async def act(self, user: str) -> None:
         """One thing, by chance. What the rules refuse is no failure, and must have changed nothing."""
-        acts = (self._give, self._give, self._offer, self._offer, self._accept, self._accept, self._accept)
-        acts += (self._withdraw, self._grant, self._complete)
+        acts = [self._give] * 2 + [self._offer] * 2 + [self._accept] * 3
+        acts += [self._withdraw, self._grant, self._complete]
         act = self._chance.choice(acts)
         try:
             await act(user)
@@ -79,7 +79,7 @@ class Collectors:
     async def _accept(self, user: str) -> None:
         if not self.offers:
             return
-        offer = await self._engine.card_offers.get(self._chance.choice(self.offers[-12:]), None)
+        offer = await self._engine.card_offers.get(self._chance.choice(self.offers[-12:]), None, sees_all=True)
         user = offer.to_user or user
         if user == offer.from_user:
             return
@@ -92,7 +92,7 @@ class Collectors:
     async def _withdraw(self, _: str) -> None:
         if not self.offers:
             return
-        offer = await self._engine.card_offers.get(self._chance.choice(self.offers), None)
+        offer = await self._engine.card_offers.get(self._chance.choice(self.offers), None, sees_all=True)
         ends = self._engine.card_offers.withdraw if offer.to_user is None else self._engine.card_offers.decline
         if self._has_ended(await ends(offer.offer_id, offer.to_user or offer.from_user)):
             self.moved[offer.from_user][offer.give] += 1
@@ -119,8 +119,10 @@ class Collectors:
 
 @pytest.mark.parametrize(("seed", "payout"), [(1, Payout.AT_ONCE), (2, Payout.CLAIMABLE), (3, Payout.AT_ONCE)])
 async def test_whatever_collectors_do_at_once(engine: Engine, seed: int, payout: Payout) -> None:
-    terms = {"payout": payout, "claim_seconds": 3_600 if payout is Payout.CLAIMABLE else None}
-    made = await make(engine, COUNTS, wild=WILD, granted=(5, 5, 5), pool_fen=99_991, **terms)
+    seconds = 3_600 if payout is Payout.CLAIMABLE else None
+    made = await make(
+        engine, COUNTS, wild=WILD, granted=(5, 5, 5), pool_fen=99_991, payout=payout, claim_seconds=seconds
+    )
     set_id, chance = made.set_id, Random(seed)
     collectors = Collectors(engine, set_id, seed)
     for user in USERS:

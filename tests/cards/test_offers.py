@@ -78,7 +78,7 @@ async def test_an_offer_to_a_user_is_for_no_other(engine: Engine) -> None:
         await engine.card_offers.accept(offer_id, "bob")
     assert await held(engine, set_id, "ada") == [1, 0, 0]
     with pytest.raises(UnknownCardOfferError):
-        await engine.card_offers.get("999", None)
+        await engine.card_offers.get("999", None, sees_all=True)
 
 
 async def test_who_made_it_withdraws_it(engine: Engine) -> None:
@@ -105,7 +105,7 @@ async def test_who_lacks_the_wanted_card_gets_nothing(engine: Engine) -> None:
     with pytest.raises(CardLackingError):
         await engine.card_offers.make(set_id, "ada", give=1, want=2, to_user=None, **key())
     assert await held(engine, set_id, "bob") == [0, 0, 1]
-    assert (await engine.card_offers.get(offer_id, None)).state is OfferState.OPEN
+    assert (await engine.card_offers.get(offer_id, None, sees_all=True)).state is OfferState.OPEN
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ async def test_offers_that_nobody_accepts_come_back(engine: Engine) -> None:
     with pytest.raises(CardOfferEndedError):
         await engine.card_offers.accept(numbers[0], "bob")
     assert await offers.expire(engine.pool) is False
-    states = [(await engine.card_offers.get(number, None)).state for number in numbers]
+    states = [(await engine.card_offers.get(number, None, sees_all=True)).state for number in numbers]
     assert states == [OfferState.EXPIRED, OfferState.EXPIRED, OfferState.OPEN]
     assert await held(engine, set_id, "ada") == [2, 0, 0]
     await assert_books_balance(engine.pool)
@@ -149,7 +149,7 @@ async def test_no_exchange_after_the_end(engine: Engine) -> None:
     await deal(engine, set_id, "ada", 1)
     await deal(engine, set_id, "bob", 2)
     offer_id = await offer(engine, set_id)
-    assert (await engine.card_offers.get(offer_id, None)).expires_at_ms <= (
+    assert (await engine.card_offers.get(offer_id, None, sees_all=True)).expires_at_ms <= (
         await engine.card_views.get(set_id)
     ).ends_at_ms
     await end(engine, set_id)

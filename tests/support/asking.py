@@ -30,6 +30,19 @@ BODIES: dict[str, Json] = {
     },
     "grab": {},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
+    "make_card_set": {
+        "name": "cards",
+        "cards": [{"name": name, "count": 100, "granted_count": 50} for name in "ab"],
+        "pool_fen": 100,
+        "split": "lucky",
+        "payout": "at_once",
+        "grants_a_user_max": 1_000,
+        "ends_at_ms": TOMORROW_MS,
+        "draws_at_ms": TOMORROW_MS,
+    },
+    "give_card": {"card": 1, "to_user": "bob"},
+    "grant_card": {"user_id": "bob", "reason": "shared"},
+    "offer_card": {"give": 1, "want": 2},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
     "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
@@ -46,9 +59,17 @@ NAMES_A_USER = (
     "list_withdrawals",
     "list_holdings",
     "list_campaigns",
+    "get_cards",
+    "list_card_offers",
+    "list_card_sets",
 )
 """Operations whose path names a user."""
-QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}
+QUERIES = {
+    "list_packets": {"role": "sent"},
+    "lift_freeze": {"reason": "all is well"},
+    "get_cards": {"set_id": "1"},
+    "list_card_offers": {"role": "made"},
+}
 
 
 async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str = UNKNOWN) -> httpx.Response:
