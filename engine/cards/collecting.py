@@ -170,10 +170,12 @@ async def _complete(connection: Connection, known: Known, user_id: str) -> dict[
     spent = [kind.spent_of(user_id) for kind in known.kinds]
     locked = await moving.lock(connection, [user_id], known.kinds, spent)
     known.must_collect(locked.at_ms)
-    if await connection.fetchval(SQL["has_completed"], known.number, user_id):
-        raise AlreadyCompletedError("The user has completed this set.")
     locked.must_be_free(user_id, gives=False)
     missing = [kind for kind in known.cards if not locked.count(user_id, kind)]
+    key = draw_key(known.seed, known.set_id, user_id)
+    values = (known.number, user_id, key, len(missing), locked.at_ms)
+    if not await connection.fetchval(SQL["add_completion"], *values):
+        raise AlreadyCompletedError("The user has completed this set.")
     wild = known.wild
     if missing and (wild is None or locked.count(user_id, wild) < len(missing)):
         names = ", ".join(f"{kind.card} ({kind.name})" for kind in missing)
@@ -181,8 +183,6 @@ async def _complete(connection: Connection, known: Known, user_id: str) -> dict[
     used = [kind for kind in known.cards if kind not in missing] + [wild for _ in missing if wild is not None]
     moves = [(locked.must_hold(user_id, kind), kind.spent_of(user_id)) for kind in used]
     await moving.move(connection, "card_spend", moves, locked.at_ms)
-    key = draw_key(known.seed, known.set_id, user_id)
-    await connection.execute(SQL["add_completion"], known.number, user_id, key, len(missing), locked.at_ms)
     return {
         "set_id": known.set_id,
         "user_id": user_id,

@@ -122,7 +122,7 @@ async def _pay(connection: Connection, pool_account: int, part: _Part, at_ms: in
     """
     wallets = {row["owner"]: row["account_id"] for row in await connection.fetch(SQL["wallets"], part.user_ids)}
     payees = [wallets[user_id] for user_id in part.user_ids]
-    locked = await connection.fetch(SQL["lock_accounts"], [pool_account, *payees])
+    locked = await connection.fetch(SQL["lock_accounts"], [], [], [pool_account, *payees])
     pool = next(row for row in locked if row["account_id"] == pool_account)
     total_fen = sum(part.amounts_fen)
     await connection.execute(SQL["pay"], payees, part.amounts_fen)
@@ -139,7 +139,7 @@ async def _pay(connection: Connection, pool_account: int, part: _Part, at_ms: in
 
 async def _settle(connection: Connection, row: asyncpg.Record, at_ms: int) -> None:
     """Give what is left of the pool back to the owner."""
-    pool = (await connection.fetch(SQL["lock_accounts"], [row["pool_account"]]))[0]
+    pool = (await connection.fetch(SQL["lock_accounts"], [], [], [row["pool_account"]]))[0]
     returned_fen = pool["balance_fen"]
     if returned_fen:
         wallet = await lock_wallet(connection, row["owner"])

@@ -11,12 +11,11 @@ import asyncpg
 from engine.cards.register import SQL, CardKind, Known
 from engine.errors import CardLackingError, FrozenError
 from engine.ledger.database import Connection, ledger_errors
-from engine.ledger.money import now_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Accounts that are locked until the transaction ends, and Postgres's clock after that."""
+    """Accounts that are locked until the transaction ends, and Postgres's clock when that began."""
 
     rows: dict[int, asyncpg.Record]
     at_ms: int
@@ -68,10 +67,11 @@ async def lock(
     connection: Connection, user_ids: Sequence[str], kinds: Sequence[CardKind], others: Sequence[int] = ()
 ) -> Locked:
     """Lock the users' wallets and what they hold of these cards, and the accounts ``others``."""
-    found = await connection.fetch(SQL["accounts"], list(user_ids), [kind.asset for kind in kinds])
-    numbers = [*others, *(row["account_id"] for row in found)]
-    rows = await connection.fetch(SQL["lock_accounts"], numbers)
-    return Locked({row["account_id"]: row for row in rows}, await now_ms(connection))
+    assets = [kind.asset for kind in kinds]
+    rows = await connection.fetch(SQL["lock_accounts"], list(user_ids), assets, list(others))
+    if not rows:
+        raise CardLackingError("The user has no card of the set.")
+    return Locked({row["account_id"]: row for row in rows}, rows[0]["now_ms"])
 
 
 async def move(connection: Connection, kind: str, moves: Sequence[tuple[int, int]], at_ms: int) -> list[int]:

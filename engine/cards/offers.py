@@ -285,7 +285,7 @@ async def expire(pool: asyncpg.Pool) -> bool:
         rows = await connection.fetch(SQL["offers_run_out"], EXPIRED_AT_ONCE)
         if rows:
             numbers = {row[name] for row in rows for name in ("escrow_account", "holding")}
-            await connection.fetch(SQL["lock_accounts"], list(numbers))
+            await connection.fetch(SQL["lock_accounts"], [], [], list(numbers))
             at_ms = await now_ms(connection)
             moves = [(row["escrow_account"], row["holding"]) for row in rows]
             entries = await moving.move(connection, "card_return", moves, at_ms)

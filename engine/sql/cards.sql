@@ -56,15 +56,17 @@ SELECT nextval('wallet_ids'), 'holding', $1, asset FROM unnest($2::text[]) AS wa
 WHERE NOT EXISTS (SELECT FROM accounts WHERE kind = 'holding' AND owner = $1 AND accounts.asset = wanted.asset)
 ON CONFLICT (owner, asset) WHERE kind = 'holding' DO NOTHING
 
--- accounts --
--- The wallets of some users, and what they hold of some cards.
-SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1::text[])
-UNION ALL
-SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = ANY ($1::text[]) AND asset = ANY ($2::text[])
-
 -- lock_accounts --
-SELECT account_id, kind::text, owner, asset, balance_fen, frozen, sending_frozen_until_ms, hash
-FROM accounts WHERE account_id = ANY ($1::bigint[]) ORDER BY account_id < 1000, account_id FOR UPDATE
+-- The wallets of the users $1, what they hold of the cards $2, and the accounts $3, locked in the order of their ids; and the
+-- clock when it began. Their numbers come as one list, so that Postgres looks each of them up, however large the table is.
+SELECT account_id, kind::text, owner, asset, balance_fen, frozen, sending_frozen_until_ms, hash,
+    (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS now_ms
+FROM accounts WHERE account_id = ANY ($3::bigint[] || ARRAY(
+    SELECT account_id FROM accounts WHERE kind = 'wallet' AND owner = ANY ($1::text[])
+    UNION ALL
+    SELECT account_id FROM accounts WHERE kind = 'holding' AND owner = ANY ($1::text[]) AND asset = ANY ($2::text[])
+))
+ORDER BY account_id < 1000, account_id FOR UPDATE
 
 -- cannot_receive --
 SELECT EXISTS (
@@ -97,11 +99,10 @@ SELECT count(*) FROM card_grants WHERE set_id = $1 AND user_id = $2
 SELECT number, user_id, card, reason, granted_at_ms FROM card_grants
 WHERE set_id = $1 AND number > $2 ORDER BY number LIMIT $3
 
--- has_completed --
-SELECT EXISTS (SELECT FROM card_completions WHERE set_id = $1 AND user_id = $2)
-
 -- add_completion --
+-- No row: the user has completed it before.
 INSERT INTO card_completions (set_id, user_id, draw_key, wild, completed_at_ms) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (set_id, user_id) DO NOTHING RETURNING TRUE
 
 -- open_offers --
 SELECT count(*) FROM card_offers WHERE from_user = $1 AND state = 'open'

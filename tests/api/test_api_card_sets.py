@@ -195,15 +195,19 @@ async def test_a_grant_needs_a_reason(front: Client, body: Json) -> None:
 
 async def test_what_is_not_there_is_not_found(front: Client) -> None:
     for path in ("gifts", "offers", "completions", "prize"):
-        body = {"gifts": {"card": 1, "to_user": "bob"}, "offers": {"give": 1, "want": 2}}.get(path)
+        bodies: dict[str, Json] = {"gifts": {"card": 1, "to_user": "bob"}, "offers": {"give": 1, "want": 2}}
+        body = bodies.get(path)
         answer = await post(front, "ada", f"/v1/card-sets/9/{path}", body)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_card_set")
     for path in ("accept", "decline", "withdraw"):
         answer = await post(front, "ada", f"/v1/card-offers/9/{path}")
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_card_offer")
-    queries = (("/v1/users/ada/cards", "set_id"), ("/v1/users/ada/cards?set_id=x", "set_id"))
-    queries += (("/v1/users/ada/card-offers", "role"), ("/v1/users/ada/card-offers?role=made&after=x", "after"))
-    for path, field in queries:
+    for path, field in (
+        ("/v1/users/ada/cards", "set_id"),
+        ("/v1/users/ada/cards?set_id=x", "set_id"),
+        ("/v1/users/ada/card-offers", "role"),
+        ("/v1/users/ada/card-offers?role=made&after=x", "after"),
+    ):
         answer = await front.http.get(path, headers=front.as_user("ada"))
         assert (answer.status_code, fields(answer)) == (422, [field])
 

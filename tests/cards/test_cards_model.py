@@ -89,7 +89,7 @@ class Collectors:
             self.moved[user][offer.want] -= 1
             self.moved[offer.from_user][offer.want] += 1
 
-    async def _withdraw(self, _: str) -> None:
+    async def _withdraw(self, user: str) -> None:
         if not self.offers:
             return
         offer = await self._engine.card_offers.get(self._chance.choice(self.offers), None, sees_all=True)
