@@ -19,6 +19,9 @@ from loadtest.collecting.story import FULL, Sizes, Story, play
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
 
+_CONNECTIONS = 16
+"""To Postgres: this process stands for several of the API's."""
+
 
 def main(sizes: Sizes = FULL) -> int:
     """Play it and return the exit code."""
@@ -36,6 +39,7 @@ def main(sizes: Sizes = FULL) -> int:
 
 async def _played(running_engine: Running, sizes: Sizes, steps: Steps) -> Story:
     settings = reach.running(Settings.load(data_dir=running_engine.data_dir))
+    settings = settings.model_copy(update={"database_pool_max": _CONNECTIONS})
     async with Engine.open(settings) as engine:
         return await play(engine, sizes, steps)
 
