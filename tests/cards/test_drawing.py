@@ -1,6 +1,10 @@
 """The draw: each completer one share, the pool to the fen, whatever stops in the middle, and redone from the proof."""
 
 import asyncio
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import asyncpg
 import orjson
@@ -15,7 +19,9 @@ from engine.errors import CardSetEndedError, FrozenError, NoPrizeError, NotDrawn
 from engine.records import SplitKind
 from engine.settings import Settings
 from tests.support.collectors import OWNER, complete, deal, draw, end, key, make, move_times
+from tests.support.commands import hongbao
 from tests.support.races import Race
+from tests.support.repository import ROOT
 from tests.support.scenes import assert_books_balance, sweeping
 from tests.support.waiting import wait_until
 
@@ -189,7 +195,7 @@ async def test_completions_that_race_the_draw_are_in_it_or_refused(engine: Engin
     await assert_books_balance(engine.pool)
 
 
-async def test_the_proof_holds_and_tells_of_every_change(engine: Engine) -> None:
+async def test_the_proof_holds_and_tells_of_every_change(engine: Engine, tmp_path: Path) -> None:
     set_id = (await make(engine, (6, 6), granted=(2, 2), wild=2, seconds=2)).set_id
     view = await engine.card_views.get(set_id)
     for number in range(4):
@@ -207,6 +213,7 @@ async def test_the_proof_holds_and_tells_of_every_change(engine: Engine) -> None
     assert len(proof.grants or ()) == len(proof.shares or ()) == 4
     assert checking.verify(proof) == checking.verify(proof, view.commitment) == []
     assert checking.verify(proof, "00" * 32) != []
+    await assert_others_redo_it(tmp_path, text, view.commitment)
     facts = orjson.loads(text)
     for change in (
         {"pool_fen": 10_001},
@@ -221,3 +228,20 @@ async def test_the_proof_holds_and_tells_of_every_change(engine: Engine) -> None
         {"grants": [facts["grants"][0] | {"card": 3 - facts["grants"][0]["card"]}, *facts["grants"][1:]]},
     ):
         assert checking.verify(checking.read(orjson.dumps(facts | change)), view.commitment) != [], change
+
+
+async def assert_others_redo_it(folder: Path, text: bytes, committed: str) -> None:
+    """The command does, and the program in the documents, which has nothing of this one."""
+    (folder / "proof.json").write_bytes(text)
+    finished = await asyncio.to_thread(hongbao, "verify", folder / "proof.json", "--commitment", committed)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert "are those of the published commitment; 4 grants and 4 shares as drawn" in finished.stdout
+    (folder / "wrong.json").write_bytes(text.replace(b'"pool_fen":10000', b'"pool_fen":10001'))
+    finished = await asyncio.to_thread(hongbao, "verify", folder / "wrong.json", "--json")
+    assert (finished.returncode, orjson.loads(finished.stdout)["holds"]) == (1, False)
+    code = (ROOT / "docs" / "cards.md").read_text(encoding="utf-8").partition("nothing of this program:\n\n")[2]
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    printed = await asyncio.to_thread(
+        lambda: subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=True)
+    )
+    assert printed.stdout.split() == [committed, "True"]
