@@ -198,16 +198,17 @@ class Offers:
 
     async def of_user(self, user_id: str, *, role: str, after: str | None, limit: int) -> CardOffersPage:
         """Offers that a user made or received, newest first. Raises InvalidFieldsError for an invalid cursor."""
+        (below,) = parse(after, parts=1, start=(NEWEST,))
         query = SQL["offers_made"] if role == "made" else SQL["offers_received"]
-        return await self._page(query, user_id, after, limit)
+        return await self._page(query, user_id, below, limit)
 
     async def for_anyone(self, set_id: str, *, after: str | None, limit: int) -> CardOffersPage:
         """The open offers of a set that anyone can accept. Raises UnknownCardSetError, InvalidFieldsError."""
-        known = await self._register.known(set_id)
-        return await self._page(SQL["offers_for_anyone"], known.number, after, limit)
-
-    async def _page(self, query: str, of: str | int, after: str | None, limit: int) -> CardOffersPage:
         (below,) = parse(after, parts=1, start=(NEWEST,))
+        known = await self._register.known(set_id)
+        return await self._page(SQL["offers_for_anyone"], known.number, below, limit)
+
+    async def _page(self, query: str, of: str | int, below: int, limit: int) -> CardOffersPage:
         with ledger_errors():
             rows = await self._pool.fetch(query, of, below, limit + 1)
         offers = [_offer(row) for row in rows[:limit]]

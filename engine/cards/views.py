@@ -290,14 +290,16 @@ class CardViews:
 
     async def shares(self, set_id: str, *, after: str | None, limit: int) -> SharesPage:
         """A page of the shares, as far as they are drawn. Raises UnknownCardSetError, InvalidFieldsError."""
-        known, (above,) = await self._register.known(set_id), parse(after, parts=1, start=(-1,))
+        (above,) = parse(after, parts=1, start=(-1,))
+        known = await self._register.known(set_id)
         found = await self._shares(known, above, limit + 1)
         page = found[:limit]
         return SharesPage(shares=page, next=str(page[-1].number) if len(found) > limit else None)
 
     async def grants(self, set_id: str, *, after: str | None, limit: int) -> GrantsPage:
         """A page of the grants. Raises UnknownCardSetError, NotDrawnError as ``proof``, InvalidFieldsError."""
-        known, (above,) = await self._register.known(set_id), parse(after, parts=1, start=(0,))
+        (above,) = parse(after, parts=1, start=(0,))
+        known = await self._register.known(set_id)
         await self._must_be_drawn(known)
         found = await self._grants(known, above, limit + 1)
         page = found[:limit]

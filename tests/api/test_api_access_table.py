@@ -10,7 +10,7 @@ from api.routes import ROUTES
 from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
 from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
-from tests.support.asking import BODIES, ask
+from tests.support.asking import BODIES, ask, make_set_of_cards
 from tests.support.front import Client, new_key, open_front
 
 CODES = {401: "unauthorized", 404: "unknown_packet", 409: "insufficient_funds", 422: "invalid_fields"}
@@ -45,19 +45,6 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
         assert made.json()["campaign_id"] == "1", made.text
         await make_set_of_cards(client)
         yield client
-
-
-async def make_set_of_cards(client: Client) -> None:
-    """Alice's, who has completed it, and has offered a card to anyone."""
-    admin, alice = client.as_user("root", "admin"), client.as_user("alice", "send", "claim")
-    await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=admin)
-    for path, body in (
-        ("/v1/card-sets", BODIES["make_card_set"]),
-        ("/v1/card-sets/1/completions", None),
-        ("/v1/card-sets/1/offers", BODIES["offer_card"]),
-    ):
-        answer = await client.http.post(path, json=body, headers=alice | new_key())
-        assert answer.status_code == 201, answer.text
 
 
 def speaking(client: Client, cell: Cell) -> dict[str, str]:

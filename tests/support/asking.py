@@ -81,3 +81,16 @@ async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id
         json=BODIES.get(row.name),
         headers=new_key() | headers,
     )
+
+
+async def make_set_of_cards(client: Client) -> None:
+    """Alice's, who has the money for it, has completed it, and has offered a card to anyone."""
+    admin, alice = client.as_user("root", "admin"), client.as_user("alice", "send", "claim")
+    await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=admin)
+    for path, body in (
+        ("/v1/card-sets", BODIES["make_card_set"]),
+        ("/v1/card-sets/1/completions", None),
+        ("/v1/card-sets/1/offers", BODIES["offer_card"]),
+    ):
+        answer = await client.http.post(path, json=body, headers=alice | new_key())
+        assert answer.status_code == 201, answer.text
