@@ -26,6 +26,8 @@ LOG = structlog.get_logger()
 INTERVAL_S = 1.0
 """How often the sweeper looks for sets to draw, and for offers whose time is over."""
 _SETS_AT_ONCE = 20
+_COUNT_S_MAX = 600.0
+"""To count ten million completers on a slow disk. Nobody waits for it."""
 
 
 class _Part(NamedTuple):
@@ -80,7 +82,7 @@ async def step(pool: asyncpg.Pool, set_id: int) -> bool:
 
 async def _close(connection: Connection, row: asyncpg.Record, at_ms: int) -> bool:
     """Count the completers. From now on there are no others. Without any, the pool goes back."""
-    completers = await connection.fetchval(SQL["completers"], row["set_id"])
+    completers = await connection.fetchval(SQL["completers"], row["set_id"], timeout=_COUNT_S_MAX)
     await connection.execute(SQL["close"], row["set_id"], completers)
     LOG.info("card_set_closed", set_id=row["set_id"], completers=completers)
     if not completers:

@@ -168,7 +168,7 @@ class Offers:
         row = await self._seen(offer_id, user_id)
         if row["to_user"] != user_id:
             raise NotSenderError("Only the user to whom an offer was made can decline it.")
-        return await self._end(offer_id, OfferState.DECLINED)
+        return await self._end(row, OfferState.DECLINED)
 
     async def withdraw(self, offer_id: str, user_id: str) -> CardOffer:
         """Take back an offer, also if its time is over. A repeat changes nothing.
@@ -178,16 +178,16 @@ class Offers:
         row = await self._seen(offer_id, user_id)
         if row["from_user"] != user_id:
             raise NotSenderError("Only the user who made an offer can withdraw it.")
-        return await self._end(offer_id, OfferState.WITHDRAWN)
+        return await self._end(row, OfferState.WITHDRAWN)
 
-    async def _end(self, offer_id: str, state: OfferState) -> CardOffer:
+    async def _end(self, seen: asyncpg.Record, state: OfferState) -> CardOffer:
+        kind = (await self._register.known(str(seen["set_id"]))).kind(seen["give"])
         async with ledger_change(self._pool) as connection:
-            row = (await connection.fetch(SQL["lock_offer"], int(offer_id)))[0]
+            row = (await connection.fetch(SQL["lock_offer"], seen["offer_id"]))[0]
             if row["state"] == state:
                 return _offer(row)
             if row["state"] != OfferState.OPEN:
                 raise CardOfferEndedError(f"The offer was {row['state']}.")
-            kind = (await self._register.known(str(row["set_id"]))).kind(row["give"])
             locked = await moving.lock(connection, [row["from_user"]], [kind], [row["escrow_account"]])
             if state is OfferState.WITHDRAWN:
                 locked.must_be_free(row["from_user"])
