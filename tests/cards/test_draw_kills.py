@@ -80,7 +80,8 @@ async def test_sweepers_that_are_killed_in_the_middle_draw_each_share_once(engin
         await wait_until(is_settled, timeout_s=60, what="the rest of the draw")
     (row,) = await engine.pool.fetch(
         "SELECT count(*), count(DISTINCT user_id) AS users, count(DISTINCT transfer_id) AS entries,"
-        " sum(share_fen) AS fen, count(*) FILTER (WHERE share_fen = balance_fen) AS paid, min(number) AS first, max(number) AS last"
+        " sum(share_fen) AS fen, count(*) FILTER (WHERE share_fen = balance_fen) AS paid,"
+        " min(number) AS first, max(number) AS last"
         " FROM card_shares LEFT JOIN accounts ON kind = 'wallet' AND owner = user_id"
     )
     assert tuple(row) == (USERS, USERS, USERS, POOL_FEN, USERS, 0, USERS - 1)
