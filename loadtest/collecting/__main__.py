@@ -6,9 +6,13 @@ Exits 0 only if each completer has exactly one share, all shares are the pool, a
 import argparse
 import asyncio
 import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from typing import Any
 
+import orjson
 from rich.console import Console
 
 from engine.engine import Engine
@@ -21,6 +25,7 @@ from loadtest.steps import Steps
 
 _CONNECTIONS = 16
 """To Postgres: this process stands for several of the API's."""
+_AUDIT_S_MAX = 900
 
 
 def main(sizes: Sizes = FULL) -> int:
@@ -30,11 +35,27 @@ def main(sizes: Sizes = FULL) -> int:
     try:
         with running(workers=1) as engine, Steps(console) as steps:
             story = asyncio.run(_played(engine, sizes, steps))
+            began_s = time.monotonic()
+            story.problems += _audit(engine)
+            story.took_s["audit"] = time.monotonic() - began_s
     except NotStartedError as error:
         console.print(f"The engine did not start: {error}", markup=False, highlight=False)
         return 1
     show(console, sizes, story)
     return 1 if story.problems else 0
+
+
+def _audit(engine: Running) -> list[str]:
+    """What `hongbao audit` finds. If it cannot run, that is a problem too."""
+    words = [sys.executable, "-m", "engine", "audit", "--json", "--data-dir", str(engine.data_dir)]
+    audited = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=_AUDIT_S_MAX, check=False)
+    try:
+        findings: list[dict[str, Any]] = orjson.loads(audited.stdout)
+    except orjson.JSONDecodeError:
+        findings = []
+    if not findings:
+        return [f"the audit did not run: {audited.stderr.strip()}"]
+    return [problem for finding in findings for problem in finding["problems"]]
 
 
 async def _played(running_engine: Running, sizes: Sizes, steps: Steps) -> Story:

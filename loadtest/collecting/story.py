@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from engine.auditing.audit import audit
 from engine.cards.terms import CardTerms, Payout, SetTerms, set_terms
 from engine.engine import Engine
 from engine.errors import HongbaoError, UnavailableError
@@ -181,7 +180,7 @@ class _Stage:
         return (await self._engine.card_views.get(self._set_id)).state == "settled"
 
     async def compare(self) -> None:
-        """Every completer has one share, in their wallet, and all shares are the pool; and the audit."""
+        """Every completer has one share, in their wallet, and all shares are the pool."""
         pool, story, number = self._engine.pool, self.story, int(self._set_id)
         rows = await pool.fetch(
             "SELECT user_id, share_fen, balance_fen FROM card_shares"
@@ -197,10 +196,6 @@ class _Stage:
             story.problems.append(f"the shares sum to {total} fen, the pool was {self._sizes.pool}")
         if wrong := sum(row["share_fen"] != row["balance_fen"] for row in rows):
             story.problems.append(f"{wrong} wallets do not hold the share")
-        began_s = time.monotonic()
-        findings = await audit(pool, self._engine.store, self._engine.stream)
-        story.took_s["audit"] = time.monotonic() - began_s
-        story.problems += [problem for finding in findings for problem in finding.problems]
 
     async def _complete(self, user: str) -> None:
         if await self._act("completion", self._engine.collecting.complete(self._set_id, user, **_key())):
