@@ -123,6 +123,8 @@ async def _pay(connection: Connection, pool_account: int, part: _Part, at_ms: in
     covers the one before it of the account that pays.
     """
     wallets = {row["owner"]: row["account_id"] for row in await connection.fetch(SQL["wallets"], part.user_ids)}
+    if len(wallets) != len(part.user_ids):
+        raise OperatorError("A completer of a set of cards has no wallet: run `hongbao audit`.")
     payees = [wallets[user_id] for user_id in part.user_ids]
     locked = await connection.fetch(SQL["lock_accounts"], [], [], [pool_account, *payees])
     pool = next(row for row in locked if row["account_id"] == pool_account)

@@ -114,6 +114,20 @@ async def test_several_sweepers_draw_each_share_once(engine: Engine, monkeypatch
     await assert_books_balance(engine.pool)
 
 
+async def test_a_set_that_cannot_be_drawn_stops_no_other(engine: Engine) -> None:
+    wrong, right = await completed(engine, 2, pool_fen=500), await completed(engine, 2, pool_fen=500)
+    for set_id in (wrong, right):
+        await end(engine, set_id)
+        assert await drawing.step(engine.pool, int(set_id))
+    await engine.pool.execute("UPDATE card_sets SET completers = 3 WHERE set_id = $1", int(wrong))
+    await draw(engine)
+    states = [(await engine.card_views.get(set_id)).state for set_id in (wrong, right)]
+    assert states == [CardSetState.DRAWING, CardSetState.SETTLED]
+    await engine.pool.execute("UPDATE card_sets SET completers = 2")  # once it is repaired, it goes on
+    await draw(engine)
+    assert sum((await drawn_shares(engine, wrong)).values()) == 500
+
+
 async def test_the_sweeper_draws(engine: Engine, settings: Settings) -> None:
     set_id = await completed(engine, 3)
     await end(engine, set_id)
