@@ -52,6 +52,8 @@ PATH_NAMES = {
     "batch_id": PathName("A batch of coupons", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "coupon_id": PathName("A coupon: its batch, and its number in it", COUPON_FORM, UnknownRouteError, _NO_ROW),
     "part": PathName("A part, numbered by its uploader", PART_FORM, None, "must be from 1 to 1000000"),
+    "set_id": PathName("A set of cards", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "offer_id": PathName("An offer of a card", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -12,6 +12,12 @@ from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
 from engine.campaigns.register import Register
 from engine.campaigns.views import CampaignViews
+from engine.cards.collecting import Collecting
+from engine.cards.offers import Offers
+from engine.cards.prizes import Prizes
+from engine.cards.register import Register as CardRegister
+from engine.cards.sets import CardSets
+from engine.cards.views import CardViews
 from engine.claiming.acks import Acks
 from engine.claiming.batcher import Batcher
 from engine.claiming.checkpoints import Checkpoints
@@ -96,6 +102,11 @@ class Engine:
     coupon_batches: Batches
     coupons: GivenCoupons
     coupon_acts: CouponActs
+    card_sets: CardSets
+    card_views: CardViews
+    collecting: Collecting
+    card_offers: Offers
+    card_prizes: Prizes
     wallets: Wallets
     statements: Statements
     suggestions: Suggestions
@@ -144,7 +155,7 @@ class Engine:
         watch.start()
         try:
             packets = Packets(pool, store, settings, acks)
-            register = Register(pool)
+            register, card_register = Register(pool), CardRegister(pool)
             grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
             yield cls(
@@ -179,6 +190,11 @@ class Engine:
                 coupon_batches=coupon_batches,
                 coupons=coupons,
                 coupon_acts=CouponActs(pool, coupon_batches),
+                card_sets=CardSets(pool, settings, freezes),
+                card_views=CardViews(pool, card_register),
+                collecting=Collecting(pool, card_register),
+                card_offers=Offers(pool, card_register),
+                card_prizes=Prizes(pool, card_register),
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
                 suggestions=Suggestions(pool, settings),

@@ -20,7 +20,8 @@ FileArgument = Annotated[
     typer.Argument(
         metavar="FILE",
         help="The answer of GET /v1/packets/{number}/proof, of GET /v1/campaigns/{number}/proof, of "
-        "GET /v1/transactions/{number}/receipt as JSON, or of GET /v1/fundraisers/{number}/gifts/{number}/receipt.",
+        "GET /v1/card-sets/{number}/proof, of GET /v1/transactions/{number}/receipt as JSON, or of "
+        "GET /v1/fundraisers/{number}/gifts/{number}/receipt.",
     ),
 ]
 CommitmentOption = Annotated[
@@ -35,7 +36,7 @@ def verify(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Redo a packet's split from its proof, without a server; or compare a receipt with the ledger's database.
+    """Redo what chance decided from a proof, without a server; or compare a receipt with the ledger's database.
 
     Exits 1 if anything is wrong.
     """
@@ -49,8 +50,10 @@ def verify(
         if commitment is not None:
             raise OperatorError("A commitment belongs to a proof; this is a receipt.")
         _receipt(text, data_dir, as_json)
-    elif _is_of_campaign(text):
+    elif _has(text, "waves"):
         _campaign(text, commitment, as_json)
+    elif _has(text, "set_id"):
+        _card_set(text, commitment, as_json)
     else:
         _proof(text, commitment, as_json)
 
@@ -75,8 +78,8 @@ def _proof(text: bytes, commitment: str | None, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _is_of_campaign(text: bytes) -> bool:
-    """Whether a file looks like a campaign's proof."""
+def _has(text: bytes, name: str) -> bool:
+    """Whether a file is an object with such a name, by which the proofs differ."""
     from engine.packets.proof import FILE_BYTES_MAX
     from engine.text import read_json
 
@@ -84,7 +87,7 @@ def _is_of_campaign(text: bytes) -> bool:
         value = read_json(text[: FILE_BYTES_MAX + 1])  # of a longer one its own reader says so
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and "waves" in value
+    return isinstance(value, dict) and name in value
 
 
 def _campaign(text: bytes, commitment: str | None, as_json: bool) -> None:
@@ -102,6 +105,26 @@ def _campaign(text: bytes, commitment: str | None, as_json: bool) -> None:
     else:
         against = "the published commitment" if commitment else "its own commitment"
         show(f"campaign {number}: odds, seed and {parts} packets are those of {against}, each split as committed")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _card_set(text: bytes, commitment: str | None, as_json: bool) -> None:
+    from engine.cards import checking
+
+    _check_commitment(commitment)
+    found = checking.read(text)
+    problems, number = checking.verify(found, commitment), found.set_id
+    if as_json:
+        show(orjson.dumps({"set_id": number, "holds": not problems, "problems": problems}).decode())
+    elif problems:
+        for problem in problems:
+            show(f"card set {number}: {problem}")
+    else:
+        against = "the published commitment" if commitment else "its own commitment"
+        grants = "too many grants to be listed" if found.grants is None else f"{len(found.grants)} grants"
+        shares = "too many shares to be listed" if found.shares is None else f"{len(found.shares)} shares"
+        show(f"card set {number}: seed, terms and cards are those of {against}; {grants} and {shares} as drawn")
     if problems:
         raise typer.Exit(1)
 

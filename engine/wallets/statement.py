@@ -53,6 +53,16 @@ _KINDS = {
     "coupon_void": ("优惠券", "作废"),
     "coupon_expire": ("优惠券", "过期"),
     "coupon_transfer": ("优惠券", "转赠"),
+    "card_reserve": ("集卡", "预留发卡"),
+    "card_grant": ("集卡", "获得卡片"),
+    "card_gift": ("集卡", "赠送"),
+    "card_offer": ("集卡", "换卡申请"),
+    "card_exchange": ("集卡", "换得卡片"),
+    "card_return": ("集卡", "换卡退回"),
+    "card_spend": ("集卡", "合成"),
+    "pool_fund": ("奖池", "注入奖池"),
+    "pool_share": ("奖池", "瓜分奖池"),
+    "pool_return": ("奖池", "奖池退回"),
 }
 _TRANSFERS = {
     "send": ("转账", "转出"),

@@ -16,6 +16,7 @@ from api.routes import ROUTES
 from engine.access.tokens import issue, load_secret
 from engine.auditing.audit import audit
 from engine.campaigns.terms import Entry, Who
+from engine.risk.limits import AccountKind
 from engine.settings import Settings
 from tests.support.asking import BODIES
 from tests.support.both_ways import Asked, Opened, Reply, ask_long, open_app
@@ -44,6 +45,9 @@ PROPER = {
     "redeem_coupon": (404,),
     "void_coupon": (404,),
     "transfer_coupon": (404,),
+    "give_card": (201, 404, 409),
+    "grant_card": (201, 404, 409),
+    "offer_card": (201, 404, 409),
 }
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed, and nobody
 has a coupon."""
@@ -88,6 +92,10 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "redeem_coupon": {"note": "order"},
         "void_coupon": {"note": "odd"},
         "transfer_coupon": {"to": "bob"},
+        "make_card_set": BODIES["make_card_set"],
+        "give_card": BODIES["give_card"],
+        "grant_card": BODIES["grant_card"],
+        "offer_card": BODIES["offer_card"],
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }
@@ -158,6 +166,7 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
         campaign = await make(engine, (86_400_000, 60, 10, 2), owner="alice", entry=Entry(who=Who.ADMITTED))
         assert campaign.campaign_id == "1"
         await make_batch(engine, 10, owner="alice", codes=[])
+        await engine.profiles.put("alice", AccountKind.MERCHANT, [], {}, changed_by="root")
         token = f"Bearer {issue(load_secret(settings), 'backend', ('act', 'admin'), 3_600)}"
         seen = await fuzz(opened, Mutator(seed), inputs, token)
         await caught_up(engine)

@@ -50,6 +50,10 @@ PROPER: dict[str, Json] = {
     "redeem_coupon": {"note": "order 7"},
     "void_coupon": {"note": "odd"},
     "transfer_coupon": {"to": "bob"},
+    "make_card_set": BODIES["make_card_set"] | {"wild": {"name": "w", "count": 1}, "min_fen": 1},
+    "give_card": BODIES["give_card"],
+    "grant_card": BODIES["grant_card"],
+    "offer_card": BODIES["offer_card"] | {"to_user": "bob", "seconds": 60},
     "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
     "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }

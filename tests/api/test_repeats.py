@@ -22,7 +22,9 @@ from tests.support.scenes import changed
 
 OF_A_COUPON = ("redeem_coupon_code", "redeem_coupon", "void_coupon", "transfer_coupon")
 """No limit is about these. tests/api/test_api_coupons.py repeats them."""
-WITH_KEY = [row for row in ROUTES if row.moves_money and row.name not in OF_A_COUPON]
+OF_COLLECTORS = ("give_card", "grant_card", "complete_card_set", "claim_card_prize", "offer_card")
+"""What moves no money that a limit bounds: test_api_card_sets.py repeats it."""
+WITH_KEY = [row for row in ROUTES if row.moves_money and row.name not in OF_A_COUPON + OF_COLLECTORS]
 BODIES: dict[str, Json] = {
     "send_packet": {
         "total_fen": 90_000,
@@ -53,6 +55,7 @@ BODIES: dict[str, Json] = {
     "give": {"amount_fen": 90_000, "message": "hello"},
     "match_gifts": {"percent": 100, "budget_fen": 90_000},
     "make_coupon_batch": asking.BODIES["make_coupon_batch"],
+    "make_card_set": asking.BODIES["make_card_set"] | {"pool_fen": 90_000},
     "withdraw": {"amount_fen": 90_000, "bank_account": "6222020200112233", "payment_password": "135790"},
 }
 """A request of each operation. A new one that takes the header needs one here."""
@@ -220,7 +223,7 @@ async def test_another_body_under_the_key_is_told_so_before_any_rule(
 ) -> None:
     key = new_key()
     as_it_was(await world.request(world.before, row, key))
-    totals = ("total_fen", "amount_fen", "odds_millionths", "goal_fen", "budget_fen", "wins", "count")
+    totals = ("total_fen", "amount_fen", "odds_millionths", "goal_fen", "budget_fen", "wins", "count", "pool_fen")
     total = next(name for name in totals if name in BODIES[row.name])
     monkeypatch.setitem(BODIES, row.name, {**BODIES[row.name], total: BODIES[row.name][total] - 1})
     await all_of_it(world)

@@ -273,6 +273,14 @@ async def trim_everything(scene: Scene) -> None:
     await scene.redis("XTRIM", keys.events(lane_of(scene.open)), "MAXLEN", 0)
 
 
+async def make_a_set_of_cards(scene: Scene) -> None:
+    await scene.sql(
+        "INSERT INTO card_sets (owner, name, cards, pool_fen, split, min_fen, payout, grants_a_user_max, ends_at_ms,"
+        " draws_at_ms, seed, commitment, pool_account, created_at_ms)"
+        " VALUES ('alice', 'cards', 2, 5, 'equal', 1, 'at_once', 0, 1, 1, decode(repeat('00', 32), 'hex'), '', 2, 1)"
+    )
+
+
 async def lose_a_share(scene: Scene) -> None:
     await scene.redis("LPOP", keys.shares(scene.open))
 
@@ -336,6 +344,7 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("withdrawals_add_up", keep_what_failed, "is failed, but its withdrawal_return of"),
     ("withdrawals_add_up", pay_for_no_withdrawal, "a payout of 7 fen, belongs to no withdrawal"),
     *(("fundraisers_add_up", corrupt, told) for corrupt, told in FUNDS),
+    ("cards_add_up", make_a_set_of_cards, "of the pool of 5 fen 0 are paid and 0 returned, it holds 0;"),
     ("stream_continues_ledger", lose_the_lane, "Redis has lost it"),
     ("stream_continues_ledger", change_the_epoch, "fenced"),
     ("stream_continues_ledger", set_the_lane_back, "the ledger at"),
