@@ -23,7 +23,7 @@ from engine.wallets.assets import card_code, hold
 
 WHAT = "card set"
 ACCOUNTS = 8
-"""In how many accounts each card lies that is offered, and that is spent. So many users at once wait for no other."""
+"""In how many accounts each card lies that is offered, and that is spent, so that users seldom wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
