@@ -132,9 +132,9 @@ class Campaigns:
     async def _admit(self, connection: Connection, owner: str, terms: CampaignTerms, address: str, at_ms: int) -> None:
         """As for a packet, by the whole of it: the parts are an affair of ours."""
         budgets = terms.budgets_fen
-        asset = None if None in budgets else next(iter(budgets))
-        whole = _terms_of(terms.name, terms.waves[0].prizes[0], budgets[asset], terms.count, asset=asset)
-        await limits.admit(connection, self._settings, owner, whole, address=address, at_ms=at_ms)
+        for asset, budget_fen in budgets.items():
+            whole = _terms_of(terms.name, terms.waves[0].prizes[0], budget_fen, terms.count, asset=asset)
+            await limits.admit(connection, self._settings, owner, whole, address=address, at_ms=at_ms)
         total_fen, what = budgets.get(None, 0), Purpose.CAMPAIGN.value
         await watch.look(connection, self._settings, owner, total_fen, what=what, address=address, at_ms=at_ms)
 

@@ -269,6 +269,11 @@ def _face_problems(face: CouponFace) -> list[FieldProblem]:
     return problems
 
 
+async def keys_in_use(connection: Connection) -> list[str]:
+    """The key ids that batches name. Raises asyncpg's errors."""
+    return [row["key_id"] for row in await connection.fetch(SQL["keys_in_use"])]
+
+
 async def _make(connection: Connection, owner: str, terms: BatchTerms, key_id: str) -> dict[str, Any]:
     """Make the asset, the batch and its owner's holding, and issue the coupons."""
     batch_id, asset = await _new_asset(connection, terms.name)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import asyncpg
 
 from engine.coupons import keys as coupon_keys
+from engine.coupons.batches import keys_in_use
 from engine.doctor.lines import Level, Line, megabytes, ok, problem, warning
 from engine.ids import FIRST_VOLUME, LAST_VOLUME
 from engine.ledger import schema, volumes
@@ -14,7 +15,7 @@ from engine.ledger.trial import why_not_written
 from engine.queries import load
 from engine.settings import Settings
 
-SQL, COUPONS = load("doctor"), load("coupons")
+SQL = load("doctor")
 _VERSION_MIN = 140_000
 _CONNECTIONS_SHARE_MAX = 0.9
 _VOLUMES_LEFT_MIN = 8
@@ -87,7 +88,7 @@ async def _volumes(connection: asyncpg.Connection, settings: Settings) -> Line:
 
 async def _coupon_keys(connection: asyncpg.Connection, settings: Settings) -> list[Line]:
     """Whether the keys of all batches of coupons are in force here. Nothing if there is no batch."""
-    named = [row["key_id"] for row in await connection.fetch(COUPONS["keys_in_use"])]
+    named = await keys_in_use(connection)
     if not named:
         return []
     if missing := coupon_keys.load(settings).missing(named):

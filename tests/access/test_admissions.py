@@ -14,10 +14,12 @@ from engine.errors import InvalidTokenError, NotInvitedError
 SECRET = b"a secret of the tests, 32 bytes or more"
 KEYS = Keyring([Secret("new", SECRET), Secret(None, SECRET[::-1])])
 ADMISSIONS = Admissions(KEYS)
+DAY_S = 86_400
+"""Some are signed when the tests are collected, long before they run."""
 
 
 def signed(secret: bytes = SECRET, key_id: str | None = "new", **changed: Any) -> str:  # noqa: ANN401
-    claims = {"aud": AUDIENCE, "sub": "ada", "campaign": "7", "exp": int(time.time()) + 60} | changed
+    claims = {"aud": AUDIENCE, "sub": "ada", "campaign": "7", "exp": int(time.time()) + DAY_S} | changed
     kept = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(kept, secret, algorithm="HS256", headers={} if key_id is None else {"kid": key_id})
 
@@ -38,7 +40,7 @@ def test_what_is_signed_is_read() -> None:
         (signed(b"another secret of the tests, 32 bytes"), "signature"),
         (signed(key_id="old"), "signature"),
         (signed(exp=int(time.time()) - 5), "expired"),
-        (signed(nbf=int(time.time()) + 60), "yet"),
+        (signed(nbf=int(time.time()) + DAY_S), "yet"),
         (signed(exp=None), "form"),
         (signed(sub=None), "form"),
         (signed(aud=None), "aud"),

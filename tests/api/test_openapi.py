@@ -330,7 +330,7 @@ def _of_cards(client: Client) -> list[tuple[str, str, dict[str, str], object, in
     carol, bob, backend = client.as_user("carol", "send", "claim"), client.as_user("bob"), client.as_backend()
     root, body = client.as_user("root", "admin"), BODIES["make_card_set"]
     return [
-        ("POST", "/v1/card-sets", carol, body, 403),
+        ("POST", "/v1/card-sets", bob, body, 403),
         ("PUT", "/v1/accounts/carol/profile", root, {"kind": "merchant"}, 200),
         ("POST", "/v1/wallets/carol/deposits", root, {"amount_fen": 100}, 201),
         ("POST", "/v1/card-sets", carol, body, 201),

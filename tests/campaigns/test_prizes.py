@@ -129,8 +129,9 @@ async def test_a_user_wins_up_to_the_waves_bound_and_no_more(engine: Engine, set
     assert {grab.user_id: len(grab.shares) for grab in last if grab.outcome in WON} == told
 
 
+@pytest.mark.long
 async def test_the_bound_of_all_waves_counts_what_was_won_before(engine: Engine, settings: Settings) -> None:
-    waves = [(0, 2, 4_000, 40), (4_000, 2, 4_000, 40), (8_000, 60, 8_000, 80)]
+    waves = [(3_000, 8, 4_000, 40), (13_000, 8, 4_000, 40), (23_000, 120, 8_000, 80)]
     campaign_id = (await make(engine, *waves, entry=Entry(wave_wins_max=2, wins_max=3))).campaign_id
     told: Counter[str] = Counter()
     async with persisting(settings), sweeping(settings):
@@ -344,3 +345,14 @@ async def test_too_many_packets_and_bad_prizes_are_named(engine: Engine) -> None
         await make_of(engine, (0, 5, (prize, bad)), (10_000, 5, ()))
     fields = {problem.field for problem in caught.value.problems}
     assert {"waves[0].prizes[1].max_fen", "waves[1].prizes"} <= fields
+
+
+async def test_cards_of_another_users_set_cannot_be_prizes(engine: Engine) -> None:
+    await issued(engine, "CARD_A", 3)
+    await engine.pool.execute("ALTER TABLE assets DISABLE TRIGGER ALL")
+    await engine.pool.execute("UPDATE assets SET sole_sender = 'another'")
+    await fund(engine, "mall", 100)
+    money = PrizeTerms(total_fen=100, count=10, split=SplitKind.LUCKY)
+    cards = PrizeTerms(total_fen=3, count=3, split=SplitKind.EQUAL, asset="CARD_A")
+    with pytest.raises(InvalidFieldsError, match="card of another user"):
+        await make_of(engine, (0, 60, (money, cards)))

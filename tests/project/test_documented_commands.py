@@ -50,6 +50,7 @@ NOT_RUN = {
     r"hongbao up .*": "the engine that all others are run on",
     r"hongbao persist": "stays; test_cli.py keeps it running",
     r"python -m benchmarks\b.*": "takes minutes; test_benchmarks_*.py run the parts",
+    r"python -m loadtest\.coupons": "takes minutes; test_coupon_drop.py plays a smaller one",
     r"locust .*": "needs other machines; test_load.py runs locust on this one",
     r"(cd|docker|helm|install|kubectl|systemctl|systemd-run)\b.*": "needs a daemon, a cluster, root: tests/deploy",
     r"python -m venv /opt/.*": "installs for the whole machine",
