@@ -14,6 +14,15 @@ from tests.support.asking import NAMES_A_USER, ask
 from tests.support.front import Client, open_front
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+OF_SOMEBODY = (
+    "get_withdrawal",
+    "get_transfer",
+    "get_coupon",
+    "get_coupon_batch",
+    "get_coupon_statement",
+    "list_redemptions",
+)
+"""What a path without a user names, and somebody has."""
 GUARDED = [row for row in ROUTES if row.access is not None]
 
 
@@ -36,7 +45,7 @@ async def test_a_scope_that_lacks_is_named(client: Client, row: Operation) -> No
 async def test_a_backend_must_name_the_user_where_one_is_needed(client: Client, row: Operation) -> None:
     answer = await ask(client, row, client.as_user("backend", "act", "send", "claim"))
     assert row.access is not None
-    if row.access.for_user or row.name in (*NAMES_A_USER, "get_withdrawal", "get_transfer"):
+    if row.access.for_user or row.name in (*NAMES_A_USER, *OF_SOMEBODY):
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_fields")
         assert [error["field"] for error in answer.json()["errors"]] == ["X-User-Id"]
     else:
