@@ -55,9 +55,9 @@ format: $(READY) ## write the code as `make check` wants it
 
 test: $(READY) ## every test but the long ones (under 6 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
-	@echo "The long ones (storms, chaos, models, walks over everything, random requests): make test-long, as long again. CI runs both."
+	@echo "The long ones (whole installations, storms, chaos, models, random requests): make test-long. CI runs both."
 
-test-long: $(READY) ## the tests that take some ten seconds or more each (as long again)
+test-long: $(READY) ## the tests that take ten seconds or more, or start whole installations (under 10 minutes)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)

@@ -20,6 +20,8 @@ from tests.support.paths import path_of
 from tests.support.restartable_redis import RestartableRedis, redis_of_its_own
 from tests.support.scenes import changed
 
+pytestmark = pytest.mark.long
+
 OF_A_COUPON = ("redeem_coupon_code", "redeem_coupon", "void_coupon", "transfer_coupon")
 """No limit is about these. tests/api/test_api_coupons.py repeats them."""
 OF_COLLECTORS = ("give_card", "grant_card", "complete_card_set", "claim_card_prize", "offer_card")

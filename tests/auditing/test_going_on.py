@@ -31,6 +31,8 @@ from tests.support.scenes import caught_up, fund, persisting, send, sweeping
 from tests.support.tampered import UNCHECKED, pool_on
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 FULL = Plan(is_full=True)
 
 
@@ -478,7 +480,6 @@ async def pool(books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch)
         yield made
 
 
-@pytest.mark.long
 @given(
     steps=STEPS,
     given_=st.tuples(st.lists(st.integers(1, 9), min_size=12, max_size=12), st.integers(0, 3)),

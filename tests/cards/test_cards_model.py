@@ -26,6 +26,8 @@ from engine.errors import (
 from tests.support.collectors import OWNER, complete, deal, draw, end, held, key, make
 from tests.support.scenes import assert_books_balance
 
+pytestmark = pytest.mark.long
+
 USERS = [f"user{number}" for number in range(24)]
 COUNTS, WILD = (60, 50, 12), 6
 _EXPECTED = (

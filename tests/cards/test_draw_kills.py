@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from engine.cards.draws import draw_key
 from engine.cards.views import CardSetState
 from engine.engine import Engine
@@ -11,6 +13,8 @@ from tests.support.collectors import end, make
 from tests.support.scenes import assert_books_balance, kill
 from tests.support.waiting import wait_until
 from tests.support.warm import Forked, warm
+
+pytestmark = pytest.mark.long
 
 _SWEEP = """
 import asyncio, sys

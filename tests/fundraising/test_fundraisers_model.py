@@ -19,6 +19,8 @@ from engine.settings import Settings
 from tests.support.funds import be_merchant, give, let_time_be_over, make_fundraiser, settle
 from tests.support.scenes import assert_books_balance, changed, fund
 
+pytestmark = pytest.mark.long
+
 GIVERS, MERCHANTS = ("ada", "bob", "eve"), ("mall", "shop")
 PURSE_FEN = 3_000
 

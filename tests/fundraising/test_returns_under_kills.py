@@ -23,6 +23,8 @@ from tests.support.scenes import assert_books_balance, caught_up, changed, fund,
 from tests.support.waiting import wait_until
 from tests.support.warm import warm
 
+pytestmark = pytest.mark.long
+
 SWEEP = """
 import asyncio, sys
 import uvloop
@@ -124,7 +126,6 @@ class Scene:
                 kill(process)
 
 
-@pytest.mark.long
 async def test_each_gift_comes_back_once(
     settings: Settings, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

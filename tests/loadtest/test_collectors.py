@@ -9,6 +9,8 @@ from rich.console import Console
 from loadtest.collecting.__main__ import main, show
 from loadtest.collecting.story import Sizes, Story
 
+pytestmark = pytest.mark.long
+
 TINY = Sizes(users=120, completers=60, gifts=30, offers=30, late=12, seconds=12, hands=12)
 
 
@@ -22,7 +24,6 @@ def temporary(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.long
 def test_a_few_collectors_share_a_pool_and_nothing_is_left(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(TINY) == 0, capsys.readouterr().out
     printed = capsys.readouterr().out

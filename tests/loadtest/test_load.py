@@ -24,6 +24,8 @@ from tests.support.lying_front import front
 from tests.support.repository import ROOT
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 BACKEND = ("--act-token", "backends-secret-word", "--admin-token", "banks-secret-word")
 
 
@@ -62,7 +64,6 @@ def by_a_backend(engine: Running, senders: str) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.long
 def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_path: Path) -> None:
     """Fifty users at midnight are five from the first second on, and locust's fifth is a sender."""
     report = tmp_path / "load-report"
@@ -98,7 +99,6 @@ def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_pat
     assert claims <= sum(_counted(made.stdout).values()) <= claims + 5
 
 
-@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_known_senders_send_what_persons_may_and_stay_what_they_are(engine: Running, tmp_path: Path) -> None:
     admin = bearer(engine, "root", "admin")
@@ -133,7 +133,6 @@ def test_two_amounts_for_one_share_end_the_run_at_once(tmp_path: Path) -> None:
     assert "  midnight ..." not in ended.stdout, "it went on"
 
 
-@pytest.mark.long
 def test_being_busy_is_counted_apart_and_asked_again(tmp_path: Path) -> None:
     with front("busy") as url:
         ended = load(url, tmp_path / "r", *BACKEND, "--users", "10", "--eve-s", "4", "--processes", "1")

@@ -28,6 +28,8 @@ from tests.support.commands import Up, environment, upped
 from tests.support.needs import needs_program
 from tests.support.repository import ROOT
 
+pytestmark = pytest.mark.long
+
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "benchmarks/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),

@@ -24,6 +24,8 @@ from tests.support.commands import Up, hongbao, hongbao_code, kept, sentence, up
 from tests.support.front import Client, new_key
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 MOMENTS = ["lock", "postgres.pid", "redis.pid", "persist.pid", "serve-1.pid"]
 SERVERS = ("redis", "postgres")
 CHILDREN = ["persist", "sweep", "serve-1", "redis", "postgres"]
@@ -124,7 +126,6 @@ async def test_a_lane_that_stays_as_it_is_is_said_in_one_sentence(
     assert sum("persister_error" in line for line in ended.stderr.splitlines()) == 1
 
 
-@pytest.mark.long
 def test_two_workers_serve_from_two_processes_on_the_servers_there_are(tmp_path: Path, servers: dict[str, str]) -> None:
     with upped(tmp_path / "data", "--workers", "2", HONGBAO_PERSISTERS="2", **servers) as up:
         assert sorted(up.pids()) == ["persist-1", "persist-2", "serve-1", "serve-2", "sweep"]
@@ -152,7 +153,6 @@ async def deposited(client: Client, user: str, key: dict[str, str]) -> tuple[int
     return answer.status_code, answer.json()
 
 
-@pytest.mark.long
 async def test_a_second_start_has_everything_and_a_clean_audit(data_dir: Path) -> None:
     key = new_key()
     with upped(data_dir, "--workers", "2") as up:
@@ -188,7 +188,6 @@ async def test_a_second_start_has_everything_and_a_clean_audit(data_dir: Path) -
     assert embedded.running(data_dir) == (None, None)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_stop_signal_at_any_moment_of_the_start_leaves_nothing(data_dir: Path) -> None:
     for place, moment in enumerate(MOMENTS):
@@ -217,7 +216,6 @@ def test_a_signal_before_anything_is_started_ends_it_quietly(tmp_path: Path, ser
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
-@pytest.mark.long
 async def test_every_child_that_is_killed_comes_back_and_nothing_is_lost(data_dir: Path) -> None:
     with upped(data_dir) as up:
         client = up.client()

@@ -30,6 +30,8 @@ from tests.support.scenes import caught_up, changed, persisting
 from tests.support.two_servers import one_in_each_lane
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 LANES = 3
 """By their hashes, one on each master."""
 Answered = dict[tuple[str, str], int]
@@ -129,7 +131,6 @@ def by_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slot_moves, "_move_at_once", never)
 
 
-@pytest.mark.long
 async def test_a_lane_is_moved_while_hands_tap(
     cluster: Clustered, settings: Settings, variables: dict[str, str]
 ) -> None:
@@ -327,7 +328,6 @@ async def test_a_replica_that_does_not_have_the_lane_is_not_counted(
         assert moved.replicas == 0
 
 
-@pytest.mark.long
 async def test_lanes_are_spread_with_the_fewest_moves(
     cluster: Clustered, settings: Settings, variables: dict[str, str]
 ) -> None:

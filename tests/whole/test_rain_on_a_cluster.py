@@ -18,6 +18,8 @@ from tests.support.rains import buckets_of, fen_of, grab_until_told, make, ready
 from tests.support.scenes import assert_books_balance, caught_up, changed, persisting, settled, sweeping
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 SHARES, HANDS = 60, 90
 
 
