@@ -38,7 +38,7 @@ PROPER = {
     "grab": (200, 403),
     "extend_wave": (403,),
     "give": (201, 404),
-    "match_gifts": (403, 404),
+    "match_gifts": (201, 404, 409),
     "make_fundraiser": (201, 409),
     "upload_coupon_codes": (200, 409),
     "redeem_coupon_code": (404,),
