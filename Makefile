@@ -53,7 +53,7 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-test: $(READY) ## every test but the long ones (under 6 minutes on two cores)
+test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 	@echo "The long ones (whole installations, storms, chaos, models, random requests): make test-long. CI runs both."
 
