@@ -86,6 +86,13 @@ class Grabbing:
 
         Raises UnknownCampaignError, NotInvitedError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
         """
+        try:
+            return await self._grab(campaign_id, user_id, admission)
+        except HongbaoError:
+            self._taps_ms.pop((campaign_id, user_id), None)  # it decided nothing, and may be repeated at once
+            raise
+
+    async def _grab(self, campaign_id: str, user_id: str, admission: Admission | None) -> Grab:
         walk = await self._begin(campaign_id, user_id, admission)
         while isinstance(walk, _Walk):
             packet_id = walk.next
@@ -111,6 +118,8 @@ class Grabbing:
             if isinstance(step, _Walk) and step.next is not None:
                 walks[place] = step
             else:
+                if isinstance(step, HongbaoError):  # as in ``grab``
+                    self._taps_ms.pop((grabs[place].campaign_id, grabs[place].user_id), None)
                 answers[place] = step.end() if isinstance(step, _Walk) else step
 
         begun = await asyncio.gather(*(_or_error(self._begin(*asked)) for asked in grabs))

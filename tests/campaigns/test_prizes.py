@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 import pytest
@@ -12,7 +12,7 @@ from engine.auditing.audit import audit
 from engine.campaigns import terms as campaign_terms_module
 from engine.campaigns.campaigns import extend_again
 from engine.campaigns.checking import read, verify
-from engine.campaigns.grabbing import Grab, GrabOutcome
+from engine.campaigns.grabbing import Asked, Grab, GrabOutcome
 from engine.campaigns.terms import Entry, PrizeTerms, Who
 from engine.engine import Engine
 from engine.errors import (
@@ -224,6 +224,26 @@ async def test_taps_come_no_faster_than_they_may(engine: Engine, settings: Setti
             return (await engine.grabbing.grab(campaign_id, "ada")).outcome is GrabOutcome.ALREADY_CLAIMED
 
         await wait_until(is_told_again, what="the end of the interval")
+
+
+async def test_a_tap_that_decided_nothing_may_be_repeated_at_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = (await make(engine, (0, 60, 4_000, 40), entry=Entry(interval_ms=60_000))).campaign_id
+
+    async def away(*_: object) -> object:
+        raise UnavailableError("Redis does not answer.")
+
+    async def all_away(claims: Sequence[object]) -> object:
+        return [UnavailableError("Redis does not answer.") for _ in claims]
+
+    monkeypatch.setattr(engine.claims, "claim_bucket", away)
+    monkeypatch.setattr(engine.claims, "claim_buckets", all_away)
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await engine.grabbing.grab(campaign_id, "ada")
+        (answer,) = await engine.grabbing.grab_many([Asked(campaign_id, "bob")])
+        assert isinstance(answer, UnavailableError)
 
 
 async def extended(engine: Engine, campaign_id: str, wave: int, later_ms: int) -> int:
