@@ -154,6 +154,8 @@ class Settings(BaseSettings):
     """How long an Idempotency-Key is kept. A repeat that comes later is a new request: it moves the money again."""
     volume_entries: Annotated[int | None, Field(ge=1_000)] = None
     """Entries in a [volume](operations.md#volumes) of the ledger. Unset: as many as Postgres can keep in its memory."""
+    reconcile_daily: bool = True
+    """Whether `hongbao sweep` reconciles each day once it is closed, and keeps the run for the console."""
     recover_automatically: bool | None = None
     """Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up` and nowhere else."""
     database_pool_max: Annotated[int, Field(ge=2)] = 4
