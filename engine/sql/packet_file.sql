@@ -1,7 +1,7 @@
 -- One packet with all that the ledger knows of it (engine/backoffice/packet_file.py).
 
 -- packet --
-SELECT packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, ack, purpose, label, packets.asset,
+SELECT packet_id, packets.sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, ack, purpose, label, packets.asset,
     scale, commitment, packets.created_at_ms, arrives_at_ms, expires_at_ms, state::text, remaining_count, remaining_fen,
     ended_at_ms, settled_at_ms, custody.balance_fen AS custody_fen, campaign_id, wave,
     retractions.asked_at_ms AS retraction_asked_at_ms, retractions.outcome AS retraction
