@@ -22,7 +22,7 @@ SEED ?= 1
 # Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve check format test test-hostile fuzz model bench bench-quick load chaos lock clean
+.PHONY: help setup demo serve check format test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -53,13 +53,20 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-test: $(READY) ## everything CI runs but `make check` (6 to 12 minutes on two cores)
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
+	@echo "The long ones (whole installations, storms, chaos, models, random requests): make test-long. CI runs both."
+
+test-long: $(READY) ## the tests that take ten seconds or more, or start whole installations (under 10 minutes)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m long
+
+test-browser: $(READY) ## the tests in a real Chromium, the long ones as well; PICTURES (a folder) keeps pictures of the pages
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m browser $(if $(PICTURES),--take-pictures '$(PICTURES)')
 
 test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
-fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test` tries
+fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test-long` tries
 	@$(BIN)/python -m pytest -s tests/api/test_api_fuzz.py tests/api/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
 
 model: $(READY) ## OPERATIONS (1000000) on the whole engine, each held against a model of a hundred lines

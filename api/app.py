@@ -19,6 +19,7 @@ from api.limits import Limits
 from api.problems import answer_to
 from api.routes import ROUTES
 from engine.access import keyring
+from engine.access.admissions import Admissions
 from engine.access.tokens import Verifier
 from engine.engine import Engine
 from engine.settings import Settings
@@ -34,8 +35,9 @@ def create_app(settings: Settings) -> Starlette:
 
     Raises OperatorError if the token secrets cannot be used. Its start raises it if a server is missing.
     """
-    verifier = Verifier(keyring.load(settings), leeway_s=settings.token_leeway_s, ttl_s_max=settings.token_ttl_s_max)
-    front = Front(settings, verifier, document(ROUTES), Limits(settings))
+    keys, leeway_s = keyring.load(settings), settings.token_leeway_s
+    verifier = Verifier(keys, leeway_s=leeway_s, ttl_s_max=settings.token_ttl_s_max)
+    front = Front(settings, verifier, Admissions(keys, leeway_s=leeway_s), document(ROUTES), Limits(settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

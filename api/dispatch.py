@@ -17,6 +17,7 @@ from api.limits import Limits
 from api.meter import Meter
 from api.payloads import checked
 from api.problems import IdempotencyKeyRequiredError, WrongMethodError, answer_to
+from engine.access.admissions import Admissions
 from engine.access.tokens import Verifier
 from engine.engine import Engine
 from engine.errors import FieldProblem, HongbaoError, InvalidFieldsError
@@ -32,6 +33,7 @@ class Front:
 
     settings: Settings
     verifier: Verifier
+    admissions: Admissions
     document: bytes
     limits: Limits
     engine: Engine = field(init=False)

@@ -20,6 +20,7 @@ PACKET_NUMBER_FORM = f"^{NUMBER_PATTERN}$"
 ASSET_FORM = f"^{CODE_PATTERN}$"
 ROW_NUMBER_FORM = "^[1-9][0-9]{0,17}$"
 """Numbers that the ledger counts from 1."""
+WAVE_FORM = "^[1-9][0-9]?$"
 
 
 COUPON_FORM = "^[1-9][0-9]{0,17}-[1-9][0-9]{0,7}$"
@@ -45,9 +46,14 @@ PATH_NAMES = {
     "user_id": PathName("A user", USER_ID_FORM, None, USER_ID_RULE),
     "label": PathName("A group", USER_ID_FORM, None, USER_ID_RULE),
     "campaign_id": PathName("A campaign", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "wave": PathName("A wave's number, from 1", WAVE_FORM, None, "must be a whole number from 1 to 99"),
+    "fundraiser_id": PathName("A fundraiser", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "gift_id": PathName("A gift", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "batch_id": PathName("A batch of coupons", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "coupon_id": PathName("A coupon: its batch, and its number in it", COUPON_FORM, UnknownRouteError, _NO_ROW),
     "part": PathName("A part, numbered by its uploader", PART_FORM, None, "must be from 1 to 1000000"),
+    "set_id": PathName("A set of cards", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "offer_id": PathName("An offer of a card", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -12,6 +12,12 @@ from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
 from engine.campaigns.register import Register
 from engine.campaigns.views import CampaignViews
+from engine.cards.collecting import Collecting
+from engine.cards.offers import Offers
+from engine.cards.prizes import Prizes
+from engine.cards.register import Register as CardRegister
+from engine.cards.sets import CardSets
+from engine.cards.views import CardViews
 from engine.claiming.acks import Acks
 from engine.claiming.batcher import Batcher
 from engine.claiming.checkpoints import Checkpoints
@@ -24,6 +30,11 @@ from engine.coupons.given import GivenCoupons
 from engine.disputes.deciding import DisputeDecisions
 from engine.disputes.filing import Disputes
 from engine.errors import OperatorError
+from engine.fundraising.fundraisers import Fundraisers
+from engine.fundraising.giving import Giving
+from engine.fundraising.matching import Matching
+from engine.fundraising.receipts import GiftReceipts
+from engine.fundraising.views import FundraiserViews
 from engine.lanes import proxies
 from engine.lanes.store import Store
 from engine.lanes.stream import EventStream
@@ -83,9 +94,19 @@ class Engine:
     campaigns: Campaigns
     campaign_views: CampaignViews
     grabbing: Grabbing
+    fundraisers: Fundraisers
+    giving: Giving
+    matching: Matching
+    fundraiser_views: FundraiserViews
+    gift_receipts: GiftReceipts
     coupon_batches: Batches
     coupons: GivenCoupons
     coupon_acts: CouponActs
+    card_sets: CardSets
+    card_views: CardViews
+    collecting: Collecting
+    card_offers: Offers
+    card_prizes: Prizes
     wallets: Wallets
     statements: Statements
     suggestions: Suggestions
@@ -134,8 +155,8 @@ class Engine:
         watch.start()
         try:
             packets = Packets(pool, store, settings, acks)
-            register = Register(pool)
-            grabbing = Grabbing(register, claims, Ended(pool))
+            register, card_register = Register(pool), CardRegister(pool)
+            grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
             yield cls(
                 settings=settings,
@@ -161,9 +182,19 @@ class Engine:
                 campaigns=Campaigns(pool, store, settings, register),
                 campaign_views=CampaignViews(pool, store, settings, register),
                 grabbing=grabbing,
+                fundraisers=Fundraisers(pool, settings),
+                giving=Giving(pool, settings, freezes),
+                matching=Matching(pool, settings, freezes),
+                fundraiser_views=FundraiserViews(pool),
+                gift_receipts=GiftReceipts(pool),
                 coupon_batches=coupon_batches,
                 coupons=coupons,
                 coupon_acts=CouponActs(pool, coupon_batches),
+                card_sets=CardSets(pool, settings, freezes),
+                card_views=CardViews(pool, card_register),
+                collecting=Collecting(pool, card_register),
+                card_offers=Offers(pool, card_register),
+                card_prizes=Prizes(pool, card_register),
                 wallets=Wallets(pool, settings),
                 statements=Statements(pool, Closing(pool, store, connected.stream), settings.currency),
                 suggestions=Suggestions(pool, settings),

@@ -66,6 +66,42 @@ class CampaignEndedError(HongbaoError):
     code = "campaign_ended"
 
 
+class UnknownFundraiserError(HongbaoError):
+    """No fundraiser has this number."""
+
+    code = "unknown_fundraiser"
+
+
+class FundraiserEndedError(HongbaoError):
+    """The fundraiser's time is over, or its owner has ended it: it takes nothing any more."""
+
+    code = "fundraiser_ended"
+
+
+class TooManyFundraisersError(HongbaoError):
+    """The user has as many open fundraisers as is allowed."""
+
+    code = "too_many_fundraisers"
+
+
+class UnknownGiftError(HongbaoError):
+    """The fundraiser has no gift with this number, or it is somebody else's."""
+
+    code = "unknown_gift"
+
+
+class ShareGivenError(HongbaoError):
+    """The user has given this share of a packet to a fundraiser before."""
+
+    code = "share_given"
+
+
+class TooManyMatchesError(HongbaoError):
+    """The fundraiser has as many matches as is allowed."""
+
+    code = "too_many_matches"
+
+
 class UnknownAssetError(HongbaoError):
     """No asset has this code."""
 
@@ -128,6 +164,72 @@ class CodePartDiffersError(HongbaoError):
     """A part with this number was uploaded before, with other codes."""
 
     code = "code_part_differs"
+
+
+class UnknownCardSetError(HongbaoError):
+    """No set of cards has this number."""
+
+    code = "unknown_card_set"
+
+
+class CardSetEndedError(HongbaoError):
+    """The set's time is over: its cards move no longer, and nobody can complete it."""
+
+    code = "card_set_ended"
+
+
+class NotDrawnError(HongbaoError):
+    """The set's pool has not been drawn yet."""
+
+    code = "not_drawn"
+
+
+class CardLackingError(HongbaoError):
+    """The user does not have a card that this needs. Nothing was done."""
+
+    code = "card_lacking"
+
+
+class AlreadyCompletedError(HongbaoError):
+    """The user has completed the set before, and has a part in its pool."""
+
+    code = "already_completed"
+
+
+class TooManyGrantsError(HongbaoError):
+    """The user has got as many grants of the set as one user gets."""
+
+    code = "too_many_grants"
+
+
+class ReserveEmptyError(HongbaoError):
+    """Every card that was set aside for grants has been granted."""
+
+    code = "reserve_empty"
+
+
+class NoPrizeError(HongbaoError):
+    """The user has no share of the set's pool, or did not ask for it in time."""
+
+    code = "no_prize"
+
+
+class UnknownCardOfferError(HongbaoError):
+    """No offer has this number, or it is between other users."""
+
+    code = "unknown_card_offer"
+
+
+class CardOfferEndedError(HongbaoError):
+    """The offer was accepted, declined or withdrawn, or its time is over."""
+
+    code = "card_offer_ended"
+
+
+class TooManyCardOffersError(HongbaoError):
+    """The user has as many open offers as one user may have."""
+
+    code = "too_many_card_offers"
 
 
 class NotSettledError(HongbaoError):

@@ -225,6 +225,12 @@ class Settings(BaseSettings):
     delay_changes_a_month_max: Annotated[int, Field(ge=0)] = 3
     """How often a user can change their delay in a calendar month."""
 
+    # Fund-raising.
+    gift_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 20_000_000
+    """The largest gift to a fundraiser."""
+    open_fundraisers_max: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """How many open fundraisers a user can have."""
+
     # Payment passwords and withdrawals.
     payment_password_tries_max: Annotated[int, Field(ge=1, le=100)] = 5
     """Wrong tries in a row that lock a payment password."""

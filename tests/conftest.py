@@ -68,6 +68,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--model-operations", default="100000", help="how many in test_engine_model.py, at least")
     parser.addoption("--walk-operations", default="20000", help="how many in test_walk.py, at least")
     parser.addoption("--walk-seed", default="1", help="which ones")
+    parser.addoption("--gifts", default="400", help="how many in test_returns_under_kills.py")
+    parser.addoption("--take-pictures", default=None, metavar="DIR", help="where browser tests keep pictures of pages")
     parser.addoption("--schema-examples", default="12", help="examples an operation in test_api_schema.py")
 
 
@@ -77,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if find_spec("sniffio") is None:
         # httpx asks for it with every request to an application; else Python would look through its folders each time.
         sys.modules["sniffio"] = None  # type: ignore[assignment]  # how Python notes that a module is not there
-    for mark in (*needs.MARKS, "long: takes some ten seconds or more, so it is begun first"):
+    for mark in (*needs.MARKS, "long: takes some ten seconds, or starts whole installations (make test-long)"):
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):
         memory = config.workerinput["memory"]

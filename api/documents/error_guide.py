@@ -77,6 +77,22 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
     errors.UnknownCampaignError: Guide("No campaign has this number.", "Check the number."),
     errors.CampaignEndedError: Guide("The campaign's owner has ended it.", f"{_NO_REPEAT} Make another campaign."),
+    errors.UnknownFundraiserError: Guide("No fundraiser has this number.", "Check the number."),
+    errors.FundraiserEndedError: Guide(
+        "The fundraiser's time is over, or its owner has ended it; nothing was done.",
+        f"{_NO_REPEAT} Show the fundraiser as ended.",
+    ),
+    errors.TooManyFundraisersError: Guide(
+        "The user has as many open fundraisers as is allowed.", "Wait until one has ended, or end one."
+    ),
+    errors.UnknownGiftError: Guide(
+        "The fundraiser has no gift with this number, or somebody else gave it.", "Check the number and the user."
+    ),
+    errors.ShareGivenError: Guide(
+        "The user has given this share of a packet to a fundraiser before; nothing was done.",
+        f"{_NO_REPEAT} Give an `amount_fen` instead.",
+    ),
+    errors.TooManyMatchesError: Guide("The fundraiser has as many matches as is allowed.", _NO_REPEAT),
     errors.NotMerchantError: Guide(
         "Only a merchant's account can do this.", f"{_NO_REPEAT} Have an admin set the account's profile."
     ),
@@ -102,6 +118,41 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     errors.NoCouponKeyError: Guide(
         "The server lacks the key of the coupons' codes.",
         "An operator must set HONGBAO_COUPON_KEYS ([coupons.md](coupons.md#keys)). Then repeat.",
+    ),
+    errors.UnknownCardSetError: Guide("No set of cards has this number.", "Check the number."),
+    errors.CardSetEndedError: Guide(
+        "The set's time is over: its cards move no longer, and nobody can complete it. Or its completers are counted.",
+        f"{_NO_REPEAT} Show when its pool is drawn.",
+    ),
+    errors.NotDrawnError: Guide(
+        "The set's pool has not been drawn to the end.", "Repeat when the set's state is `drawn` or `settled`."
+    ),
+    errors.CardLackingError: Guide(
+        "The user does not have a card that this needs; nothing was done. `detail` names it.",
+        f"{_NO_REPEAT} Show which cards are missing (`GET /v1/users/{{user_id}}/cards`).",
+    ),
+    errors.AlreadyCompletedError: Guide(
+        "The user has completed this set before, and has a share of its pool.", f"{_NO_REPEAT} Once is all."
+    ),
+    errors.TooManyGrantsError: Guide(
+        "The user has got as many grants of the set as one user gets.", f"{_NO_REPEAT} Tell the user."
+    ),
+    errors.ReserveEmptyError: Guide(
+        "Every card that was set aside for grants is granted.", f"{_NO_REPEAT} The owner can still drop other cards."
+    ),
+    errors.NoPrizeError: Guide(
+        "The user has not completed the set, or did not claim the share in time.", f"{_NO_REPEAT} Tell the user."
+    ),
+    errors.UnknownCardOfferError: Guide(
+        "No offer has this number, or it is between other users.", "Check the number and the user."
+    ),
+    errors.CardOfferEndedError: Guide(
+        "The offer was accepted, declined or withdrawn, or its time is over; nothing was done.",
+        f"{_NO_REPEAT} Read the offer's state.",
+    ),
+    errors.TooManyCardOffersError: Guide(
+        "The user has as many open offers as one user may have.",
+        "Withdraw an open offer, or wait until one has ended, then repeat.",
     ),
     errors.UnknownAssetError: Guide("No asset has this code.", "`GET /v1/assets` lists those that there are."),
     errors.AssetExistsError: Guide(

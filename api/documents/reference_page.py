@@ -203,8 +203,9 @@ def _fields(title: str, fields: Json, required: Iterable[str], schemas: Json) ->
     for name, field in fields.items():
         yield _field(name, field, schemas, is_required=name in required)
         if "$ref" in field.get("items", {}):
-            for part, described in _resolved(field["items"], schemas)["properties"].items():
-                yield _field(f"{name}[].{part}", described, schemas, is_required=True)
+            each = _resolved(field["items"], schemas)
+            for part, described in each["properties"].items():
+                yield _field(f"{name}[].{part}", described, schemas, is_required=part in each.get("required", []))
         if "$ref" in field:
             inner = _resolved(field, schemas)
             for part, described in inner.get("properties", {}).items():

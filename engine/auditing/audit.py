@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from engine.access.keyring import Keyring
-from engine.auditing import books, coupons, kept, lanes, withdrawals
+from engine.auditing import books, cards, coupons, fundraisers, kept, lanes, withdrawals
 from engine.auditing.anchors import Head
 from engine.auditing.chains import Chains, anchor_holds, unbroken
 from engine.auditing.findings import PROBLEMS_MAX, Finding, finding
@@ -42,7 +42,13 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("nothing_quarantined", "no quarantined change is pending", books.nothing_quarantined),
     ("coupons_match_holdings", "each user has as many units of a batch as coupons", coupons.coupons_match_holdings),
     ("coupon_batches_add_up", "each coupon of a batch is in one place", coupons.coupon_batches_add_up),
+    ("cards_add_up", "each card is there as often as published, and each pool is shared", cards.cards_add_up),
     ("withdrawals_add_up", "each withdrawal is held, paid or returned", withdrawals.withdrawals_add_up),
+    (
+        "fundraisers_add_up",
+        "each fund holds what its gifts and matches say, or nothing",
+        fundraisers.fundraisers_add_up,
+    ),
 ]
 _STREAM = ("stream_continues_ledger", "each event stream continues from the ledger's checkpoint")
 _REDIS = ("redis_agrees", "Redis and the ledger agree on shares given and shares left")

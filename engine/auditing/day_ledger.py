@@ -26,6 +26,15 @@ PROPER = {
     "payout": ("payout", "bank"),
     "fee": ("payout", "fee"),
     "correction": ("wallet", "wallet"),
+    "gift": ("wallet", "fund"),
+    "gift_return": ("fund", "wallet"),
+    "match_budget": ("wallet", "fund"),
+    "match": ("fund", "fund"),
+    "match_return": ("fund", "wallet"),
+    "fund_payout": ("fund", "wallet"),
+    "pool_fund": ("wallet", "card_pool"),
+    "pool_share": ("card_pool", "wallet"),
+    "pool_return": ("card_pool", "wallet"),
 }
 """The kind of the paying and the receiving account, per kind of entry, of the ledger's currency."""
 PROPER_OF_ASSETS = {
@@ -38,6 +47,13 @@ PROPER_OF_ASSETS = {
     "coupon_void": ("holding", "issuer"),
     "coupon_expire": ("holding", "issuer"),
     "coupon_transfer": ("holding", "holding"),
+    "card_reserve": ("holding", "card_escrow"),
+    "card_grant": ("card_escrow", "holding"),
+    "card_gift": ("holding", "holding"),
+    "card_offer": ("holding", "card_escrow"),
+    "card_exchange": ("card_escrow", "holding"),
+    "card_return": ("card_escrow", "holding"),
+    "card_spend": ("holding", "card_spent"),
 }
 """The same of every other asset."""
 _PREFETCH = 5_000

@@ -1,6 +1,6 @@
 """Checks a campaign's proof without a server: its seeds and parts are those that it was committed to."""
 
-from engine.campaigns.draws import commitment
+from engine.campaigns.draws import MONEY, commitment
 from engine.campaigns.terms import SHARES_MAX
 from engine.campaigns.views import CampaignProof
 from engine.packets import proof
@@ -33,7 +33,9 @@ def verify(found: CampaignProof, given_commitment: str | None = None) -> list[st
         f"packet {part.packet_id}: {problem}" for part in _parts(found) for problem in proof.verify(part).problems
     ]
     buckets = [
-        (wave.wave, part.packet_id, bytes.fromhex(part.commitment)) for wave in found.waves for part in wave.buckets
+        (wave.wave, part.asset or MONEY, part.packet_id, bytes.fromhex(part.commitment))
+        for wave in found.waves
+        for part in wave.buckets
     ]
     due = (given_commitment or found.commitment).lower()
     if commitment(found.campaign_id, found.odds_millionths, bytes.fromhex(found.seed), buckets).hex() != due:

@@ -6,9 +6,11 @@ nobody can know it before, and everybody can check it afterwards (docs/campaigns
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MILLION = 1_000_000
+MONEY = "-"
+"""The commitment's word for the ledger's currency."""
 
 
 def may_win(seed: bytes, campaign_id: str, wave: int, user_id: str, odds_millionths: int) -> bool:
@@ -19,22 +21,37 @@ def may_win(seed: bytes, campaign_id: str, wave: int, user_id: str, odds_million
     return int.from_bytes(drawn[:8], "big") * MILLION >> 64 < odds_millionths
 
 
-def order_of(seed: bytes, campaign_id: str, wave: int, user_id: str, buckets: int) -> list[int]:
-    """The order in which a user asks a wave's buckets. All processes have the same."""
-    if buckets == 1:
-        return [0]
-    key = _draw(seed, "order", campaign_id, wave, user_id)
-    ranks = [hashlib.blake2b(b"%d" % bucket, key=key, digest_size=8).digest() for bucket in range(buckets)]
-    return sorted(range(buckets), key=ranks.__getitem__)
+def order_of(seed: bytes, campaign_id: str, wave: int, user_id: str, counts: Sequence[int]) -> Iterator[int]:
+    """The order in which a user asks a wave's buckets, one after another. All processes have the same.
+
+    ``counts``: how many shares each bucket was paid for, at least one. A bucket is drawn as often as it has shares, so
+    a prize comes first for as many users as it can serve. Whole numbers only: no two machines may differ.
+    """
+    left = list(range(len(counts)))
+    key, rest = b"", sum(counts)
+    for place in range(len(counts) - 1):
+        key = key or _draw(seed, "order", campaign_id, wave, user_id)
+        drawn = hashlib.blake2b(b"%d" % place, key=key, digest_size=8).digest()
+        share = int.from_bytes(drawn, "big") * rest >> 64
+        for bucket in left:
+            share -= counts[bucket]
+            if share < 0:
+                break
+        left.remove(bucket)
+        rest -= counts[bucket]
+        yield bucket
+    yield from left
 
 
-def commitment(campaign_id: str, odds_millionths: int, seed: bytes, buckets: Iterable[tuple[int, str, bytes]]) -> bytes:
+def commitment(
+    campaign_id: str, odds_millionths: int, seed: bytes, buckets: Iterable[tuple[int, str, str, bytes]]
+) -> bytes:
     """The 32 bytes that bind a campaign before its first wave: SHA-256 over lines of text.
 
-    ``buckets``: the wave, the packet's number and the packet's own commitment of each, in order.
+    ``buckets``: of each the wave, the asset, the packet's number and the packet's own commitment, in order.
     """
     lines = ["hongbao campaign 1", campaign_id, str(odds_millionths), seed.hex()]
-    lines += [f"{wave} {packet_id} {committed.hex()}" for wave, packet_id, committed in buckets]
+    lines += [f"{wave} {asset} {packet_id} {committed.hex()}" for wave, asset, packet_id, committed in buckets]
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode("ascii")).digest()
 
 

@@ -69,11 +69,15 @@ class Ended:
             asking = self._asking[packet_id] = asyncio.create_task(self._ask(packet_id))
         return await asyncio.shield(asking)
 
-    async def share_of(self, packet_ids: Sequence[str], user_id: str) -> int | None:
-        """A user's share of one of these buckets, by the ledger. Raises UnavailableError."""
+    async def shares_of(self, packet_ids: Sequence[str], user_id: str) -> list[tuple[str, int]]:
+        """A user's shares of these buckets, by the ledger: bucket and amount. Raises UnavailableError."""
         with ledger_errors(is_undone=True):
             rows = await self._pool.fetch(CLAIMS["claims_of"], list(map(int, packet_ids)), [user_id] * len(packet_ids))
-        return next((row["amount_fen"] for row in rows if row["amount_fen"] is not None), None)
+        return [
+            (packet_id, row["amount_fen"])
+            for packet_id, row in zip(packet_ids, rows, strict=True)
+            if row["amount_fen"] is not None
+        ]
 
     async def close(self) -> None:
         """Stop asking and loading."""

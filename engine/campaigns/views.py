@@ -9,8 +9,10 @@ from enum import StrEnum
 
 import asyncpg
 
-from engine.campaigns.register import FRESH_S, KNOWN_MAX, Known, Register
+from engine.campaigns.register import FRESH_S, KNOWN_MAX, Known, Prize, Register, Wave
+from engine.campaigns.terms import Who
 from engine.errors import NotSettledError, UnavailableError
+from engine.ids import lane_of
 from engine.lanes.reader import LaneReader
 from engine.ledger.database import ledger_errors
 from engine.packets import proof
@@ -34,22 +36,37 @@ class CampaignState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrizeView:
+    """A part of a wave's pool as everybody sees it. Amounts are 10^-scale of ``asset``.
+
+    ``claimed_count``: at most a second old. ``returned_fen``: what nobody won, once it has settled, otherwise None.
+    """
+
+    asset: str
+    scale: int
+    split: SplitKind
+    total_fen: int
+    count: int
+    claimed_count: int
+    returned_fen: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaveView:
-    """A wave as everybody sees it. ``claimed_count``: at most a second old."""
+    """A wave as everybody sees it."""
 
     wave: int
     starts_at_ms: int
     ends_at_ms: int
-    total_fen: int
-    count: int
-    claimed_count: int
+    prizes: Sequence[PrizeView]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignView:
     """A campaign as everybody sees it. ``now_ms``: the server's clock, for countdowns.
 
-    Amounts are 10^-scale of ``asset``. ``returned_fen``: what nobody won, once everything has settled, otherwise None.
+    ``count``, ``claimed_count``: shares of all waves and prizes. ``is_settled``: whether the ledger has everything, and
+    what nobody won has gone back. ``lanes``: over how many each prize is spread. The bounds are those of its terms.
     """
 
     campaign_id: str
@@ -57,16 +74,17 @@ class CampaignView:
     name: str
     state: CampaignState
     now_ms: int
-    asset: str
-    scale: int
-    split: SplitKind
-    total_fen: int
     count: int
+    claimed_count: int
+    is_settled: bool
     lanes: int
     odds_millionths: int
+    who: Who
+    wave_wins_max: int
+    wins_max: int | None
+    interval_ms: int
     commitment: str
     waves: Sequence[WaveView]
-    returned_fen: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,39 +179,49 @@ class CampaignViews:
         ends = {str(row["packet_id"]): row for row in rows}
         if not is_armed:
             is_armed = all([await self._are_loaded(part, ends) for part in self._store.by_server(packet_ids)])
-        waves = []
-        for wave in campaign.waves:
-            has_begun = wave.starts_at_ms <= now_ms
-            claimed = [await self._claimed(ends[packet_id]) if has_begun else 0 for packet_id in wave.buckets]
-            waves.append(
-                WaveView(
-                    wave=wave.number,
-                    starts_at_ms=wave.starts_at_ms,
-                    ends_at_ms=wave.ends_at_ms,
-                    total_fen=wave.total_fen,
-                    count=wave.count,
-                    claimed_count=sum(claimed),
-                )
+        waves = [
+            WaveView(
+                wave=wave.number,
+                starts_at_ms=wave.starts_at_ms,
+                ends_at_ms=wave.ends_at_ms,
+                prizes=[await self._prize(wave, prize, ends, now_ms) for prize in wave.prizes],
             )
-        is_settled = all(row["settled_at_ms"] is not None for row in rows)
+            for wave in campaign.waves
+        ]
+        prizes = [prize for wave in waves for prize in wave.prizes]
         view = CampaignView(
             campaign_id=campaign.campaign_id,
             owner=campaign.owner,
             name=campaign.name,
             state=_state(known, now_ms, is_armed=is_armed),
             now_ms=now_ms,
-            asset=campaign.asset or self._settings.currency,
-            scale=campaign.scale,
-            split=campaign.split,
-            total_fen=sum(wave.total_fen for wave in campaign.waves),
-            count=sum(wave.count for wave in campaign.waves),
-            lanes=len(campaign.waves[0].buckets),
+            count=sum(prize.count for prize in prizes),
+            claimed_count=sum(prize.claimed_count for prize in prizes),
+            is_settled=all(prize.returned_fen is not None for prize in prizes),
+            lanes=len({lane_of(packet_id) for packet_id in packet_ids}),
             odds_millionths=campaign.odds_millionths,
+            who=campaign.who,
+            wave_wins_max=campaign.wave_wins_max,
+            wins_max=campaign.wins_max,
+            interval_ms=campaign.interval_ms,
             commitment=campaign.commitment.hex(),
             waves=waves,
-            returned_fen=sum(row["remaining_fen"] for row in rows) if is_settled else None,
         )
         return _Seen(at_s, view, is_armed)
+
+    async def _prize(self, wave: Wave, prize: Prize, ends: Mapping[str, asyncpg.Record], now_ms: int) -> PrizeView:
+        rows = [ends[packet_id] for packet_id, of in wave.prize_of.items() if of is prize]
+        has_begun = wave.starts_at_ms <= now_ms
+        is_settled = all(row["settled_at_ms"] is not None for row in rows)
+        return PrizeView(
+            asset=prize.asset or self._settings.currency,
+            scale=prize.scale,
+            split=prize.split,
+            total_fen=prize.total_fen,
+            count=prize.count,
+            claimed_count=sum([await self._claimed(row) if has_begun else 0 for row in rows]),
+            returned_fen=sum(row["remaining_fen"] for row in rows) if is_settled else None,
+        )
 
     async def _are_loaded(self, packet_ids: Sequence[str], ends: Mapping[str, asyncpg.Record]) -> bool:
         """Whether one server has all shares of these buckets, or had them until their end."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from itertools import repeat
+from types import MappingProxyType
 
 import asyncpg
 
@@ -121,6 +122,19 @@ class Claims:
 
         One script call per lane, so at most 1,000 claims.
         """
+        of_campaigns = {packet_id for packet_id, _ in claims if may_be_in_campaign(packet_id)}
+        refused = {packet_id: error for packet_id in of_campaigns if (error := await self._refused(packet_id))}
+        results = await self.claim_buckets(claims, refused)
+        special = {packet_id for packet_id, _ in claims if may_be_special(packet_id)} - refused.keys()
+        return await self._with_coupons(special, claims, results) if special else results
+
+    async def claim_buckets(
+        self, claims: Sequence[tuple[str, str]], refused: Mapping[str, HongbaoError] = MappingProxyType({})
+    ) -> list[ClaimResult | HongbaoError]:
+        """As ``claim_many``, also of packets that are parts of a campaign: see ``claim_bucket``. Without their coupons.
+
+        ``refused``: packets that are not asked, and what is said of them.
+        """
         users_of: dict[str, list[str]] = {}
         for packet_id, user_id in claims:
             users = users_of.get(packet_id)
@@ -130,13 +144,10 @@ class Claims:
                 users.append(user_id)
         lanes: dict[int, dict[str, list[str]]] = {}
         answers_of: dict[str, Iterator[ClaimResult | HongbaoError]] = {}
-        special: set[str] = set()
         for packet_id, users in users_of.items():
             known: Sequence[ClaimResult | HongbaoError] | None = self.finished.answers(packet_id, users)
-            if may_be_special(packet_id):
-                special.add(packet_id)
-                if may_be_in_campaign(packet_id):
-                    known = await self._refused(packet_id, len(users)) or known
+            if packet_id in refused:
+                known = [refused[packet_id]] * len(users)
             if known is None:
                 lanes.setdefault(lane_of(packet_id), {})[packet_id] = users
             else:
@@ -147,25 +158,30 @@ class Claims:
             for packet_id, users in asked.items():
                 answers_of[packet_id] = iter(answers[first : first + len(users)])
                 first += len(users)
-        results = [next(answers_of[packet_id]) for packet_id, _ in claims]
-        return await self._with_coupons(special, claims, results) if special else results
+        return [next(answers_of[packet_id]) for packet_id, _ in claims]
 
     async def _with_coupons(
         self, special: Set[str], claims: Sequence[tuple[str, str]], results: list[ClaimResult | HongbaoError]
     ) -> list[ClaimResult | HongbaoError]:
         places = [place for place, (packet_id, _) in enumerate(claims) if packet_id in special]
         asked, found = [claims[place] for place in places], [results[place] for place in places]
-        for place, result in zip(places, await self._coupons.with_coupons(asked, found), strict=True):
+        for place, result in zip(places, await self.with_coupons(asked, found), strict=True):
             results[place] = result
         return results
 
-    async def _refused(self, packet_id: str, count: int) -> list[HongbaoError]:
-        """One error per claim of a packet that is a part of a campaign. Empty if it is none."""
+    async def with_coupons(
+        self, claims: Sequence[tuple[str, str]], results: Sequence[ClaimResult | HongbaoError]
+    ) -> list[ClaimResult | HongbaoError]:
+        """As ``with_coupon``, for many: whose coupon cannot be shown gets UnconfirmedError."""
+        return await self._coupons.with_coupons(claims, results)
+
+    async def _refused(self, packet_id: str) -> HongbaoError | None:
+        """The error of a claim of a packet that is a part of a campaign. None if it is none."""
         try:
             await self._refuse_of_campaigns([packet_id])
         except HongbaoError as error:
-            return [error] * count
-        return []
+            return error
+        return None
 
     async def _claim_lane(self, lane: int, asked: Mapping[str, Sequence[str]]) -> Sequence[ClaimResult | HongbaoError]:
         """What ``claim_many`` returns for the claims of one lane (packet -> users), in the order of iteration."""

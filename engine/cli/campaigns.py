@@ -3,14 +3,12 @@
 import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from engine.cli.common import DataDirOption, JsonOption, run, show
-from engine.observability import logs
-from engine.settings import Settings
+from engine.cli.common import DataDirOption, JsonOption, on_ledger, show
 from engine.text import decimal
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Campaigns: list them, show one, pause it, let it go on, end it.", no_args_is_help=True)
 NumberArgument = Annotated[int, typer.Argument(metavar="CAMPAIGN", min=1, max=2**62, help="Its number.")]
 _LISTED_MAX = 1_000
-Found = TypeVar("Found")
 
 
 @app.command(name="list")
@@ -31,7 +28,7 @@ def list_campaigns(data_dir: DataDirOption = None, as_json: JsonOption = False) 
     async def look(connected: "Connected") -> "list[CampaignLine]":
         return await views.newest(connected.pool, _LISTED_MAX)
 
-    found = _with(data_dir, look)
+    found = on_ledger("campaigns", data_dir, look)
     if as_json:
         show(orjson.dumps([dataclasses.asdict(line) for line in found]).decode())
     elif not found:
@@ -43,7 +40,7 @@ def list_campaigns(data_dir: DataDirOption = None, as_json: JsonOption = False) 
 @app.command(name="show")
 def show_campaign(number: NumberArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show one campaign: its state, and what each wave has given."""
-    _tell(_with(data_dir, lambda connected: _view(connected, number)), as_json)
+    _tell(on_ledger("campaigns", data_dir, lambda connected: _view(connected, number)), as_json)
 
 
 @app.command()
@@ -77,7 +74,7 @@ def _change(number: int, data_dir: Path | None, as_json: bool, change: "Callable
         await change(connected.pool, await Register(connected.pool).known(str(number)))
         return await _view(connected, number)
 
-    _tell(_with(data_dir, work), as_json)
+    _tell(on_ledger("campaigns", data_dir, work), as_json)
 
 
 async def _view(connected: "Connected", number: int) -> "CampaignView":
@@ -92,26 +89,12 @@ def _tell(view: "CampaignView", as_json: bool) -> None:
     if as_json:
         show(orjson.dumps(view).decode())
         return
-    total = f"{decimal(view.total_fen, view.scale)} {view.asset}"
-    show(f"campaign {view.campaign_id}  {view.owner}  {view.name}: {view.state}, {total} in {view.count:,} shares")
+    shares = f"{view.claimed_count:,} of {view.count:,} shares given"
+    show(f"campaign {view.campaign_id}  {view.owner}  {view.name}: {view.state}, {shares}")
     for wave in view.waves:
-        total = f"{decimal(wave.total_fen, view.scale)} {view.asset}"
-        show(f"wave {wave.wave}  {wave.claimed_count:,} of {wave.count:,} shares given, {total}")
-    if view.returned_fen is not None:
-        show(f"returned  {decimal(view.returned_fen, view.scale)} {view.asset}")
-
-
-def _with(data_dir: Path | None, work: "Callable[[Connected], Awaitable[Found]]") -> Found:
-    from engine.connected import Connected
-    from engine.running import reach
-
-    logs.configure("campaigns")
-
-    async def connected_work(settings: Settings) -> Found:
-        async with Connected.open(settings) as connected:
-            return await work(connected)
-
-    loaded = Settings.load(data_dir=data_dir)
-    reach.check_has_books(loaded)
-    with reach.reachable(loaded) as settings:
-        return run(connected_work(settings))
+        for prize in wave.prizes:
+            total, given = decimal(prize.total_fen, prize.scale), f"{prize.claimed_count:,} of {prize.count:,}"
+            line = f"wave {wave.wave}  {given} shares given, of {total} {prize.asset}"
+            if prize.returned_fen is not None:
+                line += f", {decimal(prize.returned_fen, prize.scale)} returned"
+            show(line)

@@ -13,7 +13,20 @@ import orjson
 import structlog
 import typer
 
-from engine.cli import audit, campaigns, coupons, data, doctor, lanes, plan, quarantine, reconcile, recover, verify
+from engine.cli import (
+    audit,
+    campaigns,
+    coupons,
+    data,
+    doctor,
+    fundraisers,
+    lanes,
+    plan,
+    quarantine,
+    reconcile,
+    recover,
+    verify,
+)
 from engine.cli.common import DataDirOption, JsonOption
 from engine.cli.common import run as _run
 from engine.cli.common import show as _print
@@ -163,6 +176,7 @@ app.command()(reconcile.reconcile)
 app.command()(recover.recover)
 app.command()(verify.verify)
 app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(fundraisers.app, name="fundraisers")
 app.add_typer(coupons.app, name="coupons")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")

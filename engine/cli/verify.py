@@ -1,5 +1,7 @@
 """`hongbao verify`: compares a proof with its commitment, without any server; or a receipt with the ledger."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +13,15 @@ from engine.errors import OperatorError
 from engine.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.wallets.receipt_check import Shown
+    from engine.ledger.database import Connection
 
 FileArgument = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="The answer of GET /v1/packets/{number}/proof, of GET /v1/campaigns/{number}/proof, or of "
-        "GET /v1/transactions/{number}/receipt as JSON.",
+        help="The answer of GET /v1/packets/{number}/proof, of GET /v1/campaigns/{number}/proof, of "
+        "GET /v1/card-sets/{number}/proof, of GET /v1/transactions/{number}/receipt as JSON, or of "
+        "GET /v1/fundraisers/{number}/gifts/{number}/receipt.",
     ),
 ]
 CommitmentOption = Annotated[
@@ -33,7 +36,7 @@ def verify(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Redo a packet's split from its proof, without a server; or compare a receipt with the ledger's database.
+    """Redo what chance decided from a proof, without a server; or compare a receipt with the ledger's database.
 
     Exits 1 if anything is wrong.
     """
@@ -47,8 +50,10 @@ def verify(
         if commitment is not None:
             raise OperatorError("A commitment belongs to a proof; this is a receipt.")
         _receipt(text, data_dir, as_json)
-    elif _is_of_campaign(text):
+    elif _has(text, "waves"):
         _campaign(text, commitment, as_json)
+    elif _has(text, "set_id"):
+        _card_set(text, commitment, as_json)
     else:
         _proof(text, commitment, as_json)
 
@@ -73,8 +78,8 @@ def _proof(text: bytes, commitment: str | None, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _is_of_campaign(text: bytes) -> bool:
-    """Whether a file looks like a campaign's proof."""
+def _has(text: bytes, name: str) -> bool:
+    """Whether a file is an object with such a name, by which the proofs differ."""
     from engine.packets.proof import FILE_BYTES_MAX
     from engine.text import read_json
 
@@ -82,7 +87,7 @@ def _is_of_campaign(text: bytes) -> bool:
         value = read_json(text[: FILE_BYTES_MAX + 1])  # of a longer one its own reader says so
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and "waves" in value
+    return isinstance(value, dict) and name in value
 
 
 def _campaign(text: bytes, commitment: str | None, as_json: bool) -> None:
@@ -104,34 +109,59 @@ def _campaign(text: bytes, commitment: str | None, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _card_set(text: bytes, commitment: str | None, as_json: bool) -> None:
+    from engine.cards import checking
+
+    _check_commitment(commitment)
+    found = checking.read(text)
+    problems, number = checking.verify(found, commitment), found.set_id
+    if as_json:
+        show(orjson.dumps({"set_id": number, "holds": not problems, "problems": problems}).decode())
+    elif problems:
+        for problem in problems:
+            show(f"card set {number}: {problem}")
+    else:
+        against = "the published commitment" if commitment else "its own commitment"
+        grants = "too many grants to be listed" if found.grants is None else f"{len(found.grants)} grants"
+        shares = "too many shares to be listed" if found.shares is None else f"{len(found.shares)} shares"
+        show(f"card set {number}: seed, terms and cards are those of {against}; {grants} and {shares} as drawn")
+    if problems:
+        raise typer.Exit(1)
+
+
 def _check_commitment(commitment: str | None) -> None:
     if commitment is not None and (len(commitment) != _HEX_DIGITS or not _is_hex(commitment)):
         raise OperatorError(f"A commitment has {_HEX_DIGITS} hexadecimal digits.")
 
 
 def _receipt(text: bytes, data_dir: Path | None, as_json: bool) -> None:
+    from engine.fundraising import receipt_check as gift_check
     from engine.wallets import receipt_check
 
-    shown = receipt_check.read(text)
-    problems = run(_compared(shown, data_dir))
-    number = shown.facts.number
+    check: Callable[[Connection], Awaitable[list[str]]]
+    if gift_check.is_of_gift(text):
+        gift = gift_check.read(text)
+        name, number, check = "gift", gift.facts.gift_id, partial(gift_check.check, shown=gift)
+    else:
+        shown = receipt_check.read(text)
+        name, number, check = "receipt", shown.facts.number, partial(receipt_check.check, shown=shown)
+    problems = run(_compared(check, data_dir))
     if as_json:
         show(orjson.dumps({"number": number, "holds": not problems, "problems": problems}).decode())
     elif problems:
         for problem in problems:
-            show(f"receipt {number}: {problem}")
+            show(f"{name} {number}: {problem}")
     else:
-        show(f"receipt {number}: its hash matches its facts, and each fact matches the ledger")
+        show(f"{name} {number}: its hash matches its facts, and each fact matches the ledger")
     if problems:
         raise typer.Exit(1)
 
 
-async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
+async def _compared(check: "Callable[[Connection], Awaitable[list[str]]]", data_dir: Path | None) -> list[str]:
     from engine.ledger import schema
     from engine.ledger.database import database_connection
     from engine.ledger.failures import DATABASE_ERRORS
     from engine.running import reach
-    from engine.wallets import receipt_check
 
     url = reach.running(Settings.load(data_dir=data_dir)).database_url
     not_compared = "The receipt could not be compared with the ledger"
@@ -141,7 +171,7 @@ async def _compared(shown: "Shown", data_dir: Path | None) -> list[str]:
         await schema.check(url)
         connection = await database_connection(url)
         try:
-            return await receipt_check.check(connection, shown)
+            return await check(connection)
         finally:
             await connection.close()
     except OperatorError as error:

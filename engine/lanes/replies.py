@@ -68,6 +68,16 @@ class Claimed(StrEnum):
     OK = "OK"
 
 
+class Extended(StrEnum):
+    """The extend script's replies."""
+
+    FENCED = "FENCED"
+    MALFORMED = "MALFORMED"
+    MISSING = "MISSING"
+    ENDED = "ENDED"
+    EXTENDED = "EXTENDED"
+
+
 class Fenced(StrEnum):
     """fence.lua's replies, in order of precedence."""
 

@@ -18,7 +18,7 @@ from engine.lanes.clients import command
 from engine.lanes.connections import Connections, Lent, ReplacedServerError, lane_token_of
 from engine.lanes.failures import redis_errors
 from engine.lanes.reader import LaneReader
-from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, CloseReason, Extended, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.lanes.topology import Topology
 from engine.records import Ack, ClaimReply, ClaimResult, LimitedResult, Outcome
@@ -73,6 +73,7 @@ class Store(LaneReader):
         self.epochs, self.servers = epochs, servers
         self._open, self._claim, self._close = Script("open"), Script("claim"), Script("close")
         self._view, self._freeze, self._limit = Script("view"), Script("freeze"), Script("limit")
+        self._extend = Script("extend")
 
     def _epoch(self, lane: int) -> str:
         epoch = self.epochs.get(lane)
@@ -197,6 +198,14 @@ class Store(LaneReader):
         reply = await self._call(self._close, lane, names, arguments, self._changing_of(lane))
         word = Closed(reply[0].decode())
         return (word, reply[1], reply[2]) if word is Closed.CLOSED else (word, 0, 0)
+
+    async def extend(self, packet_id: str, expires_at_ms: int) -> Extended:
+        """Let a packet be claimed until ``expires_at_ms``, which the ledger has."""
+        lane = lane_of(packet_id)
+        names = [keys.due(lane), keys.packet(packet_id)]
+        arguments: list[str | int] = [packet_id, expires_at_ms]
+        reply = await self._call(self._extend, lane, names, arguments, self._changing_of(lane))
+        return Extended(reply[0].decode())
 
     async def note_view(
         self, packet_id: str, user_id: str, *, consents: bool, not_after_ms: int, named_max: int

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from engine.errors import OperatorError, ServerRefusesError
 from engine.lanes import keys
 from engine.lanes.failures import as_operators, failure_of, is_away, is_passing, redis_errors
-from engine.lanes.replies import Claimed, Closed, CloseReason, Followed, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, CloseReason, Extended, Followed, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.lanes.topology import Node, Topology
 from engine.records import Outcome
@@ -27,6 +27,7 @@ _OPENING = (_PACKET, _ANY_MS, 0, 2, 3, _ANY_MS, "1:2", "", "", 2, "alice", "bob"
 _STEPS: tuple[tuple[Script, tuple[str, ...], tuple[str | int, ...], list[Any]], ...] = (
     (Script("open"), ("lane", "events", "due", "packet", "shares", "recipients"), _OPENING, [Opened.OPENED]),
     (Script("view"), ("lane", "packet"), ("bob", "view", _ANY_MS, 1), [Noted.NOTED, 1, 0]),
+    (Script("extend"), ("lane", "due", "packet"), (_PACKET, _ANY_MS), [Extended.EXTENDED]),
     (Script("freeze"), ("lane", "frozen"), (0, 1, 1, "eve"), [Followed.FOLLOWED]),
     (Script("limit"), ("lane", "limited"), (0, 1, "eve", _ANY_MS), [Followed.FOLLOWED]),
     (Script("claim"), keys.TrialKeys._fields, (10, _PACKET, 1, "alice"), [Claimed.OK, Outcome.CLAIMED, [1], 2]),

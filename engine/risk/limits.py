@@ -66,7 +66,7 @@ async def admit(
 
     ``address``: where the request comes from, empty if unknown. Raises FrozenError, InsufficientFundsError if there
     is no wallet, LimitReachedError after too many retractions, AddressNotAllowedError, InvalidFieldsError naming
-    ``count``, LimitExceededError.
+    ``count`` or ``asset``, LimitExceededError.
     """
     await connection.execute(SQL["lock_sender"], sender)
     row = await connection.fetchrow(SQL["sender"], sender)
@@ -78,6 +78,7 @@ async def admit(
     if kind is AccountKind.PERSON and terms.count > settings.count_max:
         raise InvalidFieldsError([FieldProblem("count", f"must be at most {settings.count_max}")])
     if terms.asset is not None:  # all other limits are about money
+        await _check_sole_sender(connection, sender, terms.asset)
         return
     limits = limits_of(
         settings, kind, transaction_fen_max=row["transaction_fen_max"], day_sent_fen_max=row["day_sent_fen_max"]
@@ -91,6 +92,13 @@ async def admit(
         own_fen_max = await connection.fetchval(SQL["label"], terms.label)
         limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
         await _spend(connection, limit, f"label:{terms.label}", terms.total_fen, at_ms)
+
+
+async def _check_sole_sender(connection: Connection, sender: str, asset: str) -> None:
+    """Raise InvalidFieldsError if the asset is a card, and the sender did not make its set."""
+    if await connection.fetchval(SQL["sole_sender"], asset) not in (None, sender):
+        rule = "must not be a card of another user's set: give it, or offer it in exchange (POST /v1/card-sets/…)"
+        raise InvalidFieldsError([FieldProblem("asset", rule)])
 
 
 async def room_of(pool: asyncpg.Pool, settings: Settings, sender: str, label: str | None, at_ms: int) -> Room:

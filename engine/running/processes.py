@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from engine.campaigns.campaigns import follow_campaigns
+from engine.cards.drawing import follow_card_sets
 from engine.coupons.expiring import follow_coupons
 from engine.disputes.deciding import follow_disputes
 from engine.engine import Engine
+from engine.fundraising.settling import follow_fundraisers
 from engine.ledger import idempotency, volumes
 from engine.loops import end, every
 from engine.observability import metrics
@@ -79,7 +81,9 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
                 group.create_task(deliver_alerts(engine.pool, settings, stop))
             group.create_task(follow_disputes(engine.pool, engine.store, settings, stop))
             group.create_task(follow_campaigns(engine.pool, engine.store, stop))
+            group.create_task(follow_fundraisers(engine.pool, stop))
             group.create_task(follow_coupons(engine.pool, engine.coupon_batches, stop))
+            group.create_task(follow_card_sets(engine.pool, stop))
             group.create_task(forget_keys(engine, stop))
             group.create_task(forget_limits(engine, stop))
             group.create_task(keep_volumes(engine, stop))

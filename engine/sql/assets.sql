@@ -1,7 +1,7 @@
 -- Assets besides the ledger's currency (engine/wallets/assets.py).
 
 -- asset --
-SELECT asset, scale, name, issuer, created_at_ms FROM assets WHERE asset = $1
+SELECT asset, scale, name, issuer, created_at_ms, sole_sender FROM assets WHERE asset = $1
 
 -- add --
 -- An asset and its issuer's account, if it is not there yet.

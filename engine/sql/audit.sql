@@ -236,6 +236,110 @@ WHERE (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
     AND NOT EXISTS (SELECT FROM withdrawals WHERE fee_transfer_id = moved.transfer_id)
 ORDER BY transfer_id
 
+-- fundraisers --
+-- Fundraisers with entries after $1, or after $2 up to $3, and those that are not settled; with the sums of their gifts and
+-- matches, and what their funds hold.
+WITH looked AS (
+    SELECT fundraiser_id FROM fundraisers WHERE settled_at_ms IS NULL OR $1::bigint < 0
+        OR payout_transfer_id > $1 OR payout_transfer_id > $2 AND payout_transfer_id <= $3
+    UNION
+    SELECT fundraiser_id FROM fundraiser_gifts
+    WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3
+        OR return_transfer_id > $1 OR return_transfer_id > $2 AND return_transfer_id <= $3
+    UNION
+    SELECT fundraiser_id FROM fundraiser_matches
+    WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3
+        OR rest_transfer_id > $1 OR rest_transfer_id > $2 AND rest_transfer_id <= $3
+        OR matched_transfer_id > $1 OR matched_transfer_id > $2 AND matched_transfer_id <= $3
+)
+SELECT fundraiser_id, fundraisers.state, gift_count, given_fen, matched_fen, returned_count, returned_fen,
+    coalesce(gifts.count, 0) AS gifts, coalesce(gifts.fen, 0) AS gifts_fen, coalesce(gifts.matched, 0) AS gifts_matched_fen,
+    coalesce(gifts.returned, 0) AS returned, coalesce(gifts.back_fen, 0) AS back_fen,
+    coalesce(matches.fen, 0) AS matches_fen, accounts.balance_fen AS held_fen
+FROM looked JOIN fundraisers USING (fundraiser_id)
+LEFT JOIN accounts ON accounts.account_id = fundraisers.account_id AND accounts.kind = 'fund'
+LEFT JOIN LATERAL (
+    SELECT count(*), sum(amount_fen) AS fen, sum(fundraiser_gifts.matched_fen) AS matched, count(return_transfer_id) AS returned,
+        sum(amount_fen) FILTER (WHERE return_transfer_id IS NOT NULL) AS back_fen
+    FROM fundraiser_gifts WHERE fundraiser_gifts.fundraiser_id = looked.fundraiser_id
+) AS gifts ON TRUE
+LEFT JOIN LATERAL (
+    SELECT sum(fundraiser_matches.matched_fen) AS fen
+    FROM fundraiser_matches WHERE fundraiser_matches.fundraiser_id = looked.fundraiser_id
+) AS matches ON TRUE
+ORDER BY fundraiser_id
+
+-- matches --
+-- The matches of the fundraisers $1, with what their accounts hold and have paid to the fundraiser.
+SELECT match_id, fundraiser_id, budget_fen, fundraiser_matches.matched_fen, settled_at_ms, balance_fen AS held_fen,
+    coalesce((
+        SELECT sum(amount_fen) FROM transfers
+        WHERE kind = 'match' AND from_account = fundraiser_matches.account_id AND to_account = fundraisers.account_id
+    ), 0) AS moved_fen
+FROM fundraiser_matches JOIN fundraisers USING (fundraiser_id)
+LEFT JOIN accounts ON accounts.account_id = fundraiser_matches.account_id AND accounts.kind = 'fund'
+WHERE fundraiser_id = ANY ($1::bigint[])
+ORDER BY match_id
+
+-- wrong_gifts --
+-- What the rows say was moved and no entry did. Of entries after $1, or after $2 up to $3.
+WITH expected AS (
+    SELECT fundraiser_id, wanted.transfer_id, wanted.kind, payer, payee, fen
+    FROM fundraiser_gifts JOIN fundraisers USING (fundraiser_id)
+    LEFT JOIN accounts ON accounts.kind = 'wallet' AND accounts.owner = giver
+    CROSS JOIN LATERAL (VALUES
+        (transfer_id, 'gift', accounts.account_id, fundraisers.account_id, amount_fen),
+        (return_transfer_id, 'gift_return', fundraisers.account_id, accounts.account_id, amount_fen)
+    ) AS wanted (transfer_id, kind, payer, payee, fen)
+    UNION ALL
+    SELECT fundraiser_id, wanted.transfer_id, wanted.kind, payer, payee, fen
+    FROM fundraiser_matches JOIN fundraisers USING (fundraiser_id)
+    LEFT JOIN accounts ON accounts.kind = 'wallet' AND accounts.owner = merchant
+    CROSS JOIN LATERAL (VALUES
+        (transfer_id, 'match_budget', accounts.account_id, fundraiser_matches.account_id, budget_fen),
+        (rest_transfer_id, 'match_return', fundraiser_matches.account_id, accounts.account_id,
+            budget_fen - fundraiser_matches.matched_fen),
+        (matched_transfer_id, 'match_return', fundraisers.account_id, accounts.account_id, fundraiser_matches.matched_fen)
+    ) AS wanted (transfer_id, kind, payer, payee, fen)
+    UNION ALL
+    SELECT fundraiser_id, payout_transfer_id, 'fund_payout', fundraisers.account_id, accounts.account_id, given_fen + matched_fen
+    FROM fundraisers LEFT JOIN accounts ON accounts.kind = 'wallet' AND accounts.owner = beneficiary
+)
+SELECT fundraiser_id, expected.kind, fen, expected.transfer_id
+FROM expected LEFT JOIN transfers ON transfers.transfer_id = expected.transfer_id AND from_account < 1100000000000000000
+WHERE (expected.transfer_id > $1 OR expected.transfer_id > $2 AND expected.transfer_id <= $3)
+    AND (transfers.kind::text, from_account, to_account, amount_fen) IS DISTINCT FROM (expected.kind, payer, payee, fen)
+ORDER BY expected.transfer_id
+
+-- stray_gifts --
+-- Entries of funds that no gift, match or payout has.
+WITH moved AS (
+    SELECT transfers.* FROM accounts JOIN transfers ON to_account = account_id WHERE accounts.kind = 'fund'
+    UNION ALL
+    SELECT transfers.* FROM accounts JOIN transfers ON from_account = account_id
+    WHERE accounts.kind = 'fund' AND transfers.kind <> 'claim'
+)
+SELECT DISTINCT transfer_id, kind::text, amount_fen FROM moved
+WHERE (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+    AND NOT EXISTS (SELECT FROM fundraiser_gifts WHERE fundraiser_gifts.transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_gifts WHERE return_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE fundraiser_matches.transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE rest_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE matched_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (SELECT FROM fundraisers WHERE payout_transfer_id = moved.transfer_id)
+    AND NOT EXISTS (
+        SELECT FROM fundraiser_matches JOIN fundraisers USING (fundraiser_id)
+        WHERE moved.kind = 'match' AND fundraiser_matches.account_id = from_account
+            AND fundraisers.account_id = to_account
+    )
+ORDER BY transfer_id
+
+-- stray_funds --
+-- Funds of nobody.
+SELECT account_id, balance_fen FROM accounts
+WHERE kind = 'fund' AND NOT EXISTS (SELECT FROM fundraisers WHERE fundraisers.account_id = accounts.account_id)
+    AND NOT EXISTS (SELECT FROM fundraiser_matches WHERE fundraiser_matches.account_id = accounts.account_id)
+ORDER BY account_id
 -- coupons --
 SELECT count(*) FROM coupons
 
@@ -313,3 +417,126 @@ ORDER BY batch_id
 -- free_and_given --
 SELECT batch_id, number FROM coupon_free JOIN coupons USING (batch_id)
 WHERE number >= first_number AND number < first_number + coupon_free.count ORDER BY batch_id, number LIMIT 1000
+-- card_sets --
+SELECT set_id FROM card_sets ORDER BY set_id
+
+-- wrong_cards --
+-- Cards of which another number is there than was published, or is set aside, or is in escrow, than grants and offers say.
+SELECT card_kinds.set_id, card, count, -issuers.balance_fen AS issued, granted_count - coalesce(granted.grants, 0) AS to_grant,
+    reserves.balance_fen AS set_aside, coalesce(open.offers, 0) AS offered, escrows.fen::text AS in_escrow
+FROM card_kinds JOIN assets USING (asset)
+LEFT JOIN accounts AS issuers ON issuers.account_id = issuer
+LEFT JOIN accounts AS reserves ON reserves.account_id = reserve_account
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(balance_fen), 0) AS fen FROM accounts WHERE account_id = ANY (escrow_accounts)
+) AS escrows ON TRUE
+LEFT JOIN (SELECT set_id, card, count(*) AS grants FROM card_grants GROUP BY set_id, card) AS granted USING (set_id, card)
+LEFT JOIN (
+    SELECT set_id, give AS card, count(*) AS offers FROM card_offers WHERE state = 'open' GROUP BY set_id, give
+) AS open USING (set_id, card)
+WHERE issuers.balance_fen IS DISTINCT FROM -count::bigint
+    OR reserves.balance_fen IS DISTINCT FROM granted_count - coalesce(granted.grants, 0)
+    OR escrows.fen <> coalesce(open.offers, 0)
+ORDER BY card_kinds.set_id, card
+
+-- wrong_completions --
+-- Sets of which other cards are spent than were completed. Here and below: those that are not settled, or whose pool has
+-- entries after $1, or after $2 up to $3.
+WITH looked AS MATERIALIZED (
+    SELECT * FROM card_sets WHERE state <> 'settled' OR EXISTS (
+        SELECT FROM transfers WHERE from_account = pool_account AND kind <> 'claim'
+            AND (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+    )
+), spent AS (
+    SELECT set_id, sum(balance_fen) AS cards, coalesce(sum(balance_fen) FILTER (WHERE is_wild), 0) AS wild
+    FROM looked JOIN card_kinds USING (set_id) JOIN accounts ON account_id = ANY (spent_accounts) GROUP BY set_id
+), completed AS (
+    SELECT set_id, count(*) AS completions, sum(wild) AS wild
+    FROM looked JOIN card_completions USING (set_id) GROUP BY set_id
+)
+SELECT set_id, coalesce(completions, 0) AS completions, (looked.cards * coalesce(completions, 0))::text AS due,
+    coalesce(spent.cards, 0)::text AS spent, coalesce(completed.wild, 0) AS wild, coalesce(spent.wild, 0)::text AS wild_spent
+FROM looked LEFT JOIN spent USING (set_id) LEFT JOIN completed USING (set_id)
+WHERE coalesce(spent.cards, 0) <> looked.cards * coalesce(completions, 0)
+    OR coalesce(spent.wild, 0) <> coalesce(completed.wild, 0)
+ORDER BY set_id
+
+-- wrong_pools --
+-- Sets whose pool holds another amount than has not been paid out, or whose shares are not of all completers and the pool.
+WITH looked AS MATERIALIZED (
+    SELECT * FROM card_sets WHERE state <> 'settled' OR EXISTS (
+        SELECT FROM transfers WHERE from_account = pool_account AND kind <> 'claim'
+            AND (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+    )
+), shared AS (
+    SELECT set_id, count(*) AS shares, sum(share_fen) AS fen,
+        coalesce(sum(share_fen) FILTER (WHERE transfer_id IS NOT NULL), 0) AS paid_fen,
+        count(*) FILTER (WHERE card_completions.user_id IS NULL) AS strangers
+    FROM looked JOIN card_shares USING (set_id) LEFT JOIN card_completions USING (set_id, user_id) GROUP BY set_id
+), completed AS (
+    SELECT set_id, count(*) AS completions FROM looked JOIN card_completions USING (set_id) GROUP BY set_id
+)
+SELECT set_id, state, pool_fen, balance_fen AS held_fen, coalesce(paid_fen, 0)::text AS paid_fen,
+    coalesce(returned_fen, 0) AS returned_fen, coalesce(shares, 0) AS shares, coalesce(fen, 0)::text AS shares_fen,
+    coalesce(completers, completions, 0) AS completers, coalesce(completions, 0) AS completions,
+    coalesce(strangers, 0) AS strangers
+FROM looked LEFT JOIN accounts ON account_id = pool_account LEFT JOIN shared USING (set_id)
+LEFT JOIN completed USING (set_id)
+WHERE balance_fen IS DISTINCT FROM pool_fen - coalesce(paid_fen, 0) - coalesce(returned_fen, 0)
+    OR strangers > 0 OR coalesce(shares, 0) <> drawn
+    OR completers IS NOT NULL AND completers <> coalesce(completions, 0)
+    OR state IN ('drawn', 'settled') AND (drawn <> completers OR completers > 0 AND fen <> pool_fen)
+ORDER BY set_id
+
+-- wrong_card_entries --
+-- Grants, offers and shares with entries after $1, or after $2 up to $3, which do not match them.
+WITH expected AS (
+    SELECT 'grant ' || number || ' of card set ' || set_id AS what, transfer_id, 'card_grant' AS kind,
+        reserve_account AS payer, account_id AS payee, 1::bigint AS fen
+    FROM card_grants JOIN card_kinds USING (set_id, card)
+    LEFT JOIN accounts ON kind = 'holding' AND owner = user_id AND accounts.asset = card_kinds.asset
+    UNION ALL
+    SELECT 'card offer ' || offer_id, wanted.transfer_id, wanted.kind, payer, payee, 1
+    FROM card_offers
+    JOIN card_kinds AS given ON given.set_id = card_offers.set_id AND given.card = give
+    JOIN card_kinds AS other ON other.set_id = card_offers.set_id AND other.card = want
+    LEFT JOIN accounts AS giver ON giver.kind = 'holding' AND giver.owner = from_user AND giver.asset = given.asset
+    LEFT JOIN accounts AS taker ON taker.kind = 'holding' AND taker.owner = accepted_by AND taker.asset = given.asset
+    LEFT JOIN accounts AS payer_of_other
+        ON payer_of_other.kind = 'holding' AND payer_of_other.owner = accepted_by AND payer_of_other.asset = other.asset
+    LEFT JOIN accounts AS payee_of_other
+        ON payee_of_other.kind = 'holding' AND payee_of_other.owner = from_user AND payee_of_other.asset = other.asset
+    CROSS JOIN LATERAL (VALUES
+        (transfer_id, 'card_offer', giver.account_id, escrow_account, TRUE),
+        (end_transfer_id, 'card_exchange', escrow_account, taker.account_id, state = 'accepted'),
+        (want_transfer_id, 'card_gift', payer_of_other.account_id, payee_of_other.account_id, state = 'accepted'),
+        (end_transfer_id, 'card_return', escrow_account, giver.account_id, state NOT IN ('open', 'accepted'))
+    ) AS wanted (transfer_id, kind, payer, payee, is_wanted)
+    WHERE is_wanted
+    UNION ALL
+    SELECT 'share ' || number || ' of card set ' || set_id, transfer_id, 'pool_share', pool_account, account_id, share_fen
+    FROM card_shares JOIN card_sets USING (set_id)
+    LEFT JOIN accounts ON kind = 'wallet' AND accounts.owner = user_id
+    WHERE transfer_id IS NOT NULL
+)
+SELECT what, expected.transfer_id, expected.kind
+FROM expected LEFT JOIN transfers USING (transfer_id)
+WHERE (expected.transfer_id > $1 OR expected.transfer_id > $2 AND expected.transfer_id <= $3)
+    AND (transfers.kind::text, from_account, to_account, amount_fen) IS DISTINCT FROM (expected.kind, payer, payee, fen)
+ORDER BY what
+
+-- sets_drawn --
+-- Sets whose shares were drawn or paid, and that are not settled or have such entries.
+SELECT set_id FROM card_sets WHERE drawn > 0 AND (state <> 'settled' OR EXISTS (
+    SELECT FROM transfers WHERE from_account = pool_account AND kind <> 'claim'
+        AND (transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3)
+))
+ORDER BY set_id
+
+-- sets_granted --
+SELECT DISTINCT set_id FROM card_grants
+WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3 ORDER BY set_id
+
+-- drawn_shares --
+SELECT number, user_id, share_fen, draw_key FROM card_shares LEFT JOIN card_completions USING (set_id, user_id)
+WHERE set_id = $1 AND number >= $2 ORDER BY number LIMIT $3

@@ -1,34 +1,51 @@
 -- Packet rain (engine/campaigns/).
 
+-- grant --
+INSERT INTO campaign_grants AS granted (campaign_id, user_id, wins) VALUES ($1, $2, $3)
+ON CONFLICT (campaign_id, user_id) DO UPDATE SET wins = granted.wins + excluded.wins
+RETURNING wins
+
 -- new_number --
 SELECT nextval(pg_get_serial_sequence('campaigns', 'campaign_id'))
 
 -- add --
-INSERT INTO campaigns (campaign_id, owner, name, asset, split, odds_millionths, seed, commitment, created_at_ms)
-OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO campaigns (campaign_id, owner, name, odds_millionths, seed, commitment, created_at_ms,
+    who, wave_wins_max, wins_max, interval_ms, guests, label)
+OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- add_waves --
-INSERT INTO campaign_waves (campaign_id, wave, starts_at_ms, ends_at_ms, total_fen, count)
-SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[])
+INSERT INTO campaign_waves (campaign_id, wave, starts_at_ms, ends_at_ms)
+SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[])
+
+-- add_prizes --
+INSERT INTO campaign_prizes (campaign_id, wave, prize, asset, split, total_fen, count)
+SELECT $1, * FROM unnest($2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::bigint[], $7::integer[])
 
 -- add_buckets --
-INSERT INTO campaign_buckets (campaign_id, packet_id, wave, bucket)
-SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::smallint[])
+INSERT INTO campaign_buckets (campaign_id, packet_id, wave, prize, bucket)
+SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::smallint[])
 
 -- campaign --
-SELECT campaign_id, owner, campaigns.name, asset, coalesce(scale, 2) AS scale, split, odds_millionths, seed, commitment,
-    campaigns.created_at_ms, is_paused, ended_at_ms
-FROM campaigns LEFT JOIN assets USING (asset) WHERE campaign_id = $1
+SELECT campaign_id, owner, name, odds_millionths, seed, commitment, created_at_ms, who, wave_wins_max, wins_max,
+    interval_ms, guests, label
+FROM campaigns WHERE campaign_id = $1
 
 -- waves --
-SELECT wave, starts_at_ms, ends_at_ms, total_fen, count FROM campaign_waves WHERE campaign_id = $1 ORDER BY wave
+SELECT wave, starts_at_ms, ends_at_ms FROM campaign_waves WHERE campaign_id = $1 ORDER BY wave
+
+-- prizes --
+SELECT wave, prize, asset, coalesce(scale, 2) AS scale, split, total_fen, count,
+    EXISTS (SELECT FROM coupon_batches WHERE coupon_batches.asset = campaign_prizes.asset) AS is_coupon
+FROM campaign_prizes LEFT JOIN assets USING (asset) WHERE campaign_id = $1 ORDER BY wave, prize
 
 -- buckets --
-SELECT wave, packet_id FROM campaign_buckets WHERE campaign_id = $1 ORDER BY wave, bucket
+SELECT wave, prize, packet_id, count FROM campaign_buckets JOIN packets USING (packet_id)
+WHERE campaign_id = $1 ORDER BY wave, bucket
 
 -- changes --
 -- What may change of a campaign, and the clock.
-SELECT is_paused, ended_at_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+SELECT is_paused, ended_at_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms,
+    ARRAY(SELECT ends_at_ms FROM campaign_waves WHERE campaign_waves.campaign_id = $1 ORDER BY wave) AS ends_ms
 FROM campaigns WHERE campaign_id = $1
 
 -- of_owner --
@@ -41,6 +58,25 @@ UPDATE campaigns SET is_paused = $2 WHERE campaign_id = $1 AND ended_at_ms IS NU
 -- end --
 UPDATE campaigns SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
 WHERE campaign_id = $1 AND ended_at_ms IS NULL
+
+-- lock --
+SELECT ended_at_ms, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+FROM campaigns WHERE campaign_id = $1 FOR UPDATE
+
+-- extend --
+UPDATE campaign_waves SET ends_at_ms = $3, extended_at_ms = $4 WHERE campaign_id = $1 AND wave = $2
+
+-- extend_packets --
+UPDATE packets SET expires_at_ms = $3 FROM campaign_buckets
+WHERE campaign_buckets.packet_id = packets.packet_id AND campaign_id = $1 AND wave = $2
+
+-- to_extend --
+-- Buckets of waves that were extended and are not over, which are still open by the ledger.
+SELECT packet_id, packets.expires_at_ms FROM campaign_waves
+JOIN campaign_buckets USING (campaign_id, wave) JOIN packets USING (packet_id)
+WHERE extended_at_ms IS NOT NULL AND ends_at_ms > extract(epoch FROM clock_timestamp()) * 1000
+    AND packets.state IN ('funded', 'open') AND packet_id > $1
+ORDER BY packet_id LIMIT $2
 
 -- to_close --
 -- Buckets of campaigns that were ended, which are still open by the ledger.
@@ -61,6 +97,6 @@ SELECT slot, owner FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2 ORDER BY slot LIMIT $3
 
 -- packets --
-SELECT wave, packet_id, split, total_fen, packets.count, min_fen, max_fen, seed, commitment, settled_at_ms, asset, scale
+SELECT wave, packet_id, packets.split, packets.total_fen, packets.count, min_fen, max_fen, seed, commitment, settled_at_ms, asset, scale
 FROM campaign_buckets JOIN packets USING (packet_id) LEFT JOIN assets USING (asset)
 WHERE campaign_id = $1 ORDER BY wave, bucket

@@ -12,6 +12,9 @@ SELECT frozen, sending_frozen_until_ms,
 FROM accounts LEFT JOIN profiles ON user_id = owner
 WHERE accounts.kind = 'wallet' AND owner = $1
 
+-- sole_sender --
+SELECT sole_sender FROM assets WHERE asset = $1
+
 -- label --
 SELECT day_sent_fen_max FROM labels WHERE label = $1
 

@@ -16,6 +16,10 @@ SELECT
                 LIMIT $4::bigint)
             UNION ALL
             (SELECT FROM campaigns WHERE owner = $1 AND created_at_ms > $3::bigint - 60000 LIMIT $4::bigint)
+            UNION ALL
+            (SELECT FROM fundraiser_gifts WHERE giver = $1 AND given_at_ms > $3::bigint - 60000 LIMIT $4::bigint)
+            UNION ALL
+            (SELECT FROM fundraiser_matches WHERE merchant = $1 AND created_at_ms > $3::bigint - 60000 LIMIT $4::bigint)
         ) AS recent
     ) AND NOT EXISTS (
         SELECT FROM alerts WHERE user_id = $1 AND kind = 'burst' AND at_ms > $3::bigint - 60000

@@ -26,6 +26,7 @@ CODE_RULE = "must be 3 to 32 of A-Z 0-9 _ and begin with a letter"
 SCALE_MAX = 6
 NAME_LENGTH_MAX = 40
 _CODE = re.compile(CODE_PATTERN, re.ASCII)
+_CARD_CODE = re.compile(r"CARD_[0-9]+_[0-9]+", re.ASCII)
 _KNOWN_MAX = 10_000
 _UNKNOWN = "must be one of those that GET /v1/assets lists"
 
@@ -81,11 +82,15 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What never changes of an asset. ``issuer``: its account. None for the ledger's currency."""
+    """What never changes of an asset. ``issuer``: its account. None for the ledger's currency.
+
+    ``sole_sender``: only this user sends packets of it, and nobody issues more of it. None: there is no such rule.
+    """
 
     asset: str
     scale: int
     issuer: int | None = None
+    sole_sender: str | None = None
 
     @property
     def code(self) -> str | None:
@@ -103,8 +108,11 @@ class Assets:
     async def define(self, asset: str, *, scale: int, name: str) -> Asset:
         """Add an asset. The same again changes nothing.
 
-        Raises AssetExistsError if there is one of this code with another scale or name, or it is the ledger's currency.
+        Raises AssetExistsError if there is one of this code with another scale or name, or it is the ledger's currency,
+        or the code is one of those that sets of cards have.
         """
+        if _CARD_CODE.fullmatch(asset):
+            raise AssetExistsError("Such codes belong to the cards of sets: choose another.")
         if asset == self._settings.currency:
             raise AssetExistsError(f"{asset} is the ledger's currency.")
         async with ledger_change(self._pool) as connection:
@@ -160,7 +168,7 @@ class Assets:
             row = await self._pool.fetchrow(SQL["asset"], asset)
         if row is None:
             raise InvalidFieldsError([FieldProblem("asset", _UNKNOWN)])
-        self._known[asset] = known = Known(asset, row["scale"], row["issuer"])
+        self._known[asset] = known = Known(asset, row["scale"], row["issuer"], row["sole_sender"])
         if len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
         return known
@@ -177,6 +185,9 @@ class Assets:
         async def check() -> None:
             if not 1 <= amount_fen <= FEN_MAX:
                 raise InvalidFieldsError([FieldProblem("amount_fen", f"must be from 1 to {FEN_MAX}")])
+            if known.sole_sender is not None:
+                rule = "must not be a card: all there are of it were issued when its set was made"
+                raise InvalidFieldsError([FieldProblem("asset", rule)])
 
         async def work(connection: Connection, _: None) -> dict[str, str | int]:
             return await _issue(connection, user_id, amount_fen, known)
@@ -188,6 +199,18 @@ class Assets:
         return Issued(**answered.answer, replayed=answered.replayed)
 
 
+def card_code(set_number: int, card: int) -> str:
+    """The code of a card of a set."""
+    return f"CARD_{set_number}_{card}"
+
+
+async def hold(connection: Connection, user_id: str, asset: str) -> int:
+    """A user's account of an asset, made if there is none, and locked until the transaction ends."""
+    await connection.execute(SQL["create_holding"], user_id, asset)
+    account_id: int = await connection.fetchval(SQL["lock_holding"], user_id, asset)
+    return account_id
+
+
 async def _issue(connection: Connection, user_id: str, amount_fen: int, known: Known) -> dict[str, str | int]:
     if known.issuer is None:
         raise AssertionError("the ledger's currency is deposited")
@@ -197,10 +220,9 @@ async def _issue(connection: Connection, user_id: str, amount_fen: int, known: K
     # that a lane's batch waits for. Then in the order of their numbers, as everybody does.
     issued_fen: int = -await connection.fetchval(SQL["lock_issuer"], known.issuer)
     await lock_wallet(connection, user_id)  # everybody who holds something has a wallet: freezes and limits are there
-    await connection.execute(SQL["create_holding"], user_id, known.asset)
     if amount_fen > FEN_MAX - issued_fen:
         raise LimitExceededError("issued_fen_max", FEN_MAX, FEN_MAX - issued_fen, field="amount_fen")
-    holding = await connection.fetchval(SQL["lock_holding"], user_id, known.asset)
+    holding = await hold(connection, user_id, known.asset)
     at_ms = await now_ms(connection)
     transfer_id = await move(connection, "issue", payer=known.issuer, payee=holding, amount_fen=amount_fen, at_ms=at_ms)
     return {

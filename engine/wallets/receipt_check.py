@@ -75,10 +75,11 @@ async def check(connection: Connection, shown: Shown) -> list[str]:
             otherwise = f"no share of {_cut(facts.recipient)} in it"
     if held is None:
         return [*problems, f"the ledger has {otherwise}"]
-    return problems + _differences(shown.text, as_json(held), may_lack=_LATER if held.currency == currency else ())
+    return problems + differences(shown.text, as_json(held), may_lack=_LATER if held.currency == currency else ())
 
 
-def _differences(told: dict[str, Any], held: dict[str, Any], *, may_lack: Collection[str]) -> list[str]:
+def differences(told: dict[str, Any], held: dict[str, Any], *, may_lack: Collection[str] = ()) -> list[str]:
+    """One sentence per fact that is not as the ledger has it. ``may_lack``: facts that a receipt need not have."""
     problems = []
     for name in [*held, *sorted(told.keys() - held.keys())]:
         if name not in held:

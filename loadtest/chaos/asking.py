@@ -1,6 +1,6 @@
 """One client for all guests: sends requests over real HTTP, and records each with its answer in the history."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +10,7 @@ import orjson
 
 from engine.access import tokens
 from engine.errors import FrozenError, LimitReachedError, NotInvitedError, UnavailableError, UnknownPacketError
-from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send
+from loadtest.chaos.history import Claim, Deposit, Errand, History, Listed, Look, Send, Tap
 
 ANSWER_S_MAX = 8.0
 """A client without an answer gives up after this time."""
@@ -76,11 +76,38 @@ class Client:
         results = answer.body.get("results", []) if answer.status == 200 else [{}] * len(claims)
         made = []
         for (packet_id, user_id), result in zip(claims, results, strict=True):
-            told = answer.told()
-            if "code" in result:  # it was refused: record the status that a single claim would have
-                told |= {"status": _STATUS_OF.get(result["code"], 500), "code": result["code"]}
+            told = answer.told() | _refusal(result)
             made.append(Claim(packet_id=packet_id, user_id=user_id, **_outcome(result), **told))
             self._history.add(made[-1])
+        return made
+
+    async def grab(self, campaign_id: str, user_id: str) -> Tap:
+        """Tap once in a campaign."""
+        answer = await self._ask("POST", f"/v1/campaigns/{campaign_id}/grabs", self._of(user_id))
+        return self._tapped(campaign_id, user_id, answer.body, answer.told())
+
+    async def grab_many(self, campaign_id: str, users: Sequence[str]) -> list[Tap]:
+        """Tap for many users at once, as a backend does."""
+        body = {"grabs": [{"campaign_id": campaign_id, "user_id": user_id} for user_id in users]}
+        answer = await self._ask("POST", "/v1/grabs", self._backend, body)
+        results = answer.body.get("results", []) if answer.status == 200 else [{}] * len(users)
+        return [
+            self._tapped(campaign_id, user_id, result, answer.told() | _refusal(result))
+            for user_id, result in zip(users, results, strict=True)
+        ]
+
+    def _tapped(self, campaign_id: str, user_id: str, body: Mapping[str, Any], told: Mapping[str, Any]) -> Tap:
+        shares = tuple((share["packet_id"], share["amount_fen"]) for share in body.get("shares", ()))
+        tap = Tap(campaign_id=campaign_id, user_id=user_id, outcome=body.get("outcome", ""), shares=shares, **told)
+        self._history.add(tap)
+        return tap
+
+    async def make_campaign(self, owner: str, key: str, terms: Mapping[str, Any]) -> Errand:
+        """Make a campaign. The same key makes the same one."""
+        answer = await self._ask("POST", "/v1/campaigns", {**self._of(owner), "Idempotency-Key": key}, terms)
+        number = str(answer.body.get("campaign_id", ""))
+        made = Errand(what="rain", user_id=owner, number=number, **answer.told())
+        self._history.add(made)
         return made
 
     async def send(self, sender: str, key: str, terms: Mapping[str, Any]) -> Send:
@@ -181,6 +208,13 @@ _STATUS_OF = {
     UnknownPacketError.code: 404,
 } | {error.code: 503 for error in _UNAVAILABLE}
 """The status that a refusal in a batch would have by itself."""
+
+
+def _refusal(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of a refusal in a batch: the status that it would have by itself."""
+    if "code" not in result:
+        return {}
+    return {"status": _STATUS_OF.get(result["code"], 500), "code": result["code"]}
 
 
 def _outcome(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _CLAIMS = """
 SELECT from_account, owner, slot, amount_fen FROM transfers JOIN accounts ON account_id = to_account
 WHERE transfers.kind = 'claim'
 """
+_WAVES = "SELECT packet_id, campaign_id, wave FROM campaign_buckets"
 _DEPOSITS = """
 SELECT owner, amount_fen FROM transfers JOIN accounts ON account_id = to_account WHERE transfers.kind = 'deposit'
 """
@@ -55,7 +56,7 @@ class Packet:
 class Books:
     """The whole ledger. ``deposits``: the amounts that came into each wallet. ``sum_fen``: the sum of all balances.
 
-    ``processing``: how many of the ``withdrawals`` have not ended.
+    ``processing``: how many of the ``withdrawals`` have not ended. ``waves``: packet -> its campaign and wave.
     """
 
     packets: dict[str, Packet] = field(default_factory=dict)
@@ -64,10 +65,11 @@ class Books:
     sum_fen: int = 0
     withdrawals: frozenset[str] = frozenset()
     processing: int = 0
+    waves: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def senders(self) -> Counter[str]:
-        """How many packets each user has sent."""
-        return Counter(packet.sender for packet in self.packets.values())
+        """How many packets each user has sent, without the parts of campaigns."""
+        return Counter(packet.sender for number, packet in self.packets.items() if number not in self.waves)
 
 
 async def read(database_url: str) -> Books:
@@ -102,6 +104,10 @@ async def read(database_url: str) -> Books:
                 deposits=dict(deposits),
                 sum_fen=await connection.fetchval(_SUM),
                 withdrawals=frozenset(str(row["withdrawal_id"]) for row in withdrawals),
+                waves={
+                    str(row["packet_id"]): (str(row["campaign_id"]), row["wave"])
+                    for row in await connection.fetch(_WAVES)
+                },
                 processing=sum(row["state"] == "processing" for row in withdrawals),
             )
     finally:

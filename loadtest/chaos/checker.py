@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from loadtest.chaos.books import Books
 from loadtest.chaos.errand_rules import ErrandRules
 from loadtest.chaos.findings import REFUSED, Findings, check_status, shown
-from loadtest.chaos.history import Asked, Claim, Deposit, Errand, Listed, Look, Record, Send
+from loadtest.chaos.history import Asked, Claim, Deposit, Errand, Listed, Look, Record, Send, Tap
 from loadtest.chaos.ledger_rules import check_books
 from loadtest.chaos.payments import Payments
 from loadtest.chaos.promise import Promise
+from loadtest.chaos.rain_rules import RainRules
 from loadtest.told import HELD, is_plausible
 
 _Pair = tuple[str, str]
@@ -30,11 +31,16 @@ def check(records: Iterable[Record], books: Books, ack: str) -> Findings:
     promise = Promise(ack, records)
     answers = _Answers(findings, books, promise)
     payments, errands = Payments(findings, books), ErrandRules(findings, books, promise)
+    rains = RainRules(findings, books)
     for record in records:
         match record:
             case Claim():
                 answers.claim(record)
                 errands.claim(record)
+            case Tap():
+                for claim in rains.tap(record):
+                    answers.claim(claim)
+                    errands.claim(claim)
             case Listed():
                 answers.listed(record)
             case Look():
@@ -47,6 +53,7 @@ def check(records: Iterable[Record], books: Books, ack: str) -> Findings:
                 errands.errand(record)
                 payments.errand(record)
     errands.compare()
+    rains.compare()
     answers.compare()
     payments.compare()
     check_books(findings, books)
@@ -115,8 +122,8 @@ class _Answers:
                 )
         for packet_id, user_id in ledger.keys() - self._asked:
             packet = self._books.packets.get(packet_id)
-            if packet is not None and packet.is_transfer:
-                continue  # it arrived by itself, or was confirmed
+            if (packet is not None and packet.is_transfer) or packet_id in self._books.waves:
+                continue  # it arrived by itself, or was confirmed; who taps asks for no packet
             self._findings.add(f"{user_id} never asked for a share of packet {packet_id} and has one")
 
     def _is_expected(self, claim: Claim) -> bool:

@@ -10,6 +10,9 @@ from loadtest.chaos.promise import Promise
 _NOT_DONE = (403, 404, 409)
 """Refusals by a rule at this moment: retracted too late, no money left, claimed by another user."""
 
+_TOO_LATE = (("password", 422), ("rain", 422))
+"""It was set already: an earlier answer was lost. The first wave would begin too soon by now."""
+
 _UNDONE = ("take back", "cancel", "confirm")
 """What Redis decides, so that a fault may undo it: about a packet with this number."""
 
@@ -34,7 +37,7 @@ class ErrandRules:
 
     def errand(self, errand: Errand) -> None:
         """One answer."""
-        if errand.status not in (200, 201, *_NOT_DONE, *REFUSED) and (errand.what, errand.status) != ("password", 422):
+        if errand.status not in (200, 201, *_NOT_DONE, *REFUSED) and (errand.what, errand.status) not in _TOO_LATE:
             self.findings.add(f"{_about(errand)}: the answer was {shown(errand)}")
         match errand.what:
             case "freeze" if errand.status == 200 and errand.is_in_force:
@@ -69,6 +72,8 @@ class ErrandRules:
         match errand.what:
             case "send" | "transfer" if packet is None or packet.sender != errand.user_id:
                 self.findings.add(f"{_about(errand)}: it was answered, and the ledger does not hold it")
+            case "rain" if errand.number not in {campaign_id for campaign_id, _ in self.books.waves.values()}:
+                self.findings.add(f"{_about(errand)}: it was made, and the ledger does not hold it")
             case "take back" | "cancel" if (packet is None or packet.state != "retracted") and not may_undo:
                 state = "nothing" if packet is None else packet.state
                 self.findings.add(f"{_about(errand)}: it was answered, and in the ledger it is {state}")

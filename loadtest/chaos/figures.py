@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from loadtest.chaos.findings import REFUSED
-from loadtest.chaos.history import Asked, Carried, Claim, Errand, Fault, Record, Struck
+from loadtest.chaos.history import Asked, Carried, Claim, Errand, Fault, Record, Struck, Tap
 from loadtest.chaos.schedule import Kind
 from loadtest.chaos.serving import Pauses, pauses
 
@@ -22,6 +22,7 @@ class Figures:
     others: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
+    taps: Counter[str] = field(default_factory=Counter)
     errands: Counter[str] = field(default_factory=Counter)
     outage_s: float = 0.0
     outage_from_s: float = 0.0
@@ -48,6 +49,8 @@ def figures(records: Iterable[Record]) -> Figures:
             found.refusals[_refusal(record)] += 1
         if isinstance(record, Errand) and record.status in (200, 201):
             found.errands[record.what] += 1
+        if isinstance(record, Tap) and record.status == 200:
+            found.taps[record.outcome] += 1
         if isinstance(record, Claim) and record.status == 200:
             found.outcomes[record.outcome] += 1
             if answered_s is not None and record.answered_s - answered_s > found.outage_s:

@@ -12,6 +12,7 @@ from loadtest.chaos.asking import Client
 from loadtest.chaos.errands import Errands
 from loadtest.chaos.history import Claim
 from loadtest.chaos.probing import Prober
+from loadtest.chaos.rains import Rains
 
 SENDERS = ("chaos-sender-1", "chaos-sender-2", "chaos-sender-3")
 USERS = tuple(f"chaos-user-{number:03d}" for number in range(150))
@@ -57,6 +58,7 @@ class Guests:
             for sender in SENDERS:
                 group.create_task(self._sender(sender))
             group.create_task(Errands(self.client, self.seed, USERS[-5:], self._goes_on, pauses=self.pauses).run())
+            group.create_task(Rains(self.client, self.seed, USERS, self._goes_on, pauses=self.pauses).run())
             if self.prober is not None:
                 group.create_task(self.prober.run())
             for number in range(_HANDS):

@@ -34,6 +34,15 @@ class Claim(Asked, kw_only=True, frozen=True, tag=True):
     amount_fen: int = 0
 
 
+class Tap(Asked, kw_only=True, frozen=True, tag=True):
+    """One grab in a campaign, alone or in a batch. ``shares``: what was told, as packet and fen."""
+
+    campaign_id: str
+    user_id: str
+    outcome: str = ""
+    shares: tuple[tuple[str, int], ...] = ()
+
+
 class Send(Asked, kw_only=True, frozen=True, tag=True):
     """A request to send a packet. ``packet_id`` is empty if no answer named one."""
 
@@ -121,7 +130,7 @@ class Carried(msgspec.Struct, kw_only=True, frozen=True, tag=True):
     at_s: float
 
 
-Record = Claim | Send | Deposit | Look | Listed | Errand | Fault | Struck | Carried
+Record = Claim | Tap | Send | Deposit | Look | Listed | Errand | Fault | Struck | Carried
 
 
 class History:

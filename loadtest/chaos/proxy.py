@@ -114,7 +114,7 @@ class Link:
 def _reset(out: asyncio.StreamWriter) -> None:
     connection = out.get_extra_info("socket")
     if connection.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):  # it is already closed
+        with contextlib.suppress(OSError, ValueError):  # it is already closed; then uvloop knows no descriptor any more
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     out.transport.abort()
 

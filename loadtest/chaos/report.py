@@ -57,6 +57,7 @@ def _rows(plan: Plan, figures: Figures, findings: Findings, ending: Ending) -> I
     yield "other faults", _counted(figures.others)
     yield "requests", f"{figures.requests:,} in {figures.lasted_s:.0f} s"
     yield "claims answered", _counted(figures.outcomes)
+    yield "taps in rains answered", _counted(figures.taps)
     yield "errands done", _counted(figures.errands)
     yield "refused, asked again", _counted(figures.refusals)
     yield "acknowledged claims checked", f"{findings.acknowledged:,}"

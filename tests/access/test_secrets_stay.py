@@ -49,6 +49,7 @@ def put_out(running: Kept) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.long
 async def test_a_server_driven_into_errors_tells_none_of_its_secrets(data_dir: Path) -> None:
     """On servers of its own, so that their logs are searched as well."""
     with kept("up", "--port", "0", data_dir=data_dir, **VARIABLES) as running:

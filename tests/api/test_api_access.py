@@ -7,7 +7,7 @@ import pytest
 from api.dispatch import Operation
 from api.routes import ROUTES
 from engine.settings import Settings
-from tests.support.asking import BODIES, NAMES_A_USER, ask
+from tests.support.asking import BODIES, NAMES_A_USER, ask, make_set_of_cards
 from tests.support.front import Client, new_key, open_front
 
 GUARDED = [row for row in ROUTES if row.access is not None]
@@ -21,6 +21,9 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
 
 @pytest.mark.parametrize("row", [row for row in GUARDED if row.name in NAMES_A_USER], ids=lambda row: row.name)
 async def test_a_users_money_is_shown_to_that_user_and_to_admins(client: Client, row: Operation) -> None:
+    if row.name == "get_cards":  # of a set
+        await client.deposit("alice", 100)
+        await make_set_of_cards(client)
     for headers in (
         client.as_user("alice", "claim"),
         client.as_backend("alice"),

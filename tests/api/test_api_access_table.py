@@ -10,7 +10,7 @@ from api.routes import ROUTES
 from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
 from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
-from tests.support.asking import BODIES, ask
+from tests.support.asking import BODIES, ask, make_set_of_cards
 from tests.support.coupons import with_keys
 from tests.support.front import Client, new_key, open_front
 from tests.support.scenes import persisting
@@ -39,11 +39,20 @@ CONFLICTS = {
     "get_proof": "not_settled",
     "get_receipt": "not_settled",
     "get_campaign_proof": "not_settled",
+    "give_card": "card_lacking",
+    "offer_card": "card_lacking",
+    "accept_card_offer": "card_lacking",
+    "list_card_grants": "not_drawn",
+    "get_card_set_proof": "not_drawn",
+    "claim_card_prize": "not_drawn",
 }
 
-OF_AN_OWNER = ("pause_campaign", "resume_campaign", "end_campaign")
+OF_AN_OWNER = (
+    *("pause_campaign", "resume_campaign", "end_campaign", "extend_wave"),
+    *("end_fundraiser", "decline_card_offer", "withdraw_card_offer"),
+)
 
-NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute")
+NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute") | {"get_gift_receipt": "unknown_gift"}
 
 
 @pytest.fixture
@@ -58,6 +67,13 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
             "/v1/campaigns", json=BODIES["make_campaign"], headers=client.as_user("alice", "send") | new_key()
         )
         assert made.json()["campaign_id"] == "1", made.text
+        for path, name in (("fundraisers", "make_fundraiser"), ("fundraisers/1/gifts", "give")):
+            headers = client.as_user("alice", "send") | new_key()
+            made = await client.http.post(f"/v1/{path}", json=BODIES[name], headers=headers)
+            assert made.status_code == 201, made.text
+        headers = client.as_user("root", "admin")
+        await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=headers)
+        await make_set_of_cards(client)
         yield client
 
 
@@ -134,12 +150,16 @@ def code_of(cell: Cell) -> str:
         return CONFLICTS[cell.operation]
     if cell.status == 404 and cell.operation in NOT_FOUND:
         return NOT_FOUND[cell.operation]
+    if cell.status == 409 and cell.operation == "complete_card_set":
+        return "already_completed" if cell.asker == "alice" else "card_lacking"
     return CODES.get(cell.status, code_of_403(cell))
 
 
 def code_of_403(cell: Cell) -> str:
     if cell.operation in ("retract_packet", *OF_AN_OWNER) and not {"send", "act"}.isdisjoint(cell.scopes):
         return "not_sender"
+    if cell.operation in ("match_gifts", "make_card_set") and not {"send", "act"}.isdisjoint(cell.scopes):
+        return "not_merchant"
     may_claim = not {"claim", "act"}.isdisjoint(cell.scopes)
     return "not_invited" if cell.operation == "claim" and cell.packet and may_claim else "forbidden"
 

@@ -254,7 +254,8 @@ async def test_a_bad_query_is_named(client: Client, row: Operation) -> None:
     assert (await post(client, DEPOSITS, {"amount_fen": 1_000})).status_code == 201
     packet_id = (await post(client, "/v1/packets", PACKET)).json()["packet_id"]
     path = path_of(row, packet_id)
-    role = {"role": "sent"} if row.name == "list_packets" else {}
+    roles = {"list_packets": {"role": "sent"}, "list_card_offers": {"role": "made"}}
+    role = roles.get(row.name, {})
     limits = ("0", "-1", str(PAGE_MAX + 1), "x", "1.0", "1e2", "1_0", " 1", "", "١", "9" * 400, "%00", "NaN")
     cases = [({"limit": limit}, "limit") for limit in limits]
     cursors = ("", "x", "-1", "1.5", "\0", "a" * 201, "恭", "1" * 200, "1-2-3", "' OR 1=1", str(2**63), str(2**64))

@@ -15,6 +15,8 @@ from api.failures import codes_by_status, failures_of
 from api.routes import ROUTES
 from engine.access.tokens import issue, load_secret
 from engine.auditing.audit import audit
+from engine.campaigns.terms import Entry, Who
+from engine.risk.limits import AccountKind
 from engine.settings import Settings
 from tests.support.asking import BODIES
 from tests.support.both_ways import Asked, Opened, Reply, ask_long, open_app
@@ -22,6 +24,7 @@ from tests.support.coupons import make_batch, with_keys
 from tests.support.front import Json
 from tests.support.mutation import Mutator
 from tests.support.paths import path_of
+from tests.support.rains import make
 from tests.support.scenes import caught_up, fund, persisting, send
 
 POSTS = tuple(row for row in ROUTES if row.body is not None)
@@ -32,12 +35,19 @@ PROPER = {
     "file_dispute": (201, 409, 422),
     "decide_dispute": (404,),
     "put_asset": (200, 409),
-    "grab": (200, 404),
+    "grab": (200, 403),
+    "extend_wave": (403,),
+    "give": (201, 404),
+    "match_gifts": (201, 404, 409),
+    "make_fundraiser": (201, 409),
     "upload_coupon_codes": (200, 409),
     "redeem_coupon_code": (404,),
     "redeem_coupon": (404,),
     "void_coupon": (404,),
     "transfer_coupon": (404,),
+    "give_card": (201, 404, 409),
+    "grant_card": (201, 404, 409),
+    "offer_card": (201, 404, 409),
 }
 """What a proper request is answered where it is no success: the packet is claimed from, nothing is disputed, and nobody
 has a coupon."""
@@ -69,7 +79,12 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "put_label": {"day_sent_fen_max": 5},
         "put_asset": {"scale": 2, "name": "积分"},
         "make_campaign": BODIES["make_campaign"],
-        "grab": {},
+        "grab": {"admission": "x"},
+        "extend_wave": BODIES["extend_wave"],
+        "grant_wins": BODIES["grant_wins"],
+        "make_fundraiser": BODIES["make_fundraiser"] | {"story": "hi"},
+        "give": {"amount_fen": 1, "is_anonymous": True, "message": "hi"},
+        "match_gifts": {"percent": 100, "budget_fen": 1},
         "grab_many": BODIES["grab_many"],
         "make_coupon_batch": BODIES["make_coupon_batch"] | {"is_transferable": True},
         "upload_coupon_codes": BODIES["upload_coupon_codes"],
@@ -77,6 +92,10 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "redeem_coupon": {"note": "order"},
         "void_coupon": {"note": "odd"},
         "transfer_coupon": {"to": "bob"},
+        "make_card_set": BODIES["make_card_set"],
+        "give_card": BODIES["give_card"],
+        "grant_card": BODIES["grant_card"],
+        "offer_card": BODIES["offer_card"],
         "file_dispute": {"kind": "fraud", "number": packet_id, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
         "decide_dispute": {"outcome": "rejected", "reason": "odd"},
     }
@@ -86,7 +105,8 @@ def acting(row: Operation, number: int) -> str:
     """Who asks, of his own things: alice, who is never frozen, but where a second proper request is another matter."""
     if row.name == "set_payment_password":
         return f"user-{number}"
-    return "mallory" if row.path.startswith("/v1/accounts") else "alice"
+    is_mallorys = row.path.startswith("/v1/accounts") or row.name == "extend_wave"  # an end moves on once
+    return "mallory" if is_mallorys else "alice"
 
 
 def assert_documented(row: Operation, body: bytes, reply: Reply | None) -> None:
@@ -113,7 +133,8 @@ async def fuzz(opened: Opened, mutator: Mutator, inputs: int, token: str) -> Cou
     bodies, seen = proper_bodies(packet_id), Counter[tuple[str, int]]()
     for number in range(inputs):
         row = POSTS[number % len(POSTS)]
-        body, user = mutator.mutated(bodies[row.name]), acting(row, number)
+        user, is_proper = acting(row, number), number // len(POSTS) % 50 == 0
+        body = orjson.dumps(bodies[row.name]) if is_proper else mutator.mutated(bodies[row.name])
         headers = (
             (b"authorization", token.encode()),
             (b"x-user-id", user.encode()),
@@ -142,7 +163,10 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
         engine = opened.front.engine
         await fund(engine, "alice", MONEY_FEN)
         await engine.payment_passwords.put("alice", PASSWORD, None)
+        campaign = await make(engine, (86_400_000, 60, 10, 2), owner="alice", entry=Entry(who=Who.ADMITTED))
+        assert campaign.campaign_id == "1"
         await make_batch(engine, 10, owner="alice", codes=[])
+        await engine.profiles.put("alice", AccountKind.MERCHANT, [], {}, changed_by="root")
         token = f"Bearer {issue(load_secret(settings), 'backend', ('act', 'admin'), 3_600)}"
         seen = await fuzz(opened, Mutator(seed), inputs, token)
         await caught_up(engine)
@@ -152,9 +176,9 @@ async def test_changed_bodies_are_answered_and_move_no_money_they_should_not(
     assert sum(seen.values()) == inputs
     assert [finding.line() for finding in findings if not finding.holds] == []
     each = inputs / len(POSTS)
-    for row in POSTS:  # it came through to the endpoints, and did not only fail to be read
-        assert sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,))) > each / 200, (
-            row.name,
-            seen,
-        )
+    # It came through to the endpoints, and did not only fail to be read. Where it is rarest one in seventy does, so by
+    # chance there may be few of 900.
+    for row in POSTS:
+        proper = sum(seen[row.name, status] for status in PROPER.get(row.name, (row.status,)))
+        assert proper > each / 100, (row.name, seen)
         assert seen[row.name, 400] + seen[row.name, 422] > each / 4, (row.name, seen)

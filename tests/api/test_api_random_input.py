@@ -18,7 +18,7 @@ from tests.support.asking import BODIES
 from tests.support.front import Client, Json, open_front
 from tests.support.paths import path_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 PACKET: Json = {"total_fen": 1_000, "count": 10, "split": "lucky", "min_fen": 1, "max_fen": 500, "ttl_s": 60}
 UNKNOWN = f"10000{'0' * 14}"
 PROPER: dict[str, Json] = {
@@ -37,7 +37,12 @@ PROPER: dict[str, Json] = {
     "put_label": {"day_sent_fen_max": 5},
     "put_asset": {"scale": 2, "name": "积分"},
     "make_campaign": BODIES["make_campaign"] | {"odds_millionths": 5, "lanes": 1},
-    "grab": {},
+    "grab": {"admission": "x"},
+    "extend_wave": BODIES["extend_wave"],
+    "grant_wins": BODIES["grant_wins"],
+    "make_fundraiser": BODIES["make_fundraiser"] | {"story": "hi"},
+    "give": {"amount_fen": 1, "is_anonymous": True, "message": "hi"},
+    "match_gifts": {"percent": 100, "budget_fen": 1},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
     "make_coupon_batch": BODIES["make_coupon_batch"] | {"codes": "uploaded", "is_transferable": True},
     "upload_coupon_codes": {"codes": ["code-1", "code-2"]},
@@ -45,6 +50,10 @@ PROPER: dict[str, Json] = {
     "redeem_coupon": {"note": "order 7"},
     "void_coupon": {"note": "odd"},
     "transfer_coupon": {"to": "bob"},
+    "make_card_set": BODIES["make_card_set"] | {"wild": {"name": "w", "count": 1}, "min_fen": 1},
+    "give_card": BODIES["give_card"],
+    "grant_card": BODIES["grant_card"],
+    "offer_card": BODIES["offer_card"] | {"to_user": "bob", "seconds": 60},
     "file_dispute": {"kind": "fraud", "number": UNKNOWN, "at_ms": 1, "counterparty": "bob", "evidence": ["a"]},
     "decide_dispute": {"outcome": "rejected", "reason": "odd"},
 }

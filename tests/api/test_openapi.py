@@ -237,12 +237,32 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("GET", "/v1/users/carol/campaigns", carol, None, 200),
         ("POST", "/v1/campaigns/1/grabs", alice, {}, 200),
         ("POST", "/v1/grabs", backend, {"grabs": [{"campaign_id": name, "user_id": "a"} for name in ("1", "2")]}, 200),
+        ("PUT", "/v1/campaigns/1/waves/1", carol, BODIES["extend_wave"], 200),
+        ("PUT", "/v1/campaigns/1/waves/0", carol, BODIES["extend_wave"], 422),
+        ("POST", "/v1/campaigns/1/grants", backend | {"x-user-id": "alice"}, {"wins": 2}, 201),
         ("PUT", "/v1/campaigns/1/pause", carol, None, 200),
         ("PUT", "/v1/campaigns/1/pause", alice, None, 403),
         ("DELETE", "/v1/campaigns/1/pause", carol, None, 200),
         ("POST", "/v1/campaigns/1/end", carol, None, 200),
         ("PUT", "/v1/campaigns/1/pause", carol, None, 409),
         ("GET", "/v1/campaigns/1/proof", alice, None, 409),
+        ("PUT", "/v1/accounts/carol/profile", root, {"kind": "merchant"}, 200),
+        ("POST", "/v1/fundraisers", carol, BODIES["make_fundraiser"], 201),
+        ("POST", "/v1/fundraisers", carol, BODIES["make_fundraiser"] | {"goal_fen": 0}, 422),
+        ("GET", "/v1/fundraisers/2", alice, None, 404),
+        ("GET", "/v1/users/carol/fundraisers", carol, None, 200),
+        ("POST", "/v1/fundraisers/1/matches", client.as_user("dave"), BODIES["match_gifts"], 403),
+        ("POST", "/v1/fundraisers/1/matches", carol, BODIES["match_gifts"], 201),
+        ("POST", "/v1/fundraisers/1/gifts", carol, BODIES["give"], 201),
+        ("POST", "/v1/fundraisers/1/gifts", carol, BODIES["give"] | {"amount_fen": 100}, 409),
+        ("GET", "/v1/fundraisers/1", alice, None, 200),
+        ("GET", "/v1/fundraisers/1/gifts", alice, None, 200),
+        ("GET", "/v1/fundraisers/1/gifts/1/receipt", carol, None, 200),
+        ("GET", "/v1/fundraisers/1/gifts/1/receipt", alice, None, 404),
+        ("POST", "/v1/fundraisers/1/end", alice, None, 403),
+        ("POST", "/v1/fundraisers/1/end", carol, None, 200),
+        ("POST", "/v1/fundraisers/1/gifts", carol, BODIES["give"], 409),
+        *_of_cards(client),
         ("GET", "/v1/alerts", root, None, 200),
         ("GET", "/livez", {}, None, 200),
         ("GET", "/readyz", {}, None, 200),
@@ -303,6 +323,45 @@ async def test_answers_about_coupons_are_as_documented(client: Client, settings:
     async with persisting(settings):
         answered |= await answered_as_documented(client, claiming)
     assert answered >= {row.name for row in RESOURCES["Coupons 优惠券"]} - {"list_redemptions"}
+
+
+def _of_cards(client: Client) -> list[tuple[str, str, dict[str, str], object, int]]:
+    """Calls about a set of cards of carol's."""
+    carol, bob, backend = client.as_user("carol", "send", "claim"), client.as_user("bob"), client.as_backend()
+    root, body = client.as_user("root", "admin"), BODIES["make_card_set"]
+    return [
+        ("POST", "/v1/card-sets", bob, body, 403),
+        ("PUT", "/v1/accounts/carol/profile", root, {"kind": "merchant"}, 200),
+        ("POST", "/v1/wallets/carol/deposits", root, {"amount_fen": 100}, 201),
+        ("POST", "/v1/card-sets", carol, body, 201),
+        ("POST", "/v1/card-sets", carol, body, 409),
+        ("POST", "/v1/card-sets", carol, body | {"min_fen": 2}, 422),
+        ("GET", "/v1/card-sets/1", bob, None, 200),
+        ("GET", "/v1/card-sets/2", bob, None, 404),
+        ("POST", "/v1/card-sets/1/gifts", carol, {"card": 2, "to_user": "bob"}, 201),
+        ("POST", "/v1/card-sets/1/gifts", bob, {"card": 1, "to_user": "carol"}, 409),
+        ("POST", "/v1/card-sets/1/grants", backend, BODIES["grant_card"] | {"user_id": "dave"}, 201),
+        ("GET", "/v1/card-sets/1/grants", bob, None, 409),
+        ("POST", "/v1/card-sets/1/offers", carol, BODIES["offer_card"], 201),
+        ("POST", "/v1/card-sets/1/offers", carol, BODIES["offer_card"] | {"to_user": "dave"}, 201),
+        ("POST", "/v1/card-sets/1/offers", carol, BODIES["offer_card"] | {"to_user": "bob"}, 201),
+        ("GET", "/v1/card-sets/1/offers", bob, None, 200),
+        ("GET", "/v1/users/carol/card-offers?role=made", carol, None, 200),
+        ("GET", "/v1/card-offers/1", bob, None, 200),
+        ("GET", "/v1/card-offers/2", bob, None, 404),
+        ("POST", "/v1/card-offers/1/accept", bob, None, 200),
+        ("POST", "/v1/card-offers/1/withdraw", carol, None, 409),
+        ("POST", "/v1/card-offers/2/withdraw", carol, None, 200),
+        ("POST", "/v1/card-offers/3/decline", carol, None, 403),
+        ("POST", "/v1/card-offers/3/decline", bob, None, 200),
+        ("POST", "/v1/card-sets/1/completions", carol, None, 201),
+        ("POST", "/v1/card-sets/1/completions", bob, None, 409),
+        ("POST", "/v1/card-sets/1/prize", carol, None, 409),
+        ("GET", "/v1/card-sets/1/shares", bob, None, 200),
+        ("GET", "/v1/card-sets/1/proof", bob, None, 409),
+        ("GET", "/v1/users/carol/cards?set_id=1", carol, None, 200),
+        ("GET", "/v1/users/carol/card-sets", carol, None, 200),
+    ]
 
 
 def _matches(template: str, path: str) -> bool:

@@ -28,14 +28,15 @@ from tests.support.scenes import (
     sweeping,
 )
 from tests.support.waiting import wait_until
+from tests.support.wrong_funds import FUNDS, raise_funds
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """An engine at rest whose ledger has everything: a packet that is gone, one half claimed, one that ran out.
 
-    And of alice's withdrawals one that settled, one that failed, one that is processed. All of it came after an anchor,
-    on an open packet of hers.
+    And of alice's withdrawals one that settled, one that failed, one that is processed; and of fundraisers one that is
+    paid out, one returned, one open. All of it came after an anchor, on an open packet of hers.
     """
 
     engine: Engine
@@ -72,6 +73,7 @@ async def scene(settings: Settings) -> AsyncIterator[Scene]:
             await settled(engine, exhausted, expired)
             await caught_up(engine)
             await withdrawals_ended(engine)
+            await raise_funds(engine)
         await withdraw(engine, "6222020200112233")
         yield Scene(engine, exhausted, half, expired)
 
@@ -109,7 +111,7 @@ async def test_sound_books_pass_and_everything_is_examined(scene: Scene) -> None
     assert broken(findings) == {}
     assert findings["packets_add_up"].examined == findings["redis_agrees"].examined == 4
     assert findings["no_slot_twice"].examined == findings["shares_as_split"].examined == 5 + 3 + 2
-    assert findings["withdrawals_add_up"].examined == 3
+    assert findings["withdrawals_add_up"].examined == findings["fundraisers_add_up"].examined == 3
 
 
 CHANGEABLE = "ALTER TABLE transfers DISABLE TRIGGER USER"
@@ -271,6 +273,14 @@ async def trim_everything(scene: Scene) -> None:
     await scene.redis("XTRIM", keys.events(lane_of(scene.open)), "MAXLEN", 0)
 
 
+async def make_a_set_of_cards(scene: Scene) -> None:
+    await scene.sql(
+        "INSERT INTO card_sets (owner, name, cards, pool_fen, split, min_fen, payout, grants_a_user_max, ends_at_ms,"
+        " draws_at_ms, seed, commitment, pool_account, created_at_ms)"
+        " VALUES ('alice', 'cards', 2, 5, 'equal', 1, 'at_once', 0, 1, 1, decode(repeat('00', 32), 'hex'), '', 2, 1)"
+    )
+
+
 async def lose_a_share(scene: Scene) -> None:
     await scene.redis("LPOP", keys.shares(scene.open))
 
@@ -333,6 +343,8 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("withdrawals_add_up", pay_another_amount, "is settled, but its payout of 100000 fen is not"),
     ("withdrawals_add_up", keep_what_failed, "is failed, but its withdrawal_return of"),
     ("withdrawals_add_up", pay_for_no_withdrawal, "a payout of 7 fen, belongs to no withdrawal"),
+    *(("fundraisers_add_up", corrupt, told) for corrupt, told in FUNDS),
+    ("cards_add_up", make_a_set_of_cards, "of the pool of 5 fen 0 are paid and 0 returned, it holds 0;"),
     ("stream_continues_ledger", lose_the_lane, "Redis has lost it"),
     ("stream_continues_ledger", change_the_epoch, "fenced"),
     ("stream_continues_ledger", set_the_lane_back, "the ledger at"),

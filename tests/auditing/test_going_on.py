@@ -31,6 +31,8 @@ from tests.support.scenes import caught_up, fund, persisting, send, sweeping
 from tests.support.tampered import UNCHECKED, pool_on
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 FULL = Plan(is_full=True)
 
 

@@ -204,6 +204,7 @@ OTHERWISE = {
 """What is told of what the anchor covers."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("what", "statement", "told"), TAMPERINGS, ids=[row[0] for row in TAMPERINGS])
 async def test_what_was_tampered_with_after_an_anchor_is_named(
     anchored: Scene, what: str, statement: str, told: str

@@ -13,7 +13,7 @@ from benchmarks.rig.walks import Walk
 from benchmarks.rig.world import World
 from engine.lanes import keys
 
-pytestmark = pytest.mark.programs("wrk", "redis-server")
+pytestmark = [pytest.mark.programs("wrk", "redis-server"), pytest.mark.long]
 PACKETS, SHARES = 200, 100
 
 

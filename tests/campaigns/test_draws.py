@@ -31,9 +31,13 @@ def test_the_odds_and_the_order_never_change() -> None:
     assert [may_win(SEED, "7", 1, f"user{number}", 500_000) for number in range(8)] == [
         int.from_bytes(_hmac(f"odds 7 1 user{number}")[:8], "big") < 2**63 for number in range(8)
     ]
-    key = _hmac("order 7 2 ada")
-    ranks = [hashlib.blake2b(str(bucket).encode(), key=key, digest_size=8).digest() for bucket in range(6)]
-    assert order_of(SEED, "7", 2, "ada", 6) == sorted(range(6), key=lambda bucket: ranks[bucket])
+    key, left, counts, expected = _hmac("order 7 2 ada"), [0, 1, 2, 3], [30, 1, 500, 9], []
+    for place in range(3):
+        drawn = hashlib.blake2b(str(place).encode(), key=key, digest_size=8).digest()
+        tickets = [bucket for bucket in left for _ in range(counts[bucket])]
+        expected.append(tickets[int.from_bytes(drawn, "big") * len(tickets) >> 64])
+        left.remove(expected[-1])
+    assert list(order_of(SEED, "7", 2, "ada", counts)) == expected + left
 
 
 def _hmac(text: str) -> bytes:
@@ -44,10 +48,22 @@ def _hmac(text: str) -> bytes:
 
 
 def test_users_ask_the_buckets_evenly() -> None:
-    first = Counter(order_of(SEED, "7", 1, f"user{number}", 6)[0] for number in range(6_000))
+    first = Counter(next(order_of(SEED, "7", 1, f"user{number}", [5] * 6)) for number in range(6_000))
     assert sorted(first) == list(range(6))
     assert sum((count - 1_000) ** 2 / 1_000 for count in first.values()) < 20.5  # chi-square, five degrees
-    assert order_of(SEED, "7", 1, "ada", 1) == [0]
+    assert list(order_of(SEED, "7", 1, "ada", [9])) == [0]
+
+
+def test_a_prize_comes_first_as_often_as_it_has_shares() -> None:
+    counts = [600, 300, 90, 10]
+    first = Counter(next(order_of(SEED, "7", 1, f"user{number}", counts)) for number in range(10_000))
+    expected = [count * 10 for count in counts]
+    assert sum((first[place] - due) ** 2 / due for place, due in enumerate(expected)) < 16.3  # three degrees
+
+
+@given(counts=st.lists(st.integers(1, 10**7), min_size=1, max_size=60), user=st.integers(0, 10**6))
+def test_every_bucket_has_its_place(counts: list[int], user: int) -> None:
+    assert sorted(order_of(SEED, "7", 1, f"user{user}", counts)) == list(range(len(counts)))
 
 
 @given(
@@ -74,16 +90,17 @@ def test_equal_shares_stay_equal(share_fen: int, count: int, buckets: int) -> No
         assert fen == share_fen * shares
 
 
-@pytest.mark.parametrize("change", ["number", "odds", "seed", "wave", "packet", "split", "order"])
+@pytest.mark.parametrize("change", ["number", "odds", "seed", "wave", "asset", "packet", "split", "order"])
 def test_the_commitment_binds_everything(change: str) -> None:
-    buckets = [(1, "1000000000000000001", bytes(32)), (2, "1000100000000000001", bytes([1] * 32))]
+    buckets = [(1, "-", "1000000000000000001", bytes(32)), (2, "POINTS", "1000100000000000001", bytes([1] * 32))]
     other = {
         "number": ("8", 500, SEED, buckets),
         "odds": ("7", 501, SEED, buckets),
         "seed": ("7", 500, SEED[::-1], buckets),
         "wave": ("7", 500, SEED, [(2, *buckets[0][1:]), buckets[1]]),
-        "packet": ("7", 500, SEED, [(1, "1000000000000000002", bytes(32)), buckets[1]]),
-        "split": ("7", 500, SEED, [(*buckets[0][:2], bytes([2] * 32)), buckets[1]]),
+        "asset": ("7", 500, SEED, [(1, "POINTS", *buckets[0][2:]), buckets[1]]),
+        "packet": ("7", 500, SEED, [(1, "-", "1000000000000000002", bytes(32)), buckets[1]]),
+        "split": ("7", 500, SEED, [(*buckets[0][:3], bytes([2] * 32)), buckets[1]]),
         "order": ("7", 500, SEED, buckets[::-1]),
     }[change]
     assert commitment("7", 500, SEED, buckets) != commitment(*other)

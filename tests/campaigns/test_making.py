@@ -38,7 +38,7 @@ async def test_a_campaign_is_paid_at_once_or_not_at_all(engine: Engine) -> None:
     with pytest.raises(InsufficientFundsError):
         await make(engine, (1_000, 60, 400, 40), (120_000, 60, 300, 30), has_money=False)
     assert (await engine.wallets.get("mall")).balance_fen == 699
-    for table in ("packets", "campaigns", "campaign_waves", "campaign_buckets"):
+    for table in ("packets", "campaigns", "campaign_waves", "campaign_prizes", "campaign_buckets"):
         assert await engine.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
     await fund(engine, "mall", 1)
     made = await make(engine, (1_000, 60, 400, 40), (120_000, 60, 300, 30), has_money=False, key="k")
@@ -58,9 +58,9 @@ async def test_a_campaign_is_paid_at_once_or_not_at_all(engine: Engine) -> None:
         ([(91 * 86_400_000, 5, 10, 1)], ["waves[0].starts_at_ms"]),
         ([(2**53, 5, 10, 1)], ["waves[0].starts_at_ms"]),
         ([(-(2**53), 5, 10, 1)], ["waves[0].starts_at_ms"]),
-        ([(0, 5, 10, 0)], ["waves[0].count"]),
-        ([(0, 5, 1, 2)], ["waves[0].total_fen"]),
-        ([(0, 5, 40_001, 2), (6_000, 5, 0, 1)], ["waves[0].total_fen", "waves[1].total_fen"]),
+        ([(0, 5, 10, 0)], ["waves[0].prizes[0].count"]),
+        ([(0, 5, 1, 2)], ["waves[0].prizes[0].total_fen"]),
+        ([(0, 5, 40_001, 2), (6_000, 5, 0, 1)], ["waves[0].prizes[0].total_fen", "waves[1].prizes[0].total_fen"]),
     ],
 )
 async def test_bad_waves_are_named(engine: Engine, waves: list[tuple[int, int, int, int]], fields: list[str]) -> None:
@@ -82,8 +82,8 @@ async def test_many_shares_need_time_to_be_loaded(settings: Settings) -> None:
 
 async def test_bad_terms_are_named_all_at_once(engine: Engine) -> None:
     with pytest.raises(InvalidFieldsError) as caught:
-        await make(engine, (0, 5, 10, 2), odds_millionths=0, buckets=5, has_money=False)
-    assert [problem.field for problem in caught.value.problems] == ["odds_millionths", "lanes", "lanes"]
+        await make(engine, (0, 5, 10, 2), odds_millionths=0, lanes=5, has_money=False)
+    assert [problem.field for problem in caught.value.problems] == ["odds_millionths", "lanes"]
     with pytest.raises(UnknownCampaignError):
         await engine.grabbing.grab("77", "ada")
 

@@ -22,6 +22,8 @@ from engine.settings import Settings
 from tests.support.commands import Up, hongbao, hongbao_code, kept, sentence, upped
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 COMMANDS = ["up", "serve", "persist", "sweep", "migrate", "token", "rotate-secret", "audit", "doctor"]
 
 
@@ -139,7 +141,6 @@ def test_an_empty_variable_is_no_setting(tmp_path: Path) -> None:
     assert (printed.returncode, printed.stderr) == (0, "")
 
 
-@pytest.mark.long
 def test_a_server_that_is_silent_is_not_waited_for_for_ever(
     tmp_path: Path, servers: dict[str, str], silent_port: int
 ) -> None:

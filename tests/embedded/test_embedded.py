@@ -28,6 +28,8 @@ from tests.support.needs import skip_for_want_of
 from tests.support.supervised import is_alive, supervised
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def data_dir(quick_path: Path) -> Iterator[Path]:

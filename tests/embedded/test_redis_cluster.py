@@ -17,6 +17,8 @@ from engine.errors import OperatorError
 from tests.support.supervised import is_alive
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def data_dir(quick_path: Path) -> Iterator[Path]:

@@ -160,6 +160,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "note_view": lambda store: store.note_view(
         new_packet_number(LANE), "ada", consents=False, not_after_ms=FAR_FUTURE_MS, named_max=1
     ),
+    "extend": lambda store: store.extend(new_packet_number(LANE), FAR_FUTURE_MS),
     "frozen_version": lambda store: store.frozen_version(LANE),
     "freeze": lambda store: store.freeze(LANE, 0, 1, ["ada"], []),
     "limited_version": lambda store: store.limited_version(LANE),

@@ -116,6 +116,7 @@ def has_killed(temporary: Path) -> bool:
     )
 
 
+@pytest.mark.long
 async def test_chaos_that_is_stopped_leaves_nothing(temporary: Path) -> None:
     with endless(temporary) as chaos:
         await wait_until(lambda: has_killed(temporary), timeout_s=90, what="a kill")

@@ -13,7 +13,7 @@ from loadtest.chaos.books import Books, Packet, Share
 from loadtest.chaos.checker import check
 from loadtest.chaos.figures import figures
 from loadtest.chaos.findings import PROBLEMS_MAX, Findings
-from loadtest.chaos.history import Carried, Claim, Deposit, Fault, History, Listed, Look, Record, Recorded, Send
+from loadtest.chaos.history import Carried, Claim, Deposit, Fault, History, Listed, Look, Record, Recorded, Send, Tap
 from loadtest.chaos.promise import FSYNC_S_MAX
 
 P, Q = "1000000000000000001", "1000000000000000002"
@@ -190,6 +190,59 @@ def test_an_answer_that_cannot_be_true_is_found(lie: Record, problem: str) -> No
 )
 def test_books_that_do_not_hold_what_was_told_are_found(books: Books, problem: str) -> None:
     found = judged(books=books).problems
+    assert [told for told in found if problem in told], found
+
+
+R, S = "1000099999000000003", "1000199999000000004"
+RAIN = replace(
+    BOOKS,
+    packets=BOOKS.packets
+    | {number: Packet(sender="mall", state="open", total_fen=50, count=5, custody_fen=40) for number in (R, S)},
+    claims=[*BOOKS.claims, Share(R, "ann", 0, 10), Share(S, "bob", 0, 10)],
+    waves={R: ("7", 1), S: ("7", 1)},
+)
+
+
+def tap(at_s: float, user_id: str, outcome: str, *shares: tuple[str, int], **told: object) -> Tap:
+    fields: dict[str, Any] = {"asked_s": at_s, "answered_s": at_s + 0.01, "status": 200, **told}
+    return Tap(campaign_id="7", user_id=user_id, outcome=outcome, shares=shares, **fields)
+
+
+TAPS = [
+    tap(5.0, "ann", "claimed", (R, 10)),
+    tap(5.1, "ann", "already_claimed", (R, 10)),
+    tap(5.2, "bob", "", status=503, code="busy"),
+    tap(5.3, "cid", "missed"),
+]
+
+
+def test_taps_and_books_that_agree_are_clean() -> None:
+    assert judged(*TAPS, books=RAIN).problems == []
+
+
+@pytest.mark.parametrize(
+    ("lie", "books", "problem"),
+    [
+        (tap(9.0, "cid", "claimed", (R, 10)), RAIN, f"cid was told 10 fen of packet {R}"),
+        (tap(9.0, "ann", "already_claimed", (R, 11)), RAIN, f"ann and packet {R}: told 10 fen at 5.010 s, then 11"),
+        (tap(9.0, "ann", "claimed", (R, 10)), RAIN, "it was answered claimed twice"),
+        (tap(9.0, "cid", "claimed"), RAIN, "cid and campaign 7: the answer was claimed with 0 shares"),
+        (tap(9.0, "cid", "missed", (R, 10)), RAIN, "the answer was missed with 1 shares"),
+        (tap(9.0, "cid", "", status=500, code="internal"), RAIN, "cid and campaign 7: the answer was 500 internal"),
+        (
+            tap(9.0, "ann", "sold_out"),
+            replace(RAIN, claims=[*RAIN.claims, Share(S, "ann", 1, 10)]),
+            "ann has 2 shares of wave 1 of campaign 7",
+        ),
+        (
+            tap(9.0, "ann", "sold_out"),
+            replace(RAIN, claims=[*RAIN.claims, Share(S, "eve", 1, 10)]),
+            "eve never tapped in campaign 7 and has a share of it",
+        ),
+    ],
+)
+def test_what_cannot_be_true_of_a_rain_is_found(lie: Record, books: Books, problem: str) -> None:
+    found = judged(*TAPS, lie, books=books).problems
     assert [told for told in found if problem in told], found
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from loadtest.chaos import disk, schedule
 from loadtest.chaos.disk import SmallDisk
 from loadtest.chaos.processes import Family, send
-from loadtest.chaos.proxy import DELAY_S, Network
+from loadtest.chaos.proxy import DELAY_S, Network, _reset
 from loadtest.chaos.schedule import CUTS, LINKS, LOSSES, PROCESSES, SERVERS, Fault, Kind
 from tests.support.needs import AS_ROOT, skip_for_want_of
 from tests.support.waiting import wait_until
@@ -215,10 +215,21 @@ async def test_a_mute_link_delivers_requests_and_loses_answers(network: Network,
         assert await caller.ask(b"before") == b"before"
         network.cut("persist/redis", Kind.MUTE)
         assert await caller.is_silent(b"pay")
-        assert heard == [b"before", b"pay"]
+        await wait_until(lambda: heard == [b"before", b"pay"], what="the delivery")
         network.restore("persist/redis")
         with pytest.raises(ConnectionError):
             await caller.hears()
+
+
+async def test_a_connection_that_has_ended_can_be_cut() -> None:
+    """It may end in the moment in which a link is restored."""
+    server = await asyncio.start_server(lambda _, back: back.close(), "127.0.0.1", 0)
+    async with server:
+        _, go_out = await asyncio.open_connection(*server.sockets[0].getsockname())
+        connection = go_out.get_extra_info("socket")
+        go_out.transport.abort()
+        await wait_until(lambda: connection.fileno() < 0, what="its end")
+        _reset(go_out)
 
 
 async def test_a_delayed_link_is_late(network: Network, upstream: Path) -> None:

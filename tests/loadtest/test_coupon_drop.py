@@ -12,6 +12,8 @@ from loadtest.coupons.drop import Sizes, Told, WrongError, _claim_all, _found_in
 from tests.support.coupons import with_keys
 from tests.support.scenes import changed, persisting
 
+pytestmark = pytest.mark.long
+
 SMALL = Sizes(codes=3_000, packets=3, redeemed=60, batches_at_once=3, redemptions_at_once=4)
 
 
@@ -20,7 +22,6 @@ def settings(settings: Settings) -> Settings:
     return with_keys(changed(settings, claim_queue_max=100_000, backlog_max=100_000))
 
 
-@pytest.mark.long
 async def test_each_code_is_shown_to_one_user(settings: Settings, tmp_path: Path) -> None:
     said: list[str] = []
     async with Engine.open(settings) as engine, persisting(settings):

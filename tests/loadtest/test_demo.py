@@ -27,6 +27,8 @@ from tests.support.commands import environment
 from tests.support.supervised import is_alive
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 # The large packet is one that the product lets merchants send, and no person.
 TINY = Sizes(
     senders=2, users=60, packets=6, taps=1_200, hands=8, large_count=120, timed_count=20, timed_taps=5, timed_ttl_s=3
@@ -89,7 +91,6 @@ def lines_of(text: str) -> list[str]:
     return [" ".join(re.sub(r"[│┃|]", " ", line).split()) for line in text.splitlines()]
 
 
-@pytest.mark.long
 def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
     """And while the engine runs: that it fails on a wrong book, and on an audit that cannot run."""
 
@@ -119,7 +120,6 @@ def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixt
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.long
 def test_the_demo_on_a_cluster_kills_a_master_as_well(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
     exit_code = main(TINY, redis_nodes=3)
     printed = capsys.readouterr().out

@@ -24,6 +24,8 @@ from tests.support.lying_front import front
 from tests.support.repository import ROOT
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 BACKEND = ("--act-token", "backends-secret-word", "--admin-token", "banks-secret-word")
 
 
@@ -62,7 +64,6 @@ def by_a_backend(engine: Running, senders: str) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.long
 def test_make_load_ends_with_a_report_and_a_clean_audit(engine: Running, tmp_path: Path) -> None:
     """Fifty users at midnight are five from the first second on, and locust's fifth is a sender."""
     report = tmp_path / "load-report"

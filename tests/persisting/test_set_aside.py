@@ -362,6 +362,7 @@ PLACES = st.sampled_from([("foreign", 1), ("foreign", 10**15), ("counted", 1), (
 
 
 @pytest.mark.long
+@pytest.mark.long
 @examples(
     max_examples=25,
     deadline=None,

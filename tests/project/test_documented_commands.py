@@ -28,6 +28,8 @@ from tests.support.commands import Up, environment, upped
 from tests.support.needs import needs_program
 from tests.support.repository import ROOT
 
+pytestmark = pytest.mark.long
+
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "benchmarks/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
@@ -260,8 +262,8 @@ def test_what_is_shown_to_be_printed_is() -> None:
 @pytest.mark.usefixtures("papers")
 def test_the_python_that_is_shown_makes_a_receipts_hash(desk: Desk) -> None:
     blocks = [block for block in BLOCKS if re.match(OTHER_BLOCKS["Python"], block.text)]
-    # tests/campaigns/test_rain.py runs the other.
-    assert sorted(block.page for block in blocks) == ["docs/campaigns.md", "docs/receipt.md"]
+    # tests/campaigns/test_rain.py and tests/cards/test_drawing.py run the others.
+    assert sorted(block.page for block in blocks) == ["docs/campaigns.md", "docs/cards.md", "docs/receipt.md"]
     (code,) = [block.text for block in blocks if block.page == "docs/receipt.md"]
     printed = desk.run(f"python - <<'end'\n{code}end\n")
     receipt = orjson.loads((desk.folder / "receipt.json").read_bytes())

@@ -29,6 +29,7 @@ def test_the_tests_that_can_tell_are_there() -> None:
     assert len({machine.name for machine in MACHINES}) == len(MACHINES)
 
 
+@pytest.mark.long
 def test_what_a_run_found_is_told(tmp_path: Path) -> None:
     @contextmanager
     def place(_root: Path) -> Iterator[Place]:

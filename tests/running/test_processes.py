@@ -16,6 +16,8 @@ from tests.support.commands import hongbao
 from tests.support.scenes import positions, send_in
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @given(of=st.integers(1, 9), lanes=st.integers(0, 40))
 def test_each_lane_is_one_persisters(of: int, lanes: int) -> None:

@@ -24,6 +24,8 @@ from tests.support.commands import Up, hongbao, hongbao_code, kept, sentence, up
 from tests.support.front import Client, new_key
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 MOMENTS = ["lock", "postgres.pid", "redis.pid", "persist.pid", "serve-1.pid"]
 SERVERS = ("redis", "postgres")
 CHILDREN = ["persist", "sweep", "serve-1", "redis", "postgres"]
@@ -214,7 +216,6 @@ def test_a_signal_before_anything_is_started_ends_it_quietly(tmp_path: Path, ser
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
-@pytest.mark.long
 async def test_every_child_that_is_killed_comes_back_and_nothing_is_lost(data_dir: Path) -> None:
     with upped(data_dir) as up:
         client = up.client()

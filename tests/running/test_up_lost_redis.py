@@ -13,6 +13,8 @@ from tests.running.test_up import credited, through_trouble
 from tests.support.commands import Up, hongbao, upped
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def data_dir(quick_path: Path) -> Iterator[Path]:

@@ -8,16 +8,17 @@ import msgspec
 import pytest
 
 from engine.events import ClaimsEvent, ClosedEvent, OpenedEvent, PacketClaims
-from engine.lanes.replies import Claimed, Closed, Fenced, Followed, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, Extended, Fenced, Followed, Noted, Opened
 from engine.lanes.store import Chunk
 from engine.records import Outcome
 
-NAMES = ["open", "claim", "close", "view", "freeze", "limit", "fence"]
+NAMES = ["open", "claim", "close", "view", "extend", "freeze", "limit", "fence"]
 REPLIES: dict[str, type[StrEnum]] = {
     "open": Opened,
     "claim": Claimed,
     "close": Closed,
     "view": Noted,
+    "extend": Extended,
     "freeze": Followed,
     "limit": Followed,
     "fence": Fenced,

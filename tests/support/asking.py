@@ -32,9 +32,22 @@ BODIES: dict[str, Json] = {
     "put_asset": {"scale": 0, "name": "points"},
     "make_campaign": {
         "name": "rain",
-        "split": "lucky",
-        "waves": [{"starts_at_ms": TOMORROW_MS, "seconds": 60, "total_fen": 2, "count": 2}],
+        "waves": [
+            {"starts_at_ms": TOMORROW_MS, "seconds": 60, "prizes": [{"total_fen": 2, "count": 2, "split": "lucky"}]}
+        ],
+        "who": "admitted",
     },
+    "extend_wave": {"ends_at_ms": TOMORROW_MS + 90_000},
+    "grant_wins": {"wins": 1},
+    "make_fundraiser": {
+        "title": "library",
+        "goal_fen": 100,
+        "ends_at_ms": TOMORROW_MS,
+        "beneficiary": "school",
+        "mode": "all_or_nothing",
+    },
+    "give": {"amount_fen": 1},
+    "match_gifts": {"percent": 100, "budget_fen": 1},
     "grab": {},
     "grab_many": {"grabs": [{"campaign_id": "1", "user_id": "bob"}]},
     "make_coupon_batch": COUPON_BATCH,
@@ -43,6 +56,19 @@ BODIES: dict[str, Json] = {
     "redeem_coupon": {},
     "void_coupon": {},
     "transfer_coupon": {"to": "bob"},
+    "make_card_set": {
+        "name": "cards",
+        "cards": [{"name": name, "count": 100, "granted_count": 50} for name in "ab"],
+        "pool_fen": 100,
+        "split": "lucky",
+        "payout": "at_once",
+        "grants_a_user_max": 1_000,
+        "ends_at_ms": TOMORROW_MS,
+        "draws_at_ms": TOMORROW_MS,
+    },
+    "give_card": {"card": 1, "to_user": "bob"},
+    "grant_card": {"user_id": "bob", "reason": "shared"},
+    "offer_card": {"give": 1, "want": 2},
     "file_dispute": {"kind": "system_fault", "number": UNKNOWN, "at_ms": 1, "evidence": ["x"]},
     "decide_dispute": {"outcome": "rejected", "reason": "x"},
     "choose_arrival_delay": {"arrives_after_s": 0},
@@ -59,11 +85,20 @@ NAMES_A_USER = (
     "list_withdrawals",
     "list_holdings",
     "list_campaigns",
+    "list_fundraisers",
     "list_coupons",
     "list_coupon_batches",
+    "get_cards",
+    "list_card_offers",
+    "list_card_sets",
 )
 """Operations whose path names a user."""
-QUERIES = {"list_packets": {"role": "sent"}, "lift_freeze": {"reason": "all is well"}}
+QUERIES = {
+    "list_packets": {"role": "sent"},
+    "lift_freeze": {"reason": "all is well"},
+    "get_cards": {"set_id": "1"},
+    "list_card_offers": {"role": "made"},
+}
 
 
 async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id: str = UNKNOWN) -> httpx.Response:
@@ -75,3 +110,16 @@ async def ask(client: Client, row: Operation, headers: dict[str, str], packet_id
         json=BODIES.get(row.name),
         headers=new_key() | headers,
     )
+
+
+async def make_set_of_cards(client: Client) -> None:
+    """Alice's, who has the money for it, has completed it, and has offered a card to anyone."""
+    admin, alice = client.as_user("root", "admin"), client.as_user("alice", "send", "claim")
+    await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=admin)
+    for path, body in (
+        ("/v1/card-sets", BODIES["make_card_set"]),
+        ("/v1/card-sets/1/completions", None),
+        ("/v1/card-sets/1/offers", BODIES["offer_card"]),
+    ):
+        answer = await client.http.post(path, json=body, headers=alice | new_key())
+        assert answer.status_code == 201, answer.text

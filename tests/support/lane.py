@@ -108,6 +108,10 @@ class Lane:
         """The packets the sweeper will be told of one day."""
         return [packet_id.decode() for packet_id in await command(self.client, "ZRANGE", keys.due(LANE), 0, -1)]
 
+    async def due_ms(self, packet_id: str) -> int:
+        """When the sweeper must look at a packet."""
+        return int(float(await command(self.client, "ZSCORE", keys.due(LANE), packet_id)))
+
     async def field(self, packet_id: str, name: str) -> str | None:
         """One field of the packet's hash."""
         value = await command(self.client, "HGET", keys.packet(packet_id), name)

@@ -1,7 +1,7 @@
 """The engine as a hundred lines of plain Python would have it: packets, wallets, and what each claim is told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engine.ids import lane_of
@@ -26,6 +26,7 @@ class Packet:
     recipients: frozenset[str]
     is_over: bool = False
     is_rebuilt: bool = False  # nobody knows any more who had seen it
+    is_part: bool = False  # of a campaign: nobody claims it past that
     state: PacketState = PacketState.OPEN
     claims: dict[str, int] = field(default_factory=dict)  # user -> amount
 
@@ -59,8 +60,13 @@ class Model:
         self.packets[packet_id] = packet
         self.positions[lane_of(packet_id)] += 1
 
-    def claim(self, packet_id: str, user: str, *, had_shares: bool) -> ClaimResult:  # noqa: PLR0911 - one an outcome
-        """What a claim is told if the ledger is not too far behind; a winner's is given by ``give``.
+    def claim(self, packet_id: str, user: str, *, had_shares: bool) -> ClaimResult:
+        """What a claim is told, see ``ask``."""
+        packet = self.packets.get(packet_id)
+        return REFUSED if packet is not None and packet.is_part else self.ask(packet_id, user, had_shares=had_shares)
+
+    def ask(self, packet_id: str, user: str, *, had_shares: bool) -> ClaimResult:  # noqa: PLR0911 - one an outcome
+        """What the script says of a claim if the ledger is not too far behind; a winner's is given by ``give``.
 
         ``had_shares``: whether the packet had any left when the call began that the claim is part of.
         """
@@ -80,6 +86,17 @@ class Model:
         if len(packet.claims) == len(packet.amounts):
             return EMPTY
         return ClaimResult(Outcome.CLAIMED, packet.amounts[len(packet.claims)])
+
+    def walk(self, buckets: Iterable[str], user: str) -> tuple[list[str], str, ClaimResult]:
+        """What a tap is told: the ended buckets that it passes, the one that answers, and the answer."""
+        passed: list[str] = []
+        for packet_id in buckets:
+            packet = self.packets[packet_id]
+            due = self.ask(packet_id, user, had_shares=len(packet.claims) < len(packet.amounts))
+            if due != EMPTY and due not in _ENDED.values():
+                return passed, packet_id, due
+            passed.append(packet_id)
+        return passed, "", EMPTY
 
     def give(self, packet_id: str, user: str) -> None:
         """The next share is the user's."""

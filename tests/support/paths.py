@@ -1,7 +1,15 @@
 """Paths of the route table with something in place of each name in braces."""
 
 from api.dispatch import Operation
-from api.paths import ASSET_FORM, COUPON_FORM, PACKET_NUMBER_FORM, PART_FORM, PATH_NAMES, ROW_NUMBER_FORM
+from api.paths import (
+    ASSET_FORM,
+    COUPON_FORM,
+    PACKET_NUMBER_FORM,
+    PART_FORM,
+    PATH_NAMES,
+    ROW_NUMBER_FORM,
+    WAVE_FORM,
+)
 from api.payloads import USER_ID_FORM
 
 
@@ -17,6 +25,7 @@ def filled(path: str, number: str, user_id: str = "alice", row_number: str = "1"
         ROW_NUMBER_FORM: row_number,
         USER_ID_FORM: user_id,
         ASSET_FORM: "POINTS",
+        WAVE_FORM: "1",
         COUPON_FORM: f"{row_number}-1",
         PART_FORM: "1",
     }

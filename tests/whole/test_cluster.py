@@ -21,6 +21,8 @@ from tests.support.scenes import caught_up, changed, persisting
 from tests.support.two_servers import answers, one_in_each_lane
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 LANES = 3
 """By their hashes, one on each master."""
 Answered = dict[tuple[str, str], int]

@@ -27,6 +27,8 @@ from tests.support.scenes import (
 )
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 KILLS = 16
 LAG_MAX = 2_000
 
@@ -93,7 +95,6 @@ async def claims_in_ledger(engine: Engine) -> dict[str, dict[str, int]]:
     return held
 
 
-@pytest.mark.long
 async def test_a_persister_killed_again_and_again_loses_nothing_and_repeats_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from engine.auditing.audit import audit
+from engine.campaigns import ended as ended_module
+from engine.campaigns import terms as campaign_terms_module
+from engine.campaigns.draws import order_of
+from engine.campaigns.grabbing import Asked, GrabOutcome
+from engine.campaigns.register import Campaign
 from engine.engine import Engine
 from engine.errors import (
     BusyError,
@@ -32,8 +37,9 @@ from engine.errors import (
     UnknownPacketError,
 )
 from engine.ids import lane_of, new_packet_number
-from engine.lanes.replies import Closed, CloseReason
+from engine.lanes.replies import Closed, CloseReason, Opened
 from engine.loops import end
+from engine.packets.opening import Funded, funded_from, open_packet
 from engine.packets.split import split
 from engine.packets.sweeper import sweep_lane
 from engine.packets.terms import terms_from
@@ -43,6 +49,7 @@ from engine.records import ClaimResult, Outcome, PacketState, SplitKind
 from engine.settings import Settings
 from tests.support.lost_lanes import mended
 from tests.support.model import BUSY, FROZEN, LIMITED, MISSING, REFUSED, Model, Packet
+from tests.support.rains import make
 from tests.support.scenes import assert_books_balance, caught_up, changed, fund, let_time_run_out
 from tests.support.waiting import wait_until
 
@@ -56,6 +63,8 @@ OPERATIONS_MIN = 100_000
 """Whoever wants fewer gets as many, unless everything that can happen has happened before."""
 EXAMPLES_A_PASS, STEPS = 8, 50
 REDIS_LOST_SHARE = 0.1
+CAMPAIGNS_MAX = 2
+"""Of an example. Each costs some ten requests."""
 _PICKED = st.integers(0, 2**32 - 1)
 _REFUSALS = {
     BusyError: BUSY,
@@ -63,6 +72,13 @@ _REFUSALS = {
     LimitReachedError: LIMITED,
     NotInvitedError: REFUSED,
     UnknownPacketError: MISSING,
+}
+
+
+_GRABS = {
+    Outcome.CLAIMED: GrabOutcome.CLAIMED,
+    Outcome.ALREADY: GrabOutcome.ALREADY_CLAIMED,
+    Outcome.EMPTY: GrabOutcome.SOLD_OUT,
 }
 
 
@@ -78,6 +94,7 @@ class Running(RuleBasedStateMachine):
     def begin(self) -> None:
         self.model, self.prefix = Model(), f"m{next(self.numbers)}"
         self.persisters: list[asyncio.Task[None]] = []
+        self.campaigns: list[Campaign] = []
         self.sender = f"{self.prefix}-sender"
         self.deposit()
         for lane in self.engine.lanes:  # what examples before this one left
@@ -142,7 +159,10 @@ class Running(RuleBasedStateMachine):
     @rule(claims=st.integers(1, 1_000), packets=st.integers(1, 12), users=st.integers(1, USERS_MAX), picked=_PICKED)
     def claim(self, claims: int, packets: int, users: int, picked: int) -> None:
         chance = random.Random(picked)
-        known = [*self.model.packets][-packets:] + ([new_packet_number(0)] if chance.random() < 0.1 else [])
+        parts = [packet_id for packet_id, packet in self.model.packets.items() if packet.is_part]
+        known = [packet_id for packet_id in self.model.packets if packet_id not in parts][-packets:]
+        known += [new_packet_number(0)] if chance.random() < 0.1 else []
+        known += parts[-1:] if chance.random() < 0.1 else []
         if not known:
             return
         asked = [(chance.choice(known), self.user(chance.randrange(users))) for _ in range(claims)]
@@ -161,6 +181,57 @@ class Running(RuleBasedStateMachine):
         except HongbaoError as error:
             answer = error
         self.compare_answers([(packet_id, self.user(user))], [answer], applied_before)
+
+    @rule(shares=st.integers(3, 40), mean_fen=st.integers(1, 400))
+    def rain(self, shares: int, mean_fen: int) -> None:
+        """A campaign of one wave, in a packet per lane, which goes on until the end of the example."""
+        if not self.model.can_send(self.sender, shares * mean_fen) or len(self.campaigns) == CAMPAIGNS_MAX:
+            return
+        wave = (0, 86_400, shares * mean_fen, shares)
+        making = make(self.engine, wave, owner=self.sender, has_money=False)
+        try:
+            campaign_id = self.run(making).campaign_id
+        except InsufficientFundsError:
+            return  # as for ``send``
+        campaign = self.run(self.engine.grabbing._register.known(campaign_id)).campaign
+        for packet_id in campaign.waves[0].buckets:
+            row = self.run(self.engine.pool.fetchrow(SQL["packet"], int(packet_id)))
+            assert row is not None
+            funded = funded_from(row)
+            at_ms = self.run(self.engine.store.now_ms(lane_of(packet_id)))
+            opening = open_packet(self.engine.store, funded, shares_per_call=100, read_at_ms=at_ms)
+            assert self.run(opening) is Opened.OPENED
+            amounts = split(*_split_terms(funded)).tolist()
+            self.model.send(packet_id, Packet(self.sender, amounts, frozenset(), is_part=True))
+        self.campaigns.append(campaign)
+        self.did("rain")
+
+    @rule(users=st.lists(st.integers(0, USERS_MAX - 1), min_size=1, max_size=12), picked=_PICKED)
+    def grab(self, users: list[int], picked: int) -> None:
+        if not self.campaigns:
+            return
+        campaign = random.Random(picked).choice(self.campaigns)
+        wave = campaign.waves[0]
+        for number in users:
+            user = self.user(number)
+            order = order_of(campaign.seed, campaign.campaign_id, wave.number, user, wave.counts)
+            passed, packet_id, due = self.model.walk([wave.buckets[bucket] for bucket in order], user)
+            applied = self.run(self.applied())
+            (grab,) = self.run(self.engine.grabbing.grab_many([Asked(campaign.campaign_id, user)]))
+            if isinstance(grab, BusyError):  # a bucket that was passed is not booked, or the backlog is full
+                lane = lane_of(packet_id) if packet_id else 0
+                assert passed or self.model.positions[lane] - applied[lane] >= BACKLOG_MAX
+                self.did("grab: busy")
+                continue
+            if isinstance(grab, HongbaoError):
+                assert _REFUSALS[type(grab)] == due
+                continue
+            told = [(share.packet_id, share.amount_fen) for share in grab.shares]
+            assert (grab.outcome, told) == (_GRABS[due.outcome], [(packet_id, due.amount_fen)] if packet_id else [])
+            if due.outcome is Outcome.CLAIMED:
+                self.model.give(packet_id, user)
+            self.did(f"grab: {grab.outcome}")
+        assert self.run(self.positions()) == self.model.positions
 
     @rule(picked=_PICKED)
     @precondition(lambda self: self.model.packets)
@@ -339,13 +410,23 @@ class Running(RuleBasedStateMachine):
         await assert_books_balance(pool)
 
 
+def _split_terms(funded: Funded) -> tuple[SplitKind, int, int, int, int, bytes]:
+    return (funded.split, funded.total_fen, funded.count, funded.min_fen, funded.max_fen, funded.seed)
+
+
 @pytest.mark.long
 def test_the_engine_says_and_books_what_the_model_does(
-    settings: Settings, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    pytestconfig: pytest.Config,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(campaign_terms_module, "LEAD_S_MIN", 0)
+    monkeypatch.setattr(ended_module, "_POLLS_MAX", 1)  # a killed persister books nothing, however long one waits
     wanted = int(pytestconfig.getoption("--model-operations"))
     happened = {"send", "expired", "retracted", "time over", "persister killed", "Redis lost", "insufficient funds"}
     # Of transfers that have not arrived tests/claiming/test_claim_model.py knows.
+    happened |= {f"grab: {outcome}" for outcome in (*_GRABS.values(), "busy")}
     happened |= {outcome.name for outcome in Outcome} - {"HELD"}
     here = changed(settings, backlog_max=BACKLOG_MAX, claim_queue_max=5_000, deposit_fen_max=FUNDS_FEN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as event_loop:

@@ -30,6 +30,8 @@ from tests.support.scenes import caught_up, changed, persisting
 from tests.support.two_servers import one_in_each_lane
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 LANES = 3
 """By their hashes, one on each master."""
 Answered = dict[tuple[str, str], int]
@@ -129,7 +131,6 @@ def by_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slot_moves, "_move_at_once", never)
 
 
-@pytest.mark.long
 async def test_a_lane_is_moved_while_hands_tap(
     cluster: Clustered, settings: Settings, variables: dict[str, str]
 ) -> None:

@@ -14,9 +14,11 @@ from engine.records import Ack
 from engine.settings import Settings
 from tests.support.clustered import clustered
 from tests.support.lost_lanes import amounts_in_ledger
-from tests.support.rains import buckets_of, grab_until_told, make, ready
+from tests.support.rains import buckets_of, fen_of, grab_until_told, make, ready
 from tests.support.scenes import assert_books_balance, caught_up, changed, persisting, settled, sweeping
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 SHARES, HANDS = 60, 90
 
@@ -46,14 +48,14 @@ async def test_nobody_wins_twice_when_a_master_dies_in_the_middle_of_a_wave(
             await asyncio.gather(*hands)
             victim.start()
             won = {
-                user: grab.amount_fen
+                user: fen_of(grab)
                 for user, grabs in told.items()
                 for grab in grabs
                 if grab.outcome in (GrabOutcome.CLAIMED, GrabOutcome.ALREADY_CLAIMED)
             }
             assert len(won) == SHARES
             for user, grabs in told.items():
-                amounts = {grab.amount_fen for grab in grabs if grab.amount_fen}
+                amounts = {fen_of(grab) for grab in grabs if grab.shares}
                 assert amounts == ({won[user]} if user in won else set()), user
             await engine.campaigns.end(campaign_id, "mall")
             (buckets,) = await buckets_of(engine, campaign_id)

@@ -16,6 +16,8 @@ from tests.support.scenes import caught_up, changed, persisting, send
 from tests.support.waiting import wait_until
 from tests.support.watched import WatchedPair, watched_pair
 
+pytestmark = pytest.mark.long
+
 ONE = pytest.mark.parametrize("pair", [1], indirect=True, ids=["one Sentinel"])
 """Where none has to be outvoted, and so none has to be found by the others."""
 

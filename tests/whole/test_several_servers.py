@@ -23,6 +23,8 @@ from tests.support.scenes import caught_up, changed, persisting, send, sweeping
 from tests.support.two_servers import FIRST, SECOND, TIMEOUT_S, Two, answers, one_in_each_lane, two_servers
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 CLAIMED = dict.fromkeys((*FIRST, *SECOND), "claimed")
 
 

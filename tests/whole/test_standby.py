@@ -18,6 +18,8 @@ from tests.support.scenes import changed, persisting, positions, send_in
 from tests.support.standby import Pair, primary_and_standby, subscriber
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 Answered = dict[tuple[str, str], int]
 USERS = 300
 

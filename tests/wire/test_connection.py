@@ -214,6 +214,7 @@ async def test_what_ends_a_connection_waits_for_the_answers_to_what_came_before(
             assert await world.served.ask(*requests) == expected, (before, end)
 
 
+@pytest.mark.long
 async def test_any_requests_in_any_packets_are_answered_as_one_by_one(world: World) -> None:
     stable, last, answers = stable_requests(world), last_requests(world), await answers_to_each(world)
     seen: Counter[str] = Counter()

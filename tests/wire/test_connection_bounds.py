@@ -20,6 +20,8 @@ from tests.support.served import Watched, World, held_bytes_max, open_world, red
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire, bytewise, claim, in_chunks, request, says_close
 
+pytestmark = pytest.mark.long
+
 LOOP_FACTORY = uvloop.new_event_loop
 KEEP_ALIVE_S = 75
 """The setting's default."""
