@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     """How browsers reach the console if it is behind a proxy with TLS: `https://` and the host. Unset: directly."""
     console_four_eyes: bool = True
     """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
+    console_uphold_alone_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
+    """Upholding a dispute about more than this needs a second operator."""
 
     # What one API process takes on at a time, and how it stops.
     connections_max: Annotated[int, Field(ge=1)] = 10_000

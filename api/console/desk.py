@@ -11,6 +11,7 @@ from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
 from engine.ledger.database import database_pool
@@ -74,6 +75,7 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    jobs: HeavyJobs
 
     @classmethod
     @asynccontextmanager
@@ -85,6 +87,7 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
+            jobs = HeavyJobs(settings)
             try:
                 yield cls(
                     front=front,
@@ -96,6 +99,8 @@ class Desk:
                     log=OperatorLog(pool),
                     approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                     actions=Registry(actions),
+                    jobs=jobs,
                 )
             finally:
+                await jobs.close()
                 await looks.close()

@@ -4,6 +4,7 @@ Both read so much that one at a time runs, over all processes.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -93,11 +94,15 @@ class Job:
     run_id: int | None = None
 
 
+def _clock_ms() -> int:
+    return int(time.time() * 1_000)
+
+
 class HeavyJobs:
     """The jobs that operators begin in this process, one after another. Call ``close`` at the end."""
 
-    def __init__(self, settings: Settings, clock_ms: Callable[[], int]) -> None:
-        self._settings, self._clock_ms = settings, clock_ms
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._task: asyncio.Task[None] | None = None
         self.last: Job | None = None
 
@@ -116,7 +121,7 @@ class HeavyJobs:
     def _begin(self, what: str, by: str, work: Callable[[Told], Awaitable[int]]) -> Job:
         if self._task is not None and not self._task.done():
             raise HeavyJobError("Another audit or reconciliation is under way: try again when it has ended.")
-        job = Job(what=what, by=by, started_at_ms=self._clock_ms())
+        job = Job(what=what, by=by, started_at_ms=_clock_ms())
         self.last, self._task = job, asyncio.create_task(self._run(job, work))
         return job
 
@@ -130,7 +135,7 @@ class HeavyJobs:
             job.error = str(error)
             LOG.warning("heavy_job_failed", what=job.what, error=str(error))
         finally:
-            job.ended_at_ms = self._clock_ms()
+            job.ended_at_ms = _clock_ms()
 
     async def wait(self) -> None:
         """Wait until the job that is under way has ended, if there is one."""

@@ -33,7 +33,7 @@ class PacketFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedPacket:
-    """One line of a list, by the ledger. ``remaining_*``, ``ended_at_ms`` None: it has not ended there."""
+    """One line of a list, by the ledger. ``asset`` None: money. ``remaining_*``, ``ended_at_ms`` None: it has not ended."""
 
     packet_id: str
     sender: str
@@ -41,6 +41,7 @@ class ListedPacket:
     label: str | None
     state: PacketState
     asset: str | None
+    scale: int | None
     total_fen: int
     count: int
     created_at_ms: int

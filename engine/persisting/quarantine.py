@@ -5,7 +5,7 @@ change up: its money moves from the packet's custody to the quarantine account. 
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -28,6 +28,8 @@ SQL = load("quarantine")
 _PAGE = 500
 AT_ONCE_MAX = 500
 """How many rows one call of ``retry_all`` goes through."""
+DRY_RUN_MAX = 100
+"""How many rows one dry run goes through: it locks their packets until it is rolled back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,8 @@ class DryRun:
 class _RefusedError(HongbaoError):
     """Why the row stays as it is."""
 
+    code = "quarantine_refused"
+
 
 class _RolledBackError(Exception):
     """Ends the transaction of a dry run."""
@@ -133,26 +137,34 @@ class Quarantine:
         setting = SetAside(self._connection, self._reader, self._stream, lane, retention_ms=self._retention_ms)
         return await setting.run(entry_id, reason=reason, by=by, force=force)
 
-    async def dry_run(self, quarantine_id: int, *, writes_off: bool = False) -> DryRun:
-        """Do what a retry or a write-off does, in the same transaction, and roll it back.
+    async def dry_run(self, quarantine_ids: Sequence[int], *, writes_off: bool = False) -> list[DryRun]:
+        """Do what retrying some rows, or writing them off, does: the oldest first, in one transaction, rolled back.
 
-        Only sequences move on. The rows that it locks are locked for a moment.
+        So a claim finds the opening before it applied. Only sequences move on. What it locks is locked for a moment.
         """
-        before = after = None
-        sentence = "the ledger would take it"
-        try:
+        told: list[DryRun] = []
+        with suppress(_RolledBackError):
             async with self._connection.transaction():
+                for quarantine_id in sorted(set(quarantine_ids))[:DRY_RUN_MAX]:
+                    told.append(await self._dry_run_one(quarantine_id, writes_off=writes_off))
+                raise _RolledBackError
+        return told
+
+    async def _dry_run_one(self, quarantine_id: int, *, writes_off: bool) -> DryRun:
+        before = after = None
+        try:
+            async with self._connection.transaction():  # a savepoint: what fails leaves the others as they are
                 row = await self._locked(quarantine_id)
                 before = await self._standing(row)
                 if writes_off:
-                    _, moved_fen = await self._give_up(row)
+                    took_effect, moved_fen = await self._give_up(row)
                     sentence = f"{moved_fen} fen would leave the custody"
                 else:
                     await Ledger().apply_again(self._connection, _change(row))
+                    took_effect, moved_fen, sentence = True, None, "the ledger would take it"
+                resolution = "written_off" if writes_off else "retried"
+                await self._resolve(row, resolution, by="dry run", took_effect=took_effect, moved_fen=moved_fen)
                 after = await self._standing(row)
-                raise _RolledBackError
-        except _RolledBackError:
-            pass
         except RULES_BROKEN as error:
             sentence = f"it still breaks a rule: {error}"
         except _RefusedError as error:

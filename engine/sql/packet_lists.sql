@@ -4,7 +4,9 @@
 -- by_state --
 -- One walk per state along packets_by_state, merged.
 SELECT found.* FROM unnest($1::text[]) AS wanted (state) CROSS JOIN LATERAL (
-    SELECT packet_id, sender, purpose, label, packets.state::text, packets.asset, total_fen, count, created_at_ms,
+    SELECT packet_id, sender, purpose, label, packets.state::text, packets.asset, (
+            SELECT scale FROM assets WHERE assets.asset = packets.asset
+        ) AS scale, total_fen, count, created_at_ms,
         ended_at_ms, settled_at_ms, remaining_count, remaining_fen
     FROM packets
     WHERE packets.state = wanted.state::packet_state AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
@@ -13,7 +15,8 @@ SELECT found.* FROM unnest($1::text[]) AS wanted (state) CROSS JOIN LATERAL (
 ) AS found ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
 
 -- of_sender --
-SELECT packet_id, sender, purpose, label, state::text, asset, total_fen, count, created_at_ms, ended_at_ms, settled_at_ms,
+SELECT packet_id, sender, purpose, label, state::text, asset,
+    (SELECT scale FROM assets WHERE assets.asset = packets.asset) AS scale, total_fen, count, created_at_ms, ended_at_ms, settled_at_ms,
     remaining_count, remaining_fen
 FROM packets
 WHERE state::text = ANY ($1::text[]) AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
@@ -22,7 +25,8 @@ WHERE state::text = ANY ($1::text[]) AND (created_at_ms, packet_id) < ($2::bigin
 ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
 
 -- of_label --
-SELECT packet_id, sender, purpose, label, state::text, asset, total_fen, count, created_at_ms, ended_at_ms, settled_at_ms,
+SELECT packet_id, sender, purpose, label, state::text, asset,
+    (SELECT scale FROM assets WHERE assets.asset = packets.asset) AS scale, total_fen, count, created_at_ms, ended_at_ms, settled_at_ms,
     remaining_count, remaining_fen
 FROM packets
 WHERE state::text = ANY ($1::text[]) AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)

@@ -1,7 +1,6 @@
 """Runs are kept as they came out, explained, and one heavy job runs at a time; a day is reconciled by itself."""
 
 import asyncio
-import time
 from datetime import date, timedelta
 
 import pytest
@@ -111,7 +110,7 @@ async def test_a_day_is_reconciled_and_its_differences_name_what_they_are_about(
 
 
 async def test_one_heavy_job_runs_at_a_time(engine: Engine, settings: Settings) -> None:
-    jobs = HeavyJobs(settings, lambda: int(time.time() * 1_000))
+    jobs = HeavyJobs(settings)
     assert settings.database_url is not None
     async with heavy_job(settings.database_url):
         with pytest.raises(HeavyJobError):

@@ -7,7 +7,7 @@ import pytest
 from engine.auditing import day_movements
 from engine.auditing.day_movements import count_on, of_day
 from engine.backoffice.lanes_now import lanes_now, peek
-from engine.backoffice.notes import Notes, SubjectKind
+from engine.backoffice.notes import Notes, SubjectKind, add_in
 from engine.backoffice.overview import overview
 from engine.backoffice.packet_file import Moment, PacketFiles
 from engine.backoffice.user_file import UserFiles
@@ -69,8 +69,8 @@ async def test_a_user_is_shown_with_everything(settings: Settings) -> None:
         engine = scene.engine
         files = UserFiles(engine.pool, engine.wallets, engine.profiles)
         dispute = await scene.file()
-        notes = Notes(engine.pool)
-        await notes.add(SubjectKind.USER, "bob", "called twice", by="root")
+        async with engine.pool.acquire() as connection:
+            await add_in(connection, SubjectKind.USER, "bob", "called twice", by="root")
         bob = await files.one("bob")
         assert bob.is_known
         assert (bob.wallet.balance_fen, bob.account.frozen, len(bob.disputes)) == (2_000, ["account"], 1)
@@ -83,16 +83,17 @@ async def test_a_user_is_shown_with_everything(settings: Settings) -> None:
 
 async def test_notes_are_paged_checked_and_never_changed(engine: Engine) -> None:
     notes = Notes(engine.pool)
-    for text in ("one", "two", "三"):
-        await notes.add(SubjectKind.PACKET, "1000000000000000001", text, by="root")
+    async with engine.pool.acquire() as connection:
+        for text in ("one", "two", "三"):
+            await add_in(connection, SubjectKind.PACKET, "1000000000000000001", text, by="root")
+        for odd in ("", "x" * 2_001, "a\0b", "\u202e"):
+            with pytest.raises(InvalidFieldsError):
+                await add_in(connection, SubjectKind.USER, "bob", odd, by="root")
     first = await notes.page(SubjectKind.PACKET, "1000000000000000001", after=None, limit=2)
     rest = await notes.page(SubjectKind.PACKET, "1000000000000000001", after=first.next, limit=2)
     assert [note.note for note in first.rows + rest.rows] == ["三", "two", "one"]
     assert rest.next is None
     assert (await notes.page(SubjectKind.USER, "1000000000000000001", after=None, limit=2)).rows == []
-    for odd in ("", "x" * 2_001, "a\0b", "\u202e"):
-        with pytest.raises(InvalidFieldsError):
-            await notes.add(SubjectKind.USER, "bob", odd, by="root")
     for change in ("UPDATE notes SET note = 'x'", "DELETE FROM notes", "TRUNCATE notes"):
         with pytest.raises(Exception, match="never changed"):
             await engine.pool.execute(change)

@@ -44,12 +44,12 @@ async def test_a_dry_run_changes_no_table_and_tells_what_would_be(books: Books, 
     rows = [row async for row in quarantine.rows()]
     before = await checksums(books.connection)
     for row in rows:
-        told = await quarantine.dry_run(row.quarantine_id)
+        (told,) = await quarantine.dry_run([row.quarantine_id])
         assert (told.would_resolve, told.after) == (False, None)
         assert "still breaks a rule" in told.sentence
     await books.packet(total_fen=100, count=3, number=number)
     before = await checksums(books.connection)
-    opens, gives, ends = [await quarantine.dry_run(row.quarantine_id) for row in rows]
+    opens, gives, ends = await quarantine.dry_run([row.quarantine_id for row in rows])
     assert opens.before is not None
     assert opens.after is not None
     assert (opens.before.packet_state, opens.after.packet_state) == ("funded", "open")
@@ -57,12 +57,15 @@ async def test_a_dry_run_changes_no_table_and_tells_what_would_be(books: Books, 
     assert gives.after is not None
     assert (gives.before.custody_fen, gives.after.custody_fen) == (100, 40)
     assert (gives.before.user_fen, gives.after.user_fen) == (0, 60)
-    assert (ends.would_resolve, ends.after) == (False, None)  # its packet was never opened
+    assert ends.after is not None
+    assert (ends.after.packet_state, ends.after.custody_fen, ends.would_resolve) == ("expired", 0, True)
+    (alone,) = await quarantine.dry_run([rows[2].quarantine_id])
+    assert (alone.would_resolve, alone.after) == (False, None)  # its packet was never opened
     assert await checksums(books.connection) == before
-    written = await quarantine.dry_run(rows[1].quarantine_id, writes_off=True)
+    (written,) = await quarantine.dry_run([rows[1].quarantine_id], writes_off=True)
     assert "has not ended" in written.sentence
     assert await checksums(books.connection) == before
-    assert (await quarantine.dry_run(999)).sentence == "there is no row with this number"
+    assert [told.sentence for told in await quarantine.dry_run([999])] == ["there is no row with this number"]
 
 
 async def test_all_are_retried_oldest_first_and_each_fate_is_told(books: Books, quarantine: Quarantine) -> None:
