@@ -14,7 +14,7 @@ from api.console.desk import Desk, Front
 from api.console.forms import Fields
 from api.console.navigation import NAVIGATION
 from api.console.notices import NOTICES
-from api.console.texts import HTML_LANGUAGES, LANGUAGES
+from api.console.texts import HTML_LANGUAGES, LANGUAGES, functions_of
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.operators.accounts import Operator
 from engine.operators.approvals import Performed
@@ -183,9 +183,16 @@ class Visit(Guest):
         return key
 
     async def perform(
-        self, action: str, arguments: Mapping[str, Any], *, subject: tuple[str, str] | None = None
+        self,
+        action: str,
+        arguments: Mapping[str, Any],
+        *,
+        subject: tuple[str, str] | None = None,
+        needs_reason: bool = True,
     ) -> Performed:
         """Do a registered action with the form's reason and key, or have it wait for another operator.
+
+        ``needs_reason`` False: what is done says for itself why, as a note does.
 
         Raises InvalidFieldsError, NotPermittedError, and as the action does.
         """
@@ -197,7 +204,7 @@ class Visit(Guest):
             self.desk,
             arguments=arguments,
             subject=subject or self.subject(),
-            reason=self.reason(),
+            reason=self.reason() if needs_reason else "",
             by=self.operator,
             key=self.key(),
         )
@@ -250,9 +257,7 @@ class Visit(Guest):
 def common_values(front: Front, texts: Any, language: str, target: str) -> dict[str, Any]:  # noqa: ANN401  # gettext's
     """What every template has, signed in or not."""
     return {
-        "gettext": texts.gettext,
-        "ngettext": texts.ngettext,
-        "_": texts.gettext,
+        **functions_of(texts),
         "language": language,
         "html_language": HTML_LANGUAGES[language],
         "languages": LANGUAGES,

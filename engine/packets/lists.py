@@ -33,7 +33,7 @@ class PacketFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedPacket:
-    """One line of a list, by the ledger. ``asset`` None: money. ``remaining_*``, ``ended_at_ms`` None: it has not ended."""
+    """One line, by the ledger. ``asset`` None: money. ``remaining_*``, ``ended_at_ms`` None: it has not ended."""
 
     packet_id: str
     sender: str

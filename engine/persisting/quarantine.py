@@ -145,8 +145,10 @@ class Quarantine:
         told: list[DryRun] = []
         with suppress(_RolledBackError):
             async with self._connection.transaction():
-                for quarantine_id in sorted(set(quarantine_ids))[:DRY_RUN_MAX]:
-                    told.append(await self._dry_run_one(quarantine_id, writes_off=writes_off))
+                told += [
+                    await self._dry_run_one(quarantine_id, writes_off=writes_off)
+                    for quarantine_id in sorted(set(quarantine_ids))[:DRY_RUN_MAX]
+                ]
                 raise _RolledBackError
         return told
 

@@ -98,7 +98,7 @@ async def test_some_are_retried_oldest_first_whatever_their_order(books: Books, 
 async def test_rows_are_listed_by_each_filter(books: Books, quarantine: Quarantine, database_url: str) -> None:
     number = await unknown_packet(books)
     await books.packet(total_fen=100, count=3, number=number)
-    await quarantine.retry(next(row.quarantine_id async for row in quarantine.rows()), by="root")
+    await quarantine.retry(await anext(row.quarantine_id async for row in quarantine.rows()), by="root")
     async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
         lists = QuarantineLists(pool)
 
