@@ -98,3 +98,12 @@ def sayer(gettext: Callable[[str], str]) -> Callable[[str, object], str]:
 def choices(say: Callable[[str, object], str], kind: str, values: Iterable[object]) -> list[tuple[str, str]]:
     """The values of a filter with their words."""
     return [(str(value), say(kind, value)) for value in values]
+
+
+EFFECT_LABELS = (
+    *(marked("Row"), marked("Packet"), marked("Change"), marked("User"), marked("What it does now"), marked("Lane")),
+    *(marked("Dispute"), marked("Outcome"), marked("Amount"), marked("From"), marked("To"), marked("What")),
+    *(marked("Reason"), marked("By"), marked("State now"), marked("Position in Redis")),
+    marked("Position in the ledger"),
+)
+"""What actions are told with to a second operator. The page of approvals shows these, so they are in ``base``."""
