@@ -5,10 +5,8 @@ A page's own catalogue comes first, then ``base``, then English. So pages can be
 
 import gettext
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.resources import files
-
-from markupsafe import Markup
 
 DEFAULT, LANGUAGES = "zh", {"zh": "中文", "en": "English"}
 HTML_LANGUAGES = {"zh": "zh-CN", "en": "en"}
@@ -38,19 +36,12 @@ class Texts:
         """The texts of a page (the name of its module) in a language."""
         return self._catalogues.get((language, page)) or self._catalogues[language, BASE]
 
-
-def functions_of(texts: Translations) -> dict[str, Callable[..., str]]:
-    """What templates call for texts, by name. Values for ``%(name)s`` are escaped like everything else."""
-
-    def translated(text: str, **values: object) -> Markup:
-        told = Markup(texts.gettext(text))  # noqa: S704  # ours: a catalogue's text
-        return told % values if values else told
-
-    def numbered(one: str, many: str, num: int, **values: object) -> Markup:
-        told = Markup(texts.ngettext(one, many, num))  # noqa: S704  # ours: a catalogue's text
-        return told % {"num": num, **values}
-
-    return {"gettext": translated, "ngettext": numbered, "_": translated}
+    def anywhere(self, language: str, text: str) -> str:
+        """A text that any page has marked, such as the name of an action."""
+        for (other, _), catalogue in self._catalogues.items():
+            if other == language and (translated := catalogue.gettext(text)) != text:
+                return translated
+        return text
 
 
 def language_of(chosen: Iterable[str | None], accepted: str) -> str:

@@ -12,6 +12,7 @@ import httpx
 from api.console.app import create_app
 from api.console.desk import Desk
 from api.console.gate import COOKIE
+from api.console.visits import SIGNED_IN, Page
 from engine.ledger.database import database_pool
 from engine.ledger.money import now_ms
 from engine.operators import codes
@@ -74,6 +75,10 @@ class Console:
         person = Person(http, operator, secret)
         self.people[name] = person
         return person
+
+    def may(self, person: Person, row: Page) -> bool:
+        """Whether the page's right is the person's."""
+        return row.permission == SIGNED_IN or row.permission in person.operator.permissions
 
     @property
     def staff(self) -> "Staff":
