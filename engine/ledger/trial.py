@@ -7,7 +7,7 @@ from engine.queries import load
 
 SQL = load("trial")
 INSERTED = (
-    *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
+    *("accounts", "alerts", "approvals", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
         "audit_runs",
         "campaign_buckets",
@@ -40,6 +40,10 @@ INSERTED = (
         "ledger_currency",
         "limits_reached",
         "notes",
+        "operator_links",
+        "operator_log",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
         "places",
@@ -53,6 +57,7 @@ UPDATED = (
     *(
         "accounts",
         "alerts",
+        "approvals",
         "campaign_grants",
         "campaign_waves",
         "campaigns",
@@ -62,6 +67,7 @@ UPDATED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
         "day_movements_counted",
         "day_totals",
         "disputes",
@@ -71,12 +77,16 @@ UPDATED = (
         "fundraisers",
         "labels",
         "lanes",
+        "operator_links",
+        "operator_log_head",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "places")
+DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "operator_links", "places")
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
