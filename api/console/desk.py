@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.addresses import Addresses
+from api.console.badges import Badges
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
@@ -78,6 +79,7 @@ class Desk:
     approvals: Approvals
     actions: "Registry[Desk]"
     jobs: HeavyJobs
+    badges: Badges
 
     @classmethod
     @asynccontextmanager
@@ -102,6 +104,7 @@ class Desk:
                     approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                     actions=Registry(actions),
                     jobs=jobs,
+                    badges=Badges(looks, engine.store),
                 )
             finally:
                 await jobs.close()
