@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.addresses import Addresses
+from api.console.badges import Badges
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
 from engine.ledger.database import Pool, database_pool
@@ -24,7 +26,11 @@ from engine.settings import Settings
 LOOKS_AT_ONCE = 2
 LOOK_S_MAX = 5.0
 """An operator's search must not starve anything, however wide it is."""
-_LOOKING = {"default_transaction_read_only": "on", "statement_timeout": f"{LOOK_S_MAX:.0f}s"}
+_LOOKING = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": f"{LOOK_S_MAX:.0f}s",
+    "plan_cache_mode": "force_custom_plan",  # a filter that is not set must not cost the index of one that is
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    jobs: HeavyJobs
+    badges: Badges
 
     @classmethod
     @asynccontextmanager
@@ -83,6 +91,7 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
+            jobs = HeavyJobs(settings)
             try:
                 yield cls(
                     front=front,
@@ -94,6 +103,9 @@ class Desk:
                     log=OperatorLog(pool),
                     approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                     actions=Registry(actions),
+                    jobs=jobs,
+                    badges=Badges(looks, engine.store),
                 )
             finally:
+                await jobs.close()
                 await looks.close()

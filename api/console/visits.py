@@ -168,12 +168,14 @@ class Visit(Guest):
         return Actor(name=operator.name, role=operator.role, address=self.address, session_id=session_id)
 
     async def _more(self) -> dict[str, Any]:
-        waiting = await self.desk.approvals.waiting_count() if self.may("approvals:read") else 0
+        waits = dict(await self.desk.badges.now())
+        if self.may("approvals:read"):
+            waits["/approvals"] = await self.desk.approvals.waiting_count()
         return {
             "visit": self,
             "operator": self.operator,
             "navigation": _visible(self),
-            "waiting_approvals": waiting,
+            "waits": waits,
             "key": secrets.token_hex(KEY_LENGTH // 2),
         }
 
@@ -193,9 +195,16 @@ class Visit(Guest):
         return key
 
     async def perform(
-        self, action: str, arguments: Mapping[str, Any], *, subject: tuple[str, str] | None = None
+        self,
+        action: str,
+        arguments: Mapping[str, Any],
+        *,
+        subject: tuple[str, str] | None = None,
+        needs_reason: bool = True,
     ) -> Performed:
         """Do a registered action with the form's reason and key, or have it wait for another operator.
+
+        ``needs_reason`` False: what is done says for itself why, as a note does.
 
         Raises InvalidFieldsError, NotPermittedError, and as the action does.
         """
@@ -207,7 +216,7 @@ class Visit(Guest):
             self.desk,
             arguments=arguments,
             subject=subject or self.subject(),
-            reason=self.reason(),
+            reason=self.reason() if needs_reason else "",
             by=self.operator,
             key=self.key(),
         )
