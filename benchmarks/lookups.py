@@ -28,9 +28,9 @@ from engine.embedded import servers
 from engine.embedded.servers import EmbeddedPostgres
 from engine.ledger import schema
 from engine.ledger.database import Connection
+from engine.packets.lists import SQL as REFUNDS
 from engine.packets.lists import PacketFilter, PacketLists
 from engine.packets.refunds import COUNTED_MAX
-from engine.packets.refunds import SQL as REFUNDS
 from engine.persisting.quarantine_lists import QuarantineFilter, QuarantineLists
 from engine.records import FreezeScope, PacketState
 from engine.risk.alert_desk import AlertDesk, AlertFilter

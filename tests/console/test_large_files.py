@@ -20,10 +20,12 @@ async def test_a_file_of_100_000_rows_takes_little_memory(settings: Settings) ->
     async with Engine.open(settings) as engine:
         await engine.pool.execute(
             """
-            INSERT INTO packets (packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients, seed,
-                commitment, created_at_ms, expires_at_ms, state, remaining_count, remaining_fen, ended_at_ms, settled_at_ms)
-            SELECT 1000000000000000000 + n, 'user' || n % 1000, 'lucky', 100 + n, 1, 1, 900, '', '{}', sha256(n::text::bytea),
-                '', 1790000000000 + n / 7, 1790000000000 + n, 'exhausted', 0, 0, 1790000000000 + n, 1790000000000 + n
+            INSERT INTO packets (packet_id, sender, split, total_fen, count, min_fen, max_fen, greeting, recipients,
+                seed, commitment, created_at_ms, expires_at_ms, state, remaining_count, remaining_fen, ended_at_ms,
+                settled_at_ms)
+            SELECT 1000000000000000000 + n, 'user' || n % 1000, 'lucky', 100 + n, 1, 1, 900, '', '{}',
+                sha256(n::text::bytea), '', 1790000000000 + n / 7, 1790000000000 + n, 'exhausted', 0, 0,
+                1790000000000 + n, 1790000000000 + n
             FROM generate_series(1, $1::integer) AS n
             """,
             ROWS_MAX + 5_000,
