@@ -22,7 +22,7 @@ from engine.analysis.hours import HOURS, OCCASIONS_EN, OCCASIONS_ZH
 RED, BLUE, GREEN, ORANGE, SKY, PURPLE = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 GREY, PALE = "#4d4d4d", "#d9d9d9"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_WIDTH = {Language.EN: 84, Language.ZH: 42}
+_WIDTH = {Language.EN: 68, Language.ZH: 38}
 _DAYS_DRAWN = 2
 
 

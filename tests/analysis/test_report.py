@@ -134,8 +134,8 @@ def test_a_name_is_text_on_the_page_and_no_formula_in_the_table() -> None:
 
 
 def test_long_titles_stay_on_the_picture() -> None:
-    assert max(map(len, charts.wrapped("finding " * 22, Language.EN).splitlines())) <= 84
-    assert charts.wrapped("红包" * 40, Language.ZH).splitlines() == ["红包" * 21, "红包" * 19]
+    assert max(map(len, charts.wrapped("finding " * 22, Language.EN).splitlines())) <= 68
+    assert charts.wrapped("红包" * 40, Language.ZH).splitlines() == ["红包" * 19, "红包" * 19, "红包" * 2]
 
 
 def test_every_question_can_be_drawn() -> None:
