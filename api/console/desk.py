@@ -9,6 +9,7 @@ from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.analysis.runs import Runs
 from engine.connected import urls_of
 from engine.engine import Engine
 from engine.ledger.database import Pool, database_pool
@@ -72,6 +73,7 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    studies: Runs
 
     @classmethod
     @asynccontextmanager
@@ -83,6 +85,7 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
+            studies = Runs(settings)
             try:
                 yield cls(
                     front=front,
@@ -94,6 +97,8 @@ class Desk:
                     log=OperatorLog(pool),
                     approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                     actions=Registry(actions),
+                    studies=studies,
                 )
             finally:
+                await studies.close()
                 await looks.close()

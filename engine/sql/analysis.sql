@@ -1,5 +1,6 @@
 -- Sums for pictures (engine/analysis/). $1, $2: the first millisecond of the days, and the first after them. $3: the asset (null:
--- the ledger's currency). $4, $5: the numbers that packets can have; they spare the volumes that have none of them.
+-- the ledger's currency; written so that Postgres can tell how many packets have it). $4, $5: the numbers that packets can
+-- have; they spare the volumes that have none of them.
 
 -- scale --
 SELECT scale FROM assets WHERE asset = $1
@@ -22,7 +23,7 @@ FROM (
         greatest(ended_at_ms - created_at_ms, 1) AS took_ms
     FROM packets
     WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-        AND asset IS NOT DISTINCT FROM $3 AND purpose = 'packet' AND state IN ('exhausted', 'expired')
+        AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose = 'packet' AND state IN ('exhausted', 'expired')
 ) AS ended
 GROUP BY size ORDER BY size
 
@@ -36,7 +37,7 @@ SELECT width_bucket(count, ARRAY[2, 11, 51, 101, 1001]) AS size, count(*) AS pac
     sum(total_fen) AS total_fen, sum(remaining_fen) FILTER (WHERE state = 'expired') AS returned_fen
 FROM packets
 WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-    AND asset IS NOT DISTINCT FROM $3 AND purpose = 'packet' AND ended_at_ms IS NOT NULL
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose = 'packet' AND ended_at_ms IS NOT NULL
 GROUP BY size ORDER BY size
 
 -- settlement --
@@ -46,7 +47,7 @@ SELECT count(*) AS packets, count(*) FILTER (WHERE settled_at_ms IS NULL) AS wai
         FILTER (WHERE settled_at_ms IS NOT NULL) AS quantiles_ms
 FROM packets
 WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-    AND asset IS NOT DISTINCT FROM $3 AND ended_at_ms IS NOT NULL
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND ended_at_ms IS NOT NULL
 
 -- settlement_days --
 -- The same by the day of the end in China, counted from 1970. A packet ends at most 100 days after these days.
@@ -55,15 +56,15 @@ SELECT (ended_at_ms + 28800000) / 86400000 AS day, count(*) AS packets, count(*)
         FILTER (WHERE settled_at_ms IS NOT NULL) AS quantiles_ms
 FROM packets
 WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-    AND asset IS NOT DISTINCT FROM $3 AND ended_at_ms IS NOT NULL
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND ended_at_ms IS NOT NULL
 GROUP BY 1 ORDER BY 1 LIMIT 500
 
 -- busiest --
 -- The minute with the most claims. Of equals it is the first.
 SELECT at_ms / 60000 AS minute, count(*) AS claims
-FROM transfers JOIN packets ON packet_id = from_account
+FROM transfers JOIN packets ON packet_id = from_account AND packet_id >= $4 AND packet_id < $5
 WHERE transfers.kind = 'claim' AND at_ms >= $1 AND at_ms < $2 AND from_account >= $4 AND from_account < $5
-    AND asset IS NOT DISTINCT FROM $3
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL)
 GROUP BY minute ORDER BY claims DESC, minute LIMIT 1
 
 -- storm --
@@ -74,15 +75,15 @@ FROM (
     SELECT (at_ms - $6::bigint) / $8::bigint AS step, count(*) FILTER (WHERE purpose = 'packet') AS packets,
         count(*) FILTER (WHERE purpose = 'campaign') AS rain, count(*) FILTER (WHERE purpose = 'transfer') AS transfers,
         0 AS sold_out
-    FROM transfers JOIN packets ON packet_id = from_account
+    FROM transfers JOIN packets ON packet_id = from_account AND packet_id >= $4 AND packet_id < $5
     WHERE transfers.kind = 'claim' AND at_ms >= greatest($1::bigint, $6::bigint) AND at_ms < least($2::bigint, $7::bigint)
-        AND from_account >= $4 AND from_account < $5 AND asset IS NOT DISTINCT FROM $3
+        AND from_account >= $4 AND from_account < $5 AND (asset = $3 OR $3::text IS NULL AND asset IS NULL)
     GROUP BY step
     UNION ALL
     SELECT (ended_at_ms - $6::bigint) / $8::bigint, 0, 0, 0, count(*)
     FROM packets
     WHERE ended_at_ms >= greatest($1::bigint, $6::bigint) AND ended_at_ms < least($2::bigint, $7::bigint) AND created_at_ms < $7::bigint AND packet_id >= $4
-        AND packet_id < $5 AND asset IS NOT DISTINCT FROM $3 AND purpose <> 'transfer' AND state = 'exhausted'
+        AND packet_id < $5 AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose <> 'transfer' AND state = 'exhausted'
     GROUP BY 1
 ) AS counted
 GROUP BY step ORDER BY step
@@ -90,9 +91,9 @@ GROUP BY step ORDER BY step
 -- storm_span --
 -- The first and the last claim from $6 until before $7.
 SELECT min(at_ms) AS first_ms, max(at_ms) AS last_ms
-FROM transfers JOIN packets ON packet_id = from_account
+FROM transfers JOIN packets ON packet_id = from_account AND packet_id >= $4 AND packet_id < $5
 WHERE transfers.kind = 'claim' AND at_ms >= greatest($1::bigint, $6::bigint) AND at_ms < least($2::bigint, $7::bigint) AND from_account >= $4
-    AND from_account < $5 AND asset IS NOT DISTINCT FROM $3
+    AND from_account < $5 AND (asset = $3 OR $3::text IS NULL AND asset IS NULL)
 
 -- shares --
 -- Claimed shares of lucky packets, as multiples of their packet's mean above the minimum: how many are in each tenth of a mean
@@ -101,7 +102,7 @@ SELECT CASE WHEN count <= 20 THEN count ELSE 20 + width_bucket(count, ARRAY[21, 
     width_bucket((amount_fen - min_fen)::float8 * count / surplus, 0, 4, 40) AS place, count(*) AS claims, avg(count)::float8 AS mean_count
 FROM transfers JOIN (
     SELECT packet_id, count, min_fen, max_fen, total_fen - count * min_fen AS surplus FROM packets
-    WHERE split = 'lucky' AND purpose <> 'transfer' AND count >= 2 AND asset IS NOT DISTINCT FROM $3
+    WHERE split = 'lucky' AND purpose <> 'transfer' AND count >= 2 AND (asset = $3 OR $3::text IS NULL AND asset IS NULL)
         AND packet_id >= $4 AND packet_id < $5
 ) AS lucky ON packet_id = from_account
 WHERE transfers.kind = 'claim' AND at_ms >= $1 AND at_ms < $2 AND from_account >= $4 AND from_account < $5
@@ -114,7 +115,7 @@ GROUP BY 1, 2 ORDER BY 1, 2
 WITH emptied AS (
     SELECT packet_id, count::bigint AS count FROM packets
     WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-        AND asset IS NOT DISTINCT FROM $3 AND state = 'exhausted' AND split = 'lucky' AND purpose = 'packet' AND count >= 10
+        AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND state = 'exhausted' AND split = 'lucky' AND purpose = 'packet' AND count >= 10
 ), best AS (
     SELECT from_account AS packet_id, -(max(ARRAY[amount_fen, -slot]))[2] AS slot
     FROM transfers JOIN emptied ON packet_id = from_account
@@ -130,17 +131,17 @@ GROUP BY tenth ORDER BY tenth
 -- What went back to senders, by the hour in China and by the size of the amount: below 10^2, 10^3, 10^4, 10^5, and above.
 SELECT (at_ms + 28800000) / 3600000 % 24 AS hour, width_bucket(amount_fen, ARRAY[100, 1000, 10000, 100000]::bigint[]) AS size,
     count(*) AS refunds, sum(amount_fen) AS fen
-FROM transfers JOIN packets ON packet_id = from_account
+FROM transfers JOIN packets ON packet_id = from_account AND packet_id >= $4 AND packet_id < $5
 WHERE kind = 'refund' AND at_ms >= $1 AND at_ms < $2 AND from_account >= $4 AND from_account < $5
-    AND asset IS NOT DISTINCT FROM $3
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL)
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- activity_claims --
 -- Claims by day and hour in China. A day is counted from 1 January 1970.
 SELECT (at_ms + 28800000) / 86400000 AS day, (at_ms + 28800000) / 3600000 % 24 AS hour, count(*) AS claims, sum(amount_fen) AS fen
-FROM transfers JOIN packets ON packet_id = from_account
+FROM transfers JOIN packets ON packet_id = from_account AND packet_id >= $4 AND packet_id < $5
 WHERE kind = 'claim' AND at_ms >= $1 AND at_ms < $2 AND from_account >= $4 AND from_account < $5
-    AND asset IS NOT DISTINCT FROM $3 AND purpose <> 'transfer'
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose <> 'transfer'
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- activity_sends --
@@ -148,7 +149,7 @@ SELECT (created_at_ms + 28800000) / 86400000 AS day, (created_at_ms + 28800000) 
     sum(total_fen) AS fen
 FROM packets
 WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-    AND asset IS NOT DISTINCT FROM $3 AND purpose = 'packet'
+    AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose = 'packet'
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- sending --
@@ -156,7 +157,7 @@ GROUP BY 1, 2 ORDER BY 1, 2
 WITH users AS (
     SELECT sum(total_fen) AS fen FROM packets
     WHERE created_at_ms >= $1 AND created_at_ms < $2 AND packet_id >= $4 AND packet_id < $5
-        AND asset IS NOT DISTINCT FROM $3 AND purpose = 'packet' AND state <> 'retracted'
+        AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose = 'packet' AND state <> 'retracted'
     GROUP BY sender
 ), ranked AS (
     SELECT fen, row_number() OVER (ORDER BY fen) AS place, sum(fen) OVER (ORDER BY fen ROWS UNBOUNDED PRECEDING) AS up_to FROM users
@@ -170,9 +171,10 @@ FROM ranked CROSS JOIN whole WHERE place * 100 / users > (place - 1) * 100 / use
 -- receiving --
 -- The same of what was claimed.
 WITH users AS (
-    SELECT sum(amount_fen) AS fen FROM transfers JOIN packets ON packet_id = from_account
+    SELECT sum(amount_fen) AS fen
+    FROM transfers JOIN packets ON packet_id = from_account AND packet_id >= $4 AND packet_id < $5
     WHERE kind = 'claim' AND at_ms >= $1 AND at_ms < $2 AND from_account >= $4 AND from_account < $5
-        AND asset IS NOT DISTINCT FROM $3 AND purpose <> 'transfer'
+        AND (asset = $3 OR $3::text IS NULL AND asset IS NULL) AND purpose <> 'transfer'
     GROUP BY to_account
 ), ranked AS (
     SELECT fen, row_number() OVER (ORDER BY fen) AS place, sum(fen) OVER (ORDER BY fen ROWS UNBOUNDED PRECEDING) AS up_to FROM users
@@ -193,13 +195,13 @@ WITH chosen AS (
         WHERE campaign_waves.campaign_id = campaigns.campaign_id AND starts_at_ms >= $1 AND starts_at_ms < $2
     ) AND EXISTS (
         SELECT FROM campaign_prizes
-        WHERE campaign_prizes.campaign_id = campaigns.campaign_id AND asset IS NOT DISTINCT FROM $3
+        WHERE campaign_prizes.campaign_id = campaigns.campaign_id AND (asset = $3 OR $3::text IS NULL AND asset IS NULL)
     )
     ORDER BY campaign_id DESC LIMIT $6
 ), parts AS (
     SELECT campaign_id, packet_id, count, total_fen, remaining_count, remaining_fen
     FROM chosen JOIN campaign_buckets USING (campaign_id) JOIN packets USING (packet_id)
-    WHERE asset IS NOT DISTINCT FROM $3
+    WHERE (asset = $3 OR $3::text IS NULL AND asset IS NULL)
 ), won AS (
     SELECT campaign_id, count(*) AS shares, count(DISTINCT to_account) AS users, sum(amount_fen) AS fen
     FROM parts JOIN transfers ON from_account = packet_id
