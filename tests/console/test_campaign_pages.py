@@ -8,14 +8,16 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from api.console.pages.campaign_drafts import amount_of
+from api.console.pages.campaign_drafts import FUND, amount_of
 from api.console.pages.campaigns import local, moment
 from engine.campaigns import checking
 from engine.campaigns import terms as campaign_terms_module
+from engine.ledger.money import now_ms
+from engine.operators.actions import Doing
 from engine.operators.roles import ADMIN, FINANCE, ROLES, VIEWER
 from engine.risk.limits import AccountKind
 from engine.settings import Settings
-from tests.support.console import Console, Person, clock_ms, new_key, open_console, words_of
+from tests.support.console import Console, Person, new_key, open_console, words_of
 from tests.support.rains import grab_until_told, make, ready, running
 from tests.support.scenes import assert_books_balance, caught_up, changed, fund, persisting, sweeping
 from tests.support.waiting import wait_until
@@ -40,7 +42,7 @@ async def merchant(console: Console, user_id: str = "mall", amount_fen: int = 10
 
 async def form(console: Console, **more: str) -> dict[str, str]:
     """The form of a campaign of a wave that starts in an hour."""
-    starts_at_ms = await clock_ms(console.desk) + 3_600_000
+    starts_at_ms = await now_ms(console.desk.looks) + 3_600_000
     return {
         "owner": "mall",
         "name": "春节红包雨",
@@ -98,13 +100,21 @@ async def test_the_same_form_sent_twice_and_an_approval_done_twice_pay_once(cons
     approval_id = int(first.headers["location"].rpartition("/")[2].partition("?")[0])
     desk = console.desk
     approval = await desk.approvals.get(approval_id)
-    # It was paid, and the process died before the approval said so.
-    result = await desk.approvals.approve(
-        approval_id, desk.actions, desk, by=bob.operator, seen_hash=approval.hash, reason="seen"
-    )
-    await desk.engine.pool.execute(
-        "UPDATE approvals SET state = 'waiting', decided_by = NULL, decided_at_ms = NULL, decided_reason = NULL, result = NULL"
-    )
+    action = desk.actions.get(FUND)
+    assert action is not None
+    async with (
+        desk.engine.pool.acquire() as connection
+    ):  # it was paid, and the process died before the approval said so
+        doing = Doing(
+            tools=desk,
+            connection=connection,
+            arguments=approval.arguments,
+            reason="a test",
+            key=f"approval {approval_id}",
+            by=bob.name,
+            asked_by=alice.name,
+        )
+        result = await action.execute(doing)
     repeated = await desk.approvals.approve(
         approval_id, desk.actions, desk, by=bob.operator, seen_hash=approval.hash, reason="seen"
     )
@@ -115,29 +125,29 @@ async def test_the_same_form_sent_twice_and_an_approval_done_twice_pay_once(cons
 @pytest.mark.parametrize(
     ("more", "field"),
     [
-        ({"owner": "no one"}, "owner:"),
-        ({"owner": "alice"}, "owner: must be a merchant"),
-        ({"name": ""}, "name:"),
-        ({"w1_starts": ""}, "w1_starts:"),
-        ({"w1_starts": "2020-01-01T00:00"}, "waves[0].starts_at_ms:"),
-        ({"w1_starts": "tomorrow"}, "w1_starts:"),
-        ({"w1_seconds": "0"}, "waves[0].seconds:"),
-        ({"w1_seconds": "9" * 30}, "w1_seconds:"),
-        ({"w1p1_total": "6e2"}, "w1p1_total:"),
-        ({"w1p1_total": "1.234"}, "w1p1_total:"),
-        ({"w1p1_count": "-3"}, "w1p1_count:"),
-        ({"w1p1_count": "70000"}, "waves[0].prizes[0].total_fen:"),
-        ({"w1p1_asset": "GOLD"}, "w1p1_asset:"),
-        ({"w1p1_split": "unfair"}, "w1p1_split:"),
-        ({"w1p1_total": "", "w1p1_count": ""}, "waves[0].prizes:"),
-        ({"odds": "100.1"}, "odds:"),
-        ({"odds": "0"}, "odds:"),
-        ({"who": "friends"}, "who:"),
-        ({"who": "listed"}, "guests:"),
-        ({"guests": "bob", "who": "anyone"}, "guests:"),
-        ({"wave_wins_max": "x"}, "wave_wins_max:"),
-        ({"wins_max": "0"}, "wins_max:"),
-        ({"lanes": "99"}, "lanes:"),
+        ({"owner": "no one"}, "owner "),
+        ({"owner": "alice"}, "owner must be a merchant"),
+        ({"name": ""}, "name "),
+        ({"w1_starts": ""}, "w1_starts "),
+        ({"w1_starts": "2020-01-01T00:00"}, "waves[0].starts_at_ms "),
+        ({"w1_starts": "tomorrow"}, "w1_starts "),
+        ({"w1_seconds": "0"}, "waves[0].seconds "),
+        ({"w1_seconds": "9" * 30}, "w1_seconds "),
+        ({"w1p1_total": "6e2"}, "w1p1_total "),
+        ({"w1p1_total": "1.234"}, "w1p1_total "),
+        ({"w1p1_count": "-3"}, "w1p1_count "),
+        ({"w1p1_count": "70000"}, "waves[0].prizes[0].total_fen "),
+        ({"w1p1_asset": "GOLD"}, "w1p1_asset "),
+        ({"w1p1_split": "unfair"}, "w1p1_split "),
+        ({"w1p1_total": "", "w1p1_count": ""}, "waves[0].prizes "),
+        ({"odds": "100.1"}, "odds "),
+        ({"odds": "0"}, "odds "),
+        ({"who": "friends"}, "who "),
+        ({"who": "listed"}, "guests "),
+        ({"guests": "bob", "who": "anyone"}, "guests "),
+        ({"wave_wins_max": "x"}, "wave_wins_max "),
+        ({"wins_max": "0"}, "wins_max "),
+        ({"lanes": "99"}, "lanes "),
     ],
 )
 async def test_each_bad_field_is_named_and_the_form_keeps_what_was_typed(
@@ -167,15 +177,28 @@ async def test_a_merchant_without_the_money_is_told_when_it_is_approved(console:
 
 async def test_several_waves_prizes_and_guests(console: Console) -> None:
     await merchant(console)
-    await console.desk.engine.assets.define("POINTS", scale=0, name="points")
-    await console.desk.engine.assets.issue("mall", "POINTS", 900, idempotency_key=uuid4().hex, request_hash=b"x")
+    assets = console.desk.engine.assets
+    await assets.define("POINTS", scale=0, name="points")
+    await assets.issue("mall", 900, await assets.named("POINTS"), idempotency_key=uuid4().hex, request_hash=b"x")
     alice, bob = await console.person(FINANCE, "alice"), await console.person(FINANCE, "bob")
-    later = local(await clock_ms(console.desk) + 7_200_000)
+    later = local(await now_ms(console.desk.looks) + 7_200_000)
     fields = await form(
         console,
-        **{"waves": "2", "prizes": "2", "w1p2_asset": "POINTS", "w1p2_total": "900", "w1p2_count": "30"},
-        **{"w1p2_split": "equal", "w2_starts": later, "w2_seconds": "5", "w2p1_total": "100", "w2p1_count": "4"},
-        **{"who": "listed", "guests": "ada bob\nced", "wins_max": "2", "lanes": "2", "interval_ms": "500"},
+        waves="2",
+        prizes="2",
+        w1p2_asset="POINTS",
+        w1p2_total="900",
+        w1p2_count="30",
+        w1p2_split="equal",
+        w2_starts=later,
+        w2_seconds="5",
+        w2p1_total="100",
+        w2p1_count="4",
+        who="listed",
+        guests="ada bob\nced",
+        wins_max="2",
+        lanes="2",
+        interval_ms="500",
     )
     shown = words_of((await alice.act("/campaigns/new", **fields)).text)
     assert "900 POINTS" in shown
@@ -191,7 +214,7 @@ async def test_a_campaign_is_watched_from_its_arming_to_its_proof(console: Conso
     engine = console.desk.engine
     viewer = await console.person(VIEWER, "vera")
     async with persisting(engine.settings), sweeping(engine.settings):
-        made = await make(engine, (1_500, 4, 1_000, 10))
+        made = await make(engine, (2_500, 6, 1_000, 10))
         path = f"/campaigns/{made.campaign_id}"
         await wait_until(lambda: ready(engine, made.campaign_id), what="the shares being in Redis")
         assert "armed" in words_of((await viewer.get(path)).text)
@@ -201,9 +224,9 @@ async def test_a_campaign_is_watched_from_its_arming_to_its_proof(console: Conso
 
         async def told() -> bool:
             part = await viewer.get(f"{path}/part")
-            return "4 of 10 shares" in words_of(part.text) and "running" in part.text
+            return "5 of 10 shares" in words_of(part.text)
 
-        await wait_until(told, what="four shares on the page")
+        await wait_until(told, what="four shares, and that of the helper, on the page")
         early = await viewer.get(f"{path}/proof.json")
         assert early.status_code == 409
 
@@ -244,7 +267,9 @@ async def test_pause_resume_extend_and_end(console: Console) -> None:
     assert (await alice.act(f"{path}/end", typed=made.campaign_id, reason="")).status_code == 422
     assert (await alice.act(f"{path}/end", typed=made.campaign_id, reason="a mistake")).status_code == 303
     assert "ended early" in words_of((await alice.get(path)).text)
-    rows = await engine.pool.fetch("SELECT action, outcome, reason FROM console_log WHERE action = 'campaign.end'")
+    rows = await engine.pool.fetch(
+        "SELECT action, outcome, reason FROM operator_log WHERE action = 'campaign.end' ORDER BY number"
+    )
     assert [row["outcome"] for row in rows][-2:] == ["asked", "ok"]
     assert rows[-2]["reason"] == "a mistake"
     assert (await alice.act(f"{path}/pause")).status_code == 409
