@@ -142,7 +142,7 @@ async def reading(
     check_days(first, last)
     with ledger_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            await connection.execute(f"SET LOCAL statement_timeout = {int(statement_s * 1_000)}")
+            await connection.execute(SQL["bound"], f"{statement_s * 1_000:.0f}ms")
             scope = await _scope(connection, first, last, asset)
             (bounds,) = await connection.fetch(
                 SQL["numbers"], scope.from_ms - _SLACK_MS, scope.from_ms - _LIFE_MS, scope.until_ms + _SLACK_MS

@@ -2,6 +2,10 @@
 -- the ledger's currency; written so that Postgres can tell how many packets have it). $4, $5: the numbers that packets can
 -- have; they spare the volumes that have none of them.
 
+-- bound --
+-- How long each of the transaction's questions may take.
+SELECT set_config('statement_timeout', $1, TRUE)
+
 -- scale --
 SELECT scale FROM assets WHERE asset = $1
 
