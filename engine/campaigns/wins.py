@@ -42,9 +42,7 @@ def _without_code(share: GrabShare) -> GrabShare:
 class Wins:
     """Read-only use case. It raises UnavailableError if a server that it needs does not answer."""
 
-    def __init__(
-        self, register: Register, claims: Claims, ended: Ended, store: LaneReader, currency: str
-    ) -> None:
+    def __init__(self, register: Register, claims: Claims, ended: Ended, store: LaneReader, currency: str) -> None:
         self._register, self._claims, self._ended = register, claims, ended
         self._store, self._currency = store, currency
 
