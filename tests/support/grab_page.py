@@ -9,6 +9,7 @@ import httpx
 from playwright.async_api import Browser
 
 from engine.access.tokens import issue
+from engine.engine import Engine
 from engine.settings import Settings
 from tests.support.chromium import PHONE, Opened, opened
 from tests.support.coupons import with_keys
@@ -27,6 +28,7 @@ class Front:
     browser: Browser
     client: Client
     origin: str
+    engine: Engine
 
     def token(self, user: str, *scopes: str) -> str:
         """A user's own token, as a merchant's backend puts it into the fragment."""
@@ -39,7 +41,11 @@ class Front:
 
     @asynccontextmanager
     async def opened(
-        self, path: str, user: str | None = None, language: str = "zh", **options: Any  # noqa: ANN401  # playwright's
+        self,
+        path: str,
+        user: str | None = None,
+        language: str = "zh",
+        **options: Any,  # noqa: ANN401  # playwright's
     ) -> AsyncIterator[Opened]:
         """A page as a user's phone shows it."""
         async with opened(self.browser, self.origin, **{**CALM, **options}) as shown:
@@ -60,7 +66,7 @@ async def front_of(browser: Browser, settings: Settings) -> AsyncIterator[Front]
     async with serving_here(settings) as served, persisting(settings), sweeping(settings):
         origin = f"http://127.0.0.1:{served.port}"
         async with httpx.AsyncClient(base_url=origin, event_hooks=CHECKED, timeout=30) as http:
-            yield Front(browser, Client(http, served.secret), origin)
+            yield Front(browser, Client(http, served.secret), origin, served.front.engine)
 
 
 async def face(shown: Opened, name: str, *, timeout_s: float = 15) -> None:
