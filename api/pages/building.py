@@ -39,7 +39,7 @@ class Built:
 
 @cache
 def built(kind: str, language: str, sign_in_url: str | None) -> Built:
-    """The page of a ``packet`` or a ``campaign``. ``sign_in_url``: where it sends users without a token, if anywhere."""
+    """The page of a ``packet`` or a ``campaign``. ``sign_in_url``: where it sends users without a token."""
     words = _words(kind)
     style, script = _style(kind), _script(kind, words)
     template = _TEMPLATES.get_template(f"{kind}.html")

@@ -1,6 +1,5 @@
 """The grab page in a real Chromium: what it weighs, that it claims once, where its token is, and crowds."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ from playwright.async_api import Browser, Request, Route
 from engine.settings import Settings
 from tests.support.chromium import Opened, opened, take_picture
 from tests.support.front import Json
-from tests.support.grab_page import CALM, Front, face, front_of, tap
+from tests.support.grab_page import CALM, Front, double_the_text, face, front_of, tap
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -159,7 +158,11 @@ async def test_the_token_is_in_memory_and_nowhere_else(front: Front) -> None:
         await tap(shown)
         await face(shown, "won")
         await shown.page.click("#share-button")
-        await shown.page.wait_for_function("document.getElementById('share-code').naturalWidth > 0")
+
+        async def is_drawn() -> bool:
+            return bool(await shown.page.evaluate("document.getElementById('share-code').naturalWidth > 0"))
+
+        await wait_until(is_drawn, what="the QR code")
         assert shown.page.url == f"{front.origin}/p/{packet_id}"
         assert token not in await shown.page.inner_text("body")
         for sent in shown.requests:
@@ -301,6 +304,7 @@ async def test_it_fits_a_small_screen_with_text_twice_as_large(
         await double_the_text(shown)
         assert not await shown.scrolls_sideways()
         await take_picture(shown, pictures, f"grab_large_sealed_{scheme}_{language}")
+        await double_the_text(shown, back=True)
         await tap(shown)
         await face(shown, "won")
         await shown.page.wait_for_selector("#rows li")
@@ -309,16 +313,6 @@ async def test_it_fits_a_small_screen_with_text_twice_as_large(
         await double_the_text(shown)
         assert not await shown.scrolls_sideways()
         await take_picture(shown, pictures, f"grab_large_won_{scheme}_{language}")
-
-
-async def double_the_text(shown: Opened) -> None:
-    """As web-views of Android do with the user's size: every text twice as large, and nothing else."""
-    await shown.page.evaluate(
-        "() => { const all = Array.from(document.querySelectorAll('body, body *'));"
-        " const sizes = all.map(one => parseFloat(getComputedStyle(one).fontSize));"
-        " all.forEach((one, place) => { one.style.fontSize = 2 * sizes[place] + 'px'; }); }"
-    )
-    await asyncio.sleep(0)
 
 
 @pytest.mark.long

@@ -77,3 +77,13 @@ async def face(shown: Opened, name: str, *, timeout_s: float = 15) -> None:
 async def tap(shown: Opened) -> None:
     """Tap 开."""
     await shown.page.click("#open")
+
+
+async def double_the_text(shown: Opened, *, back: bool = False) -> None:
+    """As web-views of Android do with the user's size: every text twice as large, and nothing else. Or ``back``."""
+    await shown.page.evaluate(
+        "back => { const all = Array.from(document.querySelectorAll('body, body *'));"
+        " const sizes = all.map(one => parseFloat(getComputedStyle(one).fontSize));"
+        " all.forEach((one, place) => { one.style.fontSize = back ? '' : 2 * sizes[place] + 'px'; }); }",
+        back,
+    )

@@ -219,7 +219,7 @@ function valuesOf(face, wave, next) {
   const values = { time: problem.until_ms ? dayAndTime(problem.until_ms) : "" };
   if (wave && face !== "queueing") {
     const after = next ? say("next", { time: clock(next.starts_at_ms, { second: "2-digit" }) }) : say("last");
-    values.text = (face === "won" ? say("won.all") : say(face + ".text")) + " " + after;
+    values.text = (face === "won" ? say("won.all") : say(face + ".text")) + (language === "zh" ? "" : " ") + after;
   }
   if (face === "won") {
     const shares = [...state.won[wave.wave].values()];
@@ -249,7 +249,7 @@ function paintWon(face) {
     rows.push(rowOf(say("mine.total"), worth(all)));
   }
   find("mine").hidden = face === "running" || !(waves.length || face === "over");
-  find("won-rows").replaceChildren(...(rows.length ? rows : [make("li", "", say("mine.none"))]));
+  fill(find("won-rows"), ...(rows.length ? rows : [make("li", "", say("mine.none"))]));
 }
 
 function rowOf(label, amount) {

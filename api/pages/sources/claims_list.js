@@ -32,7 +32,7 @@ function paintClaims() {
   const rows = find("rows");
   const look = language + best;
   if (rows.dataset.painted !== look) {
-    rows.replaceChildren();
+    fill(rows);
     rows.dataset.painted = look;
   }
   claims.all.slice(rows.children.length).forEach((claim) => rows.append(rowOf(claim, claim.user_id === best)));
@@ -62,6 +62,9 @@ function rowOf(claim, isBest) {
 }
 
 function summary(packet) {
+  if (claims.isWhole && !claims.all.length) {
+    return say("list.none");
+  }
   if (packet.state === "exhausted" && claims.isWhole && claims.all.length) {
     const tookMs = claims.all[claims.all.length - 1].claimed_at_ms - packet.created_at_ms;
     return say("list.all", { count: packet.count, time: duration(tookMs) }) + sums(packet);
@@ -90,9 +93,11 @@ function duration(ms) {
 
 function watchClaims() {
   find("more-button").addEventListener("click", loadClaims);
-  new IntersectionObserver((seen) => {
-    if (seen.some((one) => one.isIntersecting) && !claims.hasFailed) {
-      loadClaims();
-    }
-  }, { rootMargin: "300px" }).observe(find("more"));
+  if (window.IntersectionObserver) {
+    new IntersectionObserver((seen) => {
+      if (seen.some((one) => one.isIntersecting) && !claims.hasFailed) {
+        loadClaims();
+      }
+    }, { rootMargin: "300px" }).observe(find("more"));
+  }
 }

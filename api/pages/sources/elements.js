@@ -12,6 +12,12 @@ function make(tag, className, ...children) {
   return element;
 }
 
+// Instead of what was in it. Older web-views have no replaceChildren.
+function fill(element, ...children) {
+  element.textContent = "";
+  element.append(...children);
+}
+
 function write(id, text) {
   const element = find(id);
   if (element.textContent !== text) {

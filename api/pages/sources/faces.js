@@ -34,7 +34,7 @@ function paintFace(face, values) {
   write("text", values.text === undefined && WORDS[textKey] ? say(textKey, values) : values.text || "");
   write("amount", values.amount || "");
   paintCoupon(values.coupon);
-  find("actions").replaceChildren(...ways.map(wayOn));
+  fill(find("actions"), ...ways.map(wayOn));
 }
 
 function wayOn(way) {

@@ -37,7 +37,7 @@ function paint() {
   document.body.dataset.look = isInside ? "inside" : "cover";
   paintFace(face, valuesOf(face));
   if (state.isListOpen) {
-    find("actions").replaceChildren();
+    fill(find("actions"));
   }
   const button = find("open");
   const isTurning = face === "opening" || face === "queueing";

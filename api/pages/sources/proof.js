@@ -8,7 +8,7 @@ async function sha256(lines) {
 // committed(): the promise that this page knows. linesOf(proof): the lines that it was made of.
 function prepareProof(path, committed, linesOf) {
   preparePanel("proof", async (panel) => {
-    panel.replaceChildren();
+    fill(panel);
     const answer = await ask("GET", path, { onCrowd: () => {}, isWanted: () => !panel.hidden });
     if (answer.status !== 200) {
       panel.append(make("p", "", answer.body && answer.body.code === "not_settled" ? say("proof.early") : say("fault.text")));

@@ -8,7 +8,7 @@ function letItRain(isRaining, onTap) {
   if (!isRaining) {
     clearInterval(sky.timer);
     sky.timer = 0;
-    find("sky").replaceChildren();
+    fill(find("sky"));
   } else if (!sky.timer && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
     sky.timer = setInterval(() => drop(onTap), DROP_EVERY_MS);
     drop(onTap);
@@ -23,7 +23,7 @@ function drop(onTap) {
   // Never two in one column one after the other, so that a thumb hits the one that it means.
   sky.column = (sky.column + 1 + Math.floor(Math.random() * (COLUMNS - 1))) % COLUMNS;
   const packet = make("div", "drop", make("i", ""));
-  packet.style.left = (sky.column + 0.1 + Math.random() * 0.25) * 100 / COLUMNS + "%";
+  packet.style.left = "calc((100% - 72px) * " + (sky.column + Math.random() / 2) / (COLUMNS - 0.5) + ")";
   packet.style.animationDuration = 3 + Math.random() * 1.5 + "s";
   packet.addEventListener("animationend", () => packet.remove());
   packet.addEventListener("pointerdown", () => {
