@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     """A PEM file with the certificate chain. With `tls_key`, the API speaks TLS itself."""
     tls_key: Path | None = None
     """A PEM file with the certificate's private key."""
+    public_url: str | None = None
+    """Where people reach the server, `https://` and a host: for QR codes and links. Unset, the request's Host."""
+    sign_in_url: str | None = None
+    """Where [the grab page](page.md) sends users without a token. The page's path is added as `return_to`."""
     body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
     """The largest request body. A larger one is refused: 413 `too_large`."""
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
@@ -312,6 +316,20 @@ class Settings(BaseSettings):
     def _is_webhook(cls, url: str | None) -> str | None:
         if url is not None:
             urls.check_webhook(url)
+        return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_origin(url)
+        return url
+
+    @field_validator("sign_in_url")
+    @classmethod
+    def _is_page(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_page(url)
         return url
 
     @field_validator("webhook_secret")

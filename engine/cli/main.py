@@ -21,6 +21,7 @@ from engine.cli import (
     doctor,
     fundraisers,
     lanes,
+    link,
     plan,
     quarantine,
     reconcile,
@@ -171,6 +172,7 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
 
 app.command()(audit.audit)
 app.command()(doctor.doctor)
+app.command()(link.link)
 app.command()(plan.plan)
 app.command()(reconcile.reconcile)
 app.command()(recover.recover)

@@ -20,6 +20,7 @@ INSERTED = (
         "coupon_parts",
         "coupon_ranges",
         "coupons",
+        "displays",
         "card_completions",
         "card_grants",
         "card_kinds",
@@ -58,6 +59,7 @@ UPDATED = (
         "card_sets",
         "card_shares",
         "day_totals",
+        "displays",
         "disputes",
         "freezes",
         "fundraiser_gifts",
@@ -70,7 +72,7 @@ UPDATED = (
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "places")
+DELETED = ("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "places")
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
