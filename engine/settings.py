@@ -353,7 +353,7 @@ class Settings(BaseSettings):
 
     @field_validator("console_origin")
     @classmethod
-    def _is_origin(cls, origin: str | None) -> str | None:
+    def _is_console_origin(cls, origin: str | None) -> str | None:
         if origin is not None:
             urls.check_tls_origin(origin)
         return origin
