@@ -9,6 +9,7 @@ from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
 from engine.ledger.database import Pool, database_pool
@@ -24,7 +25,11 @@ from engine.settings import Settings
 LOOKS_AT_ONCE = 2
 LOOK_S_MAX = 5.0
 """An operator's search must not starve anything, however wide it is."""
-_LOOKING = {"default_transaction_read_only": "on", "statement_timeout": f"{LOOK_S_MAX:.0f}s"}
+_LOOKING = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": f"{LOOK_S_MAX:.0f}s",
+    "plan_cache_mode": "force_custom_plan",  # a filter that is not set must not cost the index of one that is
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,7 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    jobs: HeavyJobs
 
     @classmethod
     @asynccontextmanager
@@ -83,6 +89,7 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
+            jobs = HeavyJobs(settings)
             try:
                 yield cls(
                     front=front,
@@ -94,6 +101,8 @@ class Desk:
                     log=OperatorLog(pool),
                     approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                     actions=Registry(actions),
+                    jobs=jobs,
                 )
             finally:
+                await jobs.close()
                 await looks.close()
