@@ -48,6 +48,7 @@ from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.suggesting import Suggestions
 from engine.packets.views import Views
+from engine import waiting
 from engine.persisting import lag
 from engine.readiness import Probe, Readiness
 from engine.recovery import epochs
@@ -239,8 +240,11 @@ class Engine:
         return (await self.readiness()).reasons
 
     async def measure(self) -> None:
-        """Set the gauges of the ledger's lag. Raises UnavailableError."""
-        await lag.measure(self.pool, self.store, self.stream)
+        """Set the gauges of the ledger's lag, and of what waits. Raises UnavailableError."""
+        try:
+            await waiting.measure(self.pool)
+        finally:
+            await lag.measure(self.pool, self.store, self.stream)
 
 
 async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:
