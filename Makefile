@@ -22,7 +22,7 @@ SEED ?= 1
 # Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve check format test test-long test-hostile fuzz model bench bench-quick load chaos lock clean
+.PHONY: help setup demo serve check format test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -59,6 +59,9 @@ test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
 
 test-long: $(READY) ## the tests that take ten seconds or more, or start whole installations (under 10 minutes)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m long
+
+test-browser: $(READY) ## the tests in a real Chromium, the long ones as well; PICTURES (a folder) keeps pictures of the pages
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m browser $(if $(PICTURES),--take-pictures '$(PICTURES)')
 
 test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))

@@ -9,8 +9,10 @@ it runs is said with ``skip_for_want_of``. In continuous integration nothing may
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,9 +21,11 @@ import pytest
 MARKS = (
     "root: needs root, makes the account hongbao and writes below /var/lib/hongbao",
     "programs(*names): needs programs of the machine on PATH",
+    "browser: needs Chromium and a Chinese font (make test-browser)",
 )
 AS_ROOT = "sudo .venv/bin/python -m pytest -m root"
 _PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
     "pgbouncer": "pgbouncer",
     "redis-server": "redis-server",
@@ -30,6 +34,8 @@ _PACKAGES = {
     "wrk": "wrk",
 }
 """Which package of Debian and its kin has a program."""
+_CHINESE_FONT = "fonts-noto-cjk"
+"""Without one, a browser draws boxes for Chinese text."""
 
 
 _REASON = re.compile(r"needs (?P<what>.+?) \((?P<command>.+)\)", re.DOTALL)
@@ -75,24 +81,45 @@ def needs_program(name: str) -> Path:
     return Path(found)
 
 
+def needs_browser() -> Path:
+    """Where Chromium is; the test is skipped if it or a Chinese font is missing."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None or not has_chinese_font():
+        skip_for_want_of("Chromium and a Chinese font", f"apt-get install chromium {_CHINESE_FONT}")
+    return Path(found)
+
+
 def needs_root() -> None:
     """Skip the test if we are not root."""
     if os.geteuid() != 0:
         skip_for_want_of("root", AS_ROOT)
 
 
+@cache
+def has_chinese_font() -> bool:
+    """Whether the machine can draw Chinese text."""
+    lists = shutil.which("fc-list")
+    if lists is None:
+        return False
+    return bool(subprocess.run([lists, ":lang=zh"], capture_output=True, check=False).stdout.strip())
+
+
 def check_marks(item: pytest.Item) -> None:
     """Skip the test if the machine lacks what its marks name."""
     if item.get_closest_marker("root") is not None:
         needs_root()
+    if item.get_closest_marker("browser") is not None:
+        needs_browser()
     for mark in item.iter_markers("programs"):
         for name in mark.args:
             needs_program(name)
 
 
 def missing_packages() -> list[str]:
-    """The packages of all programs that are not on PATH, each once."""
-    return sorted({package for program, package in _PACKAGES.items() if shutil.which(program) is None})
+    """The packages of all programs that are not on PATH, each once, and of the Chinese font if there is none."""
+    packages = {package for program, package in _PACKAGES.items() if shutil.which(program) is None}
+    return sorted(packages if has_chinese_font() else packages | {_CHINESE_FONT})
 
 
 if __name__ == "__main__":
