@@ -1,1 +1,1 @@
-"""Everything that runs Hongbao elsewhere (docs/deploy.md). Of it only the dashboards are Python, and nothing imports them."""
+"""What runs Hongbao elsewhere (docs/deploy.md). Only the dashboards are Python, and nothing of ours imports them."""

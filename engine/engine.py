@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
+from engine import waiting
 from engine.campaigns.campaigns import Campaigns
 from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
@@ -48,7 +49,6 @@ from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.suggesting import Suggestions
 from engine.packets.views import Views
-from engine import waiting
 from engine.persisting import lag
 from engine.readiness import Probe, Readiness
 from engine.recovery import epochs

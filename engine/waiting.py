@@ -17,7 +17,7 @@ async def measure(pool: asyncpg.Pool) -> None:
     """Set the gauges. Raises UnavailableError."""
     now_ms = int(time.time() * 1000)
     with ledger_errors():
-        row = await pool.fetchrow(SQL["counts"], now_ms, COUNT_MAX)
+        (row,) = await pool.fetch(SQL["counts"], now_ms, COUNT_MAX)
     metrics.DISPUTES_OPEN.set(row["disputes_open"])
     metrics.DISPUTES_OVERDUE.set(row["disputes_overdue"])
     metrics.REFUNDS_WAITING.set(row["refunds"])

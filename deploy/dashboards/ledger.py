@@ -29,7 +29,7 @@ LEDGER = Dashboard(
                 ),
                 Panel(
                     title="Fullest lane",
-                    description="Its backlog. Half of HONGBAO_BACKLOG_MAX (1,000,000) is red: at the bound it refuses claims.",
+                    description="Its backlog. Red at half of HONGBAO_BACKLOG_MAX, where it refuses claims.",
                     unit="none",
                     queries=(Query("max(hongbao_backlog)"),),
                     runbook="persister-behind",
@@ -75,7 +75,8 @@ LEDGER = Dashboard(
                     queries=(
                         Query('sum(rate(hongbao_claims_total{outcome="claimed"}[$__rate_interval]))', "shares given"),
                         Query(
-                            "sum(rate(hongbao_persisted_events_total[$__rate_interval]))", "changes booked, of all kinds"
+                            "sum(rate(hongbao_persisted_events_total[$__rate_interval]))",
+                            "changes booked, of all kinds",
                         ),
                     ),
                     runbook="postgres-down",
@@ -85,7 +86,9 @@ LEDGER = Dashboard(
                     description="Changes per second. A lane at 0 beside busy ones has no persister.",
                     unit="reqps",
                     queries=(
-                        Query("sum by (lane) (rate(hongbao_persisted_events_total[$__rate_interval]))", "lane {{lane}}"),
+                        Query(
+                            "sum by (lane) (rate(hongbao_persisted_events_total[$__rate_interval]))", "lane {{lane}}"
+                        ),
                     ),
                     runbook="persister-behind",
                 ),
@@ -140,7 +143,7 @@ LEDGER = Dashboard(
                 ),
                 Panel(
                     title="Rebuilt",
-                    description="Lanes that were rebuilt from the ledger, in an hour. Look for acknowledged claims that were lost.",
+                    description="Lanes that were rebuilt from the ledger, in an hour. Acknowledged claims may be lost.",
                     unit="none",
                     queries=(Query("sum by (lane) (increase(hongbao_recoveries_total[1h]))", "lane {{lane}}"),),
                     runbook="redis-lost",

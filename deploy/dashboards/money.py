@@ -9,7 +9,7 @@ _DAY_AND_HOUR_S = 90_000
 MONEY = Dashboard(
     name="money",
     title="money",
-    description="Whether the books are right, and whose money waits. Audit and reconciliation come from the textfile collector.",
+    description="Whether the books are right, and whose money waits.",
     time_from="now-24h",
     rows=(
         Row(
@@ -104,7 +104,10 @@ MONEY = Dashboard(
                     title="Disputes",
                     description="Open ones, and those whose deadline has passed.",
                     unit="none",
-                    queries=(Query("max(hongbao_disputes_open)", "open"), Query("max(hongbao_disputes_overdue)", "overdue")),
+                    queries=(
+                        Query("max(hongbao_disputes_open)", "open"),
+                        Query("max(hongbao_disputes_overdue)", "overdue"),
+                    ),
                     runbook="disputes-overdue",
                 ),
                 Panel(
@@ -116,7 +119,7 @@ MONEY = Dashboard(
                 ),
                 Panel(
                     title="Oldest refund",
-                    description="For how long it has waited. Usually below a second; the persister or the sweeper is down if it grows.",
+                    description="For how long it has waited. Usually it is below a second.",
                     unit="s",
                     queries=(Query("max(hongbao_refunds_waiting_seconds)", "oldest"),),
                     runbook="refunds-waiting",
@@ -137,7 +140,7 @@ MONEY = Dashboard(
                 ),
                 Panel(
                     title="Alerts to the webhook",
-                    description="Tries to deliver an alert of large movements, new places or bursts. Given up: the last try failed.",
+                    description="Tries to deliver an alert to the risk team. Given up: the last try failed.",
                     unit="reqps",
                     queries=(
                         Query("sum by (outcome) (rate(hongbao_webhook_tries_total[$__rate_interval]))", "{{outcome}}"),

@@ -1,4 +1,4 @@
-"""Panels and dashboards, and the classic JSON that Grafana provisions from files (it takes no newer form from a file)."""
+"""Panels and dashboards, as classic JSON: Grafana takes no newer form from a file."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

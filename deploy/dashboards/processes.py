@@ -76,7 +76,7 @@ PROCESSES = Dashboard(
             (
                 Panel(
                     title="Starts",
-                    description="In an hour, by what the process does. A process that starts again and again dies again and again.",
+                    description="In an hour, by what the process does. One that starts often dies often.",
                     unit="none",
                     queries=(Query("sum by (process) (increase(hongbao_process_starts_total[1h]))", "{{process}}"),),
                     runbook="server-refuses",
@@ -143,7 +143,9 @@ PROCESSES = Dashboard(
                     description="How many requests took how long: darker is more.",
                     unit="s",
                     queries=(
-                        Query("sum by (le) (increase(hongbao_http_request_seconds_bucket[$__rate_interval]))", "{{le}}"),
+                        Query(
+                            "sum by (le) (increase(hongbao_http_request_seconds_bucket[$__rate_interval]))", "{{le}}"
+                        ),
                     ),
                     runbook="hot-packet",
                     kind="heatmap",

@@ -102,14 +102,12 @@ STORM = Dashboard(
                     title="Refused at a bound",
                     description="Answered 503 or 429, or turned away, by the bound that was reached.",
                     unit="reqps",
-                    queries=(
-                        Query("sum by (reason) (rate(hongbao_refusals_total[$__rate_interval]))", "{{reason}}"),
-                    ),
+                    queries=(Query("sum by (reason) (rate(hongbao_refusals_total[$__rate_interval]))", "{{reason}}"),),
                     runbook="hot-packet",
                 ),
                 Panel(
                     title="Answers by status",
-                    description="503: try again in a moment. 429: this user or address asks too often. 500 is always a bug.",
+                    description="503: try again in a moment. 429: asked too often. 500 is always a bug.",
                     unit="reqps",
                     queries=(
                         Query("sum by (status) (rate(hongbao_http_requests_total[$__rate_interval]))", "{{status}}"),
@@ -183,7 +181,8 @@ STORM = Dashboard(
                     unit="s",
                     queries=(
                         Query(
-                            "histogram_quantile(0.99, sum by (le, ack) (rate(hongbao_ack_seconds_bucket[$__rate_interval])))",
+                            "histogram_quantile(0.99, sum by (le, ack) "
+                            "(rate(hongbao_ack_seconds_bucket[$__rate_interval])))",
                             "{{ack}} p99",
                         ),
                     ),

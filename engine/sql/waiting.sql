@@ -3,11 +3,11 @@
 -- counts --
 -- $1: now. A packet's refund waits if the packet has ended and its custody has not been emptied.
 SELECT
-    (SELECT count(*) FROM (SELECT FROM disputes WHERE state = 'open' LIMIT $2) AS some) AS disputes_open,
-    (SELECT count(*) FROM (SELECT FROM disputes WHERE state = 'open' AND deadline_at_ms <= $1 LIMIT $2) AS some)
+    (SELECT count(*) FROM (SELECT FROM disputes WHERE state = 'open' LIMIT $2) AS found) AS disputes_open,
+    (SELECT count(*) FROM (SELECT FROM disputes WHERE state = 'open' AND deadline_at_ms <= $1 LIMIT $2) AS found)
         AS disputes_overdue,
-    (SELECT count(*) FROM (SELECT FROM packets WHERE settled_at_ms IS NULL AND ended_at_ms IS NOT NULL LIMIT $2) AS some)
+    (SELECT count(*) FROM (SELECT FROM packets WHERE settled_at_ms IS NULL AND ended_at_ms IS NOT NULL LIMIT $2) AS found)
         AS refunds,
     (SELECT min(ended_at_ms) FROM packets WHERE settled_at_ms IS NULL AND ended_at_ms IS NOT NULL) AS refunds_since_ms,
-    (SELECT count(*) FROM (SELECT FROM withdrawals WHERE state = 'processing' LIMIT $2) AS some) AS withdrawals,
+    (SELECT count(*) FROM (SELECT FROM withdrawals WHERE state = 'processing' LIMIT $2) AS found) AS withdrawals,
     (SELECT asked_at_ms FROM withdrawals WHERE state = 'processing' ORDER BY withdrawal_id LIMIT 1) AS withdrawals_since_ms
