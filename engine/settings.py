@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
     """The same for a batch of claims, for sending a packet, its preview, and filing a dispute."""
 
+    # The console for operators.
+    console_host: str = "127.0.0.1"
+    """The address where the console listens. Beyond this machine it needs TLS, or `console_origin`."""
+    console_port: Annotated[int | None, Field(ge=0, le=65_535)] = None
+    """Its port. Unset: 8081; under `hongbao up`, the one after the API's. 0: `hongbao up` starts no console."""
+    console_origin: str | None = None
+    """How browsers reach the console if it is behind a proxy with TLS: `https://` and the host. Unset: directly."""
+    console_four_eyes: bool = True
+    """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
+
     # What one API process takes on at a time, and how it stops.
     connections_max: Annotated[int, Field(ge=1)] = 10_000
     """Open connections. The limit on open files may lower it."""
@@ -322,6 +332,13 @@ class Settings(BaseSettings):
         if secret is not None:
             webhook_keys(secret.get_secret_value())
         return secret
+
+    @field_validator("console_origin")
+    @classmethod
+    def _is_origin(cls, origin: str | None) -> str | None:
+        if origin is not None:
+            urls.check_origin(origin)
+        return origin
 
     @field_validator("trusted_proxies")
     @classmethod

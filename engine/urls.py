@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 _NOT_ENCODED = re.compile(r"[\[\]\s]|%(?![0-9A-Fa-f]{2})")
 
+_ORIGIN = re.compile(r"https://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
 
 def check_server(url: str, schemes: Sequence[str]) -> None:
     """Raise ValueError unless it can be a server's URL with one of these schemes. Commas separate several hosts."""
@@ -29,6 +31,13 @@ def check_webhook(url: str) -> None:
         raise ValueError("it must begin with https:// and name a host")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
+
+
+def check_origin(origin: str) -> None:
+    """Raise ValueError unless it is a web origin with TLS: https://, a host in lower case, perhaps a port."""
+    _check_port(origin.partition("://")[2])
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("it must be https:// and a host in lower case, perhaps with a port, and nothing after it")
 
 
 def _is_loopback(host: str) -> bool:
