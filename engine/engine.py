@@ -239,6 +239,10 @@ class Engine:
         """One sentence per reason why this process cannot do its work. Empty if it is ready."""
         return (await self.readiness()).reasons
 
+    async def lag(self) -> lag.Looked:
+        """How far the ledger is behind each lane. Raises UnavailableError if Postgres does not answer."""
+        return await lag.look(self.pool, self.store, self.stream)
+
     async def measure(self) -> None:
         """Set the gauges of the ledger's lag, and of what waits. Raises UnavailableError."""
         try:

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """Its port. Unset: 8081; under `hongbao up`, the one after the API's. 0: `hongbao up` starts no console."""
     console_origin: str | None = None
     """How browsers reach the console if it is behind a proxy with TLS: `https://` and the host. Unset: directly."""
+    console_metrics_urls: str = ""
+    """Where the console reads the counters of processes on other machines: their `/metrics`, with spaces in between."""
     console_four_eyes: bool = True
     """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from api.addresses import Addresses
+from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
@@ -74,6 +75,7 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    live: Live
 
     @classmethod
     @asynccontextmanager
@@ -86,16 +88,18 @@ class Desk:
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
             try:
-                yield cls(
-                    front=front,
-                    settings=settings,
-                    engine=engine,
-                    looks=looks,
-                    operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
-                    sessions=Sessions(pool),
-                    log=OperatorLog(pool),
-                    approvals=Approvals(pool, needs_two=settings.console_four_eyes),
-                    actions=Registry(actions),
-                )
+                async with watching(settings, engine.lag, looks) as live:
+                    yield cls(
+                        front=front,
+                        settings=settings,
+                        engine=engine,
+                        looks=looks,
+                        operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
+                        sessions=Sessions(pool),
+                        log=OperatorLog(pool),
+                        approvals=Approvals(pool, needs_two=settings.console_four_eyes),
+                        actions=Registry(actions),
+                        live=live,
+                    )
             finally:
                 await looks.close()
