@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
-
 from api.addresses import Addresses
 from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
@@ -14,7 +12,7 @@ from api.console.static_files import StaticFiles
 from api.console.texts import Texts
 from engine.connected import urls_of
 from engine.engine import Engine
-from engine.ledger.database import database_pool
+from engine.ledger.database import Pool, database_pool
 from engine.networks import networks_in
 from engine.operators.accounts import Operators
 from engine.operators.actions import Action, Registry
@@ -69,7 +67,7 @@ class Desk:
     front: Front
     settings: Settings
     engine: Engine
-    looks: asyncpg.Pool
+    looks: Pool
     operators: Operators
     sessions: Sessions
     log: OperatorLog

@@ -143,13 +143,15 @@ class Gate:
         if not visit.may(row.permission):
             await self._note(visit, REFUSED, told=f"the role lacks {row.permission}")
             return self.refuse(request, NotPermittedError(), visit.language, visit)
+        if row.is_export:
+            visit.asked = await self._note(visit, ASKED)
         try:
             response = await row.endpoint(visit)
         except HongbaoError as error:
             if row.is_look or row.is_export:
                 await self._note(visit, REFUSED, told=str(error))
             return self.refuse(request, error, visit.language, visit)
-        if row.is_look or row.is_export:
+        if row.is_look:
             await self._note(visit, OK, told=visit.told)
         return response
 
@@ -175,7 +177,7 @@ class Gate:
         finally:
             await desk.log.write(
                 visit.actor,
-                _action(visit),
+                visit.action,
                 outcome,
                 subject=visit.subject(),
                 told=told,
@@ -195,12 +197,13 @@ class Gate:
         fields = visit.form if visit.row.method != "GET" else visit.query
         return await visit.desk.log.write(
             visit.actor,
-            _action(visit),
+            visit.action,
             outcome,
             subject=visit.subject(),
             arguments=_without_secrets(visit, fields),
             reason=visit.form.text("reason"),
             told=told,
+            about=visit.asked,
         )
 
     async def nobody(self, desk: Desk, action: str, request: Request, address: str, told: str) -> None:
@@ -249,13 +252,8 @@ def _target(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _action(visit: Visit) -> str:
-    row = visit.row
-    return row.action or f"{row.method} {row.path}"
-
-
 def _without_secrets(visit: Visit, fields: Fields) -> dict[str, Any]:
-    """The fields that the log keeps: not secrets, not the reason (which has a column), and no more than one can read."""
+    """The fields that the log keeps: not secrets, not the reason (it has a column), and no more than one can read."""
     left_out = SECRET_FIELDS | {"reason", "lang", "notice"}
     told: dict[str, Any] = dict(visit.path)
     for name in fields.names():

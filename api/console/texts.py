@@ -15,7 +15,7 @@ Translations = gettext.NullTranslations
 
 
 def marked(text: str) -> str:
-    """Marks a text that is translated where it is shown (``visit.text``). It returns it as it is."""
+    """Marks a text that is translated where it is shown (``visit.gettext``). It returns it as it is."""
     return text
 
 

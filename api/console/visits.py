@@ -1,13 +1,15 @@
 """A page of the console as data, and one request of a signed-in operator for it."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from time import time_ns
 from typing import Any
 from urllib.parse import urlencode
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from api.console import csv_files
 from api.console.desk import Desk, Front
 from api.console.forms import Fields
 from api.console.navigation import NAVIGATION
@@ -16,7 +18,7 @@ from api.console.texts import HTML_LANGUAGES, LANGUAGES
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.operators.accounts import Operator
 from engine.operators.approvals import Performed
-from engine.operators.log import Actor
+from engine.operators.log import FAILED, OK, Actor
 from engine.operators.refusals import UnknownApprovalError
 from engine.operators.sessions import Session
 from engine.text import LINE_CHARACTERS, is_readable
@@ -35,7 +37,7 @@ class Page:
     - ``action``: how the log names a POST. Unset: its path.
     - ``subject``: the kind of what the page is about, and the name of the path's or the form's field with its id.
     - ``is_look``: each look is in the log, for the page shows a person's money.
-    - ``is_export``: each file is in the log.
+    - ``is_export``: each file is in the log, before it is made and after it (``Visit.file``).
     - ``needs_proof``: its form needs a code if the operator's last one is older than ten minutes. For money.
     - ``asks_by_itself``: a page's script asks for it, so it does not keep a session awake.
     """
@@ -87,12 +89,12 @@ class Guest:
         self.take_nobodys_row = take_nobodys_row
         self._texts = desk.front.texts.of(language, module)
 
-    def text(self, text: str, **values: object) -> str:
+    def gettext(self, text: str, **values: object) -> str:
         """A text in the person's language, with values for its ``%(name)s``."""
         translated = self._texts.gettext(text)
         return translated % values if values else translated
 
-    def texts(self, one: str, many: str, count: int) -> str:
+    def ngettext(self, one: str, many: str, count: int) -> str:
         """The same for a number of things, which ``%(num)s`` shows."""
         return self._texts.ngettext(one, many, count) % {"num": count}
 
@@ -124,7 +126,7 @@ class Guest:
     def _notice(self) -> str:
         """What the page before it has done, from a fixed list: a link cannot put words into our mouth."""
         text = NOTICES.get(self.query.text("notice"))
-        return "" if text is None else self.text(text)
+        return "" if text is None else self.gettext(text)
 
 
 class Visit(Guest):
@@ -207,6 +209,37 @@ class Visit(Guest):
         if done.replayed:
             self.told = f"a repeat of the same form. {self.told}".strip()
         return done
+
+    async def file(self, what: str, header: csv_files.Row, rows: AsyncIterator[csv_files.Row]) -> Response:
+        """A CSV file of these rows, streamed. The log has a row once it is made, with how many rows it has.
+
+        ``what``: the beginning of its name, in ASCII. The page's row must say ``is_export``.
+        """
+        counted = 0
+
+        def count(found: int) -> None:
+            nonlocal counted
+            counted = found
+
+        async def body() -> AsyncIterator[bytes]:
+            outcome = FAILED
+            try:
+                async for piece in csv_files.pieces(header, rows, count):
+                    yield piece
+                outcome = OK
+            finally:
+                told = f"{counted} rows" if outcome == OK else "the file was not finished"
+                action, subject = self.action, self.subject()
+                await self.desk.log.write(self.actor, action, outcome, subject=subject, told=told, about=self.asked)
+
+        name = csv_files.name_of(what, time_ns() // 1_000_000)
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(body(), media_type="text/csv; charset=utf-8", headers=headers)
+
+    @property
+    def action(self) -> str:
+        """How the log names what is asked for."""
+        return self.row.action or f"{self.row.method} {self.row.path}"
 
     def subject(self) -> tuple[str, str]:
         """What the page is about: its kind and its id, for the log."""

@@ -16,6 +16,7 @@ import typer
 from engine.cli import (
     audit,
     campaigns,
+    console,
     coupons,
     data,
     doctor,
@@ -74,8 +75,16 @@ def up(
     logs.configure("up")
     settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
     _warn_of_ignored(settings, "up")
-    work = run_up(settings, os.environ, lambda url: _print(f"ready {url}"), redis_nodes=redis_nodes, replicas=replicas)
-    _run(work)
+    _run(
+        run_up(
+            settings,
+            os.environ,
+            lambda url: _print(f"ready {url}"),
+            tell=_print,
+            redis_nodes=redis_nodes,
+            replicas=replicas,
+        )
+    )
 
 
 @app.command()
@@ -177,6 +186,7 @@ app.command()(recover.recover)
 app.command()(verify.verify)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(fundraisers.app, name="fundraisers")
+app.add_typer(console.app, name="console")
 app.add_typer(coupons.app, name="coupons")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")

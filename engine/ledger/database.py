@@ -12,6 +12,7 @@ from engine.ledger.failures import DATABASE_ERRORS, failure_of, sentence_of
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection to the ledger, made for one purpose or lent by a pool."""
+Pool = asyncpg.Pool
 
 _CONNECT_S_MAX = 10.0
 STATEMENT_S_MAX = 60.0

@@ -29,7 +29,7 @@ async def sign_in(guest: Guest) -> Response:
         operator = await guest.desk.operators.sign_in(form.text("name"), _raw(form, "password"), form.text("code"))
     except HongbaoError as error:
         await _note_refusal(guest, form.text("name"), error)
-        wrong = guest.text(sentence_of(error))
+        wrong = guest.gettext(sentence_of(error))
         return await guest.page("signing_in_login.html", status=status_of(error), wrong=wrong, next=form.text("next"))
     token, session_id = await guest.desk.sessions.begin(operator, address=guest.address, agent=guest.agent)
     actor = Actor(name=operator.name, role=operator.role, address=guest.address, session_id=session_id)
@@ -63,7 +63,7 @@ async def set_up(guest: Guest) -> Response:
             guest.path["link"], _raw(form, "password"), form.text("code")
         )
     except HongbaoError as error:
-        return await _set_up_page(guest, guest.text(sentence_of(error)), status_of(error))
+        return await _set_up_page(guest, guest.gettext(sentence_of(error)), status_of(error))
     actor = Actor(name=operator.name, role=operator.role, address=guest.address)
     await guest.desk.log.write(actor, _SET_UP_ACTION, OK, subject=("operator", operator.name))
     return guest.redirect("/login", notice="set_up")
