@@ -342,6 +342,14 @@ class Settings(BaseSettings):
             urls.check_origin(origin)
         return origin
 
+    @field_validator("console_metrics_urls")
+    @classmethod
+    def _are_urls(cls, text: str) -> str:
+        for url in text.replace(",", " ").split():
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url} must begin with http:// or https://")
+        return text
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:

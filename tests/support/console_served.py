@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from playwright.async_api import Browser
 
@@ -26,7 +26,7 @@ class ServedConsole:
     origin: str
 
     @asynccontextmanager
-    async def signed_in(self, browser: Browser, role: str, **options: object) -> AsyncIterator[Opened]:
+    async def signed_in(self, browser: Browser, role: str, **options: Any) -> AsyncIterator[Opened]:  # noqa: ANN401
         """An empty page of an operator's browser."""
         person = await self.console.person(role)
         token = person.http.cookies[COOKIE]
@@ -38,7 +38,7 @@ class ServedConsole:
 
 
 @asynccontextmanager
-async def served_console(settings: Settings, folder: Path | None = None) -> AsyncIterator[ServedConsole]:
+async def served_console(settings: Settings) -> AsyncIterator[ServedConsole]:
     """The console until the end of the block."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

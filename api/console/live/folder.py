@@ -4,11 +4,11 @@ A scrape of an API process would cost it the time to add all of them up, each se
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from prometheus_client.mmap_dict import MmapedDict
 
 from api.console.live.counted import CALLS, NAMES, Counted, Place, places_of
@@ -69,10 +69,10 @@ def _size(path: Path) -> int:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether the process has not ended. One that nobody has waited for has."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

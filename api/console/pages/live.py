@@ -1,17 +1,16 @@
 """The live storm: the page, the points that it asks for each second, and the same as a file."""
 
-import csv
-import io
 import math
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
+from api.console.csv_files import Row, at
 from api.console.live.hottest import ENTRIES_MAX
 from api.console.live.ring import LONG_POINTS_MAX, LONG_STEP_MS
-from api.console.rendering import moment_of
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.errors import FieldProblem, InvalidFieldsError
@@ -94,13 +93,13 @@ async def live(visit: Visit) -> Response:
     return await visit.page(
         "live_wall.html" if is_wall else "live.html",
         is_wall=is_wall,
-        texts=orjson.dumps({name: visit.text(text) for name, text in _TEXTS.items()}).decode(),
-        windows=[(seconds, visit.text(name)) for seconds, name in _WINDOWS],
-        refreshes=[(seconds, visit.text(name)) for seconds, name in _REFRESHES],
-        figures=[(id_, visit.text(name)) for id_, name in _FIGURES],
-        charts=[(id_, visit.text(name)) for id_, name in _CHARTS],
-        minute_columns=[visit.text(name) for name in _MINUTE],
-        hottest_hint=visit.text(_HOTTEST_HINT, entries=f"{ENTRIES_MAX:,}"),
+        texts=orjson.dumps({name: visit.gettext(text) for name, text in _TEXTS.items()}).decode(),
+        windows=[(seconds, visit.gettext(name)) for seconds, name in _WINDOWS],
+        refreshes=[(seconds, visit.gettext(name)) for seconds, name in _REFRESHES],
+        figures=[(id_, visit.gettext(name)) for id_, name in _FIGURES],
+        charts=[(id_, visit.gettext(name)) for id_, name in _CHARTS],
+        minute_columns=[visit.gettext(name) for name in _MINUTE],
+        hottest_hint=visit.gettext(_HOTTEST_HINT, entries=f"{ENTRIES_MAX:,}"),
     )
 
 
@@ -122,16 +121,13 @@ async def points(visit: Visit) -> Response:
 async def file(visit: Visit) -> Response:
     """The window as CSV: a line per point, empty where nothing is known."""
     window = visit.desk.live.sampler.ring.window(window_s_of(visit))
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["time", "at_ms", *window.series])
-    for place, at_ms in enumerate(window.at_ms):
-        row = (values[place] for values in window.series.values())
-        writer.writerow([_iso(at_ms), at_ms, *("" if value is None else f"{value:g}" for value in row)])
-    visit.told = f"{len(window.at_ms)} rows"
-    name = f"live_{_iso(window.at_ms[-1] if window.at_ms else 0)[:16].replace(':', '')}.csv"
-    headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Response("\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+    async def rows() -> AsyncIterator[Row]:
+        for place, at_ms in enumerate(window.at_ms):
+            values = (column[place] for column in window.series.values())
+            yield [at(at_ms), at_ms, *(None if value is None else f"{value:.10g}" for value in values)]
+
+    return await visit.file("live", ["time", "at_ms", *window.series], rows())
 
 
 def window_s_of(visit: Visit) -> int:
@@ -158,10 +154,6 @@ def _lane(lane: LaneLag) -> dict[str, Any]:
         "seconds": None if behind is None or math.isnan(behind.seconds) else behind.seconds,
         "backlog": None if behind is None else behind.backlog,
     }
-
-
-def _iso(at_ms: int) -> str:
-    return f"{moment_of(at_ms).replace(' ', 'T')}+08:00"
 
 
 ROUTES: tuple[Page, ...] = (

@@ -56,7 +56,7 @@
     at: [], columns: new Map(), sentenceAtMs: 0,
   };
   // How long the page's updates took, in ms: the last 600. A test reads it.
-  window.liveUpdates = { durations: new Float64Array(600), frames: new Float64Array(600), count: 0 };
+  window.liveUpdates = { durations: new Float64Array(600), frames: new Float64Array(600), count: 0, ask, newestMs: () => state.newestMs, points: () => state.at.length };
 
   function choice(name, among, otherwise) {
     const value = Number(new URLSearchParams(location.search).get(name) ?? NaN);
