@@ -132,9 +132,9 @@
   // ---- Charts -------------------------------------------------------------------------------------------------
 
   const charts = CHARTS.map((plan) => ({
-    plan, box: element(`chart-${plan.id}`), plot: null, data: [[], ...plan.series.map(() => [])],
+    plan, box: element(`chart-${plan.id}`), plot: null, isSeen: false, isBehind: true, data: [[], ...plan.series.map(() => [])],
   })).filter((chart) => chart.box);
-  const narrow = new Intl.NumberFormat("en", { maximumFractionDigits: 1, notation: "compact" });
+  const narrow = new Intl.NumberFormat("en", { maximumFractionDigits: 2, notation: "compact" });
   const exact = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
   const clock = new Intl.DateTimeFormat("en-GB", { timeZone: "Asia/Shanghai", hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const minutes = new Intl.DateTimeFormat("en-GB", { timeZone: "Asia/Shanghai", hour: "2-digit", minute: "2-digit" });
@@ -180,6 +180,21 @@
 
   function fit() { charts.forEach((chart) => { if (chart.plot) chart.plot.setSize(sizeOf(chart)); }); }
 
+  function bring(chart) {
+    chart.isBehind = false;
+    chart.plot.setData(chart.data);
+  }
+
+  // A chart that is out of sight is drawn when somebody scrolls to it.
+  const watcher = new IntersectionObserver((changes) => {
+    changes.forEach((change) => {
+      const chart = charts.find((each) => each.box === change.target);
+      chart.isSeen = change.isIntersecting;
+      if (chart.isSeen && chart.isBehind && chart.plot) bring(chart);
+    });
+  });
+  charts.forEach((chart) => watcher.observe(chart.box));
+
   const frame = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
 
   /** Draw every chart, one per frame, so that nothing that a person does meanwhile waits for all of them. */
@@ -188,9 +203,11 @@
     let longest = spentMs;
     for (const chart of charts) {
       if (document.hidden) break;
+      chart.isBehind = true;
+      if (!chart.isSeen) continue;
       await frame();
       const begun = performance.now();
-      chart.plot.setData(chart.data);
+      bring(chart);
       await undefined; // uPlot draws in a microtask of its own, which comes before this one goes on
       const took = performance.now() - begun;
       whole += took;
@@ -399,10 +416,12 @@
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", build);
 
   /** All charts of the window as one picture. */
-  function savePicture() {
+  async function savePicture() {
     const style = getComputedStyle(root);
     const scale = window.devicePixelRatio || 1;
     const shown = charts.filter((chart) => chart.plot && chart.box.clientWidth);
+    shown.forEach((chart) => { if (chart.isBehind) bring(chart); });
+    await frame();
     const titleHeight = 44 * scale;
     const whole = document.createElement("canvas");
     whole.width = Math.max(...shown.map((chart) => chart.plot.ctx.canvas.width)) + 24 * scale;
