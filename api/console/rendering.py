@@ -1,7 +1,8 @@
 """Renders templates: ours, with every value escaped. What is not there is an error, not a blank."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from gettext import NullTranslations
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -36,6 +37,18 @@ class Templates:
     def render(self, template: str, values: Mapping[str, Any]) -> str:
         """The page. ``values`` must hold what all pages have (``Visit.page``)."""
         return self._environment.get_template(template).render(**values)
+
+
+def translating(texts: NullTranslations) -> dict[str, Callable[..., Markup]]:
+    """What a template translates with. Values for a text's ``%(name)s`` are escaped; the text is ours."""
+
+    def gettext(text: str, **values: object) -> Markup:
+        return Markup(texts.gettext(text)) % values  # noqa: S704  # from our own catalogue
+
+    def ngettext(one: str, many: str, num: int, **values: object) -> Markup:
+        return Markup(texts.ngettext(one, many, num)) % {"num": num, **values}  # noqa: S704  # the same
+
+    return {"_": gettext, "gettext": gettext, "ngettext": ngettext}
 
 
 def _plural(one: str, many: str, count: int) -> str:

@@ -36,6 +36,13 @@ class Texts:
         """The texts of a page (the name of its module) in a language."""
         return self._catalogues.get((language, page)) or self._catalogues[language, BASE]
 
+    def anywhere(self, language: str, text: str) -> str:
+        """A text that any page has marked, such as the name of an action."""
+        for (other, _), catalogue in self._catalogues.items():
+            if other == language and (translated := catalogue.gettext(text)) != text:
+                return translated
+        return text
+
 
 def language_of(chosen: Iterable[str | None], accepted: str) -> str:
     """The first language of some that we have, else the first of Accept-Language that we have, else Chinese."""

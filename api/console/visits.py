@@ -14,6 +14,7 @@ from api.console.desk import Desk, Front
 from api.console.forms import Fields
 from api.console.navigation import NAVIGATION
 from api.console.notices import NOTICES
+from api.console.rendering import translating
 from api.console.texts import HTML_LANGUAGES, LANGUAGES
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.operators.accounts import Operator
@@ -236,6 +237,10 @@ class Visit(Guest):
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(body(), media_type="text/csv; charset=utf-8", headers=headers)
 
+    def name_of(self, action: str) -> str:
+        """An action's name in the operator's language."""
+        return self.desk.front.texts.anywhere(self.language, action)
+
     @property
     def action(self) -> str:
         """How the log names what is asked for."""
@@ -250,9 +255,7 @@ class Visit(Guest):
 def common_values(front: Front, texts: Any, language: str, target: str) -> dict[str, Any]:  # noqa: ANN401  # gettext's
     """What every template has, signed in or not."""
     return {
-        "gettext": texts.gettext,
-        "ngettext": texts.ngettext,
-        "_": texts.gettext,
+        **translating(texts),
         "language": language,
         "html_language": HTML_LANGUAGES[language],
         "languages": LANGUAGES,

@@ -118,8 +118,8 @@ def untranslated(catalogue: Catalog) -> Iterator[str]:
 class _Plain(Catalog):
     """A catalogue whose headers never change: no dates, no versions."""
 
-    @property
-    def mime_headers(self) -> list[tuple[str, str]]:  # type: ignore[override]  # it is only read here
+    @property  # type: ignore[misc]  # it is only read here
+    def mime_headers(self) -> list[tuple[str, str]]:
         return [("Content-Type", "text/plain; charset=utf-8"), ("Plural-Forms", "nplurals=1; plural=0;")]
 
 

@@ -14,7 +14,7 @@ from engine.operators.log import OK, REFUSED, Actor
 from engine.operators.passwords import CHARACTERS_MIN
 from engine.operators.refusals import SignInRefusedError, WeakPasswordError
 
-_ACTION, _SET_UP_ACTION = "sign in", "set up sign-in"
+_ACTION, _SET_UP_ACTION = marked("sign in"), marked("set up sign-in")
 
 
 async def show_login(guest: Guest) -> Response:
@@ -103,7 +103,7 @@ def _raw(form: Fields, name: str) -> str:
 ROUTES: tuple[Page | PublicPage, ...] = (
     PublicPage("GET", "/login", show_login),
     PublicPage("POST", "/login", sign_in),
-    Page("POST", "/logout", sign_out, SIGNED_IN, action="sign out"),
+    Page("POST", "/logout", sign_out, SIGNED_IN, action=marked("sign out")),
     PublicPage("GET", "/setup/{link}", show_set_up),
     PublicPage("POST", "/setup/{link}", set_up),
 )
