@@ -20,6 +20,7 @@ from engine.operators.approvals import Approvals
 from engine.operators.log import OperatorLog
 from engine.operators.passwords import Passwords
 from engine.operators.sessions import Sessions
+from engine.packets.hottest import Hottest
 from engine.settings import Settings
 
 LOOKS_AT_ONCE = 2
@@ -86,7 +87,7 @@ class Desk:
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
             try:
-                async with watching(settings, engine.lag, looks) as live:
+                async with watching(settings, engine.lag, Hottest(looks)) as live:
                     yield cls(
                         front=front,
                         settings=settings,

@@ -11,12 +11,12 @@ import pytest
 
 from api.console.live.counted import Counted
 from api.console.live.folder import FolderReader
-from api.console.live.hottest import Hottest
 from api.console.live.points import ELAPSED
 from api.console.live.sampler import Folder, Sampler, Urls
 from api.console.live.scraping import Scraper
 from engine.engine import Engine
 from engine.observability import metrics_directory
+from engine.packets.hottest import Hottest
 from engine.persisting import lag
 from engine.persisting.lag import Looked
 from engine.settings import Settings

@@ -25,7 +25,14 @@ _STATUSES = {"503": "status.503", "429": "status.429", "500": "status.500"}
 _REQUESTS, BUCKETS = "hongbao_http_requests_total", "hongbao_http_request_seconds_bucket"
 NAMES = frozenset({*_BY_LABEL, *_WHOLE, _REQUESTS, BUCKETS})
 """The samples that are read. Everything else in a scrape is passed over."""
-PLACE_OF = {floatToGoString(bound): place for place, bound in enumerate(BOUNDS_S)}
+
+
+def _written(bound: float) -> str:
+    """A bound as the library writes it."""
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+
+
+PLACE_OF = {_written(bound): place for place, bound in enumerate(BOUNDS_S)}
 """The place of a bucket, by its bound as it is written."""
 Place = str | int | None
 """Where a sample is added: a count's name, a bucket's place, or nowhere."""

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
 import httpx
 
 from api.console.live.folder import FolderReader
-from api.console.live.hottest import Hottest
 from api.console.live.sampler import Folder, Look, Sampler, Sources, Urls
 from api.console.live.scraping import Scraper
 from engine.observability import metrics_directory
+from engine.packets.hottest import Hottest
 from engine.settings import Settings
 
 
@@ -30,14 +29,14 @@ class Live:
 
 
 @asynccontextmanager
-async def watching(settings: Settings, look: Look, pool: asyncpg.Pool) -> AsyncIterator[Live]:
-    """Look once per second for as long as the block. ``look``: at the lanes. ``pool``: of the pages' own reads."""
+async def watching(settings: Settings, look: Look, hottest: Hottest) -> AsyncIterator[Live]:
+    """Look once per second for as long as the block. ``look``: at the lanes."""
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         sampler = Sampler(await _sources(settings, stack), look)
         running = asyncio.create_task(sampler.run(stop))
         try:
-            yield Live(sampler, Hottest(pool))
+            yield Live(sampler, hottest)
         finally:
             stop.set()
             await running

@@ -9,11 +9,12 @@ import orjson
 from starlette.responses import Response
 
 from api.console.csv_files import Row, at
-from api.console.live.hottest import ENTRIES_MAX
 from api.console.live.ring import LONG_POINTS_MAX, LONG_STEP_MS
+from api.console.rendering import number_of
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.errors import FieldProblem, InvalidFieldsError
+from engine.packets.hottest import ENTRIES_MAX
 from engine.persisting.lag import LaneLag
 
 WINDOW_S_MAX = LONG_POINTS_MAX * LONG_STEP_MS // 1_000
@@ -99,7 +100,7 @@ async def live(visit: Visit) -> Response:
         figures=[(id_, visit.gettext(name)) for id_, name in _FIGURES],
         charts=[(id_, visit.gettext(name)) for id_, name in _CHARTS],
         minute_columns=[visit.gettext(name) for name in _MINUTE],
-        hottest_hint=visit.gettext(_HOTTEST_HINT, entries=f"{ENTRIES_MAX:,}"),
+        hottest_hint=visit.gettext(_HOTTEST_HINT, entries=number_of(ENTRIES_MAX)),
     )
 
 

@@ -53,7 +53,7 @@
   const state = {
     windowS: choice("window", WINDOWS_S, 300), refreshS: choice("refresh", REFRESHES_S, 1), isPaused: false,
     timer: 0, asking: null, newestMs: 0, knownMs: 0, clockMs: 0, stepMs: 1000, failedAtMs: 0, isSignedOut: false,
-    at: [], columns: new Map(), sentenceAtMs: 0,
+    at: [], columns: new Map(), sentenceAtMs: -Infinity,
   };
   // How long the page's updates took, in ms: the last 600. A test reads it.
   window.liveUpdates = { durations: new Float64Array(600), frames: new Float64Array(600), count: 0, ask, newestMs: () => state.newestMs, points: () => state.at.length };
@@ -297,6 +297,7 @@
   function say(isForced = false) {
     const nowMs = performance.now();
     if (!isForced && nowMs - state.sentenceAtMs < SENTENCE_MS) return;
+    if (!state.knownMs) return;
     state.sentenceAtMs = nowMs;
     showMinute();
     const then = over(Math.max(10, state.stepMs / 1000));

@@ -1,6 +1,6 @@
--- The live storm, as the ledger sees it (api/console/live).
+-- Packets that are claimed most at this moment (engine/packets/hottest.py).
 
--- hottest --
+-- latest --
 -- Of the latest $1 entries, the claims since $2 by packet, the most first. It reads as many entries however many there are.
 WITH latest AS MATERIALIZED (
     SELECT from_account, kind, at_ms FROM transfers ORDER BY transfer_id DESC LIMIT $1

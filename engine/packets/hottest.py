@@ -13,7 +13,7 @@ from engine.errors import UnavailableError
 from engine.ledger.database import ledger_errors
 from engine.queries import load
 
-SQL = load("live")
+SQL = load("hottest")
 ENTRIES_MAX = 2_000
 """How many of the ledger's latest entries are looked at. It bounds the cost, whatever the rate is."""
 RECENT_MS = 10_000
@@ -58,7 +58,7 @@ class Hottest:
     async def _look(self) -> Sequence[HotPacket]:
         since_ms = int(time.time() * 1_000) - RECENT_MS
         with ledger_errors():
-            rows = await self._pool.fetch(SQL["hottest"], ENTRIES_MAX, since_ms, PACKETS_MAX)
+            rows = await self._pool.fetch(SQL["latest"], ENTRIES_MAX, since_ms, PACKETS_MAX)
         return [
             HotPacket(
                 packet_id=str(row["packet_id"]),
