@@ -7,7 +7,7 @@ from engine.queries import load
 
 SQL = load("trial")
 INSERTED = (
-    *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
+    *("accounts", "alerts", "approvals", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
         "campaign_buckets",
         "campaign_grants",
@@ -37,6 +37,10 @@ INSERTED = (
         "lanes",
         "ledger_currency",
         "limits_reached",
+        "operator_links",
+        "operator_log",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
         "places",
@@ -48,6 +52,7 @@ UPDATED = (
     *(
         "accounts",
         "alerts",
+        "approvals",
         "campaign_grants",
         "campaign_waves",
         "campaigns",
@@ -65,12 +70,16 @@ UPDATED = (
         "fundraisers",
         "labels",
         "lanes",
+        "operator_links",
+        "operator_log_head",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "places")
+DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "operator_links", "places")
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
