@@ -7,6 +7,7 @@ console itself in the seconds without, so that the ratio shows all that it costs
 """
 
 import argparse
+import contextlib
 import http.client
 import os
 import signal
@@ -14,7 +15,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +24,7 @@ from rich.console import Console
 
 from api.console.gate import COOKIE
 from benchmarks.bursts import SHARES, Burst, Bursts
-from benchmarks.rig import processes, runs, stage, world, wrk
+from benchmarks.rig import cpu, processes, runs, stage, world, wrk
 from benchmarks.rig.servers import OURS, Server
 from benchmarks.rig.stage import Stage, wait
 from engine.ledger.database import database_pool
@@ -39,8 +40,11 @@ from engine.settings import Settings
 TABS, POLL_S = 3, 1.0
 PAIRS, CONNECTIONS, PACKETS = 40, 64, 6_000
 FIGURES = {"claims_per_s": "claims/s", "server_us": "server us"}
+"""The fields of a burst, and their labels. ``server_us``: CPU time per claim."""
 _PASSWORD_KIB = 1_024
 """Nobody tries to guess this password."""
+CONSOLE = "console ms"
+"""The console's own CPU time per second: whatever else the machine does, claims cannot lose more than that."""
 Pair = tuple[Burst, Burst]
 
 
@@ -59,6 +63,10 @@ class Tab:
     def run(self) -> None:
         """Poll until it is over."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with contextlib.closing(connection):
+            self._run(connection)
+
+    def _run(self, connection: http.client.HTTPConnection) -> None:
         after_ms = 0
         while not self.is_over.is_set():
             if not self.is_open.wait(0.05):
@@ -90,6 +98,16 @@ class Watching:
 
     def __init__(self, process_id: int, tabs: Sequence[Tab], is_open: threading.Event, *, whole: bool) -> None:
         self._process_id, self._tabs, self._is_open, self._whole = process_id, tabs, is_open, whole
+        self.console_ms: dict[bool, list[float]] = {False: [], True: []}
+
+    def metered(self, is_open: bool, burst: Callable[[], Burst]) -> Burst:
+        """A burst with or without tabs, and the CPU time that the console used meanwhile."""
+        (self.open if is_open else self.close)()
+        begun_s, used_s = time.perf_counter(), cpu.used_s(self._process_id)
+        done = burst()
+        took_s = time.perf_counter() - begun_s
+        self.console_ms[is_open].append((cpu.used_s(self._process_id) - used_s) / took_s * 1_000)
+        return done
 
     def open(self) -> None:
         """Open all tabs."""
@@ -166,8 +184,7 @@ def pairs(bursts: Bursts, watching: Watching, count: int, connections: int) -> I
     for number in range(-1, count):
         done = {}
         for is_open in (False, True) if number % 2 else (True, False):
-            (watching.open if is_open else watching.close)()
-            done[is_open] = bursts.burst(connections)
+            done[is_open] = watching.metered(is_open, lambda: bursts.burst(connections))
         if number >= 0:  # the first is the warm-up
             yield done[False], done[True]
 
@@ -212,6 +229,9 @@ def compare(count: int, connections: int, packets: int, console: Console, *, who
     console.print(f"\n{connections} connections, {len(kept)} pairs, with / without {what}:")
     for line in summary(kept) if len(kept) > 1 else ["too few pairs"]:
         console.print(line, markup=False)
+    without_ms, with_ms = (statistics.mean(watching.console_ms[is_open]) for is_open in (False, True))
+    per_second = f"of {1_000 * (os.cpu_count() or 1):,} per second"
+    console.print(f"{CONSOLE} without {without_ms:>9,.1f}  with {with_ms:>9,.1f}  {per_second}", markup=False)
     console.print(
         f"{answers} points came to {len(tabs)} tabs; {len(failed)} requests failed. {failed[:3]}", markup=False
     )
