@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """Where the console reads the counters of processes on other machines: their `/metrics`, with spaces in between."""
     console_four_eyes: bool = True
     """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
+    console_uphold_alone_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
+    """Upholding a dispute about more than this needs a second operator."""
 
     # What one API process takes on at a time, and how it stops.
     connections_max: Annotated[int, Field(ge=1)] = 10_000
@@ -166,6 +168,8 @@ class Settings(BaseSettings):
     """How long an Idempotency-Key is kept. A repeat that comes later is a new request: it moves the money again."""
     volume_entries: Annotated[int | None, Field(ge=1_000)] = None
     """Entries in a [volume](operations.md#volumes) of the ledger. Unset: as many as Postgres can keep in its memory."""
+    reconcile_daily: bool = True
+    """Whether `hongbao sweep` reconciles each day once it is closed, and keeps the run for the console."""
     recover_automatically: bool | None = None
     """Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up` and nowhere else."""
     database_pool_max: Annotated[int, Field(ge=2)] = 4

@@ -10,6 +10,7 @@ from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
 from engine.ledger.database import Pool, database_pool
@@ -75,6 +76,7 @@ class Desk:
     approvals: Approvals
     actions: "Registry[Desk]"
     live: Live
+    jobs: HeavyJobs
 
     @classmethod
     @asynccontextmanager
@@ -86,6 +88,7 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
+            jobs = HeavyJobs(settings)
             try:
                 async with watching(settings, engine.lag, Hottest(looks)) as live:
                     yield cls(
@@ -99,6 +102,8 @@ class Desk:
                         approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                         actions=Registry(actions),
                         live=live,
+                        jobs=jobs,
                     )
             finally:
+                await jobs.close()
                 await looks.close()

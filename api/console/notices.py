@@ -10,5 +10,6 @@ NOTICES = {
     "saved": marked("Saved."),
     "signed_out": marked("You have signed out."),
     "set_up": marked("Your sign-in is set up. Sign in now."),
+    "begun": marked("It has begun. Open this page again to see how far it is."),
     "session_ended": marked("The session has ended."),
 }
