@@ -1,4 +1,7 @@
-"""What waits for a person, a bank or the sweeper: as gauges. It is measured outside the sweeper, which may be dead."""
+"""What waits for a person, a bank or the sweeper, and how the last checks ended: as gauges.
+
+It is measured outside the sweeper, which may be dead.
+"""
 
 import time
 
@@ -18,12 +21,18 @@ async def measure(pool: asyncpg.Pool) -> None:
     now_ms = int(time.time() * 1000)
     with ledger_errors():
         (row,) = await pool.fetch(SQL["counts"], now_ms, COUNT_MAX)
+        (runs,) = await pool.fetch(SQL["last_runs"])
     metrics.DISPUTES_OPEN.set(row["disputes_open"])
     metrics.DISPUTES_OVERDUE.set(row["disputes_overdue"])
     metrics.REFUNDS_WAITING.set(row["refunds"])
     metrics.REFUNDS_WAITING_SECONDS.set(_age_s(row["refunds_since_ms"], now_ms))
     metrics.WITHDRAWALS_PROCESSING.set(row["withdrawals"])
     metrics.WITHDRAWALS_PROCESSING_SECONDS.set(_age_s(row["withdrawals_since_ms"], now_ms))
+    metrics.APPROVALS_WAITING.set(row["approvals"])
+    metrics.AUDIT_RUN_PROBLEMS.set(runs["problem_count"] or 0)
+    metrics.AUDIT_RUN_ENDED.set((runs["audit_ended_at_ms"] or 0) / 1000)
+    metrics.RECONCILIATION_RUN_DIFFERENCES.set(runs["difference_count"] or 0)
+    metrics.RECONCILIATION_RUN_ENDED.set((runs["reconciled_at_ms"] or 0) / 1000)
 
 
 def _age_s(since_ms: int | None, now_ms: int) -> float:

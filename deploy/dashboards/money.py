@@ -2,8 +2,11 @@
 
 from deploy.dashboards.panels import Dashboard, Panel, Query, Row
 
-_AUDIT_AGE = "time() - max(hongbao_audit_finished_timestamp_seconds)"
-_RECONCILIATION_AGE = "time() - max(hongbao_reconciliation_finished_timestamp_seconds)"
+_AUDIT_AGE = "time() - max(hongbao_audit_finished_timestamp_seconds or hongbao_audit_run_timestamp_seconds > 0)"
+_RECONCILIATION_AGE = (
+    "time() - max(hongbao_reconciliation_finished_timestamp_seconds"
+    " or hongbao_reconciliation_run_timestamp_seconds > 0)"
+)
 _DAY_AND_HOUR_S = 90_000
 
 MONEY = Dashboard(
@@ -19,7 +22,9 @@ MONEY = Dashboard(
                     title="Books wrong",
                     description="Problems that the last audit found.",
                     unit="none",
-                    queries=(Query("sum(max by (invariant) (hongbao_audit_problems))"),),
+                    queries=(
+                        Query("sum(max by (invariant) (hongbao_audit_problems)) or max(hongbao_audit_run_problems)"),
+                    ),
                     runbook="imbalance",
                     kind="stat",
                     red_from=1,
@@ -37,7 +42,12 @@ MONEY = Dashboard(
                     title="Differences",
                     description="What the last reconciliation found.",
                     unit="none",
-                    queries=(Query("sum(max by (comparison) (hongbao_reconciliation_differences))"),),
+                    queries=(
+                        Query(
+                            "sum(max by (comparison) (hongbao_reconciliation_differences))"
+                            " or max(hongbao_reconciliation_run_differences)"
+                        ),
+                    ),
                     runbook="reconciliation",
                     kind="stat",
                     red_from=1,
@@ -101,12 +111,13 @@ MONEY = Dashboard(
             "What waits",
             (
                 Panel(
-                    title="Disputes",
-                    description="Open ones, and those whose deadline has passed.",
+                    title="Waiting for a person",
+                    description="Disputes to decide, those past their deadline, and actions that wait for a second operator.",
                     unit="none",
                     queries=(
-                        Query("max(hongbao_disputes_open)", "open"),
-                        Query("max(hongbao_disputes_overdue)", "overdue"),
+                        Query("max(hongbao_disputes_open)", "disputes open"),
+                        Query("max(hongbao_disputes_overdue)", "disputes overdue"),
+                        Query("max(hongbao_approvals_waiting)", "approvals"),
                     ),
                     runbook="disputes-overdue",
                 ),

@@ -110,6 +110,26 @@ WITHDRAWALS_PROCESSING_SECONDS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+APPROVALS_WAITING = Gauge(
+    "hongbao_approvals_waiting", "Actions that wait for a second operator.", multiprocess_mode="mostrecent"
+)
+AUDIT_RUN_PROBLEMS = Gauge(
+    "hongbao_audit_run_problems", "Problems that the newest kept audit found.", multiprocess_mode="mostrecent"
+)
+AUDIT_RUN_ENDED = Gauge(
+    "hongbao_audit_run_timestamp_seconds", "When it ended; 0 if none is kept.", multiprocess_mode="mostrecent"
+)
+RECONCILIATION_RUN_DIFFERENCES = Gauge(
+    "hongbao_reconciliation_run_differences",
+    "Differences that the newest kept reconciliation of a closed day found.",
+    multiprocess_mode="mostrecent",
+)
+RECONCILIATION_RUN_ENDED = Gauge(
+    "hongbao_reconciliation_run_timestamp_seconds",
+    "When it ended; 0 if none is kept.",
+    multiprocess_mode="mostrecent",
+)
+
 # Processes.
 LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors after which a background loop went on.", ["loop"])
 SERVER_FAILURES = Counter(

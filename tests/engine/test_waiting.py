@@ -26,6 +26,11 @@ async def gauges(engine: Engine) -> dict[str, float]:
             "refunds_s": metrics.REFUNDS_WAITING_SECONDS,
             "withdrawals": metrics.WITHDRAWALS_PROCESSING,
             "withdrawals_s": metrics.WITHDRAWALS_PROCESSING_SECONDS,
+            "approvals": metrics.APPROVALS_WAITING,
+            "problems": metrics.AUDIT_RUN_PROBLEMS,
+            "audited_s": metrics.AUDIT_RUN_ENDED,
+            "differences": metrics.RECONCILIATION_RUN_DIFFERENCES,
+            "reconciled_s": metrics.RECONCILIATION_RUN_ENDED,
         }.items()
     }
 
@@ -78,6 +83,32 @@ async def test_withdrawals_wait_for_the_provider(engine: Engine) -> None:
     found = await gauges(engine)
     assert found["withdrawals"] == 1
     assert 7 <= found["withdrawals_s"] < 60
+
+
+async def test_approvals_wait_until_they_are_decided_or_too_old(engine: Engine) -> None:
+    now_ms = int(time.time() * 1_000)
+    for expires_at_ms in (now_ms - 1, now_ms + 60_000):
+        await engine.pool.execute(
+            "INSERT INTO approvals (action, subject_kind, subject_id, arguments, arguments_hash, reason, asked_by,"
+            " asked_at_ms, expires_at_ms) VALUES ('deposit', 'user', 'bob', '{}', '', 'a test', 'alice', 1, $1)",
+            expires_at_ms,
+        )
+    assert (await gauges(engine))["approvals"] == 1
+
+
+async def test_the_newest_checks_that_were_kept_are_told(engine: Engine) -> None:
+    await engine.pool.execute(
+        "INSERT INTO audit_runs (started_at_ms, ended_at_ms, run_by, is_full, scope, problem_count, findings)"
+        " VALUES (1, 5000, 'root', TRUE, '', 7, '[]'), (1, 9000, 'root', TRUE, '', 2, '[]')"
+    )
+    await engine.pool.execute(
+        "INSERT INTO reconciliations (day, run, started_at_ms, ended_at_ms, run_by, is_provisional, difference_count,"
+        " comparisons) VALUES ('2026-11-28', 1, 1, 4000, 'daily', FALSE, 3, '[]'),"
+        " ('2026-11-29', 1, 1, 8000, 'root', TRUE, 9, '[]')"
+    )
+    found = await gauges(engine)
+    assert (found["problems"], found["audited_s"]) == (2, 9)
+    assert (found["differences"], found["reconciled_s"]) == (3, 4)
 
 
 async def test_looking_reads_indexes_and_no_table(engine: Engine) -> None:
