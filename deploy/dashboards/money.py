@@ -112,7 +112,7 @@ MONEY = Dashboard(
             (
                 Panel(
                     title="Waiting for a person",
-                    description="Disputes to decide, those past their deadline, and actions that wait for a second operator.",
+                    description="Disputes to decide, overdue ones, and what a second operator must approve.",
                     unit="none",
                     queries=(
                         Query("max(hongbao_disputes_open)", "disputes open"),
