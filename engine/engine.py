@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
+from engine import waiting
 from engine.campaigns.campaigns import Campaigns
 from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
@@ -244,9 +245,16 @@ class Engine:
         """One sentence per reason why this process cannot do its work. Empty if it is ready."""
         return (await self.readiness()).reasons
 
+    async def lag(self) -> lag.Looked:
+        """How far the ledger is behind each lane. Raises UnavailableError if Postgres does not answer."""
+        return await lag.look(self.pool, self.store, self.stream)
+
     async def measure(self) -> None:
-        """Set the gauges of the ledger's lag. Raises UnavailableError."""
-        await lag.measure(self.pool, self.store, self.stream)
+        """Set the gauges of the ledger's lag, and of what waits. Raises UnavailableError."""
+        try:
+            await waiting.measure(self.pool)
+        finally:
+            await lag.measure(self.pool, self.store, self.stream)
 
 
 async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:

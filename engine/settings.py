@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """Its port. Unset: 8081; under `hongbao up`, the one after the API's if that is set. 0: `up` starts none."""
     console_origin: str | None = None
     """How browsers reach the console if it is behind a proxy with TLS: `https://` and the host. Unset: directly."""
+    console_metrics_urls: str = ""
+    """Where the console reads the counters of processes on other machines: their `/metrics`, with spaces in between."""
     console_four_eyes: bool = True
     """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
     console_uphold_alone_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
@@ -361,6 +363,14 @@ class Settings(BaseSettings):
         if origin is not None:
             urls.check_tls_origin(origin)
         return origin
+
+    @field_validator("console_metrics_urls")
+    @classmethod
+    def _are_urls(cls, text: str) -> str:
+        for url in text.replace(",", " ").split():
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url} must begin with http:// or https://")
+        return text
 
     @field_validator("trusted_proxies")
     @classmethod

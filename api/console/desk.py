@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.addresses import Addresses
+from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
@@ -20,6 +21,7 @@ from engine.operators.approvals import Approvals
 from engine.operators.log import OperatorLog
 from engine.operators.passwords import Passwords
 from engine.operators.sessions import Sessions
+from engine.packets.hottest import Hottest
 from engine.settings import Settings
 
 LOOKS_AT_ONCE = 2
@@ -77,6 +79,7 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    live: Live
     jobs: HeavyJobs
 
     @classmethod
@@ -91,18 +94,20 @@ class Desk:
             )
             jobs = HeavyJobs(settings)
             try:
-                yield cls(
-                    front=front,
-                    settings=settings,
-                    engine=engine,
-                    looks=looks,
-                    operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
-                    sessions=Sessions(pool),
-                    log=OperatorLog(pool),
-                    approvals=Approvals(pool, needs_two=settings.console_four_eyes),
-                    actions=Registry(actions),
-                    jobs=jobs,
-                )
+                async with watching(settings, engine.lag, Hottest(looks)) as live:
+                    yield cls(
+                        front=front,
+                        settings=settings,
+                        engine=engine,
+                        looks=looks,
+                        operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
+                        sessions=Sessions(pool),
+                        log=OperatorLog(pool),
+                        approvals=Approvals(pool, needs_two=settings.console_four_eyes),
+                        actions=Registry(actions),
+                        live=live,
+                        jobs=jobs,
+                    )
             finally:
                 await jobs.close()
                 await looks.close()
