@@ -14,6 +14,7 @@ import structlog
 import typer
 
 from engine.cli import (
+    analyse,
     audit,
     campaigns,
     console,
@@ -179,6 +180,7 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
     _print("Restart the API processes before you issue tokens: they read the secrets when they start.")
 
 
+app.command()(analyse.analyse)
 app.command()(audit.audit)
 app.command()(doctor.doctor)
 app.command()(link.link)
