@@ -1,13 +1,10 @@
 """What gets lost between the Python client and a real server: never two packets, and the same amount."""
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-
-from engine.settings import Settings
 from hongbao_client import (
     NEVER,
     NoAnswerError,
@@ -19,10 +16,13 @@ from hongbao_client import (
     UserMustActError,
     WrongRequestError,
 )
+
+from engine.settings import Settings
 from tests.support.both_clients import KINDS, QUICK, Both, Kind, client_of
 from tests.support.cutting import Cutter, Fault, cutting
 from tests.support.front import Client, serving
 from tests.support.ports import held_port
+from tests.support.scenes import changed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CARRIED_OUT = {fault for fault in Fault if fault not in (Fault.CUT_BEFORE, Fault.SILENT_BEFORE, Fault.STATUS_503)}
@@ -81,7 +81,9 @@ async def client(scene: Scene, request: pytest.FixtureRequest) -> AsyncIterator[
         yield both
 
 
-@pytest.mark.parametrize("faults", [[fault] for fault in Fault] + [[Fault.CUT_WITHOUT_ANSWER, Fault.STATUS_504]], ids=str)
+@pytest.mark.parametrize(
+    "faults", [[fault] for fault in Fault] + [[Fault.CUT_WITHOUT_ANSWER, Fault.STATUS_504]], ids=str
+)
 async def test_a_packet_is_sent_once(scene: Scene, client: Both, faults: list[Fault]) -> None:
     user = await scene.funded()
     scene.next(*faults)
@@ -126,7 +128,9 @@ async def test_a_deposit_is_made_once(scene: Scene, client: Both, fault: Fault) 
 async def test_a_call_that_gave_up_is_finished_with_its_key(scene: Scene, client: Both, fault: Fault) -> None:
     user = await scene.funded()
     terms = {"total_fen": 1_000, "count": 3, "split": "lucky"}
-    impatient = Both(client.client.with_retries(Retries(tries_max=2, timeout_s=0.5, backoff_s=0.01, backoff_s_max=0.01)))
+    impatient = Both(
+        client.client.with_retries(Retries(tries_max=2, timeout_s=0.5, backoff_s=0.01, backoff_s_max=0.01))
+    )
     scene.next(fault, fault)
     with pytest.raises((NoAnswerError, UndecidedError)) as raised:
         await impatient.acting_for(user).ask("packets.send", **terms)
@@ -156,7 +160,7 @@ async def test_what_was_refused_for_good_is_not_repeated(scene: Scene, client: B
     assert (raised.value.code, raised.value.may_have_happened, raised.value.tries) == ("insufficient_funds", False, 1)
     with pytest.raises(WrongRequestError) as wrong:
         await client.acting_for(user).ask("packets.send", total_fen=0, count=-1, split="lucky")
-    assert {problem.field for problem in wrong.value.fields} == {"total_fen", "count"}
+    assert [problem.field for problem in wrong.value.fields] == ["count"]
     assert len(scene.cutter.got) == 2
 
 
@@ -216,16 +220,16 @@ async def test_a_server_that_is_not_there_was_asked_for_nothing(kind: Kind) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_limit_of_the_server_is_waited_for(shared_settings: Settings, kind: Kind, tmp_path: object) -> None:
+async def test_a_limit_of_the_server_is_waited_for(shared_settings: Settings, kind: Kind) -> None:
     """A real 429, with Retry-After: the client returns when it may, and not before."""
-    limited = shared_settings.model_copy(update={"user_rate": 1, "user_burst": 1})
+    limited = changed(shared_settings, requests_per_user_max=1, rate_window_s=1)
     async with serving(limited) as (server, _), cutting(int(server.http.base_url.port or 0)) as cutter:
         signer = Signer(secret=server.secret)
         async with client_of(kind, cutter.url, signer.tokens(f"quick-{kind}", "send")) as client:
-            for _ in range(2):
-                await client.ask("wallets.get", f"quick-{kind}")
-            assert len(cutter.got) == 3
             never = Both(client.client.with_retries(NEVER))
+            await client.ask("wallets.get", f"quick-{kind}")
             with pytest.raises(UnavailableError) as raised:
                 await never.ask("wallets.get", f"quick-{kind}")
             assert (raised.value.code, raised.value.retry_after_s) == ("rate_limited", 1.0)
+            await client.ask("wallets.get", f"quick-{kind}")
+            assert len(cutter.got) == 4  # refused once and, a second later, answered

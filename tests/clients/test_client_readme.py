@@ -58,7 +58,9 @@ async def test_a_whole_packet(environment: dict[str, str], name: str) -> None:
     assert sum(int(amount) for _, _, amount in claims) == 1_000
     listed = [line.split() for line in lines[4:7]]
     assert [slot for slot, _, _ in listed] == ["0", "1", "2"]
-    assert {(user, amount) for _, user, amount in listed} == {(user, fen) for user, what, fen in claims if what == "claimed"}
+    assert {(user, amount) for _, user, amount in listed} == {
+        (user, fen) for user, what, fen in claims if what == "claimed"
+    }
     assert lines[7:] in (["exhausted"], [])
 
 
