@@ -111,7 +111,7 @@ def test_every_record_of_an_answer_is_there() -> None:
     }
     for name, schema in SCHEMAS.items():
         if "enum" in schema:
-            assert [str(word) for word in words[name]] == schema["enum"]  # type: ignore[attr-defined]
+            assert [str(word) for word in words[name]] == schema["enum"]
 
 
 def kinds_of(annotation: Any) -> set[str]:  # noqa: ANN401  # a type or what stands for some

@@ -1,4 +1,4 @@
-"""The steps of a call, whatever comes back: bounded in tries and time, and what is in doubt is repeated only if safe."""
+"""The steps of a call, whatever comes back: bounded in tries and time; what is in doubt is repeated only if safe."""
 
 import json
 from dataclasses import dataclass, field
@@ -198,4 +198,4 @@ def test_an_amount_is_a_whole_number_or_no_answer(body: bytes) -> None:
 def test_bounds_that_are_none_are_refused() -> None:
     for wrong in ({"tries_max": 0}, {"deadline_s": 0}, {"backoff_s": 2, "backoff_s_max": 1}, {"timeout_s": -1}):
         with pytest.raises(ValueError, match="must be"):
-            Retries(**wrong)  # type: ignore[arg-type]
+            Retries(**wrong)

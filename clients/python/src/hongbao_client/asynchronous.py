@@ -10,11 +10,11 @@ import httpx
 from hongbao_client.connections import (
     ANSWER_BYTES_MAX,
     Base,
-    Tokens,
     checked_url,
     checked_user,
     headers_of_all,
     lost,
+    tokens_of,
 )
 from hongbao_client.errors import UnreadableAnswerError
 from hongbao_client.exchange import Outcome, Pause, Renew, Send, exchange
@@ -26,7 +26,7 @@ from hongbao_client.tokens import AsyncTokenProvider
 T = TypeVar("T")
 
 
-class AsyncConnection(Base[httpx.AsyncClient, AsyncTokenProvider]):
+class AsyncConnection(Base[httpx.AsyncClient, AsyncTokenProvider, anyio.Lock]):
     """Does the steps of a call. Tasks may share it."""
 
     __slots__ = ()
@@ -68,10 +68,11 @@ class AsyncConnection(Base[httpx.AsyncClient, AsyncTokenProvider]):
         return Reply(answer.status_code, dict(answer.headers), bytes(body))
 
     async def _token(self, refused: str | None) -> str | None:
-        if self.tokens.provider is not None and self.tokens.is_asked(refused):
-            found = self.tokens.provider()
-            self.tokens.current = await found if isawaitable(found) else found
-        return self.tokens.current
+        async with self.tokens.turn:
+            if self.tokens.provider is not None and self.tokens.is_asked(refused):
+                found = self.tokens.provider()
+                self.tokens.current = await found if isawaitable(found) else found
+            return self.tokens.current
 
 
 class AsyncClient(AsyncNouns):
@@ -90,7 +91,7 @@ class AsyncClient(AsyncNouns):
     ) -> None:
         self._is_own = http is None
         http = http or httpx.AsyncClient(headers=headers_of_all())
-        tokens = Tokens(token, None) if token is None or isinstance(token, str) else Tokens(None, token)
+        tokens = tokens_of(token, anyio.Lock())
         self._connect(AsyncConnection(http, tokens, checked_url(url), retries or Retries()))
 
     def _connect(self, connection: AsyncConnection) -> None:

@@ -12,6 +12,7 @@ from hongbao_client.retries import Retries
 
 Provider = TypeVar("Provider", bound=Callable[[], Any])
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+Turn = TypeVar("Turn")
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A longer answer is not read to its end. Of a list, ask for smaller pages; of a statement, for fewer days."""
@@ -20,11 +21,15 @@ _OF_THE_PROGRAM = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
 @dataclass(slots=True)
-class Tokens(Generic[Provider]):
-    """The token in use, for all who share a connection. ``provider`` None: there is no other than ``current``."""
+class Tokens(Generic[Provider, Turn]):
+    """The token in use, for all who share a connection. ``provider`` None: there is no other than ``current``.
+
+    ``turn``: a lock, so that many who are refused at a time ask for one new token.
+    """
 
     current: str | None
     provider: Provider | None
+    turn: Turn
 
     def is_asked(self, refused: str | None) -> bool:
         """Whether the provider must be asked. Another call may have got a new token in the meantime."""
@@ -32,11 +37,11 @@ class Tokens(Generic[Provider]):
 
 
 @dataclass(frozen=True, slots=True)
-class Base(Generic[Http, Provider]):
+class Base(Generic[Http, Provider, Turn]):
     """Where requests go, who sends them, for whom, and how often."""
 
     http: Http
-    tokens: Tokens[Provider]
+    tokens: Tokens[Provider, Turn]
     url: str
     retries: Retries = field(default_factory=Retries)
     user_id: str | None = None
@@ -52,6 +57,11 @@ class Base(Generic[Http, Provider]):
             headers=call.headers(token, self.user_id),
             timeout=httpx.Timeout(timeout_s, connect=connect_s, pool=connect_s),
         )
+
+
+def tokens_of(token: str | Provider | None, turn: Turn) -> Tokens[Provider, Turn]:
+    """A token that lasts, one of a provider, or none."""
+    return Tokens(token, None, turn) if token is None or isinstance(token, str) else Tokens(None, token, turn)
 
 
 def checked_url(url: str) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from threading import Lock
 from typing import Self, TypeVar
 
 import httpx
@@ -9,11 +10,11 @@ import httpx
 from hongbao_client.connections import (
     ANSWER_BYTES_MAX,
     Base,
-    Tokens,
     checked_url,
     checked_user,
     headers_of_all,
     lost,
+    tokens_of,
 )
 from hongbao_client.errors import UnreadableAnswerError
 from hongbao_client.exchange import Outcome, Pause, Renew, Send, exchange
@@ -25,7 +26,7 @@ from hongbao_client.tokens import TokenProvider
 T = TypeVar("T")
 
 
-class Connection(Base[httpx.Client, TokenProvider]):
+class Connection(Base[httpx.Client, TokenProvider, Lock]):
     """Does the steps of a call. Threads may share it."""
 
     __slots__ = ()
@@ -69,9 +70,10 @@ class Connection(Base[httpx.Client, TokenProvider]):
         return Reply(answer.status_code, dict(answer.headers), bytes(body))
 
     def _token(self, refused: str | None) -> str | None:
-        if self.tokens.provider is not None and self.tokens.is_asked(refused):
-            self.tokens.current = self.tokens.provider()
-        return self.tokens.current
+        with self.tokens.turn:
+            if self.tokens.provider is not None and self.tokens.is_asked(refused):
+                self.tokens.current = self.tokens.provider()
+            return self.tokens.current
 
 
 class Client(Nouns):
@@ -92,7 +94,7 @@ class Client(Nouns):
     ) -> None:
         self._is_own = http is None
         http = http or httpx.Client(headers=headers_of_all())
-        tokens = Tokens(token, None) if token is None or isinstance(token, str) else Tokens(None, token)
+        tokens = tokens_of(token, Lock())
         self._connect(Connection(http, tokens, checked_url(url), retries or Retries()))
 
     def _connect(self, connection: Connection) -> None:
