@@ -15,6 +15,7 @@ from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
 
 from api.documents.openapi import document
+from api.documents.openapi_30 import document_30
 from api.routes import ROUTES
 from engine.settings import Settings
 from tests.support.front import Json, serving
@@ -134,3 +135,34 @@ def test_names_stand_by_themselves() -> None:
     names = [*DOCUMENT["components"]["schemas"]]
     assert [name for name in names if not re.fullmatch(r"[A-Z][A-Za-z]+", name)] == []
     assert len({name.lower() for name in names}) == len(names)
+
+
+def test_the_document_of_version_30_says_what_that_version_can_say(tmp_path: Path) -> None:
+    """Generators for Go read 3.0 only: one schema for each type, no null beside it, and no constants."""
+    made = document_30()
+    assert made["openapi"] == "3.0.3"
+    assert [node for node in nodes(made) if node.get("type") == "null" or ("const" in node and "type" in node)] == []
+    assert [node for node in nodes(made) if isinstance(node.get("type"), list)] == []
+    assert made["paths"].keys() == DOCUMENT["paths"].keys()
+    source = tmp_path / "openapi.json"
+    source.write_bytes(orjson.dumps(made))
+    config = ConfigFile(post_hooks=[], project_name_override=NAME, package_name_override=NAME)
+    found = Config.from_sources(
+        config,
+        MetaType.NONE,
+        document_source=source,
+        file_encoding="utf-8",
+        overwrite=True,
+        output_path=tmp_path / NAME,
+    )
+    assert [str(error) for error in generate(config=found)] == []
+
+
+def nodes(value: object) -> Iterator[Json]:
+    """All objects of a part of the document, without the examples."""
+    if isinstance(value, dict):
+        yield value
+        value = [each for name, each in value.items() if name not in ("example", "default")]
+    if isinstance(value, list):
+        for each in value:
+            yield from nodes(each)
