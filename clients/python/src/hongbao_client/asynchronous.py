@@ -1,4 +1,4 @@
-"""The client for asyncio (and for trio: it stands on anyio, as httpx does)."""
+"""The client for asyncio."""
 
 from dataclasses import replace
 from inspect import isawaitable

@@ -14,7 +14,8 @@ class Retries:
 
     ``tries_max``: requests in all. ``deadline_s``: from the call to its result or error. ``timeout_s``: for the answer
     to one request. ``connect_timeout_s``: for a connection, of it. ``backoff_s``: the longest wait before the second
-    try; it doubles with each, up to ``backoff_s_max``.
+    try; it doubles with each, up to ``backoff_s_max``. ``Client``, which no clock interrupts, looks at the time between
+    the parts of an answer, so a server that sends a head byte by byte can keep it longer.
     """
 
     tries_max: int = 5
