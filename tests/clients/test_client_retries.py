@@ -42,7 +42,8 @@ PROBLEMS = st.builds(
     WAITS,
 )
 FROM_BETWEEN = st.builds(Reply, st.sampled_from([302, 403, 429, 502, 503, 504]))
-OUTCOMES = st.lists(LOST | PROBLEMS | FROM_BETWEEN, max_size=15)
+REFUSED_TOKENS = st.just(problem("unauthorized", 401))
+OUTCOMES = st.lists(LOST | PROBLEMS | FROM_BETWEEN | REFUSED_TOKENS, max_size=15)
 
 
 @dataclass
@@ -187,12 +188,24 @@ def test_a_newer_servers_words_are_no_error() -> None:
     assert (sent.state, sent.state.value, sent.state == "frosted") == ("frosted", "frosted", True)
 
 
+WALLET = b'{"user_id": "a", "balance_fen": 1, "currency": "CNY", "scale": 2}'
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b'{"balance_fen": "1"}', b'{"user_id": "a", "balance_fen": 1.5}']
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        *(WALLET.replace(b"1", wrong) for wrong in (b'"1"', b"1.0", b"true", b"null", b"1e0")),
+    ],
 )
 def test_an_amount_is_a_whole_number_or_no_answer(body: bytes) -> None:
+    get_wallet = Operation("get_wallet", "GET", "/w", Wallet, Repeat.ALWAYS)
+    assert get_wallet.read(WALLET).balance_fen == 1
     with pytest.raises(HongbaoError, match="not as documented"):
-        Operation("get_wallet", "GET", "/w", Wallet, Repeat.ALWAYS).read(body)
+        get_wallet.read(body)
 
 
 def test_bounds_that_are_none_are_refused() -> None:

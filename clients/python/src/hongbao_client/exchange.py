@@ -144,7 +144,7 @@ def _from_between(call: Call[T], reply: Reply, *, is_safe: bool, changes: bool) 
 def _problem(reply: Reply) -> Problem | None:
     """The problem of Hongbao's that an answer is."""
     try:
-        return Problem.model_validate_json(reply.body, strict=True)
+        return Problem.model_validate_json(reply.body)
     except ValidationError:
         pass
     try:  # a newer server's, of which only the code is sure

@@ -76,7 +76,7 @@ class Operation(Generic[T]):
         """The answer. Raises UnreadableAnswerError if it is not as the document says."""
         try:
             if issubclass(self.answer, BaseModel):
-                return cast(T, self.answer.model_validate_json(body, strict=True))
+                return cast(T, self.answer.model_validate_json(body))
             text: object = body.decode() if self.answer is str else json.loads(body)
         except (ValidationError, ValueError) as error:
             raise UnreadableAnswerError(f"The answer to {self.name} is not as documented: {error}") from error
