@@ -16,6 +16,7 @@ from starlette.routing import Route
 from api.dispatch import Front, Operation, PathApp
 from api.documents.openapi import document
 from api.limits import Limits
+from api.pages import serving as pages
 from api.problems import answer_to
 from api.routes import ROUTES
 from engine.access import keyring
@@ -59,7 +60,10 @@ def create_app(settings: Settings) -> Starlette:
         return Response(answer.body, answer.status, headers)
 
     app = Starlette(
-        routes=[_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)],
+        routes=[
+            *(_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)),
+            *pages.routes(front),
+        ],
         exception_handlers={HTTPException: not_routed, Exception: not_routed},
         lifespan=lifespan,
     )

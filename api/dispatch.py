@@ -47,6 +47,7 @@ class Front:
         self.meter.flush()
         self.limits.flush()
         self.engine.claims.finished.flush()
+        self.engine.grabbing.flush()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every request has been answered, at most ``timeout_s``. Returns whether all were."""

@@ -16,11 +16,13 @@ import typer
 from engine.cli import (
     audit,
     campaigns,
+    console,
     coupons,
     data,
     doctor,
     fundraisers,
     lanes,
+    link,
     plan,
     quarantine,
     reconcile,
@@ -74,8 +76,16 @@ def up(
     logs.configure("up")
     settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
     _warn_of_ignored(settings, "up")
-    work = run_up(settings, os.environ, lambda url: _print(f"ready {url}"), redis_nodes=redis_nodes, replicas=replicas)
-    _run(work)
+    _run(
+        run_up(
+            settings,
+            os.environ,
+            lambda url: _print(f"ready {url}"),
+            tell=_print,
+            redis_nodes=redis_nodes,
+            replicas=replicas,
+        )
+    )
 
 
 @app.command()
@@ -171,12 +181,14 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
 
 app.command()(audit.audit)
 app.command()(doctor.doctor)
+app.command()(link.link)
 app.command()(plan.plan)
 app.command()(reconcile.reconcile)
 app.command()(recover.recover)
 app.command()(verify.verify)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(fundraisers.app, name="fundraisers")
+app.add_typer(console.app, name="console")
 app.add_typer(coupons.app, name="coupons")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")

@@ -7,8 +7,9 @@ from engine.queries import load
 
 SQL = load("trial")
 INSERTED = (
-    *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
+    *("accounts", "alerts", "approvals", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
+        "audit_runs",
         "campaign_buckets",
         "campaign_grants",
         "campaign_prizes",
@@ -20,12 +21,14 @@ INSERTED = (
         "coupon_parts",
         "coupon_ranges",
         "coupons",
+        "displays",
         "card_completions",
         "card_grants",
         "card_kinds",
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -37,9 +40,16 @@ INSERTED = (
         "lanes",
         "ledger_currency",
         "limits_reached",
+        "notes",
+        "operator_links",
+        "operator_log",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
         "places",
+        "reconciliation_reasons",
+        "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
     "withdrawals",
@@ -48,6 +58,7 @@ UPDATED = (
     *(
         "accounts",
         "alerts",
+        "approvals",
         "campaign_grants",
         "campaign_waves",
         "campaigns",
@@ -57,7 +68,10 @@ UPDATED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
+        "day_movements_counted",
         "day_totals",
+        "displays",
         "disputes",
         "freezes",
         "fundraiser_gifts",
@@ -65,12 +79,16 @@ UPDATED = (
         "fundraisers",
         "labels",
         "lanes",
+        "operator_links",
+        "operator_log_head",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "places")
+DELETED = (*("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),)
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 

@@ -78,6 +78,7 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
         "put_label": {"day_sent_fen_max": 5},
         "put_asset": {"scale": 2, "name": "积分"},
+        "put_display": {"name": "小明"},
         "make_campaign": BODIES["make_campaign"],
         "grab": {"admission": "x"},
         "extend_wave": BODIES["extend_wave"],

@@ -36,6 +36,7 @@ PROPER: dict[str, Json] = {
     "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
     "put_label": {"day_sent_fen_max": 5},
     "put_asset": {"scale": 2, "name": "积分"},
+    "put_display": {"name": "小明"},
     "make_campaign": BODIES["make_campaign"] | {"odds_millionths": 5, "lanes": 1},
     "grab": {"admission": "x"},
     "extend_wave": BODIES["extend_wave"],

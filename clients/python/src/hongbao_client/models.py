@@ -556,6 +556,50 @@ class CampaignView(Answer):
     waves: list[WaveView]
 
 
+class Coupon(Answer):
+    """A coupon that somebody was given. ``code``: None for all but its holder. ``ended_at_ms`` None: it is
+    held.
+    """
+
+    coupon_id: str
+    batch_id: str
+    name: str
+    face: CouponFace
+    state: CouponState
+    holder: str
+    code: str | None = None
+    is_transferable: bool
+    valid_from_ms: int
+    valid_until_ms: int
+    given_at_ms: int
+    ended_at_ms: int | None = None
+
+
+class GrabShare(Answer):
+    """A share that a user has won. ``amount_fen`` is 10^-scale of ``asset``. ``coupon``: if it is one."""
+
+    packet_id: str
+    asset: str
+    scale: int
+    amount_fen: int
+    coupon: Coupon | None = None
+
+
+class WaveWins(Answer):
+    """A user's shares of one wave."""
+
+    wave: int
+    shares: list[GrabShare]
+
+
+class CampaignWins(Answer):
+    """A user's shares of a campaign, in the order of its waves; only waves in which they have any."""
+
+    campaign_id: str
+    user_id: str
+    waves: list[WaveWins]
+
+
 class CampaignsPage(Answer):
     """An owner's campaigns, newest first."""
 
@@ -730,25 +774,6 @@ class CardSetsPage(Answer):
     next: str | None = None
 
 
-class Coupon(Answer):
-    """A coupon that somebody was given. ``code``: None for all but its holder. ``ended_at_ms`` None: it is
-    held.
-    """
-
-    coupon_id: str
-    batch_id: str
-    name: str
-    face: CouponFace
-    state: CouponState
-    holder: str
-    code: str | None = None
-    is_transferable: bool
-    valid_from_ms: int
-    valid_until_ms: int
-    given_at_ms: int
-    ended_at_ms: int | None = None
-
-
 class ClaimAnswer(Answer):
     """A claim's result. ``amount_fen`` is 0 unless claimed or already_claimed. Losing is a normal answer.
 
@@ -781,22 +806,6 @@ class ClaimsAnswer(Answer):
     """One result per claim, in the same order."""
 
     results: list[ClaimAnswer | ClaimRefusal]
-
-
-class ListedClaim(Answer):
-    """One claim in a list. ``amount_fen``: None if the user sees no amounts."""
-
-    user_id: str
-    amount_fen: int | None = None
-    slot: int
-    claimed_at_ms: int
-
-
-class ClaimsPage(Answer):
-    """Claims in slot order. ``next``: the next page's cursor, None on the last page."""
-
-    claims: list[ListedClaim]
-    next: str | None = None
 
 
 class Completion(Answer):
@@ -851,6 +860,14 @@ class DepositAnswer(Answer):
     amount_fen: int
     balance_fen: int
     asset: str
+
+
+class Display(Answer):
+    """What others see of a user. ``name`` None: the user has not chosen one, and ``masked_id`` stands for it."""
+
+    user_id: str
+    name: str | None = None
+    masked_id: str
 
 
 class Dispute(Answer):
@@ -1043,16 +1060,6 @@ class GiftsPage(Answer):
     next: str | None = None
 
 
-class GrabShare(Answer):
-    """A share that a user has won. ``amount_fen`` is 10^-scale of ``asset``. ``coupon``: if it is one."""
-
-    packet_id: str
-    asset: str
-    scale: int
-    amount_fen: int
-    coupon: Coupon | None = None
-
-
 class Grab(Answer):
     """One tap's answer. ``wave``: the one it is about, None if there is none.
 
@@ -1173,43 +1180,6 @@ class PacketSummary(Answer):
     state: PacketState
     amount_fen: int
     at_ms: int
-
-
-class PacketView(Answer):
-    """A packet as anyone with its number may see it. ``settled_at_ms``: when the ledger had emptied its
-    custody.
-
-    ``asset``: what its amounts are 10^-scale of. ``state``: by Redis's clock, so a packet has expired once
-    its time is over, even before the sweeper closes it. ``ack``: the mode of its claims now, never weaker
-    than the setting. ``arrives_at_ms``: a transfer cannot be claimed before this. ``claimed_fen``,
-    ``remaining_fen``: None if the user sees no amounts (``Views.sees_amounts``).
-    """
-
-    packet_id: str
-    sender: str
-    purpose: Purpose
-    label: str | None = None
-    state: PacketState
-    split: SplitKind
-    asset: str
-    scale: int
-    total_fen: int
-    count: int
-    min_fen: int
-    max_fen: int
-    greeting: str
-    recipients: list[str]
-    ack: Ack
-    commitment: str
-    created_at_ms: int
-    arrives_at_ms: int | None = None
-    expires_at_ms: int
-    claimed_count: int
-    claimed_fen: int | None = None
-    remaining_count: int
-    remaining_fen: int | None = None
-    luckiest: Luckiest | None = None
-    settled_at_ms: int | None = None
 
 
 class PacketsPage(Answer):
@@ -1371,6 +1341,60 @@ class SharesPage(Answer):
 
     shares: list[ShareLine]
     next: str | None = None
+
+
+class ShownClaim(Answer):
+    """One claim in a list. ``display_name``: None if the user has chosen none; then pages show ``masked_id``."""
+
+    user_id: str
+    amount_fen: int | None = None
+    slot: int
+    claimed_at_ms: int
+    display_name: str | None = None
+    masked_id: str
+
+
+class ShownClaims(Answer):
+    """Claims in slot order. ``next``: the next page's cursor, None on the last page."""
+
+    claims: list[ShownClaim]
+    next: str | None = None
+
+
+class ShownPacket(Answer):
+    """A packet, as a user sees it.
+
+    ``sender_display_name``: None if the sender has chosen none. ``own_amount_fen``: the user's own share,
+    None if they have none or no user is named.
+    """
+
+    packet_id: str
+    sender: str
+    purpose: Purpose
+    label: str | None = None
+    state: PacketState
+    split: SplitKind
+    asset: str
+    scale: int
+    total_fen: int
+    count: int
+    min_fen: int
+    max_fen: int
+    greeting: str
+    recipients: list[str]
+    ack: Ack
+    commitment: str
+    created_at_ms: int
+    arrives_at_ms: int | None = None
+    expires_at_ms: int
+    claimed_count: int
+    claimed_fen: int | None = None
+    remaining_count: int
+    remaining_fen: int | None = None
+    luckiest: Luckiest | None = None
+    settled_at_ms: int | None = None
+    sender_display_name: str | None = None
+    own_amount_fen: int | None = None
 
 
 class StatusAnswer(Answer):

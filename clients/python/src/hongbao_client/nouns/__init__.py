@@ -11,6 +11,7 @@ from hongbao_client.nouns.card_offers import AsyncCardOffers, CardOffers
 from hongbao_client.nouns.cards import AsyncCards, Cards
 from hongbao_client.nouns.claims import AsyncClaims, Claims
 from hongbao_client.nouns.coupons import AsyncCoupons, Coupons
+from hongbao_client.nouns.displays import AsyncDisplays, Displays
 from hongbao_client.nouns.disputes import AsyncDisputes, Disputes
 from hongbao_client.nouns.fundraisers import AsyncFundraisers, Fundraisers
 from hongbao_client.nouns.grabs import AsyncGrabs, Grabs
@@ -45,6 +46,7 @@ class Nouns:
         self.receipts = Receipts(ask)
         self.disputes = Disputes(ask)
         self.accounts = Accounts(ask)
+        self.displays = Displays(ask)
         self.labels = Labels(ask)
         self.alerts = Alerts(ask)
         self.server = Server(ask)
@@ -70,6 +72,7 @@ class AsyncNouns:
         self.receipts = AsyncReceipts(ask)
         self.disputes = AsyncDisputes(ask)
         self.accounts = AsyncAccounts(ask)
+        self.displays = AsyncDisplays(ask)
         self.labels = AsyncLabels(ask)
         self.alerts = AsyncAlerts(ask)
         self.server = AsyncServer(ask)

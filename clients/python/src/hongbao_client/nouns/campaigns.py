@@ -12,6 +12,7 @@ from hongbao_client.models import (
     CampaignProof,
     CampaignsPage,
     CampaignView,
+    CampaignWins,
     GrantAnswer,
     WaveBody,
     Who,
@@ -36,6 +37,7 @@ _GRANT_WINS = Operation(
 _GET_CAMPAIGN_PROOF = Operation(
     "get_campaign_proof", "GET", "/v1/campaigns/{campaign_id}/proof", CampaignProof, Repeat.ALWAYS
 )
+_LIST_WINS = Operation("list_wins", "GET", "/v1/campaigns/{campaign_id}/wins/{user_id}", CampaignWins, Repeat.ALWAYS)
 
 
 class Campaigns:
@@ -170,6 +172,14 @@ class Campaigns:
         campaign_id: A campaign
         """
         return self._ask(_GET_CAMPAIGN_PROOF.call({"campaign_id": campaign_id}))
+
+    def wins(self, campaign_id: str, user_id: str) -> CampaignWins:
+        """What a user has won in a campaign so far, at once after it was given, without grabbing.
+
+        campaign_id: A campaign
+        user_id: A user
+        """
+        return self._ask(_LIST_WINS.call({"campaign_id": campaign_id, "user_id": user_id}))
 
 
 class AsyncCampaigns:
@@ -308,3 +318,11 @@ class AsyncCampaigns:
         campaign_id: A campaign
         """
         return await self._ask(_GET_CAMPAIGN_PROOF.call({"campaign_id": campaign_id}))
+
+    async def wins(self, campaign_id: str, user_id: str) -> CampaignWins:
+        """What a user has won in a campaign so far, at once after it was given, without grabbing.
+
+        campaign_id: A campaign
+        user_id: A user
+        """
+        return await self._ask(_LIST_WINS.call({"campaign_id": campaign_id, "user_id": user_id}))

@@ -11,12 +11,12 @@ from hongbao_client.models import (
     ConsentAnswer,
     PacketsPage,
     PacketSummary,
-    PacketView,
     PreviewAnswer,
     Proof,
     ReceiptRole,
     RetractionAnswer,
     SentAnswer,
+    ShownPacket,
     SplitKind,
     ViewAnswer,
 )
@@ -27,7 +27,7 @@ _SEND_PACKET = Operation("send_packet", "POST", "/v1/packets", SentAnswer, Repea
 _PREVIEW_PACKET = Operation(
     "preview_packet", "POST", "/v1/packets/preview", PreviewAnswer, Repeat.ALWAYS, has_body=True
 )
-_GET_PACKET = Operation("get_packet", "GET", "/v1/packets/{packet_id}", PacketView, Repeat.ALWAYS)
+_GET_PACKET = Operation("get_packet", "GET", "/v1/packets/{packet_id}", ShownPacket, Repeat.ALWAYS)
 _GET_PROOF = Operation("get_proof", "GET", "/v1/packets/{packet_id}/proof", Proof, Repeat.ALWAYS)
 _LIST_PACKETS = Operation("list_packets", "GET", "/v1/users/{user_id}/packets", PacketsPage, Repeat.ALWAYS)
 _VIEW_PACKET = Operation("view_packet", "POST", "/v1/packets/{packet_id}/views", ViewAnswer, Repeat.ALWAYS)
@@ -156,7 +156,7 @@ class Packets:
             )
         )
 
-    def get(self, packet_id: str) -> PacketView:
+    def get(self, packet_id: str) -> ShownPacket:
         """A packet: its state, terms, counts, and the luckiest claimant once all shares are claimed.
 
         packet_id: A packet's number
@@ -357,7 +357,7 @@ class AsyncPackets:
             )
         )
 
-    async def get(self, packet_id: str) -> PacketView:
+    async def get(self, packet_id: str) -> ShownPacket:
         """A packet: its state, terms, counts, and the luckiest claimant once all shares are claimed.
 
         packet_id: A packet's number
