@@ -97,9 +97,9 @@ async def up(
             base_url = f"{scheme}://{_in_url(settings.host)}:{settings.port}"
             await _wait_ready(base_url, tls.client_context(settings), _lasting(settings))
             is_ready.set()
+            announce(base_url)
             if tell_sandbox is not None:
                 tell_sandbox(await _make_sandbox(settings), base_url)
-            announce(base_url)
             await supervisor.wait()
 
 

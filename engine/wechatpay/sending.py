@@ -63,8 +63,8 @@ class Sending:
     async def finish(self, order: Order) -> Order:
         """Do what is left of an order.
 
-        Raises RefusalError. After SYSTEMERROR and PROCESSING the order goes on by itself, after SEND_FAILED it has ended,
-        and after any other code it can be asked for again.
+        Raises RefusalError. After SYSTEMERROR and PROCESSING the order goes on by itself. After SEND_FAILED it is over.
+        After any other code it can be asked for again.
         """
         try:
             if order.state is OrderState.ASKED:

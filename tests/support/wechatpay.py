@@ -11,6 +11,7 @@ from engine.engine import Engine
 from engine.settings import Settings
 from engine.wechatpay import keys
 from engine.wechatpay.merchants import MerchantKept, Merchants
+from engine.wechatpay.orders import Asked, OrderKind
 from tests.support.scenes import changed, fund
 
 APPID, MCH_ID, OPENID = "wx8888888888888888", "1900000109", "oxTWIuGaIt6gTKsQRLau2M0yL16E"
@@ -135,3 +136,29 @@ async def call(http: httpx.AsyncClient, path: str, fields: Mapping[str, str], ke
 
 def _texts(fields: Mapping[str, object]) -> Told:
     return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def asked_for(
+    number: str = "b1",
+    *,
+    openid: str = OPENID,
+    amount_fen: int = 100,
+    kind: OrderKind = OrderKind.NORMAL,
+    count: int = 1,
+    terms_hash: bytes = b"t" * 32,
+) -> Asked:
+    """What a merchant asks for, as the wire hands it over."""
+    return Asked(
+        mch_id=MCH_ID,
+        api="transfer" if kind is OrderKind.TRANSFER else "redpack",
+        number=number,
+        kind=kind,
+        terms_hash=terms_hash,
+        account=SHOP,
+        address="192.0.2.1",
+        appid=APPID,
+        openid=openid,
+        amount_fen=amount_fen,
+        count=count,
+        wishing="恭喜发财",
+    )
