@@ -163,7 +163,7 @@ def test_authorities_that_are_none_stop_the_start(tmp_path: Path) -> None:
     issued.cert_chain_pems[0].write_to_path(str(certificate))
     issued.private_key_pem.write_to_path(str(key))
     key.chmod(0o600)
-    (tmp_path / "empty.pem").write_text("none")
+    (tmp_path / "empty.pem").write_text("none", encoding="utf-8")
     for name in ("missing.pem", "empty.pem"):
         values = {"tls_certificate": certificate, "tls_key": key, "wechatpay_client_ca": tmp_path / name}
         with pytest.raises(OperatorError, match="HONGBAO_WECHATPAY_CLIENT_CA"):

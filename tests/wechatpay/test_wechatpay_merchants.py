@@ -94,8 +94,8 @@ async def test_a_change_keeps_the_keys(settings: Settings) -> None:
 )
 async def test_a_merchant_of_another_form(settings: Settings, field: str, terms: Json) -> None:
     async with Engine.open(with_sealing(settings)) as engine:
+        named: Json = {"mch_id": MCH_ID, "account": SHOP, "appids": [APPID]} | terms
         with pytest.raises(InvalidFieldsError) as raised:
-            named: Json = {"mch_id": MCH_ID, "account": SHOP, "appids": [APPID]} | terms
             await engine.wechatpay_merchants.put(**named)
         assert [problem.field for problem in raised.value.problems] == [field]
 
