@@ -76,8 +76,8 @@ test-browser: $(READY) ## the tests in a real Chromium, the long ones as well; P
 test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
-fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test-long` tries
-	@$(BIN)/python -m pytest -s tests/api/test_api_fuzz.py tests/api/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
+fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, 20,000 of XML, and more of schemathesis's examples than `make test-long` tries
+	@$(BIN)/python -m pytest -s tests/api/test_api_fuzz.py tests/api/test_api_schema.py tests/wechatpay/test_wechatpay_fuzz.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
 
 model: $(READY) ## OPERATIONS (1000000) on the whole engine, each held against a model of a hundred lines
 	@$(BIN)/python -m pytest -s tests/whole/test_engine_model.py --model-operations $(OPERATIONS)

@@ -52,7 +52,7 @@ INSERTED = (
         "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
-    "withdrawals",
+    *("wechatpay_calls", "wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
 UPDATED = (
     *(
@@ -86,9 +86,13 @@ UPDATED = (
         "packets",
         "payment_passwords",
     ),
-    *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
+    *("profiles", "quarantine", "recoveries", "retractions"),
+    *("wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
-DELETED = (*("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),)
+DELETED = (
+    *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),
+    *("wechatpay_calls", "wechatpay_spans"),
+)
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
