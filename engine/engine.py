@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
+from engine import waiting
 from engine.campaigns.campaigns import Campaigns
 from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
 from engine.campaigns.register import Register
 from engine.campaigns.views import CampaignViews
+from engine.campaigns.wins import Wins
 from engine.cards.collecting import Collecting
 from engine.cards.offers import Offers
 from engine.cards.prizes import Prizes
@@ -48,6 +50,7 @@ from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.suggesting import Suggestions
 from engine.packets.views import Views
+from engine.people.displays import Displays
 from engine.persisting import lag
 from engine.readiness import Probe, Readiness
 from engine.recovery import epochs
@@ -65,6 +68,12 @@ from engine.wallets.receipts import Receipts
 from engine.wallets.statement import Statements
 from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
+from engine.wechatpay import keys as wechatpay_keys
+from engine.wechatpay.merchants import Merchants as WechatpayMerchants
+from engine.wechatpay.orders import Orders as WechatpayOrders
+from engine.wechatpay.querying import Querying as WechatpayQuerying
+from engine.wechatpay.sending import Sending as WechatpaySending
+from engine.wechatpay.transcript import Transcript as WechatpayTranscript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +99,12 @@ class Engine:
     transfers: Transfers
     delays: Delays
     views: Views
+    displays: Displays
     assets: Assets
     campaigns: Campaigns
     campaign_views: CampaignViews
     grabbing: Grabbing
+    wins: Wins
     fundraisers: Fundraisers
     giving: Giving
     matching: Matching
@@ -114,6 +125,11 @@ class Engine:
     alerts: Alerts
     payment_passwords: PaymentPasswords
     withdrawals: Withdrawals
+    wechatpay_merchants: WechatpayMerchants
+    wechatpay_orders: WechatpayOrders
+    wechatpay_sending: WechatpaySending
+    wechatpay_querying: WechatpayQuerying
+    wechatpay_transcript: WechatpayTranscript
 
     @classmethod
     @asynccontextmanager
@@ -153,11 +169,14 @@ class Engine:
         watch = epochs.Watch(watching, known, claims.finished.forget, topology)
         store.on_fenced = watch.wake
         watch.start()
+        wechatpay_transcript = WechatpayTranscript(pool, settings)
         try:
             packets = Packets(pool, store, settings, acks)
             register, card_register = Register(pool), CardRegister(pool)
             grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
+            views, orders = Views(pool, store, settings), WechatpayOrders(pool, settings)
+            wechatpay_sending = WechatpaySending(orders, packets, claims, store, settings)
             yield cls(
                 settings=settings,
                 topology=topology,
@@ -177,11 +196,13 @@ class Engine:
                 retractions=Retractions(pool, store, acks, settings),
                 transfers=Transfers(pool, store, packets, claims, acks=acks, delays=delays, settings=settings),
                 delays=delays,
-                views=Views(pool, store, settings),
+                views=views,
+                displays=Displays(pool),
                 assets=Assets(pool, settings),
                 campaigns=Campaigns(pool, store, settings, register),
                 campaign_views=CampaignViews(pool, store, settings, register),
                 grabbing=grabbing,
+                wins=Wins(register, claims, grabbing.ended, store, settings.currency),
                 fundraisers=Fundraisers(pool, settings),
                 giving=Giving(pool, settings, freezes),
                 matching=Matching(pool, settings, freezes),
@@ -202,12 +223,18 @@ class Engine:
                 alerts=Alerts(pool),
                 payment_passwords=payment_passwords,
                 withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),
+                wechatpay_merchants=WechatpayMerchants(pool, wechatpay_keys.load(settings)),
+                wechatpay_orders=orders,
+                wechatpay_sending=wechatpay_sending,
+                wechatpay_querying=WechatpayQuerying(orders, wechatpay_sending, views),
+                wechatpay_transcript=wechatpay_transcript,
             )
         finally:
             for batcher in batchers.values():
                 await batcher.close()
             await claims.finished.close()
             await grabbing.ended.close()
+            await wechatpay_transcript.close()
             await watch.stop()
             watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
             await checkpoints.close()
@@ -238,9 +265,16 @@ class Engine:
         """One sentence per reason why this process cannot do its work. Empty if it is ready."""
         return (await self.readiness()).reasons
 
+    async def lag(self) -> lag.Looked:
+        """How far the ledger is behind each lane. Raises UnavailableError if Postgres does not answer."""
+        return await lag.look(self.pool, self.store, self.stream)
+
     async def measure(self) -> None:
-        """Set the gauges of the ledger's lag. Raises UnavailableError."""
-        await lag.measure(self.pool, self.store, self.stream)
+        """Set the gauges of the ledger's lag, and of what waits. Raises UnavailableError."""
+        try:
+            await waiting.measure(self.pool)
+        finally:
+            await lag.measure(self.pool, self.store, self.stream)
 
 
 async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:

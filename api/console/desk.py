@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.addresses import Addresses
+from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
 from engine.analysis.runs import Runs
+from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
 from engine.ledger.database import Pool, database_pool
@@ -20,12 +22,17 @@ from engine.operators.approvals import Approvals
 from engine.operators.log import OperatorLog
 from engine.operators.passwords import Passwords
 from engine.operators.sessions import Sessions
+from engine.packets.hottest import Hottest
 from engine.settings import Settings
 
 LOOKS_AT_ONCE = 2
 LOOK_S_MAX = 5.0
 """An operator's search must not starve anything, however wide it is."""
-_LOOKING = {"default_transaction_read_only": "on", "statement_timeout": f"{LOOK_S_MAX:.0f}s"}
+_LOOKING = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": f"{LOOK_S_MAX:.0f}s",
+    "plan_cache_mode": "force_custom_plan",  # a filter that is not set must not cost the index of one that is
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,8 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    live: Live
+    jobs: HeavyJobs
     studies: Runs
 
     @classmethod
@@ -85,20 +94,24 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
-            studies = Runs(settings)
+            jobs, studies = HeavyJobs(settings), Runs(settings)
             try:
-                yield cls(
-                    front=front,
-                    settings=settings,
-                    engine=engine,
-                    looks=looks,
-                    operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
-                    sessions=Sessions(pool),
-                    log=OperatorLog(pool),
-                    approvals=Approvals(pool, needs_two=settings.console_four_eyes),
-                    actions=Registry(actions),
-                    studies=studies,
-                )
+                async with watching(settings, engine.lag, Hottest(looks)) as live:
+                    yield cls(
+                        front=front,
+                        settings=settings,
+                        engine=engine,
+                        looks=looks,
+                        operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
+                        sessions=Sessions(pool),
+                        log=OperatorLog(pool),
+                        approvals=Approvals(pool, needs_two=settings.console_four_eyes),
+                        actions=Registry(actions),
+                        live=live,
+                        jobs=jobs,
+                        studies=studies,
+                    )
             finally:
                 await studies.close()
+                await jobs.close()
                 await looks.close()

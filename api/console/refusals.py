@@ -2,8 +2,18 @@
 
 from api import problems
 from api.console.texts import marked
+from engine.auditing.runs import HeavyJobError, UnknownRunError
 from engine.errors import HongbaoError
 from engine.operators import refusals
+from engine.risk.freeze_lists import UnknownFreezeError
+from engine.wallets.payouts import PayoutMismatchError
+
+
+class NotDoneError(HongbaoError):
+    """What an operator asked for could not be done, and nothing was changed. Its text says why."""
+
+    code = "not_done"
+
 
 _STATUSES: dict[type[HongbaoError], int] = {
     refusals.NotPermittedError: 403,
@@ -18,6 +28,11 @@ _STATUSES: dict[type[HongbaoError], int] = {
     refusals.OperatorExistsError: 409,
     refusals.ApprovalEndedError: 409,
     refusals.ApprovalChangedError: 409,
+    UnknownFreezeError: 404,
+    UnknownRunError: 404,
+    HeavyJobError: 409,
+    PayoutMismatchError: 409,
+    NotDoneError: 409,
 }
 _TITLES = {
     400: marked("This request cannot be read"),

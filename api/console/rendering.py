@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from api.console.static_files import StaticFiles
 from engine.calendar.china_time import CHINA
-from engine.text import decimal
+from engine.text import decimal, yuan
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 
@@ -31,7 +31,7 @@ class Templates:
         self._environment.install_gettext_callables(lambda text: text, _plural, newstyle=True)  # type: ignore[attr-defined]
         self._environment.globals["static"] = static.path
         self._environment.filters.update(
-            time=time_of, amount=amount_of, number=number_of, moment=moment_of, duration=duration_of
+            time=time_of, amount=amount_of, number=number_of, moment=moment_of, duration=duration_of, yuan=yuan
         )
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:

@@ -184,9 +184,16 @@ class Visit(Guest):
         return key
 
     async def perform(
-        self, action: str, arguments: Mapping[str, Any], *, subject: tuple[str, str] | None = None
+        self,
+        action: str,
+        arguments: Mapping[str, Any],
+        *,
+        subject: tuple[str, str] | None = None,
+        needs_reason: bool = True,
     ) -> Performed:
         """Do a registered action with the form's reason and key, or have it wait for another operator.
+
+        ``needs_reason`` False: what is done says for itself why, as a note does.
 
         Raises InvalidFieldsError, NotPermittedError, and as the action does.
         """
@@ -198,7 +205,7 @@ class Visit(Guest):
             self.desk,
             arguments=arguments,
             subject=subject or self.subject(),
-            reason=self.reason(),
+            reason=self.reason() if needs_reason else "",
             by=self.operator,
             key=self.key(),
         )

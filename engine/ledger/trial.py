@@ -9,6 +9,7 @@ SQL = load("trial")
 INSERTED = (
     *("accounts", "alerts", "approvals", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
+        "audit_runs",
         "campaign_buckets",
         "campaign_grants",
         "campaign_prizes",
@@ -20,12 +21,14 @@ INSERTED = (
         "coupon_parts",
         "coupon_ranges",
         "coupons",
+        "displays",
         "card_completions",
         "card_grants",
         "card_kinds",
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -37,6 +40,7 @@ INSERTED = (
         "lanes",
         "ledger_currency",
         "limits_reached",
+        "notes",
         "operator_links",
         "operator_log",
         "operator_sessions",
@@ -44,9 +48,11 @@ INSERTED = (
         "packets",
         "payment_passwords",
         "places",
+        "reconciliation_reasons",
+        "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
-    "withdrawals",
+    *("wechatpay_calls", "wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
 UPDATED = (
     *(
@@ -62,7 +68,10 @@ UPDATED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
+        "day_movements_counted",
         "day_totals",
+        "displays",
         "disputes",
         "freezes",
         "fundraiser_gifts",
@@ -77,9 +86,13 @@ UPDATED = (
         "packets",
         "payment_passwords",
     ),
-    *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
+    *("profiles", "quarantine", "recoveries", "retractions"),
+    *("wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "operator_links", "places")
+DELETED = (
+    *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),
+    *("wechatpay_calls", "wechatpay_spans"),
+)
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 
