@@ -25,6 +25,14 @@ async def console(settings: Settings) -> AsyncIterator[Console]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def _few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three questions are as good as ten here, but for a long test."""
+    if request.node.get_closest_marker("long") is None:
+        for name in set(STUDIES) - {"storm", "shares", "concentration"}:
+            monkeypatch.delitem(STUDIES, name)
+
+
 async def a_lively_day(console: Console) -> None:
     async with console.desk.engine.pool.acquire() as connection:
         await lively(DAY, 1, 20, users=50).write(connection)
@@ -38,6 +46,7 @@ async def begun(console: Console, person: Person, **days: str) -> Run:
     return run
 
 
+@pytest.mark.long
 async def test_days_become_pictures_sentences_and_tables(console: Console) -> None:
     await a_lively_day(console)
     oscar, fay = await console.person(OPERATOR), await console.person(FINANCE)
