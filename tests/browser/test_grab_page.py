@@ -133,7 +133,7 @@ async def test_after_a_lost_answer_the_page_asks_again_and_shows_that_very_amoun
     async with front.opened(f"/p/{packet_id}", "bob") as shown:
         await shown.page.route("**/claims", lose)
         await tap(shown)
-        await shown.page.wait_for_selector("#amount:not([hidden])")
+        await face(shown, "won")
         assert len(claims_in(shown)) == 2
         assert await shown.page.inner_text("#amount") == yuan(decided[0]["amount_fen"])
     assert decided[0]["outcome"] == "claimed"
