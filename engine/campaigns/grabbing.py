@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from engine.access.admissions import Admission
@@ -103,7 +104,7 @@ class Grabbing:
             except HongbaoError as error:
                 result = error
             (found,) = await self._with_coupons([(walk.wave, packet_id, user_id)], [result])
-            walk = await self._go_on(walk, packet_id, found)
+            walk = await _taken(self._go_on(walk, packet_id, found))
         return walk
 
     async def grab_many(self, grabs: Sequence[Asked]) -> list[Grab | HongbaoError]:
@@ -122,8 +123,7 @@ class Grabbing:
                     self._taps_ms.pop((grabs[place].campaign_id, grabs[place].user_id), None)
                 answers[place] = step.end() if isinstance(step, _Walk) else step
 
-        begun = await asyncio.gather(*(_or_error(self._begin(*asked)) for asked in grabs))
-        for place, step in enumerate(begun):
+        for place, step in enumerate(await _all(partial(self._begin_at_once, *asked) for asked in grabs)):
             note(place, step)
         while walks:
             asking = [(place, walk, walk.next or "") for place, walk in walks.items()]
@@ -131,43 +131,64 @@ class Grabbing:
             results = await self._claims.claim_buckets([(packet_id, walk.user_id) for _, walk, packet_id in asking])
             won = [(walk.wave, packet_id, walk.user_id) for _, walk, packet_id in asking]
             found = await self._with_coupons(won, results)
-            going = [
-                _or_error(self._go_on(walk, packet_id, result))
+            going = (
+                partial(self._go_on, walk, packet_id, result)
                 for (_, walk, packet_id), result in zip(asking, found, strict=True)
-            ]
-            for (place, _, _), step in zip(asking, await asyncio.gather(*going), strict=True):
+            )
+            for (place, _, _), step in zip(asking, await _all(going), strict=True):
                 note(place, step)
         return [answers[place] for place in range(len(grabs))]
 
     async def _begin(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> "_Walk | Grab":
         """What a tap is answered, or the way that it goes through the buckets."""
-        known = await self._register.known(campaign_id)
+        return await _taken(self._begin_in(await self._register.known(campaign_id), user_id, admission))
+
+    def _begin_at_once(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> "_Step":
+        """The same, without a wait if nothing must be read for it. So a batch needs no task for each of its taps."""
+        known = self._register.fresh(campaign_id)
+        if known is None:
+            return self._begin(campaign_id, user_id, admission)
+        return self._begin_in(known, user_id, admission)
+
+    def _begin_in(self, known: Known, user_id: str, admission: Admission | None) -> "_Step":
         now_ms, campaign = known.clock_ms(), known.campaign
-        wave = campaign.wave_at(now_ms)
         if known.is_paused or known.ended_at_ms is not None:
             return _waiting(known, user_id, now_ms)
+        wave = campaign.wave_at(now_ms)
         if wave is None:
-            last = campaign.last_wave(now_ms)
-            if last is not None and (won := await self._won(campaign, last, user_id)):
-                return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, last, won)
-            return _waiting(known, user_id, now_ms)
-        return await self._enter(known, wave, user_id, now_ms, _wins_max(campaign, wave, user_id, admission))
+            return self._between(known, user_id, now_ms)
+        return self._enter(known, wave, user_id, now_ms, _wins_max(campaign, wave, user_id, admission))
 
-    async def _enter(self, known: Known, wave: Wave, user_id: str, now_ms: int, wins_max: int | None) -> "_Walk | Grab":
-        """The same in a wave."""
+    async def _between(self, known: Known, user_id: str, now_ms: int) -> Grab:
+        """The answer while no wave goes on: what the user won in the last one, if anything."""
+        last = known.campaign.last_wave(now_ms)
+        if last is not None and (won := await self._won(known.campaign, last, user_id)):
+            return _answer(known, user_id, now_ms, GrabOutcome.ALREADY_CLAIMED, last, won)
+        return _waiting(known, user_id, now_ms)
+
+    def _enter(self, known: Known, wave: Wave, user_id: str, now_ms: int, wins_max: int | None) -> "_Step":
+        """What a tap is answered in a wave, or its way."""
         campaign = known.campaign
         if again_at_ms := self._too_soon(campaign, user_id, now_ms):
             return _answer(known, user_id, now_ms, GrabOutcome.TOO_SOON, wave, again_at_ms=again_at_ms)
         if not _may_win(campaign, wave, user_id):
             return _answer(known, user_id, now_ms, GrabOutcome.MISSED, wave)
-        most = campaign.wave_wins_max
         if wins_max is not None:
-            most = min(most, wins_max - await self._wins_before(campaign, wave, user_id))
-            if most <= 0:
-                return _answer(known, user_id, now_ms, GrabOutcome.ENOUGH, wave)
+            return self._enter_bounded(known, wave, user_id, now_ms, wins_max)
+        return self._walk(known, wave, user_id, now_ms, campaign.wave_wins_max)
+
+    async def _enter_bounded(
+        self, known: Known, wave: Wave, user_id: str, now_ms: int, wins_max: int
+    ) -> "_Walk | Grab":
+        left = wins_max - await self._wins_before(known.campaign, wave, user_id)
+        if left <= 0:
+            return _answer(known, user_id, now_ms, GrabOutcome.ENOUGH, wave)
+        return self._walk(known, wave, user_id, now_ms, min(known.campaign.wave_wins_max, left))
+
+    def _walk(self, known: Known, wave: Wave, user_id: str, now_ms: int, most: int) -> "_Walk":
         return _Walk(known, wave, user_id, now_ms, most, self.ended.not_lost(wave.buckets, user_id))
 
-    async def _go_on(self, walk: "_Walk", packet_id: str, found: ClaimResult | HongbaoError) -> "_Walk | Grab":
+    def _go_on(self, walk: "_Walk", packet_id: str, found: ClaimResult | HongbaoError) -> "_Step":
         """Go on after a bucket has answered. Raises what it raised, and BusyError if its end is not certain yet."""
         if isinstance(found, NotArrivedError):  # by the clock of its own server
             return _waiting(walk.known, walk.user_id, min(walk.now_ms, walk.wave.starts_at_ms - 1))
@@ -176,10 +197,15 @@ class Grabbing:
         share = share_in(walk.wave, packet_id, found, self._currency)
         if found.outcome is Outcome.CLAIMED:
             return _answer(walk.known, walk.user_id, walk.now_ms, GrabOutcome.CLAIMED, walk.wave, [share])
-        if found.outcome is Outcome.ALREADY:
-            walk.won.append(share)
-        else:
-            await self._must_be_booked(packet_id)
+        if found.outcome is not Outcome.ALREADY:
+            return self._go_past(walk, packet_id)
+        walk.won.append(share)
+        walk.go_on()
+        return walk
+
+    async def _go_past(self, walk: "_Walk", packet_id: str) -> "_Walk":
+        """Go on after a bucket that has nothing for the user."""
+        await self._must_be_booked(packet_id)
         walk.go_on()
         return walk
 
@@ -285,6 +311,34 @@ def share_in(wave: Wave, packet_id: str, result: ClaimResult, currency: str) -> 
         amount_fen=result.amount_fen,
         coupon=result.coupon if isinstance(result, CouponResult) else None,
     )
+
+
+_Step = _Walk | Grab | Awaitable[_Walk | Grab]
+"""What a tap comes to next. To be awaited if something must be read or waited for first."""
+
+
+async def _taken(step: _Step) -> _Walk | Grab:
+    return await step if isinstance(step, Awaitable) else step
+
+
+async def _all(steps: Iterable[Callable[[], _Step]]) -> list[_Walk | Grab | HongbaoError]:
+    """What all these steps come to, in their order. Only those that must wait become tasks."""
+    taken: list[_Walk | Grab | HongbaoError | None] = []
+    waiting: dict[int, Awaitable[_Walk | Grab]] = {}
+    for place, take in enumerate(steps):
+        try:
+            step = take()
+        except HongbaoError as error:
+            taken.append(error)
+            continue
+        if isinstance(step, _Walk | Grab):
+            taken.append(step)
+        else:
+            taken.append(None)
+            waiting[place] = step
+    for place, waited in zip(waiting, await asyncio.gather(*map(_or_error, waiting.values())), strict=True):
+        taken[place] = waited
+    return [step for step in taken if step is not None]
 
 
 async def _or_error(step: Awaitable[_Walk | Grab]) -> _Walk | Grab | HongbaoError:

@@ -146,6 +146,11 @@ class Register:
             await asyncio.shield(known.refreshing)
         return known
 
+    def fresh(self, campaign_id: str) -> Known | None:
+        """The same without a wait; None if it must be read first."""
+        known = self._known.get(campaign_id)
+        return known if known is not None and known.is_fresh() else None
+
     async def _refresh(self, known: Known) -> None:
         with ledger_errors():
             async with self._pool.acquire() as connection:
