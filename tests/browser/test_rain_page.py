@@ -219,6 +219,7 @@ async def test_five_quick_taps_are_one_grab_and_the_share_is_the_users(front: Fr
     campaign_id = await going_on(front)
     async with front.opened(f"/c/{campaign_id}", "bob") as shown:
         await face(shown, "running")
+        assert len([sent for sent in shown.requests if not sent.url.startswith("data:")]) == 3
         await shown.page.evaluate("for (let tap = 0; tap < 5; tap += 1) document.getElementById('grab').click()")
         await face(shown, "won")
         amount = await shown.page.inner_text("#amount")
