@@ -71,6 +71,6 @@ function paintCoupon(coupon) {
 // What was focused is gone with the face before: a reader goes on at the title.
 function moveFocus() {
   if (document.activeElement === document.body || document.activeElement === null || document.activeElement.offsetParent === null) {
-    find("title").focus({ preventScroll: true });
+    find("title").focus();
   }
 }
