@@ -163,6 +163,8 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.UnknownCardOfferError: Kind(404, "No such offer", "offer_id"),
     errors.CardOfferEndedError: Kind(409, "The offer has ended", "offer_id"),
     errors.TooManyCardOffersError: Kind(409, "Too many open offers"),
+    errors.UnknownWechatpayMerchantError: Kind(404, "No such merchant", "mch_id"),
+    errors.NoWechatpayKeyError: Kind(409, "The key of merchants' API keys is missing"),
     errors.UnknownAssetError: Kind(404, "No such asset", "asset"),
     errors.AssetExistsError: Kind(409, "There is another asset with this code", "asset"),
     WrongMethodError: Kind(405, "Method not allowed"),

@@ -21,6 +21,7 @@ from api.resources import (
     suggestions,
     transfers,
     wallets,
+    wechatpay,
     withdrawals,
 )
 
@@ -40,6 +41,7 @@ RESOURCES: dict[str, Sequence[Operation]] = {
     "Receipts 电子回单": receipts.ROUTES,
     "Disputes 申诉": disputes.ROUTES,
     "Accounts, limits and alerts": accounts.ROUTES,
+    "Merchants of WeChat Pay's calls": wechatpay.ROUTES,
     "Probes, metrics and the contract": status.ROUTES,
 }
 """Routes by their heading in docs/api.md. The path of a claim is first, because routes are tried in this order."""

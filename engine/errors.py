@@ -406,6 +406,18 @@ class DisputeDecidedError(HongbaoError):
     code = "dispute_decided"
 
 
+class UnknownWechatpayMerchantError(HongbaoError):
+    """No merchant has this number (mch_id)."""
+
+    code = "unknown_wechatpay_merchant"
+
+
+class NoWechatpayKeyError(HongbaoError):
+    """The key that merchants' API keys are encrypted with is missing: an operator must set it."""
+
+    code = "no_wechatpay_key"
+
+
 class AddressNotAllowedError(HongbaoError):
     """The account may send only from certain networks, and the request comes from elsewhere. Nothing was done."""
 

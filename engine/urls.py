@@ -8,6 +8,8 @@ from urllib.parse import SplitResult, urlsplit
 _NOT_ENCODED = re.compile(r"[\[\]\s]|%(?![0-9A-Fa-f]{2})")
 _UNSAFE = re.compile(r"[\x00-\x20\"'<>\\^`{|}\x7f]")
 
+_ORIGIN = re.compile(r"https://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
 
 def check_server(url: str, schemes: Sequence[str]) -> None:
     """Raise ValueError unless it can be a server's URL with one of these schemes. Commas separate several hosts."""
@@ -48,6 +50,13 @@ def check_page(url: str) -> SplitResult:
     if "#" in url or not url.isascii() or _UNSAFE.search(url):
         raise ValueError("it must hold neither # nor quotes, blanks, or characters that are not ASCII")
     return parts
+
+
+def check_tls_origin(origin: str) -> None:
+    """Raise ValueError unless it is a web origin with TLS: https://, a host in lower case, perhaps a port."""
+    _check_port(origin.partition("://")[2])
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("it must be https:// and a host in lower case, perhaps with a port, and nothing after it")
 
 
 def _is_loopback(host: str) -> bool:

@@ -119,6 +119,14 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "A part with this number was uploaded before, with other codes.",
         f"{_NO_REPEAT} Use a new number for new codes.",
     ),
+    errors.UnknownWechatpayMerchantError: Guide(
+        "No merchant of WeChat Pay's calls has this number ([wechat-pay.md](wechat-pay.md)).",
+        f"{_NO_REPEAT} Add it with `PUT /v1/wechatpay/merchants/{{mch_id}}`.",
+    ),
+    errors.NoWechatpayKeyError: Guide(
+        "The server lacks the key that merchants' API keys are encrypted with.",
+        "An operator must set HONGBAO_WECHATPAY_KEYS ([wechat-pay.md](wechat-pay.md#keys)). Then repeat.",
+    ),
     errors.NoCouponKeyError: Guide(
         "The server lacks the key of the coupons' codes.",
         "An operator must set HONGBAO_COUPON_KEYS ([coupons.md](coupons.md#keys)). Then repeat.",

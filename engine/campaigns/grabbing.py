@@ -1,7 +1,7 @@
 """Grabbing in a campaign: which bucket a user's tap goes to, and what the tap is answered."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,10 +15,13 @@ from engine.campaigns.register import Campaign, Known, Register, Wave
 from engine.campaigns.terms import Who
 from engine.claiming.claims import Claims
 from engine.errors import BusyError, HongbaoError, NotArrivedError, NotInvitedError
+from engine.observability import metrics
 from engine.records import ClaimResult, Coupon, CouponResult, Outcome
 
 _USERS_KNOWN_MAX = 200_000
 """Of how many users a process remembers the last tap, and how often they have won before."""
+REFUSED = "refused"
+"""The metrics' word for a tap that was answered with an error."""
 
 
 class GrabOutcome(StrEnum):
@@ -81,6 +84,14 @@ class Grabbing:
         self._register, self._claims, self.ended, self._currency = register, claims, ended, currency
         self._taps_ms: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._won_before: OrderedDict[tuple[str, int, str], int] = OrderedDict()
+        self._answered: Counter[str] = Counter()
+        metrics.show(metrics.GRABS, *GrabOutcome, REFUSED)
+
+    def flush(self) -> None:
+        """Report the number of answers to the metrics."""
+        for outcome, count in self._answered.items():
+            metrics.GRABS.labels(outcome).inc(count)
+        self._answered.clear()
 
     async def grab(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> Grab:
         """Tap once. Whoever has won all they may in a wave hears of it again, also after its end until the next wave.
@@ -88,10 +99,13 @@ class Grabbing:
         Raises UnknownCampaignError, NotInvitedError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
         """
         try:
-            return await self._grab(campaign_id, user_id, admission)
+            grab = await self._grab(campaign_id, user_id, admission)
         except HongbaoError:
+            self._answered[REFUSED] += 1
             self._taps_ms.pop((campaign_id, user_id), None)  # it decided nothing, and may be repeated at once
             raise
+        self._answered[grab.outcome] += 1
+        return grab
 
     async def _grab(self, campaign_id: str, user_id: str, admission: Admission | None) -> Grab:
         walk = await self._begin(campaign_id, user_id, admission)
@@ -137,6 +151,9 @@ class Grabbing:
             )
             for (place, _, _), step in zip(asking, await _all(going), strict=True):
                 note(place, step)
+        self._answered.update(
+            REFUSED if isinstance(answer, HongbaoError) else answer.outcome for answer in answers.values()
+        )
         return [answers[place] for place in range(len(grabs))]
 
     async def _begin(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> "_Walk | Grab":

@@ -164,6 +164,15 @@ class LaneReader:
             )
         return [number.decode() for number in numbers]
 
+    async def due_count(self, lane: int, now_ms: int) -> tuple[int, int | None]:
+        """How many of the lane's open packets are over, and since when the oldest of them is."""
+        with redis_errors():
+            async with self.client_of(lane).pipeline(transaction=False) as pipeline:
+                pipeline.zcount(keys.due(lane), "-inf", now_ms)
+                pipeline.execute_command("ZRANGE", keys.due(lane), 0, 0, "WITHSCORES")
+                count, first = await pipeline.execute()
+        return int(count), int(float(first[1] if len(first) == 2 else first[0][1])) if count and first else None
+
     async def lane_status(self, lane: int) -> LaneStatus | None:
         """The lane's own numbers, or None if Redis has lost them or has another type in their place.
 

@@ -7,8 +7,9 @@ from engine.queries import load
 
 SQL = load("trial")
 INSERTED = (
-    *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
+    *("accounts", "alerts", "approvals", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
+        "audit_runs",
         "campaign_buckets",
         "campaign_grants",
         "campaign_prizes",
@@ -27,6 +28,7 @@ INSERTED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -38,17 +40,25 @@ INSERTED = (
         "lanes",
         "ledger_currency",
         "limits_reached",
+        "notes",
+        "operator_links",
+        "operator_log",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
         "places",
+        "reconciliation_reasons",
+        "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
-    "withdrawals",
+    *("wechatpay_calls", "wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
 UPDATED = (
     *(
         "accounts",
         "alerts",
+        "approvals",
         "campaign_grants",
         "campaign_waves",
         "campaigns",
@@ -58,6 +68,8 @@ UPDATED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
+        "day_movements_counted",
         "day_totals",
         "displays",
         "disputes",
@@ -67,12 +79,20 @@ UPDATED = (
         "fundraisers",
         "labels",
         "lanes",
+        "operator_links",
+        "operator_log_head",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
     ),
-    *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
+    *("profiles", "quarantine", "recoveries", "retractions"),
+    *("wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "places")
+DELETED = (
+    *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),
+    *("wechatpay_calls", "wechatpay_spans"),
+)
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 

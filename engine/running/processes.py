@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from engine.auditing.day_movements import follow_movements
+from engine.auditing.heavy import follow_reconciliation
+from engine.auditing.runs import Runs
 from engine.campaigns.campaigns import follow_campaigns
 from engine.cards.drawing import follow_card_sets
 from engine.coupons.expiring import follow_coupons
@@ -23,6 +26,7 @@ from engine.running import metrics_port
 from engine.settings import Settings
 from engine.wallets.paying_out import pay_out
 from engine.wallets.payouts import provider_of
+from engine.wechatpay.finishing import follow_wechatpay
 
 FORGET_S = 60.0
 """How often it looks for Idempotency-Keys and limits that are too old."""
@@ -84,10 +88,14 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
             group.create_task(follow_fundraisers(engine.pool, stop))
             group.create_task(follow_coupons(engine.pool, engine.coupon_batches, stop))
             group.create_task(follow_card_sets(engine.pool, stop))
+            orders, wechatpay = engine.wechatpay_orders, engine.wechatpay_sending
+            group.create_task(follow_wechatpay(orders, wechatpay, engine.wechatpay_transcript, stop))
             group.create_task(forget_keys(engine, stop))
             group.create_task(forget_limits(engine, stop))
             group.create_task(keep_volumes(engine, stop))
             group.create_task(know_entries(engine, stop))
+            group.create_task(follow_movements(engine.pool, stop))
+            group.create_task(follow_reconciliation(settings, Runs(engine.pool), stop))
             group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
             if ready is not None:
                 ready()

@@ -35,6 +35,8 @@ PROPER: dict[str, Json] = {
     "freeze_account": {"reason": "odd", "scope": "sending"},
     "put_profile": {"kind": "merchant", "addresses": ["192.0.2.0/24"], "day_sent_fen_max": 5},
     "put_label": {"day_sent_fen_max": 5},
+    "put_wechatpay_merchant": {"account": "shop", "appids": ["wx1"], "certificates": ["ab" * 32], "is_closed": True},
+    "renew_wechatpay_key": {"key": "v3"},
     "put_asset": {"scale": 2, "name": "积分"},
     "put_display": {"name": "小明"},
     "make_campaign": BODIES["make_campaign"] | {"odds_millionths": 5, "lanes": 1},

@@ -50,13 +50,6 @@ def nodes(value: object) -> Iterator[Json]:
 def resolved(schema: Json) -> Json:
     while "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    if "allOf" in schema:
-        parts = [resolved(part) for part in schema["allOf"]]
-        properties: Json = {}
-        for part in parts:
-            for name, field in part["properties"].items():
-                properties[name] = {**properties.get(name, {}), **field}
-        return {**parts[0], "properties": properties}
     return schema
 
 
@@ -102,7 +95,7 @@ def test_every_code_is_documented_where_it_is_answered() -> None:
     for row in ROUTES:
         for status, codes in codes_by_status(failures_of(row)).items():
             answer = DOCUMENT["paths"][row.path][row.method.lower()]["responses"][str(status)]
-            assert resolved(answer["content"][PROBLEM]["schema"])["properties"]["code"]["enum"] == codes
+            assert answer["x-codes"] == codes
             assert {kind_of(error).status for error in ALL if error.code in codes} == {status}
             listed |= set(codes)
     everything = {error.code for error in ALL}

@@ -41,7 +41,8 @@ def test_a_page_is_small_and_needs_no_new_browser() -> None:
             page = built(kind, language, "https://shop.example.org/wechat/sign-in?app=hongbao")
             assert len(page.gzipped) <= 14_000
     newer = re.compile(
-        r"\?\.|\?\?|\.replaceAll\(|\.at\(|\bimport\b|#\w+\s*=|\ballSettled\b|\bBigInt\b|replaceChildren\(|innerHTML"
+        r"\?\.|\?\?|\.replaceAll\(|\.at\(|\bimport\b|\bawait import|#\w+\s*=|\ballSettled\b|\bBigInt\b"
+        r"|replaceChildren\(|innerHTML"
     )
     for path in sorted(SOURCES.glob("*.js")):
         text = "\n".join(

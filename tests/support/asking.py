@@ -30,6 +30,8 @@ BODIES: dict[str, Json] = {
     "put_profile": {"kind": "person"},
     "put_label": {"day_sent_fen_max": 1},
     "put_display": {"name": "小明"},
+    "put_wechatpay_merchant": {"account": "shop", "appids": ["wx8888888888888888"]},
+    "renew_wechatpay_key": {"key": "v2"},
     "put_asset": {"scale": 0, "name": "points"},
     "make_campaign": {
         "name": "rain",

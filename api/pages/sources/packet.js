@@ -116,9 +116,14 @@ function noteView(packet) {
   }
 }
 
-// The share that the user got before, however long ago.
+// The share that the user got before, however long ago. While the packet is open, only a repeated claim says that the
+// share is as safe as the packet's sender has asked for.
 async function showOwn(isWanted) {
-  const answer = await ask("GET", home + "/claims/" + encodeURIComponent(caller.user), { onCrowd: () => {}, isWanted });
+  const options = { onCrowd: () => {}, isWanted };
+  const answer =
+    state.packet.state === "open"
+      ? await ask("POST", home + "/claims", options)
+      : await ask("GET", home + "/claims/" + encodeURIComponent(caller.user), options);
   if (answer.status === 200) {
     take(answer.body, false);
   } else if (answer.face !== "left") {
