@@ -238,11 +238,54 @@ async def coupon(front: Front, language: str) -> AsyncIterator[Opened]:
         yield shown
 
 
+@asynccontextmanager
+async def not_allowed(front: Front, language: str) -> AsyncIterator[Opened]:
+    path = f"/p/{await sent(front)}"
+    async with front.opened(path, None, language) as shown:
+        await shown.page.goto(f"{front.address(path, None, language)}#t={front.token('bob', 'send')}")
+        await shown.page.wait_for_selector("#sender:not(:empty)")
+        await tap(shown)
+        await face(shown, "not_allowed")
+        yield shown
+
+
+@asynccontextmanager
+async def fault(front: Front, language: str) -> AsyncIterator[Opened]:
+    async with sealed(front, language) as shown:
+
+        async def broken(route: Route) -> None:
+            await route.fulfill(status=500, json={"code": "internal"})
+
+        await shown.page.route("**/claims", broken)
+        await tap(shown)
+        await face(shown, "fault", timeout_s=40)
+        yield shown
+
+
+@asynccontextmanager
+async def stalled(front: Front, language: str) -> AsyncIterator[Opened]:
+    async with sealed(front, language) as shown:
+        await shown.page.clock.install()
+
+        async def crowded_for_a_second(route: Route) -> None:
+            await route.fulfill(status=503, headers={"retry-after": "1"}, json={"code": "busy"})
+
+        await shown.page.route("**/claims", crowded_for_a_second)
+        await tap(shown)
+
+        async def has_given_up() -> bool:
+            await shown.page.clock.run_for(2_500)  # more than any wait, and less than an answer may take
+            return await shown.page.locator('body[data-face="stalled"]').count() == 1
+
+        await wait_until(has_given_up, timeout_s=60, what="the end of the queue")
+        yield shown
+
+
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         *(sealed, opening, queueing, won, already, sold_out, expired, retracted, not_invited, frozen, limit_reached),
-        *(unknown, token_over, no_token, offline, not_arrived, coupon),
+        *(unknown, token_over, no_token, not_allowed, offline, fault, stalled, not_arrived, coupon),
     )
 }
 

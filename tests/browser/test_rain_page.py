@@ -205,7 +205,8 @@ async def test_a_face_of_the_rain_says_what_happened_and_everybody_can_read_it(
             await shown.page.screenshot(path=pictures / f"rain_{name}_{language}.png")
         place, title = ("zh", "en").index(language), {"raining": "running"}.get(name, name)
         assert WORDS[f"{title}.title"][place] in await shown.page.inner_text("#status")
-        assert await shown.page.locator("button:visible, a:visible").count() >= 2
+        ways = await shown.page.locator("button:visible, a:visible").count()
+        assert ways >= (1 if name == "raining" else 2)  # nothing but the button is under a thumb while it rains
         said = await shown.page.inner_text("body")
         assert "undefined" not in said
         assert "{" not in said
@@ -219,6 +220,7 @@ async def test_five_quick_taps_are_one_grab_and_the_share_is_the_users(front: Fr
     campaign_id = await going_on(front)
     async with front.opened(f"/c/{campaign_id}", "bob") as shown:
         await face(shown, "running")
+        assert len([sent for sent in shown.requests if not sent.url.startswith("data:")]) == 3
         await shown.page.evaluate("for (let tap = 0; tap < 5; tap += 1) document.getElementById('grab').click()")
         await face(shown, "won")
         amount = await shown.page.inner_text("#amount")

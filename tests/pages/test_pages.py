@@ -110,7 +110,7 @@ async def test_a_code_is_of_the_address_that_was_asked_and_of_no_other(http: htt
         assert answer.content.startswith(b"<svg ")
         assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
     for host in ("a b", "x/y", 'x"y', "user@x", "[::1", "x:port", "x" * 300, "é"):
-        answer = await http.get(f"{PACKET}/qr.svg", headers={"host": host.encode()})
+        answer = await http.get(f"{PACKET}/qr.svg", headers={b"host": host.encode()})
         assert answer.status_code == 400, host
     for host in ("[::1]:8080", "10.0.0.7", "localhost:80"):
         assert (await http.get(f"{PACKET}/qr.svg", headers={"host": host})).status_code == 200

@@ -78,7 +78,8 @@ function waitMs(face, next) {
 
 function lookIn(ms) {
   clearTimeout(state.lookTimer);
-  state.lookTimer = ms ? setTimeout(look, ms) : 0;
+  // A page that nobody sees looks when it is seen again.
+  state.lookTimer = ms ? setTimeout(() => document.hidden || look(), ms) : 0;
 }
 
 async function start() {
@@ -105,7 +106,7 @@ async function look() {
     if (wins.status === 200) {
       wins.body.waves.forEach(({ wave, shares }) => keep(wave, shares));
     }
-  } else if (campaign.face !== "stalled") {
+  } else if (campaign.face !== "stalled" || !state.campaign) {
     fail(campaign);
   }
   tick();

@@ -25,8 +25,8 @@ function faceOf(answer) {
   return answer.face || BY_CODE[code] || (FACES[code] ? code : "fault");
 }
 
-// Shows a face. values: what its texts need; without a title of its own it has the one that is given.
-function paintFace(face, values) {
+// Shows a face. values: what its texts need, or texts in place of its own. hasWays: without, nothing is offered.
+function paintFace(face, values, hasWays = true) {
   const { ways = [], isSigningIn } = FACES[face];
   document.body.dataset.face = face;
   const textKey = face + ".text" + (isSigningIn && signInAddress() ? "_sign_in" : "");
@@ -34,7 +34,13 @@ function paintFace(face, values) {
   write("text", values.text === undefined && WORDS[textKey] ? say(textKey, values) : values.text || "");
   write("amount", values.amount || "");
   paintCoupon(values.coupon);
-  fill(find("actions"), ...ways.map(wayOn));
+  const actions = find("actions");
+  const offered = hasWays ? ways : [];
+  // What is offered already stays, and keeps the focus.
+  if (actions.dataset.offered !== offered + language) {
+    actions.dataset.offered = offered + language;
+    fill(actions, ...offered.map(wayOn));
+  }
 }
 
 function wayOn(way) {
@@ -65,6 +71,6 @@ function paintCoupon(coupon) {
 // What was focused is gone with the face before: a reader goes on at the title.
 function moveFocus() {
   if (document.activeElement === document.body || document.activeElement === null || document.activeElement.offsetParent === null) {
-    find("title").focus({ preventScroll: true });
+    find("title").focus();
   }
 }

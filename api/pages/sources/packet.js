@@ -35,10 +35,7 @@ function paint() {
   const { face, packet } = state;
   const isInside = Boolean(FACES[face].isInside || state.isListOpen);
   document.body.dataset.look = isInside ? "inside" : "cover";
-  paintFace(face, valuesOf(face));
-  if (state.isListOpen) {
-    fill(find("actions"));
-  }
+  paintFace(face, valuesOf(face), !state.isListOpen);
   const button = find("open");
   const isTurning = face === "opening" || face === "queueing";
   button.hidden = !(isTurning || face === "sealed");
@@ -128,15 +125,16 @@ async function showOwn(isWanted) {
       ? await ask("POST", home + "/claims", options)
       : await ask("GET", home + "/claims/" + encodeURIComponent(caller.user), options);
   if (answer.status === 200) {
-    take(answer.body);
+    take(answer.body, false);
   } else if (answer.face !== "left") {
     show(faceOf(answer), answer.body);
   }
 }
 
-function take(result) {
+// isNew: it came with this tap, even if its first answer was lost.
+function take(result, isNew) {
   state.own = result;
-  show(result.coupon ? "coupon" : result.outcome === "claimed" ? "won" : "already");
+  show(result.coupon ? "coupon" : isNew ? "won" : "already");
   loadClaims();
 }
 
@@ -173,7 +171,7 @@ async function claim() {
     state.packet = found.body;
   }
   if (result.outcome === "claimed" || result.outcome === "already_claimed") {
-    take(result);
+    take(result, result.outcome === "claimed" || answer.isRepeat);
   } else {
     show(result.outcome);
   }

@@ -30,10 +30,12 @@ async function askOnce(method, path, body) {
   }
 }
 
+// isRepeat: an answer to an earlier try was lost.
 // An answer, or only a face if there is none: "offline", "stalled", "fault", or "left" if nobody waits for it any more.
 async function ask(method, path, { body, onCrowd, isWanted }) {
   let lost = 0;
   let crowded = 0;
+  let isRepeat = false;
   for (;;) {
     const answer = await askOnce(method, path, body);
     if (!isWanted()) {
@@ -49,9 +51,10 @@ async function ask(method, path, { body, onCrowd, isWanted }) {
       // No earlier than asked, and not all at once.
       await pause(answer.waitMs + Math.random() * (500 + answer.waitMs / 2));
     } else if (answer && answer.status < 500) {
-      return answer;
+      return Object.assign(answer, { isRepeat });
     } else {
       lost += 1;
+      isRepeat = true;
       if (lost > LOST_MAX || navigator.onLine === false) {
         return { face: answer ? "fault" : "offline" };
       }
