@@ -67,22 +67,27 @@ async def test_a_token_that_lasts_is_not_tried_twice(server: Server, kind: Kind)
     assert raised.value.tries == 1
 
 
-async def test_many_calls_that_are_refused_together_ask_for_one_token(server: Server) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_many_calls_that_are_refused_together_ask_for_one_token(server: Server, kind: Kind) -> None:
+    """Also from threads, which share the client's connections."""
     signer = Signer(secret=server.secret)
     expired = Signer(secret=server.secret, ttl_s=-60).token("alice", ["send"])
-    asked = 0
+    provider = Provider(expired, signer.token("alice", ["send"]))
+    async with client_of(kind, url_of(server), provider) as client:
+        found = await asyncio.gather(*(client.ask("wallets.get", "alice") for _ in range(20)))
+    assert [wallet.balance_fen for wallet in found] == [0] * 20
+    assert provider.asked == 2
+
+
+async def test_a_provider_may_be_awaited(server: Server) -> None:
+    signer = Signer(secret=server.secret)
 
     async def provider() -> str:
-        nonlocal asked
-        asked += 1
         await asyncio.sleep(0)
-        return expired if asked == 1 else signer.token("alice", ["send"])
+        return signer.token("alice", ["send"])
 
     async with AsyncClient(url_of(server), token=provider) as client:
-        assert (await client.server.live()).status == "live"
-        found = await asyncio.gather(*(client.wallets.get("alice") for _ in range(20)))
-    assert [wallet.balance_fen for wallet in found] == [0] * 20
-    assert asked == 2
+        assert (await client.wallets.get("alice")).balance_fen == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -103,7 +103,14 @@ CLASSES: dict[type[AnsweredError], tuple[str, ...]] = {
         *("forbidden", "account_frozen", "address_not_allowed", "not_invited", "not_merchant", "not_sender"),
     ),
     NotFoundError: (
-        *("unknown_asset", "unknown_campaign", "unknown_card_offer", "unknown_card_set", "unknown_coupon"),
+        *(
+            "unknown_asset",
+            "unknown_campaign",
+            "unknown_card_offer",
+            "unknown_card_set",
+            "unknown_claim",
+            "unknown_coupon",
+        ),
         *("unknown_coupon_batch", "unknown_dispute", "unknown_fundraiser", "unknown_gift", "unknown_packet"),
         *("unknown_transaction", "unknown_withdrawal"),
     ),
