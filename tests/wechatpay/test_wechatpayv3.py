@@ -1,4 +1,4 @@
-"""wechatpayv3, as it is on PyPI, against a real server: only its gateway is set. It verifies every answer and notice."""
+"""wechatpayv3, as it is on PyPI, against a real server: only its gateway is set. It verifies answers and notices."""
 
 import asyncio
 import http.server
@@ -36,10 +36,10 @@ class Scene(NamedTuple):
     client: Client
     engine: Engine
 
-    async def send(self, number: str, amount_fen: int = 100, **more: Any) -> tuple[int, Any]:
+    async def send(self, number: str, amount_fen: int = 100, **more: object) -> tuple[int, Any]:
         return await self.call("mch_transfer_bills", number, transfer_amount=amount_fen, **(TERMS | more))
 
-    async def call(self, name: str, *words: Any, **named: Any) -> tuple[int, Any]:
+    async def call(self, name: str, *words: object, **named: object) -> tuple[int, Any]:
         status, text = await asyncio.to_thread(getattr(self.pay, name), *words, **named)
         return status, json.loads(text)
 
