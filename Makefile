@@ -22,17 +22,18 @@ SEED ?= 1
 # Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve check format test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
+.PHONY: help setup demo serve check format client texts vendor test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
-$(READY): pyproject.toml requirements.lock requirements-dev.lock
+$(READY): pyproject.toml requirements.lock requirements-dev.lock requirements-tools.lock clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hongbao needs Python 3.11 or newer; set PYTHON=/path/to/one" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-tools.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable clients/python
 	@touch $@
 
 setup: $(READY) ## only the environment
@@ -52,6 +53,15 @@ check: $(READY) ## lint, types, import rules
 format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+client: $(READY) ## write the Python client's models and methods anew, after a change of the API
+	@$(BIN)/python -m clients.generator
+
+texts: $(READY) ## find the console's texts, and compile their translations
+	@$(BIN)/python -m tests.support.catalogues
+
+vendor: $(READY) ## fetch the console's vendored files again by npm, as vendor.json lists them; needs node
+	@$(BIN)/python -m tests.support.vendored
 
 test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from api.dispatch import Front, Operation, PathApp
 from api.documents.openapi import document
 from api.limits import Limits
+from api.pages import serving as pages
 from api.problems import answer_to
 from api.routes import ROUTES
 from api.wechatpay import routes as wechatpay
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> Starlette:
 
     v1 = [_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)]
     app = Starlette(
-        routes=[*v1, *wechatpay.routes(front)],
+        routes=[*v1, *wechatpay.routes(front), *pages.routes(front)],
         exception_handlers={HTTPException: not_routed, Exception: not_routed},
         lifespan=lifespan,
     )

@@ -135,6 +135,7 @@ KINDS: dict[type[HongbaoError], Kind] = {
     errors.UnknownTransactionError: Kind(404, "No such packet or transfer", "number"),
     errors.UnknownDisputeError: Kind(404, "No such dispute", "dispute_id"),
     errors.UnknownWithdrawalError: Kind(404, "No such withdrawal", "withdrawal_id"),
+    errors.UnknownClaimError: Kind(404, "No such share", "user_id"),
     errors.UnknownCampaignError: Kind(404, "No such campaign", "campaign_id"),
     errors.CampaignEndedError: Kind(409, "The campaign has ended", "campaign_id"),
     errors.UnknownFundraiserError: Kind(404, "No such fundraiser", "fundraiser_id"),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import asyncpg
 from redis.asyncio import Redis
 
+from engine import waiting
 from engine.campaigns.campaigns import Campaigns
 from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
 from engine.campaigns.register import Register
 from engine.campaigns.views import CampaignViews
+from engine.campaigns.wins import Wins
 from engine.cards.collecting import Collecting
 from engine.cards.offers import Offers
 from engine.cards.prizes import Prizes
@@ -48,6 +50,7 @@ from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.suggesting import Suggestions
 from engine.packets.views import Views
+from engine.people.displays import Displays
 from engine.persisting import lag
 from engine.readiness import Probe, Readiness
 from engine.recovery import epochs
@@ -98,10 +101,12 @@ class Engine:
     transfers: Transfers
     delays: Delays
     views: Views
+    displays: Displays
     assets: Assets
     campaigns: Campaigns
     campaign_views: CampaignViews
     grabbing: Grabbing
+    wins: Wins
     fundraisers: Fundraisers
     giving: Giving
     matching: Matching
@@ -196,10 +201,12 @@ class Engine:
                 transfers=Transfers(pool, store, packets, claims, acks=acks, delays=delays, settings=settings),
                 delays=delays,
                 views=views,
+                displays=Displays(pool),
                 assets=Assets(pool, settings),
                 campaigns=Campaigns(pool, store, settings, register),
                 campaign_views=CampaignViews(pool, store, settings, register),
                 grabbing=grabbing,
+                wins=Wins(register, claims, grabbing.ended, store, settings.currency),
                 fundraisers=Fundraisers(pool, settings),
                 giving=Giving(pool, settings, freezes),
                 matching=Matching(pool, settings, freezes),
@@ -264,9 +271,16 @@ class Engine:
         """One sentence per reason why this process cannot do its work. Empty if it is ready."""
         return (await self.readiness()).reasons
 
+    async def lag(self) -> lag.Looked:
+        """How far the ledger is behind each lane. Raises UnavailableError if Postgres does not answer."""
+        return await lag.look(self.pool, self.store, self.stream)
+
     async def measure(self) -> None:
-        """Set the gauges of the ledger's lag. Raises UnavailableError."""
-        await lag.measure(self.pool, self.store, self.stream)
+        """Set the gauges of the ledger's lag, and of what waits. Raises UnavailableError."""
+        try:
+            await waiting.measure(self.pool)
+        finally:
+            await lag.measure(self.pool, self.store, self.stream)
 
 
 async def _try_servers(topology: Topology, pool: asyncpg.Pool, database_url: str) -> None:

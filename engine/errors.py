@@ -54,6 +54,12 @@ class UnknownTransactionError(UnknownPacketError):
     code = "unknown_transaction"
 
 
+class UnknownClaimError(HongbaoError):
+    """The user has no share of this packet, or it is none of the caller's business."""
+
+    code = "unknown_claim"
+
+
 class UnknownCampaignError(HongbaoError):
     """No campaign has this number."""
 

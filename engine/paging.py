@@ -1,9 +1,13 @@
 """Page cursors: whole numbers joined by "-", opaque to clients."""
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from engine.errors import FieldProblem, InvalidFieldsError
 
+Row = TypeVar("Row")
 _CURSOR = re.compile(r"\d{1,18}(-\d{1,19})?", re.ASCII)
 
 NEWEST = 2**63 - 1
@@ -18,3 +22,17 @@ def parse(cursor: str | None, *, parts: int, start: tuple[int, ...]) -> tuple[in
     if len(numbers) != parts or max(numbers) >= 2**63:
         raise InvalidFieldsError([FieldProblem("after", "must be the `next` of the page before")])
     return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Some rows of a list in its order. ``next``: the next page's cursor, None on the last page."""
+
+    rows: list[Row]
+    next: str | None
+
+
+def page_of(found: Sequence[Row], limit: int, cursor: Callable[[Row], str]) -> Page[Row]:
+    """The page of a query for ``limit`` + 1 rows. ``cursor``: where the list goes on after a row."""
+    rows = list(found[:limit])
+    return Page(rows, cursor(rows[-1]) if len(found) > limit else None)

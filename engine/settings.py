@@ -101,10 +101,28 @@ class Settings(BaseSettings):
     """A PEM file with the certificate chain. With `tls_key`, the API speaks TLS itself."""
     tls_key: Path | None = None
     """A PEM file with the certificate's private key."""
+    public_url: str | None = None
+    """Where people reach the server, `https://` and a host: for QR codes and links. Unset, the request's Host."""
+    sign_in_url: str | None = None
+    """Where [the grab page](page.md) sends users without a token. The page's path is added as `return_to`."""
     body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
     """The largest request body. A larger one is refused: 413 `too_large`."""
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
     """The same for a batch of claims, for sending a packet, its preview, and filing a dispute."""
+
+    # The console for operators.
+    console_host: str = "127.0.0.1"
+    """The address where the console listens. Beyond this machine it needs TLS, or `console_origin`."""
+    console_port: Annotated[int | None, Field(ge=0, le=65_535)] = None
+    """Its port. Unset: 8081; under `hongbao up`, the one after the API's if that is set. 0: `up` starts none."""
+    console_origin: str | None = None
+    """How browsers reach the console if it is behind a proxy with TLS: `https://` and the host. Unset: directly."""
+    console_metrics_urls: str = ""
+    """Where the console reads the counters of processes on other machines: their `/metrics`, with spaces in between."""
+    console_four_eyes: bool = True
+    """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
+    console_uphold_alone_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
+    """Upholding a dispute about more than this needs a second operator."""
 
     # What one API process takes on at a time, and how it stops.
     connections_max: Annotated[int, Field(ge=1)] = 10_000
@@ -161,6 +179,8 @@ class Settings(BaseSettings):
     """How long an Idempotency-Key is kept. A repeat that comes later is a new request: it moves the money again."""
     volume_entries: Annotated[int | None, Field(ge=1_000)] = None
     """Entries in a [volume](operations.md#volumes) of the ledger. Unset: as many as Postgres can keep in its memory."""
+    reconcile_daily: bool = True
+    """Whether `hongbao sweep` reconciles each day once it is closed, and keeps the run for the console."""
     recover_automatically: bool | None = None
     """Whether the persister rebuilds a lane that Redis lost. Unset: it does under `hongbao up` and nowhere else."""
     database_pool_max: Annotated[int, Field(ge=2)] = 4
@@ -361,6 +381,20 @@ class Settings(BaseSettings):
             urls.check_webhook(url)
         return url
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_origin(url)
+        return url
+
+    @field_validator("sign_in_url")
+    @classmethod
+    def _is_page(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_page(url)
+        return url
+
     @field_validator("webhook_secret")
     @classmethod
     def _is_webhook_secret(cls, secret: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
@@ -369,6 +403,21 @@ class Settings(BaseSettings):
         if secret is not None:
             webhook_keys(secret.get_secret_value())
         return secret
+
+    @field_validator("console_origin")
+    @classmethod
+    def _is_console_origin(cls, origin: str | None) -> str | None:
+        if origin is not None:
+            urls.check_tls_origin(origin)
+        return origin
+
+    @field_validator("console_metrics_urls")
+    @classmethod
+    def _are_urls(cls, text: str) -> str:
+        for url in text.replace(",", " ").split():
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url} must begin with http:// or https://")
+        return text
 
     @field_validator("trusted_proxies", "wechatpay_certificate_proxies")
     @classmethod

@@ -75,6 +75,10 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "No dispute has this number, or the user is no party to it.", "Check the number and the user."
     ),
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
+    errors.UnknownClaimError: Guide(
+        "The user has no share of this packet, or the token may not see whether they have one.",
+        "Before a claim this is the normal answer. Otherwise check whose token it is.",
+    ),
     errors.UnknownCampaignError: Guide("No campaign has this number.", "Check the number."),
     errors.CampaignEndedError: Guide("The campaign's owner has ended it.", f"{_NO_REPEAT} Make another campaign."),
     errors.UnknownFundraiserError: Guide("No fundraiser has this number.", "Check the number."),

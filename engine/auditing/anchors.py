@@ -12,6 +12,8 @@ from engine.ledger.database import Connection
 
 BANK = -1
 """In place of a lane: the chain of deposits. Its positions are entry numbers."""
+LOG = -2
+"""The same: the operator log. Its positions are its rows' numbers."""
 _FILE_BYTES_MAX = 10_000_000
 
 
@@ -35,7 +37,12 @@ async def heads(connection: Connection) -> list[Head]:
     """Each chain's head. A chain that has not begun has none."""
     found = [Head(r["lane"], r["position"], r["hash"].hex()) for r in await connection.fetch(SQL["lanes"]) if r["hash"]]
     last = await connection.fetchrow(SQL["last_of_bank"])
-    return found if last is None else [*found, Head(BANK, last["transfer_id"], last["hash"].hex())]
+    if last is not None:
+        found.append(Head(BANK, last["transfer_id"], last["hash"].hex()))
+    log = await connection.fetchrow(SQL["last_of_log"])
+    if log is not None:
+        found.append(Head(LOG, log["number"], log["hash"].hex()))
+    return found
 
 
 def read(path: Path) -> list[Head]:
@@ -57,10 +64,15 @@ async def contradictions(connection: Connection, anchor: Sequence[Head]) -> list
     """One sentence per head of an anchor that is no longer in its chain."""
     problems = []
     for head in anchor:
-        is_bank = head.lane == BANK
-        name = f"deposit {head.position}" if is_bank else f"lane {head.lane}, the batch up to change {head.position}"
-        where = (head.position,) if is_bank else (head.lane, head.position)
-        now = await connection.fetchval(SQL["hash_of_transfer"] if is_bank else SQL["batch_hash"], *where)
+        if head.lane == BANK:
+            name = f"deposit {head.position}"
+            now = await connection.fetchval(SQL["hash_of_transfer"], head.position)
+        elif head.lane == LOG:
+            name = f"row {head.position} of the operator log"
+            now = await connection.fetchval(SQL["hash_of_log_row"], head.position)
+        else:
+            name = f"lane {head.lane}, the batch up to change {head.position}"
+            now = await connection.fetchval(SQL["batch_hash"], head.lane, head.position)
         if now is None:
             problems.append(f"{name}: it is in the anchor, and gone from the ledger")
         elif now.hex() != head.hash:

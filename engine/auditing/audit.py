@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from engine.access.keyring import Keyring
-from engine.auditing import books, cards, coupons, fundraisers, kept, lanes, withdrawals
+from engine.auditing import books, cards, coupons, fundraisers, kept, lanes, operator_log, withdrawals
 from engine.auditing.anchors import Head
 from engine.auditing.chains import Chains, anchor_holds, unbroken
 from engine.auditing.findings import PROBLEMS_MAX, Finding, finding
@@ -43,6 +43,7 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
     ("coupons_match_holdings", "each user has as many units of a batch as coupons", coupons.coupons_match_holdings),
     ("coupon_batches_add_up", "each coupon of a batch is in one place", coupons.coupon_batches_add_up),
     ("cards_add_up", "each card is there as often as published, and each pool is shared", cards.cards_add_up),
+    ("operator_log_unbroken", "each row of the operator log has its own hash", operator_log.operator_log_unbroken),
     ("withdrawals_add_up", "each withdrawal is held, paid or returned", withdrawals.withdrawals_add_up),
     (
         "fundraisers_add_up",

@@ -43,14 +43,27 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a difference is about, as far as it is about a single packet, user or withdrawal."""
+
+    packet_id: str | None = None
+    user_id: str | None = None
+    withdrawal_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The amount on each side, and one sentence per difference. ``more``: how many are not listed."""
+    """The amount on each side, and one sentence per difference. ``more``: how many are not listed.
+
+    ``subjects``: what each difference is about, in the same order.
+    """
 
     name: str
     left: Side
     right: Side
     differences: tuple[str, ...]
     more: int
+    subjects: tuple[Subject, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -68,19 +81,24 @@ class Comparison:
         return None if self.left.fen is None or self.right.fen is None else self.left.fen - self.right.fen
 
 
+NOBODY = Subject()
+
+
 class Differences:
     """Collects differences: keeps the first ones and counts the others."""
 
     def __init__(self, found: Iterable[str] = ()) -> None:
         self._told: list[str] = []
+        self._subjects: list[Subject] = []
         self._more = 0
         for difference in found:
             self.add(difference)
 
-    def add(self, difference: str) -> None:
+    def add(self, difference: str, subject: Subject = NOBODY) -> None:
         """Add one more."""
         if len(self._told) < DIFFERENCES_MAX:
             self._told.append(difference)
+            self._subjects.append(subject)
         else:
             self._more += 1
 
@@ -89,4 +107,11 @@ class Differences:
         sums_differ = None not in (left.fen, right.fen) and left.fen != right.fen
         if not self._told and (left.count != right.count or sums_differ):
             self.add(f"{left.what} and {right.what} differ in sum, but no single item does")
-        return Comparison(name=name, left=left, right=right, differences=tuple(self._told), more=self._more)
+        return Comparison(
+            name=name,
+            left=left,
+            right=right,
+            differences=tuple(self._told),
+            more=self._more,
+            subjects=tuple(self._subjects),
+        )

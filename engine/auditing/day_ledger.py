@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from engine.auditing.comparison import Comparison, Day, Differences, Side
+from engine.auditing.comparison import Comparison, Day, Differences, Side, Subject
 from engine.ledger.database import Connection
 from engine.queries import load
 from engine.wallets import statement
@@ -94,7 +94,7 @@ async def _packets(connection: Connection, day: Day, name: str, query: str, side
                 side.add(fen)
         if row["due_fen"] != row["paid_fen"]:
             amounts = f"{_amount(row['due_fen'], row['asset'])} due, {_amount(row['paid_fen'], row['asset'])} moved"
-            pair.differences.add(f"packet {row['packet_id']}: {amounts}")
+            pair.differences.add(f"packet {row['packet_id']}: {amounts}", Subject(packet_id=str(row["packet_id"])))
     return found.compared(f"{name}: packets")
 
 
@@ -146,8 +146,15 @@ async def balances(connection: Connection, day: Day) -> list[Comparison]:
         if row["balance_fen"] != row["transfers_fen"]:
             whose = f"{row['kind']} {row['account_id']}" + (f" of {row['owner']}" if row["owner"] else "")
             amounts = f"holds {_amount(row['balance_fen'], asset)}, its entries sum to {row['transfers_fen']}"
-            pair.differences.add(f"{whose} {amounts}")
+            pair.differences.add(f"{whose} {amounts}", _subject(row))
     return found.compared("balances: ledger")
+
+
+def _subject(row: asyncpg.Record) -> Subject:
+    """Whose account it is: a user's, or a packet's custody."""
+    if row["kind"] == "custody":
+        return Subject(packet_id=str(row["account_id"]))
+    return Subject(user_id=row["owner"])
 
 
 async def statements(connection: Connection, day: Day) -> list[Comparison]:
@@ -167,7 +174,7 @@ async def statements(connection: Connection, day: Day) -> list[Comparison]:
         pair.right.add(after_fen)
         if opening_fen + moved_fen != after_fen:
             told = f"{_amount(opening_fen, asset)} and movements of {moved_fen} are not the {after_fen} held after it"
-            pair.differences.add(f"{row['owner']}: {told}")
+            pair.differences.add(f"{row['owner']}: {told}", Subject(user_id=row["owner"]))
     return [*found.compared("statements close"), *await _statement_kinds(connection, day, sums)]
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import asyncpg
 
-from engine.auditing.comparison import Comparison, Day, Differences, Side
+from engine.auditing.comparison import Comparison, Day, Differences, Side, Subject
 from engine.queries import load
 from engine.wallets.payouts import Payout, PayoutProvider, PayoutState, reference_of
 
@@ -39,7 +39,8 @@ async def payouts(pool: asyncpg.Pool, provider: PayoutProvider, day: Day, now_ms
             ours.add(row["amount_fen"])
         told = _told(row, payout, is_late=now_ms - row["asked_at_ms"] > LATE_MS)
         if told:
-            differences.add(f"withdrawal {row['withdrawal_id']} of {row['amount_fen']} fen ({reference}): {told}")
+            sentence = f"withdrawal {row['withdrawal_id']} of {row['amount_fen']} fen ({reference}): {told}"
+            differences.add(sentence, Subject(withdrawal_id=str(row["withdrawal_id"])))
     _strangers(known, theirs, differences)
     return differences.of("withdrawals: payouts", ours, theirs)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
-from engine.auditing.comparison import Comparison, Day, Differences, Side
+from engine.auditing.comparison import Comparison, Day, Differences, Side, Subject
 from engine.events import Claims
 from engine.ids import lane_of
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LaneReader
@@ -39,7 +39,8 @@ async def claims(pool: asyncpg.Pool, store: LaneReader, stream: EventStream, day
             for user, share in in_ledger[packet].items():
                 elsewhere.add(share[1])
                 if given.get(user) not in (share, aside[packet].get(user, ())):
-                    differences.add(f"packet {packet}: the ledger gave {_share(user, share)}, Redis did not")
+                    told = f"packet {packet}: the ledger gave {_share(user, share)}, Redis did not"
+                    differences.add(told, Subject(packet_id=str(packet), user_id=user))
             if late := {user: share for user, share in given.items() if user not in in_ledger[packet]}:
                 ahead[packet] = late
     await _account_for(pool, stream, day, ahead, elsewhere=elsewhere, differences=differences)
@@ -68,7 +69,8 @@ async def _account_for(
                 elsewhere.add(share[1])
             else:
                 told = f"packet {packet}: Redis gave {_share(user, share)}"
-                differences.add(f"{told}; neither the stream nor the ledger has it")
+                subject = Subject(packet_id=str(packet), user_id=user)
+                differences.add(f"{told}; neither the stream nor the ledger has it", subject)
 
 
 def _share(user: str, share: tuple[int, int]) -> str:

@@ -14,13 +14,16 @@ import structlog
 import typer
 
 from engine.cli import (
+    analyse,
     audit,
     campaigns,
+    console,
     coupons,
     data,
     doctor,
     fundraisers,
     lanes,
+    link,
     plan,
     quarantine,
     reconcile,
@@ -84,6 +87,7 @@ def up(
         settings,
         os.environ,
         lambda url: _print(f"ready {url}"),
+        tell=_print,
         redis_nodes=redis_nodes,
         replicas=replicas,
         tell_sandbox=wechatpay.tell_sandbox if wechatpay_sandbox else None,
@@ -182,14 +186,17 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
     _print("Restart the API processes before you issue tokens: they read the secrets when they start.")
 
 
+app.command()(analyse.analyse)
 app.command()(audit.audit)
 app.command()(doctor.doctor)
+app.command()(link.link)
 app.command()(plan.plan)
 app.command()(reconcile.reconcile)
 app.command()(recover.recover)
 app.command()(verify.verify)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(fundraisers.app, name="fundraisers")
+app.add_typer(console.app, name="console")
 app.add_typer(coupons.app, name="coupons")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")

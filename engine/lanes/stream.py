@@ -65,6 +65,19 @@ class EventStream:
                 with contextlib.suppress(BadEntryError):
                     yield entry_in(lane, Raw(entry_id.decode(), fields))
 
+    async def newest(self, lane: int, entries_max: int) -> list[Raw]:
+        """The last entries as Redis stores them, newest first. Empty if the key is not a stream."""
+        with redis_errors():
+            try:
+                reply: Reply = await command(
+                    self._client_of(lane), "XREVRANGE", keys.events(lane), "+", "-", "COUNT", entries_max
+                )
+            except ResponseError as error:
+                if not is_wrong_type(error):
+                    raise
+                return []
+        return [Raw(entry_id.decode(), fields) for entry_id, fields in reply]
+
     async def raw(self, lane: int, after_id: str, entries_max: int = _PAGE) -> tuple[list[Raw], int | None]:
         """A page of raw entries, and the lane's position at that moment (None if it has none)."""
         with redis_errors():

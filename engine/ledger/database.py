@@ -12,6 +12,7 @@ from engine.ledger.failures import DATABASE_ERRORS, failure_of, sentence_of
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection to the ledger, made for one purpose or lent by a pool."""
+Pool = asyncpg.Pool
 
 _CONNECT_S_MAX = 10.0
 STATEMENT_S_MAX = 60.0
@@ -39,8 +40,12 @@ class _Pool(asyncpg.Pool):
         return super().acquire(timeout=self.wait_s_max if timeout is None else timeout)
 
 
-async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> asyncpg.Pool:
+async def database_pool(
+    url: str, *, connections_max: int, timeout_s: float, settings: dict[str, str] | None = None
+) -> asyncpg.Pool:
     """A pool on the ledger's database. ``timeout_s`` bounds each statement and the wait for a connection.
+
+    ``settings``: Postgres's, for each connection.
 
     Raises OperatorError, with one sentence, if it cannot be reached.
     """
@@ -56,6 +61,7 @@ async def database_pool(url: str, *, connections_max: int, timeout_s: float) -> 
             record_class=asyncpg.Record,
             timeout=min(timeout_s, _CONNECT_S_MAX),
             command_timeout=timeout_s,
+            server_settings=settings,
         )
         pool.wait_s_max = timeout_s
         return await pool

@@ -7,8 +7,9 @@ from engine.queries import load
 
 SQL = load("trial")
 INSERTED = (
-    *("accounts", "alerts", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
+    *("accounts", "alerts", "approvals", "arrival_delays", "assets", "batches", "day_totals", "debts", "disputes"),
     *(
+        "audit_runs",
         "campaign_buckets",
         "campaign_grants",
         "campaign_prizes",
@@ -20,12 +21,14 @@ INSERTED = (
         "coupon_parts",
         "coupon_ranges",
         "coupons",
+        "displays",
         "card_completions",
         "card_grants",
         "card_kinds",
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
         "entries_aside",
         "freeze_changes",
         "freezes",
@@ -37,9 +40,16 @@ INSERTED = (
         "lanes",
         "ledger_currency",
         "limits_reached",
+        "notes",
+        "operator_links",
+        "operator_log",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
         "places",
+        "reconciliation_reasons",
+        "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
     *("wechatpay_calls", "wechatpay_merchants", "wechatpay_nonces", "wechatpay_orders", "wechatpay_platform"),
@@ -49,6 +59,7 @@ UPDATED = (
     *(
         "accounts",
         "alerts",
+        "approvals",
         "campaign_grants",
         "campaign_waves",
         "campaigns",
@@ -58,7 +69,10 @@ UPDATED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
+        "day_movements_counted",
         "day_totals",
+        "displays",
         "disputes",
         "freezes",
         "fundraiser_gifts",
@@ -66,6 +80,10 @@ UPDATED = (
         "fundraisers",
         "labels",
         "lanes",
+        "operator_links",
+        "operator_log_head",
+        "operator_sessions",
+        "operators",
         "packets",
         "payment_passwords",
     ),
@@ -73,7 +91,7 @@ UPDATED = (
     *("wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
 DELETED = (
-    *("coupon_free", "day_totals", "idempotency", "limits_reached", "places"),
+    *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),
     *("wechatpay_calls", "wechatpay_nonces", "wechatpay_spans"),
 )
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")

@@ -145,7 +145,7 @@ async def _of_node(rows: Sequence[asyncpg.Record], store: LaneReader, stream: Ev
 async def _looked_at(line: LaneLine, row: asyncpg.Record, store: LaneReader, stream: EventStream) -> LaneLine:
     lane, position = line.lane, row["position"]
     status = await store.lane_status(lane)
-    why = _why_not(row, status)
+    why = why_not(row, status)
     if status is None:
         return replace(line, why_not=why)
     look = await stream.look(lane, position)
@@ -165,7 +165,8 @@ async def _looked_at(line: LaneLine, row: asyncpg.Record, store: LaneReader, str
     )
 
 
-def _why_not(row: asyncpg.Record, status: LaneStatus | None) -> str | None:
+def why_not(row: asyncpg.Record, status: LaneStatus | None) -> str | None:
+    """Why a lane does not serve, by its row in the ledger and what Redis says, or None."""
     if not row["begun"]:
         return "no process has begun it yet"
     paused = why_paused(row["epoch"], row["position"], status)

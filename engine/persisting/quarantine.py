@@ -5,7 +5,7 @@ change up: its money moves from the packet's custody to the quarantine account. 
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -26,6 +26,10 @@ from engine.settings import Settings
 
 SQL = load("quarantine")
 _PAGE = 500
+AT_ONCE_MAX = 500
+"""How many rows one call of ``retry_all`` goes through."""
+DRY_RUN_MAX = 100
+"""How many rows one dry run goes through: it locks their packets until it is rolled back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +65,35 @@ class Result:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a row is about, at one moment. ``user_fen``: the balance of the row's user. None: there is no such thing."""
+
+    packet_state: str | None
+    custody_fen: int | None
+    user_fen: int | None
+    sender_fen: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What retrying a row, or writing it off, would do. Nothing of it was kept. ``after`` None: it would not work."""
+
+    quarantine_id: int
+    would_resolve: bool
+    sentence: str
+    before: Standing | None
+    after: Standing | None
+
+
 class _RefusedError(HongbaoError):
     """Why the row stays as it is."""
+
+    code = "quarantine_refused"
+
+
+class _RolledBackError(Exception):
+    """Ends the transaction of a dry run."""
 
 
 class Quarantine:
@@ -91,8 +122,7 @@ class Quarantine:
         after = 0
         while page := await self._connection.fetch(SQL["page"], after, resolved_too, _PAGE):
             for row in page:
-                packet = row["packet_id"]
-                yield Aside(**{**dict(row), "packet_id": None if packet is None else str(packet)})
+                yield aside_of(row)
             after = page[-1]["quarantine_id"]
 
     async def entries(self) -> AsyncIterator[EntryAside]:
@@ -106,6 +136,65 @@ class Quarantine:
             raise OperatorError(f"There is no lane {lane}.")
         setting = SetAside(self._connection, self._reader, self._stream, lane, retention_ms=self._retention_ms)
         return await setting.run(entry_id, reason=reason, by=by, force=force)
+
+    async def dry_run(self, quarantine_ids: Sequence[int], *, writes_off: bool = False) -> list[DryRun]:
+        """Do what retrying some rows, or writing them off, does: the oldest first, in one transaction, rolled back.
+
+        So a claim finds the opening before it applied. Only sequences move on. What it locks is locked for a moment.
+        """
+        told: list[DryRun] = []
+        with suppress(_RolledBackError):
+            async with self._connection.transaction():
+                told += [
+                    await self._dry_run_one(quarantine_id, writes_off=writes_off)
+                    for quarantine_id in sorted(set(quarantine_ids))[:DRY_RUN_MAX]
+                ]
+                raise _RolledBackError
+        return told
+
+    async def _dry_run_one(self, quarantine_id: int, *, writes_off: bool) -> DryRun:
+        before = after = None
+        try:
+            async with self._connection.transaction():  # a savepoint: what fails leaves the others as they are
+                row = await self._locked(quarantine_id)
+                before = await self._standing(row)
+                if writes_off:
+                    took_effect, moved_fen = await self._give_up(row)
+                    sentence = f"{moved_fen} fen would leave the custody"
+                else:
+                    await Ledger().apply_again(self._connection, _change(row))
+                    took_effect, moved_fen, sentence = True, None, "the ledger would take it"
+                resolution = "written_off" if writes_off else "retried"
+                await self._resolve(row, resolution, by="dry run", took_effect=took_effect, moved_fen=moved_fen)
+                after = await self._standing(row)
+        except RULES_BROKEN as error:
+            sentence = f"it still breaks a rule: {error}"
+        except _RefusedError as error:
+            sentence = str(error)
+        return DryRun(
+            quarantine_id=quarantine_id,
+            would_resolve=after is not None,
+            sentence=sentence,
+            before=before,
+            after=after,
+        )
+
+    async def _standing(self, row: asyncpg.Record) -> Standing:
+        (found,) = await self._connection.fetch(SQL["touched"], row["packet_id"], row["user_id"])
+        return Standing(**found)
+
+    async def retry_all(
+        self, quarantine_ids: Sequence[int] | None = None, *, by: str, at_most: int = AT_ONCE_MAX
+    ) -> AsyncIterator[Result]:
+        """Retry some rows, or all that are open, the oldest first, each in its own transaction.
+
+        A change that needs an earlier one (a claim, its opening) finds it applied. At most ``at_most`` rows.
+        """
+        if quarantine_ids is None:
+            rows = await self._connection.fetch(SQL["open_ids"], 0, at_most)
+            quarantine_ids = [row["quarantine_id"] for row in rows]
+        for quarantine_id in sorted(set(quarantine_ids))[:at_most]:
+            yield await self.retry(quarantine_id, by=by)
 
     async def retry(self, quarantine_id: int, *, by: str) -> Result:
         """Apply the change again. It stays in quarantine if it still breaks a rule."""
@@ -204,6 +293,12 @@ class Quarantine:
         except UnavailableError:
             return False
         return True
+
+
+def aside_of(row: asyncpg.Record) -> Aside:
+    """A row as it is told."""
+    packet = row["packet_id"]
+    return Aside(**{**dict(row), "packet_id": None if packet is None else str(packet)})
 
 
 def _change(row: asyncpg.Record) -> Change:

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from engine.auditing.day_movements import follow_movements
+from engine.auditing.heavy import follow_reconciliation
+from engine.auditing.runs import Runs
 from engine.campaigns.campaigns import follow_campaigns
 from engine.cards.drawing import follow_card_sets
 from engine.coupons.expiring import follow_coupons
@@ -100,6 +103,8 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
             group.create_task(forget_limits(engine, stop))
             group.create_task(keep_volumes(engine, stop))
             group.create_task(know_entries(engine, stop))
+            group.create_task(follow_movements(engine.pool, stop))
+            group.create_task(follow_reconciliation(settings, Runs(engine.pool), stop))
             group.create_task(pay_out(engine.pool, provider_of(engine.pool, settings), settings, stop))
             if ready is not None:
                 ready()

@@ -25,7 +25,7 @@ from engine.observability import metrics_directory
 from engine.persisting import lag
 from engine.recovery.epochs import WHY
 from engine.recovery.serving import Paused
-from engine.running import own_servers
+from engine.running import consoles, own_servers
 from engine.settings import Settings
 from engine.supervision import ports
 from engine.supervision.service import Worker
@@ -64,6 +64,7 @@ async def up(
     announce: Callable[[str], None],
     route: Route = _straight,
     *,
+    tell: Callable[[str], None] | None = None,
     redis_nodes: int | None = None,
     replicas: int | None = None,
     redis_options: Mapping[str, str] | None = None,
@@ -71,6 +72,7 @@ async def up(
 ) -> None:
     """Run everything until SIGINT or SIGTERM. ``announce`` gets the URL once it can be used.
 
+    ``tell`` gets the console's address afterwards and, as long as nobody can sign in, a link for the first operator.
     ``route`` may give single processes another way to the servers, one that can be cut. ``redis_nodes`` and
     ``replicas``: of the embedded Redis; None: what the data directory holds. ``redis_options`` adds to its options.
     ``tell_sandbox``: make the sandbox's merchant of WeChat Pay's calls, and call this with it and the URL.
@@ -79,7 +81,11 @@ async def up(
     remaining changes before the servers stop. Raises OperatorError if something cannot start.
     """
     own_servers.check(settings, redis_nodes, replicas)
-    with ports.held(settings.host, settings.port) as port, servers.hold(settings.data_dir) as held:
+    with (
+        ports.held(settings.host, settings.port) as port,
+        consoles.held(settings) as console_port,
+        servers.hold(settings.data_dir) as held,
+    ):
         settings = settings.model_copy(update={"port": port})  # port 0 means any free one; all workers share it
         keyring.load(settings)
         if tell_sandbox is not None:
@@ -92,12 +98,14 @@ async def up(
             await schema.migrate(settings.database_url or "")
             is_ready = asyncio.Event()
             supervisor.in_between(partial(_tell_left, settings, is_ready))
-            await _start_workers(supervisor, settings, environment, route)
+            await _start_workers(supervisor, settings, environment, route, console_port)
             scheme = "https" if tls.is_on(settings) else "http"
             base_url = f"{scheme}://{_in_url(settings.host)}:{settings.port}"
             await _wait_ready(base_url, tls.client_context(settings), _lasting(settings))
             is_ready.set()
             announce(base_url)
+            if tell is not None and console_port is not None:
+                await consoles.tell(settings, console_port, tell)
             if tell_sandbox is not None:
                 tell_sandbox(await _make_sandbox(settings), base_url)
             await supervisor.wait()
@@ -114,7 +122,11 @@ async def _make_sandbox(settings: Settings) -> SandboxMerchant:
 
 
 async def _start_workers(
-    supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], route: Route
+    supervisor: Supervisor,
+    settings: Settings,
+    environment: Mapping[str, str],
+    route: Route,
+    console_port: int | None,
 ) -> None:
     """Start our own processes. Returns once each has reported that it is ready."""
     shared = metrics_directory.directory(settings)
@@ -151,6 +163,9 @@ async def _start_workers(
             for number in range(1, settings.workers + 1)
         )
     )
+    if console_port is not None:
+        child_environment["HONGBAO_CONSOLE_PORT"] = str(console_port)
+        await supervisor.start(worker("console", 15.0))
 
 
 def _variables(settings: Settings) -> dict[str, str]:

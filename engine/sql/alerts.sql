@@ -28,3 +28,40 @@ WHERE alert_id = $1
 UPDATE alerts SET last_error = $2,
     next_try_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3::bigint
 WHERE alert_id = $1 AND delivered_at_ms IS NULL
+
+-- listed --
+-- Newest first. $4: those that nobody has acknowledged, or those that somebody has. $5: those that are delivered, or not.
+SELECT alert_id, kind, user_id, at_ms, details, tries, next_try_at_ms, delivered_at_ms, last_error, acknowledged_at_ms,
+    acknowledged_by, acknowledged_note
+FROM alerts
+WHERE alert_id < $1 AND alert_id > 0 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR user_id = $3)
+    AND ($4::boolean IS NULL OR (acknowledged_at_ms IS NULL) = $4)
+    AND ($5::boolean IS NULL OR (delivered_at_ms IS NOT NULL) = $5)
+    AND at_ms >= $6 AND at_ms < $7
+ORDER BY alert_id DESC LIMIT $8
+
+-- waiting --
+-- The same of those that nobody has acknowledged: in its own statement, so that it always goes along alerts_waiting.
+SELECT alert_id, kind, user_id, at_ms, details, tries, next_try_at_ms, delivered_at_ms, last_error, acknowledged_at_ms,
+    acknowledged_by, acknowledged_note
+FROM alerts
+WHERE alert_id < $1 AND alert_id > 0 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR user_id = $3)
+    AND acknowledged_at_ms IS NULL AND ($4::boolean IS NULL OR (delivered_at_ms IS NOT NULL) = $4)
+    AND at_ms >= $5 AND at_ms < $6
+ORDER BY alert_id DESC LIMIT $7
+
+-- waiting_count --
+SELECT count(*) FROM (SELECT FROM alerts WHERE acknowledged_at_ms IS NULL LIMIT $1) AS waiting
+
+-- acknowledge --
+-- Those that somebody has acknowledged before stay as they are.
+UPDATE alerts SET acknowledged_by = $2, acknowledged_note = $3,
+    acknowledged_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
+WHERE alert_id = ANY ($1::bigint[]) AND acknowledged_at_ms IS NULL
+RETURNING alert_id
+
+-- deliver_again --
+UPDATE alerts SET tries = 0, delivered_at_ms = NULL, last_error = NULL,
+    next_try_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+WHERE alert_id = ANY ($1::bigint[])
+RETURNING alert_id

@@ -540,3 +540,21 @@ WHERE transfer_id > $1 OR transfer_id > $2 AND transfer_id <= $3 ORDER BY set_id
 -- drawn_shares --
 SELECT number, user_id, share_fen, draw_key FROM card_shares LEFT JOIN card_completions USING (set_id, user_id)
 WHERE set_id = $1 AND number >= $2 ORDER BY number LIMIT $3
+
+-- operator_log --
+-- The columns as engine/operators/chain.py has them.
+SELECT number, at_ms, operator, role, session_id, address, action, subject_kind, subject_id, arguments, reason, outcome, told,
+    approval_id, about, hash
+FROM operator_log ORDER BY number
+
+-- operator_log_head --
+SELECT number, hash FROM operator_log_head
+
+-- approvals_past_the_log --
+-- The row "asked" is written before a decision, so a decision that has none did not come through the console.
+SELECT approval_id, state, decided_by FROM approvals
+WHERE state <> 'waiting' AND NOT EXISTS (
+    SELECT FROM operator_log
+    WHERE subject_kind = 'approval' AND subject_id = approvals.approval_id::text AND outcome = 'asked'
+        AND operator = decided_by
+) ORDER BY approval_id

@@ -180,3 +180,9 @@ WHERE from_account = 1 ORDER BY transfer_id DESC LIMIT 1
 
 -- hash_of_transfer --
 SELECT hash FROM transfer_hashes WHERE transfer_id = $1
+
+-- last_of_log --
+SELECT number, hash FROM operator_log ORDER BY number DESC LIMIT 1
+
+-- hash_of_log_row --
+SELECT hash FROM operator_log WHERE number = $1

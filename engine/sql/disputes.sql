@@ -81,3 +81,53 @@ WHERE dispute_id IN (
     ORDER BY deadline_at_ms LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 RETURNING dispute_id, kind, packet_id, complainant, deadline_at_ms, deadline_is_provisional
+
+-- open_page --
+-- Open disputes, the one that is due first first. $3: the kind; $4: a party; $5: those due before this.
+SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
+    deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+FROM disputes
+WHERE state = 'open' AND (deadline_at_ms, dispute_id) > ($1::bigint, $2::bigint) AND ($3::text IS NULL OR kind = $3)
+    AND ($4::text IS NULL OR complainant = $4 OR counterparty = $4) AND deadline_at_ms < $5
+ORDER BY deadline_at_ms, dispute_id LIMIT $6
+
+-- decided_page --
+-- Decided disputes, the last decision first. $5: the outcome.
+SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
+    FALSE AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+FROM disputes
+WHERE state <> 'open' AND (decided_at_ms, dispute_id) < ($1::bigint, $2::bigint) AND ($3::text IS NULL OR kind = $3)
+    AND ($4::text IS NULL OR complainant = $4 OR counterparty = $4) AND ($5::text IS NULL OR state = $5)
+ORDER BY decided_at_ms DESC, dispute_id DESC LIMIT $6
+
+-- of_party --
+-- A user's disputes on either side, newest first.
+SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
+    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+FROM (
+    (SELECT * FROM disputes WHERE complainant = $1 ORDER BY filed_at_ms DESC LIMIT $2)
+    UNION ALL
+    (SELECT * FROM disputes WHERE counterparty = $1 ORDER BY dispute_id DESC LIMIT $2)
+) AS either ORDER BY dispute_id DESC LIMIT $2
+
+-- of_packet --
+SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
+    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+FROM disputes WHERE packet_id = $1 ORDER BY dispute_id DESC LIMIT $2
+
+-- due_counts --
+-- Counted up to $3: open ones, those due before $2, those overdue at $1.
+SELECT count(*) AS open, count(*) FILTER (WHERE deadline_at_ms < $2) AS due_soon,
+    count(*) FILTER (WHERE deadline_at_ms <= $1) AS overdue, min(deadline_at_ms) AS first_deadline_at_ms
+FROM (SELECT deadline_at_ms FROM disputes WHERE state = 'open' ORDER BY deadline_at_ms LIMIT $3) AS waiting
+
+-- decision --
+-- What a decision rests on: who decided, and what the payer's wallet holds now.
+SELECT decided_by, freeze_id, (
+    SELECT balance_fen FROM accounts WHERE kind = 'wallet' AND owner = counterparty
+) AS payer_fen, (
+    SELECT packets.state::text FROM packets WHERE packets.packet_id = disputes.packet_id
+) AS packet_state, (
+    SELECT packets.expires_at_ms FROM packets WHERE packets.packet_id = disputes.packet_id
+) AS packet_expires_at_ms
+FROM disputes WHERE dispute_id = $1

@@ -58,3 +58,20 @@ WHERE user_id = $1 AND lifted_at_ms IS NULL AND until_ms <= $2
 -- of_user --
 SELECT freeze_id, scope, reason, frozen_by, frozen_at_ms, until_ms, lifted_at_ms, lifted_by, lifted_reason
 FROM freezes WHERE user_id = $1 ORDER BY freeze_id DESC LIMIT $2
+
+-- all_in_force --
+-- Over all users, newest first. $3: `rule`, `dispute` or `operator`, by whom.
+SELECT freeze_id, user_id, scope, reason, frozen_by, frozen_at_ms, until_ms FROM freezes
+WHERE lifted_at_ms IS NULL AND (until_ms IS NULL OR until_ms > floor(extract(epoch FROM clock_timestamp()) * 1000))
+    AND freeze_id < $1 AND ($2::text IS NULL OR scope = $2)
+    AND ($3::text IS NULL OR $3 = CASE
+        WHEN frozen_by LIKE 'rule:%' THEN 'rule' WHEN frozen_by = 'dispute' THEN 'dispute' ELSE 'operator' END)
+    AND ($4::text IS NULL OR user_id = $4)
+ORDER BY freeze_id DESC LIMIT $5
+
+-- one --
+SELECT freeze_id, user_id, scope, reason, frozen_by, frozen_at_ms, until_ms, lifted_at_ms, lifted_by, lifted_reason
+FROM freezes WHERE freeze_id = $1
+
+-- in_force_count --
+SELECT count(*) FROM (SELECT FROM freezes WHERE lifted_at_ms IS NULL LIMIT $1) AS held

@@ -56,3 +56,47 @@ WHERE packet_id = $1 AND ended_at_ms IS NOT NULL AND settled_at_ms IS NULL AND a
 
 -- now_ms --
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+
+-- listed --
+-- For operators. The oldest first; $2: whether open ones or resolved ones (null: both); $3 a lane, $4 a packet, $5 a kind.
+SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+FROM quarantine
+WHERE quarantine_id > $1 AND ($2::boolean IS NULL OR (resolution IS NULL) = $2) AND ($3::integer IS NULL OR lane = $3)
+    AND ($4::bigint IS NULL OR packet_id = $4) AND ($5::text IS NULL OR kind = $5)
+ORDER BY quarantine_id LIMIT $6
+
+-- open_listed --
+-- The open ones alone: in its own statement, so that it always goes along quarantine_open_by_number.
+SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+FROM quarantine
+WHERE quarantine_id > $1 AND resolution IS NULL AND ($2::integer IS NULL OR lane = $2)
+    AND ($3::bigint IS NULL OR packet_id = $3) AND ($4::text IS NULL OR kind = $4)
+ORDER BY quarantine_id LIMIT $5
+
+-- listed_one --
+SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+FROM quarantine WHERE quarantine_id = $1
+
+-- open_totals --
+-- Counted up to $1.
+SELECT count(*) AS rows, coalesce(sum(amount_fen), 0)::bigint AS amount_fen, min(at_ms) AS oldest_ms FROM (
+    SELECT amount_fen, at_ms FROM quarantine WHERE resolution IS NULL ORDER BY quarantine_id LIMIT $1
+) AS waiting
+
+-- open_ids --
+SELECT quarantine_id FROM quarantine WHERE resolution IS NULL AND quarantine_id > $1 ORDER BY quarantine_id LIMIT $2
+
+-- touched --
+-- What a change in quarantine would move: its packet's state and custody, and the balance of its user (of the packet's asset).
+SELECT packets.state::text AS packet_state, custody.balance_fen AS custody_fen, (
+    SELECT balance_fen FROM accounts WHERE owner = $2 AND asset IS NOT DISTINCT FROM packets.asset
+        AND kind = CASE WHEN packets.asset IS NULL THEN 'wallet' ELSE 'holding' END::account_kind
+) AS user_fen, (
+    SELECT balance_fen FROM accounts WHERE owner = packets.sender AND asset IS NOT DISTINCT FROM packets.asset
+        AND kind = CASE WHEN packets.asset IS NULL THEN 'wallet' ELSE 'holding' END::account_kind
+) AS sender_fen
+FROM (SELECT $1::bigint AS packet_id) AS named LEFT JOIN packets USING (packet_id)
+LEFT JOIN accounts AS custody ON custody.account_id = named.packet_id AND custody.kind = 'custody'

@@ -45,3 +45,7 @@ WHERE kind = 'claim' AND packet_id = ANY ($1::bigint[]) AND slot IS NOT NULL AND
     WHERE transfers.kind = 'claim' AND from_account = quarantine.packet_id AND transfers.slot = quarantine.slot
 )
 ORDER BY packet_id, slot
+
+-- history --
+SELECT recovery_id, lane, position, reason, changes_lost, started_at_ms, ended_at_ms, packets, claims, shares_left
+FROM recoveries WHERE recovery_id < $1 AND ($2::integer IS NULL OR lane = $2) ORDER BY recovery_id DESC LIMIT $3

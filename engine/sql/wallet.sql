@@ -29,3 +29,13 @@ UNION ALL
     AND from_account >= $5 AND from_account < $6 AND (from_account < $7 OR from_account >= $8)
  ORDER BY transfer_id DESC LIMIT $3)
 ORDER BY transfer_id DESC LIMIT $3
+
+-- users --
+-- Users with a wallet, in the order of their ids (bytes): those from $1 on that are after $2 and before $3.
+SELECT owner AS user_id, balance_fen, frozen, sending_frozen_until_ms FROM accounts
+WHERE kind = 'wallet' AND owner >= $1 AND owner > $2 AND owner < $3 ORDER BY owner LIMIT $4
+
+-- holdings --
+-- What a user has besides money.
+SELECT asset, name, scale, balance_fen FROM accounts JOIN assets USING (asset)
+WHERE kind = 'holding' AND owner = $1 AND asset > $2 AND balance_fen > 0 ORDER BY asset LIMIT $3

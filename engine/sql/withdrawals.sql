@@ -28,3 +28,20 @@ SELECT user_id, amount_fen, fee_fen FROM withdrawals WHERE withdrawal_id = $1 AN
 UPDATE withdrawals
 SET state = $2, failure = $3, end_transfer_id = $4, fee_transfer_id = $5, ended_at_ms = $6
 WHERE withdrawal_id = $1 AND state = 'processing'
+
+-- all --
+-- Over all users, newest first. $2: the state; $3 to before $4: when it was asked for.
+SELECT withdrawal_id, user_id, amount_fen, fee_fen, right(bank_account, 4) AS bank_account_end, state, failure, asked_at_ms, ended_at_ms
+FROM withdrawals
+WHERE withdrawal_id < $1 AND ($2::text IS NULL OR state = $2) AND ($5::text IS NULL OR user_id = $5)
+    AND asked_at_ms >= $3 AND asked_at_ms < $4
+ORDER BY withdrawal_id DESC LIMIT $6
+
+-- to_advance --
+SELECT withdrawal_id, amount_fen, bank_account, asked_at_ms FROM withdrawals
+WHERE withdrawal_id = $1 AND state = 'processing'
+
+-- processing_count --
+SELECT count(*) AS waiting, min(asked_at_ms) AS oldest_ms FROM (
+    SELECT asked_at_ms FROM withdrawals WHERE state = 'processing' ORDER BY withdrawal_id LIMIT $1
+) AS waiting

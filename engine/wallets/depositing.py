@@ -116,6 +116,24 @@ class Depositing:
             self._names.difference_update(values[0])
 
 
+async def deposit_on(
+    connection: Connection, request: idempotency.Request, amount_fen: int
+) -> tuple[dict[str, Any], bool]:
+    """One deposit in the caller's transaction, once per key. Returns the answer, and whether it is a repeat.
+
+    The commit does not wait for the disk unless the caller sets ``synchronous_commit``. Raises as ``Depositing.put``.
+    """
+    values = (
+        [idempotency.lock_name(request)],
+        [request.principal],
+        [request.key],
+        [request.request_hash],
+        [amount_fen],
+    )
+    (row,) = await _call(connection, *values)
+    return _answer(row, request, amount_fen)
+
+
 async def _call(connection: Connection, *values: list[Any]) -> list[asyncpg.Record]:
     """The result of each deposit. If the server answers with an error, all of them are undone."""
     try:

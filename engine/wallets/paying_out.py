@@ -34,7 +34,7 @@ async def pay_out(pool: asyncpg.Pool, provider: PayoutProvider, settings: Settin
             if stop.is_set():
                 return False
             try:
-                await advance(pool, provider, row["withdrawal_id"], _order(row))
+                await advance(pool, provider, row["withdrawal_id"], order_of(row))
             except PASSING as error:
                 outlived("payouts", error, withdrawal_id=row["withdrawal_id"])
                 # The other withdrawals still get their turn, but slowly: the provider may be away.
@@ -96,6 +96,7 @@ async def _from_payouts(connection: Connection, kind: str, payee: int, amount_fe
     return transfer_id
 
 
-def _order(row: asyncpg.Record) -> PayoutOrder:
+def order_of(row: asyncpg.Record) -> PayoutOrder:
+    """What the provider is asked to pay for a withdrawal."""
     reference = reference_of(row["withdrawal_id"], row["asked_at_ms"])
     return PayoutOrder(reference, row["amount_fen"], row["bank_account"], row["asked_at_ms"])

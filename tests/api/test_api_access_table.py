@@ -52,7 +52,10 @@ OF_AN_OWNER = (
     *("end_fundraiser", "decline_card_offer", "withdraw_card_offer"),
 )
 
-NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute") | {"get_gift_receipt": "unknown_gift"}
+NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute") | {
+    "get_gift_receipt": "unknown_gift",
+    "get_claim": "unknown_claim",
+}
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ def proper_bodies(packet_id: str) -> dict[str, Json]:
         },
         "renew_wechatpay_key": {"key": "v3"},
         "put_asset": {"scale": 2, "name": "积分"},
+        "put_display": {"name": "小明"},
         "make_campaign": BODIES["make_campaign"],
         "grab": {"admission": "x"},
         "extend_wave": BODIES["extend_wave"],

@@ -38,6 +38,7 @@ PROPER: dict[str, Json] = {
     "put_wechatpay_merchant": {"account": "shop", "appids": ["wx1"], "certificates": ["ab" * 32], "is_closed": True},
     "renew_wechatpay_key": {"key": "v3"},
     "put_asset": {"scale": 2, "name": "积分"},
+    "put_display": {"name": "小明"},
     "make_campaign": BODIES["make_campaign"] | {"odds_millionths": 5, "lanes": 1},
     "grab": {"admission": "x"},
     "extend_wave": BODIES["extend_wave"],

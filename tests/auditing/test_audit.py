@@ -13,6 +13,7 @@ from engine.ids import lane_of
 from engine.lanes import keys
 from engine.lanes.clients import command
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX
+from engine.operators.log import COMMAND_LINE, OK, OperatorLog
 from engine.settings import Settings
 from tests.support.anchored import audited, clean
 from tests.support.repository import ROOT
@@ -115,6 +116,7 @@ async def test_sound_books_pass_and_everything_is_examined(scene: Scene) -> None
 
 
 CHANGEABLE = "ALTER TABLE transfers DISABLE TRIGGER USER"
+LOG_CHANGEABLE = "ALTER TABLE operator_log DISABLE TRIGGER USER"
 Corruption = Callable[[Scene], Awaitable[None]]
 
 
@@ -313,6 +315,35 @@ async def lose_an_open_packet(scene: Scene) -> None:
     await scene.redis("DEL", keys.packet(scene.open))
 
 
+async def change_a_reason(scene: Scene) -> None:
+    log = OperatorLog(scene.engine.pool)
+    for reason in ("a fraud", "a mistake"):
+        await log.write(COMMAND_LINE, "a test", OK, reason=reason)
+    await scene.sql(LOG_CHANGEABLE, "UPDATE operator_log SET reason = 'none' WHERE number = 1")
+
+
+async def remove_a_row_of_the_log(scene: Scene) -> None:
+    log = OperatorLog(scene.engine.pool)
+    for _ in range(3):
+        await log.write(COMMAND_LINE, "a test", OK)
+    await scene.sql(LOG_CHANGEABLE, "DELETE FROM operator_log WHERE number = 2")
+
+
+async def cut_the_log(scene: Scene) -> None:
+    log = OperatorLog(scene.engine.pool)
+    for _ in range(3):
+        await log.write(COMMAND_LINE, "a test", OK)
+    await scene.sql(LOG_CHANGEABLE, "DELETE FROM operator_log WHERE number = 3")
+
+
+async def approve_past_the_log(scene: Scene) -> None:
+    await scene.sql(
+        "INSERT INTO approvals (action, subject_kind, subject_id, arguments, arguments_hash, reason, asked_by,"
+        " asked_at_ms, expires_at_ms, state, decided_by, decided_at_ms)"
+        " VALUES ('deposit', 'user', 'eve', '{}', '', '', 'ann', 1, 2, 'executed', 'bob', 1)"
+    )
+
+
 CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("balances_sum_to_zero", make_money, "all balances sum to 1 fen"),
     ("assets_stay_apart", make_points_of_money, "a deposit, goes from the currency to POINTS"),
@@ -343,6 +374,10 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
     ("withdrawals_add_up", pay_another_amount, "is settled, but its payout of 100000 fen is not"),
     ("withdrawals_add_up", keep_what_failed, "is failed, but its withdrawal_return of"),
     ("withdrawals_add_up", pay_for_no_withdrawal, "a payout of 7 fen, belongs to no withdrawal"),
+    ("operator_log_unbroken", change_a_reason, "row 1, or its hash, was changed"),
+    ("operator_log_unbroken", remove_a_row_of_the_log, "row 2 is missing before row 3"),
+    ("operator_log_unbroken", cut_the_log, "it ends with row 2, and its head says 3"),
+    ("operator_log_unbroken", approve_past_the_log, "is executed by bob, who is not in the log with it"),
     *(("fundraisers_add_up", corrupt, told) for corrupt, told in FUNDS),
     ("cards_add_up", make_a_set_of_cards, "of the pool of 5 fen 0 are paid and 0 returned, it holds 0;"),
     ("stream_continues_ledger", lose_the_lane, "Redis has lost it"),

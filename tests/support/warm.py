@@ -27,7 +27,14 @@ import orjson
 from tests.support.repository import ROOT
 
 _IMPORTED = (
-    *("api.server", "engine.cli.main", "engine.running.libraries", "engine.running.processes", "engine.running.up"),
+    *(
+        "api.console.server",
+        "api.server",
+        "engine.cli.main",
+        "engine.running.libraries",
+        "engine.running.processes",
+        "engine.running.up",
+    ),
     *(
         "engine.auditing.anchors",
         "engine.auditing.audit",

@@ -1,0 +1,63 @@
+"""Files of lists: exactly the rows of a list's filter, read page by page, so that memory stays bounded."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from starlette.responses import Response
+
+from api.console import csv_files
+from api.console.csv_files import Cell
+from api.console.visits import Visit
+from engine.paging import Page
+
+PAGE_ROWS = 500
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column, or some. ``cells``: a row's cells under ``titles``."""
+
+    titles: tuple[str, ...]
+    cells: Callable[[Row], tuple[Cell, ...]]
+
+
+def text(title: str, value: Callable[[Row], Cell]) -> Column[Row]:
+    """A column of texts and of numbers that are no amounts."""
+    return Column((title,), lambda row: (value(row),))
+
+
+def time(title: str, value: Callable[[Row], int | None]) -> Column[Row]:
+    """A column of times."""
+    return Column((title,), lambda row: (csv_files.at(value(row)),))
+
+
+def amount(title: str, value: Callable[[Row], int | None]) -> Column[Row]:
+    """Two columns: in yuan with two decimals, and in fen."""
+    return Column((title, f"{title} (fen)"), lambda row: (csv_files.yuan(value(row)), value(row)))
+
+
+async def file_of(
+    visit: Visit,
+    name: str,
+    columns: Sequence[Column[Row]],
+    page: Callable[[str | None, int], Awaitable[Page[Row]]],
+) -> Response:
+    """The file of a list. ``page``: reads so many rows after a cursor.
+
+    The first page is read before the answer begins, so that what is wrong with the filter is still refused.
+    """
+    first = await page(None, PAGE_ROWS)
+
+    async def rows() -> AsyncIterator[csv_files.Row]:
+        found = first
+        while True:
+            for row in found.rows:
+                yield [cell for column in columns for cell in column.cells(row)]
+            if found.next is None:
+                return
+            found = await page(found.next, PAGE_ROWS)
+
+    header = [title for column in columns for title in column.titles]
+    return await visit.file(name, header, rows())

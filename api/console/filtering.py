@@ -1,0 +1,126 @@
+"""Reads filters from a query: days, amounts, numbers, choices, ids. What is wrong is refused with the field's name."""
+
+import re
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from api.console.forms import Fields
+from engine.calendar.china_time import begin_ms
+from engine.errors import FieldProblem, InvalidFieldsError
+from engine.ids import is_packet_number, is_user_id
+from engine.text import is_readable
+
+PAGE = 50
+"""How many rows a page shows."""
+LABEL_LENGTH_MAX = 64
+Choice = TypeVar("Choice", bound=StrEnum)
+_AMOUNT = re.compile(r"\d{1,13}(\.\d{1,2})?", re.ASCII)
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+
+
+def refuse(field: str, rule: str) -> InvalidFieldsError:
+    """The error about one field."""
+    return InvalidFieldsError([FieldProblem(field, rule)])
+
+
+def day(fields: Fields, name: str) -> date | None:
+    """A day as 2026-11-28, if there is one. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or text != found.isoformat() or not 2000 <= found.year < 2100:
+        raise refuse(name, "must be a day as 2026-11-28")
+    return found
+
+
+def from_ms(fields: Fields, name: str = "from") -> int | None:
+    """When a day begins in China."""
+    found = day(fields, name)
+    return None if found is None else begin_ms(found)
+
+
+def before_ms(fields: Fields, name: str = "to") -> int | None:
+    """When a day ends in China: the first moment after it."""
+    found = day(fields, name)
+    return None if found is None else begin_ms(found + timedelta(days=1))
+
+
+def fen(fields: Fields, name: str) -> int | None:
+    """An amount in yuan as fen. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if not _AMOUNT.fullmatch(text):
+        raise refuse(name, "must be an amount in yuan as 12.34")
+    yuan, _, rest = text.partition(".")
+    return int(yuan) * 100 + int(f"{rest:0<2}")
+
+
+def whole(fields: Fields, name: str, *, least: int = 0, most: int = 2**63 - 1) -> int | None:
+    """A whole number. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise refuse(name, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def number_in(text: str, name: str) -> int:
+    """The number of a row in a path or a form. Raises InvalidFieldsError."""
+    if not _WHOLE.fullmatch(text):
+        raise refuse(name, "must be a row's number")
+    return int(text)
+
+
+def choice(fields: Fields, name: str, of: type[Choice]) -> Choice | None:
+    """One of some words. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if text not in {word.value for word in of}:
+        raise refuse(name, f"must be one of {', '.join(word.value for word in of)}")
+    return of(text)
+
+
+def yes_or_no(fields: Fields, name: str) -> bool | None:
+    """``yes``, ``no``, or neither. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if text not in ("", "yes", "no"):
+        raise refuse(name, "must be yes or no")
+    return None if not text else text == "yes"
+
+
+def user_id(fields: Fields, name: str) -> str | None:
+    """A user's id. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if not is_user_id(text):
+        raise refuse(name, "must be a user id")
+    return text
+
+
+def packet_id(fields: Fields, name: str) -> str | None:
+    """A packet's number. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if not is_packet_number(text):
+        raise refuse(name, "must be a packet's number of 19 digits")
+    return text
+
+
+def label(fields: Fields, name: str) -> str | None:
+    """A label, or how one begins. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if len(text) > LABEL_LENGTH_MAX or not is_readable(text):
+        raise refuse(name, f"must be at most {LABEL_LENGTH_MAX} readable characters")
+    return text

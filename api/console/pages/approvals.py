@@ -1,0 +1,75 @@
+"""What waits for a second operator: exactly what would be done, and by whom it was asked for."""
+
+from starlette.responses import Response
+
+from api.console.texts import marked
+from api.console.visits import Page, Visit
+from engine.operators.refusals import UnknownApprovalError
+
+ROWS = 50
+
+
+async def show_all(visit: Visit) -> Response:
+    """Those that wait or, with ``all=1``, every one."""
+    only_waiting = visit.query.text("all") != "1"
+    rows, following = await visit.desk.approvals.page(
+        only_waiting=only_waiting, after=visit.query.text("after") or None, limit=ROWS
+    )
+    return await visit.page("approvals.html", rows=rows, next=following, only_waiting=only_waiting)
+
+
+async def show(visit: Visit) -> Response:
+    """One, with what it would change now."""
+    approval = await visit.desk.approvals.get(_number(visit))
+    action = visit.desk.actions.get(approval.action)
+    effect = []
+    if action is not None:
+        # Its labels are texts of the page that has registered it.
+        page = action.execute.__module__.rpartition(".")[2]
+        texts = visit.desk.front.texts.of(visit.language, page)
+        effect = [(texts.gettext(label), value) for label, value in await action.effect(visit.desk, approval.arguments)]
+    is_own = approval.asked_by == visit.operator.name
+    may = action is not None and visit.may(action.permission) and visit.may("approvals:decide")
+    return await visit.page("approvals_one.html", one=approval, effect=effect, is_own=is_own, may=may)
+
+
+async def approve(visit: Visit) -> Response:
+    """Do it."""
+    number = visit.approval_id = _number(visit)
+    seen_hash = visit.form.text("hash")
+    await visit.desk.approvals.approve(
+        number, visit.desk.actions, visit.desk, by=visit.operator, seen_hash=seen_hash, reason=visit.reason()
+    )
+    return visit.redirect(f"/approvals/{number}", notice="approved")
+
+
+async def refuse(visit: Visit) -> Response:
+    """Refuse it, or withdraw what one has asked for oneself."""
+    number = visit.approval_id = _number(visit)
+    await visit.desk.approvals.refuse(number, visit.desk.actions, by=visit.operator, reason=visit.reason())
+    return visit.redirect(f"/approvals/{number}", notice="refused")
+
+
+def _number(visit: Visit) -> int:
+    text = visit.path["approval_id"]
+    if not (text.isdecimal() and text.isascii() and len(text) <= 18):
+        raise UnknownApprovalError("There is no such approval.")
+    return int(text)
+
+
+_SUBJECT = ("approval", "approval_id")
+ROUTES = (
+    Page("GET", "/approvals", show_all, "approvals:read"),
+    Page("GET", "/approvals/{approval_id}", show, "approvals:read"),
+    Page(
+        *("POST", "/approvals/{approval_id}/approve", approve, "approvals:decide"),
+        action=marked("approve"),
+        subject=_SUBJECT,
+        needs_proof=True,
+    ),
+    Page(
+        *("POST", "/approvals/{approval_id}/refuse", refuse, "approvals:decide"),
+        action=marked("refuse approval"),
+        subject=_SUBJECT,
+    ),
+)

@@ -1,0 +1,79 @@
+"""Why an operator is refused. Each has a stable ``code``, which the console shows in the operator's language."""
+
+from engine.errors import HongbaoError
+
+
+class SignInRefusedError(HongbaoError):
+    """The name, the password or the code is wrong. Which one is not told."""
+
+    code = "sign_in_refused"
+
+
+class SignInLockedError(HongbaoError):
+    """Too many wrong tries in a row. ``until_ms``: how long the operator is locked."""
+
+    code = "sign_in_locked"
+
+    def __init__(self, until_ms: int) -> None:
+        super().__init__("There were too many wrong tries. Wait, or ask an admin to reset the sign-in.")
+        self.until_ms = until_ms
+
+
+class WeakPasswordError(HongbaoError):
+    """The new password is too short, too long, or contains the operator's name."""
+
+    code = "weak_password"
+
+
+class WrongCodeError(HongbaoError):
+    """The code of the authenticator is wrong, too old, or was used before."""
+
+    code = "wrong_code"
+
+
+class LinkEndedError(HongbaoError):
+    """The set-up link was used, replaced or is too old."""
+
+    code = "link_ended"
+
+
+class UnknownOperatorError(HongbaoError):
+    """No operator has this name."""
+
+    code = "unknown_operator"
+
+
+class OperatorExistsError(HongbaoError):
+    """An operator with this name exists, disabled or not. Names are never given twice."""
+
+    code = "operator_exists"
+
+
+class NotPermittedError(HongbaoError):
+    """The operator's role does not allow this."""
+
+    code = "not_permitted"
+
+
+class UnknownApprovalError(HongbaoError):
+    """No approval has this number."""
+
+    code = "unknown_approval"
+
+
+class ApprovalEndedError(HongbaoError):
+    """The approval was decided, withdrawn, or is too old."""
+
+    code = "approval_ended"
+
+
+class SameOperatorError(HongbaoError):
+    """Who asked cannot approve. Another operator must."""
+
+    code = "same_operator"
+
+
+class ApprovalChangedError(HongbaoError):
+    """What would be done is not what was asked, or not what the operator has seen."""
+
+    code = "approval_changed"
