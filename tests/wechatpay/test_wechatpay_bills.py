@@ -209,7 +209,7 @@ async def test_bills_of_another_merchant_are_not_found(scene: Scene) -> None:
         "transfer-bill-no/x",
     ):
         named = {"mchid": "1900000110", "serial_no": serial_no}
-        status, problem = await scene.call("GET", f"{BASE}/{path}", **named)
+        status, problem = await scene.call("GET", f"{BASE}/{path}", None, **named)
         assert (status, problem["code"]) == (404, "NOT_FOUND")
 
 
