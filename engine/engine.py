@@ -69,8 +69,10 @@ from engine.wallets.statement import Statements
 from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
 from engine.wechatpay import keys as wechatpay_keys
+from engine.wechatpay.bills import Bills as WechatpayBills
 from engine.wechatpay.merchants import Merchants as WechatpayMerchants
 from engine.wechatpay.orders import Orders as WechatpayOrders
+from engine.wechatpay.platform import Platform as WechatpayPlatform
 from engine.wechatpay.querying import Querying as WechatpayQuerying
 from engine.wechatpay.sending import Sending as WechatpaySending
 from engine.wechatpay.transcript import Transcript as WechatpayTranscript
@@ -129,6 +131,8 @@ class Engine:
     wechatpay_orders: WechatpayOrders
     wechatpay_sending: WechatpaySending
     wechatpay_querying: WechatpayQuerying
+    wechatpay_bills: WechatpayBills
+    wechatpay_platform: WechatpayPlatform
     wechatpay_transcript: WechatpayTranscript
 
     @classmethod
@@ -145,7 +149,7 @@ class Engine:
     @asynccontextmanager
     async def _on(cls, connected: Connected) -> AsyncIterator["Engine"]:
         settings, pool, topology = connected.settings, connected.pool, connected.topology
-        coupon_batches = Batches(pool, coupon_keys.load(settings))
+        coupon_batches, sealing = Batches(pool, coupon_keys.load(settings)), wechatpay_keys.load(settings)
         urls = urls_of(settings)
         known = epochs.Known()
         store = Store(topology, known.epochs, known.servers, known.paused)
@@ -223,7 +227,9 @@ class Engine:
                 alerts=Alerts(pool),
                 payment_passwords=payment_passwords,
                 withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),
-                wechatpay_merchants=WechatpayMerchants(pool, wechatpay_keys.load(settings)),
+                wechatpay_merchants=WechatpayMerchants(pool, sealing),
+                wechatpay_platform=WechatpayPlatform(pool, sealing),
+                wechatpay_bills=WechatpayBills(orders, wechatpay_sending, views, store),
                 wechatpay_orders=orders,
                 wechatpay_sending=wechatpay_sending,
                 wechatpay_querying=WechatpayQuerying(orders, wechatpay_sending, views),

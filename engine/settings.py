@@ -319,6 +319,10 @@ class Settings(BaseSettings):
     """The sum of a merchant's packets per day (`SENDAMOUNT_LIMIT`), and of its payments (`MONEY_LIMIT`)."""
     wechatpay_ttl_s: Annotated[int, Field(ge=1, le=2_592_000)] = 259_200
     """How long such a packet can be claimed. `ttl_s_max` does not bind it."""
+    wechatpay_bill_ttl_s: Annotated[int, Field(ge=1, le=2_592_000)] = 86_400
+    """How long a user can confirm a transfer bill of the third version (商家转账). After it, it has failed."""
+    wechatpay_notice_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long a merchant's server has to take the notice of a bill's end."""
     wechatpay_log_rows_max: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
     """Calls per merchant that `hongbao wechatpay log` can show. 0: calls are not recorded."""
 

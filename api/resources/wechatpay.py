@@ -37,7 +37,7 @@ class WechatpayMerchantBody(Payload):
 class WechatpayKeyBody(Payload):
     """Which key is made anew."""
 
-    key: Annotated[Literal["v2", "v3"], Field(description="Which API key; the one before is refused from now on")]
+    key: Annotated[Literal["v2", "v3", "rsa"], Field(description="Which key; the one before is refused from now on")]
 
 
 async def put_wechatpay_merchant(call: Call) -> Answer:

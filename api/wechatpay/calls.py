@@ -3,14 +3,12 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import orjson
 
 from api.wechatpay import fields as tables
 from api.wechatpay.fields import Rule
 from api.wechatpay.xml import Value
-from engine.calendar.china_time import CHINA
 from engine.engine import Engine
 from engine.ids import is_user_id
 from engine.wechatpay import sandbox
@@ -18,6 +16,7 @@ from engine.wechatpay.merchants import Keyed
 from engine.wechatpay.orders import Api, Asked, Order, OrderKind, user_id_of
 from engine.wechatpay.querying import PacketStatus, PaymentStatus
 from engine.wechatpay.refusals import Code, RefusalError
+from engine.wechatpay.times import china_time
 
 GROUP_COUNT_MIN, GROUP_COUNT_MAX = 3, 20
 """Shares of a group packet, as WeChat Pay has it."""
@@ -166,11 +165,6 @@ async def _sent(asking: Asking, asked: Asked) -> Order:
     if wanted is not None and not was_known:
         raise wanted
     return order
-
-
-def china_time(at_ms: int) -> str:
-    """A moment as WeChat Pay writes it: 2015-04-21 20:00:00, China's time."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(CHINA).strftime("%Y-%m-%d %H:%M:%S")
 
 
 _SENT = ("mch_billno", "mch_id", "wxappid", "re_openid")

@@ -66,7 +66,7 @@ def list_merchants(data_dir: DataDirOption = None, as_json: JsonOption = False) 
 @app.command()
 def keys(
     mch_id: MchIdArgument,
-    key: Annotated[Literal["v2", "v3"], typer.Option("--key", help="Which key.")] = "v2",
+    key: Annotated[Literal["v2", "v3", "rsa"], typer.Option("--key", help="Which key.")] = "v2",
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,6 +108,25 @@ def log(
             show(f"  signed: {call.signed}")
 
 
+@app.command()
+def platform(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Show the public key that verifies answers and notices of the third version (微信支付公钥). Made once."""
+    from engine.wechatpay import keys as sealing
+    from engine.wechatpay.platform import Platform, PlatformKey
+
+    async def look(connected: "Connected") -> PlatformKey:
+        return await Platform(connected.pool, sealing.load(connected.settings)).key()
+
+    found = on_ledger("wechatpay", data_dir, look)
+    if as_json:
+        names = ("public_key_id", "public_key", "serial_no", "certificate")
+        show(orjson.dumps({name: getattr(found, name) for name in names}).decode())
+        return
+    show(f"public_key_id  {found.public_key_id}")
+    show(found.public_key.strip())
+    show(f"certificate serial_no  {found.serial_no}")
+
+
 def tell_sandbox(merchant: "SandboxMerchant", base_url: str) -> None:
     """Print what a client of the sandbox needs."""
     show(f"wechatpay base_url={base_url}/")
@@ -125,7 +144,10 @@ def _tell(kept: "MerchantKept", as_json: bool) -> None:
     for name, key in (("v2", kept.v2_key), ("v3", kept.v3_key)):
         if key is not None:
             show(f"{name} key  {key}")
-    if kept.v2_key is None and kept.v3_key is None:
+    if kept.rsa_key is not None:
+        show(f"serial_no  {merchant.serial_no}")
+        show(kept.rsa_key.strip())
+    if kept.v2_key is None and kept.v3_key is None and kept.rsa_key is None:
         show("its keys stay as they are; `hongbao wechatpay keys` makes new ones")
 
 

@@ -52,7 +52,8 @@ INSERTED = (
         "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
-    *("wechatpay_calls", "wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
+    *("wechatpay_calls", "wechatpay_merchants", "wechatpay_nonces", "wechatpay_orders", "wechatpay_platform"),
+    *("wechatpay_spans", "withdrawals"),
 )
 UPDATED = (
     *(
@@ -91,7 +92,7 @@ UPDATED = (
 )
 DELETED = (
     *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),
-    *("wechatpay_calls", "wechatpay_spans"),
+    *("wechatpay_calls", "wechatpay_nonces", "wechatpay_spans"),
 )
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""

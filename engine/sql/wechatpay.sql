@@ -18,20 +18,51 @@ ON CONFLICT (mch_id, api, span, begins_at_ms) DO UPDATE SET sends = spans.sends 
 RETURNING span, sends, amount_fen
 
 -- merchants --
-SELECT mch_id, account, appids, certificates, is_sandbox, is_closed, v2_key_id, v2_key, v3_key_id, v3_key, created_at_ms,
-    changed_at_ms
-FROM wechatpay_merchants WHERE mch_id > $1 ORDER BY mch_id LIMIT $2
+SELECT * FROM wechatpay_merchants WHERE mch_id > $1 ORDER BY mch_id LIMIT $2
 
 -- merchant --
-SELECT mch_id, account, appids, certificates, is_sandbox, is_closed, v2_key_id, v2_key, v3_key_id, v3_key, created_at_ms,
-    changed_at_ms
-FROM wechatpay_merchants WHERE mch_id = $1
+SELECT * FROM wechatpay_merchants WHERE mch_id = $1
 
 -- set_v2_key --
 UPDATE wechatpay_merchants SET v2_key_id = $2, v2_key = $3, changed_at_ms = $4 WHERE mch_id = $1 RETURNING mch_id
 
 -- set_v3_key --
 UPDATE wechatpay_merchants SET v3_key_id = $2, v3_key = $3, changed_at_ms = $4 WHERE mch_id = $1 RETURNING mch_id
+
+-- set_rsa_key --
+UPDATE wechatpay_merchants SET rsa_public = $2, rsa_serial_no = $3, changed_at_ms = $4 WHERE mch_id = $1 RETURNING mch_id
+
+-- platform --
+SELECT serial_no, certificate, key_id, private FROM wechatpay_platform
+
+-- add_platform --
+INSERT INTO wechatpay_platform (serial_no, certificate, key_id, private) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+
+-- use_nonce --
+-- No row: it was used before.
+INSERT INTO wechatpay_nonces (mch_id, nonce, at_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING at_ms
+
+-- forget_nonces --
+DELETE FROM wechatpay_nonces WHERE at_ms < $1
+
+-- order_of_packet --
+SELECT * FROM wechatpay_orders WHERE mch_id = $1 AND api = $2 AND packet_id = $3
+
+-- cancel --
+UPDATE wechatpay_orders SET cancelled_at_ms = $2 WHERE order_id = $1 AND cancelled_at_ms IS NULL
+
+-- take_notices --
+-- Bills whose end is to be told now. They are due again after $3, unless they are noted as told.
+UPDATE wechatpay_orders SET notice_tries = notice_tries + 1, notice_due_at_ms = $1 + $3
+WHERE order_id IN (
+    SELECT order_id FROM wechatpay_orders JOIN packets USING (packet_id)
+    WHERE notice_due_at_ms <= $1 AND settled_at_ms IS NOT NULL
+    ORDER BY notice_due_at_ms LIMIT $2 FOR UPDATE OF wechatpay_orders SKIP LOCKED
+)
+RETURNING *
+
+-- note_notice --
+UPDATE wechatpay_orders SET notice_due_at_ms = $3 WHERE order_id = $1 AND notice_tries = $2
 
 -- order --
 SELECT * FROM wechatpay_orders WHERE mch_id = $1 AND api = $2 AND number = $3
@@ -41,8 +72,9 @@ SELECT * FROM wechatpay_orders WHERE mch_id = $1 AND api = $2 AND number = $3 FO
 
 -- add_order --
 INSERT INTO wechatpay_orders (mch_id, api, number, kind, terms_hash, account, address, appid, openid, amount_fen, count,
-    wishing, send_name, act_name, remark, asked_at_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    wishing, send_name, act_name, remark, asked_at_ms, notify_url, platform_serial, notice_due_at_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::text, $18,
+    CASE WHEN $17::text IS NOT NULL THEN $16::bigint END)
 ON CONFLICT (mch_id, api, number) DO NOTHING
 RETURNING *
 

@@ -1,5 +1,6 @@
 """Merchants: which account of ours pays for a mch_id, with which appids, keys and certificates."""
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from engine.ledger.database import ledger_change, ledger_errors
 from engine.ledger.money import now_ms
 from engine.queries import load
 from engine.wechatpay.keys import SealingKeys, new_api_key
+from engine.wechatpay.rsa_keys import new_rsa_pair
 
 SQL = load("wechatpay")
 APPIDS_MAX, CERTIFICATES_MAX = 100, 16
@@ -23,7 +25,7 @@ FRESH_S = 1.0
 MCH_ID_RULE = "must have 6 to 32 digits"
 APPID_RULE = "must have 1 to 32 of A-Z a-z 0-9 _ -"
 CERTIFICATE_RULE = "must be the SHA-256 of a certificate: 64 hexadecimal digits"
-Which = Literal["v2", "v3"]
+Which = Literal["v2", "v3", "rsa"]
 _KNOWN_MAX = 1_000
 _MCH_ID = re.compile(r"[0-9]{6,32}", re.ASCII)
 _APPID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
@@ -32,7 +34,10 @@ _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merchant:
-    """A merchant without its keys. ``account``: who pays. ``certificates``: SHA-256, in hexadecimal."""
+    """A merchant without its keys. ``account``: who pays. ``certificates``: SHA-256, in hexadecimal.
+
+    ``serial_no``: of the RSA key that signs its calls of the third version.
+    """
 
     mch_id: str
     account: str
@@ -40,17 +45,22 @@ class Merchant:
     certificates: list[str]
     is_sandbox: bool
     is_closed: bool
+    serial_no: str | None
     created_at_ms: int
     changed_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantKept:
-    """A merchant after a change. ``v2_key``, ``v3_key``: only if they were made just now; nobody can see them again."""
+    """A merchant after a change. Keys: only those that were made just now; nobody can see them again.
+
+    ``rsa_key``: the private key, in PEM, whose public one is kept.
+    """
 
     merchant: Merchant
     v2_key: str | None = field(repr=False)
     v3_key: str | None = field(repr=False)
+    rsa_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +78,7 @@ class Keyed:
     merchant: Merchant
     v2_key: str = field(repr=False)
     v3_key: str = field(repr=False)
+    rsa_public: str | None = None
 
 
 class Merchants:
@@ -113,6 +124,8 @@ class Merchants:
 
     async def renew_key(self, mch_id: str, which: Which) -> MerchantKept:
         """Make a new API key. The one before is refused within FRESH_S. Raises UnknownWechatpayMerchantError."""
+        if which == "rsa":
+            return await self._renew_rsa(mch_id)
         api_key = new_api_key()
         sealed = self._keys.seal(mch_id, which, api_key)
         async with ledger_change(self._pool) as connection:
@@ -123,6 +136,15 @@ class Merchants:
         self._known.pop(mch_id, None)
         kept = {"v2_key": None, "v3_key": None, f"{which}_key": api_key}
         return MerchantKept(merchant=await self.get(mch_id), **kept)
+
+    async def _renew_rsa(self, mch_id: str) -> MerchantKept:
+        await self._row(mch_id)
+        made = await asyncio.to_thread(new_rsa_pair)
+        async with ledger_change(self._pool) as connection:
+            at_ms = await now_ms(connection)
+            await connection.fetchval(SQL["set_rsa_key"], mch_id, made.public, made.serial_no, at_ms)
+        self._known.pop(mch_id, None)
+        return MerchantKept(merchant=await self.get(mch_id), v2_key=None, v3_key=None, rsa_key=made.private)
 
     async def get(self, mch_id: str) -> Merchant:
         """A merchant. Raises UnknownWechatpayMerchantError."""
@@ -147,7 +169,7 @@ class Merchants:
         v2_key, v3_key = (
             self._keys.unseal(mch_id, use, row[f"{use}_key_id"], row[f"{use}_key"]) for use in ("v2", "v3")
         )
-        keyed = Keyed(_merchant(row), v2_key, v3_key)
+        keyed = Keyed(_merchant(row), v2_key, v3_key, row["rsa_public"])
         self._known[mch_id] = (read_at_s, keyed)
         self._known.move_to_end(mch_id)
         if len(self._known) > _KNOWN_MAX:
@@ -197,6 +219,7 @@ def _merchant(row: asyncpg.Record) -> Merchant:
         certificates=[digest.hex() for digest in row["certificates"]],
         is_sandbox=row["is_sandbox"],
         is_closed=row["is_closed"],
+        serial_no=row["rsa_serial_no"],
         created_at_ms=row["created_at_ms"],
         changed_at_ms=row["changed_at_ms"],
     )

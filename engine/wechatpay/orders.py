@@ -19,7 +19,9 @@ from engine.settings import Settings
 from engine.wechatpay.refusals import Code, RefusalError
 
 SQL = load("wechatpay")
-Api = Literal["redpack", "transfer"]
+Api = Literal["redpack", "transfer", "bill"]
+NONCE_MS = 3_600_000
+"""How long nonces are kept: longer than any call of the third version is taken."""
 _MINUTE_MS = 60_000
 _ADMISSIONS_MAX = 3
 
@@ -30,6 +32,7 @@ class OrderKind(StrEnum):
     NORMAL = "normal"  # a packet for one user
     GROUP = "group"  # a packet of several shares, for whoever has its number (裂变红包)
     TRANSFER = "transfer"  # a payment to a user's change (企业付款到零钱)
+    BILL = "bill"  # the same in the third version (商家转账): the user must confirm it
 
 
 class OrderState(StrEnum):
@@ -60,6 +63,8 @@ class Asked:
     send_name: str = ""
     act_name: str = ""
     remark: str = ""
+    notify_url: str | None = None
+    platform_serial: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,11 @@ class Order:
     packet_id: str | None
     asked_at_ms: int
     given_at_ms: int | None
+    notify_url: str | None
+    platform_serial: str | None
+    notice_due_at_ms: int | None
+    notice_tries: int
+    cancelled_at_ms: int | None
 
     @property
     def user_id(self) -> str:
@@ -135,7 +145,7 @@ class Orders:
             SQL["add_order"],
             *(asked.mch_id, asked.api, asked.number, asked.kind, asked.terms_hash, asked.account, asked.address),
             *(asked.appid, asked.openid, asked.amount_fen, asked.count, asked.wishing, asked.send_name),
-            *(asked.act_name, asked.remark, at_ms),
+            *(asked.act_name, asked.remark, at_ms, asked.notify_url, asked.platform_serial),
         )
         if row is None:
             return None
@@ -158,11 +168,12 @@ class Orders:
 
     async def _count(self, connection: Connection, order: Order, at_ms: int) -> None:
         """Count an order in all limits. Its transaction is undone if one is passed."""
-        settings, is_transfer = self._settings, order.api == "transfer"
+        settings, is_transfer = self._settings, order.api != "redpack"
         day_fen_max = (
             settings.wechatpay_user_day_transfer_fen_max if is_transfer else settings.wechatpay_user_day_fen_max
         )
-        in_minute_max, in_day_max = settings.wechatpay_user_sends_a_minute_max, settings.wechatpay_user_sends_a_day_max
+        in_minute_max = 0 if order.api == "bill" else settings.wechatpay_user_sends_a_minute_max
+        in_day_max = settings.wechatpay_user_sends_a_day_max
         day_ms = begin_ms(day_of(at_ms))
         if in_minute_max or in_day_max or day_fen_max:
             await connection.execute(SQL["take_turns"], f"{order.mch_id}\n{order.api}\n{order.user_id}")
@@ -175,7 +186,8 @@ class Orders:
             if 0 < day_fen_max < sent["day_fen"] + order.amount_fen:
                 text = "已达到今日付款给此用户的额度上限" if is_transfer else None
                 raise RefusalError(Code.MONEY_LIMIT if is_transfer else Code.RCVDAMOUNT_LIMIT, text)
-        sends_max, merchant_fen_max = settings.wechatpay_sends_a_minute_max, settings.wechatpay_merchant_day_fen_max
+        sends_max = 0 if order.api == "bill" else settings.wechatpay_sends_a_minute_max
+        merchant_fen_max = settings.wechatpay_merchant_day_fen_max
         if not (sends_max or merchant_fen_max):
             return
         spans = (order.mch_id, order.api, at_ms - at_ms % _MINUTE_MS, day_ms, order.amount_fen)
@@ -199,6 +211,34 @@ class Orders:
         async with ledger_change(self._pool) as connection:
             await connection.execute(SQL["refuse"], *values)
 
+    async def of_packet(self, mch_id: str, api: Api, packet_id: str) -> Order | None:
+        """An order by its packet's number."""
+        with ledger_errors(is_undone=True):
+            row = await self._pool.fetchrow(SQL["order_of_packet"], mch_id, api, int(packet_id))
+        return None if row is None else _order(row)
+
+    async def cancel(self, order: Order) -> None:
+        """Note that the merchant wants an end. A repeat changes nothing."""
+        async with ledger_change(self._pool) as connection:
+            await connection.execute(SQL["cancel"], order.order_id, await now_ms(connection))
+
+    async def to_tell(self, limit: int, lease_ms: int) -> list[Order]:
+        """Bills whose end is to be told now, each taken for this long."""
+        with ledger_errors():
+            at_ms = await now_ms(self._pool)
+            return [_order(row) for row in await self._pool.fetch(SQL["take_notices"], at_ms, limit, lease_ms)]
+
+    async def note_told(self, order: Order, again_in_ms: int | None) -> None:
+        """Note when the end is told again. None: never."""
+        with ledger_errors():
+            due_at_ms = None if again_in_ms is None else await now_ms(self._pool) + again_in_ms
+            await self._pool.execute(SQL["note_notice"], order.order_id, order.notice_tries, due_at_ms)
+
+    async def use_nonce(self, mch_id: str, nonce: str, at_ms: int) -> bool:
+        """Whether a call's nonce was not used before. Now it is."""
+        with ledger_errors():
+            return await self._pool.fetchval(SQL["use_nonce"], mch_id, nonce, at_ms) is not None
+
     async def unfinished(self, after: int, before_ms: int, limit: int) -> list[Order]:
         """Orders after this one, asked before a moment, that are neither paid nor refused, or payments not given."""
         with ledger_errors(is_undone=True):
@@ -210,9 +250,10 @@ class Orders:
             return await now_ms(self._pool)
 
     async def forget_counts(self, at_ms: int) -> None:
-        """Forget what was counted before yesterday."""
+        """Forget what was counted before yesterday, and nonces of calls that would be too old by now."""
         with ledger_errors(is_undone=True):
             await self._pool.execute(SQL["forget_spans"], begin_ms(day_of(at_ms) - timedelta(days=1)))
+            await self._pool.execute(SQL["forget_nonces"], at_ms - NONCE_MS)
 
 
 async def note_paid(connection: Connection, order: Order, packet_id: str) -> None:

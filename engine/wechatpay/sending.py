@@ -126,7 +126,7 @@ class Sending:
 
 def terms_of(order: Asked | Order, settings: Settings) -> Terms:
     """The packet of an order. Raises RefusalError for an amount that WeChat Pay would not send."""
-    is_group, is_transfer = order.kind is OrderKind.GROUP, order.kind is OrderKind.TRANSFER
+    is_group, is_transfer = order.kind is OrderKind.GROUP, order.kind in (OrderKind.TRANSFER, OrderKind.BILL)
     if is_transfer:
         lowest, highest = settings.wechatpay_transfer_fen_min, settings.wechatpay_transfer_fen_max
     else:
@@ -148,7 +148,7 @@ def terms_of(order: Asked | Order, settings: Settings) -> Terms:
         split=split,
         min_fen=min_fen,
         max_fen=max_fen,
-        ttl_s=settings.wechatpay_ttl_s,
+        ttl_s=settings.wechatpay_bill_ttl_s if order.kind is OrderKind.BILL else settings.wechatpay_ttl_s,
         greeting=order.wishing,
         recipients=() if is_group else (user_id,),
         purpose=Purpose.TRANSFER if is_transfer else Purpose.PACKET,
@@ -160,7 +160,7 @@ def refusal_of(error: HongbaoError, order: Asked | Order) -> RefusalError:
     if isinstance(error, RefusalError):
         return error
     if isinstance(error, LimitExceededError):
-        return RefusalError(Code.MONEY_LIMIT if order.kind is OrderKind.TRANSFER else Code.SENDAMOUNT_LIMIT)
+        return RefusalError(Code.SENDAMOUNT_LIMIT if order.api == "redpack" else Code.MONEY_LIMIT)
     if isinstance(error, InvalidFieldsError):
         problems = "; ".join(f"{problem.field} {problem.message}" for problem in error.problems)
         return RefusalError(Code.PARAM_ERROR, problems)

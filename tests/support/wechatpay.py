@@ -11,7 +11,7 @@ from engine.engine import Engine
 from engine.settings import Settings
 from engine.wechatpay import keys
 from engine.wechatpay.merchants import MerchantKept, Merchants
-from engine.wechatpay.orders import Asked, OrderKind
+from engine.wechatpay.orders import Api, Asked, OrderKind
 from tests.support.scenes import changed, fund
 
 APPID, MCH_ID, OPENID = "wx8888888888888888", "1900000109", "oxTWIuGaIt6gTKsQRLau2M0yL16E"
@@ -31,6 +31,7 @@ UNLIMITED = {
     "wechatpay_merchant_day_fen_max": 0,
 }
 Told = dict[str, str]
+_APIS: dict[OrderKind, Api] = {OrderKind.TRANSFER: "transfer", OrderKind.BILL: "bill"}
 
 
 def with_sealing(settings: Settings, **values: object) -> Settings:
@@ -150,7 +151,7 @@ def asked_for(
     """What a merchant asks for, as the wire hands it over."""
     return Asked(
         mch_id=MCH_ID,
-        api="transfer" if kind is OrderKind.TRANSFER else "redpack",
+        api=_APIS.get(kind, "redpack"),
         number=number,
         kind=kind,
         terms_hash=terms_hash,

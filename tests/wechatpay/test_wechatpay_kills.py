@@ -7,6 +7,7 @@ import pytest
 from engine.auditing.audit import audit
 from engine.engine import Engine
 from engine.settings import Settings
+from engine.wechatpay.bills import BillState
 from engine.wechatpay.finishing import finish_orders
 from engine.wechatpay.orders import OrderKind, OrderState
 from engine.wechatpay.querying import PacketStatus, PaymentStatus
@@ -52,6 +53,7 @@ uvloop.run(main())
 """
 STEPS = [
     *((step, OrderKind.NORMAL) for step in ("asked", "paying", "paid", "opened")),
+    *((step, OrderKind.BILL) for step in ("asked", "paying", "paid", "opened")),
     *((step, OrderKind.TRANSFER) for step in ("asked", "paying", "paid", "opened", "giving", "given")),
 ]
 
@@ -68,7 +70,7 @@ async def test_a_sending_is_finished(
         process = warm().start(SEND, settings.model_dump_json(), step, kind.value)
         assert process.join() == -9, process.said()
         sending, querying, orders = engine.wechatpay_sending, engine.wechatpay_querying, engine.wechatpay_orders
-        before = await orders.find(MCH_ID, "transfer" if kind is OrderKind.TRANSFER else "redpack", "b1")
+        before = await orders.find(MCH_ID, asked_for(kind=kind).api, "b1")
         assert before is not None
         is_unpaid = step in ("asked", "paying")
         assert before.state is (OrderState.ASKED if is_unpaid else OrderState.PAID)
@@ -82,12 +84,15 @@ async def test_a_sending_is_finished(
             async def is_there() -> bool:
                 if kind is OrderKind.TRANSFER:
                     return (await querying.payment(MCH_ID, "b1")).status is PaymentStatus.SUCCESS
+                if kind is OrderKind.BILL:
+                    return (await engine.wechatpay_bills.by_number(MCH_ID, "b1")).state is BillState.WAIT_USER_CONFIRM
                 return (await querying.packet(MCH_ID, "b1")).status is PacketStatus.SENT
 
             await wait_until(is_there, timeout_s=20, what="the sending's end")
-            if kind is OrderKind.NORMAL:
-                found = await querying.packet(MCH_ID, "b1")
-                await engine.claims.claim(found.order.packet_id or "", USER)
+            if kind is not OrderKind.TRANSFER:
+                found = await orders.find(MCH_ID, asked_for(kind=kind).api, "b1")
+                assert found is not None
+                await engine.claims.claim(found.packet_id or "", USER)
             await sending.send(asked_for(kind=kind))
             await caught_up(engine)
         assert await engine.pool.fetchval("SELECT count(*) FROM packets") == 1
