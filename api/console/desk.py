@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.addresses import Addresses
+from api.console.badges import Badges
 from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
@@ -83,6 +84,7 @@ class Desk:
     live: Live
     jobs: HeavyJobs
     studies: Runs
+    badges: Badges
 
     @classmethod
     @asynccontextmanager
@@ -110,6 +112,7 @@ class Desk:
                         live=live,
                         jobs=jobs,
                         studies=studies,
+                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await studies.close()
