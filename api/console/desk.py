@@ -27,7 +27,11 @@ from engine.settings import Settings
 LOOKS_AT_ONCE = 2
 LOOK_S_MAX = 5.0
 """An operator's search must not starve anything, however wide it is."""
-_LOOKING = {"default_transaction_read_only": "on", "statement_timeout": f"{LOOK_S_MAX:.0f}s"}
+_LOOKING = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": f"{LOOK_S_MAX:.0f}s",
+    "plan_cache_mode": "force_custom_plan",  # a filter that is not set must not cost the index of one that is
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

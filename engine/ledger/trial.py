@@ -67,6 +67,7 @@ UPDATED = (
         "card_offers",
         "card_sets",
         "card_shares",
+        "day_movements",
         "day_movements_counted",
         "day_totals",
         "disputes",

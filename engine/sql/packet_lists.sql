@@ -2,17 +2,19 @@
 -- packet before the page; $4 the earliest time; $5, $6 the smallest and the largest total; $7 how many.
 
 -- by_state --
--- One walk per state along packets_by_state, merged.
-SELECT found.* FROM unnest($1::text[]) AS wanted (state) CROSS JOIN LATERAL (
-    SELECT packet_id, sender, purpose, label, packets.state::text, packets.asset, (
-            SELECT scale FROM assets WHERE assets.asset = packets.asset
-        ) AS scale, total_fen, count, created_at_ms,
-        ended_at_ms, settled_at_ms, remaining_count, remaining_fen
-    FROM packets
-    WHERE packets.state = wanted.state::packet_state AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
-        AND created_at_ms >= $4::bigint AND total_fen >= $5::bigint AND total_fen <= $6::bigint
-    ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
-) AS found ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
+-- One walk per state along packets_by_state, which has the totals, too; merged. Only then the rows are fetched.
+WITH found AS MATERIALIZED (
+    SELECT found.* FROM unnest($1::text[]) AS wanted (state) CROSS JOIN LATERAL (
+        SELECT packet_id, created_at_ms FROM packets
+        WHERE packets.state = wanted.state::packet_state AND (created_at_ms, packet_id) < ($2::bigint, $3::bigint)
+            AND created_at_ms >= $4::bigint AND total_fen >= $5::bigint AND total_fen <= $6::bigint
+        ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
+    ) AS found ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
+)
+SELECT packet_id, sender, purpose, label, state::text, asset,
+    (SELECT scale FROM assets WHERE assets.asset = packets.asset) AS scale, total_fen, count, packets.created_at_ms,
+    ended_at_ms, settled_at_ms, remaining_count, remaining_fen
+FROM found JOIN packets USING (packet_id) ORDER BY packets.created_at_ms DESC, packet_id DESC
 
 -- of_sender --
 SELECT packet_id, sender, purpose, label, state::text, asset,

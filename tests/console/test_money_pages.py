@@ -97,7 +97,8 @@ async def test_a_user_is_found_looked_at_frozen_and_noted(scene: Scene) -> None:
     assert set(await console.desk.engine.freezes.in_force("bob")) == {FreezeScope.ACCOUNT, FreezeScope.SENDING}
     await send_form(risk, page, "/users/bob/notes", note="He called.\r\nTwice.")
     await send_form(risk, page, "/users/bob/notes", note="He called.\r\nTwice.")  # the same form again
-    assert await console.desk.engine.pool.fetch("SELECT note FROM notes") == [("He called.\nTwice.",)]
+    kept = await console.desk.engine.pool.fetch("SELECT note FROM notes")
+    assert [row["note"] for row in kept] == ["He called.\nTwice."]
     answer = await send_form(
         risk, page, "/users/bob/profile", kind="merchant", addresses="192.0.2.0/24", day_sent_fen_max="12.5"
     )

@@ -2,7 +2,7 @@
 -- None of these indexes is on `transfers`: a claim costs what it did.
 
 -- Packets by state and time. A list of several states merges one walk per state.
-CREATE INDEX packets_by_state ON packets (state, created_at_ms DESC, packet_id DESC);
+CREATE INDEX packets_by_state ON packets (state, created_at_ms DESC, packet_id DESC) INCLUDE (total_fen);
 -- Ended, and the custody is not empty yet. Most packets settle in the statement after the one that ends them.
 CREATE INDEX packets_refunds_waiting ON packets (ended_at_ms, packet_id)
     WHERE settled_at_ms IS NULL AND ended_at_ms IS NOT NULL;

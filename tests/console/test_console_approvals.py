@@ -1,0 +1,195 @@
+"""Four eyes: what one operator asks for and another one approves is done once, exactly as it was asked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from engine.auditing.audit import audit
+from engine.operators.log import Filter
+from engine.operators.roles import FINANCE, OPERATOR, RISK, SUPPORT
+from engine.settings import Settings
+from tests.support.console import Console, Person, new_key, open_console
+
+
+@pytest.fixture
+async def console(settings: Settings) -> AsyncIterator[Console]:
+    async with open_console(settings) as opened:
+        yield opened
+
+
+async def balance_fen(console: Console, user_id: str = "alice") -> int:
+    return (await console.desk.engine.wallets.get(user_id)).balance_fen
+
+
+async def ask(person: Person, amount: str = "12.34", **form: str) -> str:
+    """Ask for a deposit to alice. Returns the approval's path."""
+    answer = await person.act("/deposits", user_id="alice", amount=amount, **form)
+    assert answer.status_code == 303, answer.text
+    return answer.headers["location"].partition("?")[0]
+
+
+async def seen_hash(person: Person, path: str) -> str:
+    return (await person.get(path)).text.split('name="hash" value="')[1].split('"')[0]
+
+
+async def approve(person: Person, path: str, **form: str) -> int:
+    if "hash" not in form:
+        form["hash"] = await seen_hash(person, path)
+    return (await person.act(f"{path}/approve", **form)).status_code
+
+
+async def test_a_deposit_waits_and_is_done_once_another_operator_approves(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    path = await ask(ann)
+    assert await balance_fen(console) == 0
+    page = (await bob.get(path)).text
+    assert "12.34" in page
+    assert "a test" in page
+    assert await approve(bob, path, reason="seen the slip") == 303
+    assert await balance_fen(console) == 1_234
+    assert await approve(bob, path, hash="") == 409
+    assert await balance_fen(console) == 1_234
+    engine = console.desk.engine
+    broken = [finding for finding in await audit(engine.pool, engine.store, engine.stream) if not finding.holds]
+    assert broken == []
+    rows = (await console.desk.log.page(Filter())).rows
+    told = [(row.operator, row.action, row.outcome, row.approval_id) for row in reversed(rows)]
+    assert told[:4] == [
+        ("ann", "deposit", "asked", None),
+        ("ann", "deposit", "ok", 1),
+        ("bob", "approve", "asked", None),
+        ("bob", "approve", "ok", 1),
+    ]
+
+
+async def test_who_asked_cannot_approve(console: Console) -> None:
+    ann = await console.person(FINANCE, "ann")
+    path = await ask(ann)
+    page = (await ann.get(path)).text
+    assert 'name="hash"' not in page
+    bob = await console.person(FINANCE, "bob")
+    assert (await ann.act(f"{path}/approve", hash=await seen_hash(bob, path))).status_code == 403
+    assert await balance_fen(console) == 0
+
+
+@pytest.mark.parametrize("role", [RISK, OPERATOR, SUPPORT])
+async def test_who_may_not_do_it_cannot_approve_it(console: Console, role: str) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    other = await console.person(role)
+    path = await ask(ann)
+    assert 'name="hash"' not in (await other.get(path)).text
+    assert (await other.act(f"{path}/approve", hash=await seen_hash(bob, path))).status_code == 403
+    assert (await other.act(f"{path}/refuse")).status_code == 403
+    assert await balance_fen(console) == 0
+
+
+async def test_arguments_that_were_changed_are_refused(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    path = await ask(ann)
+    seen = await seen_hash(bob, path)
+    pool = console.desk.engine.pool
+    changed = """UPDATE approvals SET arguments = '{"amount_fen":999999,"user_id":"eve"}'"""
+    with pytest.raises(asyncpg.RaiseError, match="never changes"):
+        await pool.execute(changed)
+    async with pool.acquire() as connection:
+        await connection.execute("ALTER TABLE approvals DISABLE TRIGGER approvals_keep_what_was_asked")
+        await connection.execute(changed)
+    assert await approve(bob, path, hash=seen) == 409
+    async with pool.acquire() as connection:  # and with a hash that fits
+        await connection.execute("UPDATE approvals SET arguments_hash = sha256(arguments::bytea)")
+    assert await approve(bob, path, hash=seen) == 409
+    assert await balance_fen(console) == await balance_fen(console, "eve") == 0
+
+
+async def test_two_who_approve_at_once_do_it_once(console: Console) -> None:
+    ann, bob, cid = [await console.person(FINANCE, name) for name in ("ann", "bob", "cid")]
+    path = await ask(ann)
+    seen = await seen_hash(bob, path)
+    found = await asyncio.gather(*(approve(one, path, hash=seen) for one in (bob, cid, bob, cid)))
+    assert sorted(found) == [303, 409, 409, 409]
+    assert await balance_fen(console) == 1_234
+
+
+async def test_a_form_that_is_sent_twice_asks_once(console: Console) -> None:
+    ann = await console.person(FINANCE, "ann")
+    key = new_key()
+    paths = [await ask(ann, key=key) for _ in range(3)]
+    assert len(set(paths)) == 1
+    assert await console.desk.approvals.waiting_count() == 1
+    other = await ann.act("/deposits", user_id="alice", amount="99", key=key)
+    assert other.status_code == 422  # the key was used for another request
+
+
+async def test_a_day_later_it_cannot_be_approved(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    path = await ask(ann)
+    seen = await seen_hash(bob, path)
+    async with console.desk.engine.pool.acquire() as connection:
+        await connection.execute("ALTER TABLE approvals DISABLE TRIGGER approvals_keep_what_was_asked")
+        await connection.execute("UPDATE approvals SET expires_at_ms = expires_at_ms - 86400000")
+    assert await approve(bob, path, hash=seen) == 409
+    assert "expired" in (await bob.get(path)).text
+    assert await balance_fen(console) == 0
+    assert path not in (await bob.get("/approvals")).text
+    assert path in (await bob.get("/approvals?all=1")).text
+
+
+async def test_it_is_refused_by_another_or_withdrawn_by_who_asked(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    for person, state in ((bob, "refused"), (ann, "withdrawn")):
+        path = await ask(ann)
+        seen = await seen_hash(bob, path)
+        assert (await person.act(f"{path}/refuse", reason="not that one")).status_code == 303
+        assert state in (await bob.get(path)).text
+        assert await approve(bob, path, hash=seen) == 409
+    assert await balance_fen(console) == 0
+
+
+async def test_what_the_ledger_refuses_still_waits(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    path = await ask(ann)
+    pool = console.desk.engine.pool
+    await pool.execute("ALTER TABLE accounts ADD CONSTRAINT none CHECK (owner <> 'alice') NOT VALID")
+    assert await approve(bob, path) == 500
+    assert (await console.desk.approvals.get(1)).state == "waiting"
+    await pool.execute("ALTER TABLE accounts DROP CONSTRAINT none")
+    assert await approve(bob, path) == 303
+    assert await balance_fen(console) == 1_234
+
+
+async def test_an_installation_of_one_does_without_and_the_log_says_so(settings: Settings) -> None:
+    async with open_console(settings.model_copy(update={"console_four_eyes": False})) as console:
+        ann = await console.person(FINANCE, "ann")
+        key = new_key()
+        for _ in range(2):
+            answer = await ann.act("/deposits", user_id="alice", amount="5", key=key)
+            assert answer.headers["location"] == "/deposits?notice=done"
+        assert await balance_fen(console) == 500
+        rows = (await console.desk.log.page(Filter(action="deposit", outcome="ok"))).rows
+        assert "without a second operator" in rows[-1].told
+        assert "a repeat of the same form" in rows[0].told
+
+
+async def test_money_needs_a_code_if_the_last_one_is_old(console: Console) -> None:
+    ann = await console.person(FINANCE, "ann")
+    await console.desk.engine.pool.execute("UPDATE operator_sessions SET proved_at_ms = proved_at_ms - 600001")
+    page = (await ann.get("/deposits?user_id=alice&amount=1")).text
+    assert 'name="code"' in page
+    form = {"user_id": "alice", "amount": "1"}
+    assert (await ann.act("/deposits", **form)).status_code == 403
+    assert (await ann.act("/deposits", **form, code="000000")).status_code == 403
+    assert (await ann.act("/deposits", **form, code=await console.code(ann))).status_code == 303
+    assert (await ann.act("/deposits", **form)).status_code == 303  # for ten minutes
+    assert 'name="code"' not in (await ann.get("/deposits?user_id=alice&amount=1")).text
+
+
+async def test_a_reason_and_a_key_are_asked_for(console: Console) -> None:
+    ann = await console.person(FINANCE, "ann")
+    form = {"user_id": "alice", "amount": "1"}
+    for wrong in ({"reason": ""}, {"reason": "x" * 501}, {"reason": "\u202e"}, {"key": ""}, {"key": "../.."}):
+        assert (await ann.act("/deposits", **{**form, **wrong})).status_code == 422, wrong
+    for amount in ("", "0", "-1", "1.234", "1e3", "x", "99999999999999", "1.", "٣"):
+        assert (await ann.act("/deposits", user_id="alice", amount=amount)).status_code == 422, amount
+    assert await console.desk.approvals.waiting_count() == 0

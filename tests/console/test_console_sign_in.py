@@ -1,0 +1,259 @@
+"""Signing in, sessions, set-up links: what holds, what ends, what is counted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from api.console.gate import COOKIE
+from engine.operators.accounts import TRIES_MAX
+from engine.operators.codes import code_at
+from engine.operators.roles import ADMIN, FINANCE, VIEWER
+from engine.operators.sessions import OPEN_MAX
+from engine.settings import Settings
+from tests.support.console import PASSWORD, SAME_ORIGIN, Console, open_console
+
+
+@pytest.fixture
+async def console(settings: Settings) -> AsyncIterator[Console]:
+    async with open_console(settings) as opened:
+        yield opened
+
+
+async def try_it(http: httpx.AsyncClient, name: str, password: str, code: str, **more: str) -> httpx.Response:
+    form = {"name": name, "password": password, "code": code, **more}
+    return await http.post("/login", data=form, headers={"accept-language": "en", **SAME_ORIGIN})
+
+
+async def outcomes(console: Console, action: str) -> list[str]:
+    rows = await console.desk.engine.pool.fetch(
+        "SELECT outcome FROM operator_log WHERE action = $1 ORDER BY number", action
+    )
+    return [row["outcome"] for row in rows]
+
+
+async def test_name_password_and_code_begin_a_session_in_a_cookie_that_nothing_can_read(console: Console) -> None:
+    _, secret = await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        answer = await try_it(http, "ann", PASSWORD, await console.staff.code(secret, "ann"))
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith(f"{COOKIE}=")
+        attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+        assert {"secure", "httponly", "samesite=strict", "path=/"} <= attributes
+        assert not any(part.startswith(("domain", "max-age", "expires")) for part in attributes)
+        assert (await http.get("/")).status_code == 200
+    token = http.cookies[COOKIE]
+    kept = await console.desk.engine.pool.fetchval("SELECT token_hash FROM operator_sessions")
+    assert token.encode() not in kept
+    assert len(kept) == 32
+    assert await outcomes(console, "sign in") == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "code"),
+    [("ann", "a wrong password", ""), ("ann", PASSWORD, "000000"), ("nobody", PASSWORD, ""), ("", "", "")],
+    ids=["password", "code", "name", "nothing"],
+)
+async def test_what_is_wrong_is_not_told(console: Console, name: str, password: str, code: str) -> None:
+    _, secret = await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        answer = await try_it(http, name, password, code or await console.staff.code(secret, "ann"))
+        assert answer.status_code == 403
+        assert "The name, the password or the code is wrong." in answer.text
+        assert "set-cookie" not in answer.headers
+    assert await outcomes(console, "sign in") == ["refused"]
+    row = await console.desk.engine.pool.fetchrow("SELECT operator, arguments, told FROM operator_log")
+    assert row["operator"] == ("ann" if name == "ann" else "")
+    assert password not in str(row) or not password
+
+
+async def test_five_wrong_tries_lock_also_for_the_right_password(console: Console) -> None:
+    _, secret = await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        statuses = [(await try_it(http, "ann", "wrong", "000000")).status_code for _ in range(TRIES_MAX)]
+        assert statuses == [403] * (TRIES_MAX - 1) + [423]
+        right = await try_it(http, "ann", PASSWORD, await console.staff.code(secret, "ann"))
+        assert right.status_code == 423
+        await console.desk.engine.pool.execute("UPDATE operators SET locked_until_ms = 1")
+        right = await try_it(http, "ann", PASSWORD, await console.staff.code(secret, "ann"))
+        assert right.status_code == 303
+
+
+async def test_simultaneous_wrong_tries_are_all_counted(console: Console) -> None:
+    await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        answers = await asyncio.gather(*(try_it(http, "ann", "wrong", "000000") for _ in range(TRIES_MAX)))
+    assert sorted(answer.status_code for answer in answers) == [403] * (TRIES_MAX - 1) + [423]
+
+
+async def test_a_code_is_used_once(console: Console) -> None:
+    _, secret = await console.staff.sign_up("ann", VIEWER)
+    code = await console.staff.code(secret, "ann")
+    async with console.browser() as http:
+        assert (await try_it(http, "ann", PASSWORD, code)).status_code == 303
+        assert (await try_it(http, "ann", PASSWORD, code)).status_code == 403
+
+
+async def test_a_session_that_was_signed_out_is_gone_for_who_kept_the_cookie(console: Console) -> None:
+    person = await console.person(VIEWER)
+    token = person.http.cookies[COOKIE]
+    assert (await person.post("/logout")).status_code == 303
+    async with console.browser() as http:
+        http.cookies.set(COOKIE, token, domain="console.test")
+        assert (await http.get("/")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE operator_sessions SET seen_at_ms = seen_at_ms - 1800001",
+        "UPDATE operator_sessions SET begun_at_ms = begun_at_ms - 43200001",
+        "UPDATE operators SET disabled_at_ms = 1",
+        "UPDATE operators SET password_hash = NULL, totp_secret = NULL",
+    ],
+    ids=["idle", "old", "disabled", "reset"],
+)
+async def test_a_session_ends(console: Console, statement: str) -> None:
+    person = await console.person(VIEWER)
+    assert (await person.get("/")).status_code == 200
+    await console.desk.engine.pool.execute(statement)
+    assert (await person.get("/")).status_code == 303
+
+
+async def test_a_session_that_is_used_stays_awake(console: Console) -> None:
+    person = await console.person(VIEWER)
+    await console.desk.engine.pool.execute("UPDATE operator_sessions SET seen_at_ms = seen_at_ms - 1700000")
+    assert (await person.get("/")).status_code == 200
+    idle_ms = await console.desk.engine.pool.fetchval(
+        "SELECT extract(epoch FROM clock_timestamp()) * 1000 - seen_at_ms FROM operator_sessions"
+    )
+    assert idle_ms < 60_000
+
+
+async def test_a_role_that_is_taken_away_is_gone_with_the_next_request(console: Console) -> None:
+    person = await console.person(ADMIN)
+    assert (await person.get("/operators")).status_code == 200
+    await console.desk.operators.put_role(person.name, VIEWER)
+    assert (await person.get("/operators")).status_code == 403
+
+
+async def test_an_admin_ends_a_session_and_a_person_their_own(console: Console) -> None:
+    admin, person = await console.person(ADMIN), await console.person(VIEWER)
+    (session,) = await console.desk.sessions.open_of(person.name)
+    assert (await admin.act(f"/operators/{person.name}/sessions/{session.session_id}/end")).status_code == 303
+    assert (await person.get("/")).status_code == 303
+    (own,) = await console.desk.sessions.open_of(admin.name)
+    assert (await admin.post(f"/me/sessions/{own.session_id}/end")).status_code == 303
+    assert (await admin.get("/")).status_code == 303
+
+
+async def test_nobody_ends_the_session_of_another_as_their_own(console: Console) -> None:
+    viewer, person = await console.person(VIEWER), await console.person(VIEWER)
+    (session,) = await console.desk.sessions.open_of(person.name)
+    await viewer.post(f"/me/sessions/{session.session_id}/end")
+    assert (await person.get("/")).status_code == 200
+
+
+async def test_one_session_too_many_ends_the_oldest(console: Console) -> None:
+    person = await console.person(VIEWER)
+    for _ in range(OPEN_MAX):
+        await console.desk.sessions.begin(person.operator, address="", agent="")
+    assert (await person.get("/")).status_code == 303
+    assert len(await console.desk.sessions.open_of(person.name)) == OPEN_MAX
+
+
+async def test_a_set_up_link_is_used_once_and_ends_after_ten_minutes(console: Console) -> None:
+    admin = await console.person(ADMIN)
+    answer = await admin.act("/operators", name="ann", role="support")
+    link = answer.text.split("https://console.test")[1].split("<")[0]
+    secret = (await console.desk.operators.set_up(link.rpartition("/")[2])).totp_secret
+    async with console.browser() as http:
+        form = {"password": PASSWORD, "again": PASSWORD, "code": await console.staff.code(secret)}
+        assert (await http.get(link)).status_code == 200
+        weak = await http.post(link, data={**form, "password": "short", "again": "short"}, headers=SAME_ORIGIN)
+        assert weak.status_code == 422
+        other = await http.post(link, data={**form, "again": "another long one"}, headers=SAME_ORIGIN)
+        assert other.status_code == 422
+        wrong = await http.post(link, data={**form, "code": "000000"}, headers=SAME_ORIGIN)
+        assert wrong.status_code == 403
+        assert (await http.post(link, data=form, headers=SAME_ORIGIN)).headers["location"] == "/login?notice=set_up"
+        assert (await http.get(link)).status_code == 404
+        assert (await http.post(link, data=form, headers=SAME_ORIGIN)).status_code == 404
+        reset = await admin.act("/operators/ann/reset")
+        link = reset.text.split("https://console.test")[1].split("<")[0]
+        await console.desk.engine.pool.execute("UPDATE operator_links SET expires_at_ms = expires_at_ms - 600000")
+        assert (await http.get(link)).status_code == 404
+    assert link not in str(await console.desk.engine.pool.fetch("SELECT * FROM operator_log"))
+
+
+async def test_a_password_that_holds_the_name_is_refused(console: Console) -> None:
+    link = await console.desk.operators.add("annabelle", VIEWER, by="tests")
+    async with console.browser() as http:
+        form = {"password": "my-Annabelle-2026", "again": "my-Annabelle-2026", "code": "000000"}
+        assert (await http.post(f"/setup/{link}", data=form, headers=SAME_ORIGIN)).status_code == 422
+
+
+async def test_an_operator_changes_password_and_language(console: Console) -> None:
+    person = await console.person(VIEWER)
+    second, _ = await console.desk.sessions.begin(person.operator, address="", agent="")
+    new = "a whole new password"
+    form = {"current_password": PASSWORD, "new_password": new, "again": new, "code": await console.code(person)}
+    assert (await person.post("/me/password", {**form, "current_password": "wrong"})).status_code == 403
+    assert (await person.post("/me/password", form)).headers["location"] == "/me?notice=saved"
+    assert (await person.get("/me")).status_code == 200
+    assert await console.desk.sessions.of(second) is None  # the others have ended
+    async with console.browser() as http:
+        assert (await try_it(http, person.name, PASSWORD, await console.code(person))).status_code == 403
+        assert (await try_it(http, person.name, new, await console.code(person))).status_code == 303
+        assert (await person.post("/me/language", {"language": "zh"})).status_code == 303
+        assert 'lang="zh-CN"' in (await http.get("/", headers={"accept-language": "en"})).text
+    assert (await person.post("/me/language", {"language": "xx"})).status_code == 422
+
+
+async def test_who_renews_the_authenticator_signs_in_with_the_new_one(console: Console) -> None:
+    person = await console.person(FINANCE)
+    answer = await person.post("/me/authenticator", {"current_password": PASSWORD, "code": await console.code(person)})
+    link = answer.headers["location"]
+    assert link.startswith("/setup/")
+    set_up = await console.desk.operators.set_up(link.rpartition("/")[2])
+    assert set_up.totp_secret != person.secret
+    code = await console.staff.code(set_up.totp_secret)
+    async with console.browser() as http:
+        form = {"password": PASSWORD, "again": PASSWORD, "code": code}
+        assert (await http.post(link, data=form, headers=SAME_ORIGIN)).status_code == 303
+        assert (await try_it(http, person.name, PASSWORD, await console.code(person))).status_code == 403
+        new = await console.staff.code(set_up.totp_secret, person.name)
+        assert (await try_it(http, person.name, PASSWORD, new)).status_code == 303
+
+
+async def test_an_admin_cannot_act_on_themselves(console: Console) -> None:
+    admin = await console.person(ADMIN)
+    for action in ("disable", "reset", "role"):
+        assert (await admin.act(f"/operators/{admin.name}/{action}", role=VIEWER)).status_code == 422
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x", "x"])
+async def test_the_way_after_the_sign_in_stays_here(console: Console, target: str) -> None:
+    _, secret = await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        answer = await try_it(http, "ann", PASSWORD, await console.staff.code(secret, "ann"), next=target)
+        assert answer.headers["location"] == "/"
+
+
+async def test_the_way_after_the_sign_in_is_the_one_that_was_asked_for(console: Console) -> None:
+    _, secret = await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        asked = await http.get("/log?operator=bob&after=12")
+        assert asked.headers["location"] == "/login?next=%2Flog%3Foperator%3Dbob%26after%3D12"
+        code = await console.staff.code(secret, "ann")
+        answer = await try_it(http, "ann", PASSWORD, code, next="/log?operator=bob&after=12")
+        assert answer.headers["location"] == "/log?operator=bob&after=12"
+
+
+def test_codes_are_those_of_the_standard() -> None:
+    """RFC 6238, appendix B, of which these are the last six digits."""
+    secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+    known = {59: "287082", 1_111_111_109: "081804", 1_234_567_890: "005924", 20_000_000_000: "353130"}
+    assert {at_s: code_at(secret, at_s * 1_000) for at_s in known} == known
