@@ -22,7 +22,7 @@ SEED ?= 1
 # Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve check format test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
+.PHONY: help setup demo serve check format texts vendor test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
@@ -52,6 +52,12 @@ check: $(READY) ## lint, types, import rules
 format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+texts: $(READY) ## find the console's texts, and compile their translations
+	@$(BIN)/python -m tests.support.catalogues
+
+vendor: $(READY) ## fetch the console's vendored files again by npm, as vendor.json lists them; needs node
+	@$(BIN)/python -m tests.support.vendored
 
 test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"

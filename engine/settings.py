@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     console_host: str = "127.0.0.1"
     """The address where the console listens. Beyond this machine it needs TLS, or `console_origin`."""
     console_port: Annotated[int | None, Field(ge=0, le=65_535)] = None
-    """Its port. Unset: 8081; under `hongbao up`, the one after the API's. 0: `hongbao up` starts no console."""
+    """Its port. Unset: 8081; under `hongbao up`, the one after the API's if that is set. 0: `up` starts none."""
     console_origin: str | None = None
     """How browsers reach the console if it is behind a proxy with TLS: `https://` and the host. Unset: directly."""
     console_metrics_urls: str = ""

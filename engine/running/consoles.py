@@ -21,17 +21,17 @@ _PORT_MAX = 65_535
 
 
 @contextlib.contextmanager
-def held(settings: Settings, api_port: int) -> Iterator[int | None]:
+def held(settings: Settings) -> Iterator[int | None]:
     """Hold the console's port while the block runs. Returns its number, or None if no console is wanted.
 
     Raises OperatorError if it is taken.
     """
-    if settings.console_port == 0:
+    port = settings.console_port
+    if port is None and settings.port != 0:  # who lets the API's port be chosen knows no port beside it
+        port = settings.port + 1 if settings.port < _PORT_MAX else settings.port - 1
+    if not port:
         yield None
         return
-    port = settings.console_port
-    if port is None:
-        port = 0 if settings.port == 0 or api_port == _PORT_MAX else api_port + 1
     with contextlib.ExitStack() as stack:
         try:
             number = stack.enter_context(ports.held(settings.console_host, port))

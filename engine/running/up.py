@@ -78,7 +78,7 @@ async def up(
     own_servers.check(settings, redis_nodes, replicas)
     with (
         ports.held(settings.host, settings.port) as port,
-        consoles.held(settings, port) as console_port,
+        consoles.held(settings) as console_port,
         servers.hold(settings.data_dir) as held,
     ):
         settings = settings.model_copy(update={"port": port})  # port 0 means any free one; all workers share it

@@ -65,6 +65,7 @@ async def test_what_is_wrong_is_not_told(console: Console, name: str, password: 
         assert "set-cookie" not in answer.headers
     assert await outcomes(console, "sign in") == ["refused"]
     row = await console.desk.engine.pool.fetchrow("SELECT operator, arguments, told FROM operator_log")
+    assert row is not None
     assert row["operator"] == ("ann" if name == "ann" else "")
     assert password not in str(row) or not password
 

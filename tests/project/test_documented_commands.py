@@ -38,7 +38,7 @@ PROGRAMS = frozenset(
     (".", "curl", "hongbao", "locust", "make", "printf", "python", "redis-cli")  # and NAME=...
 ) | frozenset(("cd", "docker", "helm", "install", "kubectl", "systemctl", "systemd-run"))
 OTHER_BLOCKS = {
-    "what is printed": r" *(ok|problem|warning|FAILED|lane|Starting|Load) |\(in part\)|\d+  \d{4}-|[0-9a-f]{64}$",
+    "what is printed": r" *(ok|problem|warning|FAILED|lane|Starting|Load|ready) |\(in part\)|\d+  \d{4}-|[0-9a-f]{64}$",
     "HTTP": r"(GET|POST|PUT|DELETE) +/|webhook-id:",
     "JSON": r"[{\"]",
     "Python": r"import ",
@@ -50,6 +50,7 @@ NOT_RUN = {
     r"make (setup|demo|check|test|bench|bench-quick|load|chaos)\b.*": "takes minutes; `make -n` reads it below",
     r"make serve": "stays; test_load.py does the same, and `make -n` reads it below",
     r"hongbao up .*": "the engine that all others are run on",
+    r"hongbao console --port 8081": "stays; test_console_process.py keeps it running",
     r"hongbao persist": "stays; test_cli.py keeps it running",
     r"python -m benchmarks\b.*": "takes minutes; test_benchmarks_*.py run the parts",
     r"python -m loadtest\.coupons": "takes minutes; test_coupon_drop.py plays a smaller one",

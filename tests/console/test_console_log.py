@@ -1,0 +1,186 @@
+"""The operator log: what is in it, its filters, its file; and CSV files as spreadsheets read them."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from api.console import csv_files
+from engine.operators.chain import COLUMNS, row_hash
+from engine.operators.log import ASKED, COMMAND_LINE, OK, Actor, Filter, OperatorLog, Row
+from engine.operators.roles import ADMIN, FINANCE, VIEWER
+from engine.settings import Settings
+from tests.support.console import PASSWORD, Console, open_console
+
+
+@pytest.fixture
+async def console(settings: Settings) -> AsyncIterator[Console]:
+    async with open_console(settings) as opened:
+        yield opened
+
+
+async def rows_of(console: Console, **wanted: str) -> list[Row]:
+    return list(reversed((await console.desk.log.page(Filter(**wanted), limit=200)).rows))  # type: ignore[arg-type]
+
+
+def test_what_is_shown_is_what_the_chain_covers() -> None:
+    assert tuple(Row.__slots__) == COLUMNS
+
+
+async def test_an_action_has_a_row_before_it_and_one_after_it(console: Console) -> None:
+    admin = await console.person(ADMIN)
+    await admin.act("/operators", name="ann", role=VIEWER, reason="a new colleague")
+    asked, done = await rows_of(console, action="add operator")
+    assert (asked.outcome, done.outcome, done.about) == ("asked", "ok", asked.number)
+    for row in (asked, done):
+        assert (row.operator, row.role, row.address) == (admin.name, ADMIN, "127.0.0.1")
+        assert (row.subject_kind, row.subject_id, row.session_id) == ("operator", "ann", 1)
+    assert asked.reason == "a new colleague"
+    assert asked.arguments == '{"name":"ann","role":"viewer"}'
+    await admin.act("/operators", name="ann", role=VIEWER)
+    assert [row.outcome for row in await rows_of(console, action="add operator")][2:] == ["asked", "refused"]
+
+
+async def test_an_action_that_fails_has_its_row(console: Console) -> None:
+    admin = await console.person(ADMIN)
+    await console.desk.engine.pool.execute("ALTER TABLE operators ADD CONSTRAINT none CHECK (name <> 'ann')")
+    assert (await admin.act("/operators", name="ann", role=VIEWER)).status_code == 500
+    assert [row.outcome for row in await rows_of(console, action="add operator")] == ["asked", "failed"]
+
+
+async def test_what_a_role_may_not_do_is_in_the_log(console: Console) -> None:
+    viewer = await console.person(VIEWER)
+    await viewer.act("/deposits", user_id="alice", amount="1")
+    await viewer.get("/operators")
+    told = [(row.action, row.outcome) for row in await rows_of(console, operator=viewer.name)]
+    assert told == [("deposit", "asked"), ("deposit", "refused"), ("GET /operators", "refused")]
+
+
+async def test_no_secret_is_in_the_log(console: Console) -> None:
+    person = await console.person(FINANCE)
+    code = await console.code(person)
+    form = {"current_password": PASSWORD, "new_password": "another password", "again": "another password"}
+    await person.post("/me/password", {**form, "code": code})
+    text = str(await console.desk.engine.pool.fetch("SELECT * FROM operator_log"))
+    assert PASSWORD not in text
+    assert "another password" not in text
+    assert f"'{code}'" not in text
+
+
+async def test_looks_at_a_persons_money_are_in_the_log(console: Console) -> None:
+    person = await console.person(FINANCE)
+    await person.get("/deposits?user_id=alice&amount=1")
+    (row,) = await rows_of(console, operator=person.name)
+    assert (row.action, row.outcome, row.subject_kind, row.subject_id) == ("look at a deposit", "ok", "user", "alice")
+
+
+async def test_filters_find_rows_and_pages_have_each_row_once(console: Console) -> None:
+    admin, log = await console.person(ADMIN), console.desk.log
+    for number in range(120):
+        actor = Actor(name=f"op-{number % 3}", role=VIEWER, address="127.0.0.1")
+        await log.write(actor, f"act {number % 2}", OK, subject=("user", str(10**18 + number)), reason=f"n{number}")
+    first = await admin.get("/log?operator=op-1")
+    assert first.text.count('<tr id="row-') == 40
+    assert "1000000000000000001" in first.text
+    wanted = Filter(operator="op-0", action="act 0")
+    assert len((await log.page(wanted, limit=200)).rows) == 20
+    seen: list[int] = []
+    path = "/log"
+    while path:
+        text = (await admin.get(path)).text
+        seen += [int(part.partition('"')[0]) for part in text.split('<tr id="row-')[1:]]
+        path = text.split('rel="next" href="')[1].partition('"')[0] if 'rel="next"' in text else ""
+    assert seen == sorted(set(seen), reverse=True)
+    assert len(seen) == 120
+    one = await admin.get("/log?kind=user&id=1000000000000000007")
+    assert one.text.count('<tr id="row-') == 1
+    assert (await admin.get("/log?from=2001-01-01&to=2001-01-02")).text.count('<tr id="row-') == 0
+
+
+async def test_the_file_has_exactly_the_rows_of_the_filter_and_no_formula(console: Console) -> None:
+    admin, log = await console.person(ADMIN), console.desk.log
+    for number in range(450):
+        actor = Actor(name="op", role=VIEWER, address="127.0.0.1")
+        reason = ["=1+1", "@x", "+1", "-cmd", 'a "quoted", text', "two\nlines"][number % 6]
+        await log.write(actor, "act", OK, subject=("packet", str(10**18 + number)), reason=reason)
+    answer = await admin.get("/log.csv?operator=op")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith('attachment; filename="log_20')
+    assert answer.content.startswith(b"\xef\xbb\xbf")
+    assert b"\r\n" in answer.content
+    rows = list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+    assert len(rows) == 451
+    assert rows[0][0] == "Number"
+    ids = [row[8].strip() for row in rows[1:]]
+    assert ids == [str(10**18 + number) for number in reversed(range(450))]
+    assert all(row[8].startswith("\t") for row in rows[1:])  # a spreadsheet would round it
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows[1:] for cell in row)
+    exported = await rows_of(console, action="export log")
+    assert [row.outcome for row in exported] == ["asked", "ok"]
+    assert exported[1].told == "450 rows"
+    assert '"operator":"op"' in exported[0].arguments
+    assert (await admin.get("/log.csv?from=x")).status_code == 422
+
+
+async def test_nothing_in_the_log_can_be_changed(console: Console) -> None:
+    await console.desk.log.write(COMMAND_LINE, "act", ASKED)
+    for statement in (
+        "UPDATE operator_log SET reason = 'x'",
+        "DELETE FROM operator_log",
+        "TRUNCATE operator_log",
+        "DELETE FROM operator_log_head",
+        "DELETE FROM approvals",
+        "DELETE FROM operators",
+    ):
+        with pytest.raises(asyncpg.RaiseError):
+            await console.desk.engine.pool.execute(statement)
+
+
+async def test_writers_at_once_make_one_chain(console: Console) -> None:
+    import asyncio
+
+    log = OperatorLog(console.desk.engine.pool)
+    await asyncio.gather(*(log.write(COMMAND_LINE, f"act {number}", OK, told="\x00\ud800") for number in range(30)))
+    rows = await console.desk.engine.pool.fetch("SELECT * FROM operator_log ORDER BY number")
+    previous = b""
+    for number, row in enumerate(rows, start=1):
+        assert row["number"] == number
+        assert row["hash"] == row_hash(previous, [row[column] for column in COLUMNS])
+        previous = row["hash"]
+
+
+CELLS = [
+    (None, ""),
+    (12, "12"),
+    (-12, "-12"),
+    ("-12.34", "-12.34"),
+    ("-12.34x", "'-12.34x"),
+    ("=1", "'=1"),
+    ("\tx", "'\tx"),
+    ("1000000000000000000", "\t1000000000000000000"),
+    (999_999_999_999_999, "999999999999999"),
+    ('a"b', '"a""b"'),
+    ("红包", "红包"),
+    ("٣٤٥٦٧٨٩٠١٢٣٤٥٦٧٨", "٣٤٥٦٧٨٩٠١٢٣٤٥٦٧٨"),
+]
+
+
+@pytest.mark.parametrize(("value", "cell"), CELLS)
+def test_a_cell_is_what_a_spreadsheet_shows_and_runs_nothing(value: str | int | None, cell: str) -> None:
+    assert csv_files.line([value]) == f"{cell}\r\n"
+
+
+async def test_a_file_has_no_more_rows_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_files, "ROWS_MAX", 1_000)
+
+    async def without_end() -> AsyncIterator[csv_files.Row]:
+        while True:
+            yield [1]
+
+    counted: list[int] = []
+    pieces = [piece async for piece in csv_files.pieces(["n"], without_end(), counted.append)]
+    assert b"".join(pieces).count(b"\r\n") == 1_001
+    assert counted == [1_000]
+    assert max(map(len, pieces)) < 10_000
