@@ -27,9 +27,10 @@ from engine.disputes.lists import DisputeFilter, DisputeLists
 from engine.embedded import servers
 from engine.embedded.servers import EmbeddedPostgres
 from engine.ledger import schema
+from engine.ledger.database import Connection
+from engine.packets.lists import SQL as REFUNDS
 from engine.packets.lists import PacketFilter, PacketLists
 from engine.packets.refunds import COUNTED_MAX
-from engine.packets.refunds import SQL as REFUNDS
 from engine.persisting.quarantine_lists import QuarantineFilter, QuarantineLists
 from engine.records import FreezeScope, PacketState
 from engine.risk.alert_desk import AlertDesk, AlertFilter
@@ -49,7 +50,7 @@ _YEAR_MS = 365 * 86_400_000
 Query = tuple[str, Sequence[Any]]
 
 
-async def fill(connection: asyncpg.Connection, entries: int) -> None:
+async def fill(connection: Connection, entries: int) -> None:
     """Some millions of entries of a year: packets with their claims and refunds, and what operators have to do."""
     packets = entries // _ENTRIES_A_PACKET
     users = max(100, packets // 5)

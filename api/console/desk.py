@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.addresses import Addresses
+from api.console.badges import Badges
 from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
@@ -81,6 +82,7 @@ class Desk:
     actions: "Registry[Desk]"
     live: Live
     jobs: HeavyJobs
+    badges: Badges
 
     @classmethod
     @asynccontextmanager
@@ -107,6 +109,7 @@ class Desk:
                         actions=Registry(actions),
                         live=live,
                         jobs=jobs,
+                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await jobs.close()

@@ -124,3 +124,9 @@ def label(fields: Fields, name: str) -> str | None:
     if len(text) > LABEL_LENGTH_MAX or not is_readable(text):
         raise refuse(name, f"must be at most {LABEL_LENGTH_MAX} readable characters")
     return text
+
+
+def check_typed(fields: Fields, wanted: str) -> None:
+    """What cannot be undone must be typed, also by whoever sends the form by hand. Raises InvalidFieldsError."""
+    if fields.text("typed") != wanted:
+        raise refuse("typed", f"must be {wanted}, as the page asks for it")

@@ -159,12 +159,14 @@ class Visit(Guest):
         return Actor(name=operator.name, role=operator.role, address=self.address, session_id=session_id)
 
     async def _more(self) -> dict[str, Any]:
-        waiting = await self.desk.approvals.waiting_count() if self.may("approvals:read") else 0
+        waits = dict(await self.desk.badges.now())
+        if self.may("approvals:read"):
+            waits["/approvals"] = await self.desk.approvals.waiting_count()
         return {
             "visit": self,
             "operator": self.operator,
             "navigation": _visible(self),
-            "waiting_approvals": waiting,
+            "waits": waits,
             "key": secrets.token_hex(KEY_LENGTH // 2),
         }
 

@@ -24,6 +24,8 @@ from engine.queries import load
 
 SQL = load("runs")
 RUNS_MAX = 50
+COMMAND_LINE = "command line"
+"""Who ran what was run by `hongbao audit` and `hongbao reconcile`."""
 DAILY = "daily"
 """Who ran what the sweeper runs by itself."""
 

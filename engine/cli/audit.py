@@ -72,7 +72,9 @@ def audit(
     """
     from engine.auditing import anchors
     from engine.auditing.audit import Plan, audit_on
+    from engine.auditing.runs import COMMAND_LINE, Runs
     from engine.connected import Connected
+    from engine.ledger.money import now_ms
     from engine.running import reach
 
     logs.configure("audit")
@@ -91,7 +93,10 @@ def audit(
                 told=told,
             )
             async with Connected.open(settings) as connected:
+                started_at_ms = await now_ms(connected.pool)
                 audited = await audit_on(connected.pool, connected.store, connected.stream, keyring, plan)
+                if await (runs := Runs(connected.pool)).may_keep():
+                    await runs.keep_audit(audited, started_at_ms=started_at_ms, by=COMMAND_LINE)
         return audited if why is None else dataclasses.replace(audited, not_kept=audited.not_kept and why)
 
     loaded = Settings.load(data_dir=data_dir)

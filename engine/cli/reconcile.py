@@ -41,7 +41,7 @@ def reconcile(
     provisional: ProvisionalOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a day's Redis, events, ledger, statements and payouts. Changes nothing.
+    """Compare a day's Redis, events, ledger, statements and payouts. Changes none of them, and keeps the result.
 
     Exits 1 if anything differs, and 2 if it could not be compared or the day is not closed (the ledger does not have
     all of it yet). Starts the servers if none are running.
@@ -86,7 +86,9 @@ def _compared(day: date, data_dir: Path | None, *, provisional: bool) -> "tuple[
     """The comparisons, and whether the day is still open. Raises DayNotClosedError unless ``provisional``."""
     from engine.auditing.comparison import Day
     from engine.auditing.reconciliation import reconcile as run_reconciliation
+    from engine.auditing.runs import COMMAND_LINE, Runs
     from engine.connected import Connected
+    from engine.ledger.money import now_ms
     from engine.running import reach
     from engine.wallets.closing import Closing
     from engine.wallets.payouts import provider_of
@@ -100,8 +102,13 @@ def _compared(day: date, data_dir: Path | None, *, provisional: bool) -> "tuple[
                 if not provisional:
                     raise
                 is_open = True
-            provider = provider_of(connected.pool, settings)
+            provider, runs = provider_of(connected.pool, settings), Runs(connected.pool)
+            started_at_ms = await now_ms(connected.pool)
             found = await run_reconciliation(connected.pool, connected.store, connected.stream, provider, Day.of(day))
+            if await runs.may_keep():
+                await runs.keep_reconciliation(
+                    day, found, started_at_ms=started_at_ms, by=COMMAND_LINE, is_provisional=is_open
+                )
             return found, is_open
 
     # This reads a whole day, so no statement is too slow.

@@ -36,15 +36,15 @@ WHERE state::text = ANY ($1::text[]) AND (created_at_ms, packet_id) < ($2::bigin
 ORDER BY created_at_ms DESC, packet_id DESC LIMIT $7
 
 -- labels --
--- A page of labels in their order: each is found by a step along packets_of_label, however many packets it has. Of each, at
--- most $5 packets since $3 are counted.
+-- A page of labels in their order: each is found by a step along packets_of_label, however many packets it has, and no step
+-- is made past the page. Of each, at most $5 packets since $3 are counted.
 WITH RECURSIVE walk AS (
     (SELECT label FROM packets WHERE label > $1 AND label >= $2 ORDER BY label LIMIT 1)
     UNION ALL
     SELECT (SELECT packets.label FROM packets WHERE packets.label > walk.label ORDER BY packets.label LIMIT 1)
     FROM walk WHERE starts_with(walk.label, $2)
 ), page AS (
-    SELECT label FROM walk WHERE starts_with(label, $2) ORDER BY label LIMIT $4
+    SELECT label FROM walk WHERE starts_with(label, $2) LIMIT $4
 )
 SELECT page.label, labels.day_sent_fen_max, sent_in_day('label:' || page.label, $6, $7, $8) AS day_sent_fen, sums.*
 FROM page LEFT JOIN labels USING (label) CROSS JOIN LATERAL (

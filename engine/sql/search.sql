@@ -19,6 +19,8 @@ UNION ALL
 UNION ALL
 (SELECT 'label', label, label = $1 FROM labels WHERE label >= $1 AND starts_with(label, $1) ORDER BY label LIMIT 10)
 UNION ALL
+(SELECT 'label', label, TRUE FROM packets WHERE label = $1 AND NOT EXISTS (SELECT FROM labels WHERE labels.label = $1) LIMIT 1)
+UNION ALL
 (SELECT 'user', owner, owner = $1 FROM (
     SELECT owner FROM accounts WHERE kind = 'wallet' AND owner >= $1 AND owner < $1 || chr(1114111)
     ORDER BY owner LIMIT 20

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from engine.errors import UnknownWithdrawalError
 from engine.ledger.database import ledger_errors
 from engine.paging import NEWEST, Page, page_of, parse
 from engine.wallets.paying_out import advance, order_of
@@ -70,6 +71,13 @@ class WithdrawalLists:
             for row in rows
         ]
         return page_of(found, limit, lambda row: row.withdrawal_id)
+
+    async def one(self, withdrawal_id: int) -> ListedWithdrawal:
+        """One withdrawal. Raises UnknownWithdrawalError."""
+        found = await self.page(WithdrawalFilter(), after=str(withdrawal_id + 1), limit=1)
+        if not found.rows or found.rows[0].withdrawal_id != str(withdrawal_id):
+            raise UnknownWithdrawalError("No withdrawal has this number.")
+        return found.rows[0]
 
     async def processing(self, most: int) -> ProcessingCount:
         """How many are under way, counted up to ``most``."""

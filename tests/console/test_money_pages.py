@@ -172,7 +172,8 @@ async def test_a_dispute_is_decided_by_one_or_by_two(scene: Scene) -> None:
     page = await page_of(ann, path)
     assert "he lied" in words(page)
     assert "The amount moves from the counterparty's wallet" in words(page)
-    answer = await send_form(ann, page, f"{path}/decide", outcome="upheld")
+    await send_form(ann, page, f"{path}/decide", 422, outcome="upheld")  # the number is not typed
+    answer = await send_form(ann, page, f"{path}/decide", outcome="upheld", typed=scene.dispute_id)
     assert answer.headers["location"] == f"{path}?notice=waits"
     assert await disputed.corrections() == 0
     row = await console.desk.engine.pool.fetchrow("SELECT * FROM approvals")
@@ -191,7 +192,7 @@ async def test_a_dispute_is_decided_by_one_or_by_two(scene: Scene) -> None:
     minor = await disputed.file(kind=MINOR, counterparty="carol")
     other = await page_of(ann, f"/disputes/{minor.dispute_id}")
     await send_form(ann, other, f"/disputes/{minor.dispute_id}/decide", 422, outcome="open")
-    await send_form(ann, other, f"/disputes/{minor.dispute_id}/decide", outcome="rejected")
+    await send_form(ann, other, f"/disputes/{minor.dispute_id}/decide", outcome="rejected", typed=minor.dispute_id)
     assert "rejected" in (await rows_of(ann, "/disputes?state=decided"))[0]
     assert len(await rows_of(ann, "/disputes?state=upheld")) == 1
 
@@ -356,9 +357,18 @@ async def test_a_fenced_lane_is_told_and_rebuilt(scene: Scene) -> None:
     page = await page_of(operator, f"/lanes?lane={lane}")
     assert "The lane serves" in words(page)
     await engine.redis.delete(f"{{hongbao:{lane:03d}}}:lane")
-    told = words(await page_of(operator, "/lanes"))
-    assert "does not serve" in told
+    page = await page_of(operator, f"/lanes?lane={lane}")
+    assert "does not serve" in words(page)
     assert "Lanes that do not serve" in words(await page_of(operator, "/"))
+    await send_form(operator, page, f"/lanes/{lane}/recover", 422, typed="x")
+    answer = await send_form(operator, page, f"/lanes/{lane}/force", typed=str(lane), reason="the disk is gone")
+    assert "notice=waits" in answer.headers["location"]
+    await send_form(operator, page, f"/lanes/{lane}/recover", typed=str(lane), reason="the disk is gone")
+    page = await page_of(operator, f"/lanes?lane={lane}")
+    assert "The lane serves" in words(page)
+    assert "lost" in words(page)  # the rebuilding, with its reason
+    assert await engine.pool.fetchval("SELECT count(*) FROM recoveries") == 1
+    await page_of(operator, "/lanes?lane=x", 422)
 
 
 async def test_files_have_all_rows_of_the_filter_exactly_and_no_live_formula(scene: Scene) -> None:

@@ -1,5 +1,7 @@
 """The quarantine's pages: seen at once, tried without a trace, retried oldest first, written off by two."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -10,7 +12,8 @@ from engine.ids import new_packet_number
 from engine.settings import Settings
 from tests.persisting.test_quarantine_dry_run import checksums
 from tests.support.books import Books, claim, expired, opening
-from tests.support.console import Console, open_console
+from tests.support.commands import hongbao
+from tests.support.console import Console, Person, open_console
 from tests.support.console_pages import page_of, rows, rows_of, send_form, words
 from tests.support.scenes import assert_books_balance
 
@@ -29,6 +32,12 @@ async def books(console: Console, database_url: str) -> AsyncIterator[Books]:
     await connection.close()
 
 
+async def badge(person: Person, path: str) -> int:
+    """The number beside a page's name in the navigation."""
+    found = re.search(rf'href="{path}"[^>]*>[^<]*<span class="badge">(\d+)</span>', await page_of(person, path))
+    return int(found[1]) if found else 0
+
+
 async def seeded(books: Books) -> int:
     """A packet whose three changes came before it was there, and one change that can never be taken."""
     number = int(new_packet_number(0))
@@ -45,6 +54,9 @@ async def test_replay(console: Console, books: Books, settings: Settings) -> Non
     finance = await console.person("finance")
     listed = await rows_of(finance, "/quarantine")
     assert len(listed) == 4
+    env = {"HONGBAO_REDIS_URL": settings.redis_url or "", "HONGBAO_DATABASE_URL": settings.database_url or ""}
+    command = await asyncio.to_thread(hongbao, "quarantine", "list", "--json", **env)
+    assert len(orjson.loads(command.stdout)) == await badge(finance, "/quarantine") == 4
     assert str(number) in listed[0]
     kept = await checksums(books.connection)
     tried = await page_of(finance, "/quarantine/retry")

@@ -105,6 +105,7 @@ async def decide(visit: Visit) -> Response:
     outcome = filtering.choice(visit.form, "outcome", DisputeState)
     if outcome in (None, DisputeState.OPEN):
         raise filtering.refuse("outcome", "must be upheld or rejected")
+    filtering.check_typed(visit.form, str(number))
     dispute = (await DisputeLists(visit.desk.looks).one(number)).dispute
     arguments = {"dispute_id": str(number), "outcome": str(outcome), "amount_fen": dispute.amount_fen}
     done = await visit.perform(DECIDE, arguments)

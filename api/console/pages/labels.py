@@ -18,6 +18,7 @@ from engine.paging import Page as Rows
 from engine.risk.limits import label_limit_fen
 
 LIMIT = "labels.put"
+_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : @ -"
 _DAYS = 30
 """Packets of how many days are counted unless the filter says otherwise."""
 
@@ -61,11 +62,19 @@ async def export(visit: Visit) -> Response:
     return await exports.file_of(visit, "labels", columns, page)
 
 
+async def show_one(visit: Visit) -> Response:
+    """A label's line in the list."""
+    label = visit.path["label"]
+    if not is_user_id(label):
+        raise filtering.refuse("label", _RULE)
+    return visit.redirect("/labels", label=label)
+
+
 async def put_limit(visit: Visit) -> Response:
     """Set how much may be sent to a label per day."""
     label = visit.form.text("label")
     if not is_user_id(label):
-        raise filtering.refuse("label", "must be 1 to 64 of A-Z a-z 0-9 . _ : @ -")
+        raise filtering.refuse("label", _RULE)
     await visit.perform(LIMIT, {"label": label, "day_sent_fen_max": filtering.fen(visit.form, "limit")})
     return visit.redirect("/labels", label=label, notice="done")
 
@@ -80,5 +89,6 @@ ACTIONS = (Action(name=LIMIT, permission="labels:write", execute=_put),)
 ROUTES = (
     Page("GET", "/labels", show, "labels:read"),
     Page("GET", "/labels.csv", export, "labels:export", action="export labels", is_export=True),
+    Page("GET", "/labels/{label}", show_one, "labels:read"),
     Page("POST", "/labels/limit", put_limit, "labels:write", action="limit a label", subject=("label", "label")),
 )

@@ -44,6 +44,7 @@ async def show(visit: Visit) -> Response:
 async def recover(visit: Visit) -> Response:
     """Rebuild a lane that Redis has lost."""
     lane = _lane(visit)
+    filtering.check_typed(visit.form, str(lane))
     await visit.perform(RECOVER, {"lane": lane})
     return visit.redirect("/lanes", lane=lane, notice="done")
 
@@ -51,6 +52,7 @@ async def recover(visit: Visit) -> Response:
 async def force(visit: Visit) -> Response:
     """Ask for a lane to be rebuilt although the ledger may be wrong instead."""
     lane = _lane(visit)
+    filtering.check_typed(visit.form, str(lane))
     done = await visit.perform(FORCE, {"lane": lane})
     return visit.redirect("/lanes", lane=lane, notice="done" if done.approval_id is None else "waits")
 

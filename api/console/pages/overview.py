@@ -10,7 +10,7 @@ async def show(visit: Visit) -> Response:
     """The overview."""
     engine = visit.desk.engine
     told = await overview(visit.desk.looks, engine.store, engine.stream)
-    return await visit.page("overview.html", told=told, waits=told.waiting, now_ms=told.at_ms)
+    return await visit.page("overview.html", told=told, waiting=told.waiting, now_ms=told.at_ms)
 
 
 ROUTES = (Page("GET", "/", show, "overview:read"),)

@@ -115,6 +115,7 @@ async def retry(visit: Visit) -> Response:
 async def write_off(visit: Visit) -> Response:
     """Ask for a change to be given up."""
     row = await _row(visit)
+    filtering.check_typed(visit.form, str(row.quarantine_id))
     done = await visit.perform(WRITE_OFF, {"quarantine_id": str(row.quarantine_id)})
     notice = "waits" if done.approval_id is not None else "done"
     return visit.redirect(f"/quarantine/{row.quarantine_id}", notice=notice)
@@ -199,7 +200,15 @@ ROUTES = (
     Page("GET", "/quarantine.csv", export, "quarantine:export", action="export quarantine", is_export=True),
     Page("GET", "/quarantine/retry", show_retry, "quarantine:retry"),
     Page("POST", "/quarantine/retry", retry, "quarantine:retry", action="retry quarantine", needs_proof=True),
-    Page("GET", "/quarantine/{quarantine_id}", show_one, "quarantine:read", subject=_ONE, is_look=True),
+    Page(
+        "GET",
+        "/quarantine/{quarantine_id}",
+        show_one,
+        "quarantine:read",
+        action="look at quarantine",
+        subject=_ONE,
+        is_look=True,
+    ),
     Page(
         "POST",
         "/quarantine/{quarantine_id}/write-off",

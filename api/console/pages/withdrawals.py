@@ -66,11 +66,22 @@ async def export(visit: Visit) -> Response:
     return await exports.file_of(visit, "withdrawals", columns, page)
 
 
+async def show_one(visit: Visit) -> Response:
+    """One withdrawal."""
+    number = filtering.number_in(visit.path["withdrawal_id"], "withdrawal_id")
+    return await visit.page(
+        "withdrawals_one.html",
+        row=await WithdrawalLists(visit.desk.looks).one(number),
+        now_ms=await now_ms(visit.desk.looks),
+        say=sayer(visit.gettext),
+    )
+
+
 async def ask(visit: Visit) -> Response:
     """Ask the provider about a withdrawal now."""
     number = filtering.number_in(visit.path["withdrawal_id"], "withdrawal_id")
     await visit.perform(ASK, {"withdrawal_id": str(number)}, needs_reason=False)
-    return visit.redirect("/withdrawals", notice="done")
+    return visit.redirect(f"/withdrawals/{number}", notice="done")
 
 
 async def _ask(doing: Doing[Desk]) -> dict[str, Any]:
@@ -84,5 +95,14 @@ _ONE = ("withdrawal", "withdrawal_id")
 ROUTES = (
     Page("GET", "/withdrawals", show, "withdrawals:read"),
     Page("GET", "/withdrawals.csv", export, "withdrawals:export", action="export withdrawals", is_export=True),
+    Page(
+        "GET",
+        "/withdrawals/{withdrawal_id}",
+        show_one,
+        "withdrawals:read",
+        action="look at a withdrawal",
+        subject=_ONE,
+        is_look=True,
+    ),
     Page("POST", "/withdrawals/{withdrawal_id}/ask", ask, "withdrawals:ask", action="ask the provider", subject=_ONE),
 )
