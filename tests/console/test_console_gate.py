@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from api.console import headers
+from api.console.bounds import ADDRESSES_MAX, NOBODYS_A_MINUTE_MAX, TRIES_A_MINUTE_MAX, Bounds, Bucket
 from api.console.forms import BODY_BYTES_MAX, FIELDS_MAX
-from api.console.gate import NOBODYS_A_MINUTE_MAX, Bucket
 from api.console.pages import PAGES
 from engine.operators.log import Filter
 from engine.operators.roles import ADMIN, FINANCE, VIEWER
@@ -197,6 +197,25 @@ def test_a_bucket_is_filled_again() -> None:
     assert [bucket.take() for _ in range(3)] == [True, True, False]
     bucket._at_s -= 30
     assert [bucket.take() for _ in range(2)] == [True, False]
+
+
+async def test_an_address_has_a_bounded_number_of_tries(console: Console) -> None:
+    await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        form = {"name": "nobody", "password": "x", "code": "1"}
+        answers = [await http.post("/login", data=form, headers=SAME_ORIGIN) for _ in range(TRIES_A_MINUTE_MAX + 5)]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[:TRIES_A_MINUTE_MAX] == [403] * TRIES_A_MINUTE_MAX
+        assert statuses[-1] == 429
+        assert (await http.get("/login")).status_code == 200
+
+
+def test_addresses_are_forgotten_when_there_are_too_many() -> None:
+    bounds = Bounds()
+    for number in range(ADDRESSES_MAX + 10):
+        bounds.tries_of(str(number))
+    assert len(bounds._tries) == ADDRESSES_MAX
+    assert bounds.tries_of(str(ADDRESSES_MAX)) is bounds.tries_of(str(ADDRESSES_MAX))
 
 
 async def test_static_files_are_compressed_and_kept_for_a_year(console: Console) -> None:
