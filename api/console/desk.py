@@ -111,7 +111,6 @@ class Desk:
                         actions=Registry(actions),
                         live=live,
                         jobs=jobs,
-                        badges=Badges(looks, engine.store),
                         studies=studies,
                         badges=Badges(looks, engine.store),
                     )
