@@ -83,8 +83,8 @@ class Desk:
     actions: "Registry[Desk]"
     live: Live
     jobs: HeavyJobs
-    badges: Badges
     studies: Runs
+    badges: Badges
 
     @classmethod
     @asynccontextmanager
@@ -111,8 +111,8 @@ class Desk:
                         actions=Registry(actions),
                         live=live,
                         jobs=jobs,
-                        badges=Badges(looks, engine.store),
                         studies=studies,
+                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await studies.close()
