@@ -19,6 +19,8 @@ from engine.risk.limits import label_limit_fen
 
 LIMIT = "labels.put"
 _RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : @ -"
+_PAGE = 20
+"""Fewer than other lists show: each line adds up the label's packets."""
 _DAYS = 30
 """Packets of how many days are counted unless the filter says otherwise."""
 
@@ -26,9 +28,7 @@ _DAYS = 30
 async def show(visit: Visit) -> Response:
     """Labels in their order."""
     prefix, from_ms, after = await _wanted(visit)
-    found = await PacketLists(visit.desk.looks).labels(
-        prefix=prefix, from_ms=from_ms, after=after, limit=filtering.PAGE
-    )
+    found = await PacketLists(visit.desk.looks).labels(prefix=prefix, from_ms=from_ms, after=after, limit=_PAGE)
     settings = visit.desk.settings
     limits = {row.label: label_limit_fen(settings, row.day_sent_fen_max) for row in found.rows}
     return await visit.page("labels.html", found=found, limits=limits, from_ms=from_ms, packets_max=LABEL_PACKETS_MAX)
@@ -46,7 +46,7 @@ async def export(visit: Visit) -> Response:
     lists, (prefix, from_ms, _after), _ = PacketLists(visit.desk.looks), await _wanted(visit), visit.gettext
 
     async def page(after: str | None, limit: int) -> Rows[LabelSums]:
-        return await lists.labels(prefix=prefix, from_ms=from_ms, after=after, limit=min(limit, filtering.PAGE))
+        return await lists.labels(prefix=prefix, from_ms=from_ms, after=after, limit=min(limit, _PAGE))
 
     columns: list[Column[LabelSums]] = [
         exports.text(_("Label"), lambda row: row.label),
