@@ -49,7 +49,6 @@ OTHER_BLOCKS = {
 }
 """Blocks that are no commands, and what is printed below commands, by how they begin."""
 NOT_RUN = {
-    r"make client": "writes into the checkout; test_client_document.py compares what it would write",
     r"make (setup|demo|check|test|bench|bench-quick|load|chaos)\b.*": "takes minutes; `make -n` reads it below",
     r"make serve": "stays; test_load.py does the same, and `make -n` reads it below",
     r"hongbao up .*": "the engine that all others are run on",
