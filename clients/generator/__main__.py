@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import orjson
 
@@ -12,7 +13,8 @@ from clients.generator.methods import index, methods, module
 from clients.generator.names import NOUNS
 from clients.generator.schemas import Json, Schemas
 
-PACKAGE = Path(__file__).parents[1] / "python" / "src" / "hongbao_client"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "clients" / "python" / "src" / "hongbao_client"
 
 
 def files() -> dict[str, str]:
@@ -22,18 +24,29 @@ def files() -> dict[str, str]:
     listed = methods(api, schemas)
     made = {"models.py": schemas.module(api), "nouns/__init__.py": index()}
     made |= {f"nouns/{noun}.py": module(noun, listed, schemas) for noun in NOUNS}
-    return {name: formatted(text) for name, text in made.items()}
+    return formatted(made)
 
 
-def formatted(text: str) -> str:
-    """The text as ``make format`` writes it: imports that are used, in their order."""
-    for words in (("check", "--select", "F401,I", "--fix", "--quiet"), ("format", "--quiet")):
-        ruff = [sys.executable, "-m", "ruff", *words, "--stdin-filename", str(PACKAGE / "models.py"), "-"]
-        done = subprocess.run(ruff, input=text, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
-        if done.returncode:
-            raise RuntimeError(done.stderr or done.stdout)
-        text = done.stdout
-    return text
+def formatted(made: dict[str, str]) -> dict[str, str]:
+    """The files as ``make format`` writes them, with the imports that they use."""
+    with TemporaryDirectory() as folder:
+        for name, text in made.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        for words in (("check", "--select", "F401,I", "--fix", "--quiet"), ("format", "--quiet")):
+            ruff = [
+                sys.executable,
+                "-m",
+                "ruff",
+                *words,
+                "--no-cache",
+                "--config",
+                str(ROOT / "pyproject.toml"),
+                folder,
+            ]
+            subprocess.run(ruff, check=True)  # noqa: S603
+        return {name: Path(folder, name).read_text(encoding="utf-8") for name in made}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from tests.support.repository import ROOT
 
 SOURCES = sorted(path for package in ("engine", "api", "loadtest") for path in (ROOT / package).rglob("*.py"))
-PACKAGES = ("engine", "api", "lua", "loadtest", "benchmarks", "tests")
+PACKAGES = ("engine", "api", "lua", "loadtest", "benchmarks", "clients", "tests")
 SQL_FILES = sorted((ROOT / "engine" / "sql").rglob("*.sql"))
 _STATEMENT = re.compile(
     r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|TRUNCATE|LOCK TABLE|(CREATE|DROP|ALTER|COPY|SET) \w+)\b"
