@@ -36,7 +36,7 @@ _OTHER_DESCRIPTORS = 200
 """Open files besides clients' connections: Redis, Postgres, logs, metrics."""
 _CLAIMS_AT = ((b"/v1/packets/", b"/claims"), (b"/v1/campaigns/", b"/grabs"))
 
-CLAIMS_WAITING, CLAIMS, REQUESTS, CONNECTIONS, TOO_SOON, USER, ADDRESS = (
+CLAIMS_WAITING, CLAIMS, REQUESTS, CONNECTIONS, TOO_SOON, USER, ADDRESS = BOUNDS = (
     "claims_waiting",
     "claims_in_flight",
     "requests_in_flight",
@@ -64,6 +64,7 @@ class Limits:
         self.requests_max = settings.requests_in_flight_max
         self.claims_max = settings.claims_in_flight_max
         self.refused: Counter[str] = Counter()
+        metrics.show(metrics.REFUSALS, *BOUNDS)
         self._flushed: Counter[str] = Counter()
         self.room = WaitingRoom()
         self.turned_away = 0

@@ -25,6 +25,7 @@ async def every(name: str, interval_s: float, stop: asyncio.Event, work: Callabl
 
     True means that more work is waiting. ``PASSING`` errors are counted and logged. Any other error ends the loop.
     """
+    metrics.show(metrics.LOOP_ERRORS, name)
     while not stop.is_set():
         has_more = False
         try:

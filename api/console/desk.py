@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from api.addresses import Addresses
 from api.console.badges import Badges
+from api.console.live.watching import Live, watching
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.analysis.runs import Runs
 from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
@@ -21,6 +23,7 @@ from engine.operators.approvals import Approvals
 from engine.operators.log import OperatorLog
 from engine.operators.passwords import Passwords
 from engine.operators.sessions import Sessions
+from engine.packets.hottest import Hottest
 from engine.settings import Settings
 
 LOOKS_AT_ONCE = 2
@@ -78,8 +81,10 @@ class Desk:
     log: OperatorLog
     approvals: Approvals
     actions: "Registry[Desk]"
+    live: Live
     jobs: HeavyJobs
     badges: Badges
+    studies: Runs
 
     @classmethod
     @asynccontextmanager
@@ -91,21 +96,25 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
-            jobs = HeavyJobs(settings)
+            jobs, studies = HeavyJobs(settings), Runs(settings)
             try:
-                yield cls(
-                    front=front,
-                    settings=settings,
-                    engine=engine,
-                    looks=looks,
-                    operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
-                    sessions=Sessions(pool),
-                    log=OperatorLog(pool, looks),
-                    approvals=Approvals(pool, needs_two=settings.console_four_eyes),
-                    actions=Registry(actions),
-                    jobs=jobs,
-                    badges=Badges(looks, engine.store),
-                )
+                async with watching(settings, engine.lag, Hottest(looks)) as live:
+                    yield cls(
+                        front=front,
+                        settings=settings,
+                        engine=engine,
+                        looks=looks,
+                        operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
+                        sessions=Sessions(pool),
+                        log=OperatorLog(pool, looks),
+                        approvals=Approvals(pool, needs_two=settings.console_four_eyes),
+                        actions=Registry(actions),
+                        live=live,
+                        jobs=jobs,
+                        badges=Badges(looks, engine.store),
+                        studies=studies,
+                    )
             finally:
+                await studies.close()
                 await jobs.close()
                 await looks.close()

@@ -1,7 +1,7 @@
 """Grabbing in a campaign: which bucket a user's tap goes to, and what the tap is answered."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,10 +15,13 @@ from engine.campaigns.register import Campaign, Known, Register, Wave
 from engine.campaigns.terms import Who
 from engine.claiming.claims import Claims
 from engine.errors import BusyError, HongbaoError, NotArrivedError, NotInvitedError
+from engine.observability import metrics
 from engine.records import ClaimResult, Coupon, CouponResult, Outcome
 
 _USERS_KNOWN_MAX = 200_000
 """Of how many users a process remembers the last tap, and how often they have won before."""
+REFUSED = "refused"
+"""The metrics' word for a tap that was answered with an error."""
 
 
 class GrabOutcome(StrEnum):
@@ -81,6 +84,14 @@ class Grabbing:
         self._register, self._claims, self.ended, self._currency = register, claims, ended, currency
         self._taps_ms: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._won_before: OrderedDict[tuple[str, int, str], int] = OrderedDict()
+        self._answered: Counter[str] = Counter()
+        metrics.show(metrics.GRABS, *GrabOutcome, REFUSED)
+
+    def flush(self) -> None:
+        """Report the number of answers to the metrics."""
+        for outcome, count in self._answered.items():
+            metrics.GRABS.labels(outcome).inc(count)
+        self._answered.clear()
 
     async def grab(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> Grab:
         """Tap once. Whoever has won all they may in a wave hears of it again, also after its end until the next wave.
@@ -88,10 +99,13 @@ class Grabbing:
         Raises UnknownCampaignError, NotInvitedError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
         """
         try:
-            return await self._grab(campaign_id, user_id, admission)
+            grab = await self._grab(campaign_id, user_id, admission)
         except HongbaoError:
+            self._answered[REFUSED] += 1
             self._taps_ms.pop((campaign_id, user_id), None)  # it decided nothing, and may be repeated at once
             raise
+        self._answered[grab.outcome] += 1
+        return grab
 
     async def _grab(self, campaign_id: str, user_id: str, admission: Admission | None) -> Grab:
         walk = await self._begin(campaign_id, user_id, admission)
@@ -137,6 +151,9 @@ class Grabbing:
             )
             for (place, _, _), step in zip(asking, await _all(going), strict=True):
                 note(place, step)
+        self._answered.update(
+            REFUSED if isinstance(answer, HongbaoError) else answer.outcome for answer in answers.values()
+        )
         return [answers[place] for place in range(len(grabs))]
 
     async def _begin(self, campaign_id: str, user_id: str, admission: Admission | None = None) -> "_Walk | Grab":
@@ -194,7 +211,7 @@ class Grabbing:
             return _waiting(walk.known, walk.user_id, min(walk.now_ms, walk.wave.starts_at_ms - 1))
         if isinstance(found, HongbaoError):
             raise found
-        share = self._share(walk.wave, packet_id, found)
+        share = share_in(walk.wave, packet_id, found, self._currency)
         if found.outcome is Outcome.CLAIMED:
             return _answer(walk.known, walk.user_id, walk.now_ms, GrabOutcome.CLAIMED, walk.wave, [share])
         if found.outcome is not Outcome.ALREADY:
@@ -253,7 +270,7 @@ class Grabbing:
         for (packet_id, _), result in zip(shares, found, strict=True):
             if isinstance(result, HongbaoError):
                 raise result
-            won.append(self._share(wave, packet_id, result))
+            won.append(share_in(wave, packet_id, result, self._currency))
         return won
 
     async def _with_coupons(
@@ -268,16 +285,6 @@ class Grabbing:
         for place, result in zip(places, found, strict=True):
             answers[place] = result
         return answers
-
-    def _share(self, wave: Wave, packet_id: str, result: ClaimResult) -> GrabShare:
-        prize = wave.prize_of[packet_id]
-        return GrabShare(
-            packet_id=packet_id,
-            asset=prize.asset or self._currency,
-            scale=prize.scale,
-            amount_fen=result.amount_fen,
-            coupon=result.coupon if isinstance(result, CouponResult) else None,
-        )
 
     async def _must_be_booked(self, packet_id: str) -> None:
         if not await self.ended.is_booked(packet_id):
@@ -309,6 +316,18 @@ class _Walk:
         """The answer when there is nothing more to ask."""
         outcome = GrabOutcome.ALREADY_CLAIMED if self.won else GrabOutcome.SOLD_OUT
         return _answer(self.known, self.user_id, self.now_ms, outcome, self.wave, self.won)
+
+
+def share_in(wave: Wave, packet_id: str, result: ClaimResult, currency: str) -> GrabShare:
+    """The share that a bucket's answer gives. ``currency``: the ledger's."""
+    prize = wave.prize_of[packet_id]
+    return GrabShare(
+        packet_id=packet_id,
+        asset=prize.asset or currency,
+        scale=prize.scale,
+        amount_fen=result.amount_fen,
+        coupon=result.coupon if isinstance(result, CouponResult) else None,
+    )
 
 
 _Step = _Walk | Grab | Awaitable[_Walk | Grab]

@@ -61,6 +61,8 @@ class Acks:
     """One process's rules and waiting. Each lane's own server is asked."""
 
     def __init__(self, settings: Settings, topology: Topology, checkpoints: Checkpoints) -> None:
+        for metric in (metrics.ACK_SECONDS, metrics.UNCONFIRMED):
+            metrics.show(metric, *_UNCONFIRMED)
         self.setting = settings.ack
         self._topology, self._checkpoints = topology, checkpoints
         self._replicas, self._timeout_s = settings.ack_replicas, settings.ack_timeout_s

@@ -84,6 +84,7 @@ class Checkpoints:
             self._listening = None
 
     async def _keep_listening(self) -> None:
+        metrics.show(metrics.LOOP_ERRORS, "checkpoints")
         while True:
             try:
                 await self._listen()

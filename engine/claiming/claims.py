@@ -26,6 +26,7 @@ from engine.errors import (
 from engine.ids import lane_of, may_be_in_campaign, may_be_special
 from engine.lanes.store import Store
 from engine.ledger.database import ledger_errors
+from engine.observability import metrics
 from engine.queries import load
 from engine.records import ClaimResult, LimitedResult, Outcome, PacketState, Purpose
 
@@ -65,6 +66,7 @@ class Claims:
         acks: Acks,
         coupons: GivenCoupons,
     ) -> None:
+        metrics.show(metrics.CLAIMS, *(outcome.name.lower() for outcome in Outcome))
         self._pool, self._batchers, self._coupons = pool, batchers, coupons
         self.full_lanes = full_lanes
         self._in_campaign: dict[str, bool] = {}

@@ -36,6 +36,9 @@ class CountedHistogram(Histogram):
 # Claiming: set by the batcher, once per call.
 CLAIMS = Counter("hongbao_claims", "Claims answered, by outcome.", ["outcome"])
 CLAIM_BATCH_SIZE = Histogram("hongbao_claim_batch_size", "Claims in one call of the claim script.", buckets=_SIZES)
+GRABS = Counter(
+    "hongbao_grabs", "Grabs in campaigns answered, by outcome; refused: answered with an error.", ["outcome"]
+)
 SCRIPT_SECONDS = Histogram(
     "hongbao_script_seconds", "Round trip of one Redis script call, in seconds.", ["script"], buckets=_SECONDS
 )
@@ -83,6 +86,50 @@ QUARANTINE_OPEN = Gauge(
 QUARANTINED = Counter("hongbao_quarantined", "Rows set aside because they break a rule of the ledger.", ["lane"])
 RECOVERIES = Counter("hongbao_recoveries", "Times a lane was rebuilt from the ledger.", ["lane"])
 
+# Waiting for a person, a bank or the sweeper: set at each scrape of an API process (engine/waiting.py).
+DISPUTES_OPEN = Gauge("hongbao_disputes_open", "Disputes that nobody has decided.", multiprocess_mode="mostrecent")
+DISPUTES_OVERDUE = Gauge(
+    "hongbao_disputes_overdue", "Those of them whose deadline has passed.", multiprocess_mode="mostrecent"
+)
+REFUNDS_WAITING = Gauge(
+    "hongbao_refunds_waiting",
+    "Packets that have ended, but whose custody the ledger has not emptied.",
+    multiprocess_mode="mostrecent",
+)
+REFUNDS_WAITING_SECONDS = Gauge(
+    "hongbao_refunds_waiting_seconds",
+    "For how long the oldest of them has waited; 0 if there is none.",
+    multiprocess_mode="mostrecent",
+)
+WITHDRAWALS_PROCESSING = Gauge(
+    "hongbao_withdrawals_processing", "Withdrawals that the provider has not settled.", multiprocess_mode="mostrecent"
+)
+WITHDRAWALS_PROCESSING_SECONDS = Gauge(
+    "hongbao_withdrawals_processing_seconds",
+    "For how long the oldest of them has waited; 0 if there is none.",
+    multiprocess_mode="mostrecent",
+)
+
+APPROVALS_WAITING = Gauge(
+    "hongbao_approvals_waiting", "Actions that wait for a second operator.", multiprocess_mode="mostrecent"
+)
+AUDIT_RUN_PROBLEMS = Gauge(
+    "hongbao_audit_run_problems", "Problems that the newest kept audit found.", multiprocess_mode="mostrecent"
+)
+AUDIT_RUN_ENDED = Gauge(
+    "hongbao_audit_run_timestamp_seconds", "When it ended; 0 if none is kept.", multiprocess_mode="mostrecent"
+)
+RECONCILIATION_RUN_DIFFERENCES = Gauge(
+    "hongbao_reconciliation_run_differences",
+    "Differences that the newest kept reconciliation of a closed day found.",
+    multiprocess_mode="mostrecent",
+)
+RECONCILIATION_RUN_ENDED = Gauge(
+    "hongbao_reconciliation_run_timestamp_seconds",
+    "When it ended; 0 if none is kept.",
+    multiprocess_mode="mostrecent",
+)
+
 # Processes.
 LOOP_ERRORS = Counter("hongbao_loop_errors", "Errors after which a background loop went on.", ["loop"])
 SERVER_FAILURES = Counter(
@@ -112,6 +159,15 @@ HTTP_SECONDS = CountedHistogram(
 )
 
 REFUSALS = Counter("hongbao_refusals", "Requests and connections refused at a bound, by which bound.", ["reason"])
+
+
+def show(counter: Counter | Histogram, *values: str) -> None:
+    """Show zeros for these values of its label before anything is counted.
+
+    Prometheus sees no increase in a series that begins with 1, so the first event would raise no alert.
+    """
+    for value in values:
+        counter.labels(value)
 
 
 def write_audit(path: Path, problems: Mapping[str, int], finished_at_s: float) -> None:

@@ -11,6 +11,8 @@ from engine.observability.repeats import repeats
 SILENT = "silent"
 
 _log = structlog.get_logger(__name__)
+for _server in ("redis", "postgres"):
+    metrics.SERVER_FAILURES.labels(_server, SILENT)
 
 
 def note(server: str, code: str, sentence: str) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import asyncpg
 
@@ -17,6 +19,40 @@ from engine.recovery.epochs import WHY
 from engine.recovery.serving import Paused, why_paused
 
 LANES, SQL = load("lanes"), load("quarantine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """``events`` that the ledger has not applied, and the age of the oldest in seconds: NaN if it cannot be read.
+
+    ``backlog``: changes in the lane's stream.
+    """
+
+    events: int
+    seconds: float
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLag:
+    """One lane, as it was measured. ``bad_position``: of the entry that stops it, or 0.
+
+    What is None could not be measured. A lane whose server does not answer is fenced.
+    """
+
+    lane: int
+    quarantined: int
+    is_fenced: bool = True
+    bad_position: int | None = None
+    behind: Behind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """All lanes, and the last server's failure, if there was one."""
+
+    lanes: Sequence[LaneLag]
+    away: UnavailableError | None
 
 
 async def open_rows(source: asyncpg.Pool | asyncpg.Connection) -> dict[int, int]:
@@ -45,55 +81,73 @@ async def measure(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) ->
 
     Raises UnavailableError if Redis or Postgres does not answer.
     """
+    looked = await look(pool, store, stream)
+    for found in looked.lanes:
+        label = str(found.lane)
+        metrics.QUARANTINE_OPEN.labels(label).set(found.quarantined)
+        metrics.LANE_FENCED.labels(label).set(found.is_fenced)
+        if found.bad_position is not None:
+            metrics.LANE_BAD_ENTRY.labels(label).set(found.bad_position)
+        if found.behind is not None:
+            metrics.PERSISTER_LAG_EVENTS.labels(label).set(found.behind.events)
+            metrics.PERSISTER_LAG_SECONDS.labels(label).set(found.behind.seconds)
+            metrics.BACKLOG.labels(label).set(found.behind.backlog)
+    if looked.away is not None:
+        raise looked.away
+
+
+async def look(pool: asyncpg.Pool, store: LaneReader, stream: EventStream) -> Looked:
+    """Measure each lane. Raises UnavailableError if Postgres does not answer."""
     with ledger_errors():
         lanes, waiting_rows = await pool.fetch(LANES["all"]), await open_rows(pool)
-    for row in lanes:
-        metrics.QUARANTINE_OPEN.labels(str(row["lane"])).set(waiting_rows.get(row["lane"], 0))
     rows = {row["lane"]: row for row in lanes}
     by_node = store.topology.by_node(rows)
     measured = await asyncio.gather(
-        *(_measure_node([rows[lane] for lane in held], store, stream) for held in by_node.values())
+        *(_look_at_node([rows[lane] for lane in held], waiting_rows, store, stream) for held in by_node.values())
     )
-    for away in measured:
-        if away is not None:
-            raise away
+    found = [lane for node in measured for lane in node.lanes]
+    aways = [node.away for node in measured if node.away is not None]
+    return Looked(sorted(found, key=attrgetter("lane")), aways[-1] if aways else None)
 
 
-async def _measure_node(
-    rows: Sequence[asyncpg.Record], store: LaneReader, stream: EventStream
-) -> UnavailableError | None:
-    """Measure the lanes of one server. Returns the last failure; if the server has no time, nothing else is asked."""
-    away: UnavailableError | None = None
+async def _look_at_node(
+    rows: Sequence[asyncpg.Record], quarantined: Mapping[int, int], store: LaneReader, stream: EventStream
+) -> Looked:
+    """Measure the lanes of one server. If it has no time, nothing else is asked: all its lanes are fenced."""
+    found = {row["lane"]: LaneLag(lane=row["lane"], quarantined=quarantined.get(row["lane"], 0)) for row in rows}
     try:
         now_ms = await store.now_ms(rows[0]["lane"])
     except UnavailableError as error:
-        for row in rows:
-            metrics.LANE_FENCED.labels(str(row["lane"])).set(1)
-        return error
+        return Looked(list(found.values()), error)
+    away: UnavailableError | None = None
     for row in rows:
         try:
-            await _measure_lane(row, store, stream, now_ms)
+            found[row["lane"]] = await _look_at_lane(row, found[row["lane"]], store, stream, now_ms)
         except UnavailableError as error:
             away = error
-    return away
+    return Looked(list(found.values()), away)
 
 
-async def _measure_lane(row: asyncpg.Record, store: LaneReader, stream: EventStream, now_ms: int) -> None:
+async def _look_at_lane(
+    row: asyncpg.Record, unknown: LaneLag, store: LaneReader, stream: EventStream, now_ms: int
+) -> LaneLag:
     lane, position = row["lane"], row["position"]
-    label, status = str(lane), await store.lane_status(lane)
-    metrics.LANE_FENCED.labels(label).set(why_paused(row["epoch"], position, status) is not None)
+    status = await store.lane_status(lane)
     look = await stream.look(lane, position)
-    metrics.LANE_BAD_ENTRY.labels(label).set(_bad_position(look, position))
-    if status is None:
-        return
-    metrics.PERSISTER_LAG_EVENTS.labels(label).set(status.position - position)
-    metrics.BACKLOG.labels(label).set(status.position - status.applied)
-    if look.oldest is None and look.is_broken and status.position > position:
-        lag_s = math.nan  # the oldest event cannot be read, so its time is unknown
-    else:
-        oldest_ms = now_ms if look.oldest is None else look.oldest.event.at_ms
-        lag_s = max(0, now_ms - oldest_ms) / 1000
-    metrics.PERSISTER_LAG_SECONDS.labels(label).set(lag_s)
+    behind: Behind | None = None
+    if status is not None:
+        if look.oldest is None and look.is_broken and status.position > position:
+            lag_s = math.nan  # the oldest event cannot be read, so its time is unknown
+        else:
+            oldest_ms = now_ms if look.oldest is None else look.oldest.event.at_ms
+            lag_s = max(0, now_ms - oldest_ms) / 1000
+        behind = Behind(events=status.position - position, seconds=lag_s, backlog=status.position - status.applied)
+    return replace(
+        unknown,
+        is_fenced=why_paused(row["epoch"], position, status) is not None,
+        bad_position=_bad_position(look, position),
+        behind=behind,
+    )
 
 
 def _bad_position(look: Look, position: int) -> int:

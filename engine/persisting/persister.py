@@ -55,6 +55,9 @@ class Persister:
         self._tail: Tail | None = None
         self._retention_ms = settings.settled_retention_s * 1000
         self._label = str(lane)
+        for counter in (metrics.PERSISTED_EVENTS, metrics.QUARANTINED, metrics.RECOVERIES):
+            metrics.show(counter, self._label)
+        metrics.show(metrics.LOOP_ERRORS, "persister")
         self._is_away = False
         self._seen: int | None = None  # the highest position seen in Redis
         self._stopped_at: tuple[str, str] | None = None  # the bad entry that was reported last

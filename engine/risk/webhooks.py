@@ -28,6 +28,8 @@ _WAIT_S_MAX = 21_600.0
 _WAIT_GROWTH = 4.0
 _LEASE_MS_MORE = 10_000
 _ERROR_LENGTH_MAX = 200
+_TRIES = _DELIVERED, _FAILED, _GIVEN_UP = "delivered", "failed", "given_up"
+"""The outcomes in the metric."""
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
 
 
@@ -88,7 +90,7 @@ class Webhook:
             await self._note_failure(row, error)
         else:
             await self._pool.execute(SQL["delivered"], row["alert_id"])
-            metrics.WEBHOOK_TRIES.labels("delivered").inc()
+            metrics.WEBHOOK_TRIES.labels(_DELIVERED).inc()
 
     async def _send(self, row: asyncpg.Record) -> None:
         """Send it. Raises NotTakenError, httpx's errors, and TimeoutError, which is an OSError."""
@@ -106,7 +108,7 @@ class Webhook:
         is_last = tries >= self._settings.webhook_tries_max
         wait_ms = None if is_last else int(wait_s(self._settings, tries) * 1000)
         await self._pool.execute(SQL["failed"], alert_id, said, wait_ms)
-        metrics.WEBHOOK_TRIES.labels("given_up" if is_last else "failed").inc()
+        metrics.WEBHOOK_TRIES.labels(_GIVEN_UP if is_last else _FAILED).inc()
         if is_last:
             LOG.error("alert_given_up", alert_id=alert_id, kind=row["kind"], tries=tries, error=said)
         else:
@@ -117,6 +119,7 @@ async def deliver_alerts(pool: asyncpg.Pool, settings: Settings, stop: asyncio.E
     """Deliver alerts until ``stop`` is set, if a webhook is set."""
     if settings.webhook_url is None:
         return
+    metrics.show(metrics.WEBHOOK_TRIES, *_TRIES)
     # No proxies or certificates from the environment: only the settings read that.
     async with httpx.AsyncClient(timeout=settings.webhook_timeout_s, follow_redirects=False, trust_env=False) as client:
         webhook = Webhook(pool, settings, client)

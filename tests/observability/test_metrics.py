@@ -1,5 +1,6 @@
 """Metrics: counted alone and by several processes, and what a front's scrape shows."""
 
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +15,8 @@ from engine.observability import metrics, metrics_directory
 from engine.observability.metrics import CountedHistogram
 from engine.settings import Settings
 from tests.support.front import Client, open_front
+from tests.support.metric_names import labels_by_sample
+from tests.support.repository import ROOT
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -126,6 +129,35 @@ async def test_a_scrape_shows_claims_and_requests(client: Client) -> None:
     assert grown("hongbao_http_requests_total", method="other", route="/livez", status="405") == 1
     assert grown("hongbao_claim_batch_size_count") >= 1
     assert grown("hongbao_script_seconds_count", script="claim") >= 1
+
+
+def test_the_table_in_the_documents_has_every_metric_and_its_labels() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = {
+        name.strip(" `"): frozenset(label.strip() for label in labels.split(",") if label.strip() != "–")
+        for names, labels in re.findall(r"^\| (`hongbao_[^|]+) \| ([^|]+) \|", text, re.MULTILINE)
+        for name in names.split(",")
+    }
+    known = {
+        name.removesuffix("_bucket"): labels - {"le"}
+        for name, labels in labels_by_sample().items()
+        if not name.endswith(("_sum", "_count"))
+    }
+    assert told.keys() == known.keys()
+    assert {name for name in told if told[name] != known[name] and not name.endswith("_timestamp_seconds")} == set()
+
+
+async def test_what_can_be_counted_shows_zeros_before_it_is(client: Client) -> None:
+    """Prometheus sees no increase in a series that begins with 1."""
+    samples = await scrape(client)
+    for name, label, values in (
+        ("hongbao_claims_total", "outcome", ("claimed", "busy")),
+        ("hongbao_grabs_total", "outcome", ("claimed", "refused")),
+        ("hongbao_unconfirmed_total", "ack", ("fsync", "replica", "ledger")),
+        ("hongbao_refusals_total", "reason", ("rate_user", "connections")),
+    ):
+        for word in values:
+            assert (name, frozenset({(label, word)})) in samples
 
 
 def run(directory: Path, statements: Sequence[str]) -> bytes:

@@ -36,7 +36,9 @@ PAGES = [
 ]
 PROGRAMS = frozenset(
     (".", "curl", "hongbao", "locust", "make", "printf", "python", "redis-cli")  # and NAME=...
-) | frozenset(("cd", "docker", "helm", "install", "kubectl", "systemctl", "systemd-run"))
+) | frozenset(
+    ("cd", "docker", "helm", "install", "kubectl", "systemctl", "systemd-run", "npx", "openapi-python-client")
+)
 OTHER_BLOCKS = {
     "what is printed": r" *(ok|problem|warning|FAILED|lane|Starting|Load|ready) |\(in part\)|\d+  \d{4}-|[0-9a-f]{64}$",
     "HTTP": r"(GET|POST|PUT|DELETE) +/|webhook-id:",
@@ -47,6 +49,7 @@ OTHER_BLOCKS = {
 }
 """Blocks that are no commands, and what is printed below commands, by how they begin."""
 NOT_RUN = {
+    r"make client": "writes into the checkout; test_client_document.py compares what it would write",
     r"make (setup|demo|check|test|bench|bench-quick|load|chaos)\b.*": "takes minutes; `make -n` reads it below",
     r"make serve": "stays; test_load.py does the same, and `make -n` reads it below",
     r"hongbao up .*": "the engine that all others are run on",
@@ -56,6 +59,7 @@ NOT_RUN = {
     r"python -m loadtest\.coupons": "takes minutes; test_coupon_drop.py plays a smaller one",
     r"locust .*": "needs other machines; test_load.py runs locust on this one",
     r"(cd|docker|helm|install|kubectl|systemctl|systemd-run)\b.*": "needs a daemon, a cluster, root: tests/deploy",
+    r"(npx|openapi-python-client) .*": "test_generators.py runs both generators",
     r"python -m venv /opt/.*": "installs for the whole machine",
     r"\. \.venv/bin/activate": "the tests' own Python is on the PATH",
 }

@@ -28,6 +28,7 @@ _PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
     "pgbouncer": "pgbouncer",
+    "prometheus": "prometheus",
     "redis-server": "redis-server",
     "sha256sum": "coreutils",
     "unshare": "util-linux",
