@@ -83,8 +83,8 @@ class Desk:
     actions: "Registry[Desk]"
     live: Live
     jobs: HeavyJobs
-    badges: Badges
     studies: Runs
+    badges: Badges
 
     @classmethod
     @asynccontextmanager
@@ -113,6 +113,7 @@ class Desk:
                         jobs=jobs,
                         badges=Badges(looks, engine.store),
                         studies=studies,
+                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await studies.close()
