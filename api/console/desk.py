@@ -113,7 +113,6 @@ class Desk:
                         jobs=jobs,
                         badges=Badges(looks, engine.store),
                         studies=studies,
-                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await studies.close()
