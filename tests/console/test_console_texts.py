@@ -13,7 +13,7 @@ from engine.operators.roles import ADMIN, FINANCE, ROLES
 from engine.settings import Settings
 from tests.support.console import Console, open_console
 
-DATA = ("hongbao", "HONGBAO_", "SHA-256", "CSV", "English", "中文", "tests", "127.0.0.1", *ROLES)
+DATA = ("hongbao", "HONGBAO_", "CNY", "SHA-256", "CSV", "English", "中文", "tests", "127.0.0.1", *ROLES)
 """What is no text: names, values, and what tests have written."""
 SHOWN_ATTRIBUTES = ("title", "placeholder", "aria-label", "alt")
 NO_TEXT_IN = ("script", "style", "code", "time", "kbd")
