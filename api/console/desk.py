@@ -106,13 +106,12 @@ class Desk:
                         looks=looks,
                         operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
                         sessions=Sessions(pool),
-                        log=OperatorLog(pool),
+                        log=OperatorLog(pool, looks),
                         approvals=Approvals(pool, needs_two=settings.console_four_eyes),
                         actions=Registry(actions),
                         live=live,
                         jobs=jobs,
                         studies=studies,
-                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await studies.close()

@@ -74,7 +74,8 @@ async def test_random_forms_are_never_answered_500(console: Console) -> None:
             answer = await person.http.get(f"{path}?{urlencode(form)}")
         else:
             answer = await person.http.post(path, data=form, headers=SAME_ORIGIN)
-        assert answer.status_code < 500, (row, path, form, answer.text[:500])
+        # 503: it says so itself, as while another audit runs
+        assert answer.status_code < 500 or answer.status_code == 503, (row, path, form, answer.text[:500])
         answers[answer.status_code] = answers.get(answer.status_code, 0) + 1
     assert {200, 303, 403, 422} <= set(answers), answers
     total = await console.desk.engine.pool.fetchval("SELECT sum(balance_fen) FROM accounts")
