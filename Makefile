@@ -22,17 +22,18 @@ SEED ?= 1
 # Where a shell or an image says to write no bytecode, each of the hundreds of processes would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve check format texts vendor test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
+.PHONY: help setup demo serve check format client texts vendor test test-long test-browser test-hostile fuzz model bench bench-quick load chaos lock clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
-$(READY): pyproject.toml requirements.lock requirements-dev.lock
+$(READY): pyproject.toml requirements.lock requirements-dev.lock requirements-tools.lock clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hongbao needs Python 3.11 or newer; set PYTHON=/path/to/one" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-tools.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --editable clients/python
 	@touch $@
 
 setup: $(READY) ## only the environment
@@ -53,6 +54,9 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+client: $(READY) ## write the Python client's models and methods anew, after a change of the API
+	@$(BIN)/python -m clients.generator
+
 texts: $(READY) ## find the console's texts, and compile their translations
 	@$(BIN)/python -m tests.support.catalogues
 
@@ -72,8 +76,8 @@ test-browser: $(READY) ## the tests in a real Chromium, the long ones as well; P
 test-hostile: $(READY) ## the tests that depend on the machine, on difficult ones: just booted, at midnight, without root, busy; ONLY (names)
 	@$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
-fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, and more of schemathesis's examples than `make test-long` tries
-	@$(BIN)/python -m pytest -s tests/api/test_api_fuzz.py tests/api/test_api_schema.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
+fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, 20,000 of XML, and more of schemathesis's examples than `make test-long` tries
+	@$(BIN)/python -m pytest -s tests/api/test_api_fuzz.py tests/api/test_api_schema.py tests/wechatpay/test_wechatpay_fuzz.py --fuzz-inputs $(INPUTS) --fuzz-seed $(SEED) --schema-examples 200
 
 model: $(READY) ## OPERATIONS (1000000) on the whole engine, each held against a model of a hundred lines
 	@$(BIN)/python -m pytest -s tests/whole/test_engine_model.py --model-operations $(OPERATIONS)

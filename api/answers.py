@@ -7,11 +7,11 @@ import orjson
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_ALWAYS_BUT_POLICY: Headers = (
-    (b"cache-control", b"no-store"),
+ALWAYS_BUT_POLICY_AND_CACHE: Headers = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+_ALWAYS_BUT_POLICY: Headers = ((b"cache-control", b"no-store"), *ALWAYS_BUT_POLICY_AND_CACHE)
 _ALWAYS: Headers = (
     *_ALWAYS_BUT_POLICY,
     # If a browser ever shows an answer as a page, nothing in it runs, loads or is framed.

@@ -16,8 +16,10 @@ from starlette.routing import Route
 from api.dispatch import Front, Operation, PathApp
 from api.documents.openapi import document
 from api.limits import Limits
+from api.pages import serving as pages
 from api.problems import answer_to
 from api.routes import ROUTES
+from api.wechatpay import routes as wechatpay
 from engine.access import keyring
 from engine.access.admissions import Admissions
 from engine.access.tokens import Verifier
@@ -58,8 +60,9 @@ def create_app(settings: Settings) -> Starlette:
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers)
 
+    v1 = [_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)]
     app = Starlette(
-        routes=[_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)],
+        routes=[*v1, *wechatpay.routes(front), *pages.routes(front)],
         exception_handlers={HTTPException: not_routed, Exception: not_routed},
         lifespan=lifespan,
     )

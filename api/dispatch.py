@@ -90,8 +90,9 @@ class Operation:
 
     ``plain_body``: a quick reader that returns an equal of ``body``'s model, or None if the model must check the body.
     ``access`` None: open to all. ``answer``: the model of ``status`` (None: the answer has ``media_type``, not JSON).
-    ``has_page``: the answer is also available as an HTML page. ``problems``: its errors besides those that follow from
-    the rest (``api.failures``).
+    ``has_page``: the answer is also available as an HTML page. ``may_be_repeated``: the same request again, without a
+    key, does no more than the first one, so a client whose answer was lost may send it again. ``problems``: its errors
+    besides those that follow from the rest (``api.failures``).
     """
 
     method: str
@@ -110,6 +111,7 @@ class Operation:
     moves_money: bool = False
     is_claim: bool = False
     has_page: bool = False
+    may_be_repeated: bool = True
     problems: tuple[type[HongbaoError], ...] = ()
 
     @property

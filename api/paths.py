@@ -14,6 +14,7 @@ from engine.errors import (
 )
 from engine.ids import NUMBER_PATTERN, USER_ID_RULE
 from engine.wallets.assets import CODE_PATTERN, CODE_RULE
+from engine.wechatpay.merchants import MCH_ID_RULE
 
 PACKET_NUMBER_FORM = f"^{NUMBER_PATTERN}$"
 """A transfer is a packet of one share, so it has such a number, too."""
@@ -24,6 +25,7 @@ WAVE_FORM = "^[1-9][0-9]?$"
 
 
 COUPON_FORM = "^[1-9][0-9]{0,17}-[1-9][0-9]{0,7}$"
+MCH_ID_FORM = "^[0-9]{6,32}$"
 PART_FORM = "^(?:[1-9][0-9]{0,5}|1000000)$"
 
 
@@ -54,6 +56,7 @@ PATH_NAMES = {
     "part": PathName("A part, numbered by its uploader", PART_FORM, None, "must be from 1 to 1000000"),
     "set_id": PathName("A set of cards", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
     "offer_id": PathName("An offer of a card", ROW_NUMBER_FORM, UnknownRouteError, _NO_ROW),
+    "mch_id": PathName("A merchant of WeChat Pay's calls", MCH_ID_FORM, None, MCH_ID_RULE),
     "asset": PathName("An asset", ASSET_FORM, None, CODE_RULE),
 }
 _FORMS = {name: re.compile(kind.form, re.ASCII) for name, kind in PATH_NAMES.items()}

@@ -6,10 +6,12 @@ from api.dispatch import Operation
 from api.resources import (
     accounts,
     assets,
+    campaign_wins,
     campaigns,
     card_offers,
     card_sets,
     coupons,
+    displays,
     disputes,
     fundraisers,
     packets,
@@ -19,6 +21,7 @@ from api.resources import (
     suggestions,
     transfers,
     wallets,
+    wechatpay,
     withdrawals,
 )
 
@@ -27,7 +30,8 @@ RESOURCES: dict[str, Sequence[Operation]] = {
     "Retraction 撤回": retraction.ROUTES,
     "Transfers 转账": transfers.ROUTES,
     "Wallets and records": wallets.ROUTES,
-    "Campaigns 红包雨": campaigns.ROUTES,
+    "Display names": displays.ROUTES,
+    "Campaigns 红包雨": (*campaigns.ROUTES, *campaign_wins.ROUTES),
     "Fund-raising 募捐": fundraisers.ROUTES,
     "Coupons 优惠券": coupons.ROUTES,
     "Cards to collect 集五福": (*card_sets.ROUTES, *card_offers.ROUTES),
@@ -37,6 +41,7 @@ RESOURCES: dict[str, Sequence[Operation]] = {
     "Receipts 电子回单": receipts.ROUTES,
     "Disputes 申诉": disputes.ROUTES,
     "Accounts, limits and alerts": accounts.ROUTES,
+    "Merchants of WeChat Pay's calls": wechatpay.ROUTES,
     "Probes, metrics and the contract": status.ROUTES,
 }
 """Routes by their heading in docs/api.md. The path of a claim is first, because routes are tried in this order."""

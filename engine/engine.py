@@ -13,6 +13,7 @@ from engine.campaigns.ended import Ended
 from engine.campaigns.grabbing import Grabbing
 from engine.campaigns.register import Register
 from engine.campaigns.views import CampaignViews
+from engine.campaigns.wins import Wins
 from engine.cards.collecting import Collecting
 from engine.cards.offers import Offers
 from engine.cards.prizes import Prizes
@@ -49,6 +50,7 @@ from engine.packets.retraction import Retractions
 from engine.packets.sending import Packets
 from engine.packets.suggesting import Suggestions
 from engine.packets.views import Views
+from engine.people.displays import Displays
 from engine.persisting import lag
 from engine.readiness import Probe, Readiness
 from engine.recovery import epochs
@@ -66,6 +68,14 @@ from engine.wallets.receipts import Receipts
 from engine.wallets.statement import Statements
 from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
+from engine.wechatpay import keys as wechatpay_keys
+from engine.wechatpay.bills import Bills as WechatpayBills
+from engine.wechatpay.merchants import Merchants as WechatpayMerchants
+from engine.wechatpay.orders import Orders as WechatpayOrders
+from engine.wechatpay.platform import Platform as WechatpayPlatform
+from engine.wechatpay.querying import Querying as WechatpayQuerying
+from engine.wechatpay.sending import Sending as WechatpaySending
+from engine.wechatpay.transcript import Transcript as WechatpayTranscript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +101,12 @@ class Engine:
     transfers: Transfers
     delays: Delays
     views: Views
+    displays: Displays
     assets: Assets
     campaigns: Campaigns
     campaign_views: CampaignViews
     grabbing: Grabbing
+    wins: Wins
     fundraisers: Fundraisers
     giving: Giving
     matching: Matching
@@ -115,6 +127,13 @@ class Engine:
     alerts: Alerts
     payment_passwords: PaymentPasswords
     withdrawals: Withdrawals
+    wechatpay_merchants: WechatpayMerchants
+    wechatpay_orders: WechatpayOrders
+    wechatpay_sending: WechatpaySending
+    wechatpay_querying: WechatpayQuerying
+    wechatpay_bills: WechatpayBills
+    wechatpay_platform: WechatpayPlatform
+    wechatpay_transcript: WechatpayTranscript
 
     @classmethod
     @asynccontextmanager
@@ -130,7 +149,7 @@ class Engine:
     @asynccontextmanager
     async def _on(cls, connected: Connected) -> AsyncIterator["Engine"]:
         settings, pool, topology = connected.settings, connected.pool, connected.topology
-        coupon_batches = Batches(pool, coupon_keys.load(settings))
+        coupon_batches, sealing = Batches(pool, coupon_keys.load(settings)), wechatpay_keys.load(settings)
         urls = urls_of(settings)
         known = epochs.Known()
         store = Store(topology, known.epochs, known.servers, known.paused)
@@ -154,11 +173,14 @@ class Engine:
         watch = epochs.Watch(watching, known, claims.finished.forget, topology)
         store.on_fenced = watch.wake
         watch.start()
+        wechatpay_transcript = WechatpayTranscript(pool, settings)
         try:
             packets = Packets(pool, store, settings, acks)
             register, card_register = Register(pool), CardRegister(pool)
             grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
+            views, orders = Views(pool, store, settings), WechatpayOrders(pool, settings)
+            wechatpay_sending = WechatpaySending(orders, packets, claims, store, settings)
             yield cls(
                 settings=settings,
                 topology=topology,
@@ -178,11 +200,13 @@ class Engine:
                 retractions=Retractions(pool, store, acks, settings),
                 transfers=Transfers(pool, store, packets, claims, acks=acks, delays=delays, settings=settings),
                 delays=delays,
-                views=Views(pool, store, settings),
+                views=views,
+                displays=Displays(pool),
                 assets=Assets(pool, settings),
                 campaigns=Campaigns(pool, store, settings, register),
                 campaign_views=CampaignViews(pool, store, settings, register),
                 grabbing=grabbing,
+                wins=Wins(register, claims, grabbing.ended, store, settings.currency),
                 fundraisers=Fundraisers(pool, settings),
                 giving=Giving(pool, settings, freezes),
                 matching=Matching(pool, settings, freezes),
@@ -203,12 +227,20 @@ class Engine:
                 alerts=Alerts(pool),
                 payment_passwords=payment_passwords,
                 withdrawals=Withdrawals(pool, settings, payment_passwords, freezes),
+                wechatpay_merchants=WechatpayMerchants(pool, sealing),
+                wechatpay_platform=WechatpayPlatform(pool, sealing),
+                wechatpay_bills=WechatpayBills(orders, wechatpay_sending, views, store),
+                wechatpay_orders=orders,
+                wechatpay_sending=wechatpay_sending,
+                wechatpay_querying=WechatpayQuerying(orders, wechatpay_sending, views),
+                wechatpay_transcript=wechatpay_transcript,
             )
         finally:
             for batcher in batchers.values():
                 await batcher.close()
             await claims.finished.close()
             await grabbing.ended.close()
+            await wechatpay_transcript.close()
             await watch.stop()
             watching.terminate()  # it has nothing to wait for, and a server that hangs would be waited for
             await checkpoints.close()

@@ -54,6 +54,12 @@ class UnknownTransactionError(UnknownPacketError):
     code = "unknown_transaction"
 
 
+class UnknownClaimError(HongbaoError):
+    """The user has no share of this packet, or it is none of the caller's business."""
+
+    code = "unknown_claim"
+
+
 class UnknownCampaignError(HongbaoError):
     """No campaign has this number."""
 
@@ -398,6 +404,18 @@ class DisputeDecidedError(HongbaoError):
     """The dispute was decided before, with the other outcome."""
 
     code = "dispute_decided"
+
+
+class UnknownWechatpayMerchantError(HongbaoError):
+    """No merchant has this number (mch_id)."""
+
+    code = "unknown_wechatpay_merchant"
+
+
+class NoWechatpayKeyError(HongbaoError):
+    """The key that merchants' API keys are encrypted with is missing: an operator must set it."""
+
+    code = "no_wechatpay_key"
 
 
 class AddressNotAllowedError(HongbaoError):

@@ -26,11 +26,18 @@ _AT_MOST = {
     "dispute_fraud_days_min": "dispute_fraud_days_max",
     "dispute_minor_days_min": "dispute_minor_days_max",
     "body_bytes_max": "batch_body_bytes_max",
+    "wechatpay_packet_fen_min": "wechatpay_packet_fen_max",
+    "wechatpay_transfer_fen_min": "wechatpay_transfer_fen_max",
 }
 """Settings that must not be larger than others, because they would then contradict each other."""
-_NEEDS = {"webhook_secret": "webhook_url", "address_header": "trusted_proxies"}
+_NEEDS = {
+    "webhook_secret": "webhook_url",
+    "address_header": "trusted_proxies",
+    "wechatpay_client_ca": "tls_certificate",
+    "wechatpay_certificate_header": "wechatpay_certificate_proxies",
+}
 """Settings that do nothing without others."""
-_LISTS = ("festivals", "trusted_proxies")
+_LISTS = ("festivals", "trusted_proxies", "wechatpay_certificate_proxies")
 """Settings that may be empty. Any other empty variable counts as not set."""
 _PREFIX = "HONGBAO_"
 WEBHOOK_SECRETS_MAX = 4
@@ -94,6 +101,10 @@ class Settings(BaseSettings):
     """A PEM file with the certificate chain. With `tls_key`, the API speaks TLS itself."""
     tls_key: Path | None = None
     """A PEM file with the certificate's private key."""
+    public_url: str | None = None
+    """Where people reach the server, `https://` and a host: for QR codes and links. Unset, the request's Host."""
+    sign_in_url: str | None = None
+    """Where [the grab page](page.md) sends users without a token. The page's path is added as `return_to`."""
     body_bytes_max: Annotated[int, Field(ge=1_024)] = 65_536
     """The largest request body. A larger one is refused: 413 `too_large`."""
     batch_body_bytes_max: Annotated[int, Field(ge=1_024)] = 262_144
@@ -275,6 +286,46 @@ class Settings(BaseSettings):
     coupon_keys: SecretStr | None = None
     """Keys of codes by key id, `new:key,old:key`, each at least 32 bytes. The first is for new batches; keep all."""
 
+    # Calls as WeChat Pay's, by [its clients](wechat-pay.md). Limits are WeChat Pay's; 0: no limit. Days are China's.
+    wechatpay_keys: SecretStr | None = None
+    """Keys that encrypt merchants' API keys, `new:key,old:key`, of at least 32 bytes. The first encrypts; keep all."""
+    wechatpay_production: bool = False
+    """Whether these calls need the merchant's client certificate, and merchants of the sandbox are refused."""
+    wechatpay_client_ca: Path | None = None
+    """A PEM file of authorities. With `tls_certificate`, the server asks clients for a certificate of one of them."""
+    wechatpay_certificate_proxies: str = ""
+    """Addresses and networks of proxies that have verified the client's certificate, separated by commas."""
+    wechatpay_certificate_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "x-client-cert"
+    """The header in which they name it: its SHA-256, the certificate in PEM (URL-encoded), or as RFC 9440 has it."""
+    wechatpay_packet_fen_min: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 100
+    """The smallest packet, and the smallest mean of a group packet's shares."""
+    wechatpay_packet_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 20_000
+    """The largest packet, and the largest share of a group packet."""
+    wechatpay_transfer_fen_min: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 30
+    """The smallest payment to a user's change (企业付款到零钱)."""
+    wechatpay_transfer_fen_max: Annotated[int, Field(ge=1, le=AMOUNT_FEN_MAX)] = 2_000_000
+    """The largest."""
+    wechatpay_sends_a_minute_max: Annotated[int, Field(ge=0)] = 1_800
+    """Packets, and payments, of a merchant per minute of the clock: `FREQ_LIMIT`."""
+    wechatpay_user_sends_a_minute_max: Annotated[int, Field(ge=0, le=1_000)] = 1
+    """Packets of a merchant to one user within 60 s, and payments: `FREQ_LIMIT`."""
+    wechatpay_user_sends_a_day_max: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """Packets of a merchant to one user per day, and payments: `SENDNUM_LIMIT`."""
+    wechatpay_user_day_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
+    """The sum of a merchant's packets to one user per day: `RCVDAMOUNT_LIMIT`."""
+    wechatpay_user_day_transfer_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 2_000_000
+    """The sum of a merchant's payments to one user per day: `MONEY_LIMIT`."""
+    wechatpay_merchant_day_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000_000
+    """The sum of a merchant's packets per day (`SENDAMOUNT_LIMIT`), and of its payments (`MONEY_LIMIT`)."""
+    wechatpay_ttl_s: Annotated[int, Field(ge=1, le=2_592_000)] = 259_200
+    """How long such a packet can be claimed. `ttl_s_max` does not bind it."""
+    wechatpay_bill_ttl_s: Annotated[int, Field(ge=1, le=2_592_000)] = 86_400
+    """How long a user can confirm a transfer bill of the third version (商家转账). After it, it has failed."""
+    wechatpay_notice_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long a merchant's server has to take the notice of a bill's end."""
+    wechatpay_log_rows_max: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    """Calls per merchant that `hongbao wechatpay log` can show. 0: calls are not recorded."""
+
     # Risk. 0: no limit, no alert, no freeze. Days are China's. An account's or a label's own limit replaces these.
     person_day_sent_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 0
     """The most that a person may send per day."""
@@ -330,6 +381,20 @@ class Settings(BaseSettings):
             urls.check_webhook(url)
         return url
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_origin(url)
+        return url
+
+    @field_validator("sign_in_url")
+    @classmethod
+    def _is_page(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_page(url)
+        return url
+
     @field_validator("webhook_secret")
     @classmethod
     def _is_webhook_secret(cls, secret: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
@@ -341,9 +406,9 @@ class Settings(BaseSettings):
 
     @field_validator("console_origin")
     @classmethod
-    def _is_origin(cls, origin: str | None) -> str | None:
+    def _is_console_origin(cls, origin: str | None) -> str | None:
         if origin is not None:
-            urls.check_origin(origin)
+            urls.check_tls_origin(origin)
         return origin
 
     @field_validator("console_metrics_urls")
@@ -354,7 +419,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{url} must begin with http:// or https://")
         return text
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "wechatpay_certificate_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
         networks_in(text)
@@ -382,6 +447,9 @@ class Settings(BaseSettings):
             value, most = getattr(self, name), getattr(self, other)
             if value > most:
                 raise ValueError(f"HONGBAO_{name.upper()} ({value}) must be at most HONGBAO_{other.upper()} ({most})")
+        if self.wechatpay_production and self.wechatpay_client_ca is None and not self.wechatpay_certificate_proxies:
+            ways = "HONGBAO_WECHATPAY_CLIENT_CA or HONGBAO_WECHATPAY_CERTIFICATE_PROXIES"
+            raise ValueError(f"HONGBAO_WECHATPAY_PRODUCTION needs client certificates: set {ways}")
         return self
 
     @classmethod

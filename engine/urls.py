@@ -3,9 +3,10 @@
 import ipaddress
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _NOT_ENCODED = re.compile(r"[\[\]\s]|%(?![0-9A-Fa-f]{2})")
+_UNSAFE = re.compile(r"[\x00-\x20\"'<>\\^`{|}\x7f]")
 
 _ORIGIN = re.compile(r"https://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
@@ -33,7 +34,25 @@ def check_webhook(url: str) -> None:
         raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
 
 
-def check_origin(origin: str) -> None:
+def check_origin(url: str) -> None:
+    """Raise ValueError unless it is the scheme and host of a web server, perhaps with a port, and nothing more."""
+    parts = check_page(url)
+    if parts.path or parts.query or url.endswith(("?", "/")):
+        raise ValueError("it must end with the host or its port: https://hongbao.example.org")
+
+
+def check_page(url: str) -> SplitResult:
+    """The parts of a web page's URL. Raises ValueError if a browser could not be sent there."""
+    parts = urlsplit(url)
+    _check_port(parts.netloc)
+    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("it must begin with https:// or http:// and name a host")
+    if "#" in url or not url.isascii() or _UNSAFE.search(url):
+        raise ValueError("it must hold neither # nor quotes, blanks, or characters that are not ASCII")
+    return parts
+
+
+def check_tls_origin(origin: str) -> None:
     """Raise ValueError unless it is a web origin with TLS: https://, a host in lower case, perhaps a port."""
     _check_port(origin.partition("://")[2])
     if not _ORIGIN.fullmatch(origin):

@@ -11,6 +11,7 @@ from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
 from api.console.texts import Texts
+from engine.analysis.runs import Runs
 from engine.auditing.heavy import HeavyJobs
 from engine.connected import urls_of
 from engine.engine import Engine
@@ -82,6 +83,7 @@ class Desk:
     actions: "Registry[Desk]"
     live: Live
     jobs: HeavyJobs
+    studies: Runs
     badges: Badges
 
     @classmethod
@@ -94,7 +96,7 @@ class Desk:
             looks = await database_pool(
                 urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
             )
-            jobs = HeavyJobs(settings)
+            jobs, studies = HeavyJobs(settings), Runs(settings)
             try:
                 async with watching(settings, engine.lag, Hottest(looks)) as live:
                     yield cls(
@@ -109,8 +111,10 @@ class Desk:
                         actions=Registry(actions),
                         live=live,
                         jobs=jobs,
+                        studies=studies,
                         badges=Badges(looks, engine.store),
                     )
             finally:
+                await studies.close()
                 await jobs.close()
                 await looks.close()

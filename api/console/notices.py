@@ -11,5 +11,6 @@ NOTICES = {
     "signed_out": marked("You have signed out."),
     "set_up": marked("Your sign-in is set up. Sign in now."),
     "begun": marked("It has begun. Open this page again to see how far it is."),
+    "study_under_way": marked("Another study is under way. This is it."),
     "session_ended": marked("The session has ended."),
 }

@@ -75,6 +75,10 @@ GUIDES: dict[type[HongbaoError], Guide] = {
         "No dispute has this number, or the user is no party to it.", "Check the number and the user."
     ),
     errors.UnknownWithdrawalError: Guide("The user has no withdrawal with this number.", "Check the number."),
+    errors.UnknownClaimError: Guide(
+        "The user has no share of this packet, or the token may not see whether they have one.",
+        "Before a claim this is the normal answer. Otherwise check whose token it is.",
+    ),
     errors.UnknownCampaignError: Guide("No campaign has this number.", "Check the number."),
     errors.CampaignEndedError: Guide("The campaign's owner has ended it.", f"{_NO_REPEAT} Make another campaign."),
     errors.UnknownFundraiserError: Guide("No fundraiser has this number.", "Check the number."),
@@ -114,6 +118,14 @@ GUIDES: dict[type[HongbaoError], Guide] = {
     errors.CodePartDiffersError: Guide(
         "A part with this number was uploaded before, with other codes.",
         f"{_NO_REPEAT} Use a new number for new codes.",
+    ),
+    errors.UnknownWechatpayMerchantError: Guide(
+        "No merchant of WeChat Pay's calls has this number ([wechat-pay.md](wechat-pay.md)).",
+        f"{_NO_REPEAT} Add it with `PUT /v1/wechatpay/merchants/{{mch_id}}`.",
+    ),
+    errors.NoWechatpayKeyError: Guide(
+        "The server lacks the key that merchants' API keys are encrypted with.",
+        "An operator must set HONGBAO_WECHATPAY_KEYS ([wechat-pay.md](wechat-pay.md#keys)). Then repeat.",
     ),
     errors.NoCouponKeyError: Guide(
         "The server lacks the key of the coupons' codes.",

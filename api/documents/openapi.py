@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from api.auth import USER_HEADER
 from api.dispatch import IDEMPOTENCY_KEY_MAX, Operation
+from api.documents.examples import example_of
 from api.failures import ALL, Errors, codes_by_status, failures_of
 from api.paths import PATH_NAMES, PathName, names_in
 from api.payloads import USER_ID_FORM, Problem
@@ -36,7 +37,7 @@ def document(routes: tuple[Operation, ...]) -> bytes:
     references, components = _schemas(rows)
     paths: dict[str, dict[str, Any]] = {}
     for row in rows:
-        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, references)
+        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, references, components)
     return orjson.dumps(
         {
             "openapi": "3.1.0",
@@ -87,15 +88,28 @@ def _is_body(model: object) -> bool:
     return isinstance(model, type) and issubclass(model, BaseModel)
 
 
-def _operation(row: Operation, references: dict[Any, Any]) -> dict[str, Any]:
-    answers = {str(row.status): _success(row, references)}
+def repeat_of(row: Operation) -> str:
+    """What a client may do after an answer was lost.
+
+    ``always``: send the same request again. ``with-key``: the same, with the same Idempotency-Key. ``when-undone``:
+    only what surely was not carried out may be sent again.
+    """
+    if row.moves_money:
+        return "with-key"
+    return "always" if row.may_be_repeated else "when-undone"
+
+
+def _operation(row: Operation, references: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
+    answers = {str(row.status): _success(row, references, components)}
     for status, codes in codes_by_status(failures_of(row)).items():
         answers[str(status)] = _failure(status, codes, references[Problem])
     operation: dict[str, Any] = {
         "operationId": row.name,
+        "tags": [row.endpoint.__module__.rpartition(".")[2]],
         "summary": row.summary,
         "parameters": _parameters(row),
         "responses": answers,
+        "x-repeat": repeat_of(row),
     }
     if row.access is not None:
         operation["security"] = [{"bearer": []}]
@@ -105,27 +119,32 @@ def _operation(row: Operation, references: dict[Any, Any]) -> dict[str, Any]:
             else "Any valid token."
         )
     if row.body is not None:
-        content = {"application/json": {"schema": references[row.body]}}
+        schema = references[row.body]
+        example = example_of(schema, components, is_body=True)
+        content = {"application/json": {"schema": schema, "example": example}}
         operation["requestBody"] = {"required": row.body_required, "content": content}
     return operation
 
 
-def _success(row: Operation, references: dict[Any, Any]) -> dict[str, Any]:
+def _success(row: Operation, references: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(row.status).phrase}
     if row.answer is None:
         described["content"] = {row.media_type: {"schema": {"type": "string"}}}
     else:
-        described["content"] = {"application/json": {"schema": references[row.answer]}}
+        schema = references[row.answer]
+        example = example_of(schema, components)
+        described["content"] = {"application/json": {"schema": schema, "example": example}}
         if row.has_page:
             described["content"]["text/html"] = {"schema": {"type": "string"}}
     return described
 
 
 def _failure(status: int, codes: list[str], problem: dict[str, Any]) -> dict[str, Any]:
-    schema = {"allOf": [problem, {"properties": {"code": {"enum": codes}}}]}
+    # The codes are no schema of their own: generators would make a class for each operation and status.
     described: dict[str, Any] = {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": {"schema": problem}},
+        "x-codes": codes,
     }
     if status in (423, 429, 503) or DayNotClosedError.code in codes:
         described["headers"] = _RETRY_AFTER | _RATE if status == 429 else _RETRY_AFTER

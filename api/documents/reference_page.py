@@ -74,6 +74,7 @@ for generated clients. This page is generated from it; a test compares the two.
 - **Bounds** that an operator can set are named by their setting, with its default in brackets
   ([configuration.md](configuration.md)).
 - **HEAD** is answered wherever GET is, without a body.
+- **Lost answers**: what to repeat after one, and when, is in [client.md](client.md#what-any-client-must-do).
 
 ## Errors
 

@@ -102,7 +102,7 @@ class ExtensionBody(Payload):
     ends_at_ms: Annotated[int, Field(ge=1, description="When it ends: not before its end until now")]
 
 
-class GrantBody(Payload):
+class WinsBody(Payload):
     """What a game's result is worth."""
 
     wins: Annotated[int, Field(ge=1, le=WINS_MAX, description="How many shares more the user may win")]
@@ -424,7 +424,7 @@ ROUTES = (
         summary="Let a user win more shares in a campaign that needs admissions, as the result of a game may be. The "
         "answer has their admission.",
         access=Access(("act",), for_user=True),
-        body=GrantBody,
+        body=WinsBody,
         moves_money=True,
         answer=GrantAnswer,
         status=201,

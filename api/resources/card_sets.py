@@ -12,7 +12,7 @@ from api.paths import ROW_NUMBER_FORM
 from api.payloads import PLAIN_TEXT, NewestFirstQuery, PageQuery, Payload, UserId
 from api.resources.card_offers import MOVING, READING, USER, answer_of
 from engine import errors
-from engine.cards.collecting import CardGrant, Completion, Gift
+from engine.cards.collecting import CardGift, CardGrant, Completion
 from engine.cards.prizes import Prize
 from engine.cards.terms import CARDS_MAX, CARDS_MIN, CardTerms, Payout, SetTerms, set_terms
 from engine.cards.views import CardSetProof, CardSetsPage, CardSetView, GrantsPage, SharesPage, UserCards
@@ -60,14 +60,14 @@ class CardSetBody(Payload):
     draws_at_ms: Annotated[int, Field(description="When the pool is shared; not before ends_at_ms")]
 
 
-class GiftBody(Payload):
+class CardGiftBody(Payload):
     """A card for another user."""
 
     card: Card
     to_user: Annotated[UserId, Field(description="Who gets it")]
 
 
-class GrantBody(Payload):
+class CardGrantBody(Payload):
     """A card that a backend has drawn for a user."""
 
     user_id: Annotated[UserId, Field(description="Who gets it")]
@@ -236,9 +236,9 @@ ROUTES = (
         endpoint=give_card,
         summary="Give a card to another user.",
         access=USER,
-        body=GiftBody,
+        body=CardGiftBody,
         moves_money=True,
-        answer=Gift,
+        answer=CardGift,
         status=201,
         problems=MOVING,
     ),
@@ -248,7 +248,7 @@ ROUTES = (
         endpoint=grant_card,
         summary="Draw a card for a user who has shared or invited, of those that are set aside.",
         access=Access(("act",)),
-        body=GrantBody,
+        body=CardGrantBody,
         moves_money=True,
         answer=CardGrant,
         status=201,

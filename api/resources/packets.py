@@ -1,4 +1,4 @@
-"""Packets: sending, reading, claiming."""
+"""Packets: sending, claiming, and the routes of both and of what `packet_views` reads."""
 
 from collections.abc import Sequence
 
@@ -21,6 +21,7 @@ from api.payloads import (
 )
 from api.problems import RateLimitedError, detail_of, retry_after_s
 from api.resources import plain_claims
+from api.resources.packet_views import ShownClaims, ShownPacket, get_claim, get_packet, get_proof, list_claims
 from api.resources.plain_claims import PlainClaim
 from engine import errors
 from engine.errors import (
@@ -35,7 +36,6 @@ from engine.errors import (
 from engine.ids import is_packet_number
 from engine.packets.proof import Proof
 from engine.packets.terms import terms_from
-from engine.packets.views import ClaimsPage, PacketView
 from engine.records import Ack, ClaimResult, CouponResult, Outcome, SplitKind, Terms
 
 OUTCOME_WORDS = {
@@ -93,35 +93,6 @@ async def preview_packet(call: Call) -> Answer:
         "amounts_fen": amounts,
     }
     return as_json(answer)
-
-
-async def get_packet(call: Call) -> Answer:
-    """Return a packet's state, terms and counts."""
-    view = await call.engine.views.packet(call.path["packet_id"])
-    call.caller.may_see(view)
-    return as_json(view if await _sees_amounts(call, view) else view.without_amounts())
-
-
-async def list_claims(call: Call) -> Answer:
-    """Return a packet's claims."""
-    packet_id, view = call.path["packet_id"], None
-    if not call.caller.sees_all:
-        view = await call.engine.views.packet(packet_id)
-        call.caller.may_see(view)
-    page = await call.engine.views.claims(packet_id, after=call.query.after, limit=call.query.limit)
-    return as_json(page if view is None or await _sees_amounts(call, view) else page.without_amounts())
-
-
-async def _sees_amounts(call: Call, view: PacketView) -> bool:
-    return call.caller.sees_all or await call.engine.views.sees_amounts(view, call.caller.user_id)
-
-
-async def get_proof(call: Call) -> Answer:
-    """Return a settled packet's seed and shares, so that anyone can redo its split."""
-    packet_id = call.path["packet_id"]
-    if not call.caller.sees_all:
-        call.caller.may_see(await call.engine.views.packet(packet_id))
-    return as_json(await call.engine.views.proof(packet_id))
 
 
 async def claim(call: Call) -> Answer:
@@ -240,11 +211,26 @@ ROUTES = (
         method="GET",
         path="/v1/packets/{packet_id}/claims",
         endpoint=list_claims,
-        summary="The claims of a packet, in the order of their slots.",
+        summary="The claims of a packet, in the order of their slots, with the display names of those who have one.",
         access=ANY_TOKEN,
         query=PageQuery,
-        answer=ClaimsPage,
+        answer=ShownClaims,
         problems=(errors.RecoveringError, errors.UnavailableError),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packets/{packet_id}/claims/{user_id}",
+        endpoint=get_claim,
+        summary="A user's share of a packet, at once after it was given, without claiming. The answer is that of a "
+        "repeated claim.",
+        access=ANY_TOKEN,
+        answer=ClaimAnswer,
+        problems=(
+            errors.UnknownClaimError,
+            errors.UnconfirmedError,
+            errors.RecoveringError,
+            errors.UnavailableError,
+        ),
     ),
     Operation(
         method="POST",
@@ -286,7 +272,7 @@ ROUTES = (
         endpoint=get_packet,
         summary="A packet: its state, terms, counts, and the luckiest claimant once all shares are claimed.",
         access=ANY_TOKEN,
-        answer=PacketView,
+        answer=ShownPacket,
         problems=(errors.RecoveringError, errors.UnavailableError),
     ),
     Operation(

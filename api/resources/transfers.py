@@ -173,6 +173,7 @@ ROUTES = (
         access=_SENDER,
         body=ArrivalDelayBody,
         answer=ArrivalDelayAnswer,
+        may_be_repeated=False,  # a wrong payment password would count as two tries
         problems=(errors.TooManyChangesError, *WITH_PASSWORD, errors.UnavailableError),
     ),
 )

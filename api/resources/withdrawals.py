@@ -88,6 +88,7 @@ ROUTES = (
         access=_OWNER,
         body=PaymentPasswordBody,
         answer=PaymentPasswordAnswer,
+        may_be_repeated=False,  # after it was carried out, the current password is another: a wrong try
         problems=(*WITH_PASSWORD, errors.UnavailableError),
     ),
     Operation(

@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 
 from api.answers import Answer
 from api.bodies import has_body
+from api.certificates import EXTENSION, client_certificate
 from api.dispatch import refusing
 from api.limits import CLAIMS_WAITING, OVERLOADED, TOO_SOON, Limits
 from api.problems import HeadTooLargeError, MalformedError, answer_to
@@ -24,7 +25,7 @@ from api.wire.fast_claims import LATER, REFUSED, FastClaims
 from api.wire.keep_alive import saying
 from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole
 from api.wire.prepared import Outbox, Prepared
-from api.wire.stand_ins import Flow, Plain, Refusal
+from api.wire.stand_ins import Flow, Plain, RefusalError
 from api.wire.turning_away import Deaf, turn_away
 from engine.errors import HongbaoError
 
@@ -52,7 +53,16 @@ class Connection(HttpToolsProtocol):
 
     # Slots are side by side, not scattered in a dictionary: with a thousand connections, the cache is cold.
     __slots__ = (
-        *("_asked_too_soon", "_begun", "_bytes_of_lines", "_claims", "_gate", "_is_between", "_is_held"),
+        *(
+            "_asked_too_soon",
+            "_begun",
+            "_bytes_of_lines",
+            "_certificate",
+            "_claims",
+            "_gate",
+            "_is_between",
+            "_is_held",
+        ),
         *("_is_in_lines", "_is_stopping", "_is_without_cycle", "_layouts", "_limits", "_may_be_too_large", "_outbox"),
         *("_plain", "_prepared", "_problem", "_quiet_since_s", "_readings_left", "_take"),
     )
@@ -77,6 +87,7 @@ class Connection(HttpToolsProtocol):
         self._is_held = self._asked_too_soon = self._is_stopping = False
         self._plain = Plain()
         self._begun: RequestResponseCycle | None = None
+        self._certificate: bytes | None = None
         self._is_without_cycle = False
         # Whether the parser is in the lines before a body, or in those that may follow it.
         self._is_in_lines, self._bytes_of_lines, self._may_be_too_large = False, 0, False
@@ -87,6 +98,7 @@ class Connection(HttpToolsProtocol):
         """A client has connected."""
         super().connection_made(transport)
         self.flow: Flow = Flow(transport, self.pipeline)
+        self._certificate = client_certificate(transport)
         if len(self.connections) > self._limits.connections_max:
             self.connections.discard(self)
             self.parser = Deaf()  # type: ignore[assignment]
@@ -197,6 +209,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.url = url
         self.headers.extend(headers)
+        if self._certificate is not None:
+            self.scope["extensions"] = {EXTENSION: self._certificate}  # type: ignore[dict-item]
         self.expect_100_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in headers
         )
@@ -251,7 +265,7 @@ class Connection(HttpToolsProtocol):
             else:
                 is_owing = False
         if is_owing:
-            refusal: Any = Refusal(self._refuse)
+            refusal: Any = RefusalError(self._refuse)
             self.cycle = refusal
             self.pipeline.appendleft((refusal, self.app))
         else:

@@ -36,6 +36,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
         raise OperatorError(_why(certificate, key, error)) from None
+    _ask_for_certificates(context, settings.wechatpay_client_ca)
     begins, ends = validity(certificate)
     now = datetime.now(UTC)
     if ends <= now:
@@ -45,6 +46,20 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
             f"HONGBAO_TLS_CERTIFICATE {certificate} is valid from {begins:%Y-%m-%d %H:%M} UTC: wait, or set this clock."
         )
     return context
+
+
+def _ask_for_certificates(context: ssl.SSLContext, authorities: Path | None) -> None:
+    """Ask each client for a certificate of these authorities. A client without one is served as well."""
+    if authorities is None:
+        return
+    _check_readable("HONGBAO_WECHATPAY_CLIENT_CA", authorities)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    try:
+        context.load_verify_locations(cafile=authorities)
+    except (ssl.SSLError, ValueError):
+        raise OperatorError(
+            f"HONGBAO_WECHATPAY_CLIENT_CA {authorities} cannot be used: it must have authorities' certificates in PEM."
+        ) from None
 
 
 def renew(context: ssl.SSLContext, settings: Settings) -> None:

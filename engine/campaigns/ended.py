@@ -79,6 +79,16 @@ class Ended:
             if row["amount_fen"] is not None
         ]
 
+    async def not_booked(self, packet_ids: Sequence[str]) -> list[str]:
+        """Those of these buckets whose end, with every claim, the ledger does not have yet. Raises UnavailableError."""
+        unknown = [packet_id for packet_id in packet_ids if packet_id not in self._booked]
+        if not unknown:
+            return []
+        with ledger_errors(is_undone=True):
+            rows = await self._pool.fetch(SQL["ends"], list(map(int, unknown)))
+        booked = {str(row["packet_id"]) for row in rows if PacketState(row["state"]) in _ENDS and not row["waiting"]}
+        return [packet_id for packet_id in unknown if packet_id not in booked]
+
     async def close(self) -> None:
         """Stop asking and loading."""
         tasks = [*self._asking.values(), *self._loading.values()]

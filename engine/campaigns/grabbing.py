@@ -211,7 +211,7 @@ class Grabbing:
             return _waiting(walk.known, walk.user_id, min(walk.now_ms, walk.wave.starts_at_ms - 1))
         if isinstance(found, HongbaoError):
             raise found
-        share = self._share(walk.wave, packet_id, found)
+        share = share_in(walk.wave, packet_id, found, self._currency)
         if found.outcome is Outcome.CLAIMED:
             return _answer(walk.known, walk.user_id, walk.now_ms, GrabOutcome.CLAIMED, walk.wave, [share])
         if found.outcome is not Outcome.ALREADY:
@@ -270,7 +270,7 @@ class Grabbing:
         for (packet_id, _), result in zip(shares, found, strict=True):
             if isinstance(result, HongbaoError):
                 raise result
-            won.append(self._share(wave, packet_id, result))
+            won.append(share_in(wave, packet_id, result, self._currency))
         return won
 
     async def _with_coupons(
@@ -285,16 +285,6 @@ class Grabbing:
         for place, result in zip(places, found, strict=True):
             answers[place] = result
         return answers
-
-    def _share(self, wave: Wave, packet_id: str, result: ClaimResult) -> GrabShare:
-        prize = wave.prize_of[packet_id]
-        return GrabShare(
-            packet_id=packet_id,
-            asset=prize.asset or self._currency,
-            scale=prize.scale,
-            amount_fen=result.amount_fen,
-            coupon=result.coupon if isinstance(result, CouponResult) else None,
-        )
 
     async def _must_be_booked(self, packet_id: str) -> None:
         if not await self.ended.is_booked(packet_id):
@@ -326,6 +316,18 @@ class _Walk:
         """The answer when there is nothing more to ask."""
         outcome = GrabOutcome.ALREADY_CLAIMED if self.won else GrabOutcome.SOLD_OUT
         return _answer(self.known, self.user_id, self.now_ms, outcome, self.wave, self.won)
+
+
+def share_in(wave: Wave, packet_id: str, result: ClaimResult, currency: str) -> GrabShare:
+    """The share that a bucket's answer gives. ``currency``: the ledger's."""
+    prize = wave.prize_of[packet_id]
+    return GrabShare(
+        packet_id=packet_id,
+        asset=prize.asset or currency,
+        scale=prize.scale,
+        amount_fen=result.amount_fen,
+        coupon=result.coupon if isinstance(result, CouponResult) else None,
+    )
 
 
 _Step = _Walk | Grab | Awaitable[_Walk | Grab]

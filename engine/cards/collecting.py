@@ -23,7 +23,7 @@ from engine.wallets.assets import hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gift:
+class CardGift:
     """A card that was given. ``left``: how many of it the giver has afterwards."""
 
     set_id: str
@@ -66,7 +66,7 @@ class Collecting:
 
     async def give(
         self, set_id: str, user_id: str, card: int, to_user: str, *, idempotency_key: str, request_hash: bytes
-    ) -> tuple[Gift, bool]:
+    ) -> tuple[CardGift, bool]:
         """Give a card to another user.
 
         Raises UnknownCardSetError, InvalidFieldsError, CardSetEndedError, CardLackingError, FrozenError.
@@ -95,7 +95,7 @@ class Collecting:
             principal=user_id, operation="card_gift", key=idempotency_key, request_hash=request_hash
         )
         answer, replayed, _ = await idempotency.once(self._pool, request, check=check, work=work)
-        return Gift(**answer), replayed
+        return CardGift(**answer), replayed
 
     async def grant(
         self, set_id: str, user_id: str, reason: str, *, idempotency_key: str, request_hash: bytes

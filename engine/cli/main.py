@@ -14,6 +14,7 @@ import structlog
 import typer
 
 from engine.cli import (
+    analyse,
     audit,
     campaigns,
     console,
@@ -22,11 +23,13 @@ from engine.cli import (
     doctor,
     fundraisers,
     lanes,
+    link,
     plan,
     quarantine,
     reconcile,
     recover,
     verify,
+    wechatpay,
 )
 from engine.cli.common import DataDirOption, JsonOption
 from engine.cli.common import run as _run
@@ -52,17 +55,22 @@ NodesOption = Annotated[
     typer.Option("--redis-nodes", min=1, max=9, help="Masters of the embedded Redis Cluster. 1: no cluster."),
 ]
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=0, max=3, help="Replicas of each master.")]
+SandboxOption = Annotated[
+    bool, typer.Option("--wechatpay-sandbox", help="Make a merchant of WeChat Pay's calls with money; print its keys.")
+]
 ShareOption = Annotated[str, typer.Option("--share", help="Of several persisters, 1/3 follows every third lane.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", hidden=True, help="The file that `up` reads.")]
 
 
 @app.command()
 def up(
+    *,
     port: PortOption = None,
     data_dir: DataDirOption = None,
     workers: WorkersOption = None,
     redis_nodes: NodesOption = None,
     replicas: ReplicasOption = None,
+    wechatpay_sandbox: SandboxOption = False,
 ) -> None:
     """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them
@@ -75,16 +83,16 @@ def up(
     logs.configure("up")
     settings = Settings.load(port=port, data_dir=data_dir, workers=workers)
     _warn_of_ignored(settings, "up")
-    _run(
-        run_up(
-            settings,
-            os.environ,
-            lambda url: _print(f"ready {url}"),
-            tell=_print,
-            redis_nodes=redis_nodes,
-            replicas=replicas,
-        )
+    work = run_up(
+        settings,
+        os.environ,
+        lambda url: _print(f"ready {url}"),
+        tell=_print,
+        redis_nodes=redis_nodes,
+        replicas=replicas,
+        tell_sandbox=wechatpay.tell_sandbox if wechatpay_sandbox else None,
     )
+    _run(work)
 
 
 @app.command()
@@ -178,8 +186,10 @@ def rotate_secret(data_dir: DataDirOption = None, as_json: JsonOption = False) -
     _print("Restart the API processes before you issue tokens: they read the secrets when they start.")
 
 
+app.command()(analyse.analyse)
 app.command()(audit.audit)
 app.command()(doctor.doctor)
+app.command()(link.link)
 app.command()(plan.plan)
 app.command()(reconcile.reconcile)
 app.command()(recover.recover)
@@ -191,6 +201,7 @@ app.add_typer(coupons.app, name="coupons")
 app.add_typer(lanes.app, name="lanes")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(data.app, name="data")
+app.add_typer(wechatpay.app, name="wechatpay")
 
 
 def main() -> None:

@@ -243,6 +243,24 @@ class LaneReader:
             value = await command(self._client_of_packet(packet_id), "HGET", keys.claims(packet_id), user_id)
         return None if value is None else claim_row(user_id.encode(), value)
 
+    async def amounts_of(self, packet_ids: Sequence[str], user_id: str) -> dict[str, int]:
+        """A user's shares of these packets, as far as Redis holds them: packet -> amount.
+
+        All of them must be on one server (``by_server``).
+        """
+        if not packet_ids:
+            return {}
+        with redis_errors():
+            async with self._client_of_packet(packet_ids[0]).pipeline(transaction=False) as pipeline:
+                for packet_id in packet_ids:
+                    pipeline.hget(keys.claims(packet_id), user_id)
+                values = await pipeline.execute()
+        return {
+            packet_id: claim_row(user_id.encode(), value).amount_fen
+            for packet_id, value in zip(packet_ids, values, strict=True)
+            if value is not None
+        }
+
     async def held(self, packet_ids: Sequence[str]) -> list[Held | None]:
         """What Redis holds of one lane's packets, all at one moment. None as for ``counts``.
 

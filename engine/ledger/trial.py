@@ -21,6 +21,7 @@ INSERTED = (
         "coupon_parts",
         "coupon_ranges",
         "coupons",
+        "displays",
         "card_completions",
         "card_grants",
         "card_kinds",
@@ -51,7 +52,8 @@ INSERTED = (
         "reconciliations",
     ),
     *("profiles", "quarantine", "recoveries", "retractions", "sandbox_payouts", "transfer_hashes", "transfers"),
-    "withdrawals",
+    *("wechatpay_calls", "wechatpay_merchants", "wechatpay_nonces", "wechatpay_orders", "wechatpay_platform"),
+    *("wechatpay_spans", "withdrawals"),
 )
 UPDATED = (
     *(
@@ -70,6 +72,7 @@ UPDATED = (
         "day_movements",
         "day_movements_counted",
         "day_totals",
+        "displays",
         "disputes",
         "freezes",
         "fundraiser_gifts",
@@ -84,9 +87,13 @@ UPDATED = (
         "packets",
         "payment_passwords",
     ),
-    *("profiles", "quarantine", "recoveries", "retractions", "withdrawals"),
+    *("profiles", "quarantine", "recoveries", "retractions"),
+    *("wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
 )
-DELETED = ("coupon_free", "day_totals", "idempotency", "limits_reached", "operator_links", "places")
+DELETED = (
+    *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),
+    *("wechatpay_calls", "wechatpay_nonces", "wechatpay_spans"),
+)
 DRAWN = ("alert_drafts", "transfer_ids", "wallet_ids")
 """The tables that engine/sql changes, by the kind of change, and their sequences. A test compares both."""
 

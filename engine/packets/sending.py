@@ -81,12 +81,14 @@ class Packets:
         address: str = "",
         idempotency_key: str,
         request_hash: bytes,
+        note: Callable[[Connection, str], Awaitable[None]] | None = None,
     ) -> Sent:
         """Pay for a packet and open it. If Redis fails in between, the publisher opens it.
 
         ``terms``: the terms, or a function that checks and returns them. It is called for a first request only, because
         limits may change before a repeat. A repeat does not need Redis: without it, the state is the ledger's.
-        ``address``: where the request comes from. Raises as ``limits.admit`` and ``idempotency.once`` do, and
+        ``address``: where the request comes from. ``note``: gets the packet's number in the transaction that pays; if
+        it raises, nothing is paid. Raises as ``limits.admit`` and ``idempotency.once`` do, and
         InvalidFieldsError for an ack that Redis is not configured for.
         """
 
@@ -97,7 +99,10 @@ class Packets:
         async def pay(connection: Connection, checked: tuple[Terms, _Reading]) -> dict[str, Any]:
             admitted, reading = checked
             await self._admit(connection, sender, admitted, address, reading.at_ms)
-            return await self._pay(connection, sender, admitted, reading)
+            paid = await self._pay(connection, sender, admitted, reading)
+            if note is not None:
+                await note(connection, paid["packet_id"])
+            return paid
 
         request = idempotency.Request(
             principal=sender, operation="send", key=idempotency_key, request_hash=request_hash

@@ -19,7 +19,7 @@ from engine.queries import load
 from engine.records import Ack, ClaimRow, PacketState, Purpose, SplitKind, strongest
 from engine.settings import Settings
 
-SQL = load("packets")
+SQL, CLAIMS = load("packets"), load("claims")
 _UNDER_WAY = (PacketState.FUNDED, PacketState.OPEN)
 """States in which Redis may know more than the ledger. Of ended packets the ledger has everything."""
 _HELD, _NOT_OPEN_YET = "held", ("loading",)
@@ -75,6 +75,14 @@ class PacketView:
     def without_amounts(self) -> "PacketView":
         """The same without amounts. The total and the counts stay: they reveal no single share."""
         return replace(self, claimed_fen=None, remaining_fen=None, luckiest=None)
+
+    def shows_amounts_to(self, user_id: str | None, *, has_share: bool) -> bool:
+        """Whether a user sees the amounts: the sender and claimants do, and everyone once the packet has ended.
+
+        The order of the shares is fixed. A user who could look first would claim only when the rest is worth more than
+        the mean.
+        """
+        return has_share or self.state not in _UNDER_WAY or user_id == self.sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +181,28 @@ class Views:
         )
 
     async def sees_amounts(self, view: PacketView, user_id: str | None) -> bool:
-        """Whether a user sees a packet's amounts: its sender and claimants do, and everyone once it has ended.
-
-        The order of the shares is fixed. A user who could look first would claim only when the rest is worth more than
-        the mean. Call this after reading the amounts: a user who has a share now may see earlier amounts.
-        """
-        if view.state not in _UNDER_WAY or user_id == view.sender:
+        """``PacketView.shows_amounts_to``. Call this after reading the amounts: they may be older than a share."""
+        if view.shows_amounts_to(user_id, has_share=False):
             return True
         return user_id is not None and await self._store.claim_of(view.packet_id, user_id) is not None
+
+    async def share_of(self, packet_id: str, user_id: str) -> int | None:
+        """The amount of a user's share, as soon as it is given. None: the user has none.
+
+        Raises UnknownPacketError, RecoveringError. It does not wait as a claim's answer does: until that answer, a
+        share may be less safe than the packet's ack mode promises.
+        """
+        # First Redis, which keeps a packet until the ledger has settled it; what it has dropped, the ledger has.
+        claim = await self._store.claim_of(packet_id, user_id)
+        if claim is not None:
+            return claim.amount_fen
+        row, live = await self._look(packet_id)
+        if live is not None or row["state"] == PacketState.FUNDED:
+            return None
+        with ledger_errors():
+            (found,) = await self._pool.fetch(CLAIMS["claims_of"], [int(packet_id)], [user_id])
+        amount_fen: int | None = found["amount_fen"]
+        return amount_fen
 
     async def claims(self, packet_id: str, *, after: str | None, limit: int) -> ClaimsPage:
         """A packet's claims in slot order. Raises UnknownPacketError, InvalidFieldsError for an invalid cursor."""

@@ -26,6 +26,8 @@ from engine.running import metrics_port
 from engine.settings import Settings
 from engine.wallets.paying_out import pay_out
 from engine.wallets.payouts import provider_of
+from engine.wechatpay.finishing import follow_wechatpay
+from engine.wechatpay.telling import Telling, follow_notices
 
 FORGET_S = 60.0
 """How often it looks for Idempotency-Keys and limits that are too old."""
@@ -87,6 +89,16 @@ async def run_sweeper(settings: Settings, stop: asyncio.Event, ready: Callable[[
             group.create_task(follow_fundraisers(engine.pool, stop))
             group.create_task(follow_coupons(engine.pool, engine.coupon_batches, stop))
             group.create_task(follow_card_sets(engine.pool, stop))
+            orders, wechatpay = engine.wechatpay_orders, engine.wechatpay_sending
+            telling = Telling(
+                settings=settings,
+                orders=orders,
+                bills=engine.wechatpay_bills,
+                merchants=engine.wechatpay_merchants,
+                platform=engine.wechatpay_platform,
+            )
+            group.create_task(follow_notices(telling, stop))
+            group.create_task(follow_wechatpay(orders, wechatpay, engine.wechatpay_transcript, stop))
             group.create_task(forget_keys(engine, stop))
             group.create_task(forget_limits(engine, stop))
             group.create_task(keep_volumes(engine, stop))

@@ -17,8 +17,9 @@ from engine.access import keyring, tls
 from engine.connected import Connected
 from engine.embedded import servers
 from engine.embedded.data_dir import run_dir
-from engine.errors import OperatorError
+from engine.errors import HongbaoError, OperatorError
 from engine.ledger import schema
+from engine.ledger.database import database_pool
 from engine.loops import PASSING
 from engine.observability import metrics_directory
 from engine.persisting import lag
@@ -29,6 +30,8 @@ from engine.settings import Settings
 from engine.supervision import ports
 from engine.supervision.service import Worker
 from engine.supervision.supervisor import Supervisor
+from engine.wechatpay import keys as wechatpay_keys
+from engine.wechatpay.sandbox import SandboxMerchant, make_merchant
 
 _DRAIN_S = 30.0
 """How long the persister may take to apply the remaining changes at a stop."""
@@ -65,12 +68,14 @@ async def up(
     redis_nodes: int | None = None,
     replicas: int | None = None,
     redis_options: Mapping[str, str] | None = None,
+    tell_sandbox: Callable[[SandboxMerchant, str], None] | None = None,
 ) -> None:
     """Run everything until SIGINT or SIGTERM. ``announce`` gets the URL once it can be used.
 
     ``tell`` gets the console's address afterwards and, as long as nobody can sign in, a link for the first operator.
     ``route`` may give single processes another way to the servers, one that can be cut. ``redis_nodes`` and
     ``replicas``: of the embedded Redis; None: what the data directory holds. ``redis_options`` adds to its options.
+    ``tell_sandbox``: make the sandbox's merchant of WeChat Pay's calls, and call this with it and the URL.
 
     Processes stop in the reverse order of their start. So the persister sees every accepted claim, and it applies the
     remaining changes before the servers stop. Raises OperatorError if something cannot start.
@@ -83,6 +88,8 @@ async def up(
     ):
         settings = settings.model_copy(update={"port": port})  # port 0 means any free one; all workers share it
         keyring.load(settings)
+        if tell_sandbox is not None:
+            wechatpay_keys.make_for_sandbox(settings)
         tls.server_context(settings)
         async with Supervisor(run_dir(settings.data_dir)) as supervisor:
             settings = await own_servers.start(
@@ -99,7 +106,19 @@ async def up(
             announce(base_url)
             if tell is not None and console_port is not None:
                 await consoles.tell(settings, console_port, tell)
+            if tell_sandbox is not None:
+                tell_sandbox(await _make_sandbox(settings), base_url)
             await supervisor.wait()
+
+
+async def _make_sandbox(settings: Settings) -> SandboxMerchant:
+    pool = await database_pool(settings.database_url or "", connections_max=1, timeout_s=settings.database_timeout_s)
+    try:
+        return await make_merchant(pool, settings)
+    except HongbaoError as error:
+        raise OperatorError(f"The sandbox's merchant cannot be made: {error}") from None
+    finally:
+        await pool.close()
 
 
 async def _start_workers(
@@ -146,7 +165,7 @@ async def _start_workers(
     )
     if console_port is not None:
         child_environment["HONGBAO_CONSOLE_PORT"] = str(console_port)
-        await supervisor.start(worker("console", 15.0))
+        await supervisor.start(worker("console", 15.0, signal.SIGHUP))
 
 
 def _variables(settings: Settings) -> dict[str, str]:

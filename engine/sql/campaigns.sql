@@ -52,6 +52,32 @@ FROM campaigns WHERE campaign_id = $1
 SELECT campaign_id, owner, name, created_at_ms FROM campaigns
 WHERE ($1::text IS NULL OR owner = $1) AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
 
+-- lines --
+-- Campaigns, newest first, with what the ledger knows of each. left: shares of parts that have ended and that nobody won.
+SELECT campaign_id, owner, name, created_at_ms, is_paused, ended_at_ms, odds_millionths,
+    floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms,
+    waves.count AS waves, waves.starts_at_ms, waves.ends_at_ms,
+    prizes.shares, prizes.money_fen, prizes.assets, ended.returned_shares, ended.returned_fen, ended.open_parts
+FROM (
+    SELECT * FROM campaigns WHERE ($1::text IS NULL OR owner = $1) AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
+) AS chosen
+CROSS JOIN LATERAL (
+    SELECT count(*), min(starts_at_ms) AS starts_at_ms, max(ends_at_ms) AS ends_at_ms FROM campaign_waves
+    WHERE campaign_waves.campaign_id = chosen.campaign_id
+) AS waves
+CROSS JOIN LATERAL (
+    SELECT sum(count)::bigint AS shares, coalesce(sum(total_fen) FILTER (WHERE asset IS NULL), 0)::bigint AS money_fen,
+        count(DISTINCT asset) AS assets
+    FROM campaign_prizes WHERE campaign_prizes.campaign_id = chosen.campaign_id
+) AS prizes
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(remaining_count), 0)::bigint AS returned_shares,
+        coalesce(sum(remaining_fen) FILTER (WHERE asset IS NULL), 0)::bigint AS returned_fen,
+        count(*) FILTER (WHERE remaining_count IS NULL) AS open_parts
+    FROM campaign_buckets JOIN packets USING (packet_id) WHERE campaign_buckets.campaign_id = chosen.campaign_id
+) AS ended
+ORDER BY campaign_id DESC
+
 -- pause --
 UPDATE campaigns SET is_paused = $2 WHERE campaign_id = $1 AND ended_at_ms IS NULL
 
@@ -100,18 +126,3 @@ WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2 ORDER BY slot
 SELECT wave, packet_id, packets.split, packets.total_fen, packets.count, min_fen, max_fen, seed, commitment, settled_at_ms, asset, scale
 FROM campaign_buckets JOIN packets USING (packet_id) LEFT JOIN assets USING (asset)
 WHERE campaign_id = $1 ORDER BY wave, bucket
-
--- listed --
--- A page of all campaigns or of an owner's, with what a list shows of each. money_fen: of its prizes in the ledger's currency.
-SELECT campaign_id, owner, name, created_at_ms, is_paused, ended_at_ms, odds_millionths, starts_at_ms, ends_at_ms, waves, shares,
-    money_fen, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
-FROM campaigns,
-    LATERAL (
-        SELECT min(starts_at_ms) AS starts_at_ms, max(ends_at_ms) AS ends_at_ms, count(*) AS waves
-        FROM campaign_waves WHERE campaign_waves.campaign_id = campaigns.campaign_id
-    ) AS times,
-    LATERAL (
-        SELECT sum(count)::bigint AS shares, coalesce(sum(total_fen) FILTER (WHERE asset IS NULL), 0)::bigint AS money_fen
-        FROM campaign_prizes WHERE campaign_prizes.campaign_id = campaigns.campaign_id
-    ) AS gives
-WHERE ($1::text IS NULL OR owner = $1) AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import orjson
 from rich.console import Console
 
+from engine.calendar.china_time import today
 from engine.observability.terminal import print_anything
-from loadtest.demo import report
+from loadtest.demo import pictures, report
 from loadtest.demo.story import FULL, Sizes, Story, play
 from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
@@ -28,13 +30,19 @@ _LOG_LINES_TOLD = 5
 
 
 def main(
-    sizes: Sizes = FULL, before_audit: Callable[[Running, Story], None] | None = None, redis_nodes: int = 1
+    sizes: Sizes = FULL,
+    before_audit: Callable[[Running, Story], None] | None = None,
+    redis_nodes: int = 1,
+    folder: Path = pictures.FOLDER,
 ) -> int:
-    """Play it and return the exit code. ``before_audit`` is for tests: it is called while the engine runs."""
+    """Play it and return the exit code. ``before_audit`` is for tests: it is called while the engine runs.
+
+    ``folder``: where the pictures go.
+    """
     print_anything()
     console = Console()
     try:
-        return _played(console, sizes, before_audit, redis_nodes)
+        return _played(console, sizes, before_audit, redis_nodes, folder)
     except NotStartedError as error:
         console.print(f"The engine did not start: {error}", markup=False, highlight=False)
         return 1
@@ -44,9 +52,13 @@ def main(
 
 
 def _played(
-    console: Console, sizes: Sizes, before_audit: Callable[[Running, Story], None] | None, redis_nodes: int
+    console: Console,
+    sizes: Sizes,
+    before_audit: Callable[[Running, Story], None] | None,
+    redis_nodes: int,
+    folder: Path,
 ) -> int:
-    started_s = time.monotonic()
+    started_s, begun = time.monotonic(), today()
     redis = "Redis" if redis_nodes == 1 else f"{redis_nodes} Redis masters with a replica each"
     console.print(f"Starting {redis}, Postgres, the persister, the sweeper and two API processes ...", soft_wrap=True)
     with running(workers=2, redis_nodes=redis_nodes) as engine:
@@ -61,6 +73,8 @@ def _played(
         if before_audit is not None:
             before_audit(engine, story)
         exit_code = conclude(console, engine, story)
+        for line in pictures.draw(engine.data_dir, begun, folder):
+            console.print(line, markup=False, highlight=False, soft_wrap=line.startswith("file:"))
     console.print(f"The whole took {time.monotonic() - started_s:.0f} s.")
     return exit_code
 

@@ -24,6 +24,11 @@ async def test_a_users_money_is_shown_to_that_user_and_to_admins(client: Client,
     if row.name == "get_cards":  # of a set
         await client.deposit("alice", 100)
         await make_set_of_cards(client)
+    if row.name == "list_wins":
+        await client.deposit("alice", 2)
+        headers = client.as_user("alice", "send") | new_key()
+        made = await client.http.post("/v1/campaigns", json=BODIES["make_campaign"], headers=headers)
+        assert made.json()["campaign_id"] == "1"
     for headers in (
         client.as_user("alice", "claim"),
         client.as_backend("alice"),

@@ -52,7 +52,10 @@ OF_AN_OWNER = (
     *("end_fundraiser", "decline_card_offer", "withdraw_card_offer"),
 )
 
-NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute") | {"get_gift_receipt": "unknown_gift"}
+NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute") | {
+    "get_gift_receipt": "unknown_gift",
+    "get_claim": "unknown_claim",
+}
 
 
 @pytest.fixture
@@ -62,6 +65,9 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
         await client.deposit("alice", 10_000)
         await have_a_coupon_redeemed(client)
         await client.http.put("/v1/assets/POINTS", json=BODIES["put_asset"], headers=client.as_user("root", "admin"))
+        merchant = BODIES["put_wechatpay_merchant"]
+        root = client.as_user("root", "admin")
+        await client.http.put("/v1/wechatpay/merchants/1900000109", json=merchant, headers=root)
         await client.withdraw("alice")
         made = await client.http.post(
             "/v1/campaigns", json=BODIES["make_campaign"], headers=client.as_user("alice", "send") | new_key()

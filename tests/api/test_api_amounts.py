@@ -22,11 +22,13 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
 
 
 async def look(client: Client, packet_id: str, headers: dict[str, str]) -> tuple[Json, list[Json]]:
-    """A packet and its claims."""
+    """A packet, without what is each viewer's own, and its claims."""
     view = await client.http.get(f"/v1/packets/{packet_id}", headers=headers)
     page = await client.http.get(f"/v1/packets/{packet_id}/claims", headers=headers)
     assert (view.status_code, page.status_code) == (200, 200)
-    return view.json(), page.json()["claims"]
+    seen: Json = view.json()
+    del seen["own_amount_fen"]
+    return seen, page.json()["claims"]
 
 
 def is_blind(seen: tuple[Json, list[Json]]) -> bool:

@@ -50,13 +50,6 @@ def nodes(value: object) -> Iterator[Json]:
 def resolved(schema: Json) -> Json:
     while "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    if "allOf" in schema:
-        parts = [resolved(part) for part in schema["allOf"]]
-        properties: Json = {}
-        for part in parts:
-            for name, field in part["properties"].items():
-                properties[name] = {**properties.get(name, {}), **field}
-        return {**parts[0], "properties": properties}
     return schema
 
 
@@ -102,7 +95,7 @@ def test_every_code_is_documented_where_it_is_answered() -> None:
     for row in ROUTES:
         for status, codes in codes_by_status(failures_of(row)).items():
             answer = DOCUMENT["paths"][row.path][row.method.lower()]["responses"][str(status)]
-            assert resolved(answer["content"][PROBLEM]["schema"])["properties"]["code"]["enum"] == codes
+            assert answer["x-codes"] == codes
             assert {kind_of(error).status for error in ALL if error.code in codes} == {status}
             listed |= set(codes)
     everything = {error.code for error in ALL}
@@ -181,6 +174,12 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("POST", f"/v1/packets/{packet_id}/claims", root, None, 403),
         ("GET", f"/v1/packets/{packet_id}", bob, None, 200),
         ("GET", f"/v1/packets/{packet_id}/claims", bob, None, 200),
+        ("GET", f"/v1/packets/{packet_id}/claims/bob", bob, None, 200),
+        ("GET", f"/v1/packets/{packet_id}/claims/bob", alice, None, 404),
+        ("PUT", "/v1/users/bob/display", bob, BODIES["put_display"], 200),
+        ("PUT", "/v1/users/bob/display", bob, {"name": ""}, 422),
+        ("GET", "/v1/users/bob/display", bob, None, 200),
+        ("DELETE", "/v1/users/bob/display", bob, None, 200),
         ("GET", f"/v1/packets/{packet_id}/proof", bob, None, 409),
         ("GET", f"/v1/transactions/{packet_id}/receipt", alice, None, 409),
         ("POST", f"/v1/packets/{taken_back}/views", bob, None, 200),
@@ -233,6 +232,8 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("POST", "/v1/campaigns", carol, BODIES["make_campaign"], 201),
         ("POST", "/v1/campaigns", carol, BODIES["make_campaign"] | {"lanes": 0}, 422),
         ("GET", "/v1/campaigns/1", alice, None, 200),
+        ("GET", "/v1/campaigns/1/wins/alice", alice, None, 200),
+        ("GET", "/v1/campaigns/2/wins/alice", alice, None, 404),
         ("GET", "/v1/campaigns/2", alice, None, 404),
         ("GET", "/v1/users/carol/campaigns", carol, None, 200),
         ("POST", "/v1/campaigns/1/grabs", alice, {}, 200),
@@ -263,6 +264,10 @@ async def test_real_answers_are_as_documented(client: Client) -> None:
         ("POST", "/v1/fundraisers/1/end", carol, None, 200),
         ("POST", "/v1/fundraisers/1/gifts", carol, BODIES["give"], 409),
         *_of_cards(client),
+        ("PUT", "/v1/wechatpay/merchants/1900000109", root, BODIES["put_wechatpay_merchant"], 200),
+        ("GET", "/v1/wechatpay/merchants/1900000109", root, None, 200),
+        ("GET", "/v1/wechatpay/merchants", root, None, 200),
+        ("POST", "/v1/wechatpay/merchants/1900000109/keys", root, BODIES["renew_wechatpay_key"], 200),
         ("GET", "/v1/alerts", root, None, 200),
         ("GET", "/livez", {}, None, 200),
         ("GET", "/readyz", {}, None, 200),

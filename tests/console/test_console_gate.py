@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +13,9 @@ from api.console.pages import PAGES
 from engine.operators.log import Filter
 from engine.operators.roles import ADMIN, FINANCE, VIEWER
 from engine.settings import Settings
+from tests.support.administrator import Administrator
 from tests.support.console import ORIGIN, SAME_ORIGIN, Console, new_key, open_console
+from tests.support.waiting import wait_until
 
 FOREIGN: list[dict[str, str]] = [
     {"sec-fetch-site": "cross-site"},
@@ -234,3 +237,25 @@ async def test_probes_answer_without_a_session(console: Console) -> None:
         assert (await http.get("/livez")).text == "live\n"
         assert (await http.get("/readyz")).text == "ready\n"
         assert "hongbao_process_starts_total" in (await http.get("/metrics")).text
+
+
+async def test_without_postgres_pages_say_so_and_come_back(
+    console: Console, settings: Settings, administrator: Administrator
+) -> None:
+    person = await console.person(VIEWER)
+    name = urlsplit(settings.database_url or "").path.removeprefix("/")
+    await administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await administrator.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    try:
+        answer = await person.get("/log")
+        assert answer.status_code == 503
+        assert "A server does not answer" in answer.text
+        assert (await person.get("/readyz")).status_code == 503
+        assert (await person.get("/livez")).status_code == 200
+    finally:
+        await administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    async def is_back() -> bool:
+        return (await person.get("/log")).status_code == 200
+
+    await wait_until(is_back, what="the log being shown again")

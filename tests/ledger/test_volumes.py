@@ -100,7 +100,7 @@ async def test_a_volume_is_made_like_the_first(engine: Engine) -> None:
         for volume in (10, 11)
     ]
     assert first == second
-    assert sum(part.startswith("index") for part in first) == 6
+    assert sum(part.startswith("index") for part in first) == 7
     assert sum(part.startswith("trigger") for part in first) == 1
 
 

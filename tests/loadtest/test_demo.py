@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from datetime import date
 from pathlib import Path
 
 import asyncpg
@@ -17,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from engine.embedded import servers
+from loadtest.demo import pictures
 from loadtest.demo.__main__ import conclude, main
 from loadtest.demo.storm import Answers, Client, storm
 from loadtest.demo.story import FULL, Sizes, Story
@@ -91,19 +93,23 @@ def lines_of(text: str) -> list[str]:
     return [" ".join(re.sub(r"[│┃|]", " ", line).split()) for line in text.splitlines()]
 
 
-def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
+def test_the_demo_tells_the_whole_story_in_80_columns(
+    capsys: pytest.CaptureFixture[str], temporary: Path, quick_path: Path
+) -> None:
     """And while the engine runs: that it fails on a wrong book, and on an audit that cannot run."""
+
+    drawn = quick_path / "pictures"
 
     def spoil(engine: Running, story: Story) -> None:
         printed = capsys.readouterr().out
         spoilt_one_after_the_other(capsys, engine, story)
         sys.stdout.write(printed)
 
-    exit_code = main(TINY, before_audit=spoil)
+    exit_code = main(TINY, before_audit=spoil, folder=drawn)
     printed = capsys.readouterr().out
     lines = lines_of(printed)
     assert exit_code == 0, printed
-    assert max(map(len, printed.splitlines())) <= 80
+    assert max(len(line) for line in printed.splitlines() if not line.startswith("file:")) <= 80
     assert "\x1b" not in printed
     assert any(line.startswith("60 users tapping: 1,200 of 1,200, ") for line in lines)
     for expected in (
@@ -118,10 +124,23 @@ def test_the_demo_tells_the_whole_story_in_80_columns(capsys: pytest.CaptureFixt
     assert printed.count("█") > 20
     assert "FAILED" not in printed
     assert list(temporary.iterdir()) == []
+    assert (drawn / "index.html").resolve().as_uri() in printed.splitlines()
+    assert (drawn / "storm.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_demo_on_a_cluster_kills_a_master_as_well(capsys: pytest.CaptureFixture[str], temporary: Path) -> None:
-    exit_code = main(TINY, redis_nodes=3)
+def test_a_demo_without_matplotlib_says_that_there_is_no_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (line,) = pictures.draw(tmp_path / "data", date(2026, 2, 17), tmp_path / "out")
+    assert line == "There is no picture: Pictures need matplotlib: install it with pip install 'hongbao[analysis]'."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_on_a_cluster_kills_a_master_as_well(
+    capsys: pytest.CaptureFixture[str], temporary: Path, quick_path: Path
+) -> None:
+    exit_code = main(TINY, redis_nodes=3, folder=quick_path / "pictures")
     printed = capsys.readouterr().out
     lines = lines_of(printed)
     assert exit_code == 0, printed

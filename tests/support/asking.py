@@ -29,6 +29,9 @@ BODIES: dict[str, Json] = {
     "freeze_account": {"reason": "odd"},
     "put_profile": {"kind": "person"},
     "put_label": {"day_sent_fen_max": 1},
+    "put_display": {"name": "小明"},
+    "put_wechatpay_merchant": {"account": "shop", "appids": ["wx8888888888888888"]},
+    "renew_wechatpay_key": {"key": "v2"},
     "put_asset": {"scale": 0, "name": "points"},
     "make_campaign": {
         "name": "rain",
@@ -85,6 +88,8 @@ NAMES_A_USER = (
     "list_withdrawals",
     "list_holdings",
     "list_campaigns",
+    "list_wins",
+    "get_display",
     "list_fundraisers",
     "list_coupons",
     "list_coupon_batches",

@@ -23,8 +23,8 @@ DAY_MS = 86_400_000
 
 
 def with_keys(settings: Settings, keys: str = KEYS) -> Settings:
-    """The settings with keys of coupons."""
-    return changed(settings, coupon_keys=SecretStr(keys))
+    """The settings with keys of coupons, and with one for the API keys of WeChat Pay's merchants."""
+    return changed(settings, coupon_keys=SecretStr(keys), wechatpay_keys=SecretStr(f"w:{'w' * 32}"))
 
 
 async def make_batch(

@@ -45,9 +45,7 @@ def codes_of(method: str, path: str, status: int) -> set[str]:
     answer = item[name]["responses"].get(str(status))
     if answer is None or PROBLEM not in answer["content"]:
         return set()
-    parts = answer["content"][PROBLEM]["schema"]["allOf"]
-    (codes,) = [part["properties"]["code"]["enum"] for part in parts if "properties" in part]
-    return set(codes)
+    return set(answer["x-codes"])
 
 
 def _item(path: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from api.dispatch import Operation
 from api.paths import (
     ASSET_FORM,
     COUPON_FORM,
+    MCH_ID_FORM,
     PACKET_NUMBER_FORM,
     PART_FORM,
     PATH_NAMES,
@@ -28,5 +29,6 @@ def filled(path: str, number: str, user_id: str = "alice", row_number: str = "1"
         WAVE_FORM: "1",
         COUPON_FORM: f"{row_number}-1",
         PART_FORM: "1",
+        MCH_ID_FORM: "1900000109",
     }
     return path.format(**{name: samples[kind.form] for name, kind in PATH_NAMES.items()})

@@ -1,179 +1,262 @@
-"""Campaigns: the list, one as it goes on, and what may be done with it. Making one is ``campaign_making``."""
+"""Campaigns (packet rain): the list, one while it goes on, and what an operator may do with it."""
 
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 
+from api.console import csv_files
 from api.console.desk import Desk
 from api.console.texts import marked
 from api.console.visits import Page, Visit
-from engine.campaigns.listing import campaigns
+from engine.calendar.china_time import CHINA
+from engine.campaigns import lists
+from engine.campaigns.lists import CampaignRow, Stage
+from engine.campaigns.terms import Who
 from engine.campaigns.views import CampaignState, CampaignView
 from engine.errors import FieldProblem, InvalidFieldsError, UnknownCampaignError
-from engine.ids import USER_ID_RULE, is_user_id
 from engine.operators.actions import Action, Arguments, Doing, Effect
 from engine.text import decimal
 
-ROWS = 50
-PAUSE, RESUME, EXTEND, END = (
-    marked("pause a campaign"),
-    marked("let a campaign go on"),
-    marked("extend a wave"),
-    marked("end a campaign"),
-)
-_STATES = {
-    CampaignState.LOADING: (marked("loading"), "warn"),
+READ, WRITE, EXPORT = "campaigns:read", "campaigns:write", "campaigns:export"
+PAUSE, RESUME, EXTEND, END = "campaign.pause", "campaign.resume", "campaign.extend", "campaign.end"
+STAGES = {
+    Stage.TO_COME: (marked("to come"), ""),
+    Stage.RUNNING: (marked("running"), "good"),
+    Stage.PAUSED: (marked("paused"), "warn"),
+    Stage.OVER: (marked("over"), ""),
+    Stage.ENDED: (marked("ended early"), ""),
+}
+STATES = {
+    CampaignState.LOADING: (marked("loading its shares"), "warn"),
     CampaignState.ARMED: (marked("armed"), "good"),
     CampaignState.RUNNING: (marked("running"), "good"),
     CampaignState.BETWEEN_WAVES: (marked("between waves"), ""),
     CampaignState.PAUSED: (marked("paused"), "warn"),
     CampaignState.OVER: (marked("over"), ""),
 }
-_MORE_S_MAX = 86_400
-
-
-async def show_all(visit: Visit) -> Response:
-    """All campaigns, or those of an owner."""
-    owner = visit.query.text("owner") or None
-    if owner is not None and not is_user_id(owner):
-        raise InvalidFieldsError([FieldProblem("owner", USER_ID_RULE)])
-    rows, following = await campaigns(
-        visit.desk.looks, owner=owner, after=visit.query.text("after") or None, limit=ROWS
-    )
-    return await visit.page("campaigns.html", rows=rows, next=following)
+WHO = {
+    Who.ANYONE: marked("anyone"),
+    Who.LISTED: marked("those who are named"),
+    Who.ADMITTED: marked("whoever brings an admission"),
+}
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_ROWS = 50
 
 
 async def show(visit: Visit) -> Response:
-    """One campaign, with what may be done."""
+    """The list, newest first."""
+    rows, after = await _listed(visit, visit.query.text("after") or None)
+    return await visit.page("campaigns.html", rows=rows, next=after, stages=STAGES)
+
+
+async def file(visit: Visit) -> Response:
+    """The same as a file, with all its pages."""
+
+    async def rows() -> AsyncIterator[csv_files.Row]:
+        after = None
+        while True:
+            found, after = await _listed(visit, after)
+            for row in found:
+                yield _line(row)
+            if after is None:
+                return
+
+    header = (
+        *("campaign", "owner", "name", "state", "made", "starts", "ends", "waves", "shares"),
+        *("money", "money_fen", "other_assets", "returned_shares", "returned", "returned_fen", "odds_millionths"),
+    )
+    return await visit.file("campaigns", header, rows())
+
+
+async def show_one(visit: Visit) -> Response:
+    """One campaign: its state, its waves, and what may be done with it."""
     return await visit.page("campaigns_one.html", **await _values(visit))
 
 
-async def watch(visit: Visit) -> Response:
-    """The part of it that changes: the page asks for it every two seconds."""
-    return await visit.page("campaigns_state.html", **await _values(visit))
+async def show_part(visit: Visit) -> Response:
+    """The part of its page that asks for itself."""
+    return await visit.page("campaigns_part.html", **await _values(visit))
 
 
-async def _values(visit: Visit) -> dict[str, Any]:
-    one = await visit.desk.engine.campaign_views.get(_number(visit))
-    name, tone = _STATES[one.state]
-    return {
-        "one": one,
-        "state_name": visit.gettext(name),
-        "state_tone": tone,
-        "odds": f"{one.odds_millionths / 10_000:g} %",
-        "waves": [_wave(one, wave.wave) for wave in one.waves],
-        "is_over": one.state is CampaignState.OVER,
-    }
-
-
-def _wave(one: CampaignView, number: int) -> dict[str, Any]:
-    wave = one.waves[number - 1]
-    claimed, count = (sum(getattr(prize, name) for prize in wave.prizes) for name in ("claimed_count", "count"))
-    return {
-        "wave": wave,
-        "claimed_count": claimed,
-        "count": count,
-        "left": count - claimed,
-        "is_now": wave.starts_at_ms <= one.now_ms < wave.ends_at_ms,
-        "is_over": one.now_ms >= wave.ends_at_ms,
-        "prizes": [
-            {
-                "prize": prize,
-                "total": decimal(prize.total_fen, prize.scale),
-                "returned": None if prize.returned_fen is None else decimal(prize.returned_fen, prize.scale),
-            }
-            for prize in wave.prizes
-        ],
-    }
-
-
-async def change(visit: Visit) -> Response:
-    """Pause it, let it go on, or end it."""
+async def proof(visit: Visit) -> Response:
+    """Its proof as a file, once every wave has settled."""
     campaign_id = _number(visit)
-    if visit.row.action == END and visit.form.text("typed") != campaign_id:
-        raise InvalidFieldsError([FieldProblem("typed", f"must be the campaign's number, {campaign_id}")])
-    await visit.perform(visit.row.action, {"campaign_id": campaign_id}, subject=("campaign", campaign_id))
-    return visit.redirect(f"/campaigns/{campaign_id}", notice="done")
+    body = orjson.dumps(await visit.desk.engine.campaign_views.proof(campaign_id))
+    headers = {"content-disposition": f'attachment; filename="campaign_{campaign_id}_proof.json"'}
+    return Response(body, media_type="application/json", headers=headers)
+
+
+async def pause(visit: Visit) -> Response:
+    """Stop the grabs."""
+    return await _change(visit, PAUSE, {})
+
+
+async def resume(visit: Visit) -> Response:
+    """Let them go on."""
+    return await _change(visit, RESUME, {})
 
 
 async def extend(visit: Visit) -> Response:
-    """Let a wave that is not over last longer."""
-    campaign_id, wave = _number(visit), _whole(visit, "wave", 1_000)
-    more_s = _whole(visit, "more_s", _MORE_S_MAX)
-    one = await visit.desk.engine.campaign_views.get(campaign_id)
-    if wave > len(one.waves):
-        raise InvalidFieldsError([FieldProblem("wave", f"must be from 1 to {len(one.waves)}")])
-    # The end itself, and not how much longer: a repeat must not extend it again.
-    ends_at_ms = one.waves[wave - 1].ends_at_ms + more_s * 1_000
-    arguments = {"campaign_id": campaign_id, "wave": wave, "ends_at_ms": ends_at_ms}
-    await visit.perform(EXTEND, arguments, subject=("campaign", campaign_id))
-    return visit.redirect(f"/campaigns/{campaign_id}", notice="done")
+    """Let a wave last longer."""
+    wave, text = visit.form.text("wave"), visit.form.text("ends_at")
+    problems = [] if re.fullmatch(r"[1-9][0-9]?", wave) else [FieldProblem("wave", "must be the wave's number")]
+    ends_at_ms = moment(text)
+    if ends_at_ms is None:
+        problems.append(FieldProblem("ends_at", "must be a time as 2026-12-01T20:00:00"))
+    if problems:
+        raise InvalidFieldsError(problems)
+    return await _change(visit, EXTEND, {"wave": int(wave), "ends_at_ms": ends_at_ms})
+
+
+async def end(visit: Visit) -> Response:
+    """End it before its last wave. Its number must be typed: this cannot be undone."""
+    if visit.form.text("typed") != _number(visit):
+        raise InvalidFieldsError([FieldProblem("typed", "must be the campaign's number")])
+    return await _change(visit, END, {})
+
+
+def moment(text: str) -> int | None:
+    """A time in China as browsers send it (2026-12-01T20:00, with or without seconds). None if it is none."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?", text, re.ASCII):
+        return None
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=CHINA).timestamp()) * 1_000
+    except (ValueError, OverflowError):
+        return None
+
+
+def local(at_ms: int) -> str:
+    """The same the other way round."""
+    return f"{datetime.fromtimestamp(at_ms // 1_000, CHINA):%Y-%m-%dT%H:%M:%S}"
+
+
+async def _listed(visit: Visit, after: str | None) -> tuple[list[CampaignRow], str | None]:
+    owner = visit.query.text("owner") or None
+    rows, following = await lists.page(visit.desk.looks, owner=owner, after=after, limit=_ROWS)
+    return list(rows), following
+
+
+def _line(row: CampaignRow) -> csv_files.Row:
+    return (
+        *(row.campaign_id, row.owner, row.name, row.stage.value, csv_files.at(row.created_at_ms)),
+        *(csv_files.at(row.starts_at_ms), csv_files.at(row.ends_at_ms), row.waves, row.shares),
+        *(csv_files.yuan(row.money_fen), row.money_fen, row.assets),
+        *(row.returned_shares, csv_files.yuan(row.returned_fen), row.returned_fen, row.odds_millionths),
+    )
+
+
+async def _values(visit: Visit) -> dict[str, Any]:
+    engine, campaign_id = visit.desk.engine, _number(visit)
+    view = await engine.campaign_views.get(campaign_id)
+    (row,) = (await lists.page(visit.desk.looks, after=str(int(campaign_id) + 1), limit=1))[0]
+    waves = [
+        {
+            "wave": wave,
+            "state": _wave_state(view, wave.starts_at_ms, wave.ends_at_ms),
+            "ends_at": local(wave.ends_at_ms),
+            "is_over": wave.ends_at_ms <= view.now_ms,
+            "prizes": [
+                {
+                    "prize": prize,
+                    "total": decimal(prize.total_fen, prize.scale),
+                    "returned": None if prize.returned_fen is None else decimal(prize.returned_fen, prize.scale),
+                }
+                for prize in wave.prizes
+            ],
+        }
+        for wave in view.waves
+    ]
+    state = (marked("ended early"), "") if row.stage is Stage.ENDED else STATES[view.state]
+    return {
+        "view": view,
+        "row": row,
+        "state": state,
+        "waves": waves,
+        "who": WHO[view.who],
+        "odds": f"{view.odds_millionths / 10_000:.4f}".rstrip("0").rstrip("."),
+        "is_over": view.state is CampaignState.OVER,
+        "is_paused": view.state is CampaignState.PAUSED or row.stage is Stage.PAUSED,
+    }
+
+
+def _wave_state(view: CampaignView, starts_at_ms: int, ends_at_ms: int) -> tuple[str, str]:
+    if view.now_ms < starts_at_ms:
+        return marked("to come"), ""
+    return (marked("running"), "good") if view.now_ms < ends_at_ms else (marked("over"), "")
 
 
 def _number(visit: Visit) -> str:
-    text = visit.path["campaign_id"]
-    if not (text.isdecimal() and text.isascii() and len(text) <= 18):
-        raise UnknownCampaignError("There is no such campaign.")
-    return text
+    campaign_id = visit.path["campaign_id"]
+    if not _NUMBER.fullmatch(campaign_id):
+        raise UnknownCampaignError("No campaign has this number.")
+    return campaign_id
 
 
-def _whole(visit: Visit, name: str, most: int) -> int:
-    text = visit.form.text(name)
-    if not (text.isdecimal() and text.isascii() and len(text) <= 9 and 1 <= int(text) <= most):
-        raise InvalidFieldsError([FieldProblem(name, f"must be a whole number from 1 to {most}")])
-    return int(text)
+async def _change(visit: Visit, action: str, more: dict[str, Any]) -> Response:
+    campaign_id = _number(visit)
+    await visit.perform(action, {"campaign_id": campaign_id, **more})
+    return visit.redirect(f"/campaigns/{campaign_id}", notice="done")
 
 
-async def _owner(desk: Desk, campaign_id: str) -> str:
-    return (await desk.engine.campaign_views.get(campaign_id)).owner
-
-
-async def _pause(doing: Doing[Desk], *, is_paused: bool) -> dict[str, Any]:
+async def _owner(doing: Doing[Desk]) -> tuple[str, str]:
+    """The campaign's number and its owner, for whom the operator acts."""
     campaign_id = str(doing.arguments["campaign_id"])
-    owner = await _owner(doing.tools, campaign_id)
-    await doing.tools.engine.campaigns.pause(campaign_id, owner, is_paused=is_paused)
+    view = await doing.tools.engine.campaign_views.get(campaign_id)
+    return campaign_id, view.owner
+
+
+async def _pause(doing: Doing[Desk]) -> dict[str, Any]:
+    campaign_id, owner = await _owner(doing)
+    await doing.tools.engine.campaigns.pause(campaign_id, owner, is_paused=True)
     return {"campaign_id": campaign_id}
 
 
-async def _do_pause(doing: Doing[Desk]) -> dict[str, Any]:
-    return await _pause(doing, is_paused=True)
-
-
-async def _do_resume(doing: Doing[Desk]) -> dict[str, Any]:
-    return await _pause(doing, is_paused=False)
-
-
-async def _do_end(doing: Doing[Desk]) -> dict[str, Any]:
-    campaign_id = str(doing.arguments["campaign_id"])
-    await doing.tools.engine.campaigns.end(campaign_id, await _owner(doing.tools, campaign_id))
+async def _resume(doing: Doing[Desk]) -> dict[str, Any]:
+    campaign_id, owner = await _owner(doing)
+    await doing.tools.engine.campaigns.pause(campaign_id, owner, is_paused=False)
     return {"campaign_id": campaign_id}
 
 
-async def _do_extend(doing: Doing[Desk]) -> dict[str, Any]:
-    campaign_id = str(doing.arguments["campaign_id"])
+async def _extend(doing: Doing[Desk]) -> dict[str, Any]:
+    campaign_id, owner = await _owner(doing)
     wave, ends_at_ms = int(doing.arguments["wave"]), int(doing.arguments["ends_at_ms"])
-    owner = await _owner(doing.tools, campaign_id)
     await doing.tools.engine.campaigns.extend(campaign_id, owner, wave, ends_at_ms)
+    return {"campaign_id": campaign_id, "wave": wave, "ends_at_ms": ends_at_ms}
+
+
+async def _end(doing: Doing[Desk]) -> dict[str, Any]:
+    campaign_id, owner = await _owner(doing)
+    await doing.tools.engine.campaigns.end(campaign_id, owner)
     return {"campaign_id": campaign_id}
 
 
-async def _effect(desk: Desk, arguments: Arguments) -> Effect:
-    one = await desk.engine.campaign_views.get(str(arguments["campaign_id"]))
-    return [(marked("Campaign"), f"{one.campaign_id} {one.name}"), (marked("Owner"), one.owner)]
+async def _extend_effect(_desk: Desk, arguments: Arguments) -> Effect:
+    return [
+        (marked("Campaign"), str(arguments["campaign_id"])),
+        (marked("Wave"), str(arguments["wave"])),
+        (marked("Ends"), local(int(arguments["ends_at_ms"]))),
+    ]
 
 
-ACTIONS = tuple(
-    Action(name=name, permission="campaigns:write", execute=execute, effect=_effect)
-    for name, execute in ((PAUSE, _do_pause), (RESUME, _do_resume), (EXTEND, _do_extend), (END, _do_end))
+ACTIONS = (
+    Action(name=PAUSE, permission=WRITE, execute=_pause),
+    Action(name=RESUME, permission=WRITE, execute=_resume),
+    Action(name=EXTEND, permission=WRITE, execute=_extend, effect=_extend_effect),
+    Action(name=END, permission=WRITE, execute=_end),
 )
 _SUBJECT = ("campaign", "campaign_id")
 ROUTES = (
-    Page("GET", "/campaigns", show_all, "campaigns:read"),
-    Page("GET", "/campaigns/{campaign_id}", show, "campaigns:read"),
-    Page("GET", "/campaigns/{campaign_id}/state", watch, "campaigns:read", asks_by_itself=True),
-    *(
-        Page("POST", f"/campaigns/{{campaign_id}}/{path}", change, "campaigns:write", action=name, subject=_SUBJECT)
-        for path, name in (("pause", PAUSE), ("resume", RESUME), ("end", END))
-    ),
-    Page(*("POST", "/campaigns/{campaign_id}/extend", extend, "campaigns:write"), action=EXTEND, subject=_SUBJECT),
+    Page("GET", "/campaigns", show, READ),
+    Page("GET", "/campaigns.csv", file, EXPORT, action="export campaigns", is_export=True),
+    Page("GET", "/campaigns/{campaign_id}", show_one, READ, subject=_SUBJECT),
+    Page("GET", "/campaigns/{campaign_id}/part", show_part, READ, subject=_SUBJECT, asks_by_itself=True),
+    Page("GET", "/campaigns/{campaign_id}/proof.json", proof, READ, subject=_SUBJECT),
+    Page("POST", "/campaigns/{campaign_id}/pause", pause, WRITE, action=PAUSE, subject=_SUBJECT),
+    Page("POST", "/campaigns/{campaign_id}/resume", resume, WRITE, action=RESUME, subject=_SUBJECT),
+    Page("POST", "/campaigns/{campaign_id}/extend", extend, WRITE, action=EXTEND, subject=_SUBJECT),
+    Page("POST", "/campaigns/{campaign_id}/end", end, WRITE, action=END, subject=_SUBJECT),
 )

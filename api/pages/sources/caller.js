@@ -1,0 +1,31 @@
+// Who is here. The token comes in the fragment, which no browser ever sends. It stays in memory alone.
+const caller = { token: null, user: "", admission: null };
+
+function takeCaller() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  if (location.hash) {
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  const token = fragment.get("t");
+  if (token) {
+    caller.token = token;
+    caller.user = userOf(token);
+    caller.admission = fragment.get("a");
+  }
+  return Boolean(token);
+}
+
+// Whom the token is for. The server checks the signature; here it only says whose share to ask for.
+function userOf(token) {
+  try {
+    return String(JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).sub);
+  } catch (error) {
+    return "";
+  }
+}
+
+function signInAddress() {
+  const page = document.body.dataset.signIn;
+  const back = "return_to=" + encodeURIComponent(location.pathname);
+  return page && page + (page.includes("?") ? "&" : "?") + back;
+}

@@ -1,0 +1,1 @@
+"""Clients of the HTTP API. What is made from the OpenAPI document is made by ``clients.generator``."""

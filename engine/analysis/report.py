@@ -1,0 +1,118 @@
+"""Writes a study into a folder: a PNG and a CSV for each finding, and a page with all of them.
+
+The page needs nothing but itself: its pictures are in it, it runs no script, and its policy allows it to load nothing.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import jinja2
+
+from engine.analysis.finding import Cell, Finding, Language
+from engine.analysis.scope import Scope
+from engine.analysis.studies import Study
+from engine.errors import OperatorError
+
+PAGE = "index.html"
+_TEMPLATES = Path(__file__).with_name("templates")
+_LIVE = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for a formula if a text begins with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A finding with its picture. None: there was nothing to draw."""
+
+    finding: Finding
+    png: bytes | None
+
+
+def check_can_draw(language: Language) -> None:
+    """Raise OperatorError, which says what to install, if pictures cannot be drawn."""
+    if find_spec("matplotlib") is None:
+        raise OperatorError("Pictures need matplotlib: install it with pip install 'hongbao[analysis]'.")
+    from engine.analysis import pictures  # noqa: PLC0415  # matplotlib is slow to import, and not always there
+
+    pictures.check(language)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder. Raises OperatorError if it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".hongbao-analysis"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OperatorError(f"The pictures cannot be written to {folder}: {error.strerror}.") from None
+
+
+def draw(finding: Finding, language: Language) -> Drawn:
+    """Draw a finding. Raises OperatorError as ``check_can_draw`` does."""
+    if finding.is_empty:
+        return Drawn(finding, None)
+    from engine.analysis import pictures  # noqa: PLC0415  # as above
+
+    return Drawn(finding, pictures.draw(finding, language))
+
+
+def csv_of(finding: Finding) -> bytes:
+    """The finding's table for spreadsheets: UTF-8 with a byte order mark, and no text that is a formula."""
+    out = io.StringIO(newline="")
+    rows = csv.writer(out)
+    rows.writerow(finding.columns)
+    rows.writerows([_safe(cell) for cell in row] for row in finding.rows)
+    return out.getvalue().encode("utf-8-sig")
+
+
+def _safe(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_LIVE) else cell
+
+
+def write(folder: Path, study: Study, language: Language) -> Path:
+    """Draw everything and write it. Returns the page. Raises OperatorError if it cannot be drawn or written."""
+    drawn = [draw(finding, language) for finding in study.findings]
+    try:
+        for each in drawn:
+            if each.png is not None:
+                (folder / f"{each.finding.name}.png").write_bytes(each.png)
+                (folder / f"{each.finding.name}.csv").write_bytes(csv_of(each.finding))
+            else:  # those of other days would be taken for these days'
+                (folder / f"{each.finding.name}.png").unlink(missing_ok=True)
+                (folder / f"{each.finding.name}.csv").unlink(missing_ok=True)
+        page = folder / PAGE
+        page.write_text(page_of(study.scope, drawn, language), encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"The pictures cannot be written to {folder}: {error.strerror}.") from None
+    return page
+
+
+def page_of(scope: Scope, drawn: list[Drawn], language: Language) -> str:
+    """The page's HTML."""
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    figures: list[Mapping[str, object]] = [
+        {
+            "name": each.finding.name,
+            "title": each.finding.said[language].title,
+            "sentences": each.finding.said[language].sentences,
+            "picture": None if each.png is None else base64.b64encode(each.png).decode(),
+        }
+        for each in drawn
+    ]
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'"
+    return _template().render(language=language.value, scope=scope, figures=figures, style=style, policy=policy)
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(_TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.get_template("report.html")
