@@ -38,7 +38,6 @@ from engine.operators.sessions import Sessions
 from engine.settings import Settings
 
 TABS, POLL_S = 3, 1.0
-PAIRS, CONNECTIONS, PACKETS = 40, 64, 6_000
 FIGURES = {"claims_per_s": "claims/s", "server_us": "server us"}
 """The fields of a burst, and their labels. ``server_us``: CPU time per claim."""
 _PASSWORD_KIB = 1_024
@@ -46,6 +45,17 @@ _PASSWORD_KIB = 1_024
 CONSOLE = "console ms"
 """The console's own CPU time per second: whatever else the machine does, claims cannot lose more than that."""
 Pair = tuple[Burst, Burst]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """``packets``: per round, for all of its bursts. ``whole``: the console stands still in the seconds without."""
+
+    rounds: int = 8
+    pairs_a_round: int = 8
+    connections: int = 64
+    packets: int = 6_000
+    whole: bool = False
 
 
 @dataclass(slots=True)
@@ -203,47 +213,59 @@ def summary(kept: Sequence[Pair]) -> list[str]:
     return lines
 
 
-def compare(count: int, connections: int, packets: int, console: Console, *, whole: bool) -> int:
+def compare(schedule: Schedule, console: Console) -> int:
     """Measure and print. Returns how many pairs count. Raises errors that make a run void."""
     kept: list[Pair] = []
+    console_ms: dict[bool, list[float]] = {False: [], True: []}
+    answers, failed = 0, []
     with stage.stage() as prepared:
-        hundreds = world.build(prepared, "hundreds", packets=packets, shares=SHARES)
-        folder = metrics_directory.directory(Settings(data_dir=prepared.folder / "data", auth_secret=None))
-        metrics_directory.prepare(folder)
-        with (
-            runs.serving(prepared, hundreds, sharing(str(folder))) as (server, database),
-            watched(prepared, database, whole=whole) as (watching, tabs),
-        ):
-            bursts = Bursts(prepared, hundreds, server, gateway=False)
-            for without, with_tabs in pairs(bursts, watching, count, connections):
-                if why := without.void or with_tabs.void:
-                    console.print(f"VOID: {why}", markup=False)
-                    continue
-                kept.append((without, with_tabs))
-                ratio = with_tabs.claims_per_s / without.claims_per_s
-                rates = f"{without.claims_per_s:>9,.0f}/s {with_tabs.claims_per_s:>9,.0f}/s"
-                console.print(f"{rates}  ratio {ratio:.2f}", markup=False)
-        prepared.redis.stop()
-    answers, failed = sum(tab.answers for tab in tabs), [why for tab in tabs for why in tab.failed]
-    what = "the console and its tabs" if whole else "the tabs"
-    console.print(f"\n{connections} connections, {len(kept)} pairs, with / without {what}:")
+        hundreds = world.build(prepared, "hundreds", packets=schedule.packets, shares=SHARES)
+        for _ in range(schedule.rounds):
+            folder = metrics_directory.directory(Settings(data_dir=prepared.folder / "data", auth_secret=None))
+            metrics_directory.prepare(folder)
+            with (
+                runs.serving(prepared, hundreds, sharing(str(folder))) as (server, database),
+                watched(prepared, database, whole=schedule.whole) as (watching, tabs),
+            ):
+                bursts = Bursts(prepared, hundreds, server, gateway=False)
+                for pair in pairs(bursts, watching, schedule.pairs_a_round, schedule.connections):
+                    if not _is_kept(pair, console):
+                        break  # whatever is wrong is wrong until the next round
+                    kept.append(pair)
+            prepared.redis.stop()
+            for is_open, used_ms in watching.console_ms.items():
+                console_ms[is_open] += used_ms
+            answers += sum(tab.answers for tab in tabs)
+            failed += [why for tab in tabs for why in tab.failed]
+    what = "the console and its tabs" if schedule.whole else "the tabs"
+    console.print(f"\n{schedule.connections} connections, {len(kept)} pairs, with / without {what}:")
     for line in summary(kept) if len(kept) > 1 else ["too few pairs"]:
         console.print(line, markup=False)
-    without_ms, with_ms = (statistics.mean(watching.console_ms[is_open]) for is_open in (False, True))
+    without_ms, with_ms = (statistics.mean(console_ms[is_open]) for is_open in (False, True))
     per_second = f"of {1_000 * (os.cpu_count() or 1):,} per second"
     console.print(f"{CONSOLE} without {without_ms:>9,.1f}  with {with_ms:>9,.1f}  {per_second}", markup=False)
-    console.print(
-        f"{answers} points came to {len(tabs)} tabs; {len(failed)} requests failed. {failed[:3]}", markup=False
-    )
+    console.print(f"{answers} points came to {TABS} tabs; {len(failed)} requests failed. {failed[:3]}", markup=False)
     return len(kept)
+
+
+def _is_kept(pair: Pair, console: Console) -> bool:
+    """Print a pair, and say whether it counts."""
+    without, with_tabs = pair
+    if why := without.void or with_tabs.void:
+        console.print(f"VOID: {why}", markup=False)
+        return False
+    ratio = with_tabs.claims_per_s / without.claims_per_s
+    console.print(f"{without.claims_per_s:>9,.0f}/s {with_tabs.claims_per_s:>9,.0f}/s  ratio {ratio:.2f}", markup=False)
+    return True
 
 
 def main(arguments: list[str]) -> int:
     """Returns 0 if it was measured, 1 if it could not be, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tabs", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--connections", type=int, default=CONNECTIONS)
-    parser.add_argument("--packets", type=int, default=PACKETS, help="of 100 shares each, for all bursts together")
+    parser.add_argument("--rounds", type=int, default=Schedule.rounds, help="each on fresh servers (default: 8)")
+    parser.add_argument("--pairs", type=int, default=Schedule.pairs_a_round, help="per round, while packets last")
+    parser.add_argument("--connections", type=int, default=Schedule.connections)
+    parser.add_argument("--packets", type=int, default=Schedule.packets, help="of 100 shares each, per round")
     parser.add_argument("--whole", action="store_true", help="compare with a console that is stopped")
     options = parser.parse_args(arguments)
     print_anything()
@@ -252,7 +274,14 @@ def main(arguments: list[str]) -> int:
         console.print("wrk is not on PATH (`python -m benchmarks --install` gets it as root).", markup=False)
         return 1
     try:
-        kept = compare(options.pairs, options.connections, options.packets, console, whole=options.whole)
+        schedule = Schedule(
+            rounds=options.rounds,
+            pairs_a_round=options.pairs,
+            connections=options.connections,
+            packets=options.packets,
+            whole=options.whole,
+        )
+        kept = compare(schedule, console)
     except KeyboardInterrupt:
         console.print("Stopped; nothing is left running.")
         return 130

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.bursts import Burst
-from benchmarks.tabs import compare, summary
+from benchmarks.tabs import Schedule, compare, summary
 
 
 def burst(claims_per_s: float) -> Burst:
@@ -28,8 +28,9 @@ def test_the_ratio_is_that_of_adjacent_seconds() -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_tabs_are_open_in_one_second_and_closed_in_the_next(whole: bool) -> None:
     said = io.StringIO()
-    assert compare(3, 1, 400, Console(file=said, width=200), whole=whole) == 3
-    assert len(re.findall(r"[\d,]+/s +[\d,]+/s  ratio \d+\.\d\d\n", said.getvalue())) == 3
+    schedule = Schedule(rounds=2, pairs_a_round=2, connections=1, packets=400, whole=whole)
+    assert compare(schedule, Console(file=said, width=200)) == 4
+    assert len(re.findall(r"[\d,]+/s +[\d,]+/s  ratio \d+\.\d\d\n", said.getvalue())) == 4
     found = re.search(r"(\d+) points came to 3 tabs; 0 requests failed", said.getvalue())
     assert found is not None, said.getvalue()
     assert int(found[1]) > 0
