@@ -4,7 +4,6 @@ The log has two rows for each action: one before the endpoint is called, one aft
 """
 
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 
 import structlog
@@ -13,6 +12,7 @@ from starlette.responses import Response
 
 from api.bodies import DisconnectedError
 from api.console import headers, refusals
+from api.console.bounds import Bounds
 from api.console.desk import Desk
 from api.console.forms import Fields, form_of, query_of
 from api.console.texts import BASE, LANGUAGES, language_of
@@ -29,8 +29,6 @@ SECRET_FIELDS = frozenset(
 )
 """Fields of forms that are in no log."""
 LOGGED_LENGTH_MAX = 300
-NOBODYS_A_MINUTE_MAX = 60
-"""Rows of the log that people without a session may cause: it never forgets, so nobody may fill it."""
 _YEAR_S = 31_536_000
 
 _log = structlog.get_logger(__name__)
@@ -47,7 +45,7 @@ class Gate:
     """One process's way in. ``desk`` is there once the application has started."""
 
     desk: Desk | None = None
-    nobodys: "Bucket" = field(default_factory=lambda: Bucket(NOBODYS_A_MINUTE_MAX))
+    bounds: Bounds = field(default_factory=Bounds)
 
     async def answer(self, request: Request, row: Page | PublicPage) -> Response:
         """The answer to a request for a page."""
@@ -114,7 +112,7 @@ class Gate:
             "language": language,
             "address": address,
             "agent": found.get(b"user-agent", b"").decode("latin-1"),
-            "take_nobodys_row": self.nobodys.take,
+            "bounds": self.bounds,
             "query": query,
             "path": {name: str(text) for name, text in request.path_params.items()},
             "target": _target(request),
@@ -208,7 +206,7 @@ class Gate:
 
     async def nobody(self, desk: Desk, action: str, request: Request, address: str, told: str) -> None:
         """A row about somebody without a session, if there were not too many."""
-        if self.nobodys.take():
+        if self.bounds.nobodys.take():
             actor = Actor(name="", role="", address=address)
             await desk.log.write(actor, f"{request.method} {action}", REFUSED, told=told)
         else:
@@ -217,28 +215,6 @@ class Gate:
     def _language(self, request: Request, query: Fields, kept: str | None) -> str:
         chosen = (query.text("lang"), request.cookies.get(LANGUAGE_COOKIE), kept)
         return language_of(chosen, request.headers.get("accept-language", "")[:200])
-
-
-@dataclass(slots=True)
-class Bucket:
-    """So many a minute, and no more."""
-
-    a_minute: int
-    _left: float = 0.0
-    _at_s: float = 0.0
-
-    def take(self) -> bool:
-        """Whether there is one left, which is taken."""
-        now_s = monotonic()
-        if self._at_s == 0.0:
-            self._left = float(self.a_minute)
-        else:
-            self._left = min(float(self.a_minute), self._left + (now_s - self._at_s) * self.a_minute / 60)
-        self._at_s = now_s
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def _query(request: Request) -> Fields:

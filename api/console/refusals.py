@@ -21,6 +21,7 @@ _STATUSES: dict[type[HongbaoError], int] = {
     refusals.SignInRefusedError: 403,
     refusals.WrongCodeError: 403,
     refusals.SignInLockedError: 423,
+    refusals.TooManyTriesError: 429,
     refusals.WeakPasswordError: 422,
     refusals.LinkEndedError: 404,
     refusals.UnknownOperatorError: 404,
@@ -55,6 +56,7 @@ _SENTENCES: dict[type[HongbaoError], str] = {
     refusals.SameOperatorError: marked("You asked for this. Another operator must approve it."),
     refusals.SignInRefusedError: marked("The name, the password or the code is wrong."),
     refusals.SignInLockedError: marked("There were too many wrong tries. Wait a quarter of an hour, or ask an admin."),
+    refusals.TooManyTriesError: marked("There were too many tries from this address. Wait a minute."),
     refusals.WrongCodeError: marked(
         "The code is wrong, too old, or was used before. Enter the one that the app shows now."
     ),

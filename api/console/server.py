@@ -17,6 +17,7 @@ from engine.access import tls
 from engine.errors import OperatorError
 from engine.observability import metrics
 from engine.settings import Settings
+from engine.supervision.hangup import Hangup
 from engine.supervision.ports import family_of
 
 DEFAULT_PORT = 8081
@@ -51,7 +52,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
     with _listening(settings.console_host, port) as listener:
         app = create_app(settings, listener.getsockname()[1])
         async with app.router.lifespan_context(app):
-            server = _Server(app, context)
+            server = _Server(app, context, settings)
             with server.capture_signals():
                 metrics.PROCESS_STARTS.labels("console").inc()
                 _log.info("serving the console", host=settings.console_host, port=listener.getsockname()[1])
@@ -64,7 +65,7 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
 class _Server(uvicorn.Server):
     """uvicorn that returns after any stop signal. h11, because it bounds a request's head."""
 
-    def __init__(self, app: Starlette, context: ssl.SSLContext | None) -> None:
+    def __init__(self, app: Starlette, context: ssl.SSLContext | None, settings: Settings) -> None:
         config = uvicorn.Config(
             app,
             http="h11",
@@ -83,6 +84,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         config.load()
         config.ssl = context
+        self._settings, self._hangup = settings, Hangup()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,11 +92,27 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._handle_hangup)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def _handle_hangup(self) -> None:
+        """Read the certificate again, or stop if the terminal has closed. Open connections keep their certificate."""
+        context = self.config.ssl
+        if self._hangup.is_of_the_terminal():
+            self.handle_exit(signal.SIGHUP, None)
+        elif context is None:
+            _log.info("SIGHUP: there is no certificate to read again, because TLS is off")
+        else:
+            try:
+                tls.renew(context, self._settings)
+            except OperatorError as error:
+                _log.error("the certificate stays as it was", why=str(error))
+            else:
+                _log.info("the certificate was read again")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.console import csv_files
+from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
 from api.console.forms import Fields
 from api.console.navigation import NAVIGATION
@@ -20,7 +21,7 @@ from engine.errors import FieldProblem, InvalidFieldsError
 from engine.operators.accounts import Operator
 from engine.operators.approvals import Performed
 from engine.operators.log import FAILED, OK, Actor
-from engine.operators.refusals import UnknownApprovalError
+from engine.operators.refusals import TooManyTriesError, UnknownApprovalError
 from engine.operators.sessions import Session
 from engine.text import LINE_CHARACTERS, is_readable
 
@@ -67,8 +68,7 @@ class PublicPage:
 class Guest:
     """One request of somebody who has not signed in. ``query``, ``form`` and ``path`` are texts by name.
 
-    ``target``: the path and the query, as they came. ``take_nobodys_row``: whether one more row about somebody without
-    a session may go into the log, which is then counted.
+    ``target``: the path and the query, as they came.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Guest:
         language: str,
         address: str,
         agent: str,
-        take_nobodys_row: Callable[[], bool],
+        bounds: Bounds,
         query: Fields,
         form: Fields,
         path: Mapping[str, str],
@@ -87,8 +87,17 @@ class Guest:
     ) -> None:
         self.desk, self.language, self.address, self.agent, self.target = desk, language, address, agent, target
         self.query, self.form, self.path = query, form, path
-        self.take_nobodys_row = take_nobodys_row
+        self._bounds = bounds
         self._texts = desk.front.texts.of(language, module)
+
+    def take_nobodys_row(self) -> bool:
+        """Whether one more row about somebody without a session may go into the log. It is counted."""
+        return self._bounds.nobodys.take()
+
+    def take_try(self) -> None:
+        """Count a try to sign in from this address. Raises TooManyTriesError if there were too many lately."""
+        if not self._bounds.tries_of(self.address).take():
+            raise TooManyTriesError("There were too many tries from this address. Wait a minute.")
 
     def gettext(self, text: str, **values: object) -> str:
         """A text in the person's language, with values for its ``%(name)s``."""

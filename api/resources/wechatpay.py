@@ -98,6 +98,7 @@ ROUTES = (
         access=_ADMIN,
         body=WechatpayMerchantBody,
         answer=MerchantKept,
+        may_be_repeated=False,  # a second answer has no keys: who made the merchant must know, and renew them
         problems=(errors.NoWechatpayKeyError, errors.UnavailableError),
     ),
     Operation(
@@ -108,6 +109,7 @@ ROUTES = (
         access=_ADMIN,
         body=WechatpayKeyBody,
         answer=MerchantKept,
+        may_be_repeated=False,  # each makes another key
         problems=(errors.UnknownWechatpayMerchantError, errors.NoWechatpayKeyError, errors.UnavailableError),
     ),
 )

@@ -23,6 +23,7 @@ NOUNS = {
     "accounts": "Accounts: freezes, profiles, limits.",
     "displays": "Names that others see in lists.",
     "labels": "Limits on what is sent to a group.",
+    "wechatpay": "Merchants of WeChat Pay's calls, and their keys.",
     "alerts": "Alerts for the people who watch over the money.",
     "server": "The server itself: probes, metrics, its OpenAPI document.",
 }
@@ -122,6 +123,10 @@ METHODS = {
     "get_display": "displays.get",
     "delete_display": "displays.delete",
     "put_label": "labels.put",
+    "put_wechatpay_merchant": "wechatpay.put",
+    "get_wechatpay_merchant": "wechatpay.get",
+    "list_wechatpay_merchants": "wechatpay.list",
+    "renew_wechatpay_key": "wechatpay.renew_key",
     "list_alerts": "alerts.list",
     "livez": "server.live",
     "readyz": "server.ready",

@@ -146,6 +146,11 @@ class Operators:
             rows = await self._pool.fetch(SQL["all"], OPERATORS_MAX)
         return [OperatorView(**row) for row in rows]
 
+    async def is_known(self, name: str) -> bool:
+        """Whether an operator has this name."""
+        with ledger_errors():
+            return await self._pool.fetchval(SQL["is_known"], name) is not None
+
     async def is_any_set_up(self) -> bool:
         """Whether anybody can sign in."""
         with ledger_errors():
@@ -177,7 +182,7 @@ class Operators:
     async def sign_in(self, name: str, password: str, code: str) -> Operator:
         """The operator, if all three are right. Raises SignInRefusedError, SignInLockedError."""
         found: Operator | None = None
-        async with ledger_change(self._pool) as connection:
+        async with self._passwords.turn(), ledger_change(self._pool) as connection:
             row = await connection.fetchrow(SQL["lock_name"], name[:64])
             refusal = await self._try(connection, row, password, code)
             if refusal is None and row is not None:
@@ -202,7 +207,7 @@ class Operators:
         """Set another password. Raises WeakPasswordError, SignInRefusedError, SignInLockedError."""
         check_strength(operator.name, new)
         hashed = await self._passwords.hash(new)
-        async with ledger_change(self._pool) as connection:
+        async with self._passwords.turn(), ledger_change(self._pool) as connection:
             row = await connection.fetchrow(SQL["lock"], operator.operator_id)
             refusal = await self._try(connection, row, current, code)
             if refusal is None:
@@ -215,7 +220,7 @@ class Operators:
 
         Raises SignInRefusedError, SignInLockedError.
         """
-        async with ledger_change(self._pool) as connection:
+        async with self._passwords.turn(), ledger_change(self._pool) as connection:
             row = await connection.fetchrow(SQL["lock"], operator.operator_id)
             refusal = await self._try(connection, row, current, code)
             link = "" if refusal is not None else await _new_link(connection, operator.operator_id)

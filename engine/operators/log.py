@@ -82,10 +82,13 @@ class Page:
 
 
 class OperatorLog:
-    """The log. Every method raises UnavailableError if Postgres does not answer."""
+    """The log. Every method raises UnavailableError if Postgres does not answer.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    ``reading``: where it is read, for a wide search must not hold a connection that writes need.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, reading: asyncpg.Pool | None = None) -> None:
+        self._pool, self._reading = pool, reading or pool
 
     async def write(
         self,
@@ -132,14 +135,14 @@ class OperatorLog:
         limit = min(limit, PAGE_MAX)
         values = [getattr(wanted, field.name) for field in fields(Filter)]
         with ledger_errors():
-            rows = await self._pool.fetch(SQL["page"], below, limit + 1, *values)
+            rows = await self._reading.fetch(SQL["page"], below, limit + 1, *values)
         found = [Row(**row) for row in rows[:limit]]
         return Page(rows=found, next=str(found[-1].number) if len(rows) > limit else None)
 
     async def actions(self) -> list[str]:
         """The actions that the log knows, by name."""
         with ledger_errors():
-            return [row["action"] for row in await self._pool.fetch(SQL["actions"])]
+            return [row["action"] for row in await self._reading.fetch(SQL["actions"])]
 
 
 class _Head(NamedTuple):

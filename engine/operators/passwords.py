@@ -29,7 +29,7 @@ def check_strength(name: str, password: str) -> None:
 
 
 class Passwords:
-    """Hashes and compares. Every method raises OverloadedError if too many wait."""
+    """Hashes and compares."""
 
     def __init__(self, hash_kib: int) -> None:
         self._hasher = PasswordHasher(memory_cost=hash_kib)
@@ -39,13 +39,12 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash that is kept."""
-        async with self._turn():
+        async with self.turn():
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def matches(self, hashed: str | None, password: str) -> bool:
-        """Whether it is the password. ``hashed`` None: it is not, which takes as long to say."""
-        async with self._turn():
-            return await asyncio.to_thread(self._matches, hashed, password)
+        """Whether it is the password. ``hashed`` None: it is not, which takes as long to say. Call it in a ``turn``."""
+        return await asyncio.to_thread(self._matches, hashed, password)
 
     def _matches(self, hashed: str | None, password: str) -> bool:
         if self._nobodys is None:
@@ -56,7 +55,11 @@ class Passwords:
             return False
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn to compare. Take it before a connection: who waits must not hold one.
+
+        Raises OverloadedError.
+        """
         if self._waiting >= WAITING_MAX:
             raise OverloadedError("Too many sign-ins are waiting to be checked.")
         self._waiting += 1

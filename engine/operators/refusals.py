@@ -19,6 +19,12 @@ class SignInLockedError(HongbaoError):
         self.until_ms = until_ms
 
 
+class TooManyTriesError(HongbaoError):
+    """Too many tries to sign in came from one address."""
+
+    code = "too_many_tries"
+
+
 class WeakPasswordError(HongbaoError):
     """The new password is too short, too long, or contains the operator's name."""
 

@@ -165,7 +165,7 @@ async def _start_workers(
     )
     if console_port is not None:
         child_environment["HONGBAO_CONSOLE_PORT"] = str(console_port)
-        await supervisor.start(worker("console", 15.0))
+        await supervisor.start(worker("console", 15.0, signal.SIGHUP))
 
 
 def _variables(settings: Settings) -> dict[str, str]:

@@ -89,3 +89,6 @@ FOR UPDATE
 
 -- forget_link --
 DELETE FROM operator_links WHERE operator_id = $1
+
+-- is_known --
+SELECT TRUE FROM operators WHERE name = $1

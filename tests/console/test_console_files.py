@@ -66,7 +66,7 @@ def _names(text: str) -> list[str]:
 def test_a_wheel_has_every_file_of_the_console(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--disable-pip-version-check"]
     built = subprocess.run(
-        [*words, "--wheel-dir", str(tmp_path), str(ROOT)], check=False, capture_output=True, text=True
+        [*words, "--wheel-dir", str(tmp_path), str(ROOT)], check=False, capture_output=True, encoding="utf-8"
     )
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")

@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from api.console import headers
+from api.console.bounds import ADDRESSES_MAX, NOBODYS_A_MINUTE_MAX, TRIES_A_MINUTE_MAX, Bounds, Bucket
 from api.console.forms import BODY_BYTES_MAX, FIELDS_MAX
-from api.console.gate import NOBODYS_A_MINUTE_MAX, Bucket
 from api.console.pages import PAGES
 from engine.operators.log import Filter
 from engine.operators.roles import ADMIN, FINANCE, VIEWER
 from engine.settings import Settings
+from tests.support.administrator import Administrator
 from tests.support.console import ORIGIN, SAME_ORIGIN, Console, new_key, open_console
+from tests.support.waiting import wait_until
 
 FOREIGN: list[dict[str, str]] = [
     {"sec-fetch-site": "cross-site"},
@@ -199,6 +202,25 @@ def test_a_bucket_is_filled_again() -> None:
     assert [bucket.take() for _ in range(2)] == [True, False]
 
 
+async def test_an_address_has_a_bounded_number_of_tries(console: Console) -> None:
+    await console.staff.sign_up("ann", VIEWER)
+    async with console.browser() as http:
+        form = {"name": "nobody", "password": "x", "code": "1"}
+        answers = [await http.post("/login", data=form, headers=SAME_ORIGIN) for _ in range(TRIES_A_MINUTE_MAX + 5)]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[:TRIES_A_MINUTE_MAX] == [403] * TRIES_A_MINUTE_MAX
+        assert statuses[-1] == 429
+        assert (await http.get("/login")).status_code == 200
+
+
+def test_addresses_are_forgotten_when_there_are_too_many() -> None:
+    bounds = Bounds()
+    for number in range(ADDRESSES_MAX + 10):
+        bounds.tries_of(str(number))
+    assert len(bounds._tries) == ADDRESSES_MAX
+    assert bounds.tries_of(str(ADDRESSES_MAX)) is bounds.tries_of(str(ADDRESSES_MAX))
+
+
 async def test_static_files_are_compressed_and_kept_for_a_year(console: Console) -> None:
     person = await console.person(VIEWER)
     style = (await person.get("/")).text.split('stylesheet" href="')[1].split('"')[0]
@@ -215,3 +237,25 @@ async def test_probes_answer_without_a_session(console: Console) -> None:
         assert (await http.get("/livez")).text == "live\n"
         assert (await http.get("/readyz")).text == "ready\n"
         assert "hongbao_process_starts_total" in (await http.get("/metrics")).text
+
+
+async def test_without_postgres_pages_say_so_and_come_back(
+    console: Console, settings: Settings, administrator: Administrator
+) -> None:
+    person = await console.person(VIEWER)
+    name = urlsplit(settings.database_url or "").path.removeprefix("/")
+    await administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await administrator.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    try:
+        answer = await person.get("/log")
+        assert answer.status_code == 503
+        assert "A server does not answer" in answer.text
+        assert (await person.get("/readyz")).status_code == 503
+        assert (await person.get("/livez")).status_code == 200
+    finally:
+        await administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    async def is_back() -> bool:
+        return (await person.get("/log")).status_code == 200
+
+    await wait_until(is_back, what="the log being shown again")

@@ -3,15 +3,18 @@
 import asyncio
 import signal
 import socket
+import ssl
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
+import trustme
+from cryptography import x509
 
 from engine.settings import Settings
 from tests.support.commands import hongbao, kept, sentence, upped
-from tests.support.console import SAME_ORIGIN, serving_console
+from tests.support.console import SAME_ORIGIN, serving_console, spawn_console
 from tests.support.ports import held_port
 from tests.support.waiting import wait_until
 
@@ -121,3 +124,50 @@ async def test_it_stops_cleanly_and_answers_what_is_in_progress(settings: Settin
 
         await wait_until(is_gone, timeout_s=15, what="the console's end")
         assert process.returncode == 0
+
+
+async def test_it_speaks_tls_and_reads_a_new_certificate(settings: Settings, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+
+    def write() -> int:
+        issued = authority.issue_cert("127.0.0.1")
+        certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(key))
+        key.chmod(0o600)
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+
+    first = write()
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    with held_port() as port:
+        files = {"tls_certificate": certificate, "tls_key": key, "console_port": port}
+        process = spawn_console(settings.model_copy(update=files))
+        try:
+
+            def serial_number() -> int:
+                try:
+                    with (
+                        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+                        trust.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+                    ):
+                        shown = secure.getpeercert(binary_form=True)
+                except OSError:
+                    assert process.returncode is None, process.said()
+                    return 0
+                return x509.load_der_x509_certificate(shown or b"").serial_number
+
+            assert await wait_until(serial_number, what="the console") == first
+            async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=trust) as http:
+                answer = await http.get("/login")
+                assert answer.status_code == 200
+                assert answer.headers["strict-transport-security"]
+                origin = {"origin": f"https://127.0.0.1:{port}"}
+                assert (await http.post("/login", headers=origin)).status_code == 403  # nobody has no name
+                assert (await http.post("/login", headers={"origin": "http://127.0.0.1"})).status_code == 403
+            second = write()
+            process.send_signal(signal.SIGHUP)
+            await wait_until(lambda: serial_number() == second, what="the new certificate")
+        finally:
+            process.kill()
+            await process.wait()

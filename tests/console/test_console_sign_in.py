@@ -133,6 +133,17 @@ async def test_a_session_that_is_used_stays_awake(console: Console) -> None:
     assert idle_ms < 60_000
 
 
+async def test_a_page_that_asks_by_itself_keeps_no_session_awake(console: Console) -> None:
+    person = await console.person(VIEWER)
+    pool, token = console.desk.engine.pool, person.http.cookies[COOKIE]
+    await pool.execute("UPDATE operator_sessions SET seen_at_ms = seen_at_ms - 1700000")
+    before = await pool.fetchval("SELECT seen_at_ms FROM operator_sessions")
+    assert await console.desk.sessions.of(token, is_use=False) is not None
+    assert await pool.fetchval("SELECT seen_at_ms FROM operator_sessions") == before
+    assert await console.desk.sessions.of(token) is not None
+    assert await pool.fetchval("SELECT seen_at_ms FROM operator_sessions") > before
+
+
 async def test_a_role_that_is_taken_away_is_gone_with_the_next_request(console: Console) -> None:
     person = await console.person(ADMIN)
     assert (await person.get("/operators")).status_code == 200

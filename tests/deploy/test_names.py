@@ -72,4 +72,6 @@ def test_each_file_of_the_page_exists_and_each_folder_is_on_it() -> None:
     page = read(PAGE)
     named = re.findall(r"\bdeploy/[\w./@-]+[\w@]", page)
     assert [name for name in named if not (ROOT / name).exists() and not name.endswith("/.env")] == []
-    assert [path.name for path in DEPLOY.iterdir() if f"deploy/{path.name}" not in page] == []
+    assert {
+        path.relative_to(DEPLOY).parts[0] for path in FILES if f"deploy/{path.relative_to(DEPLOY).parts[0]}" not in page
+    } == set()

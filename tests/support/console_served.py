@@ -44,7 +44,7 @@ async def served_console(settings: Settings) -> AsyncIterator[ServedConsole]:
     port = listener.getsockname()[1]
     app = create_app(settings, port)
     async with app.router.lifespan_context(app):
-        server = _Server(app, None)
+        server = _Server(app, None, settings)
         task = asyncio.create_task(server.serve([listener]))
         await wait_until(lambda: server.started, what="the console listening")
         console = Console(app.state.desk, app)

@@ -12,7 +12,9 @@ from engine.cli import main
 from tests.support.repository import ROOT
 
 DEPLOY = ROOT / "deploy"
-FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.name != ".env")
+FILES = sorted(
+    path for path in DEPLOY.rglob("*") if path.is_file() and path.name != ".env" and path.parent.name != "__pycache__"
+)
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))
 OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"].startswith("hongbao:")}
 """The services of compose.yaml that are our own processes."""

@@ -26,6 +26,7 @@ async def sign_in(guest: Guest) -> Response:
     """Begin a session, and go to where the person wanted to go."""
     form = guest.form
     try:
+        guest.take_try()
         operator = await guest.desk.operators.sign_in(form.text("name"), _raw(form, "password"), form.text("code"))
     except HongbaoError as error:
         await _note_refusal(guest, form.text("name"), error)
@@ -57,6 +58,7 @@ async def set_up(guest: Guest) -> Response:
     """Set both, and use the link up."""
     form = guest.form
     try:
+        guest.take_try()
         if _raw(form, "password") != _raw(form, "again"):
             raise WeakPasswordError(marked("The two passwords differ."))
         operator = await guest.desk.operators.finish_set_up(
@@ -87,10 +89,10 @@ async def _set_up_page(guest: Guest, wrong: str, status: int) -> Response:
 
 async def _note_refusal(guest: Guest, name: str, error: HongbaoError) -> None:
     """A row about a try. A name that no operator has is not kept: it may be a password in the wrong field."""
-    known = {operator.name for operator in await guest.desk.operators.list()}
     if not guest.take_nobodys_row():
         return
-    actor = Actor(name=name if name in known else "", role="", address=guest.address)
+    is_known = await guest.desk.operators.is_known(name)
+    actor = Actor(name=name if is_known else "", role="", address=guest.address)
     told = error.code if isinstance(error, SignInRefusedError) else f"{error.code}: {error}"
     await guest.desk.log.write(actor, _ACTION, REFUSED, told=told)
 

@@ -112,7 +112,7 @@ CLASSES: dict[type[AnsweredError], tuple[str, ...]] = {
             "unknown_coupon",
         ),
         *("unknown_coupon_batch", "unknown_dispute", "unknown_fundraiser", "unknown_gift", "unknown_packet"),
-        *("unknown_transaction", "unknown_withdrawal"),
+        *("unknown_transaction", "unknown_wechatpay_merchant", "unknown_withdrawal"),
     ),
     RefusedError: (
         *("already_completed", "below_manual_handling", "campaign_ended", "card_offer_ended", "card_set_ended"),
@@ -130,8 +130,8 @@ CLASSES: dict[type[AnsweredError], tuple[str, ...]] = {
         *("no_payment_password", "wrong_payment_password"),
     ),
     UnavailableError: (
-        *("busy", "no_coupon_key", "not_ready", "opening", "overloaded", "rate_limited", "recovering"),
-        *("server_refuses", "slow_body", "unavailable"),
+        *("busy", "no_coupon_key", "no_wechatpay_key", "not_ready", "opening", "overloaded", "rate_limited"),
+        *("recovering", "server_refuses", "slow_body", "unavailable"),
     ),
     UndecidedError: ("idempotency_in_flight", "internal", "unconfirmed", "undecided"),
 }

@@ -1172,6 +1172,42 @@ class MatchAnswer(Answer):
     created_at_ms: int
 
 
+class Merchant(Answer):
+    """A merchant without its keys. ``account``: who pays. ``certificates``: SHA-256, in hexadecimal.
+
+    ``serial_no``: of the RSA key that signs its calls of the third version.
+    """
+
+    mch_id: str
+    account: str
+    appids: list[str]
+    certificates: list[str]
+    is_sandbox: bool
+    is_closed: bool
+    serial_no: str | None = None
+    created_at_ms: int
+    changed_at_ms: int
+
+
+class MerchantKept(Answer):
+    """A merchant after a change. Keys: only those that were made just now; nobody can see them again.
+
+    ``rsa_key``: the private key, in PEM, whose public one is kept.
+    """
+
+    merchant: Merchant
+    v2_key: str | None = None
+    v3_key: str | None = None
+    rsa_key: str | None = None
+
+
+class MerchantsPage(Answer):
+    """Merchants in the order of their numbers."""
+
+    merchants: list[Merchant]
+    next: str | None = None
+
+
 class PacketSummary(Answer):
     """One line of a user's records. ``amount_fen``: the total that was sent, or the share that was received."""
 

@@ -22,6 +22,7 @@ from hongbao_client.nouns.server import AsyncServer, Server
 from hongbao_client.nouns.suggestions import AsyncSuggestions, Suggestions
 from hongbao_client.nouns.transfers import AsyncTransfers, Transfers
 from hongbao_client.nouns.wallets import AsyncWallets, Wallets
+from hongbao_client.nouns.wechatpay import AsyncWechatpay, Wechatpay
 from hongbao_client.nouns.withdrawals import AsyncWithdrawals, Withdrawals
 from hongbao_client.operations import Ask, AsyncAsk
 
@@ -48,6 +49,7 @@ class Nouns:
         self.accounts = Accounts(ask)
         self.displays = Displays(ask)
         self.labels = Labels(ask)
+        self.wechatpay = Wechatpay(ask)
         self.alerts = Alerts(ask)
         self.server = Server(ask)
 
@@ -74,5 +76,6 @@ class AsyncNouns:
         self.accounts = AsyncAccounts(ask)
         self.displays = AsyncDisplays(ask)
         self.labels = AsyncLabels(ask)
+        self.wechatpay = AsyncWechatpay(ask)
         self.alerts = AsyncAlerts(ask)
         self.server = AsyncServer(ask)

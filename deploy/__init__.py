@@ -1,1 +1,0 @@
-"""What runs Hongbao elsewhere (docs/deploy.md). Only the dashboards are Python, and nothing of ours imports them."""

@@ -1,0 +1,94 @@
+"""In a language that marks each text, no page shows a word that is not in a catalogue."""
+
+import gettext
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+
+import pytest
+
+from api.console import texts
+from api.console.pages import PAGES
+from engine.operators.roles import ADMIN, FINANCE, ROLES
+from engine.settings import Settings
+from tests.support.console import Console, open_console
+
+DATA = ("hongbao", "HONGBAO_", "SHA-256", "CSV", "English", "中文", "tests", "127.0.0.1", *ROLES)
+"""What is no text: names, values, and what tests have written."""
+SHOWN_ATTRIBUTES = ("title", "placeholder", "aria-label", "alt")
+NO_TEXT_IN = ("script", "style", "code", "time", "kbd")
+
+
+class Marked(gettext.NullTranslations):
+    """Each text in brackets that no page has."""
+
+    def gettext(self, message: str) -> str:
+        return f"⟦{message}⟧"
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return f"⟦{msgid1 if n == 1 else msgid2}⟧"
+
+
+class Words(HTMLParser):
+    """What a person reads on a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("input", "img", "meta", "link", "br", "path", "rect", "circle"):
+            self._open.append("id" if ("class", "id") in attrs or ("lang", "en") in attrs else tag)
+        self.found += [value for name, value in attrs if name in SHOWN_ATTRIBUTES and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not {*NO_TEXT_IN, "id"} & set(self._open):
+            self.found.append(data)
+
+
+def unmarked(html: str) -> list[str]:
+    """Words outside the brackets that are no data."""
+    wrong = []
+    for shown in Words(html).found:
+        rest = re.sub(r"⟦[^⟧]*⟧", "", shown)
+        for data in DATA:
+            rest = rest.replace(data, "")
+        if re.search(r"[^\W\d_]{2}", rest):
+            wrong.append(shown.strip())
+    return wrong
+
+
+@pytest.fixture
+async def console(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Console]:
+    monkeypatch.setattr(texts.Texts, "of", lambda _self, _language, _page="base": Marked())
+    monkeypatch.setattr(texts.Texts, "anywhere", lambda _self, _language, text: f"⟦{text}⟧")
+    async with open_console(settings) as opened:
+        yield opened
+
+
+async def test_no_page_has_a_word_that_is_not_in_a_catalogue(console: Console) -> None:
+    admin, finance = await console.person(ADMIN), await console.person(FINANCE)
+    await finance.act("/deposits", user_id="tests", amount="1", reason="tests")
+    await admin.act("/operators", name="tests", role="viewer", reason="tests")
+    paths = [row.path for row in PAGES if row.method == "GET" and "{" not in row.path and ".csv" not in row.path]
+    paths += ["/nothing", "/deposits?user_id=tests&amount=1", "/approvals/1", "/approvals?all=1", "/operators/tests"]
+    paths += ["/log?operator=tests", "/search?q=tests&all=1", "/?notice=saved"]
+    wrong = {}
+    for path in paths:
+        if path in ("/system", "/system/doctor"):  # the doctor speaks English, and a variable is no text
+            continue
+        for person in (admin, finance):
+            if found := unmarked((await person.get(path)).text):
+                wrong[path] = found
+    assert wrong == {}
+
+
+def test_a_word_that_is_not_in_a_catalogue_is_found() -> None:
+    assert unmarked("<p>⟦Saved.⟧ <b>Really</b></p>") == ["Really"]
+    assert unmarked('<input placeholder="Name"><code>x y</code><span class="id">abc</span>⟦A⟧') == ["Name"]
