@@ -81,7 +81,7 @@ class Gate:
         values: dict[str, Any] = {
             **common_values(front, texts, language, "/"),
             "title": texts.gettext(refusals.title_of(status)),
-            "sentence": texts.gettext(sentence) if sentence else "",
+            "sentence": front.texts.anywhere(language, sentence) if sentence else "",
             "status": status,
             "is_fragment": b"hx-request" in dict(request.scope["headers"]),
         }

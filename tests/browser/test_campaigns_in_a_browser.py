@@ -62,7 +62,7 @@ async def test_a_campaign_is_drafted_and_seen(browser: Browser, settings: Settin
 async def test_pictures_appear_by_themselves(browser: Browser, settings: Settings, pictures: Path | None) -> None:
     needs_chinese_font()
     async with Engine.open(settings) as engine, engine.pool.acquire() as connection:
-        await lively(date(2026, 2, 17), 2, 60, users=100).write(connection)
+        await lively(date(2026, 2, 17), 1, 20, users=50).write(connection)
     async with serving_console(settings) as (origin, _), staff_of(settings) as staff:
         token = await staff.token("oscar", OPERATOR)
         async with opened(browser, origin) as view:
@@ -73,7 +73,7 @@ async def test_pictures_appear_by_themselves(browser: Browser, settings: Setting
             await view.page.fill("[name=to]", "2026-02-18")
             await view.page.click("form.action button[type=submit]")
             await view.page.wait_for_selector("progress")
-            await view.page.wait_for_selector("article.study img", timeout=60_000)
+            await view.page.wait_for_selector("article.study img", timeout=240_000)
             for image in await view.page.query_selector_all("article.study img"):
                 await image.scroll_into_view_if_needed()
             await view.page.wait_for_function(

@@ -180,6 +180,8 @@ async def test_what_is_not_there(console: Console) -> None:
     for path in ("/analysis/runs/none", "/analysis/runs/none/part", f"/analysis/runs/{run.run_id}/pictures/moon"):
         assert (await vera.get(path)).status_code == 404
     assert (await vera.get(f"/analysis/runs/{run.run_id}/pictures/storm")).status_code == 404
+    assert "这项分析已不再保留" in (await vera.get("/analysis/runs/none?lang=zh")).text
+    assert "no longer kept" in (await vera.get("/analysis/runs/none?lang=en")).text
     assert "Nobody claimed anything in these days." in (await vera.get(f"/analysis/runs/{run.run_id}")).text
 
 

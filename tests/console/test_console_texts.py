@@ -76,7 +76,11 @@ async def test_no_page_has_a_word_that_is_not_in_a_catalogue(console: Console) -
     admin, finance = await console.person(ADMIN), await console.person(FINANCE)
     await finance.act("/deposits", user_id="tests", amount="1", reason="tests")
     await admin.act("/operators", name="tests", role="viewer", reason="tests")
-    paths = [row.path for row in PAGES if row.method == "GET" and "{" not in row.path and ".csv" not in row.path]
+    paths = [
+        row.path
+        for row in PAGES
+        if row.method == "GET" and "{" not in row.path and not row.path.endswith((".csv", ".json"))
+    ]
     paths += ["/nothing", "/deposits?user_id=tests&amount=1", "/approvals/1", "/approvals?all=1", "/operators/tests"]
     paths += ["/log?operator=tests", "/search?q=tests&all=1", "/?notice=saved"]
     wrong = {}
