@@ -112,6 +112,7 @@ class Desk:
                         live=live,
                         jobs=jobs,
                         studies=studies,
+                        badges=Badges(looks, engine.store),
                     )
             finally:
                 await studies.close()
