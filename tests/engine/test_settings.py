@@ -53,9 +53,13 @@ def test_a_setting_that_does_nothing_without_another_is_named(
 ) -> None:
     values = {"webhook_secret": "whsec_" + "c2VjcmV0" * 4, "webhook_url": "https://example.org/"}
     values |= {"address_header": "x-real-ip", "trusted_proxies": "127.0.0.1"}
+    values |= {"wechatpay_certificate_header": "x-cert", "wechatpay_certificate_proxies": "127.0.0.1"}
+    values |= {"wechatpay_client_ca": "ca.pem", "tls_certificate": "server.pem"}
     monkeypatch.setenv(f"HONGBAO_{name.upper()}", values[name])
     assert ignored(Settings.load()) == [f"HONGBAO_{name.upper()} does nothing without HONGBAO_{other.upper()}."]
     monkeypatch.setenv(f"HONGBAO_{other.upper()}", values[other])
+    if other == "tls_certificate":
+        monkeypatch.setenv("HONGBAO_TLS_KEY", "server.key")
     assert ignored(Settings.load()) == []
 
 
