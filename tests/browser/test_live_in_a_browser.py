@@ -1,4 +1,4 @@
-"""The live page in a real Chromium: charts, words, gaps, what a person chooses; and the campaigns' pages."""
+"""The live page in a real Chromium: charts, words, gaps, and what a person chooses."""
 
 import asyncio
 import time
