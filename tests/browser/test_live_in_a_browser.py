@@ -55,6 +55,10 @@ async def points(shown: Opened) -> int:
     return found
 
 
+async def is_drawn(shown: Opened) -> bool:
+    return bool(await shown.page.evaluate("window.liveUpdates.count > 0"))
+
+
 async def test_the_page_says_that_nobody_answers(
     browser: Browser, served: ServedConsole, pictures: Path | None
 ) -> None:
@@ -111,6 +115,11 @@ async def test_the_wall_is_dark_and_large_whatever_the_scheme(
         )
         assert size >= 40
         assert await shown.inaccessible() == []
+        await wait_until(lambda: is_drawn(shown), what="the charts")
+        page_height, wall_height = await shown.page.evaluate(
+            "[document.documentElement.clientHeight, document.body.getBoundingClientRect().height]"
+        )
+        assert wall_height >= page_height, "below the wall is the light page"
         await take_picture(shown, pictures, "live-wall")
 
 
