@@ -151,7 +151,9 @@ class Merchants:
         return _merchant(await self._row(mch_id))
 
     async def page(self, *, after: str | None, limit: int) -> MerchantsPage:
-        """Merchants with numbers after this one."""
+        """Merchants with numbers after this one. Raises InvalidFieldsError for a cursor that is none."""
+        if after is not None and not _MCH_ID.fullmatch(after):
+            raise InvalidFieldsError([FieldProblem("after", "must be the `next` of the page before")])
         with ledger_errors():
             rows = await self._pool.fetch(SQL["merchants"], after or "", limit + 1)
         found = [_merchant(row) for row in rows[:limit]]

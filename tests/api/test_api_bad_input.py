@@ -202,7 +202,19 @@ async def test_a_body_that_is_too_large_is_refused(client: Client, row: Operatio
     )
 
 
-@pytest.mark.parametrize("row", [row for row in ROUTES if "{" in row.path], ids=lambda row: row.name)
+OF_MERCHANTS = [row for row in ROUTES if "{mch_id}" in row.path]
+WITH_A_NAME = [row for row in ROUTES if "{" in row.path and row not in OF_MERCHANTS]
+
+
+@pytest.mark.parametrize("row", OF_MERCHANTS, ids=lambda row: row.name)
+@pytest.mark.parametrize("merchant", ["1", "12345", "1" * 33, "1" * 400, "12345x", "１" * 10, *IN_A_PATH])
+async def test_a_number_that_is_no_merchants_is_refused(client: Client, row: Operation, merchant: str) -> None:
+    body = None if row.method == "GET" else {}
+    answer = await client.http.request(row.method, row.path.format(mch_id=merchant), json=body)
+    assert_problem(answer, 422, "invalid_fields", "mch_id")
+
+
+@pytest.mark.parametrize("row", WITH_A_NAME, ids=lambda row: row.name)
 async def test_a_path_that_names_nothing_is_refused(client: Client, row: Operation) -> None:
     body = {"POST": {"amount_fen": 1} if row.path.endswith("deposits") else {}}.get(row.method)
     query = "?role=sent" if row.name == "list_packets" else ""
@@ -259,6 +271,10 @@ async def test_a_bad_query_is_named(client: Client, row: Operation) -> None:
     limits = ("0", "-1", str(PAGE_MAX + 1), "x", "1.0", "1e2", "1_0", " 1", "", "١", "9" * 400, "%00", "NaN")
     cases = [({"limit": limit}, "limit") for limit in limits]
     cursors = ("", "x", "-1", "1.5", "\0", "a" * 201, "恭", "1" * 200, "1-2-3", "' OR 1=1", str(2**63), str(2**64))
+    if row.name == "list_wechatpay_merchants":  # its cursor is a merchant's number, up to 32 digits
+        cursors = tuple(
+            cursor for cursor in cursors if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 33)
+        )
     cases += [({"after": after}, "after") for after in cursors]
     cases += [({"cursor": "1"}, "cursor")]
     for query, field in cases:

@@ -81,7 +81,7 @@ async def test_a_claim_carries_its_coupon(client: Client) -> None:
 async def test_claims_of_coupons_do_not_go_the_short_way(client: Client, settings: Settings) -> None:
     """It would answer a claim without its coupon. This server cannot show it, as it has no key, and says so."""
     packet_id = await dropped(client)
-    async with serving(settings.model_copy(update={"coupon_keys": None})) as (keyless, _):
+    async with serving(settings.model_copy(update={"coupon_keys": None, "wechatpay_keys": None})) as (keyless, _):
         headers = keyless.as_user("ada")
         for _ in range(3):
             answer = await keyless.http.post(f"/v1/packets/{packet_id}/claims", headers=headers)

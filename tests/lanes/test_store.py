@@ -161,6 +161,8 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
         new_packet_number(LANE), "ada", consents=False, not_after_ms=FAR_FUTURE_MS, named_max=1
     ),
     "extend": lambda store: store.extend(new_packet_number(LANE), FAR_FUTURE_MS),
+    "due_count": lambda store: store.due_count(LANE, 1),
+    "amounts_of": lambda store: store.amounts_of([new_packet_number(LANE)], "ada"),
     "frozen_version": lambda store: store.frozen_version(LANE),
     "freeze": lambda store: store.freeze(LANE, 0, 1, ["ada"], []),
     "limited_version": lambda store: store.limited_version(LANE),
