@@ -221,6 +221,13 @@ def test_addresses_are_forgotten_when_there_are_too_many() -> None:
     assert bounds.tries_of(str(ADDRESSES_MAX)) is bounds.tries_of(str(ADDRESSES_MAX))
 
 
+def test_the_addresses_of_one_customer_have_their_tries_together() -> None:
+    bounds = Bounds()
+    assert bounds.tries_of("2001:db8::1") is bounds.tries_of("2001:db8::ffff:2")
+    assert bounds.tries_of("2001:db8::1") is not bounds.tries_of("2001:db8:0:1::1")
+    assert bounds.tries_of("192.0.2.1") is not bounds.tries_of("192.0.2.2")
+
+
 async def test_static_files_are_compressed_and_kept_for_a_year(console: Console) -> None:
     person = await console.person(VIEWER)
     style = (await person.get("/")).text.split('stylesheet" href="')[1].split('"')[0]
