@@ -79,7 +79,9 @@ async def test_who_only_knows_a_merchants_number_does_not_fill_its_log(settings:
         await client.http.post(SENDREDPACK, content=xml_of(signed(packet(total_amount=1), key)))
         codes = [found.code for found in await recorded(client, engine)]
     assert codes[0] == "MONEY_LIMIT"
-    assert UNPROVEN_A_MINUTE_MAX <= codes.count("SIGN_ERROR") <= UNPROVEN_A_MINUTE_MAX + 9  # a minute may begin meanwhile
+    assert (
+        UNPROVEN_A_MINUTE_MAX <= codes.count("SIGN_ERROR") <= UNPROVEN_A_MINUTE_MAX + 9
+    )  # a minute may begin meanwhile
 
 
 async def test_the_newest_of_each_merchant_are_kept(opened: tuple[Client, Engine]) -> None:
