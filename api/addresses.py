@@ -32,7 +32,7 @@ class Addresses:
 
     def key(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """The key for rate limits: the address or, for IPv6, its network. ``headers``: names in lower case."""
-        return _key(self.of(peer, headers))
+        return network_of(self.of(peer, headers))
 
     def of(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """A request's address, or ``peer`` itself if that is not an address.
@@ -92,7 +92,8 @@ def _for(line: str, start: int, end: int) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def _key(text: str) -> str:
+def network_of(text: str) -> str:
+    """An address as it is counted: itself or, for IPv6, its network."""
     address = address_in(text)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, _V6_PREFIX), strict=False))

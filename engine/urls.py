@@ -2,12 +2,13 @@
 
 import ipaddress
 import re
+import socket
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 _NOT_ENCODED = re.compile(r"[\[\]\s]|%(?![0-9A-Fa-f]{2})")
 _UNSAFE = re.compile(r"[\x00-\x20\"'<>\\^`{|}\x7f]")
-
+_INSIDE = (".localhost", ".local", ".internal")
 _ORIGIN = re.compile(r"https://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -34,6 +35,23 @@ def check_webhook(url: str) -> None:
         raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
 
 
+def check_outside(url: str) -> None:
+    """Raise ValueError unless a request of ours may go there for somebody else: over TLS, and not into our own network.
+
+    Of a name it cannot say where it leads: keep what sends such requests from what nobody else may reach.
+    """
+    check_webhook(url)
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme != "https":
+        raise ValueError("it must begin with https://")
+    address = _address(host)
+    if address is not None and (not address.is_global or address.is_multicast):
+        raise ValueError("it must not be an address of a private network")
+    if address is None and ("." not in host or host.endswith(_INSIDE)):
+        raise ValueError("it must not be a name of a private network")
+
+
 def check_origin(url: str) -> None:
     """Raise ValueError unless it is the scheme and host of a web server, perhaps with a port, and nothing more."""
     parts = check_page(url)
@@ -57,6 +75,18 @@ def check_tls_origin(origin: str) -> None:
     _check_port(origin.partition("://")[2])
     if not _ORIGIN.fullmatch(origin):
         raise ValueError("it must be https:// and a host in lower case, perhaps with a port, and nothing after it")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is in any form that a resolver takes (127.1, 0x7f000001, ::ffff:127.0.0.1)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def _is_loopback(host: str) -> bool:

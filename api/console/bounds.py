@@ -4,6 +4,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from time import monotonic
 
+from api.addresses import network_of
+
 NOBODYS_A_MINUTE_MAX = 60
 """Rows of the operator log."""
 TRIES_A_MINUTE_MAX = 20
@@ -42,7 +44,8 @@ class Bounds:
     _tries: "OrderedDict[str, Bucket]" = field(default_factory=OrderedDict)
 
     def tries_of(self, address: str) -> Bucket:
-        """Those of an address."""
+        """Those of an address or, for IPv6, of the network whose addresses one customer has."""
+        address = network_of(address)
         bucket = self._tries.pop(address, None) or Bucket(TRIES_A_MINUTE_MAX)
         self._tries[address] = bucket
         if len(self._tries) > ADDRESSES_MAX:

@@ -14,7 +14,8 @@ from engine.text import decimal
 ROWS_MAX = 100_000
 """A file has no more rows. Its filter must be narrower."""
 _MARK = b"\xef\xbb\xbf"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Spreadsheets of East Asia take the wide forms of these signs, too."""
 _EXACT_DIGITS = 15
 _TOGETHER = 200
 
@@ -68,7 +69,7 @@ def _cell(value: Cell) -> str:
         return f"\t{text}" if len(digits) > _EXACT_DIGITS else text
     if _is_decimal(digits):
         return text
-    if text.startswith(_FORMULA):
+    if text.startswith(("\t", "\r", "\n")) or text.lstrip().startswith(_FORMULA):
         text = f"'{text}"
     if any(character in text for character in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'

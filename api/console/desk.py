@@ -27,6 +27,8 @@ from engine.packets.hottest import Hottest
 from engine.settings import Settings
 
 LOOKS_AT_ONCE = 2
+ACTIONS_AT_ONCE = 2
+"""More wait for their turn."""
 LOOK_S_MAX = 5.0
 """An operator's search must not starve anything, however wide it is."""
 _LOOKING = {
@@ -70,6 +72,7 @@ class Desk:
     """Open with ``async with Desk.open(front, actions) as desk``.
 
     ``looks``: a small pool for the pages' own reads. It writes nothing, and ends what takes more than five seconds.
+    ``approvals`` has a small pool of its own, too.
     """
 
     front: Front
@@ -91,11 +94,12 @@ class Desk:
     async def open(cls, front: Front, actions: "list[Action[Desk]]") -> AsyncIterator["Desk"]:
         """Connect, and close everything at the end. Raises OperatorError if a server does not answer."""
         settings = front.settings
-        async with Engine.open(settings) as engine:
+        async with (
+            Engine.open(settings) as engine,
+            _pool(settings, LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, for_each=_LOOKING) as looks,
+            _pool(settings, ACTIONS_AT_ONCE, timeout_s=settings.database_timeout_s) as acting,
+        ):
             pool = engine.pool
-            looks = await database_pool(
-                urls_of(settings).database, connections_max=LOOKS_AT_ONCE, timeout_s=2 * LOOK_S_MAX, settings=_LOOKING
-            )
             jobs, studies = HeavyJobs(settings), Runs(settings)
             try:
                 async with watching(settings, engine.lag, Hottest(looks)) as live:
@@ -107,7 +111,7 @@ class Desk:
                         operators=Operators(pool, Passwords(settings.payment_password_hash_kib)),
                         sessions=Sessions(pool),
                         log=OperatorLog(pool, looks),
-                        approvals=Approvals(pool, needs_two=settings.console_four_eyes),
+                        approvals=Approvals(pool, acting, needs_two=settings.console_four_eyes),
                         actions=Registry(actions),
                         live=live,
                         jobs=jobs,
@@ -117,4 +121,16 @@ class Desk:
             finally:
                 await studies.close()
                 await jobs.close()
-                await looks.close()
+
+
+@asynccontextmanager
+async def _pool(
+    settings: Settings, connections_max: int, *, timeout_s: float, for_each: dict[str, str] | None = None
+) -> AsyncIterator[Pool]:
+    """A pool that is closed at the end. ``for_each``: Postgres's settings of each connection."""
+    url = urls_of(settings).database
+    pool = await database_pool(url, connections_max=connections_max, timeout_s=timeout_s, settings=for_each)
+    try:
+        yield pool
+    finally:
+        await pool.close()

@@ -66,7 +66,10 @@ class Gate:
         """The page that says what is wrong."""
         status = refusals.status_of(error)
         if status == refusals.INTERNAL:
-            _log.error("the console failed", path=request.url.path, exc_info=error)
+            path = request.scope["path"]
+            if link := request.path_params.get("link"):
+                path = path.replace(link, "{link}")  # with it, anybody could set the operator's sign-in up
+            _log.error("the console failed", path=path, exc_info=error)
         return self.told(request, status, refusals.sentence_of(error), language, guest)
 
     def told(
@@ -125,13 +128,14 @@ class Gate:
                 return await row.endpoint(guest)
             except HongbaoError as error:
                 return self.refuse(request, error, language, guest)
+        # The form comes before the session: who sends it slowly must not act with rights from before it.
+        form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()
         session = None
         if token := request.cookies.get(COOKIE):
             session = await desk.sessions.of(token, is_use=not row.asks_by_itself)
         if session is None:
             return _to_sign_in(request, found)
         what["language"] = self._language(request, query, session.operator.language)
-        form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()
         visit = Visit(desk, row, session, **what, form=form)
         return await (self._act(request, visit) if is_change else self._look(request, visit))
 
@@ -231,9 +235,9 @@ def _target(request: Request) -> str:
 def _without_secrets(visit: Visit, fields: Fields) -> dict[str, Any]:
     """The fields that the log keeps: not secrets, not the reason (it has a column), and no more than one can read."""
     left_out = SECRET_FIELDS | {"reason", "lang", "notice"}
-    told: dict[str, Any] = dict(visit.path)
+    told: dict[str, Any] = dict(visit.path)  # no field of a form may say that it was about something else
     for name in fields.names():
-        if name not in left_out:
+        if name not in left_out and name not in visit.path:
             values = [text[:LOGGED_LENGTH_MAX] for text in fields.all(name)]
             told[name] = values[0] if len(values) == 1 else values[:100]
     return told

@@ -29,6 +29,7 @@ _STATUSES: dict[type[HongbaoError], int] = {
     refusals.OperatorExistsError: 409,
     refusals.ApprovalEndedError: 409,
     refusals.ApprovalChangedError: 409,
+    refusals.AskerMayNotError: 409,
     UnknownFreezeError: 404,
     UnknownRunError: 404,
     HeavyJobError: 409,
@@ -65,6 +66,7 @@ _SENTENCES: dict[type[HongbaoError], str] = {
     ),
     refusals.ApprovalEndedError: marked("This was decided, was withdrawn, or has waited for more than a day."),
     refusals.ApprovalChangedError: marked("What would be done is not what you saw. Open it again."),
+    refusals.AskerMayNotError: marked("Who asked for this may do it no longer. Refuse it: somebody else can ask anew."),
 }
 INTERNAL = 500
 

@@ -8,9 +8,11 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 
+import h11
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.console.app import create_app
 from engine.access import tls
@@ -25,6 +27,8 @@ STOP_S_MAX = 10
 CONNECTIONS_MAX = 200
 HEAD_BYTES_MAX = 32_768
 KEEP_ALIVE_S = 65
+HEAD_S_MAX = 10.0
+"""How long a request may take until its head is complete."""
 
 _log = structlog.get_logger(__name__)
 
@@ -62,13 +66,47 @@ async def serve(settings: Settings, ready: Callable[[], None] | None = None) -> 
     _log.info("stopped")
 
 
+class _Connection(H11Protocol):
+    """uvicorn's, which waits for ever for a head: some sockets that say nothing would be all that there may be."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected. It may be silent for no longer than it may take for a head."""
+        super().connection_made(transport)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """Something has arrived. What ends a head is looked at after it, so a slow head does not gain time by it."""
+        super().data_received(data)
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Wait for the rest of a head, or of a body that nobody reads any more."""
+        is_unread = self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete
+        if self.conn.their_state is not h11.IDLE and not is_unread:
+            self._forget()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
 class _Server(uvicorn.Server):
     """uvicorn that returns after any stop signal. h11, because it bounds a request's head."""
 
     def __init__(self, app: Starlette, context: ssl.SSLContext | None, settings: Settings) -> None:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             lifespan="off",
             ws="none",

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.console import csv_files
 from api.console.bounds import Bounds
@@ -234,26 +235,20 @@ class Visit(Guest):
 
         ``what``: the beginning of its name, in ASCII. The page's row must say ``is_export``.
         """
-        counted = 0
+        counted: int | None = None
 
         def count(found: int) -> None:
             nonlocal counted
             counted = found
 
-        async def body() -> AsyncIterator[bytes]:
-            outcome = FAILED
-            try:
-                async for piece in csv_files.pieces(header, rows, count):
-                    yield piece
-                outcome = OK
-            finally:
-                told = f"{counted} rows" if outcome == OK else "the file was not finished"
-                action, subject = self.action, self.subject()
-                await self.desk.log.write(self.actor, action, outcome, subject=subject, told=told, about=self.asked)
+        async def ended() -> None:
+            outcome, told = (FAILED, "the file was not finished") if counted is None else (OK, f"{counted} rows")
+            action, subject = self.action, self.subject()
+            await self.desk.log.write(self.actor, action, outcome, subject=subject, told=told, about=self.asked)
 
         name = csv_files.name_of(what, time_ns() // 1_000_000)
         headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(body(), media_type="text/csv; charset=utf-8", headers=headers)
+        return _File(csv_files.pieces(header, rows, count), ended, headers)
 
     def name_of(self, action: str) -> str:
         """An action's name in the operator's language."""
@@ -268,6 +263,23 @@ class Visit(Guest):
         """What the page is about: its kind and its id, for the log."""
         kind, name = self.row.subject
         return kind, self.path.get(name) or self.form.text(name) or self.query.text(name) if name else ""
+
+
+class _File(StreamingResponse):
+    """A CSV file. ``ended``: called once it is sent, or its reader has hung up."""
+
+    def __init__(
+        self, pieces: AsyncIterator[bytes], ended: Callable[[], Awaitable[None]], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(pieces, media_type="text/csv; charset=utf-8", headers=headers)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. What makes the pieces is cancelled if nobody reads them any more, so it cannot call ``ended``."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._ended()
 
 
 def common_values(front: Front, texts: Any, language: str, target: str) -> dict[str, Any]:  # noqa: ANN401  # gettext's

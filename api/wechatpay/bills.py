@@ -12,7 +12,7 @@ from api.payloads import PLAIN_TEXT, checked
 from engine.engine import Engine
 from engine.errors import FieldProblem
 from engine.ids import is_user_id
-from engine.urls import check_webhook
+from engine.urls import check_outside, check_webhook
 from engine.wechatpay import sandbox
 from engine.wechatpay.bills import Bill, BillState
 from engine.wechatpay.merchants import Keyed
@@ -81,9 +81,10 @@ async def send_bill(call: BillCall) -> Json:
         raise RefusalError(Code.OPENID_ERROR)
     if body.notify_url is not None:
         try:
-            check_webhook(body.notify_url)
+            is_real = call.engine.settings.wechatpay_production
+            (check_outside if is_real else check_webhook)(body.notify_url)
         except ValueError:
-            raise RefusalError(Code.PARAM_ERROR, "notify_url必须是https地址") from None
+            raise RefusalError(Code.PARAM_ERROR, "notify_url必须是外网可访问的https地址") from None
     terms = body.model_dump(exclude={"user_name", "notify_url"})
     asked = Asked(
         mch_id=merchant.mch_id,

@@ -163,7 +163,7 @@ class Operators:
         return _usable(row)
 
     async def finish_set_up(self, link: str, password: str, code: str) -> Operator:
-        """Set the password and the authenticator of a link's operator. The link is used up.
+        """Set the password and the authenticator of a link's operator. The link is used up, and sessions end.
 
         Raises LinkEndedError, WeakPasswordError, WrongCodeError (the link can still be used).
         """
@@ -177,6 +177,7 @@ class Operators:
                 raise WrongCodeError("The code is wrong or too old: enter the one that the app shows now.")
             await connection.execute(SQL["set_up"], again.operator.operator_id, hashed, again.totp_secret, step)
             await connection.execute(SQL["forget_link"], again.operator.operator_id)
+            await connection.execute(SQL["end_sessions"], again.operator.operator_id)
         return again.operator
 
     async def sign_in(self, name: str, password: str, code: str) -> Operator:

@@ -18,10 +18,12 @@ from engine.operators.actions import Action, Arguments, Doing, Registry, Tools, 
 from engine.operators.refusals import (
     ApprovalChangedError,
     ApprovalEndedError,
+    AskerMayNotError,
     NotPermittedError,
     SameOperatorError,
     UnknownApprovalError,
 )
+from engine.operators.roles import permissions_of
 from engine.paging import NEWEST, parse
 from engine.queries import load
 
@@ -70,11 +72,14 @@ class Performed:
 class Approvals:
     """Performs actions, and keeps those that wait. ``needs_two`` False: one operator does everything alone.
 
+    ``acting``: an action holds one of its connections until it is done. So it must not be a pool that the actions'
+    own use cases need: some actions at once would hold all of it, and none could end.
+
     Every method raises UnavailableError (UndecidedError if an action may have been done).
     """
 
-    def __init__(self, pool: asyncpg.Pool, *, needs_two: bool = True) -> None:
-        self._pool, self._needs_two = pool, needs_two
+    def __init__(self, pool: asyncpg.Pool, acting: asyncpg.Pool, *, needs_two: bool = True) -> None:
+        self._pool, self._acting, self._needs_two = pool, acting, needs_two
 
     async def perform(
         self,
@@ -119,7 +124,7 @@ class Approvals:
             await connection.execute(SQL["wait_for_disk"])
             return {"result": result, "is_alone": is_for_two}
 
-        answered = await idempotency.once(self._pool, request, check=check, work=work)
+        answered = await idempotency.once(self._acting, request, check=check, work=work)
         answer = answered.answer
         if "approval_id" in answer:
             return Performed(approval_id=int(answer["approval_id"]), replayed=answered.replayed)
@@ -130,10 +135,12 @@ class Approvals:
     ) -> dict[str, Any]:
         """Do what was asked, as another operator than the one who asked. Returns what came of it.
 
-        Raises UnknownApprovalError, ApprovalEndedError, SameOperatorError, NotPermittedError, ApprovalChangedError, and
-        as the action does: then it still waits.
+        Both must have the right now: a role may have been taken away since it was asked for.
+
+        Raises UnknownApprovalError, ApprovalEndedError, SameOperatorError, NotPermittedError, AskerMayNotError,
+        ApprovalChangedError, and as the action does: then it still waits.
         """
-        async with ledger_change(self._pool) as connection:
+        async with ledger_change(self._acting) as connection:
             row = await self._lock(connection, approval_id)
             if row["asked_by"] == by.name:
                 raise SameOperatorError("You asked for this: another operator must approve it.")
@@ -141,6 +148,7 @@ class Approvals:
             if action is None:
                 raise ApprovalEndedError("This release does not know the action: have it refused.")
             _check_may(by, action)
+            await _check_may_now(connection, row["asked_by"], by, action)
             kept_hash = hash_of(row["arguments"])
             if kept_hash != row["arguments_hash"] or kept_hash.hex() != seen_hash:
                 raise ApprovalChangedError("What would be done is not what you saw: open the approval again.")
@@ -163,7 +171,7 @@ class Approvals:
 
     async def refuse(self, approval_id: int, actions: Registry[Tools], *, by: Operator, reason: str) -> None:
         """Refuse what was asked or, as the one who asked, withdraw it. Raises as ``approve`` does."""
-        async with ledger_change(self._pool) as connection:
+        async with ledger_change(self._acting) as connection:
             row = await self._lock(connection, approval_id)
             action = actions.get(row["action"])
             is_own = row["asked_by"] == by.name
@@ -209,6 +217,15 @@ class Approvals:
 def _check_may(by: Operator, action: Action[Any]) -> None:
     if action.permission not in by.permissions:
         raise NotPermittedError(f"The role {by.role} does not have the right {action.permission}.")
+
+
+async def _check_may_now(connection: Connection, asked_by: str, by: Operator, action: Action[Any]) -> None:
+    """The same for both, by the roles that they have at this moment."""
+    roles = {row["name"]: row["role"] for row in await connection.fetch(SQL["roles_now"], [asked_by, by.name])}
+    if action.permission not in permissions_of(roles.get(by.name, "")):
+        raise NotPermittedError(f"The operator {by.name} no longer has the right {action.permission}.")
+    if action.permission not in permissions_of(roles.get(asked_by, "")):
+        raise AskerMayNotError(f"The operator {asked_by}, who asked for this, no longer has the right to.")
 
 
 def _approval(row: asyncpg.Record) -> Approval:

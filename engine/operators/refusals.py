@@ -73,6 +73,12 @@ class ApprovalEndedError(HongbaoError):
     code = "approval_ended"
 
 
+class AskerMayNotError(HongbaoError):
+    """Who asked for an approval is disabled by now, or has another role."""
+
+    code = "asker_may_not"
+
+
 class SameOperatorError(HongbaoError):
     """Who asked cannot approve. Another operator must."""
 

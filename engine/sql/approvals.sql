@@ -10,6 +10,10 @@ FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_m
 SELECT action, arguments, arguments_hash, reason, asked_by, expires_at_ms, state FROM approvals
 WHERE approval_id = $1 FOR UPDATE
 
+-- roles_now --
+-- Of some operators, those who are not disabled.
+SELECT name, role FROM operators WHERE name = ANY($1::text[]) AND disabled_at_ms IS NULL
+
 -- decide --
 UPDATE approvals SET state = $2, decided_by = $3, decided_reason = $4, result = $5,
     decided_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint

@@ -5,7 +5,7 @@ Calls are written together a moment later, so that no call waits for it. If a pr
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from engine.ledger.database import ledger_errors
 from engine.loops import PASSING, end, outlived
 from engine.queries import load
 from engine.settings import Settings
+from engine.wechatpay.refusals import UNPROVEN
 
 SQL = load("wechatpay")
 TEXT_MAX = 4_000
@@ -22,6 +23,8 @@ TEXT_MAX = 4_000
 WAITING_MAX = 1_000
 """How many calls may wait to be written. More are not recorded."""
 LINGER_S = 0.2
+UNPROVEN_A_MINUTE_MAX = 50
+"""How many calls per merchant are recorded that were not proven to be its own. Anybody can make them."""
 _HIDDEN = "（已隐藏）"
 
 
@@ -46,14 +49,25 @@ class Transcript:
         self._pool, self._rows_max = pool, settings.wechatpay_log_rows_max
         self._waiting: deque[RecordedCall] = deque()
         self._work: asyncio.Task[None] | None = None
+        self._minute, self._unproven = 0, Counter[str]()
 
     def note(self, call: RecordedCall) -> None:
         """Record a call, unless too many wait. Never raises and never waits."""
         if not self._rows_max or len(self._waiting) >= WAITING_MAX:
             return
+        if call.code in UNPROVEN and not self._has_room(call):
+            return
         self._waiting.append(call)
         if self._work is None:
             self._work = asyncio.create_task(self._write())
+
+    def _has_room(self, call: RecordedCall) -> bool:
+        minute = call.at_ms // 60_000
+        if minute != self._minute:
+            self._minute = minute
+            self._unproven.clear()
+        self._unproven[call.mch_id] += 1
+        return self._unproven[call.mch_id] <= UNPROVEN_A_MINUTE_MAX
 
     async def _write(self) -> None:
         try:

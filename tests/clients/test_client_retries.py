@@ -170,6 +170,7 @@ def test_each_new_call_has_a_key_of_its_own() -> None:
         ("soon", None),
         ("-1", None),
         ("９", None),
+        ("Wed, 21 Oct 99999999999 07:28:00 GMT", None),
     ],
 )
 def test_retry_after_is_read_in_both_forms(text: str, wait_s: float | None) -> None:

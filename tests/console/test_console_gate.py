@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.console import headers
 from api.console.bounds import ADDRESSES_MAX, NOBODYS_A_MINUTE_MAX, TRIES_A_MINUTE_MAX, Bounds, Bucket
@@ -213,12 +214,28 @@ async def test_an_address_has_a_bounded_number_of_tries(console: Console) -> Non
         assert (await http.get("/login")).status_code == 200
 
 
+async def test_who_fills_the_log_up_does_not_hide_tries_to_sign_in(console: Console) -> None:
+    async with console.browser() as http:
+        for _ in range(NOBODYS_A_MINUTE_MAX + 5):
+            await http.post("/logout")  # it does not come from a page of ours
+        with capture_logs() as logs:
+            await http.post("/login", data={"name": "ann", "password": "x", "code": "1"}, headers=SAME_ORIGIN)
+    assert [(event["action"], event["told"]) for event in logs] == [("sign in", "sign_in_refused")]
+
+
 def test_addresses_are_forgotten_when_there_are_too_many() -> None:
     bounds = Bounds()
     for number in range(ADDRESSES_MAX + 10):
         bounds.tries_of(str(number))
     assert len(bounds._tries) == ADDRESSES_MAX
     assert bounds.tries_of(str(ADDRESSES_MAX)) is bounds.tries_of(str(ADDRESSES_MAX))
+
+
+def test_the_addresses_of_one_customer_have_their_tries_together() -> None:
+    bounds = Bounds()
+    assert bounds.tries_of("2001:db8::1") is bounds.tries_of("2001:db8::ffff:2")
+    assert bounds.tries_of("2001:db8::1") is not bounds.tries_of("2001:db8:0:1::1")
+    assert bounds.tries_of("192.0.2.1") is not bounds.tries_of("192.0.2.2")
 
 
 async def test_static_files_are_compressed_and_kept_for_a_year(console: Console) -> None:

@@ -1,16 +1,20 @@
 """The operator log: what is in it, its filters, its file; and CSV files as spreadsheets read them."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from api.console import csv_files
+from api.console.gate import COOKIE
+from engine.operators import codes
 from engine.operators.chain import COLUMNS, row_hash
 from engine.operators.log import ASKED, COMMAND_LINE, OK, Actor, Filter, OperatorLog, Row
-from engine.operators.roles import ADMIN, FINANCE, VIEWER
+from engine.operators.roles import ADMIN, FINANCE, RISK, VIEWER
 from engine.settings import Settings
 from tests.support.console import PASSWORD, Console, open_console
 
@@ -67,6 +71,53 @@ async def test_no_secret_is_in_the_log(console: Console) -> None:
     assert PASSWORD not in text
     assert "another password" not in text
     assert f"'{code}'" not in text
+
+
+async def test_a_link_is_in_no_log_of_a_failure(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = await console.desk.operators.add("ann", VIEWER, by="tests")
+    monkeypatch.setattr(codes, "address_of", None)
+    with capture_logs() as logs:
+        assert (await console.browser().get(f"/setup/{link}")).status_code == 500
+    assert [event["path"] for event in logs] == ["/setup/{link}"]
+    assert link not in str(logs)
+
+
+async def test_the_path_tells_the_log_what_an_action_is_about(console: Console) -> None:
+    """A field of the form with the path's name says something else."""
+    risk = await console.person(RISK)
+    assert (await risk.act("/users/bob/freeze", user_id="alice")).status_code == 303
+    rows = (await console.desk.log.page(Filter(action="freeze", outcome="asked"))).rows
+    assert '"user_id":"bob"' in rows[0].arguments
+
+
+async def test_a_file_that_is_cut_off_has_its_outcome(console: Console) -> None:
+    """Who takes nearly all of a file and hangs up is in the log like everybody else."""
+    admin = await console.person(ADMIN)
+    has_begun = asyncio.Event()
+    asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, object]:
+        if (message := next(asked, None)) is not None:
+            return message
+        await has_begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.body":
+            has_begun.set()
+
+    headers = {"host": "console.test", "cookie": f"{COOKIE}={admin.http.cookies[COOKIE]}"}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/log.csv",
+        "query_string": b"",
+        "headers": [(name.encode(), text.encode()) for name, text in headers.items()],
+        "client": ("127.0.0.1", 1),
+    }
+    await console.app(scope, receive, send)  # type: ignore[operator]
+    rows = await rows_of(console, action="export log")
+    assert [(row.outcome, row.about) for row in rows] == [("asked", None), ("failed", rows[0].number)]
 
 
 async def test_looks_at_a_persons_money_are_in_the_log(console: Console) -> None:
@@ -159,6 +210,10 @@ CELLS = [
     ("-12.34x", "'-12.34x"),
     ("=1", "'=1"),
     ("\tx", "'\tx"),
+    ("\n=1", '"\'\n=1"'),
+    (" =1", "' =1"),
+    ("\uff1d1", "'\uff1d1"),
+    ("\u3000\uff20x", "'\u3000\uff20x"),
     ("1000000000000000000", "\t1000000000000000000"),
     (999_999_999_999_999, "999999999999999"),
     ('a"b', '"a""b"'),

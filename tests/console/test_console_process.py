@@ -1,6 +1,7 @@
 """The console as a process: under `hongbao up` and by itself, its first operator, its commands, its stop."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import ssl
@@ -12,9 +13,11 @@ import pytest
 import trustme
 from cryptography import x509
 
+from api.console import server
 from engine.settings import Settings
 from tests.support.commands import hongbao, kept, sentence, upped
 from tests.support.console import SAME_ORIGIN, serving_console, spawn_console
+from tests.support.console_served import served_console
 from tests.support.ports import held_port
 from tests.support.waiting import wait_until
 
@@ -107,6 +110,31 @@ async def test_off_loopback_it_needs_tls_or_a_proxy_that_has_it(tmp_path: Path, 
         assert found.status_code == 200
         assert found.headers["strict-transport-security"]
         assert (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{port}/login")).status_code == 421
+
+
+async def test_who_holds_connections_open_keeps_nobody_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody needs a session to connect: without a bound on heads, some hundred sockets would be the console's end."""
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 4)
+    monkeypatch.setattr(server, "HEAD_S_MAX", 0.3)
+    late_body = b"GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n"
+    async with served_console(settings) as served:
+        port = int(served.origin.rpartition(":")[2])
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        held[1][1].write(b"GET / HTTP/1.1\r\n")
+        held[2][1].write(late_body)
+        await held[2][0].readuntil(b"live\n")
+        held[2][1].write(b"1")
+
+        async def is_live() -> bool:
+            async with httpx.AsyncClient() as http:
+                return (await http.get(f"{served.origin}/livez")).status_code == 200
+
+        assert not await is_live()
+        await wait_until(is_live, timeout_s=5, what="the console answering again")
+        for reader, writer in held:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
 
 
 async def test_it_stops_cleanly_and_answers_what_is_in_progress(settings: Settings) -> None:

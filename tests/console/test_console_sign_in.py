@@ -240,6 +240,22 @@ async def test_who_renews_the_authenticator_signs_in_with_the_new_one(console: C
         assert (await try_it(http, person.name, PASSWORD, new)).status_code == 303
 
 
+async def test_a_sign_in_that_is_set_up_anew_ends_every_session(console: Console) -> None:
+    """Who renews it because somebody else has a session must be rid of them."""
+    ann = await console.person(VIEWER, "ann")
+    stolen = console.browser()
+    token, _ = await console.desk.sessions.begin(ann.operator, address="192.0.2.1", agent="another")
+    stolen.cookies.set(COOKIE, token, domain="console.test")
+    assert (await stolen.get("/me")).status_code == 200
+    answer = await ann.act("/me/authenticator", current_password=PASSWORD, code=await console.code(ann))
+    link = answer.headers["location"]
+    secret = (await console.desk.operators.set_up(link.rpartition("/")[2])).totp_secret
+    form = {"password": "another good one", "again": "another good one", "code": await console.staff.code(secret)}
+    assert (await ann.post(link, form)).status_code == 303
+    assert (await stolen.get("/me")).status_code == 303
+    await stolen.aclose()
+
+
 async def test_an_admin_cannot_act_on_themselves(console: Console) -> None:
     admin = await console.person(ADMIN)
     for action in ("disable", "reset", "role"):

@@ -320,6 +320,7 @@ async def test_a_day_is_compared_shown_and_explained(scene: Scene) -> None:
     assert table[1][4] == "\t1000000000000000001"
     assert len(table) == 21
     await page_of(viewer, "/reconciliation/2026-13-01", 422)
+    await page_of(viewer, "/reconciliation/9999-12-31", 422)
     await page_of(viewer, "/reconciliation/2026-01-01")
 
 

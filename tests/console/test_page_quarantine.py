@@ -3,12 +3,18 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import orjson
 import pytest
 
+from api.console.desk import Desk
+from api.console.refusals import NotDoneError
+from engine.errors import UnavailableError
 from engine.ids import new_packet_number
+from engine.operators.actions import Action, Doing, Registry
 from engine.settings import Settings
 from tests.persisting.test_quarantine_dry_run import checksums
 from tests.support.books import Books, claim, expired, opening
@@ -106,6 +112,41 @@ async def test_a_write_off_needs_two_and_tells_first_what_it_does(console: Conso
     assert resolved is not None
     assert (resolved["resolution"], resolved["resolved_by"]) == ("written_off", "ann, approved by ben")
     assert await books.balance(3) == 30
+
+
+async def test_a_write_off_that_was_done_before_the_console_died_is_approved_again(
+    console: Console, books: Books
+) -> None:
+    await seeded(books)
+    ann, ben, cid = [await console.person("finance", name) for name in ("ann", "ben", "cid")]
+    twice = (await books.quarantine())[-1]
+    await books.apply(expired(twice["packet_id"], 1, 20))
+    path = f"/quarantine/{twice['quarantine_id']}"
+    for reason in ("it is lost", "another one"):
+        await send_form(
+            ann, await page_of(ann, path), f"{path}/write-off", typed=str(twice["quarantine_id"]), reason=reason
+        )
+    first, second = await books.connection.fetch("SELECT * FROM approvals ORDER BY approval_id")
+    known = console.desk.actions.get("quarantine.write_off")
+    assert known is not None
+
+    async def dying(doing: Doing[Desk]) -> dict[str, Any]:
+        await known.execute(doing)
+        raise UnavailableError("the console dies before it has noted the approval")
+
+    async def approve(row: asyncpg.Record, person: Person, action: Action[Desk]) -> dict[str, Any]:
+        seen = row["arguments_hash"].hex()
+        return await console.desk.approvals.approve(
+            row["approval_id"], Registry([action]), console.desk, by=person.operator, seen_hash=seen, reason="yes"
+        )
+
+    with pytest.raises(UnavailableError):
+        await approve(first, ben, replace(known, execute=dying))
+    assert await books.balance(3) == 30
+    assert (await approve(first, cid, known))["sentence"] == "written off, 30 fen left the custody"
+    assert await books.balance(3) == 30
+    with pytest.raises(NotDoneError, match="it was already written off"):
+        await approve(second, cid, known)
 
 
 async def test_who_may_only_read_has_no_button_and_bad_filters_are_refused(console: Console, books: Books) -> None:

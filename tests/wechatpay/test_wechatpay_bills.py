@@ -181,6 +181,33 @@ async def test_a_bill_of_another_form(scene: Scene, changes: Json) -> None:
     assert await scene.balance() == MONEY_FEN
 
 
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        *(
+            (f"https://{host}/x", 400)
+            for host in ("127.0.0.1", "10.1.2.3:2375", "169.254.169.254", "[::1]", "[fd00::1]")
+        ),
+        *(
+            (f"https://{host}/x", 400)
+            for host in ("localhost", "LOCALHOST.", "a.localhost", "2130706433", "0x7f.1", "127.1")
+        ),
+        *((f"https://{host}/x", 400) for host in ("[::ffff:127.0.0.1]", "0.0.0.0", "224.0.0.1")),
+        *((f"https://{host}/x", 400) for host in ("prometheus:9090", "db.internal", "0x7f000001", "127.0.0.1.")),
+        ("http://127.0.0.1:9090/-/quit", 400),
+        ("https://shop.example/x", 200),
+        ("https://8.8.8.8/x", 200),
+    ],
+)
+async def test_in_production_no_notice_goes_into_our_own_network(settings: Settings, url: str, status: int) -> None:
+    """A merchant is somebody else: what listens here for us alone must not get its requests through us."""
+    settings = with_sealing(settings, wechatpay_production=True, wechatpay_certificate_proxies="127.0.0.1")
+    async with open_front(settings) as client, Engine.open(settings) as engine:
+        scene = await scene_of(client, engine)
+        found, answer = await scene.call("POST", BASE, bill(notify_url=url))
+        assert found == status, answer
+
+
 async def test_bodies_that_are_none(scene: Scene) -> None:
     for raw in (b"", b"[]", b"{", b"\xff", b"[" * 50_000, b"{}" + b" " * 70_000):
         status, problem = await scene.raw("POST", BASE, raw, scene.header("POST", BASE, raw))

@@ -11,7 +11,7 @@ from engine.embedded import servers
 from engine.engine import Engine
 from engine.settings import Settings
 from engine.wechatpay import transcript
-from engine.wechatpay.transcript import TEXT_MAX, WAITING_MAX, RecordedCall, Transcript
+from engine.wechatpay.transcript import TEXT_MAX, UNPROVEN_A_MINUTE_MAX, WAITING_MAX, RecordedCall, Transcript
 from tests.support.commands import hongbao, sentence, upped
 from tests.support.front import Client, open_front
 from tests.support.wechatpay import (
@@ -67,6 +67,21 @@ async def test_a_key_that_a_client_put_into_a_field_is_hidden(opened: tuple[Clie
     (found,) = await recorded(client, engine)
     assert key not in found.request + found.answer + (found.signed or "")
     assert "remark=my （已隐藏）" in found.request
+
+
+async def test_who_only_knows_a_merchants_number_does_not_fill_its_log(settings: Settings) -> None:
+    """Each of these rows would cost Postgres some kilobytes, and push a call of the merchant's own out."""
+    settings = with_sealing(settings)
+    async with open_front(settings) as client, Engine.open(settings) as engine:
+        key = (await merchant_of(engine)).v2_key or ""
+        for _ in range(UNPROVEN_A_MINUTE_MAX + 10):
+            await client.http.post(SENDREDPACK, content=xml_of(signed(packet(), "x" * 32)))
+        await client.http.post(SENDREDPACK, content=xml_of(signed(packet(total_amount=1), key)))
+        codes = [found.code for found in await recorded(client, engine)]
+    assert codes[0] == "MONEY_LIMIT"
+    assert (
+        UNPROVEN_A_MINUTE_MAX <= codes.count("SIGN_ERROR") <= UNPROVEN_A_MINUTE_MAX + 9
+    )  # a minute may begin meanwhile
 
 
 async def test_the_newest_of_each_merchant_are_kept(opened: tuple[Client, Engine]) -> None:

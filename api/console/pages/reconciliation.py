@@ -171,7 +171,7 @@ def _day(visit: Visit) -> date:
         found = date.fromisoformat(visit.path["day"])
     except ValueError:
         found = None
-    if found is None or found.isoformat() != visit.path["day"]:
+    if found is None or found.isoformat() != visit.path["day"] or not 2000 <= found.year < 2100:
         raise filtering.refuse("day", "must be a day as 2026-11-28")
     return found
 

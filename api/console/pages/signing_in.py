@@ -1,6 +1,7 @@
 """Signing in and out, and the page of a set-up link."""
 
 import segno
+import structlog
 from starlette.responses import Response
 
 from api.console.forms import Fields
@@ -14,6 +15,7 @@ from engine.operators.log import OK, REFUSED, Actor
 from engine.operators.passwords import CHARACTERS_MIN
 from engine.operators.refusals import SignInRefusedError, WeakPasswordError
 
+_log = structlog.get_logger(__name__)
 _ACTION, _SET_UP_ACTION = marked("sign in"), marked("set up sign-in")
 
 
@@ -90,6 +92,7 @@ async def _set_up_page(guest: Guest, wrong: str, status: int) -> Response:
 async def _note_refusal(guest: Guest, name: str, error: HongbaoError) -> None:
     """A row about a try. A name that no operator has is not kept: it may be a password in the wrong field."""
     if not guest.take_nobodys_row():
+        _log.warning("too many refusals for the operator log", address=guest.address, action=_ACTION, told=error.code)
         return
     is_known = await guest.desk.operators.is_known(name)
     actor = Actor(name=name if is_known else "", role="", address=guest.address)
