@@ -21,7 +21,7 @@ from engine.errors import OperatorError
 from engine.operators.accounts import TRIES_MAX
 from engine.operators.roles import FINANCE, VIEWER
 from engine.settings import Settings
-from tests.support.commands import hongbao, sentence
+from tests.support.commands import hongbao
 from tests.support.console import ORIGIN, SAME_ORIGIN, Console, open_console
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Json, OpenIdProvider, openid_provider
 from tests.support.ports import held_port
@@ -335,7 +335,7 @@ def _unknown_key(claims: Json, provider: OpenIdProvider) -> str:
 @pytest.mark.parametrize(
     "sign",
     [
-        pytest.param(lambda claims, _: jwt.encode(claims, None, algorithm="none"), id="alg none"),
+        pytest.param(lambda claims, _: jwt.encode(claims, "", algorithm="none"), id="alg none"),
         pytest.param(lambda claims, _: jwt.encode(claims, CLIENT_SECRET * 3, algorithm="HS256"), id="the secret"),
         pytest.param(_another_key, id="another key"),
         pytest.param(_unknown_key, id="an unknown key"),
@@ -353,7 +353,7 @@ async def test_a_token_that_the_provider_has_not_signed_is_refused(
 
 async def test_alg_none_is_refused_even_if_the_provider_announces_it(scene: Scene) -> None:
     scene.provider.document["id_token_signing_alg_values_supported"] = ["none", "HS256"]
-    scene.provider.sign = lambda claims, _: jwt.encode(claims, None, algorithm="none")
+    scene.provider.sign = lambda claims, _: jwt.encode(claims, "", algorithm="none")
     async with scene.console.browser() as http:
         await scene.is_refused(await scene.sign_in(http), 403, BEGIN_AGAIN, "its ID token does not hold")
 
@@ -476,8 +476,8 @@ def test_without_authlib_one_sentence_says_what_to_install(settings: Settings, t
         "PYTHONPATH": str(tmp_path),
     }
     done = hongbao("console", "--port", "0", "--data-dir", tmp_path / "data", **variables)
-    assert sentence(done) == "HONGBAO_CONSOLE_OIDC_ISSUER needs Authlib: install it with pip install 'hongbao[oidc]'."
-    assert done.returncode == 2
+    said = "hongbao: HONGBAO_CONSOLE_OIDC_ISSUER needs Authlib: install it with pip install 'hongbao[oidc]'.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_a_provider_needs_to_know_where_to_send_people_back() -> None:

@@ -18,7 +18,9 @@ def opened(settings: Settings, origin: str) -> SingleSignOn | None:
     if settings.console_oidc_issuer is None:
         return None
     if find_spec("authlib") is None:
-        raise OperatorError("HONGBAO_CONSOLE_OIDC_ISSUER needs Authlib: install it with pip install 'hongbao[oidc]'.")
+        raise OperatorError(
+            "HONGBAO_CONSOLE_OIDC_ISSUER needs Authlib: install it with pip install 'hongbao[oidc]'.", exit_code=2
+        )
     if settings.console_origin is None and ipaddress.ip_address(settings.console_host).is_unspecified:
         raise OperatorError(
             "HONGBAO_CONSOLE_OIDC_ISSUER needs HONGBAO_CONSOLE_ORIGIN, so that the provider knows where to send people."

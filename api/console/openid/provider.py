@@ -118,11 +118,11 @@ class Provider:
         registry = JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
         try:
             signed = jwt.decode(text, KeySet.import_key_set({"keys": _signing(keys)}), registry=registry)
-            claims: Json = CodeIDToken(signed.claims, signed.header, options, parameters)
+            claims = CodeIDToken(signed.claims, signed.header, options, parameters)
             claims.validate(leeway=LEEWAY_S)
         except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:  # whatever the provider has sent
             raise ProviderRefusedError(f"its ID token does not hold: {type(error).__name__}: {error}") from None
-        return claims
+        return dict(claims)
 
     def _named(self, claims: Json) -> Vouched:
         """Whom it names, and how they were asked."""
