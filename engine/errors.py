@@ -517,9 +517,13 @@ class UnconfirmedError(UnavailableError):
 
 
 class OperatorError(HongbaoError):
-    """Only the operator can fix this (a server, a URL, a port, a schema). The CLI prints it and exits 1."""
+    """Only the operator can fix this (a server, a URL, a port, a schema). The CLI prints it and exits with its code."""
 
     code = "operator"
+
+    def __init__(self, sentence: str = "", *, exit_code: int = 1) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 @contextmanager

@@ -33,6 +33,10 @@ _AT_MOST = {
 _NEEDS = {
     "webhook_secret": "webhook_url",
     "address_header": "trusted_proxies",
+    "console_oidc_client_id": "console_oidc_issuer",
+    "console_oidc_client_secret": "console_oidc_issuer",
+    "console_oidc_claim": "console_oidc_issuer",
+    "console_oidc_second_factor": "console_oidc_issuer",
     "wechatpay_client_ca": "tls_certificate",
     "wechatpay_certificate_header": "wechatpay_certificate_proxies",
 }
@@ -123,6 +127,18 @@ class Settings(BaseSettings):
     """Whether actions that move money need a second operator. Set it to false only where there is one operator."""
     console_uphold_alone_fen_max: Annotated[int, Field(ge=0, le=AMOUNT_FEN_MAX)] = 100_000
     """Upholding a dispute about more than this needs a second operator."""
+
+    # Single sign-on for the console, by OpenID Connect: [console.md](console.md#single-sign-on).
+    console_oidc_issuer: str | None = None
+    """The provider: `https://`, exactly as its own document says it. It needs the extra `hongbao[oidc]`."""
+    console_oidc_client_id: str | None = None
+    """What the provider calls this console."""
+    console_oidc_client_secret: SecretStr | None = None
+    """The secret that the provider gave for it."""
+    console_oidc_claim: Literal["preferred_username", "email"] = "preferred_username"
+    """The claim that names the operator. An email must be verified."""
+    console_oidc_second_factor: str = ""
+    """Values of `amr` or `acr` that prove a second factor, with commas. Without one of them, our code is asked for."""
 
     # What one API process takes on at a time, and how it stops.
     connections_max: Annotated[int, Field(ge=1)] = 10_000
@@ -411,6 +427,15 @@ class Settings(BaseSettings):
             urls.check_tls_origin(origin)
         return origin
 
+    @field_validator("console_oidc_issuer")
+    @classmethod
+    def _is_provider(cls, url: str | None) -> str | None:
+        if url is not None:
+            urls.check_provider(url)
+            if "?" in url:
+                raise ValueError("it must have no ?")
+        return url
+
     @field_validator("console_metrics_urls")
     @classmethod
     def _are_urls(cls, text: str) -> str:
@@ -447,6 +472,9 @@ class Settings(BaseSettings):
             value, most = getattr(self, name), getattr(self, other)
             if value > most:
                 raise ValueError(f"HONGBAO_{name.upper()} ({value}) must be at most HONGBAO_{other.upper()} ({most})")
+        for name in ("console_oidc_client_id", "console_oidc_client_secret"):
+            if self.console_oidc_issuer is not None and getattr(self, name) is None:
+                raise ValueError(f"HONGBAO_CONSOLE_OIDC_ISSUER needs HONGBAO_{name.upper()}")
         if self.wechatpay_production and self.wechatpay_client_ca is None and not self.wechatpay_certificate_proxies:
             ways = "HONGBAO_WECHATPAY_CLIENT_CA or HONGBAO_WECHATPAY_CERTIFICATE_PROXIES"
             raise ValueError(f"HONGBAO_WECHATPAY_PRODUCTION needs client certificates: set {ways}")

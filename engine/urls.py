@@ -70,6 +70,13 @@ def check_page(url: str) -> SplitResult:
     return parts
 
 
+def check_provider(url: str) -> None:
+    """Raise ValueError unless people and their secrets may be sent there: over TLS, or to this machine."""
+    parts = check_page(url)
+    if parts.scheme == "http" and parts.hostname != "localhost" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("it must begin with https://, unless it is an address of this machine (127.0.0.1)")
+
+
 def check_tls_origin(origin: str) -> None:
     """Raise ValueError unless it is a web origin with TLS: https://, a host in lower case, perhaps a port."""
     _check_port(origin.partition("://")[2])

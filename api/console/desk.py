@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from api.addresses import Addresses
 from api.console.badges import Badges
 from api.console.live.watching import Live, watching
+from api.console.openid.claims import SingleSignOn
+from api.console.openid.handshakes import Handshakes
+from api.console.openid.opening import opened
 from api.console.origins import Origins, origin_of
 from api.console.rendering import Templates
 from api.console.static_files import StaticFiles
@@ -50,20 +53,24 @@ class Front:
     origins: Origins
     addresses: Addresses
     paths: frozenset[str]
+    single_sign_on: SingleSignOn | None
+    handshakes: Handshakes
 
     @classmethod
     def of(cls, settings: Settings, port: int, paths: frozenset[str]) -> "Front":
-        """Read all files once. ``paths``: those of all pages."""
-        static = StaticFiles()
+        """Read all files once. ``paths``: those of all pages. Raises OperatorError if a setting cannot be used."""
+        static, origin = StaticFiles(), origin_of(settings, port)
         return cls(
             settings=settings,
-            origin=origin_of(settings, port),
+            origin=origin,
             static=static,
             templates=Templates(static),
             texts=Texts(),
             origins=Origins(settings, port),
             addresses=Addresses(networks_in(settings.trusted_proxies), settings.address_header),
             paths=paths,
+            single_sign_on=opened(settings, origin),
+            handshakes=Handshakes(),
         )
 
 

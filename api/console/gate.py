@@ -119,6 +119,7 @@ class Gate:
             "query": query,
             "path": {name: str(text) for name, text in request.path_params.items()},
             "target": _target(request),
+            "cookies": request.cookies,
         }
         if isinstance(row, PublicPage):
             form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()

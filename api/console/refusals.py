@@ -20,6 +20,10 @@ _STATUSES: dict[type[HongbaoError], int] = {
     refusals.SameOperatorError: 403,
     refusals.SignInRefusedError: 403,
     refusals.WrongCodeError: 403,
+    refusals.NotVouchedError: 403,
+    refusals.ProviderRefusedError: 403,
+    refusals.HandshakeEndedError: 403,
+    refusals.ProviderAwayError: 503,
     refusals.SignInLockedError: 423,
     refusals.TooManyTriesError: 429,
     refusals.WeakPasswordError: 422,
@@ -60,6 +64,16 @@ _SENTENCES: dict[type[HongbaoError], str] = {
     refusals.TooManyTriesError: marked("There were too many tries from this address. Wait a minute."),
     refusals.WrongCodeError: marked(
         "The code is wrong, too old, or was used before. Enter the one that the app shows now."
+    ),
+    refusals.NotVouchedError: marked(
+        "The provider has signed you in, but no operator may come in under that name. Ask an admin."
+    ),
+    refusals.ProviderAwayError: marked(
+        "The provider of single sign-on does not answer. Try again, or sign in with your password."
+    ),
+    refusals.ProviderRefusedError: marked("The provider of single sign-on has not signed you in. Begin again."),
+    refusals.HandshakeEndedError: marked(
+        "This sign-in was not begun in this browser, or more than five minutes ago. Begin again."
     ),
     refusals.LinkEndedError: marked(
         "This link was used, was replaced, or is older than ten minutes. Ask for a new one."

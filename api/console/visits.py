@@ -85,9 +85,10 @@ class Guest:
         form: Fields,
         path: Mapping[str, str],
         target: str,
+        cookies: Mapping[str, str],
     ) -> None:
         self.desk, self.language, self.address, self.agent, self.target = desk, language, address, agent, target
-        self.query, self.form, self.path = query, form, path
+        self.query, self.form, self.path, self.cookies = query, form, path, cookies
         self._bounds = bounds
         self._texts = desk.front.texts.of(language, module)
 

@@ -34,7 +34,7 @@ from engine.cli import (
 from engine.cli.common import DataDirOption, JsonOption
 from engine.cli.common import run as _run
 from engine.cli.common import show as _print
-from engine.errors import HongbaoError
+from engine.errors import HongbaoError, OperatorError
 from engine.observability import logs
 from engine.observability.terminal import print_anything
 from engine.settings import Settings, ignored
@@ -205,14 +205,14 @@ app.add_typer(wechatpay.app, name="wechatpay")
 
 
 def main() -> None:
-    """Run the command. A HongbaoError is printed as one sentence on stderr, with exit code 1."""
+    """Run the command. A HongbaoError is printed as one sentence on stderr, with exit code 1, or its own."""
     print_anything()
     signal.signal(signal.SIGTERM, _exit_with(128 + signal.SIGTERM))  # first stop what the command has started
     try:
         app(prog_name="hongbao")
     except HongbaoError as error:
         print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, OperatorError) else 1)
 
 
 def _settings(process_name: str, report_path: Path | None, **overrides: object) -> Settings:

@@ -19,6 +19,7 @@ from engine.operators import codes
 from engine.operators.passwords import Passwords, check_strength
 from engine.operators.refusals import (
     LinkEndedError,
+    NotVouchedError,
     OperatorExistsError,
     SignInLockedError,
     SignInRefusedError,
@@ -148,6 +149,8 @@ class Operators:
 
     async def is_known(self, name: str) -> bool:
         """Whether an operator has this name."""
+        if not NAME.fullmatch(name):  # Postgres could not even read some of them
+            return False
         with ledger_errors():
             return await self._pool.fetchval(SQL["is_known"], name) is not None
 
@@ -191,6 +194,25 @@ class Operators:
         if refusal is not None or found is None:  # after the commit: the try counts
             raise refusal or SignInRefusedError("The name, the password or the code is wrong.")
         return found
+
+    async def vouched(self, name: str) -> Operator:
+        """The operator of a name that somebody else vouches for.
+
+        Raises NotVouchedError, SignInLockedError.
+        """
+        row = None
+        if NAME.fullmatch(name):  # Postgres could not even read some of them
+            with ledger_errors():
+                row = await self._pool.fetchrow(SQL["vouched"], name)
+        if row is None:
+            raise NotVouchedError("no operator has this name")
+        if row["disabled_at_ms"] is not None:
+            raise NotVouchedError("the operator is disabled")
+        if row["password_hash"] is None:
+            raise NotVouchedError("the operator has not used the set-up link yet")
+        if row["is_locked"]:
+            raise SignInLockedError(row["locked_until_ms"])
+        return _operator(row)
 
     async def prove(self, operator_id: int, code: str) -> None:
         """Return if it is the operator's code now. A wrong one counts. Raises WrongCodeError, SignInLockedError."""

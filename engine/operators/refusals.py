@@ -37,6 +37,30 @@ class WrongCodeError(HongbaoError):
     code = "wrong_code"
 
 
+class NotVouchedError(HongbaoError):
+    """Whom the provider names may not sign in: no operator, disabled, or not set up. Which of these is for the log."""
+
+    code = "not_vouched"
+
+
+class ProviderAwayError(HongbaoError):
+    """The provider of single sign-on does not answer. Its text, which says what was tried, is for the log."""
+
+    code = "provider_away"
+
+
+class ProviderRefusedError(HongbaoError):
+    """What the provider says does not hold, or it refuses. Its text says why, for the log."""
+
+    code = "provider_refused"
+
+
+class HandshakeEndedError(HongbaoError):
+    """A browser came back from the provider that we have not sent there, or not lately. Its text is for the log."""
+
+    code = "handshake_ended"
+
+
 class LinkEndedError(HongbaoError):
     """The set-up link was used, replaced or is too old."""
 

@@ -50,10 +50,19 @@ class Sessions:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def begin(self, operator: Operator, *, address: str, agent: str) -> tuple[str, int]:
-        """Begin a session of an operator who has just signed in. Returns its token and its number."""
+    async def begin(self, operator: Operator, *, address: str, agent: str, is_proved: bool = True) -> tuple[str, int]:
+        """Begin a session of an operator who has just signed in. Returns its token and its number.
+
+        ``is_proved``: they have just given a code of ours.
+        """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        values = (_hash(token), operator.operator_id, address[:_ADDRESS_LENGTH_MAX], agent[:_AGENT_LENGTH_MAX])
+        values = (
+            _hash(token),
+            operator.operator_id,
+            address[:_ADDRESS_LENGTH_MAX],
+            agent[:_AGENT_LENGTH_MAX],
+            is_proved,
+        )
         async with ledger_change(self._pool) as connection:
             session_id: int = await connection.fetchval(SQL["begin"], *values)
             await connection.execute(SQL["end_oldest"], operator.operator_id, OPEN_MAX)

@@ -1,9 +1,10 @@
 -- Sessions of the console (engine/operators/sessions.py).
 
 -- begin --
+-- $5: whether the operator has just given a code.
 WITH clock AS (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms)
 INSERT INTO operator_sessions (token_hash, operator_id, address, agent, begun_at_ms, seen_at_ms, proved_at_ms)
-SELECT $1, $2, $3, $4, at_ms, at_ms, at_ms FROM clock RETURNING session_id
+SELECT $1, $2, $3, $4, at_ms, at_ms, CASE WHEN $5 THEN at_ms ELSE 0 END FROM clock RETURNING session_id
 
 -- end_oldest --
 UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint

@@ -27,6 +27,11 @@ SELECT operator_id, name, role, language, password_hash, totp_secret, totp_step,
     disabled_at_ms
 FROM operators WHERE name = $1 FOR UPDATE
 
+-- vouched --
+SELECT operator_id, name, role, language, password_hash, disabled_at_ms, locked_until_ms,
+    coalesce(locked_until_ms > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, FALSE) AS is_locked
+FROM operators WHERE name = $1
+
 -- count_right --
 UPDATE operators SET wrong_tries = 0, locked_until_ms = NULL, totp_step = $2 WHERE operator_id = $1
 

@@ -55,11 +55,16 @@ def test_a_setting_that_does_nothing_without_another_is_named(
     values |= {"address_header": "x-real-ip", "trusted_proxies": "127.0.0.1"}
     values |= {"wechatpay_certificate_header": "x-cert", "wechatpay_certificate_proxies": "127.0.0.1"}
     values |= {"wechatpay_client_ca": "ca.pem", "tls_certificate": "server.pem"}
+    values |= {"console_oidc_issuer": "https://example.org", "console_oidc_client_id": "console"}
+    values |= {"console_oidc_client_secret": "s", "console_oidc_claim": "email", "console_oidc_second_factor": "mfa"}
     monkeypatch.setenv(f"HONGBAO_{name.upper()}", values[name])
     assert ignored(Settings.load()) == [f"HONGBAO_{name.upper()} does nothing without HONGBAO_{other.upper()}."]
     monkeypatch.setenv(f"HONGBAO_{other.upper()}", values[other])
     if other == "tls_certificate":
         monkeypatch.setenv("HONGBAO_TLS_KEY", "server.key")
+    if other == "console_oidc_issuer":
+        for needed in ("console_oidc_client_id", "console_oidc_client_secret"):
+            monkeypatch.setenv(f"HONGBAO_{needed.upper()}", values[needed])
     assert ignored(Settings.load()) == []
 
 

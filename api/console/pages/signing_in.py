@@ -37,7 +37,11 @@ async def sign_in(guest: Guest) -> Response:
     token, session_id = await guest.desk.sessions.begin(operator, address=guest.address, agent=guest.agent)
     actor = Actor(name=operator.name, role=operator.role, address=guest.address, session_id=session_id)
     await guest.desk.log.write(actor, _ACTION, OK, subject=("operator", operator.name))
-    response = to(form.text("next") or "/")
+    return keep(to(form.text("next") or "/"), token)
+
+
+def keep(response: Response, token: str) -> Response:
+    """Have the browser keep a session's token."""
     response.set_cookie(COOKIE, token, secure=True, httponly=True, samesite="strict", path="/")
     return response
 
