@@ -1,0 +1,67 @@
+"""The grab page looks as it did: pictures of its faces are compared with the kept ones (``tests/pictures``)."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from playwright.async_api import Browser
+
+from engine.settings import Settings
+from tests.support import kept_pictures
+from tests.support.chromium import Opened
+from tests.support.grab_page import Front, face, front_of, tap
+from tests.support.kept_pictures import Pictures
+
+pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
+
+
+async def _sealed(front: Front, shown: Opened) -> None:
+    await shown.page.wait_for_selector("#sender:not(:empty)")
+
+
+async def _won(front: Front, shown: Opened) -> None:
+    await tap(shown)
+    await face(shown, "won")
+    await shown.page.wait_for_selector("#rows li")
+
+
+async def _sold_out(front: Front, shown: Opened) -> None:
+    packet_id = shown.page.url.partition("/p/")[2][:19]
+    await front.client.claim(packet_id, "carol")
+    await tap(shown)
+    await face(shown, "sold_out")
+    await shown.page.wait_for_selector("#rows li")
+
+
+async def _frozen(front: Front, shown: Opened) -> None:
+    await front.admin("PUT", "/v1/accounts/bob/freeze", {"reason": "odd"})
+    await tap(shown)
+    await face(shown, "frozen")
+
+
+GRAB: dict[str, Callable[[Front, Opened], Awaitable[None]]] = {
+    "sealed": _sealed,
+    "won": _won,
+    "sold-out": _sold_out,
+    "frozen": _frozen,
+}
+
+
+@pytest.mark.parametrize("name", GRAB)
+async def test_a_face_of_the_grab_page(
+    browser: Browser,
+    shared_settings: Settings,
+    name: str,
+    kept: Pictures,
+) -> None:
+    async with front_of(browser, shared_settings) as front:
+        for user, called in (("alice", "爱丽丝"), ("bob", "小明"), ("carol", "Carol")):
+            headers = front.client.as_user(user)
+            await front.client.http.put(f"/v1/users/{user}/display", json={"name": called}, headers=headers)
+        packet_id = await front.client.send("alice", greeting="新年快乐,万事如意", total_fen=6_660, count=1)
+        async with front.opened(f"/p/{packet_id}", "bob", device_scale_factor=1) as shown:
+            await GRAB[name](front, shown)
+            await kept.compare(shown.page, f"grab-{name}")
+
+
+def test_these_are_kept_and_no_others() -> None:
+    assert kept_pictures.names("grab-") == set(GRAB)
