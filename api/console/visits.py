@@ -274,7 +274,7 @@ def common_values(front: Front, texts: Any, language: str, target: str) -> dict[
     """What every template has, signed in or not."""
     return {
         **translating(texts),
-        "told": sentences.teller(texts.gettext),
+        "spoken": sentences.teller(texts.gettext),
         "language": language,
         "html_language": HTML_LANGUAGES[language],
         "languages": LANGUAGES,

@@ -59,7 +59,7 @@ async def test_a_page_of_the_console(
         await kept.compare(shown.page, f"console-{name}")
 
 
-def test_these_are_kept_and_no_others() -> None:
+async def test_these_are_kept_and_no_others() -> None:
     assert kept_pictures.names("console-") == set(CONSOLE)
     assert [
         path.name for path in kept_pictures.FOLDER.iterdir() if path.stat().st_size >= kept_pictures.BYTES_MAX

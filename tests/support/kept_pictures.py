@@ -36,6 +36,7 @@ _HOLD_STILL = r"""
         [/\d{15,}/g, "1000000000000000000"],
         [/\b(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b/g, "0123456789abcdef"],
         [/\d+ d \d+ h/g, "1 d 2 h"],
+        [/\d+ 秒/g, "1 秒"],
         [/127\.0\.0\.1:\d+/g, "127.0.0.1:8081"],
     ];
     document.querySelectorAll("time").forEach(one => { one.textContent = "02-17 12:00"; });
