@@ -1,8 +1,12 @@
 """The grab page looks as it did: pictures of its faces are compared with the kept ones (``tests/pictures``)."""
 
+import io
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import orjson
 import pytest
+from PIL import Image
 from playwright.async_api import Browser
 
 from engine.settings import Settings
@@ -65,3 +69,25 @@ async def test_a_face_of_the_grab_page(
 
 async def test_these_are_kept_and_no_others() -> None:
     assert kept_pictures.names("grab-") == set(GRAB)
+
+
+async def test_with_another_chromium_nothing_is_compared(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "taken_with.json"
+    other.write_bytes(orjson.dumps(kept_pictures.drawn_with(browser) | {"chromium": 1}))
+    monkeypatch.setattr(kept_pictures, "TAKEN_WITH", other)
+    with pytest.raises(pytest.skip.Exception, match=r"chromium is \d+ here and was 1.*--renew-pictures"):
+        Pictures.of(browser, tmp_path, renews=False)
+
+
+async def test_a_page_that_looks_different_is_found(browser: Browser, tmp_path: Path) -> None:
+    """A button of 104 by 104 pixels is 3.3 % of a phone's screen."""
+    with Image.open(kept_pictures.FOLDER / "grab-sealed.png") as sealed:
+        changed = sealed.convert("RGB")
+    changed.paste((195, 54, 45), (143, 336, 247, 440))
+    taken = io.BytesIO()
+    changed.save(taken, "PNG")
+    with pytest.raises(AssertionError, match="of its pixels differ"):
+        Pictures(browser, tmp_path, renews=False)._check("grab-sealed", taken.getvalue())
+    assert (tmp_path / "grab-sealed-marked.png").exists()
