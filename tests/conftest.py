@@ -70,6 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--walk-seed", default="1", help="which ones")
     parser.addoption("--gifts", default="400", help="how many in test_returns_under_kills.py")
     parser.addoption("--take-pictures", default=None, metavar="DIR", help="where browser tests keep pictures of pages")
+    parser.addoption("--renew-pictures", action="store_true", help="keep new pictures of pages (tests/pictures)")
     parser.addoption("--schema-examples", default="12", help="examples an operation in test_api_schema.py")
 
 

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.bodies import DisconnectedError
-from api.console import headers, refusals
+from api.console import headers, refusals, sentences
 from api.console.bounds import Bounds
 from api.console.desk import Desk
 from api.console.forms import Fields, form_of, query_of
-from api.console.texts import BASE, LANGUAGES, language_of
+from api.console.texts import BASE, LANGUAGES, Texts, language_of
 from api.console.visits import Guest, Page, PublicPage, Visit, common_values, is_own_path, to
 from api.problems import MalformedError
 from engine.errors import HongbaoError
@@ -84,7 +84,7 @@ class Gate:
         values: dict[str, Any] = {
             **common_values(front, texts, language, "/"),
             "title": texts.gettext(refusals.title_of(status)),
-            "sentence": front.texts.anywhere(language, sentence) if sentence else "",
+            "sentence": _in_language(front.texts, language, sentence),
             "status": status,
             "is_fragment": b"hx-request" in dict(request.scope["headers"]),
         }
@@ -254,3 +254,11 @@ def _to_sign_in(request: Request, found: dict[bytes, bytes]) -> Response:
 def malformed_path() -> MalformedError:
     """For a path with an id that cannot be one."""
     return MalformedError("The address has something that is no number.", field="path")
+
+
+def _in_language(texts: Texts, language: str, sentence: str) -> str:
+    """A refusal's sentence: a page's own, the engine's, or one per field."""
+    if not sentence:
+        return ""
+    own = texts.anywhere(language, sentence)
+    return own if own != sentence else sentences.fields_in_language(texts.of(language).gettext, sentence)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.console import csv_files
+from api.console import csv_files, sentences
 from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
 from api.console.forms import Fields
@@ -287,6 +287,7 @@ def common_values(front: Front, texts: Any, language: str, target: str) -> dict[
     """What every template has, signed in or not."""
     return {
         **translating(texts),
+        "spoken": sentences.teller(texts.gettext),
         "language": language,
         "html_language": HTML_LANGUAGES[language],
         "languages": LANGUAGES,

@@ -33,7 +33,14 @@ ROLES: Mapping[str, frozenset[str]] = {
         (
             *_READ,
             *_EXPORT,
-            *("approvals:decide", "campaigns:fund", "campaigns:write", "deposits:make", "disputes:decide"),
+            *(
+                "analysis:run",
+                "approvals:decide",
+                "campaigns:fund",
+                "campaigns:write",
+                "deposits:make",
+                "disputes:decide",
+            ),
             *("disputes:evidence", "notes:write", "quarantine:retry", "quarantine:write_off", "reconciliation:explain"),
             *("reconciliation:run", "refunds:close", "statements:export", "withdrawals:accounts", "withdrawals:ask"),
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.console.live import scraping
 from api.console.live.counted import Counted
 from api.console.live.folder import FolderReader
 from api.console.live.points import ELAPSED
 from api.console.live.sampler import Folder, Sampler, Urls
-from api.console.live.scraping import Scraper
 from engine.engine import Engine
 from engine.observability import metrics_directory
 from engine.packets.hottest import Hottest
@@ -166,7 +166,7 @@ async def test_it_goes_on_after_an_error_and_stops_when_told() -> None:
 async def test_scrapes_of_a_real_process_and_of_one_that_is_away(settings: Settings) -> None:
     async with serving(settings) as (client, _), httpx.AsyncClient(trust_env=False) as asking:
         url = f"{str(client.http.base_url).rstrip('/')}/metrics"
-        sampler = Sampler(Urls([Scraper(asking, url), Scraper(asking, "http://127.0.0.1:9/metrics")]), no_lanes)
+        sampler = Sampler(Urls(asking, [url, "http://127.0.0.1:9/metrics"]), no_lanes)
         await sampler.sample()
         packet_id = await client.send("alice", total_fen=100, count=2)
         for user in ("bob", "carol", "dave"):
@@ -176,6 +176,57 @@ async def test_scrapes_of_a_real_process_and_of_one_that_is_away(settings: Setti
         assert column(sampler, "claims.empty") == [1]
         assert sampler.silent == ["http://127.0.0.1:9/metrics"]
         assert (column(sampler, "p99_ms")[0] or 0) > 0
+
+
+async def test_a_name_with_several_addresses_is_as_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose's containers and a headless service's pods. Each counts on its own, and one may come or go."""
+    claimed, hosts = {"127.0.0.1": 5, "127.0.0.2": 1_000}, list[str]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        hosts.append(head.partition("host: ")[2].partition("\r\n")[0])
+        count = claimed[writer.get_extra_info("sockname")[0]]
+        body = f'# TYPE hongbao_claims_total counter\nhongbao_claims_total{{outcome="claimed"}} {count}\n'
+        writer.write(f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    resolved = {"127.0.0.1", "127.0.0.2"}
+
+    async def addresses_of(host: str) -> set[str]:
+        if not resolved:
+            raise OSError("no such name")
+        return resolved if host == "api.test" else {host}
+
+    monkeypatch.setattr(scraping, "addresses_of", addresses_of)
+    one = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = one.sockets[0].getsockname()[1]
+    async with one, await asyncio.start_server(answer, "127.0.0.2", port), httpx.AsyncClient(trust_env=False) as asking:
+        now_s = iter(range(0, 10_000, 3))
+        urls = Urls(asking, [f"http://api.test:{port}/metrics"], clock_s=lambda: float(next(now_s)))
+        sampler = Sampler(urls, no_lanes)
+        await sampler.sample()
+        claimed |= {"127.0.0.1": 7, "127.0.0.2": 1_001}
+        await sampler.sample()
+        assert column(sampler, "claims.claimed") == [3]
+        assert sampler.silent == []
+        assert set(hosts) == {f"api.test:{port}"}
+        resolved.clear()  # the name server is away: they are where they were
+        claimed["127.0.0.2"] = 1_003
+        for _ in range(3):
+            await sampler.sample()
+        assert sum(count or 0 for count in column(sampler, "claims.claimed")) == 5
+        resolved.add("127.0.0.1")  # the other has ended: nobody waits for it
+        for _ in range(3):
+            await sampler.sample()
+        assert urls.names == (f"http://127.0.0.1:{port}/metrics",)
+        assert sampler.silent == []
+
+
+async def test_addresses_are_of_one_kind() -> None:
+    """A machine with both kinds has each process twice, else."""
+    assert await scraping.addresses_of("localhost") == {"127.0.0.1"}
+    assert await scraping.addresses_of("::1") == {"::1"}
 
 
 async def test_lanes_are_looked_at_and_the_hottest_packets_come_from_the_ledger(

@@ -5,11 +5,13 @@ import importlib.util
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema_rs
 import pytest
 import yaml
 
+from api.console import server as console_server
 from api.limits import PROBES
 from api.routes import ROUTES
 from api.server import STOP_S_MAX
@@ -35,6 +37,10 @@ OF_THE_CHART = {
     "HONGBAO_DATA_DIR",
     "HONGBAO_DATABASE_URL",
     "HONGBAO_REDIS_URL",
+    "HONGBAO_CONSOLE_HOST",
+    "HONGBAO_CONSOLE_METRICS_URLS",
+    "HONGBAO_CONSOLE_ORIGIN",
+    "HONGBAO_CONSOLE_PORT",
     "HONGBAO_COUPON_KEYS",
     "HONGBAO_WEBHOOK_SECRET",
     "HONGBAO_TLS_CERTIFICATE",
@@ -60,6 +66,11 @@ EVERYTHING = {
     },
     "ingress": {"enabled": True, "host": "hongbao.example", "className": "nginx", "tlsSecretName": "front"},
     "persist": {"shares": 3},
+    "console": {
+        "enabled": True,
+        "origin": "https://console.hongbao.example:8443",
+        "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "console"},
+    },
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
 }
@@ -124,6 +135,11 @@ def test_its_own_values_pass_its_schema() -> None:
         {"settings": {"LANES": "4"}},
         {"settings": {"HONGBAO_AUTH_SECRET": "x"}},
         {"ingress": {"enabled": True}},
+        {"console": {"enabled": True}},
+        {"console": {"enabled": True, "origin": "http://console.hongbao.example"}},
+        {"console": {"enabled": True, "origin": "https://console.hongbao.example/"}},
+        {"console": {"replicas": 2}},
+        {"settings": {"HONGBAO_CONSOLE_PORT": "8081"}},
         {"podDisruptionBudget": {"maxUnavailable": 0}},
     ],
     ids=str,
@@ -287,7 +303,9 @@ def test_every_part_can_be_rendered() -> None:
     for name in ("HONGBAO_TLS_CERTIFICATE", "HONGBAO_TLS_KEY"):
         assert variables[name].rpartition("/")[0] in mounts
     (monitor,) = of_kind("ServiceMonitor", manifests).values()
-    ports = {port["name"] for service in of_kind("Service", manifests).values() for port in service["spec"]["ports"]}
+    ports = {
+        port["name"] for service in of_kind("Service", manifests).values() for port in service["spec"].get("ports", [])
+    }
     assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} == ports
     for service in of_kind("Service", manifests).values():
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -302,6 +320,47 @@ def test_every_part_can_be_rendered() -> None:
         assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
     least = {manifest["kind"] for manifest in manifests_in(text_of(LEAST))}
     assert least == {"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Service"}
+
+
+def test_the_console_is_one_process_behind_its_own_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_helm()
+    manifests = manifests_in(text_of(EVERYTHING))
+    deployment = of_kind("Deployment", manifests)["hongbao-console"]
+    assert deployment["spec"]["replicas"] == 1
+    pod = pod_of(deployment)
+    container, variables = container_of(pod), variables_of(pod)
+    assert container["args"] == ["console"]
+    assert pod["terminationGracePeriodSeconds"] >= console_server.STOP_S_MAX + 5
+    for name, value in variables.items():
+        if name.startswith("HONGBAO_CONSOLE_"):
+            monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    console_server.check_address(settings)
+    assert settings.console_port == console_server.DEFAULT_PORT
+    assert container["ports"] == [{"name": "console", "containerPort": settings.console_port}]
+    asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {probe["port"] for probe in asked.values()} == {"console"}
+    assert [probe["path"] for probe in asked.values()] == ["/livez", "/livez", "/readyz"]
+    _check_secrets(pod)  # for the anchors of its audits
+    ingress = of_kind("Ingress", manifests)["hongbao-console"]["spec"]
+    assert [rule["host"] for rule in ingress["rules"]] == ingress["tls"][0]["hosts"] == ["console.hongbao.example"]
+
+
+def test_the_console_asks_each_pod_that_counts() -> None:
+    needs_helm()
+    manifests = manifests_in(text_of(EVERYTHING))
+    services, asked = of_kind("Service", manifests), set()
+    variables = variables_of(pods(manifests)["hongbao-console"])
+    for url in variables["HONGBAO_CONSOLE_METRICS_URLS"].split():
+        parts = urlsplit(url)
+        service = services[str(parts.hostname)]["spec"]
+        assert service["clusterIP"] == "None"  # else a name had one address, with another pod behind it each time
+        for name, deployment in of_kind("Deployment", manifests).items():
+            if service["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items():
+                (port,) = container_of(pod_of(deployment))["ports"]
+                assert port["containerPort"] == parts.port
+                asked.add(name)
+    assert asked == of_kind("Deployment", manifests).keys() - {"hongbao-console"}
 
 
 def test_helm_finds_nothing_to_say() -> None:

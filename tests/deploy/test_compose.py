@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from api.console import server as console_server
 from api.limits import Limits
 from api.server import STOP_S_MAX
 from engine.running import up
@@ -24,6 +25,7 @@ GIVEN = {
     "VALKEY_PASSWORD": "two",
     "GRAFANA_PASSWORD": "three",
     "HONGBAO_AUTH_SECRETS": "k1:0123456789abcdef0123456789abcdef",
+    "HONGBAO_CONSOLE_ORIGIN": "https://console.hongbao.example",
 }
 DEFAULTS = Settings(auth_secret=None)
 
@@ -34,7 +36,13 @@ def of_process(command: str) -> dict[str, Any]:
 
 
 def test_all_processes_are_there_as_one_image() -> None:
-    assert sorted(service["command"][0] for service in OURS.values()) == ["migrate", "persist", "serve", "sweep"]
+    assert sorted(service["command"][0] for service in OURS.values()) == [
+        "console",
+        "migrate",
+        "persist",
+        "serve",
+        "sweep",
+    ]
     assert {service["command"][0] for service in OURS.values()} <= commands()
     assert len({str(service["build"]) for service in OURS.values()}) == 1
     build = of_process("serve")["build"]
@@ -53,7 +61,7 @@ def test_ours_have_both_servers_and_no_rights(name: str) -> None:
 
 
 def test_nothing_starts_before_what_it_needs() -> None:
-    for command in ("serve", "persist", "sweep"):
+    for command in ("serve", "persist", "sweep", "console"):
         assert of_process(command)["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
@@ -72,11 +80,32 @@ def test_what_the_image_probes_is_the_port_of_each_process() -> None:
         assert of_process(command)["environment"]["HONGBAO_METRICS_PORT"] == "9108"
 
 
+def test_the_console_can_start_and_is_probed_where_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = of_process("console")
+    for name, value in (service["environment"] | GIVEN).items():
+        if name.startswith("HONGBAO_CONSOLE_"):
+            monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    console_server.check_address(settings)  # it refuses to listen beyond this machine without TLS in front
+    assert settings.console_port == console_server.DEFAULT_PORT
+    assert service["ports"] == [f"127.0.0.1:{settings.console_port}:{settings.console_port}"]
+    assert f"http://127.0.0.1:{settings.console_port}/livez" in service["healthcheck"]["test"][-1]
+    assert "HONGBAO_CONSOLE_PORT" not in str([other for other in OURS.values() if other["command"] != ["console"]])
+
+
+def test_the_console_reads_the_counters_of_every_process() -> None:
+    urls = of_process("console")["environment"]["HONGBAO_CONSOLE_METRICS_URLS"].split()
+    config = yaml.safe_load(read(FILE.parent / "prometheus.yml"))
+    scraped = [job["dns_sd_configs"][0] for job in config["scrape_configs"] if job["job_name"] != "hongbao-console"]
+    assert urls == [f"http://{job['names'][0]}:{job['port']}/metrics" for job in scraped]
+
+
 def test_each_process_has_the_time_to_stop() -> None:
     grace_s = {command: seconds(of_process(command)["stop_grace_period"]) for command in ("serve", "persist", "sweep")}
     assert grace_s["serve"] >= DEFAULTS.drain_delay_s + STOP_S_MAX + 5
     assert grace_s["persist"] >= up._DRAIN_S
     assert grace_s["sweep"] >= 10
+    assert seconds(of_process("console")["stop_grace_period"]) >= console_server.STOP_S_MAX + 5
 
 
 def test_the_api_may_open_as_many_files_as_it_takes_connections() -> None:
@@ -85,7 +114,7 @@ def test_the_api_may_open_as_many_files_as_it_takes_connections() -> None:
 
 def test_every_port_is_only_for_this_machine() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == 4
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
     assert COMPOSE["networks"]["data"]["internal"] is True
     assert SERVICES["valkey"]["networks"] == SERVICES["postgres"]["networks"] == ["data"]
@@ -126,7 +155,12 @@ def test_prometheus_scrapes_every_process_and_has_our_rules() -> None:
     for job in config["scrape_configs"]:
         (found,) = job["dns_sd_configs"]
         (scraped[job["job_name"]],) = [(name, found["port"]) for name in found["names"]]
-    assert set(scraped.values()) == {("api", DEFAULTS.port), ("persist", 9108), ("sweep", 9108)}
+    assert set(scraped.values()) == {
+        ("api", DEFAULTS.port),
+        ("console", console_server.DEFAULT_PORT),
+        ("persist", 9108),
+        ("sweep", 9108),
+    }
     targets = [entry.split(":")[:2] for entry in SERVICES["prometheus"]["volumes"] if entry.endswith(":ro")]
     (rules,) = config["rule_files"]
     assert ["../../docs/prometheus-rules.yml", rules] in targets

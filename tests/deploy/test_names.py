@@ -17,7 +17,9 @@ VERSION = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["version"]
 SECRETS = {"HONGBAO_AUTH_SECRET", "HONGBAO_AUTH_SECRETS", "HONGBAO_COUPON_KEYS", "HONGBAO_WEBHOOK_SECRET"}
 _SETTING = re.compile(r"\bHONGBAO_[A-Z][A-Z_]*\b")
 _URL = re.compile(r"\b[a-z][a-z0-9+]*://[^\s\"'`]+")
-_LOCAL = re.compile(r"http://(127\.0\.0\.1|prometheus)\b|(postgresql|redis)://[^\s@]*@(postgres|valkey):")
+_LOCAL = re.compile(
+    r"http://(127\.0\.0\.1|prometheus|api|persist|sweep)\b|http://\{\{|(postgresql|redis)://[^\s@]*@(postgres|valkey):"
+)
 
 
 @pytest.mark.parametrize("path", [*FILES, PAGE], ids=lambda path: str(path.relative_to(ROOT)))
@@ -45,7 +47,7 @@ def test_no_secret_is_filled_in() -> None:
         assert filled == set(), name
     for name, service in COMPOSE["services"].items():
         for variable, value in service.get("environment", {}).items():
-            if "PASSWORD" in variable or variable in SECRETS or "_URL" in variable or "AUTH" in variable:
+            if "PASSWORD" in variable or variable in SECRETS or variable.endswith("_URL") or "AUTH" in variable:
                 assert re.search(r"\$\{[A-Z_]+:(\?[^}]+|-)\}", value), f"{name}: {variable} has a value of its own"
     assert "kind: Secret" not in read(RENDERED)
 

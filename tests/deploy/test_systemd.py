@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api.console import server as console_server
 from api.limits import Limits
 from api.server import STOP_S_MAX
 from engine.running import up
@@ -16,7 +17,7 @@ from tests.support.needs import skip_without_tool
 
 UNITS = {path.name: sections for path, sections in units()}
 SERVICES = {name: dict(sections["Service"]) for name, sections in UNITS.items() if name.endswith(".service")}
-STAYING = ["hongbao-api@.service", "hongbao-persist@.service", "hongbao-sweep.service"]
+STAYING = ["hongbao-api@.service", "hongbao-console.service", "hongbao-persist@.service", "hongbao-sweep.service"]
 PROGRAM = "/opt/hongbao/bin/hongbao"
 DEFAULTS = Settings(auth_secret=None)
 INSTANCES = {
@@ -59,6 +60,7 @@ def test_what_stays_starts_again_and_has_the_time_to_stop(name: str) -> None:
         "serve": DEFAULTS.drain_delay_s + STOP_S_MAX + 5,
         "persist": up._DRAIN_S,
         "sweep": 10,
+        "console": console_server.STOP_S_MAX + 5,
     }[service["ExecStart"].split()[1]]
     assert seconds(service["TimeoutStopSec"]) >= least_s
     assert (service["Type"], service["Restart"], service["KillSignal"]) == ("exec", "always", "SIGTERM")
@@ -87,8 +89,12 @@ def test_ports_do_not_meet() -> None:
         if value.startswith("HONGBAO_METRICS_PORT=")
     ]
     assert len(set(ports)) == len(ports) == 2
+    console_port = SERVICES["hongbao-console.service"]["ExecStart"].partition("--port ")[2]
+    assert console_port not in {*ports, *INSTANCES["hongbao-api@"], str(console_server.DEFAULT_PORT), ""}
     settings = read(DEPLOY / "systemd" / "hongbao.env.example").splitlines()
-    assert [line for line in settings if line.startswith(("HONGBAO_PORT", "HONGBAO_METRICS_PORT"))] == []
+    assert [
+        line for line in settings if line.startswith(("HONGBAO_PORT", "HONGBAO_METRICS_PORT", "HONGBAO_CONSOLE_PORT"))
+    ] == []
 
 
 def test_an_instance_of_the_persister_is_a_share() -> None:

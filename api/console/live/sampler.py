@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+import httpx
 import structlog
 
 from api.console.live.counted import Counted, grown
 from api.console.live.folder import FolderReader
 from api.console.live.points import Point, added, gap
 from api.console.live.ring import STEP_MS, Ring
-from api.console.live.scraping import Scraper
+from api.console.live.scraping import Scraper, scrapers_of
 from engine.errors import UnavailableError
 from engine.observability.repeats import repeats
 from engine.persisting.lag import LaneLag, Looked
@@ -21,6 +22,8 @@ from engine.persisting.lag import LaneLag, Looked
 LOG = structlog.get_logger()
 LANES_APART_MAX = 16
 """So many lanes have a line of their own in the charts. Of more, all are in the table and in the sums."""
+ADDRESSES_S = 5.0
+"""How long the addresses of a name are believed."""
 LOOK_S_MAX = 0.8
 """How long the lanes may take. What comes later is not of this second."""
 Look = Callable[[], Awaitable[Looked]]
@@ -51,16 +54,37 @@ class Folder:
 
 
 class Urls:
-    """Processes elsewhere, all asked at once."""
+    """Processes elsewhere, all asked at once. ``client`` is closed by its maker.
 
-    def __init__(self, scrapers: Sequence[Scraper]) -> None:
-        self._scrapers = scrapers
-        self.names: Sequence[str] = tuple(scraper.url for scraper in scrapers)
+    A host with several addresses is as many processes. Addresses come and go, so they are looked up every few seconds.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, urls: Sequence[str], *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client, self._clock_s = client, clock_s
+        self._scrapers = {url: [Scraper(client, url)] for url in urls}
+        self._due_s = -math.inf
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The URL of each process, with its address."""
+        return tuple(scraper.url for of_url in self._scrapers.values() for scraper in of_url)
 
     async def read(self) -> Mapping[str, Counted]:
         """None of them is waited for longer than the others need at most."""
-        found = await asyncio.gather(*(scraper.read() for scraper in self._scrapers))
-        return {name: counted for name, counted in zip(self.names, found, strict=True) if counted is not None}
+        if self._clock_s() >= self._due_s:
+            self._due_s = self._clock_s() + ADDRESSES_S
+            await self._look_up()
+        scrapers = [scraper for of_url in self._scrapers.values() for scraper in of_url]
+        found = await asyncio.gather(*(scraper.read() for scraper in scrapers))
+        return {scraper.url: counted for scraper, counted in zip(scrapers, found, strict=True) if counted is not None}
+
+    async def _look_up(self) -> None:
+        """What cannot be looked up now is where it was."""
+        found = await asyncio.gather(*(scrapers_of(self._client, url) for url in self._scrapers))
+        for url, scrapers in zip(list(self._scrapers), found, strict=True):
+            self._scrapers[url] = scrapers or self._scrapers[url]
 
 
 class Sampler:
@@ -104,7 +128,8 @@ class Sampler:
             self.ring.add(gap(at_ms))
             return
         point = self._point(at_ms, now_s, counted, lanes)
-        self._before.update(counted)
+        names = set(self.sources.names)
+        self._before = {name: known for name, known in self._before.items() if name in names} | dict(counted)
         self._known_at_s = now_s
         if point is not None:
             self.ring.add(point)

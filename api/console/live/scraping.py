@@ -1,6 +1,9 @@
 """Reads counters as Prometheus does, from processes on other machines."""
 
+import asyncio
+import socket
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,19 +12,29 @@ from api.console.live.counted import BUCKETS, CALLS_BY_SIZE, NAMES, PLACE_OF, Co
 
 TIMEOUT_S = 0.8
 BYTES_MAX = 4_000_000
+RESOLVE_S_MAX = 0.5
+ADDRESSES_MAX = 64
+"""Of one name. More are not asked."""
 _FAMILIES = tuple({name.removesuffix("_total").removesuffix("_sum").removesuffix("_bucket") for name in NAMES})
 
 
 class Scraper:
-    """One process's ``/metrics``. ``client`` is closed by its maker."""
+    """One process's ``/metrics``. ``client`` is closed by its maker.
 
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
-        self._client, self.url = client, url
+    ``address``: where to ask, of those that the URL's host has. None: the host itself.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, url: str, address: str | None = None) -> None:
+        self._client, parts = client, httpx.URL(url)
+        self.url = url if address is None else str(parts.copy_with(host=address))
+        self._headers = {} if address is None else {"host": parts.netloc.decode()}
+        # The certificate is for the name.
+        self._extensions = {} if address is None else {"sni_hostname": parts.host}
 
     async def read(self) -> Counted | None:
         """Its sums now, None if it does not answer in time, or with something else."""
         try:
-            async with self._client.stream("GET", self.url, timeout=TIMEOUT_S) as answer:
+            async with self._asked() as answer:
                 if answer.status_code != 200:
                     return None
                 body = bytearray()
@@ -32,6 +45,34 @@ class Scraper:
             return counted_in(body.decode())
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             return None
+
+    def _asked(self) -> AbstractAsyncContextManager[httpx.Response]:
+        return self._client.stream(
+            "GET", self.url, headers=self._headers, extensions=self._extensions, timeout=TIMEOUT_S
+        )
+
+
+async def scrapers_of(client: httpx.AsyncClient, url: str) -> list[Scraper]:
+    """One for each process behind the URL's host: a name of several containers or pods has the address of each.
+
+    Empty if it cannot be resolved now.
+    """
+    host = httpx.URL(url).host
+    try:
+        async with asyncio.timeout(RESOLVE_S_MAX):
+            found = await addresses_of(host)
+    except (OSError, UnicodeError):  # TimeoutError is an OSError
+        return []
+    return [Scraper(client, url, None if address == host else address) for address in sorted(found)[:ADDRESSES_MAX]]
+
+
+async def addresses_of(host: str) -> set[str]:
+    """A name's IPv4 addresses, or those of IPv6 if there are none. Both lead to the same processes. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    by_family: dict[int, set[str]] = {}
+    for family, _, _, _, address in found:
+        by_family.setdefault(family, set()).add(str(address[0]))
+    return by_family.get(socket.AF_INET) or by_family.get(socket.AF_INET6) or set()
 
 
 def counted_in(text: str) -> Counted:

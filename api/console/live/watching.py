@@ -10,7 +10,6 @@ import httpx
 
 from api.console.live.folder import FolderReader
 from api.console.live.sampler import Folder, Look, Sampler, Sources, Urls
-from api.console.live.scraping import Scraper
 from engine.observability import metrics_directory
 from engine.packets.hottest import Hottest
 from engine.settings import Settings
@@ -48,4 +47,4 @@ async def _sources(settings: Settings, stack: AsyncExitStack) -> Sources:
         return Folder(FolderReader(metrics_directory.directory(settings)))
     # No proxies or certificates from the environment: only the settings read that.
     client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-    return Urls([Scraper(client, url) for url in urls])
+    return Urls(client, urls)

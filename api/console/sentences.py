@@ -1,0 +1,106 @@
+"""The engine's frequent sentences in the person's language: of lanes, of quarantine, of wrong fields.
+
+The engine speaks English and knows no languages. What is not listed here is shown as the engine says it. ``{}`` in a
+sentence is something that differs: a number, a name, or another of these sentences.
+"""
+
+import re
+from collections.abc import Callable
+
+from api.console.texts import marked
+
+KNOWN = (
+    # Lanes (engine.persisting.lane_lines, engine.recovery.epochs).
+    *(
+        marked("no process has begun it yet"),
+        marked("fenced: Redis has lost it"),
+        marked("fenced: it is being rebuilt from the ledger"),
+        marked("fenced: it is being moved to another server"),
+        marked("fenced: Redis and the ledger disagree about its epoch"),
+        marked("behind the ledger in Redis: it was set back"),
+        marked("fenced: Redis was restarted and is not compared with the ledger yet"),
+        marked("Redis has a key of another type in the place of its stream"),
+    ),
+    # Quarantine (engine.ledger.posting, engine.persisting.quarantine).
+    *(
+        marked("it still breaks a rule: {}"),
+        marked("the ledger would take it"),
+        marked("the ledger has taken it"),
+        marked("{} fen would leave the custody"),
+        marked("written off, {} fen left the custody"),
+        marked("the packet is not waiting to be opened"),
+        marked("the packet is not open"),
+        marked("the packet is unknown"),
+        marked("its amount is larger than all money in the ledger"),
+        marked("it names an account that is not in the ledger"),
+        marked("there is no row with this number"),
+        marked("it was already {}"),
+        marked("packet {} has not ended: write the claim off when it has"),
+        marked("packet {} was never opened: retry its opening first"),
+        marked("these changes are unknown and cannot be retried: investigate, then write them off"),
+        marked("an older release set it aside and did not record how the packet ended"),
+    ),
+    # Fields that are wrong.
+    *(
+        marked("must be an amount in yuan as 12.34"),
+        marked("must be an amount as 12.34, from 0.01 to {}"),
+        marked("must be an amount with at most {} decimals"),
+        marked("must be a user id"),
+        marked("must be a packet's number of 19 digits"),
+        marked("must be a row's number"),
+        marked("must be a day as 2026-11-28"),
+        marked("must be a time as 2026-12-01T20:00:00"),
+        marked("must be a day that has begun in China"),
+        marked("must be a whole number"),
+        marked("must be a whole number from {} to {}"),
+        marked("must be one of {}"),
+        marked("must be yes or no"),
+        marked("must be at most {} readable characters"),
+        marked("must be 1 to 64 of A-Z a-z 0-9 . _ : @ -"),
+        marked("must be {}, as the page asks for it"),
+        marked("must be from 1 to {} selected rows"),
+        marked("must be the form's own: open the page again"),
+        marked("must be a merchant's account"),
+        marked("must be the campaign's number"),
+    ),
+)
+"""Translated in the catalogue ``base``, as several pages show them."""
+_LENGTH_MAX = 500
+"""What is longer is none of these."""
+_PATTERNS = [
+    (re.compile(re.escape(known).replace(r"\{\}", "(.+?)")), known)
+    for known in sorted((known for known in KNOWN if "{}" in known), key=lambda known: -len(known))
+]
+_EXACT = frozenset(known for known in KNOWN if "{}" not in known)
+_FIELD = re.compile(r"([a-z][a-z0-9_.]*): (.+)", re.DOTALL)
+
+
+def in_language(gettext: Callable[[str], str], sentence: object) -> str:
+    """The sentence in the language of ``gettext`` if it is a known one, else as it is."""
+    text = str(sentence)
+    if text in _EXACT:
+        return gettext(text)
+    if len(text) <= _LENGTH_MAX:
+        for pattern, known in _PATTERNS:
+            if found := pattern.fullmatch(text):
+                return _filled(gettext(known), [in_language(gettext, part) for part in found.groups()])
+    return text
+
+
+def fields_in_language(gettext: Callable[[str], str], sentence: str) -> str:
+    """A refusal that may name fields (``field: what is wrong; field: ...``) in the language of ``gettext``."""
+    parts = [_FIELD.fullmatch(part) for part in sentence.split("; ")]
+    if not all(parts):
+        return in_language(gettext, sentence)
+    return "; ".join(f"{part[1]}: {in_language(gettext, part[2])}" for part in parts if part is not None)
+
+
+def teller(gettext: Callable[[str], str]) -> Callable[[object], str]:
+    """What tells sentences in the person's language, for templates."""
+    return lambda sentence: in_language(gettext, sentence)
+
+
+def _filled(text: str, parts: list[str]) -> str:
+    """Not by ``format``: what comes from elsewhere may have braces."""
+    pieces = text.split("{}")
+    return "".join(piece + part for piece, part in zip(pieces, [*parts, ""], strict=True))
