@@ -70,6 +70,25 @@ async def approved(console: Console, asker: Person, fields: dict[str, str], appr
     return str(result["campaign_id"])
 
 
+async def test_another_number_of_waves_loses_nothing_that_was_typed(console: Console) -> None:
+    alice = await console.person(FINANCE, "alice")
+    page = (await alice.act("/campaigns/new", **await form(console, waves="2", again="yes"))).text
+    assert 'value="春节红包雨"' in page
+    assert 'value="600.00"' in page
+    assert 'name="w2_starts"' in page
+    assert 'class="wrong"' not in page
+
+
+async def test_a_payer_who_is_no_merchant_is_told_of_with_the_forms_own_words(console: Console) -> None:
+    alice = await console.person(FINANCE, "alice")
+    answer = await alice.act("/campaigns/new", **await form(console, w1p1_total="x"))
+    assert answer.status_code == 422
+    assert "Wave 1: Total must be an amount" in words_of(answer.text)
+    answer = await alice.act("/campaigns/new", **await form(console))
+    assert answer.status_code == 422
+    assert "Paid by this merchant must be a merchant's account" in words_of(answer.text)
+
+
 async def test_a_campaign_is_paid_once_when_another_operator_approves(console: Console) -> None:
     await merchant(console)
     alice, bob = await console.person(FINANCE, "alice"), await console.person(FINANCE, "bob")
