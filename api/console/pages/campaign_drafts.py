@@ -44,14 +44,18 @@ _NO_MERCHANT = marked("must be a merchant's account: an operator with the role r
 _NO_AMOUNT = marked("must be an amount, without more decimals than the asset has")
 _NO_TIME = marked("must be a time as 2026-12-01T20:00:00")
 _NO_NUMBER = marked("must be a whole number")
-_PART = re.compile(r"w([0-9]+)(?:p([0-9]+))?_([a-z]+)", re.ASCII)
+_PART = re.compile(r"w([0-9]+)(?:p[0-9]+)?_([a-z]+)", re.ASCII)
+_PART_OF_TERMS = re.compile(r"waves\[([0-9]+)\]\.(?:prizes\[[0-9]+\]\.)?([a-z_]+)", re.ASCII)
 _LABELS = {
     "owner": marked("Paid by this merchant"),
     "starts": marked("Starts, in China"),
+    "starts_at_ms": marked("Starts, in China"),
     "seconds": marked("Seconds"),
     "asset": marked("Asset"),
     "split": marked("Split"),
+    "prizes": marked("Prizes in each"),
     "total": marked("Total"),
+    "total_fen": marked("Total"),
     "count": marked("Shares"),
 }
 """What a field is called on the form, by its name or, in a wave, by the end of its name."""
@@ -116,11 +120,15 @@ async def _form(visit: Visit, typed: Fields, problems: Sequence[FieldProblem] = 
 
 def _in_words(visit: Visit, problem: FieldProblem) -> FieldProblem:
     """A problem with the label that its field has on the form, in the operator's language as far as we have it."""
-    part = _PART.fullmatch(problem.field)
-    label = _LABELS.get(part[3] if part else problem.field)
-    named = problem.field if label is None else visit.gettext(label)
-    if part:
-        named = f"{visit.gettext('Wave %(number)s') % {'number': part[1]}}: {named}"
+    named, wave = problem.field, None
+    if part := _PART.fullmatch(problem.field):
+        wave, named = int(part[1]), part[2]
+    elif part := _PART_OF_TERMS.fullmatch(problem.field):
+        wave, named = int(part[1]) + 1, part[2]
+    if named in _LABELS:
+        named = visit.gettext(_LABELS[named])
+    if wave is not None:
+        named = f"{visit.gettext('Wave %(number)s') % {'number': wave}}: {named}"
     return FieldProblem(named, visit.gettext(problem.message))
 
 
@@ -133,8 +141,11 @@ async def _arguments(desk: Desk, form: Fields, address: str) -> dict[str, Any]:
     waves = [
         await _wave(desk, form, wave, problems) for wave in range(1, WAVES_MAX + 1) if form.text(f"w{wave}_starts")
     ]
-    if not waves:
-        problems.append(FieldProblem("w1_starts", _NO_TIME))
+    # A wave that the form has and that nobody has filled in is not left out in silence.
+    wanted = min(max(_whole(form.text("waves")) or 1, 1), WAVES_MAX)
+    problems += [
+        FieldProblem(f"w{wave}_starts", _NO_TIME) for wave in range(1, wanted + 1) if not form.text(f"w{wave}_starts")
+    ]
     odds = _PERCENT.fullmatch(form.text("odds") or "100")
     odds_millionths = 0 if odds is None else int(odds[1]) * 10_000 + int((odds[2] or "").ljust(4, "0"))
     if not 1 <= odds_millionths <= MILLION:
