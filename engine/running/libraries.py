@@ -21,11 +21,11 @@ class Library(NamedTuple):
 
 KNOWN = {
     # its protocol's and its server's hooks
-    "uvicorn": Library("0.50", "0.55", ("api/server.py", "api/wire")),
+    "uvicorn": Library("0.50", "0.55", ("api/console/server.py", "api/server.py", "api/wire")),
     # how the parser reads on after an upgrade and a closing
     "httptools": Library("0.6.4", "0.10", ("api/wire/connection.py",)),
     # the router's lifespan, and its redirects
-    "starlette": Library("1.0", "2", ("api/app.py",)),
+    "starlette": Library("1.0", "2", ("api/app.py", "api/console/app.py", "api/console/server.py")),
     # how a pool makes a connection, a connection's reading and writing, the texts of errors
     "redis": Library("8", "9", ("engine/lanes",)),
     # what a pool is made of, and how it returns a connection

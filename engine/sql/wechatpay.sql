@@ -73,8 +73,9 @@ SELECT * FROM wechatpay_orders WHERE mch_id = $1 AND api = $2 AND number = $3 FO
 -- add_order --
 INSERT INTO wechatpay_orders (mch_id, api, number, kind, terms_hash, account, address, appid, openid, amount_fen, count,
     wishing, send_name, act_name, remark, asked_at_ms, notify_url, platform_serial, notice_due_at_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::text, $18,
-    CASE WHEN $17::text IS NOT NULL THEN $16::bigint END)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::bigint, $11::integer, $12, $13, $14, $15, at_ms, $16::text, $17::text,
+    CASE WHEN $16::text IS NOT NULL THEN at_ms END
+FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms) AS clock
 ON CONFLICT (mch_id, api, number) DO NOTHING
 RETURNING *
 

@@ -130,27 +130,27 @@ class Orders:
         """
         for _ in range(_ADMISSIONS_MAX):
             async with ledger_change(self._pool) as connection:
+                order = await self._add(connection, asked)
+                if order is not None:
+                    return order
                 known = await connection.fetchrow(SQL["lock_order"], asked.mch_id, asked.api, asked.number)
-                order = (
-                    await self._add(connection, asked) if known is None else await self._again(connection, known, asked)
-                )
-            if order is not None:
-                return order
+                if known is not None:
+                    return await self._again(connection, known, asked)
         raise RefusalError(Code.PROCESSING)
 
     async def _add(self, connection: Connection, asked: Asked) -> Order | None:
-        """A new order, counted. None: somebody else has added it just now."""
-        at_ms = await now_ms(connection)
+        """A new order, counted. None: it is known."""
         row = await connection.fetchrow(
             SQL["add_order"],
             *(asked.mch_id, asked.api, asked.number, asked.kind, asked.terms_hash, asked.account, asked.address),
             *(asked.appid, asked.openid, asked.amount_fen, asked.count, asked.wishing, asked.send_name),
-            *(asked.act_name, asked.remark, at_ms, asked.notify_url, asked.platform_serial),
+            *(asked.act_name, asked.remark, asked.notify_url, asked.platform_serial),
         )
         if row is None:
             return None
-        await self._count(connection, _order(row), at_ms)
-        return _order(row)
+        order = _order(row)
+        await self._count(connection, order, order.asked_at_ms)
+        return order
 
     async def _again(self, connection: Connection, known: asyncpg.Record, asked: Asked) -> Order:
         """A known order. One that was refused without being paid is asked for again."""
@@ -202,7 +202,9 @@ class Orders:
         """Note that a payment is with its user. A repeat changes nothing."""
         async with ledger_change(self._pool) as connection:
             row = await connection.fetchrow(SQL["note_given"], order.order_id, at_ms)
-        return order if row is None else _order(row)
+        if row is not None:
+            return _order(row)
+        return await self.find(order.mch_id, order.api, order.number) or order
 
     async def refuse(self, order: Order, refusal: RefusalError) -> None:
         """Note that an order is refused, unless its state has changed since it was read."""

@@ -3,6 +3,8 @@
 Each step may be repeated: by the merchant with the same number, by a question about it, and by a loop of the sweeper.
 """
 
+from dataclasses import replace
+
 from engine.claiming.claims import Claims
 from engine.errors import (
     AddressNotAllowedError,
@@ -93,7 +95,7 @@ class Sending:
             await note_paid(connection, order, packet_id)
 
         try:
-            await self._packets.send(
+            sent = await self._packets.send(
                 order.account,
                 terms_of(order, self._settings),
                 address=order.address,
@@ -101,12 +103,9 @@ class Sending:
                 request_hash=order.terms_hash,
                 note=note,
             )
-            paid = await self._orders.find(order.mch_id, order.api, order.number)
         except HongbaoError as error:
             raise refusal_of(error, order) from None
-        if paid is None or paid.state is OrderState.ASKED:
-            raise RefusalError(Code.PROCESSING)
-        return paid
+        return replace(order, state=OrderState.PAID, packet_id=sent.packet_id)
 
     async def _give(self, order: Order) -> Order:
         """Put a payment into its user's wallet. If the user may not receive it, it goes back, for good."""

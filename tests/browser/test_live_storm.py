@@ -26,6 +26,7 @@ from engine.running import reach
 from engine.settings import Settings
 from tests.support.chromium import Opened, opened, take_picture
 from tests.support.commands import Up, upped
+from tests.support.ports import held_port
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -153,7 +154,7 @@ async def heap_bytes(session: CDPSession) -> float:
 
 
 async def test_a_storm_is_what_the_page_shows(browser: Browser, data_dir: Path, pictures: Path | None) -> None:
-    with upped(data_dir) as up:
+    with held_port() as port, upped(data_dir, HONGBAO_CONSOLE_PORT=str(port)) as up:
         async with page_of(browser, up) as (shown, origin):
             page = shown.page
             await has_points(shown, 2)

@@ -36,12 +36,16 @@ async def die_in_transaction(connection, order, packet_id):
     await noted(connection, order, packet_id)
     await die()
 
-noted = sending.note_paid
+async def send_and_die(*args, **named):
+    await sent(*args, **named)
+    await die()
+
+noted, sent = sending.note_paid, Packets.send
 step, kind = sys.argv[2], OrderKind(sys.argv[3])
 if step == "asked": sending.Sending.finish = die
 if step == "paying": sending.note_paid = die_in_transaction
 if step == "paid": Packets._open = die
-if step == "opened": Orders.find = die
+if step == "opened": Packets.send = send_and_die
 if step == "giving": sending.Sending._give = die
 if step == "given": Orders.note_given = die
 

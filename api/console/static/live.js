@@ -156,7 +156,7 @@
         scales: { x: { time: true, range: rangeOfTime }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
         axes: [
           { stroke: ink, grid, ticks: grid, font, space: 70, values: (_plot, splits) => splits.map((s) => (state.windowS > 900 ? minutes : clock).format(s * 1000)) },
-          { stroke: ink, grid, ticks: grid, font, size: 56, values: (_plot, splits) => splits.map((value) => `${narrow.format(value)}${plan.unit}`) },
+          { stroke: ink, grid, ticks: grid, font, size: widthOf, values: (_plot, splits) => splits.map((value) => `${narrow.format(value)}${plan.unit}`) },
         ],
         series: [
           { label: texts.time, value: (_plot, value) => (value === null ? "–" : clock.format(value * 1000)) },
@@ -169,6 +169,13 @@
       const drawn = chart.plot.root;
       drawn.querySelectorAll("canvas").forEach((canvas) => canvas.setAttribute("aria-hidden", "true"));
     }
+  }
+
+  /** How wide an axis must be for its longest label. */
+  function widthOf(plot, labels) {
+    const pixels = parseFloat(getComputedStyle(root).getPropertyValue("--chart-font")) || 12;
+    const longest = (labels || []).reduce((most, label) => Math.max(most, label.length), 0);
+    return Math.max(56, Math.ceil(longest * pixels * 0.62) + 20);
   }
 
   function rangeOfTime() {
@@ -258,6 +265,7 @@
   }
 
   function showMinute() {
+    if (!hasTables) return;
     const rows = element("minute").rows;
     const stepS = Math.max(10, state.stepMs / 1000);
     for (let row = 0; row < rows.length; row += 1) {
@@ -270,6 +278,8 @@
       cells.forEach((text, place) => put(rows[row].cells[place], text));
     }
   }
+
+  const hasTables = element("minute") !== null; // not on a wall
 
   function showRows(body, rows, make) {
     while (body.rows.length > rows.length) body.deleteRow(-1);
@@ -331,22 +341,30 @@
     clearTimeout(state.timer);
     state.asking = new AbortController();
     const deadline = setTimeout(() => state.asking && state.asking.abort(), ANSWER_MS_MAX);
-    const windowS = state.windowS;
     try {
-      const answer = await fetch(`${root.dataset.url}?after=${state.newestMs}&window=${windowS}`, { cache: "no-store", signal: state.asking.signal });
-      if (answer.redirected || answer.status === 401) {
-        state.isSignedOut = true;
-      } else if (!answer.ok) {
-        throw new Error(`${answer.status}`);
-      } else if (windowS === state.windowS) {
-        await show(await answer.json());
-      }
-    } catch {
-      state.failedAtMs = Date.now();
+      const points = await fetched(state.windowS);
+      if (points) await show(points); // an error in here is ours: it is seen in the browser's console
     } finally {
       clearTimeout(deadline);
       state.asking = null;
       next();
+    }
+  }
+
+  /** What is new; null if there is none, or if nobody answers. */
+  async function fetched(windowS) {
+    try {
+      const answer = await fetch(`${root.dataset.url}?after=${state.newestMs}&window=${windowS}`, { cache: "no-store", signal: state.asking.signal });
+      if (answer.redirected || answer.status === 401) {
+        state.isSignedOut = true;
+        return null;
+      }
+      if (!answer.ok) throw new Error(`${answer.status}`);
+      const points = await answer.json();
+      return windowS === state.windowS ? points : null;
+    } catch {
+      state.failedAtMs = Date.now();
+      return null;
     }
   }
 
@@ -356,8 +374,10 @@
     state.clockMs = answer.now_ms - Date.now();
     take(answer);
     showFigures();
-    showLanes(answer.lanes);
-    showHottest(answer.hottest);
+    if (hasTables) {
+      showLanes(answer.lanes);
+      showHottest(answer.hottest);
+    }
     put(element("sources"), answer.silent.length ? fill(texts.silent, { silent: String(answer.silent.length), all: String(answer.sources) }) : "");
     say();
     element("beacon").classList.toggle("on");
