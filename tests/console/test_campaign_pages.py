@@ -86,7 +86,7 @@ async def test_a_payer_who_is_no_merchant_is_told_of_with_the_forms_own_words(co
     assert "Wave 1: Total must be an amount" in words_of(answer.text)
     answer = await alice.act("/campaigns/new", **await form(console))
     assert answer.status_code == 422
-    assert "Paid by this merchant must be a merchant's account" in words_of(answer.text)
+    assert "Paid by this merchant must be a merchant" in words_of(answer.text)
 
 
 async def test_a_wave_that_was_not_filled_in_is_not_left_out_in_silence(console: Console) -> None:

@@ -56,7 +56,7 @@ def test_a_translation_has_the_values_of_its_text(page: str) -> None:
 @pytest.mark.parametrize("page", sorted(catalogues.found()))
 def test_chinese_has_chinese_punctuation(page: str) -> None:
     kept = catalogues.read(catalogues.path_of(page, "po"))
-    told = [message.string if isinstance(message.string, str) else " ".join(message.string) for message in kept]
+    told = [" ".join([found] if isinstance(found := message.string, str) else found or []) for message in kept]
     assert [text for text in told if re.search(r"[\u4e00-\u9fff][,;:!?()]|[,;:!?()][\u4e00-\u9fff]", text)] == []
 
 
