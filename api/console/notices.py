@@ -9,8 +9,8 @@ NOTICES = {
     "approved": marked("Approved and done."),
     "saved": marked("Saved."),
     "signed_out": marked("You have signed out."),
-    "set_up": marked("Your sign-in is set up. Sign in now."),
-    "begun": marked("It has begun. Open this page again to see how far it is."),
+    "set_up": marked("Your sign-in is set up. Sign in with the next code: each works once."),
+    "begun": marked("It has begun. This page tells when it is done."),
     "study_under_way": marked("Another study is under way. This is it."),
     "session_ended": marked("The session has ended."),
 }

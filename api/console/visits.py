@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.console import csv_files, sentences
+from api.console.action_names import ACTION_NAMES
 from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
 from api.console.forms import Fields
@@ -253,7 +254,7 @@ class Visit(Guest):
 
     def name_of(self, action: str) -> str:
         """An action's name in the operator's language."""
-        return self.desk.front.texts.anywhere(self.language, action)
+        return self.desk.front.texts.anywhere(self.language, ACTION_NAMES.get(action, action))
 
     @property
     def action(self) -> str:

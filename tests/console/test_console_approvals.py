@@ -10,7 +10,7 @@ from engine.auditing.audit import audit
 from engine.operators.log import Filter
 from engine.operators.roles import FINANCE, OPERATOR, RISK, SUPPORT
 from engine.settings import Settings
-from tests.support.console import Console, Person, new_key, open_console
+from tests.support.console import Console, Person, new_key, open_console, words_of
 
 
 @pytest.fixture
@@ -83,6 +83,39 @@ async def test_who_may_not_do_it_cannot_approve_it(console: Console, role: str) 
     assert (await other.act(f"{path}/approve", hash=await seen_hash(bob, path))).status_code == 403
     assert (await other.act(f"{path}/refuse")).status_code == 403
     assert await balance_fen(console) == 0
+
+
+async def test_the_page_says_who_may_decide(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    other = await console.person(OPERATOR)
+    path = await ask(ann)
+    told = words_of((await other.get(f"{path}?lang=en")).text)
+    assert "Your role may not decide this." in told
+    assert "Who may: an operator with the role finance." in told
+    assert "Who may: an operator with the role finance." in words_of((await ann.get(f"{path}?lang=en")).text)
+    assert "Who may" not in words_of((await bob.get(f"{path}?lang=en")).text)
+
+
+async def test_what_is_decided_shows_what_was_asked_for_and_not_what_it_would_do_again(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    path = await ask(ann)
+    assert "24.68" not in (await bob.get(path)).text
+    assert await approve(bob, path) == 303
+    page = (await bob.get(f"{path}?lang=en")).text
+    assert "24.68" not in page
+    assert "Balance afterwards" not in page
+    assert "1234" in page
+    assert 'href="/users/alice"' in page
+
+
+async def test_a_deposit_to_a_name_that_nobody_has_used_is_pointed_out(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    wanted, warning = "/deposits?user_id=alice&amount=1&lang=en", "Nobody has paid or frozen this user yet."
+    told = words_of((await ann.get(wanted)).text)
+    assert warning in told
+    assert "Nothing moves now." in told
+    assert await approve(bob, await ask(ann)) == 303
+    assert warning not in words_of((await ann.get(wanted)).text)
 
 
 async def test_arguments_that_were_changed_are_refused(console: Console) -> None:

@@ -1,6 +1,7 @@
 """Vendored files are those of their authors, texts are translated, and a wheel has all of it."""
 
 import gettext
+import re
 import subprocess
 import sys
 import zipfile
@@ -50,6 +51,13 @@ def test_a_translation_has_the_values_of_its_text(page: str) -> None:
         if isinstance(message.id, str) and message.id:
             translated = translations.gettext(message.id)
             assert sorted(_names(translated)) == sorted(_names(message.id)), message.id
+
+
+@pytest.mark.parametrize("page", sorted(catalogues.found()))
+def test_chinese_has_chinese_punctuation(page: str) -> None:
+    kept = catalogues.read(catalogues.path_of(page, "po"))
+    told = [" ".join([found] if isinstance(found := message.string, str) else found or []) for message in kept]
+    assert [text for text in told if re.search(r"[\u4e00-\u9fff][,;:!?()]|[,;:!?()][\u4e00-\u9fff]", text)] == []
 
 
 def test_a_text_that_is_not_translated_is_found() -> None:

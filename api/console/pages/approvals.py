@@ -1,10 +1,14 @@
 """What waits for a second operator: exactly what would be done, and by whom it was asked for."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from starlette.responses import Response
 
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.operators.refusals import UnknownApprovalError
+from engine.operators.roles import ROLES
 
 ROWS = 50
 
@@ -23,14 +27,23 @@ async def show(visit: Visit) -> Response:
     approval = await visit.desk.approvals.get(_number(visit))
     action = visit.desk.actions.get(approval.action)
     effect = []
-    if action is not None:
+    if action is not None and approval.state == "waiting":
+        # Only then: done once more, it would change what is there now, and that nobody has asked for.
         # Its labels are texts of the page that has registered it.
         page = action.execute.__module__.rpartition(".")[2]
         texts = visit.desk.front.texts.of(visit.language, page)
         effect = [(texts.gettext(label), value) for label, value in await action.effect(visit.desk, approval.arguments)]
     is_own = approval.asked_by == visit.operator.name
     may = action is not None and visit.may(action.permission) and visit.may("approvals:decide")
-    return await visit.page("approvals_one.html", one=approval, effect=effect, is_own=is_own, may=may)
+    return await visit.page(
+        "approvals_one.html",
+        one=approval,
+        effect=effect,
+        is_own=is_own,
+        may=may,
+        deciders=[] if action is None or (may and not is_own) else _deciders(action.permission),
+        result_path=_made(approval.result or {}),
+    )
 
 
 async def approve(visit: Visit) -> Response:
@@ -48,6 +61,18 @@ async def refuse(visit: Visit) -> Response:
     number = visit.approval_id = _number(visit)
     await visit.desk.approvals.refuse(number, visit.desk.actions, by=visit.operator, reason=visit.reason())
     return visit.redirect(f"/approvals/{number}", notice="refused")
+
+
+def _deciders(permission: str) -> list[str]:
+    """The roles that may approve what needs this permission."""
+    return [role for role, permissions in ROLES.items() if {permission, "approvals:decide"} <= permissions]
+
+
+def _made(result: Mapping[str, Any]) -> str:
+    """The page of what was made, if it has one."""
+    if "campaign_id" in result:
+        return f"/campaigns/{result['campaign_id']}"
+    return f"/users/{result['user_id']}" if "user_id" in result else ""
 
 
 def _number(visit: Visit) -> int:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.console.desk import Desk
 from api.console.forms import Fields
-from api.console.pages.campaigns import WHO, WRITE, local, moment
+from api.console.pages.campaigns import WHO, WRITE, local, moment, percent
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.calendar.china_time import begin_ms, today
@@ -39,6 +39,26 @@ _WAVES_SHOWN, _PRIZES_SHOWN = 10, 5
 """Rows of the form. Larger campaigns are made through the API."""
 _SHARES_SHOWN, _SAMPLE_MAX = 24, 100_000
 _DAY_MS = 86_400_000
+_OF_THE_PAYMENT = ("reason", "key", "code")
+_NO_MERCHANT = marked("must be a merchant's account: an operator with the role risk makes it one, on the user's page")
+_NO_AMOUNT = marked("must be an amount, without more decimals than the asset has")
+_NO_TIME = marked("must be a time as 2026-12-01T20:00:00")
+_NO_NUMBER = marked("must be a whole number")
+_PART = re.compile(r"w([0-9]+)(?:p[0-9]+)?_([a-z]+)", re.ASCII)
+_PART_OF_TERMS = re.compile(r"waves\[([0-9]+)\]\.(?:prizes\[[0-9]+\]\.)?([a-z_]+)", re.ASCII)
+_LABELS = {
+    "owner": marked("Paid by this merchant"),
+    "starts": marked("Starts, in China"),
+    "starts_at_ms": marked("Starts, in China"),
+    "seconds": marked("Seconds"),
+    "asset": marked("Asset"),
+    "split": marked("Split"),
+    "prizes": marked("Prizes in each"),
+    "total": marked("Total"),
+    "total_fen": marked("Total"),
+    "count": marked("Shares"),
+}
+"""What a field is called on the form, by its name or, in a wave, by the end of its name."""
 _NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
 _AMOUNT = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,6}))?", re.ASCII)
 _PERCENT = re.compile(r"(100|[0-9]{1,2})(?:\.([0-9]{1,4}))?", re.ASCII)
@@ -50,7 +70,9 @@ async def show(visit: Visit) -> Response:
 
 
 async def preview(visit: Visit) -> Response:
-    """What the terms come to, and the form that has it paid."""
+    """What the terms come to, and the form that has it paid. With ``again``: the form once more, as it was typed."""
+    if visit.form.text("again"):
+        return await _form(visit, visit.form)
     try:
         arguments = await _arguments(visit.desk, visit.form, visit.address)
         terms = await _terms(visit.desk, arguments)
@@ -63,7 +85,7 @@ async def preview(visit: Visit) -> Response:
         terms=terms,
         effect=[(visit.gettext(label), value) for label, value in effect],
         samples=await _samples(visit.desk, terms),
-        hidden=[(name, visit.form.text(name)) for name in visit.form.names() if name not in ("reason", "key", "code")],
+        hidden=[(name, visit.form.text(name)) for name in visit.form.names() if name not in _OF_THE_PAYMENT],
         buckets=sum(terms.buckets_of(prize) for wave in terms.waves for prize in wave.prizes),
     )
 
@@ -84,16 +106,30 @@ async def _form(visit: Visit, typed: Fields, problems: Sequence[FieldProblem] = 
     return await visit.page(
         "campaign_drafts_new.html",
         status=422 if problems else 200,
-        problems=problems,
+        problems=[_in_words(visit, problem) for problem in problems],
         typed=typed,
         waves=waves,
         prizes=prizes,
         waves_max=_WAVES_SHOWN,
         prizes_max=_PRIZES_SHOWN,
-        who=WHO,
+        who={value: visit.desk.front.texts.anywhere(visit.language, text) for value, text in WHO.items()},
         tomorrow=local(begin_ms(today()) + _DAY_MS + 20 * 3_600_000),
         currency=visit.desk.settings.currency,
     )
+
+
+def _in_words(visit: Visit, problem: FieldProblem) -> FieldProblem:
+    """A problem with the label that its field has on the form, in the operator's language as far as we have it."""
+    named, wave = problem.field, None
+    if part := _PART.fullmatch(problem.field):
+        wave, named = int(part[1]), part[2]
+    elif part := _PART_OF_TERMS.fullmatch(problem.field):
+        wave, named = int(part[1]) + 1, part[2]
+    if named in _LABELS:
+        named = visit.gettext(_LABELS[named])
+    if wave is not None:
+        named = f"{visit.gettext('Wave %(number)s') % {'number': wave}}: {named}"
+    return FieldProblem(named, visit.gettext(problem.message))
 
 
 async def _arguments(desk: Desk, form: Fields, address: str) -> dict[str, Any]:
@@ -105,8 +141,11 @@ async def _arguments(desk: Desk, form: Fields, address: str) -> dict[str, Any]:
     waves = [
         await _wave(desk, form, wave, problems) for wave in range(1, WAVES_MAX + 1) if form.text(f"w{wave}_starts")
     ]
-    if not waves:
-        problems.append(FieldProblem("w1_starts", "must be a time as 2026-12-01T20:00:00"))
+    # A wave that the form has and that nobody has filled in is not left out in silence.
+    wanted = min(max(_whole(form.text("waves")) or 1, 1), WAVES_MAX)
+    problems += [
+        FieldProblem(f"w{wave}_starts", _NO_TIME) for wave in range(1, wanted + 1) if not form.text(f"w{wave}_starts")
+    ]
     odds = _PERCENT.fullmatch(form.text("odds") or "100")
     odds_millionths = 0 if odds is None else int(odds[1]) * 10_000 + int((odds[2] or "").ljust(4, "0"))
     if not 1 <= odds_millionths <= MILLION:
@@ -140,7 +179,7 @@ async def _wave(desk: Desk, form: Fields, wave: int, problems: list[FieldProblem
     """A wave: its start, its seconds, and its prizes (asset, split, total, count)."""
     starts_at_ms = moment(form.text(f"w{wave}_starts"))
     if starts_at_ms is None:
-        problems.append(FieldProblem(f"w{wave}_starts", "must be a time as 2026-12-01T20:00:00"))
+        problems.append(FieldProblem(f"w{wave}_starts", _NO_TIME))
     seconds = _number_of(form, f"w{wave}_seconds", problems, default=None) or 0
     prizes = []
     for prize in range(1, PRIZES_MAX + 1):
@@ -162,7 +201,7 @@ async def _prize(desk: Desk, form: Fields, name: str, problems: list[FieldProble
         kind = SplitKind.LUCKY.value
     total = amount_of(form.text(f"{name}_total"), scale)
     if total is None:
-        problems.append(FieldProblem(f"{name}_total", f"must be an amount with at most {scale} decimals"))
+        problems.append(FieldProblem(f"{name}_total", _NO_AMOUNT))
     return [asset, kind, total or 0, _number_of(form, f"{name}_count", problems, default=None) or 0]
 
 
@@ -184,7 +223,7 @@ def _number_of(form: Fields, name: str, problems: list[FieldProblem], *, default
     if not text:
         return default
     if (number := _whole(text)) is None:
-        problems.append(FieldProblem(name, "must be a whole number"))
+        problems.append(FieldProblem(name, _NO_NUMBER))
     return number
 
 
@@ -192,7 +231,7 @@ async def _terms(desk: Desk, arguments: Arguments) -> CampaignTerms:
     """The terms, checked as for every campaign, at this moment. Raises InvalidFieldsError."""
     owner = str(arguments["owner"])
     if (await desk.engine.profiles.account(owner)).profile.kind is not AccountKind.MERCHANT:
-        raise InvalidFieldsError([FieldProblem("owner", "must be a merchant's account")])
+        raise InvalidFieldsError([FieldProblem("owner", _NO_MERCHANT)])
     wins_max, lanes = arguments["wins_max"], arguments["lanes"]
     return campaign_terms(
         settings=desk.settings,
@@ -260,9 +299,12 @@ async def _effect(desk: Desk, arguments: Arguments) -> Effect:
     effect: Effect = [
         (marked("Paid by"), owner),
         (marked("Name"), str(arguments["name"])),
-        (marked("Waves"), ", ".join(f"{local(starts)} + {seconds} s" for starts, seconds, _ in arguments["waves"])),
+        (
+            marked("Waves, their start and length"),
+            ", ".join(f"{local(starts).replace('T', ' ')} + {seconds} s" for starts, seconds, _ in arguments["waves"]),
+        ),
         (marked("Shares"), f"{sum(count for _, _, prizes in arguments['waves'] for _, _, _, count in prizes):,}"),
-        (marked("Odds, per million"), f"{arguments['odds_millionths']:,}"),
+        (marked("Who may win in a wave"), f"{percent(arguments['odds_millionths'])} %"),
     ]
     for asset, total in budgets.items():
         known = await desk.engine.assets.named(asset or None)

@@ -129,6 +129,11 @@ def moment(text: str) -> int | None:
         return None
 
 
+def percent(millionths: int) -> str:
+    """Odds as a person reads them: 12.5 for 125,000."""
+    return f"{millionths / 10_000:.4f}".rstrip("0").rstrip(".")
+
+
 def local(at_ms: int) -> str:
     """The same the other way round."""
     return f"{datetime.fromtimestamp(at_ms // 1_000, CHINA):%Y-%m-%dT%H:%M:%S}"
@@ -177,7 +182,7 @@ async def _values(visit: Visit) -> dict[str, Any]:
         "state": state,
         "waves": waves,
         "who": WHO[view.who],
-        "odds": f"{view.odds_millionths / 10_000:.4f}".rstrip("0").rstrip("."),
+        "odds": percent(view.odds_millionths),
         "is_over": view.state is CampaignState.OVER,
         "is_paused": view.state is CampaignState.PAUSED or row.stage is Stage.PAUSED,
     }

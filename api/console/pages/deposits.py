@@ -15,6 +15,7 @@ from engine.ledger.idempotency import Request
 from engine.operators.actions import Action, Arguments, Doing, Effect, always, as_text, hash_of
 from engine.text import yuan
 from engine.wallets.depositing import deposit_on
+from engine.wallets.users import Users
 
 DEPOSIT = marked("deposit")
 _AMOUNT = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
@@ -22,11 +23,12 @@ _AMOUNT = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
 
 async def show(visit: Visit) -> Response:
     """The form and, with a user and an amount, what the deposit would change."""
-    problems, arguments, effect = [], {}, []
+    problems, arguments, effect, is_known = [], {}, [], True
     if visit.query.text("user_id") or visit.query.text("amount"):
         try:
             arguments = _arguments(visit.query.text("user_id"), visit.query.text("amount"), visit.desk)
             effect = await _effect(visit.desk, arguments)
+            is_known = await Users(visit.desk.looks).exists(str(arguments["user_id"]))
         except InvalidFieldsError as error:
             problems = error.problems
     return await visit.page(
@@ -35,6 +37,7 @@ async def show(visit: Visit) -> Response:
         problems=problems,
         unit=unit_of(visit.desk.settings.currency),
         arguments=arguments,
+        is_known=is_known,
         effect=[(visit.gettext(label), value) for label, value in effect],
     )
 

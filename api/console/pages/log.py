@@ -32,7 +32,7 @@ async def export(visit: Visit) -> Response:
         *(visit.gettext("Number"), visit.gettext("Time"), visit.gettext("Operator"), visit.gettext("Role")),
         *(visit.gettext("Session"), visit.gettext("Address"), visit.gettext("Action"), visit.gettext("About")),
         *(visit.gettext("Id"), visit.gettext("Arguments"), visit.gettext("Reason"), visit.gettext("Outcome")),
-        *(visit.gettext("What came of it"), visit.gettext("Approval"), visit.gettext("Outcome of")),
+        *(visit.gettext("Told about it"), visit.gettext("Approval"), visit.gettext("Outcome of")),
     ]
     return await visit.file("log", header, _rows(visit, wanted))
 
