@@ -209,7 +209,7 @@ WITH_A_NAME = [row for row in ROUTES if "{" in row.path and row not in OF_MERCHA
 @pytest.mark.parametrize("row", OF_MERCHANTS, ids=lambda row: row.name)
 @pytest.mark.parametrize("merchant", ["1", "12345", "1" * 33, "1" * 400, "12345x", "１" * 10, *IN_A_PATH])
 async def test_a_number_that_is_no_merchants_is_refused(client: Client, row: Operation, merchant: str) -> None:
-    body = None if row.method == "GET" else {}
+    body: Json | None = None if row.method == "GET" else {}
     answer = await client.http.request(row.method, row.path.format(mch_id=merchant), json=body)
     assert_problem(answer, 422, "invalid_fields", "mch_id")
 
@@ -270,7 +270,20 @@ async def test_a_bad_query_is_named(client: Client, row: Operation) -> None:
     role = roles.get(row.name, {})
     limits = ("0", "-1", str(PAGE_MAX + 1), "x", "1.0", "1e2", "1_0", " 1", "", "١", "9" * 400, "%00", "NaN")
     cases = [({"limit": limit}, "limit") for limit in limits]
-    cursors = ("", "x", "-1", "1.5", "\0", "a" * 201, "恭", "1" * 200, "1-2-3", "' OR 1=1", str(2**63), str(2**64))
+    cursors: tuple[str, ...] = (
+        "",
+        "x",
+        "-1",
+        "1.5",
+        "\0",
+        "a" * 201,
+        "恭",
+        "1" * 200,
+        "1-2-3",
+        "' OR 1=1",
+        str(2**63),
+        str(2**64),
+    )
     if row.name == "list_wechatpay_merchants":  # its cursor is a merchant's number, up to 32 digits
         cursors = tuple(
             cursor for cursor in cursors if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 33)

@@ -26,7 +26,8 @@ _TEMPLATE_OPTIONS = {"trimmed": "false", "newstyle_gettext": "true", "trim_block
 
 def main() -> None:
     """Bring every .po to what the sources have (keeping translations), and compile it."""
-    for page, catalogue in sorted(found().items()):
+    catalogues = found()
+    for page, catalogue in sorted(catalogues.items()):
         kept = path_of(page, "po")
         if kept.exists():
             before = read(kept)
@@ -40,7 +41,7 @@ def main() -> None:
         missing = [message.id for message in catalogue if message.id and not translated(message)]
         sys.stdout.write(f"{page}: {len(catalogue)} texts, {len(missing)} not translated\n")
     for file in (CONSOLE / "locale" / LANGUAGE).iterdir():
-        if file.stem not in found():
+        if file.stem not in catalogues:
             file.unlink()
 
 
