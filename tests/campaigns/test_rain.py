@@ -59,8 +59,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign_terms_module, "LEAD_S_MIN", 0)
 
 
+@pytest.mark.long  # its waves are long enough for a machine with other work
 async def test_two_waves_over_four_lanes(engine: Engine, settings: Settings, tmp_path: Path) -> None:
-    made = await make(engine, (1_500, 3, 4_000, 40), (6_000, 2, 900, 9))
+    made = await make(engine, (1_500, 9, 4_000, 40), (12_000, 6, 900, 9))
     campaign_id = made.campaign_id
     assert (made.count, made.lanes) == (49, 4)
     assert (await engine.wallets.get("mall")).balance_fen == 0

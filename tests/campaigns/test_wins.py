@@ -25,9 +25,10 @@ def fen_of(wins: CampaignWins) -> dict[int, list[int]]:
     return {wave.wave: [share.amount_fen for share in wave.shares] for wave in wins.waves}
 
 
+@pytest.mark.long  # its waves are long enough for a machine with other work
 async def test_each_share_is_told_before_and_after_the_ledger_has_it(engine: Engine, settings: Settings) -> None:
     entry = Entry(wave_wins_max=2)
-    waves = ((200, 1, 1_000, 10), (1_500, 1, 1_000, 10), (3_600_000, 1, 1_000, 10))
+    waves = ((1_000, 5, 1_000, 10), (7_000, 5, 1_000, 10), (3_600_000, 1, 1_000, 10))
     campaign_id = (await make(engine, *waves, entry=entry)).campaign_id
     assert fen_of(await engine.wins.of(campaign_id, "bob")) == {}
     won: dict[int, list[int]] = {1: [], 2: []}
