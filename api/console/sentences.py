@@ -44,7 +44,6 @@ KNOWN = (
     *(
         marked("must be an amount in yuan as 12.34"),
         marked("must be an amount as 12.34, from 0.01 to {}"),
-        marked("must be an amount with at most {} decimals"),
         marked("must be a user id"),
         marked("must be a packet's number of 19 digits"),
         marked("must be a row's number"),
