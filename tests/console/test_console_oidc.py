@@ -466,7 +466,7 @@ async def test_without_the_settings_there_is_nothing(settings: Settings) -> None
 
 
 def test_without_authlib_one_sentence_says_what_to_install(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['authlib'] = None\n")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['authlib'] = None\n", encoding="utf-8")
     variables = {
         "HONGBAO_REDIS_URL": settings.redis_url or "",
         "HONGBAO_DATABASE_URL": settings.database_url or "",

@@ -231,7 +231,7 @@ async def test_coupons_expire_some_at_a_time(engine: Engine, monkeypatch: pytest
     assert await expiring.expire_some(engine.pool, batch, 0) == 3
     assert (await statement(engine, batch_id)).expired == 3
     # Two at once, as of two sweepers, and one that begins anew.
-    assert await asyncio.gather(*(expiring.expire_some(engine.pool, batch, 3) for _ in range(2))) == [6, None]
+    assert {*await asyncio.gather(*(expiring.expire_some(engine.pool, batch, 3) for _ in range(2)))} == {6, None}
     assert await expiring.expire_some(engine.pool, batch, 0) is None
     assert (await statement(engine, batch_id)).expired == 8
     assert await is_closed(engine, batch_id)
