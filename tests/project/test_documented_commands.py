@@ -244,6 +244,8 @@ def test_it_runs(desk: Desk, script: str, tmp_path: Path) -> None:
             needs_program(program)
     if script == "hongbao rotate-secret":  # not the one that all others sign with
         desk = replace(desk, variables={**desk.variables, "HONGBAO_DATA_DIR": str(tmp_path)})
+    if re.fullmatch(r"hongbao console (reset|disable)-operator ann", script):
+        desk.run("hongbao console add-operator ann --role finance")  # unless the block above has run here
     ended = desk.run(script)
     codes = next((codes for words, codes in EXIT_CODES.items() if re.fullmatch(words, script)), (0,))
     assert ended.returncode in codes, f"{SCRIPTS[script]}\n{ended.stdout}{ended.stderr}"
