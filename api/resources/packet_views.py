@@ -44,7 +44,7 @@ async def get_packet(call: Call) -> Answer:
     view = await engine.views.packet(call.path["packet_id"])
     call.caller.may_see(view)
     # After the amounts: a user who has a share now may see earlier amounts.
-    own_amount_fen = None if user_id is None else await engine.views.share_of(view.packet_id, user_id)
+    own_amount_fen = None if user_id is None else await engine.views.share_of(view, user_id)
     sees_amounts = call.caller.sees_all or view.shows_amounts_to(user_id, has_share=own_amount_fen is not None)
     names = await engine.displays.names_of([view.sender])
     shown = view if sees_amounts else view.without_amounts()
@@ -89,9 +89,9 @@ async def get_claim(call: Call) -> Answer:
     packet_id, user_id, caller = call.path["packet_id"], call.path["user_id"], call.caller
     if not (caller.sees_all or caller.user_id == user_id):
         raise UnknownClaimError(_NO_SHARE)
-    if not caller.sees_all:
-        caller.may_see(await call.engine.views.packet(packet_id))
-    amount_fen = await call.engine.views.share_of(packet_id, user_id)
+    view = await call.engine.views.packet(packet_id)
+    caller.may_see(view)
+    amount_fen = await call.engine.views.share_of(view, user_id)
     if amount_fen is None:
         raise UnknownClaimError(_NO_SHARE)
     result = await _with_coupon(call, packet_id, user_id, ClaimResult(Outcome.ALREADY, amount_fen))

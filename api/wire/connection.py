@@ -25,7 +25,7 @@ from api.wire.fast_claims import LATER, REFUSED, FastClaims
 from api.wire.keep_alive import saying
 from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole
 from api.wire.prepared import Outbox, Prepared
-from api.wire.stand_ins import Flow, Plain, RefusalError
+from api.wire.stand_ins import Flow, Plain, Refusal
 from api.wire.turning_away import Deaf, turn_away
 from engine.errors import HongbaoError
 
@@ -265,7 +265,7 @@ class Connection(HttpToolsProtocol):
             else:
                 is_owing = False
         if is_owing:
-            refusal: Any = RefusalError(self._refuse)
+            refusal: Any = Refusal(self._refuse)
             self.cycle = refusal
             self.pipeline.appendleft((refusal, self.app))
         else:

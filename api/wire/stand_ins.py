@@ -19,7 +19,7 @@ class Plain:
         self.keep_alive, self.response_complete, self.disconnected = True, True, False
 
 
-class RefusalError(Plain):
+class Refusal(Plain):
     """An invalid request in the place of uvicorn's cycle. It is refused after the answers to earlier requests."""
 
     __slots__ = ("_refuse",)

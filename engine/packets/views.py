@@ -186,21 +186,20 @@ class Views:
             return True
         return user_id is not None and await self._store.claim_of(view.packet_id, user_id) is not None
 
-    async def share_of(self, packet_id: str, user_id: str) -> int | None:
-        """The amount of a user's share, as soon as it is given. None: the user has none.
+    async def share_of(self, view: PacketView, user_id: str) -> int | None:
+        """The amount of a user's share of a packet that was just read, as soon as it is given. None: they have none.
 
-        Raises UnknownPacketError, RecoveringError. It does not wait as a claim's answer does: until that answer, a
-        share may be less safe than the packet's ack mode promises.
+        It does not wait as a claim's answer does: until that answer, a share may be less safe than the packet's ack
+        mode promises.
         """
         # First Redis, which keeps a packet until the ledger has settled it; what it has dropped, the ledger has.
-        claim = await self._store.claim_of(packet_id, user_id)
+        claim = await self._store.claim_of(view.packet_id, user_id)
         if claim is not None:
             return claim.amount_fen
-        row, live = await self._look(packet_id)
-        if live is not None or row["state"] == PacketState.FUNDED:
+        if view.state in _UNDER_WAY:
             return None
         with ledger_errors():
-            (found,) = await self._pool.fetch(CLAIMS["claims_of"], [int(packet_id)], [user_id])
+            (found,) = await self._pool.fetch(CLAIMS["claims_of"], [int(view.packet_id)], [user_id])
         amount_fen: int | None = found["amount_fen"]
         return amount_fen
 
