@@ -12,6 +12,7 @@ import typer
 from engine.cli.common import DataDirOption, JsonOption, run, show
 from engine.observability import logs
 from engine.settings import Settings
+from engine.supervision.hangup import outlive_hangups
 from engine.supervision.report import Report
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def console(
     """Run the console, or manage its operators."""
     if context.invoked_subcommand is not None:
         return
+    outlive_hangups()
     report = Report(report_path)
     with report.complaining():
         from engine.running import libraries, reach

@@ -38,7 +38,7 @@ from engine.errors import HongbaoError, OperatorError
 from engine.observability import logs
 from engine.observability.terminal import print_anything
 from engine.settings import Settings, ignored
-from engine.supervision.hangup import Hangup
+from engine.supervision.hangup import Hangup, outlive_hangups
 from engine.supervision.report import Report
 
 app = typer.Typer(
@@ -75,6 +75,7 @@ def up(
     """Run everything: servers (unless HONGBAO_REDIS_URL and HONGBAO_DATABASE_URL name others) and all processes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until the supervisor handles them
         signal.signal(number, _exit_with(0))
+    outlive_hangups()
     from engine.running import libraries
 
     libraries.check()
@@ -217,6 +218,7 @@ def main() -> None:
 
 def _settings(process_name: str, report_path: Path | None, **overrides: object) -> Settings:
     """Prepare a process: its logs, and the servers from the settings or of a running `up`."""
+    outlive_hangups()
     from engine.running import libraries, reach
 
     libraries.check()

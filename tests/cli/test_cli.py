@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -355,6 +357,23 @@ async def test_processes_of_their_own_do_the_work_together(tmp_path: Path, serve
         for process in (serve, sweep, persist):
             assert process.end(signal.SIGTERM) == (0, "")
     assert hongbao("audit", "--data-dir", data_dir, **servers).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "persist", "sweep", "console"])
+def test_files_to_be_read_again_during_a_start_end_nothing(tmp_path: Path, command: str) -> None:
+    """Here the signal comes while the process looks for its libraries, long before it has a loop."""
+    hangs_up = (
+        "import os, signal, sys\n"
+        "from engine.cli import main\n"
+        "from engine.running import libraries\n"
+        "libraries.check = lambda: [os.kill(os.getpid(), signal.SIGHUP), print('goes on'), sys.exit(3)]\n"
+        f"sys.argv = ['hongbao', {command!r}, '--data-dir', {str(tmp_path)!r}]\n"
+        "main.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hangs_up], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "goes on\n"), done.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "persist", "sweep"])

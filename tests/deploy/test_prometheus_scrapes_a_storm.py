@@ -136,10 +136,10 @@ ALARMS_ONLY = ["Lanes rebuilt: sum by (lane) (increase(hongbao_recoveries_total[
 
 async def is_up(asking: httpx.AsyncClient) -> bool:
     try:
-        found = await asked(asking, "up == 1")
+        ready = await asking.get("/-/ready")  # 503 until it has opened its series
     except httpx.TransportError:
         return False
-    return len(found) == 3
+    return ready.is_success and len(await asked(asking, "up == 1")) == 3
 
 
 async def asked(asking: httpx.AsyncClient, expression: str) -> list[dict[str, Any]]:
