@@ -173,7 +173,8 @@ class Visit(Guest):
     async def _more(self) -> dict[str, Any]:
         waits = dict(await self.desk.badges.now())
         if self.may("approvals:read"):
-            waits["/approvals"] = await self.desk.approvals.waiting_count()
+            desk = self.desk
+            waits["/approvals"] = await desk.approvals.to_decide_count(desk.actions, by=self.operator)
         return {
             "visit": self,
             "operator": self.operator,

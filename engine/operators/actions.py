@@ -3,7 +3,7 @@
 The pages register theirs (``ACTIONS`` in a page's module). ``engine.operators.approvals`` does them.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
@@ -76,6 +76,10 @@ class Registry(Generic[Tools]):
             if action.name in self._by_name:
                 raise ValueError(f"two actions are called {action.name}")
             self._by_name[action.name] = action
+
+    def __iter__(self) -> Iterator[Action[Tools]]:
+        """All actions."""
+        return iter(self._by_name.values())
 
     def get(self, name: str) -> Action[Tools] | None:
         """The action of this name, or None if this release has none."""

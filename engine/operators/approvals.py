@@ -30,7 +30,10 @@ from engine.queries import load
 SQL = load("approvals")
 EXPIRES_MS = 86_400_000
 """How long an approval waits."""
+DECIDE = "approvals:decide"
+"""The right to decide, beside the right of the action itself."""
 PAGE_MAX = 100
+COUNTED_MAX = 1_000
 WAITING, EXECUTED, REFUSED, WITHDRAWN, EXPIRED = "waiting", "executed", "refused", "withdrawn", "expired"
 
 
@@ -205,6 +208,14 @@ class Approvals:
         with ledger_errors():
             return int(await self._pool.fetchval(SQL["count_waiting"]))
 
+    async def to_decide_count(self, actions: Registry[Tools], *, by: Operator) -> int:
+        """How many wait that this operator may decide now, up to ``COUNTED_MAX``. Their own are not among them."""
+        decidable = decidable_actions(actions, by)
+        if not decidable:
+            return 0
+        with ledger_errors():
+            return int(await self._pool.fetchval(SQL["count_to_decide"], decidable, by.name, COUNTED_MAX))
+
     async def _lock(self, connection: Connection, approval_id: int) -> asyncpg.Record:
         row = await connection.fetchrow(SQL["lock"], approval_id)
         if row is None:
@@ -212,6 +223,13 @@ class Approvals:
         if row["state"] != WAITING or row["expires_at_ms"] <= await now_ms(connection):
             raise ApprovalEndedError("This approval was decided, was withdrawn, or is too old.")
         return row
+
+
+def decidable_actions(actions: Registry[Tools], by: Operator) -> list[str]:
+    """The actions whose approvals an operator may decide, if another one has asked for them."""
+    if DECIDE not in by.permissions:
+        return []
+    return [action.name for action in actions if action.permission in by.permissions]
 
 
 def _check_may(by: Operator, action: Action[Any]) -> None:

@@ -1,14 +1,16 @@
 """Four eyes: what one operator asks for and another one approves is done once, exactly as it was asked."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
 from engine.auditing.audit import audit
+from engine.operators.approvals import SQL as APPROVALS
 from engine.operators.log import Filter
-from engine.operators.roles import FINANCE, OPERATOR, RISK, SUPPORT
+from engine.operators.roles import ADMIN, FINANCE, OPERATOR, RISK, SUPPORT, VIEWER
 from engine.settings import Settings
 from tests.support.console import Console, Person, new_key, open_console, words_of
 
@@ -83,6 +85,52 @@ async def test_who_may_not_do_it_cannot_approve_it(console: Console, role: str) 
     assert (await other.act(f"{path}/approve", hash=await seen_hash(bob, path))).status_code == 403
     assert (await other.act(f"{path}/refuse")).status_code == 403
     assert await balance_fen(console) == 0
+
+
+async def badge(person: Person) -> int:
+    """What stands beside Approvals in the menu."""
+    found = re.search(
+        r'href="/approvals"[^>]*>[^<]*(?:<span class="badge">(\d+)</span>)?', (await person.get("/me")).text
+    )
+    assert found is not None
+    return int(found[1] or 0)
+
+
+async def test_the_badge_counts_what_this_operator_may_decide_now(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    others = [await console.person(role) for role in (RISK, OPERATOR, SUPPORT, VIEWER, ADMIN)]
+    paths = [await ask(ann) for _ in range(2)] + [await ask(bob)]
+    assert [await badge(one) for one in (ann, bob, *others)] == [1, 2, 0, 0, 0, 0, 0]
+    assert (await bob.get("/approvals?lang=en")).text.count("you may decide") == 2
+    assert "you may decide" not in (await others[0].get("/approvals?lang=en")).text
+    assert await approve(bob, paths[0]) == 303
+    assert (await ann.act(f"{paths[1]}/refuse")).status_code == 303
+    assert [await badge(one) for one in (ann, bob)] == [1, 0]
+    await console.desk.engine.pool.execute("UPDATE operators SET role = 'risk' WHERE name = 'ann'")
+    assert await badge(ann) == 0
+    async with console.desk.engine.pool.acquire() as connection:
+        await connection.execute("ALTER TABLE approvals DISABLE TRIGGER approvals_keep_what_was_asked")
+        await connection.execute("UPDATE approvals SET expires_at_ms = 1 WHERE state = 'waiting'")
+    await console.desk.engine.pool.execute("UPDATE operators SET role = 'finance' WHERE name = 'ann'")
+    assert await badge(ann) == 0
+
+
+async def test_the_badge_is_counted_from_an_index_alone(console: Console) -> None:
+    """However many have expired or were decided before: the index begins at what still waits."""
+    async with console.desk.engine.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            """
+            INSERT INTO approvals (action, subject_kind, subject_id, arguments, arguments_hash, reason, asked_by,
+                asked_at_ms, expires_at_ms)
+            SELECT 'deposit', '', '', '{}', '', '', 'ann', n, n FROM generate_series(1, 20000) AS n
+            """
+        )
+        await connection.execute("ANALYZE approvals")
+        plan = await connection.fetch(f"EXPLAIN {APPROVALS['count_to_decide']}", ["deposit"], "bob", 1_000)
+        told = "\n".join(row[0] for row in plan)
+        assert "approvals_to_decide" in told
+        assert "Index Cond: (expires_at_ms >" in told
+        assert "Seq Scan" not in told
 
 
 async def test_the_page_says_who_may_decide(console: Console) -> None:

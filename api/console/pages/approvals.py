@@ -1,12 +1,14 @@
 """What waits for a second operator: exactly what would be done, and by whom it was asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
 from api.console.texts import marked
 from api.console.visits import Page, Visit
+from engine.operators.accounts import Operator
+from engine.operators.approvals import WAITING, Approval, decidable_actions
 from engine.operators.refusals import UnknownApprovalError
 from engine.operators.roles import ROLES
 
@@ -19,7 +21,14 @@ async def show_all(visit: Visit) -> Response:
     rows, following = await visit.desk.approvals.page(
         only_waiting=only_waiting, after=visit.query.text("after") or None, limit=ROWS
     )
-    return await visit.page("approvals.html", rows=rows, next=following, only_waiting=only_waiting)
+    decidable = decidable_actions(visit.desk.actions, visit.operator)
+    return await visit.page(
+        "approvals.html",
+        rows=rows,
+        next=following,
+        only_waiting=only_waiting,
+        to_decide={one.approval_id for one in rows if _may_decide(one, decidable, visit.operator)},
+    )
 
 
 async def show(visit: Visit) -> Response:
@@ -27,14 +36,14 @@ async def show(visit: Visit) -> Response:
     approval = await visit.desk.approvals.get(_number(visit))
     action = visit.desk.actions.get(approval.action)
     effect = []
-    if action is not None and approval.state == "waiting":
+    if action is not None and approval.state == WAITING:
         # Only then: done once more, it would change what is there now, and that nobody has asked for.
         # Its labels are texts of the page that has registered it.
         page = action.execute.__module__.rpartition(".")[2]
         texts = visit.desk.front.texts.of(visit.language, page)
         effect = [(texts.gettext(label), value) for label, value in await action.effect(visit.desk, approval.arguments)]
     is_own = approval.asked_by == visit.operator.name
-    may = action is not None and visit.may(action.permission) and visit.may("approvals:decide")
+    may = approval.action in decidable_actions(visit.desk.actions, visit.operator)
     return await visit.page(
         "approvals_one.html",
         one=approval,
@@ -61,6 +70,10 @@ async def refuse(visit: Visit) -> Response:
     number = visit.approval_id = _number(visit)
     await visit.desk.approvals.refuse(number, visit.desk.actions, by=visit.operator, reason=visit.reason())
     return visit.redirect(f"/approvals/{number}", notice="refused")
+
+
+def _may_decide(one: Approval, decidable: Sequence[str], by: Operator) -> bool:
+    return one.state == WAITING and one.action in decidable and one.asked_by != by.name
 
 
 def _deciders(permission: str) -> list[str]:
