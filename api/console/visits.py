@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.console import csv_files, sentences
+from api.console import book_sentences, csv_files, sentences
 from api.console.action_names import ACTION_NAMES
 from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
@@ -290,6 +290,8 @@ def common_values(front: Front, texts: Any, language: str, target: str) -> dict[
     return {
         **translating(texts),
         "spoken": sentences.teller(texts.gettext),
+        "stated": book_sentences.stater(texts.gettext),
+        "who": book_sentences.namer(texts.gettext),
         "language": language,
         "html_language": HTML_LANGUAGES[language],
         "languages": LANGUAGES,
