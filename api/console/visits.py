@@ -111,9 +111,13 @@ class Guest:
         """The same for a number of things, which ``%(num)s`` shows."""
         return self._texts.ngettext(one, many, count) % {"num": count}
 
+    def common(self) -> dict[str, Any]:
+        """What every template has."""
+        return common_values(self.desk.front, self._texts, self.language, self.target)
+
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  # for a template
         """A whole page, or a part of one."""
-        common = common_values(self.desk.front, self._texts, self.language, self.target)
+        common = self.common()
         html = self.desk.front.templates.render(
             template, {**common, **await self._more(), "notice": self._notice(), **values}
         )

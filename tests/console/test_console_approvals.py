@@ -5,8 +5,11 @@ import re
 from collections.abc import AsyncIterator
 
 import asyncpg
+import orjson
 import pytest
 
+from api.console import asked
+from api.console.texts import Texts
 from engine.auditing.audit import audit
 from engine.operators.approvals import SQL as APPROVALS
 from engine.operators.log import Filter
@@ -49,6 +52,7 @@ async def test_a_deposit_waits_and_is_done_once_another_operator_approves(consol
     page = (await bob.get(path)).text
     assert "12.34" in page
     assert "a test" in page
+    assert '<dt>User</dt><dd><a class="id" href="/users/alice">alice</a></dd>' in page
     assert await approve(bob, path, reason="seen the slip") == 303
     assert await balance_fen(console) == 1_234
     assert await approve(bob, path, hash="") == 409
@@ -151,9 +155,47 @@ async def test_what_is_decided_shows_what_was_asked_for_and_not_what_it_would_do
     assert await approve(bob, path) == 303
     page = (await bob.get(f"{path}?lang=en")).text
     assert "24.68" not in page
-    assert "Balance afterwards" not in page
-    assert "1234" in page
-    assert 'href="/users/alice"' in page
+    assert "Balance now" not in page
+    assert '<dt>Amount</dt><dd><span class="amount">¥12.34</span></dd>' in page
+    assert '<dt>User</dt><dd><a class="id" href="/users/alice">alice</a></dd>' in page
+    assert '<dt>Balance afterwards</dt><dd><span class="amount">¥12.34</span></dd>' in page  # what came of it
+    assert "<code>1234</code>" in page  # exactly as it is kept
+
+
+def test_each_argument_of_an_action_for_two_has_a_label_in_both_languages() -> None:
+    gettext = Texts().of("zh", "approvals").gettext
+    labels = [label for label, _ in asked._NAMES.values()]
+    assert [label for label in labels if gettext(label) == label] == []
+
+
+async def test_what_a_campaign_was_to_be_is_told_line_by_line(console: Console) -> None:
+    ann = await console.person(FINANCE, "ann")
+    arguments = {
+        "owner": "mall",
+        "name": "春节红包雨",
+        "odds_millionths": 125_000,
+        "who": "listed",
+        "guests": ["bob", "eve"],
+        "waves": [[1_790_000_000_000, 60, [["", "lucky", 60_000, 3_000]]]],
+        "wins_max": None,
+        "label": "",
+    }
+    await console.desk.engine.pool.execute(
+        """
+        INSERT INTO approvals (action, subject_kind, subject_id, arguments, arguments_hash, reason, asked_by,
+            asked_at_ms, expires_at_ms, state, decided_by, decided_at_ms, result)
+        VALUES ('campaign.fund', 'user', 'mall', $1, '', 'x', 'bob', 1, 2, 'executed', 'ann', 2, '{"campaign_id": "7"}')
+        """,
+        orjson.dumps(arguments).decode(),
+    )
+    page = (await ann.get("/approvals/1?lang=en")).text
+    told = words_of(page.partition("<details>")[0].partition("<main")[2])
+    assert "Who may win in a wave 12.5 %" in told
+    assert "60 s: 600.00 CNY / 3,000" in told
+    assert "those who are named" in told
+    assert 'href="/users/eve"' in page
+    assert 'href="/campaigns/7"' in page
+    assert "Wins in all" not in told
 
 
 async def test_a_deposit_to_a_name_that_nobody_has_used_is_pointed_out(console: Console) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from api.console import asked
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.operators.accounts import Operator
@@ -35,19 +36,20 @@ async def show(visit: Visit) -> Response:
     """One, with what it would change now."""
     approval = await visit.desk.approvals.get(_number(visit))
     action = visit.desk.actions.get(approval.action)
-    effect = []
+    effect: asked.Shown = []
     if action is not None and approval.state == WAITING:
         # Only then: done once more, it would change what is there now, and that nobody has asked for.
-        # Its labels are texts of the page that has registered it.
         page = action.execute.__module__.rpartition(".")[2]
-        texts = visit.desk.front.texts.of(visit.language, page)
-        effect = [(texts.gettext(label), value) for label, value in await action.effect(visit.desk, approval.arguments)]
+        effect = asked.told(visit, page, await action.effect(visit.desk, approval.arguments))
     is_own = approval.asked_by == visit.operator.name
     may = approval.action in decidable_actions(visit.desk.actions, visit.operator)
     return await visit.page(
         "approvals_one.html",
         one=approval,
         effect=effect,
+        about=asked.link(approval.subject_kind, approval.subject_id),
+        arguments=await asked.named(visit, approval.arguments),
+        result=await asked.named(visit, approval.result or {}),
         is_own=is_own,
         may=may,
         deciders=[] if action is None or (may and not is_own) else _deciders(action.permission),
