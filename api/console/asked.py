@@ -3,7 +3,7 @@
 An action's arguments and its result are kept as JSON. What is not listed here is shown as it is kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -126,33 +126,36 @@ def told(visit: Visit, page: str, effect: Sequence[tuple[str, str]]) -> Shown:
 
 
 def _value(visit: Visit, kind: str, value: Any) -> Markup | str:  # noqa: ANN401  # as JSON has it
-    say, common, shown = sayer(visit.gettext), visit.common(), str(value)
+    """A value of a kind. One whose kind has nothing of its own is shown as it is."""
     if kind in PLACES:
-        shown = link(kind, shown)
-    elif kind == "fen":
-        shown = amount_of(int(value))
-    elif kind == "number":
-        shown = number_of(int(value))
-    elif kind == "millionths":
-        shown = f"{int(value) / 10_000:.4f}".rstrip("0").rstrip(".") + " %"
-    elif kind == "yes":
-        shown = visit.gettext("yes") if value else visit.gettext("no")
-    elif kind == "code":
-        shown = Markup("<code>{}</code>").format(shown)
-    elif kind == "users":
-        more = f" … ({len(value)})" if len(value) > _GUESTS_SHOWN else ""
-        shown = Markup(", ").join(link("user", str(user)) for user in value[:_GUESTS_SHOWN]) + more
-    elif kind == "guests":
-        shown = visit.gettext(_GUESTS.get(shown, shown))
-    elif kind in ("decision", "scope"):
-        shown = say(kind, shown)
-    elif kind == "quarantine_kind":
-        shown = say("quarantine", shown)
-    elif kind == "who":
-        shown = str(common["who"](shown))
-    elif kind == "sentence":
-        shown = str(common["spoken"](shown))
-    return shown
+        return link(kind, str(value))
+    if kind in _PLAIN:
+        return _PLAIN[kind](value)
+    say, common, text = sayer(visit.gettext), visit.common(), str(value)
+    spoken: dict[str, Callable[[], str]] = {
+        "yes": lambda: visit.gettext("yes") if value else visit.gettext("no"),
+        "guests": lambda: visit.gettext(_GUESTS.get(text, text)),
+        "decision": lambda: say("decision", text),
+        "scope": lambda: say("scope", text),
+        "quarantine_kind": lambda: say("quarantine", text),
+        "who": lambda: str(common["who"](text)),
+        "sentence": lambda: str(common["spoken"](text)),
+    }
+    return spoken[kind]() if kind in spoken else text
+
+
+def _users(users: Sequence[str]) -> Markup:
+    more = f" … ({len(users)})" if len(users) > _GUESTS_SHOWN else ""
+    return Markup(", ").join(link("user", str(user)) for user in users[:_GUESTS_SHOWN]) + more
+
+
+_PLAIN: Mapping[str, Callable[[Any], Markup | str]] = {
+    "fen": lambda value: amount_of(int(value)),
+    "number": lambda value: number_of(int(value)),
+    "millionths": lambda value: f"{int(value) / 10_000:.4f}".rstrip("0").rstrip(".") + " %",
+    "code": lambda value: Markup("<code>{}</code>").format(value),
+    "users": _users,
+}
 
 
 async def _waves(visit: Visit, waves: Sequence[Sequence[Any]]) -> Markup:
