@@ -9,7 +9,7 @@ import asyncpg
 
 from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, read
 from engine.errors import UnknownDisputeError
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import now_ms
 from engine.paging import NEWEST, Page, page_of, parse
 from engine.records import PacketState
@@ -138,6 +138,12 @@ class DisputeLists:
     async def _rows(self, query: str, *values: object) -> list[asyncpg.Record]:
         with ledger_errors():
             return list(await self._pool.fetch(query, *values))
+
+
+async def decided_as(connection: Connection, dispute_id: int) -> tuple[str | None, str | None]:
+    """Who has decided a dispute, and why. It cannot be decided until the caller's transaction has ended."""
+    row = await connection.fetchrow(SQL["decided_as"], dispute_id)
+    return (None, None) if row is None else (row["decided_by"], row["decision_reason"])
 
 
 def _preview(dispute: Dispute, row: asyncpg.Record) -> Preview:

@@ -131,3 +131,7 @@ SELECT decided_by, freeze_id, (
     SELECT packets.expires_at_ms FROM packets WHERE packets.packet_id = disputes.packet_id
 ) AS packet_expires_at_ms
 FROM disputes WHERE dispute_id = $1
+
+-- decided_as --
+-- Who has decided a dispute and why. Whoever is deciding it now is waited for.
+SELECT decided_by, decision_reason FROM disputes WHERE dispute_id = $1 FOR UPDATE

@@ -70,7 +70,7 @@ async def approve(visit: Visit) -> Response:
 async def refuse(visit: Visit) -> Response:
     """Refuse it, or withdraw what one has asked for oneself."""
     number = visit.approval_id = _number(visit)
-    await visit.desk.approvals.refuse(number, visit.desk.actions, by=visit.operator, reason=visit.reason())
+    await visit.desk.approvals.refuse(number, visit.desk.actions, visit.desk, by=visit.operator, reason=visit.reason())
     return visit.redirect(f"/approvals/{number}", notice="refused")
 
 

@@ -11,9 +11,9 @@ from api.console.texts import marked
 from api.console.visits import Page, Visit
 from api.console.words import choices, sayer
 from engine.disputes.filing import DisputeKind, DisputeState
-from engine.disputes.lists import DisputeFilter, DisputeLists, Effect, ListedDispute
+from engine.disputes.lists import DisputeFilter, DisputeLists, Effect, ListedDispute, decided_as
 from engine.ledger.money import now_ms
-from engine.operators.actions import Action, Arguments, Doing
+from engine.operators.actions import Action, Arguments, Doing, by_both, is_kept_of
 from engine.operators.actions import Effect as Told
 from engine.paging import Page as Rows
 from engine.text import yuan
@@ -123,9 +123,13 @@ async def _decide(doing: Doing[Desk]) -> dict[str, Any]:
         int(arguments["dispute_id"]),
         DisputeState(arguments["outcome"]),
         reason=doing.reason,
-        decided_by=doing.by if doing.by == doing.asked_by else f"{doing.asked_by}, approved by {doing.by}",
+        decided_by=by_both(doing),
     )
     return {"state": dispute.state.value, "transfer_id": dispute.transfer_id, "debt_id": dispute.debt_id}
+
+
+async def _was_done(doing: Doing[Desk]) -> bool:
+    return is_kept_of(doing, *await decided_as(doing.connection, int(doing.arguments["dispute_id"])))
 
 
 async def _effect(desk: Desk, arguments: Arguments) -> Told:
@@ -143,7 +147,16 @@ async def _effect(desk: Desk, arguments: Arguments) -> Told:
     return rows
 
 
-ACTIONS = (Action(name=DECIDE, permission="disputes:decide", execute=_decide, needs_two=_needs_two, effect=_effect),)
+ACTIONS = (
+    Action(
+        name=DECIDE,
+        permission="disputes:decide",
+        execute=_decide,
+        needs_two=_needs_two,
+        effect=_effect,
+        was_done=_was_done,
+    ),
+)
 _ONE = ("dispute", "dispute_id")
 ROUTES = (
     Page("GET", "/disputes", show, "disputes:read"),
