@@ -1,6 +1,7 @@
 """How the console answers errors: a status, a title in the operator's language, and a sentence."""
 
 from api import problems
+from api.console.csv_files import TooManyRowsError
 from api.console.texts import marked
 from engine.auditing.runs import HeavyJobError, UnknownRunError
 from engine.errors import HongbaoError
@@ -40,6 +41,7 @@ _STATUSES: dict[type[HongbaoError], int] = {
     HeavyJobError: 409,
     PayoutMismatchError: 409,
     NotDoneError: 409,
+    TooManyRowsError: 409,
 }
 _TITLES = {
     400: marked("This request cannot be read"),

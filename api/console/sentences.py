@@ -60,6 +60,7 @@ KNOWN = (
         marked("There is no approval {}."),
         marked("There is no operator {}."),
         marked("There is no lane {}."),
+        marked("The list has more than {} rows, the most that a file has. Narrow the filter."),
         marked("Another audit or reconciliation is under way: try again when it has ended."),
     ),
     # Fields that are wrong.
@@ -82,6 +83,7 @@ KNOWN = (
         marked("must be from 1 to {} selected rows"),
         marked("must be the form's own: open the page again"),
         marked("must be a merchant's account"),
+        marked("must be an operator who may do this"),
         marked("must be the campaign's number"),
     ),
 )

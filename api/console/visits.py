@@ -237,25 +237,34 @@ class Visit(Guest):
             self.told = f"a repeat of the same form. {self.told}".strip()
         return done
 
-    async def file(self, what: str, header: csv_files.Row, rows: AsyncIterator[csv_files.Row]) -> Response:
-        """A CSV file of these rows, streamed. The log has a row once it is made, with how many rows it has.
+    async def file(
+        self,
+        what: str,
+        header: csv_files.Row,
+        rows: AsyncIterator[csv_files.Row],
+        *,
+        rows_max: int = csv_files.ROWS_MAX,
+    ) -> Response:
+        """A CSV file of all these rows, streamed. The log has a row once it is sent, with how many rows it has.
 
-        ``what``: the beginning of its name, in ASCII. The page's row must say ``is_export``.
+        ``what``: the beginning of its name, in ASCII. The page's row must say ``is_export``. Raises TooManyRowsError.
         """
-        counted: int | None = None
+        file, count = await csv_files.whole(header, rows, rows_max=rows_max)
+        is_sent = False
 
-        def count(found: int) -> None:
-            nonlocal counted
-            counted = found
+        def sent() -> None:
+            nonlocal is_sent
+            is_sent = True
 
         async def ended() -> None:
-            outcome, told = (FAILED, "the file was not finished") if counted is None else (OK, f"{counted} rows")
+            file.close()
+            outcome, told = (OK, f"{count} rows") if is_sent else (FAILED, "the file was not finished")
             action, subject = self.action, self.subject()
             await self.desk.log.write(self.actor, action, outcome, subject=subject, told=told, about=self.asked)
 
         name = csv_files.name_of(what, time_ns() // 1_000_000)
         headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return _File(csv_files.pieces(header, rows, count), ended, headers)
+        return _File(csv_files.pieces(file, sent), ended, headers)
 
     def name_of(self, action: str) -> str:
         """An action's name in the operator's language."""
