@@ -13,7 +13,7 @@ from api.console.rendering import amount_of, moment_of, number_of
 from api.console.texts import marked
 from api.console.visits import Visit
 from api.console.words import sayer
-from engine.text import decimal
+from engine.text import decimal, yuan
 from engine.wallets.assets import Known
 
 Shown = list[tuple[str, Markup | str]]
@@ -92,6 +92,7 @@ _EFFECTS = {
 }
 """How the values of an effect are shown, by its labels."""
 _GUESTS_SHOWN = 100
+_PRIZE = marked("%(total)s in %(count)s shares")
 
 
 def link(kind: str, text: str) -> Markup | str:
@@ -162,13 +163,18 @@ async def _waves(visit: Visit, waves: Sequence[Sequence[Any]]) -> Markup:
     """A campaign's waves, one a line: when, how long, and each prize with its amount and its shares."""
     lines = []
     for starts_at_ms, seconds, prizes in waves:
-        gives = [
-            f"{_sum(int(total), await visit.desk.engine.assets.named(asset or None))} / {count:,}"
-            for asset, _, total, count in prizes
-        ]
+        gives = []
+        for asset, _, total, count in prizes:
+            amount, shares = _sum(int(total), await _asset(visit, asset)), number_of(int(count))
+            gives.append(visit.gettext(_PRIZE, total=amount, count=shares))
         lines.append(f"{moment_of(int(starts_at_ms))} + {seconds} s: {', '.join(gives)}")
     return Markup("<br>").join(lines)
 
 
+async def _asset(visit: Visit, code: str) -> Known:
+    return await visit.desk.engine.assets.named(code or None)
+
+
 def _sum(amount: int, asset: Known) -> str:
-    return f"{decimal(amount, asset.scale)} {asset.asset}"
+    """Of money as everywhere in the console, of another asset with its code."""
+    return f"¥{yuan(amount)}" if asset.code is None else f"{decimal(amount, asset.scale)} {asset.code}"

@@ -191,7 +191,7 @@ async def test_what_a_campaign_was_to_be_is_told_line_by_line(console: Console) 
     page = (await ann.get("/approvals/1?lang=en")).text
     told = words_of(page.partition("<details>")[0].partition("<main")[2])
     assert "Who may win in a wave 12.5 %" in told
-    assert "60 s: 600.00 CNY / 3,000" in told
+    assert "60 s: ¥600.00 in 3,000 shares" in told
     assert "those who are named" in told
     assert 'href="/users/eve"' in page
     assert 'href="/campaigns/7"' in page
