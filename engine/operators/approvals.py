@@ -156,7 +156,8 @@ class Approvals:
             kept_hash = hash_of(row["arguments"])
             if kept_hash != row["arguments_hash"] or kept_hash.hex() != seen_hash:
                 raise ApprovalChangedError("What would be done is not what you saw: open the approval again.")
-            result = await action.execute(_doing(tools, connection, row, approval_id, by))
+            doing = _doing(tools, connection, row, approval_id, by)
+            result = await action.execute(doing)
             await connection.execute(
                 SQL["decide"], approval_id, EXECUTED, by.name, reason, orjson.dumps(result).decode()
             )
