@@ -1,26 +1,38 @@
-"""CSV files for spreadsheets: UTF-8 with a byte order mark, CRLF, streamed row by row.
+"""CSV files for spreadsheets: UTF-8 with a byte order mark, CRLF, streamed piece by piece.
 
 - A number of more than 15 digits has a tab before it, because spreadsheets would round it.
 - A text that a spreadsheet would run as a formula has an apostrophe before it.
+- It has all rows or there is none: a list with more rows than a file may have is refused.
 - Times are China's, as ISO 8601 (``at``); amounts have two columns, yuan and fen (``yuan`` makes the first).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from engine.calendar.china_time import CHINA
+from engine.errors import HongbaoError
 from engine.text import decimal
 
 ROWS_MAX = 100_000
-"""A file has no more rows. Its filter must be narrower."""
+"""A file has no more rows. A list with more is refused: its filter must be narrower."""
 _MARK = b"\xef\xbb\xbf"
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Spreadsheets of East Asia take the wide forms of these signs, too."""
 _EXACT_DIGITS = 15
 _TOGETHER = 200
+_IN_MEMORY_BYTES_MAX, _PIECE_BYTES = 2**20, 2**16
 
 Cell = str | int | None
 Row = Sequence[Cell]
+
+
+class TooManyRowsError(HongbaoError):
+    """A list has more rows than a file may have."""
+
+    code = "too_many_rows"
 
 
 def at(at_ms: int | None) -> str:
@@ -43,21 +55,40 @@ def name_of(what: str, at_ms: int) -> str:
     return f"{what}_{datetime.fromtimestamp(at_ms // 1000, CHINA):%Y-%m-%dT%H%M}.csv"
 
 
-async def pieces(header: Row, rows: AsyncIterator[Row], counted: Callable[[int], None]) -> AsyncIterator[bytes]:
-    """The file piece by piece. ``counted`` gets how many rows there were, once all are read."""
-    count, piece = 0, [line(header)]
-    yield _MARK
-    async for row in rows:
-        piece.append(line(row))
-        count += 1
-        if len(piece) >= _TOGETHER:
-            yield "".join(piece).encode()
-            piece = []
-        if count >= ROWS_MAX:
-            break
-    if piece:
-        yield "".join(piece).encode()
-    counted(count)
+async def whole(header: Row, rows: AsyncIterator[Row], *, rows_max: int = ROWS_MAX) -> tuple[IO[bytes], int]:
+    """The whole file, at its beginning, and how many rows it has. The caller closes it. What is large is on the disk.
+
+    It is made before any of it is sent: a file that ends too early would look like all there is. Raises
+    TooManyRowsError, and as ``rows`` does.
+    """
+    count, lines = 0, [line(header)]
+    file = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES_MAX)  # noqa: SIM115  # the caller closes it
+    try:
+        file.write(_MARK)
+        async for row in rows:
+            count += 1
+            if count > rows_max:
+                raise TooManyRowsError(
+                    f"The list has more than {rows_max:,} rows, the most that a file has. Narrow the filter."
+                )
+            lines.append(line(row))
+            if len(lines) >= _TOGETHER:
+                file.write("".join(lines).encode())
+                lines = []
+        file.write("".join(lines).encode())
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, count
+
+
+async def pieces(file: IO[bytes], ended: Callable[[], None]) -> AsyncIterator[bytes]:
+    """A file piece by piece. ``ended`` is called once all are read."""
+    while piece := file.read(_PIECE_BYTES):
+        yield piece
+        await asyncio.sleep(0)  # reading it never waits, and that its reader has hung up would go unseen
+    ended()
 
 
 def _cell(value: Cell) -> str:

@@ -12,6 +12,8 @@ from api.console.visits import Visit
 from engine.paging import Page
 
 PAGE_ROWS = 500
+OF_ONE_MAX = 1_000_000
+"""Rows of what one packet or one user has, where there is no filter to be narrowed."""
 Row = TypeVar("Row")
 
 
@@ -43,15 +45,13 @@ async def file_of(
     name: str,
     columns: Sequence[Column[Row]],
     page: Callable[[str | None, int], Awaitable[Page[Row]]],
+    *,
+    rows_max: int = csv_files.ROWS_MAX,
 ) -> Response:
-    """The file of a list. ``page``: reads so many rows after a cursor.
-
-    The first page is read before the answer begins, so that what is wrong with the filter is still refused.
-    """
-    first = await page(None, PAGE_ROWS)
+    """The file of a list. ``page``: reads so many rows after a cursor. ``rows_max``: a longer list is refused."""
 
     async def rows() -> AsyncIterator[csv_files.Row]:
-        found = first
+        found = await page(None, PAGE_ROWS)
         while True:
             for row in found.rows:
                 yield [cell for column in columns for cell in column.cells(row)]
@@ -60,4 +60,4 @@ async def file_of(
             found = await page(found.next, PAGE_ROWS)
 
     header = [title for column in columns for title in column.titles]
-    return await visit.file(name, header, rows())
+    return await visit.file(name, header, rows(), rows_max=rows_max)

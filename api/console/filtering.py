@@ -9,6 +9,7 @@ from api.console.forms import Fields
 from engine.calendar.china_time import begin_ms
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number, is_user_id
+from engine.search import TEXT_LENGTH_MAX
 from engine.text import is_readable
 
 PAGE = 50
@@ -123,6 +124,16 @@ def label(fields: Fields, name: str) -> str | None:
         return None
     if len(text) > LABEL_LENGTH_MAX or not is_readable(text):
         raise refuse(name, f"must be at most {LABEL_LENGTH_MAX} readable characters")
+    return text
+
+
+def beginning(fields: Fields, name: str) -> str | None:
+    """How a name begins. Raises InvalidFieldsError."""
+    text = fields.text(name)
+    if not text:
+        return None
+    if len(text) > TEXT_LENGTH_MAX or not is_readable(text):
+        raise refuse(name, f"must be at most {TEXT_LENGTH_MAX} readable characters")
     return text
 
 

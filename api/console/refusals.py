@@ -1,6 +1,7 @@
 """How the console answers errors: a status, a title in the operator's language, and a sentence."""
 
 from api import problems
+from api.console.csv_files import TooManyRowsError
 from api.console.texts import marked
 from engine.auditing.runs import HeavyJobError, UnknownRunError
 from engine.errors import HongbaoError
@@ -34,11 +35,13 @@ _STATUSES: dict[type[HongbaoError], int] = {
     refusals.ApprovalEndedError: 409,
     refusals.ApprovalChangedError: 409,
     refusals.AskerMayNotError: 409,
+    refusals.AlreadyDoneError: 409,
     UnknownFreezeError: 404,
     UnknownRunError: 404,
     HeavyJobError: 409,
     PayoutMismatchError: 409,
     NotDoneError: 409,
+    TooManyRowsError: 409,
 }
 _TITLES = {
     400: marked("This request cannot be read"),
@@ -80,6 +83,10 @@ _SENTENCES: dict[type[HongbaoError], str] = {
     ),
     refusals.ApprovalEndedError: marked("This was decided, was withdrawn, or has waited for more than a day."),
     refusals.ApprovalChangedError: marked("What would be done is not what you saw. Open it again."),
+    refusals.AlreadyDoneError: marked(
+        "This was done already, by a console that stopped before it could note it. It cannot be refused or withdrawn "
+        "any more. Approve it: then it is noted, and nothing is done twice."
+    ),
     refusals.AskerMayNotError: marked("Who asked for this may do it no longer. Refuse it: somebody else can ask anew."),
 }
 INTERNAL = 500

@@ -5,7 +5,7 @@ sentence is something that differs: a number, a name, or another of these senten
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from api.console.texts import marked
 
@@ -40,6 +40,29 @@ KNOWN = (
         marked("these changes are unknown and cannot be retried: investigate, then write them off"),
         marked("an older release set it aside and did not record how the packet ended"),
     ),
+    # Why an account is frozen (engine.disputes.filing, engine.risk.watch, engine.packets.retraction).
+    *(
+        marked("a fraud dispute about {} is open"),
+        marked("a {} of {} fen"),
+        *(marked("packet"), marked("transfer"), marked("withdrawal"), marked("campaign"), marked("gift")),
+        *(marked("match"), marked("card set")),
+        marked("{} packets retracted within an hour"),
+    ),
+    # What there is not, and what must wait.
+    *(
+        marked("No packet has this number."),
+        marked("No dispute has this number."),
+        marked("No withdrawal has this number."),
+        marked("No freeze has this number."),
+        marked("No campaign has this number."),
+        marked("No audit has this number."),
+        marked("No reconciliation has this number."),
+        marked("There is no approval {}."),
+        marked("There is no operator {}."),
+        marked("There is no lane {}."),
+        marked("The list has more than {} rows, the most that a file has. Narrow the filter."),
+        marked("Another audit or reconciliation is under way: try again when it has ended."),
+    ),
     # Fields that are wrong.
     *(
         marked("must be an amount in yuan as 12.34"),
@@ -60,30 +83,44 @@ KNOWN = (
         marked("must be from 1 to {} selected rows"),
         marked("must be the form's own: open the page again"),
         marked("must be a merchant's account"),
+        marked("must be an operator who may do this"),
         marked("must be the campaign's number"),
     ),
 )
 """Translated in the catalogue ``base``, as several pages show them."""
 _LENGTH_MAX = 500
 """What is longer is none of these."""
-_PATTERNS = [
-    (re.compile(re.escape(known).replace(r"\{\}", "(.+?)")), known)
-    for known in sorted((known for known in KNOWN if "{}" in known), key=lambda known: -len(known))
-]
-_EXACT = frozenset(known for known in KNOWN if "{}" not in known)
 _FIELD = re.compile(r"([a-z][a-z0-9_.]*): (.+)", re.DOTALL)
+
+
+class Sentences:
+    """Some known sentences. ``{}`` in one is something that differs, which may be one of them itself."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        texts = sorted(known, key=lambda text: -len(text))
+        self._exact = frozenset(text for text in texts if "{}" not in text)
+        self._patterns = [
+            (re.compile(re.escape(text).replace(r"\{\}", "(.+?)")), text) for text in texts if "{}" in text
+        ]
+
+    def told(self, gettext: Callable[[str], str], sentence: object) -> str:
+        """The sentence in the language of ``gettext`` if it is a known one, else as it is."""
+        text = str(sentence)
+        if text in self._exact:
+            return gettext(text)
+        if len(text) <= _LENGTH_MAX:
+            for pattern, known in self._patterns:
+                if found := pattern.fullmatch(text):
+                    return _filled(gettext(known), [self.told(gettext, part) for part in found.groups()])
+        return text
+
+
+_KNOWN = Sentences(KNOWN)
 
 
 def in_language(gettext: Callable[[str], str], sentence: object) -> str:
     """The sentence in the language of ``gettext`` if it is a known one, else as it is."""
-    text = str(sentence)
-    if text in _EXACT:
-        return gettext(text)
-    if len(text) <= _LENGTH_MAX:
-        for pattern, known in _PATTERNS:
-            if found := pattern.fullmatch(text):
-                return _filled(gettext(known), [in_language(gettext, part) for part in found.groups()])
-    return text
+    return _KNOWN.told(gettext, sentence)
 
 
 def fields_in_language(gettext: Callable[[str], str], sentence: str) -> str:

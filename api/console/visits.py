@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.console import csv_files, sentences
+from api.console import book_sentences, csv_files, sentences
 from api.console.action_names import ACTION_NAMES
 from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
@@ -111,9 +111,13 @@ class Guest:
         """The same for a number of things, which ``%(num)s`` shows."""
         return self._texts.ngettext(one, many, count) % {"num": count}
 
+    def common(self) -> dict[str, Any]:
+        """What every template has."""
+        return common_values(self.desk.front, self._texts, self.language, self.target)
+
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  # for a template
         """A whole page, or a part of one."""
-        common = common_values(self.desk.front, self._texts, self.language, self.target)
+        common = self.common()
         html = self.desk.front.templates.render(
             template, {**common, **await self._more(), "notice": self._notice(), **values}
         )
@@ -173,7 +177,8 @@ class Visit(Guest):
     async def _more(self) -> dict[str, Any]:
         waits = dict(await self.desk.badges.now())
         if self.may("approvals:read"):
-            waits["/approvals"] = await self.desk.approvals.waiting_count()
+            desk = self.desk
+            waits["/approvals"] = await desk.approvals.to_decide_count(desk.actions, by=self.operator)
         return {
             "visit": self,
             "operator": self.operator,
@@ -232,25 +237,34 @@ class Visit(Guest):
             self.told = f"a repeat of the same form. {self.told}".strip()
         return done
 
-    async def file(self, what: str, header: csv_files.Row, rows: AsyncIterator[csv_files.Row]) -> Response:
-        """A CSV file of these rows, streamed. The log has a row once it is made, with how many rows it has.
+    async def file(
+        self,
+        what: str,
+        header: csv_files.Row,
+        rows: AsyncIterator[csv_files.Row],
+        *,
+        rows_max: int = csv_files.ROWS_MAX,
+    ) -> Response:
+        """A CSV file of all these rows, streamed. The log has a row once it is sent, with how many rows it has.
 
-        ``what``: the beginning of its name, in ASCII. The page's row must say ``is_export``.
+        ``what``: the beginning of its name, in ASCII. The page's row must say ``is_export``. Raises TooManyRowsError.
         """
-        counted: int | None = None
+        file, count = await csv_files.whole(header, rows, rows_max=rows_max)
+        is_sent = False
 
-        def count(found: int) -> None:
-            nonlocal counted
-            counted = found
+        def sent() -> None:
+            nonlocal is_sent
+            is_sent = True
 
         async def ended() -> None:
-            outcome, told = (FAILED, "the file was not finished") if counted is None else (OK, f"{counted} rows")
+            file.close()
+            outcome, told = (OK, f"{count} rows") if is_sent else (FAILED, "the file was not finished")
             action, subject = self.action, self.subject()
             await self.desk.log.write(self.actor, action, outcome, subject=subject, told=told, about=self.asked)
 
         name = csv_files.name_of(what, time_ns() // 1_000_000)
         headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return _File(csv_files.pieces(header, rows, count), ended, headers)
+        return _File(csv_files.pieces(file, sent), ended, headers)
 
     def name_of(self, action: str) -> str:
         """An action's name in the operator's language."""
@@ -289,6 +303,8 @@ def common_values(front: Front, texts: Any, language: str, target: str) -> dict[
     return {
         **translating(texts),
         "spoken": sentences.teller(texts.gettext),
+        "stated": book_sentences.stater(texts.gettext),
+        "who": book_sentences.namer(texts.gettext),
         "language": language,
         "html_language": HTML_LANGUAGES[language],
         "languages": LANGUAGES,

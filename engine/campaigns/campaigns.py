@@ -72,6 +72,11 @@ class Granted:
     replayed: bool
 
 
+def request_of(owner: str, idempotency_key: str, request_hash: bytes) -> idempotency.Request:
+    """A request for a campaign, by which it is known whether it was paid for."""
+    return idempotency.Request(principal=owner, operation="campaign", key=idempotency_key, request_hash=request_hash)
+
+
 class Campaigns:
     """An owner's use cases. Every method raises UnavailableError if a server that it needs does not answer."""
 
@@ -111,9 +116,7 @@ class Campaigns:
             except InsufficientFundsError as error:
                 raise InsufficientFundsError(str(error), field="waves") from None
 
-        request = idempotency.Request(
-            principal=owner, operation="campaign", key=idempotency_key, request_hash=request_hash
-        )
+        request = request_of(owner, idempotency_key, request_hash)
         answered = await idempotency.once(self._pool, request, check=check, work=work)
         if answered.checked is not None and not answered.replayed:
             total_fen = answered.checked[0].budgets_fen.get(None, 0)

@@ -51,18 +51,20 @@ class CampaignRow:
 
 
 async def page(
-    pool: Pool, *, owner: str | None = None, after: str | None = None, limit: int = 50
+    pool: Pool, *, owner: str | None = None, name: str | None = None, after: str | None = None, limit: int = 50
 ) -> tuple[Sequence[CampaignRow], str | None]:
     """Campaigns of an owner (None: of all), newest first, and the cursor of the page after it.
 
+    ``name``: those whose names begin so, whatever the case of ASCII letters, by their names.
+
     Raises InvalidFieldsError for a bad cursor, UnavailableError. Nobody has an ``owner`` that is no user id.
     """
-    (below,) = parse(after, parts=1, start=(NEWEST,))
+    (last,) = parse(after, parts=1, start=(NEWEST if name is None else 0,))
     limit = min(limit, PAGE_MAX)
     if owner is not None and not is_user_id(owner):
         return [], None
     with ledger_errors():
-        rows = await pool.fetch(SQL["lines"], owner, below, limit + 1)
+        rows = await pool.fetch(SQL["lines"], owner, last, limit + 1, name)
     found = []
     for row in rows[:limit]:
         values = dict(row)

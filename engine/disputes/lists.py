@@ -9,7 +9,7 @@ import asyncpg
 
 from engine.disputes.filing import SQL, Dispute, DisputeKind, DisputeState, read
 from engine.errors import UnknownDisputeError
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.ledger.money import now_ms
 from engine.paging import NEWEST, Page, page_of, parse
 from engine.records import PacketState
@@ -21,12 +21,17 @@ LISTED_MAX = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeFilter:
-    """Which disputes. ``state`` None: decided ones, whatever the outcome. ``due_before_ms``: only of open ones."""
+    """Which disputes. ``state`` None: decided ones, whatever the outcome. ``due_before_ms``: only of open ones.
+
+    ``assigned_to``: those of this operator. ``is_for_nobody``: only those that are assigned to nobody.
+    """
 
     state: DisputeState | None = DisputeState.OPEN
     kind: DisputeKind | None = None
     user_id: str | None = None
     due_before_ms: int | None = None
+    assigned_to: str | None = None
+    is_for_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,7 @@ class ListedDispute:
     decided_at_ms: int | None
     decided_by: str | None
     returned_fen: int | None
+    assigned_to: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,7 @@ class DisputeFile:
 
     dispute: Dispute
     decided_by: str | None
+    assigned_to: str | None
     preview: Preview | None
 
 
@@ -98,14 +105,16 @@ class DisputeLists:
 
     async def page(self, wanted: DisputeFilter, *, after: str | None, limit: int) -> Page[ListedDispute]:
         """Open disputes by deadline, or decided ones with the last first. Raises InvalidFieldsError for a cursor."""
+        whose = (wanted.assigned_to, wanted.is_for_nobody)
         if wanted.state is DisputeState.OPEN:
             last = parse(after, parts=2, start=(-1, 0))
             due_ms = NEWEST if wanted.due_before_ms is None else wanted.due_before_ms
-            some: tuple[Any, ...] = (*last, wanted.kind, wanted.user_id, due_ms, limit + 1)
+            some: tuple[Any, ...] = (*last, wanted.kind, wanted.user_id, due_ms, *whose, limit + 1)
             rows = await self._rows(SQL["open_page"], *some)
             return page_of(_listed(rows), limit, lambda row: f"{row.deadline_at_ms}-{row.dispute_id}")
         last = parse(after, parts=2, start=(NEWEST, NEWEST))
-        rows = await self._rows(SQL["decided_page"], *last, wanted.kind, wanted.user_id, wanted.state, limit + 1)
+        some = (*last, wanted.kind, wanted.user_id, wanted.state, *whose, limit + 1)
+        rows = await self._rows(SQL["decided_page"], *some)
         return page_of(_listed(rows), limit, lambda row: f"{row.decided_at_ms}-{row.dispute_id}")
 
     async def of_user(self, user_id: str) -> list[ListedDispute]:
@@ -132,12 +141,26 @@ class DisputeLists:
             raise UnknownDisputeError("No dispute has this number.")
         is_open = dispute.state is DisputeState.OPEN
         return DisputeFile(
-            dispute=dispute, decided_by=row["decided_by"], preview=_preview(dispute, row) if is_open else None
+            dispute=dispute,
+            decided_by=row["decided_by"],
+            assigned_to=row["assigned_to"],
+            preview=_preview(dispute, row) if is_open else None,
         )
 
     async def _rows(self, query: str, *values: object) -> list[asyncpg.Record]:
         with ledger_errors():
             return list(await self._pool.fetch(query, *values))
+
+
+async def assign_in(connection: Connection, dispute_id: int, to: str | None) -> bool:
+    """Assign an open dispute to an operator (None: to nobody) in the caller's transaction. False: it is not open."""
+    return await connection.fetchval(SQL["assign"], dispute_id, to) is not None
+
+
+async def decided_as(connection: Connection, dispute_id: int) -> tuple[str | None, str | None]:
+    """Who has decided a dispute, and why. It cannot be decided until the caller's transaction has ended."""
+    row = await connection.fetchrow(SQL["decided_as"], dispute_id)
+    return (None, None) if row is None else (row["decided_by"], row["decision_reason"])
 
 
 def _preview(dispute: Dispute, row: asyncpg.Record) -> Preview:

@@ -90,6 +90,24 @@ async def begin(connection: Connection, request: Request) -> dict[str, Any] | No
     return await _stored(connection, request)
 
 
+async def forbid(connection: Connection, request: Request) -> bool:
+    """Have a request never be done, once the caller's transaction is committed. False: it was done already.
+
+    Whoever comes with its key afterwards gets IdempotencyKeyReusedError. Raises IdempotencyInFlightError if the request
+    is in progress.
+    """
+    try:
+        if await begin(connection, request) is not None:
+            return False
+    except IdempotencyKeyReusedError:
+        return True
+    never = Request(
+        principal=request.principal, operation=request.operation, key=request.key, request_hash=b"never to be done"
+    )
+    await keep(connection, never, {})
+    return True
+
+
 async def answered_meanwhile(pool: asyncpg.Pool, request: Request) -> dict[str, Any] | None:
     """The kept answer to a request that a rule now refuses, if any. Raises as ``begin`` does, and UnavailableError.
 

@@ -147,6 +147,12 @@ class Operators:
             rows = await self._pool.fetch(SQL["all"], OPERATORS_MAX)
         return [OperatorView(**row) for row in rows]
 
+    async def who_may(self, permission: str) -> tuple[str, ...]:
+        """The names of those who have a right now and can sign in."""
+        with ledger_errors():
+            rows = await self._pool.fetch(SQL["who_may"], _roles_with(permission), None, OPERATORS_MAX)
+        return tuple(row["name"] for row in rows)
+
     async def is_known(self, name: str) -> bool:
         """Whether an operator has this name."""
         if not NAME.fullmatch(name):  # Postgres could not even read some of them
@@ -275,6 +281,17 @@ class Operators:
         if until_ms is not None:
             return SignInLockedError(until_ms)
         return SignInRefusedError("The name, the password or the code is wrong.")
+
+
+async def may_in(connection: Connection, name: str, permission: str) -> bool:
+    """Whether an operator has a right now and can sign in, inside the caller's transaction."""
+    if not NAME.fullmatch(name):
+        return False
+    return await connection.fetchval(SQL["who_may"], _roles_with(permission), name, 1) is not None
+
+
+def _roles_with(permission: str) -> tuple[str, ...]:
+    return tuple(role for role, permissions in ROLES.items() if permission in permissions)
 
 
 def role_problems(role: str) -> list[FieldProblem]:

@@ -16,6 +16,7 @@ from engine.ledger.money import now_ms
 from engine.operators.accounts import Operator
 from engine.operators.actions import Action, Arguments, Doing, Registry, Tools, as_text, hash_of
 from engine.operators.refusals import (
+    AlreadyDoneError,
     ApprovalChangedError,
     ApprovalEndedError,
     AskerMayNotError,
@@ -30,7 +31,10 @@ from engine.queries import load
 SQL = load("approvals")
 EXPIRES_MS = 86_400_000
 """How long an approval waits."""
+DECIDE = "approvals:decide"
+"""The right to decide, beside the right of the action itself."""
 PAGE_MAX = 100
+COUNTED_MAX = 1_000
 WAITING, EXECUTED, REFUSED, WITHDRAWN, EXPIRED = "waiting", "executed", "refused", "withdrawn", "expired"
 
 
@@ -152,16 +156,7 @@ class Approvals:
             kept_hash = hash_of(row["arguments"])
             if kept_hash != row["arguments_hash"] or kept_hash.hex() != seen_hash:
                 raise ApprovalChangedError("What would be done is not what you saw: open the approval again.")
-            doing = Doing(
-                tools=tools,
-                connection=connection,
-                arguments=orjson.loads(row["arguments"]),
-                reason=row["reason"],
-                key=f"approval {approval_id}",
-                by=by.name,
-                asked_by=row["asked_by"],
-                approval_id=approval_id,
-            )
+            doing = _doing(tools, connection, row, approval_id, by)
             result = await action.execute(doing)
             await connection.execute(
                 SQL["decide"], approval_id, EXECUTED, by.name, reason, orjson.dumps(result).decode()
@@ -169,14 +164,24 @@ class Approvals:
             await connection.execute(SQL["wait_for_disk"])
         return result
 
-    async def refuse(self, approval_id: int, actions: Registry[Tools], *, by: Operator, reason: str) -> None:
-        """Refuse what was asked or, as the one who asked, withdraw it. Raises as ``approve`` does."""
+    async def refuse(
+        self, approval_id: int, actions: Registry[Tools], tools: Tools, *, by: Operator, reason: str
+    ) -> None:
+        """Refuse what was asked or, as the one who asked, withdraw it.
+
+        Raises as ``approve`` does, and AlreadyDoneError if it was done by a console that died before it could say so.
+        """
         async with ledger_change(self._acting) as connection:
             row = await self._lock(connection, approval_id)
             action = actions.get(row["action"])
             is_own = row["asked_by"] == by.name
             if not is_own and action is not None:
                 _check_may(by, action)
+            doing = _doing(tools, connection, row, approval_id, by)
+            if action is not None and await action.was_done(doing):
+                raise AlreadyDoneError(
+                    "This was done before a console stopped. Approve it: then it is noted, and not done twice."
+                )
             await connection.execute(
                 SQL["decide"], approval_id, WITHDRAWN if is_own else REFUSED, by.name, reason, None
             )
@@ -205,6 +210,14 @@ class Approvals:
         with ledger_errors():
             return int(await self._pool.fetchval(SQL["count_waiting"]))
 
+    async def to_decide_count(self, actions: Registry[Tools], *, by: Operator) -> int:
+        """How many wait that this operator may decide now, up to ``COUNTED_MAX``. Their own are not among them."""
+        decidable = decidable_actions(actions, by)
+        if not decidable:
+            return 0
+        with ledger_errors():
+            return int(await self._pool.fetchval(SQL["count_to_decide"], decidable, by.name, COUNTED_MAX))
+
     async def _lock(self, connection: Connection, approval_id: int) -> asyncpg.Record:
         row = await connection.fetchrow(SQL["lock"], approval_id)
         if row is None:
@@ -212,6 +225,26 @@ class Approvals:
         if row["state"] != WAITING or row["expires_at_ms"] <= await now_ms(connection):
             raise ApprovalEndedError("This approval was decided, was withdrawn, or is too old.")
         return row
+
+
+def _doing(tools: Tools, connection: Connection, row: asyncpg.Record, approval_id: int, by: Operator) -> Doing[Tools]:
+    return Doing(
+        tools=tools,
+        connection=connection,
+        arguments=orjson.loads(row["arguments"]),
+        reason=row["reason"],
+        key=f"approval {approval_id}",
+        by=by.name,
+        asked_by=row["asked_by"],
+        approval_id=approval_id,
+    )
+
+
+def decidable_actions(actions: Registry[Tools], by: Operator) -> list[str]:
+    """The actions whose approvals an operator may decide, if another one has asked for them."""
+    if DECIDE not in by.permissions:
+        return []
+    return [action.name for action in actions if action.permission in by.permissions]
 
 
 def _check_may(by: Operator, action: Action[Any]) -> None:

@@ -97,6 +97,12 @@ class ApprovalEndedError(HongbaoError):
     code = "approval_ended"
 
 
+class AlreadyDoneError(HongbaoError):
+    """What an approval is about was done already, and only its approval can note that."""
+
+    code = "already_done"
+
+
 class AskerMayNotError(HongbaoError):
     """Who asked for an approval is disabled by now, or has another role."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from engine.ledger.database import ledger_errors
+from engine.ledger.database import Connection, ledger_errors
 from engine.paging import Page, page_of, parse
 from engine.persisting.quarantine import SQL, Aside, aside_of
 
@@ -61,3 +61,9 @@ class QuarantineLists:
         with ledger_errors():
             (row,) = await self._pool.fetch(SQL["open_totals"], most)
         return QuarantineTotals(**row)
+
+
+async def written_off_as(connection: Connection, quarantine_id: int) -> tuple[str | None, str | None]:
+    """Who has written a row off, and why."""
+    row = await connection.fetchrow(SQL["resolved_as"], quarantine_id)
+    return (None, None) if row is None else (row["resolved_by"], row["resolution_reason"])

@@ -7,7 +7,7 @@ import asyncpg
 import orjson
 
 from engine.errors import FieldProblem, InvalidFieldsError
-from engine.ledger.database import ledger_change, ledger_errors
+from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.paging import NEWEST, Page, page_of, parse
 from engine.risk.alerts import SQL
 from engine.settings import Settings
@@ -20,7 +20,10 @@ KINDS = ("large_movement", "new_place", "burst", "take_back_burst", "dispute_ove
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFilter:
-    """Which alerts. Times are of the alert, ``before_ms`` exclusive."""
+    """Which alerts. Times are of the alert, ``before_ms`` exclusive.
+
+    ``assigned_to``: those of this operator. ``is_for_nobody``: only those that are assigned to nobody.
+    """
 
     kind: str | None = None
     user_id: str | None = None
@@ -28,6 +31,8 @@ class AlertFilter:
     is_delivered: bool | None = None
     from_ms: int | None = None
     before_ms: int | None = None
+    assigned_to: str | None = None
+    is_for_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,7 @@ class ListedAlert:
     acknowledged_at_ms: int | None
     acknowledged_by: str | None
     acknowledged_note: str | None
+    assigned_to: str | None
 
 
 class AlertDesk:
@@ -59,13 +65,12 @@ class AlertDesk:
         (below,) = parse(after, parts=1, start=(NEWEST,))
         times = (wanted.from_ms or 0, NEWEST if wanted.before_ms is None else wanted.before_ms)
         some = (below, wanted.kind, wanted.user_id)
+        last = (*times, wanted.assigned_to, wanted.is_for_nobody, limit + 1)
         with ledger_errors():
             if wanted.is_waiting:
-                rows = await self._pool.fetch(SQL["waiting"], *some, wanted.is_delivered, *times, limit + 1)
+                rows = await self._pool.fetch(SQL["waiting"], *some, wanted.is_delivered, *last)
             else:
-                rows = await self._pool.fetch(
-                    SQL["listed"], *some, wanted.is_waiting, wanted.is_delivered, *times, limit + 1
-                )
+                rows = await self._pool.fetch(SQL["listed"], *some, wanted.is_waiting, wanted.is_delivered, *last)
         found = [
             ListedAlert(**{**row, "alert_id": str(row["alert_id"]), "details": orjson.loads(row["details"])})
             for row in rows
@@ -94,3 +99,9 @@ class AlertDesk:
         async with ledger_change(self._pool) as connection:
             rows = await connection.fetch(query, list(alert_ids), *values)
         return sorted((str(row["alert_id"]) for row in rows), key=int)
+
+
+async def assign_in(connection: Connection, alert_ids: Sequence[int], to: str | None) -> list[str]:
+    """Assign alerts to an operator (None: to nobody) inside the caller's transaction. Returns those that wait still."""
+    rows = await connection.fetch(SQL["assign"], list(alert_ids), to)
+    return sorted((str(row["alert_id"]) for row in rows), key=int)

@@ -6,7 +6,7 @@ from enum import StrEnum
 import asyncpg
 
 from engine.errors import HongbaoError
-from engine.ledger.database import ledger_change, ledger_errors
+from engine.ledger.database import Connection, ledger_change, ledger_errors
 from engine.paging import NEWEST, Page, page_of, parse
 from engine.records import FreezeScope
 from engine.risk.freezes import SQL, Freeze, Freezes, lift_in
@@ -102,3 +102,9 @@ async def lift_one(pool: asyncpg.Pool, freezes: Freezes, freeze_id: int, *, reas
     async with ledger_change(pool) as connection:
         await lift_in(connection, user_id, reason=reason, lifted_by=lifted_by, scope=freeze.scope, freeze_id=freeze_id)
     return await freezes.spread()
+
+
+async def lifted_as(connection: Connection, freeze_id: int) -> tuple[str | None, str | None]:
+    """Who has lifted a freeze, and why. It cannot be lifted until the caller's transaction has ended."""
+    row = await connection.fetchrow(SQL["lifted_as"], freeze_id)
+    return (None, None) if row is None else (row["lifted_by"], row["lifted_reason"])

@@ -31,24 +31,27 @@ WHERE alert_id = $1 AND delivered_at_ms IS NULL
 
 -- listed --
 -- Newest first. $4: those that nobody has acknowledged, or those that somebody has. $5: those that are delivered, or not.
+-- $8: assigned to this operator; $9: only those that are assigned to nobody.
 SELECT alert_id, kind, user_id, at_ms, details, tries, next_try_at_ms, delivered_at_ms, last_error, acknowledged_at_ms,
-    acknowledged_by, acknowledged_note
+    acknowledged_by, acknowledged_note, assigned_to
 FROM alerts
 WHERE alert_id < $1 AND alert_id > 0 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR user_id = $3)
     AND ($4::boolean IS NULL OR (acknowledged_at_ms IS NULL) = $4)
     AND ($5::boolean IS NULL OR (delivered_at_ms IS NOT NULL) = $5)
     AND at_ms >= $6 AND at_ms < $7
-ORDER BY alert_id DESC LIMIT $8
+    AND ($8::text IS NULL OR assigned_to = $8) AND (NOT $9::boolean OR assigned_to IS NULL)
+ORDER BY alert_id DESC LIMIT $10
 
 -- waiting --
 -- The same of those that nobody has acknowledged: in its own statement, so that it always goes along alerts_waiting.
 SELECT alert_id, kind, user_id, at_ms, details, tries, next_try_at_ms, delivered_at_ms, last_error, acknowledged_at_ms,
-    acknowledged_by, acknowledged_note
+    acknowledged_by, acknowledged_note, assigned_to
 FROM alerts
 WHERE alert_id < $1 AND alert_id > 0 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR user_id = $3)
     AND acknowledged_at_ms IS NULL AND ($4::boolean IS NULL OR (delivered_at_ms IS NOT NULL) = $4)
     AND at_ms >= $5 AND at_ms < $6
-ORDER BY alert_id DESC LIMIT $7
+    AND ($7::text IS NULL OR assigned_to = $7) AND (NOT $8::boolean OR assigned_to IS NULL)
+ORDER BY alert_id DESC LIMIT $9
 
 -- waiting_count --
 SELECT count(*) FROM (SELECT FROM alerts WHERE acknowledged_at_ms IS NULL LIMIT $1) AS waiting
@@ -64,4 +67,9 @@ RETURNING alert_id
 UPDATE alerts SET tries = 0, delivered_at_ms = NULL, last_error = NULL,
     next_try_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 WHERE alert_id = ANY ($1::bigint[])
+RETURNING alert_id
+
+-- assign --
+-- Those that somebody has acknowledged stay as they are. $2 null: to nobody.
+UPDATE alerts SET assigned_to = $2 WHERE alert_id = ANY ($1::bigint[]) AND acknowledged_at_ms IS NULL
 RETURNING alert_id

@@ -44,3 +44,12 @@ ORDER BY approval_id DESC LIMIT $2
 -- count_waiting --
 SELECT count(*) FROM approvals
 WHERE state = 'waiting' AND expires_at_ms > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+
+-- count_to_decide --
+-- Those that wait, of the actions $1, that another operator than $2 has asked for. Counted up to $3.
+SELECT count(*) FROM (
+    SELECT FROM approvals
+    WHERE state = 'waiting' AND expires_at_ms > floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint
+        AND action = ANY ($1::text[]) AND asked_by <> $2
+    LIMIT $3
+) AS to_decide

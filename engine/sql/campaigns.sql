@@ -53,13 +53,24 @@ SELECT campaign_id, owner, name, created_at_ms FROM campaigns
 WHERE ($1::text IS NULL OR owner = $1) AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
 
 -- lines --
--- Campaigns, newest first, with what the ledger knows of each. left: shares of parts that have ended and that nobody won.
+-- Campaigns with what the ledger knows of each, after the campaign $2: the newest first or, of those whose names begin with
+-- $4, by their names. left: shares of parts that have ended and that nobody won.
 SELECT campaign_id, owner, name, created_at_ms, is_paused, ended_at_ms, odds_millionths,
     floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms,
     waves.count AS waves, waves.starts_at_ms, waves.ends_at_ms,
     prizes.shares, prizes.money_fen, prizes.assets, ended.returned_shares, ended.returned_fen, ended.open_parts
 FROM (
-    SELECT * FROM campaigns WHERE ($1::text IS NULL OR owner = $1) AND campaign_id < $2 ORDER BY campaign_id DESC LIMIT $3
+    (
+        SELECT * FROM campaigns WHERE $4::text IS NULL AND ($1::text IS NULL OR owner = $1) AND campaign_id < $2
+        ORDER BY campaign_id DESC LIMIT $3
+    ) UNION ALL (
+        SELECT * FROM campaigns
+        WHERE $4::text IS NOT NULL AND ($1::text IS NULL OR owner = $1) AND (lower(name COLLATE "C"), campaign_id) > (
+                coalesce((SELECT lower(name COLLATE "C") FROM campaigns WHERE campaign_id = $2), lower($4 COLLATE "C")), $2
+            )
+            AND lower(name COLLATE "C") >= lower($4 COLLATE "C") AND lower(name COLLATE "C") < lower($4 COLLATE "C") || chr(1114111)
+        ORDER BY lower(name COLLATE "C"), campaign_id LIMIT $3
+    )
 ) AS chosen
 CROSS JOIN LATERAL (
     SELECT count(*), min(starts_at_ms) AS starts_at_ms, max(ends_at_ms) AS ends_at_ms FROM campaign_waves
@@ -76,7 +87,8 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE remaining_count IS NULL) AS open_parts
     FROM campaign_buckets JOIN packets USING (packet_id) WHERE campaign_buckets.campaign_id = chosen.campaign_id
 ) AS ended
-ORDER BY campaign_id DESC
+ORDER BY CASE WHEN $4::text IS NULL THEN '' ELSE lower(name COLLATE "C") END,
+    CASE WHEN $4::text IS NULL THEN -campaign_id ELSE campaign_id END
 
 -- pause --
 UPDATE campaigns SET is_paused = $2 WHERE campaign_id = $1 AND ended_at_ms IS NULL

@@ -83,27 +83,33 @@ WHERE dispute_id IN (
 RETURNING dispute_id, kind, packet_id, complainant, deadline_at_ms, deadline_is_provisional
 
 -- open_page --
--- Open disputes, the one that is due first first. $3: the kind; $4: a party; $5: those due before this.
+-- Open disputes, the one that is due first first. $3: the kind; $4: a party; $5: those due before this;
+-- $6: assigned to this operator; $7: only those that are assigned to nobody.
 SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
-    deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+    deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen,
+    assigned_to
 FROM disputes
 WHERE state = 'open' AND (deadline_at_ms, dispute_id) > ($1::bigint, $2::bigint) AND ($3::text IS NULL OR kind = $3)
     AND ($4::text IS NULL OR complainant = $4 OR counterparty = $4) AND deadline_at_ms < $5
-ORDER BY deadline_at_ms, dispute_id LIMIT $6
+    AND ($6::text IS NULL OR assigned_to = $6) AND (NOT $7::boolean OR assigned_to IS NULL)
+ORDER BY deadline_at_ms, dispute_id LIMIT $8
 
 -- decided_page --
 -- Decided disputes, the last decision first. $5: the outcome.
 SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
-    FALSE AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+    FALSE AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen,
+    assigned_to
 FROM disputes
 WHERE state <> 'open' AND (decided_at_ms, dispute_id) < ($1::bigint, $2::bigint) AND ($3::text IS NULL OR kind = $3)
     AND ($4::text IS NULL OR complainant = $4 OR counterparty = $4) AND ($5::text IS NULL OR state = $5)
-ORDER BY decided_at_ms DESC, dispute_id DESC LIMIT $6
+    AND ($6::text IS NULL OR assigned_to = $6) AND (NOT $7::boolean OR assigned_to IS NULL)
+ORDER BY decided_at_ms DESC, dispute_id DESC LIMIT $8
 
 -- of_party --
 -- A user's disputes on either side, newest first.
 SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
-    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen,
+    assigned_to
 FROM (
     (SELECT * FROM disputes WHERE complainant = $1 ORDER BY filed_at_ms DESC LIMIT $2)
     UNION ALL
@@ -112,7 +118,8 @@ FROM (
 
 -- of_packet --
 SELECT dispute_id, kind, packet_id, complainant, counterparty, amount_fen, filed_at_ms, earliest_at_ms, deadline_at_ms,
-    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen
+    deadline_is_provisional AND state = 'open' AS deadline_is_provisional, state, decided_at_ms, decided_by, returned_fen,
+    assigned_to
 FROM disputes WHERE packet_id = $1 ORDER BY dispute_id DESC LIMIT $2
 
 -- due_counts --
@@ -122,8 +129,8 @@ SELECT count(*) AS open, count(*) FILTER (WHERE deadline_at_ms < $2) AS due_soon
 FROM (SELECT deadline_at_ms FROM disputes WHERE state = 'open' ORDER BY deadline_at_ms LIMIT $3) AS waiting
 
 -- decision --
--- What a decision rests on: who decided, and what the payer's wallet holds now.
-SELECT decided_by, freeze_id, (
+-- What a decision rests on: who decided or is to, and what the payer's wallet holds now.
+SELECT decided_by, assigned_to, freeze_id, (
     SELECT balance_fen FROM accounts WHERE kind = 'wallet' AND owner = counterparty
 ) AS payer_fen, (
     SELECT packets.state::text FROM packets WHERE packets.packet_id = disputes.packet_id
@@ -131,3 +138,11 @@ SELECT decided_by, freeze_id, (
     SELECT packets.expires_at_ms FROM packets WHERE packets.packet_id = disputes.packet_id
 ) AS packet_expires_at_ms
 FROM disputes WHERE dispute_id = $1
+
+-- decided_as --
+-- Who has decided a dispute and why. Whoever is deciding it now is waited for.
+SELECT decided_by, decision_reason FROM disputes WHERE dispute_id = $1 FOR UPDATE
+
+-- assign --
+-- $2 null: to nobody.
+UPDATE disputes SET assigned_to = $2 WHERE dispute_id = $1 AND state = 'open' RETURNING dispute_id

@@ -75,3 +75,7 @@ FROM freezes WHERE freeze_id = $1
 
 -- in_force_count --
 SELECT count(*) FROM (SELECT FROM freezes WHERE lifted_at_ms IS NULL LIMIT $1) AS held
+
+-- lifted_as --
+-- Who has lifted a freeze and why. Whoever is lifting it now is waited for.
+SELECT lifted_by, lifted_reason FROM freezes WHERE freeze_id = $1 FOR UPDATE

@@ -97,3 +97,9 @@ DELETE FROM operator_links WHERE operator_id = $1
 
 -- is_known --
 SELECT TRUE FROM operators WHERE name = $1
+
+-- who_may --
+-- Operators with one of these roles who can sign in, by name. $2: only this one.
+SELECT name FROM operators
+WHERE role = ANY ($1::text[]) AND disabled_at_ms IS NULL AND password_hash IS NOT NULL AND ($2::text IS NULL OR name = $2)
+ORDER BY name LIMIT $3

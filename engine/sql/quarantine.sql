@@ -100,3 +100,8 @@ SELECT packets.state::text AS packet_state, custody.balance_fen AS custody_fen, 
 ) AS sender_fen
 FROM (SELECT $1::bigint AS packet_id) AS named LEFT JOIN packets USING (packet_id)
 LEFT JOIN accounts AS custody ON custody.account_id = named.packet_id AND custody.kind = 'custody'
+
+-- resolved_as --
+-- Who has resolved a row, and why. Whoever is resolving it now is waited for.
+SELECT resolved_by, resolution_reason FROM quarantine WHERE quarantine_id = $1 AND resolution = 'written_off'
+FOR UPDATE

@@ -1,14 +1,19 @@
 """Four eyes: what one operator asks for and another one approves is done once, exactly as it was asked."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import asyncpg
+import orjson
 import pytest
 
+from api.console import asked
+from api.console.texts import Texts
 from engine.auditing.audit import audit
+from engine.operators.approvals import SQL as APPROVALS
 from engine.operators.log import Filter
-from engine.operators.roles import FINANCE, OPERATOR, RISK, SUPPORT
+from engine.operators.roles import ADMIN, FINANCE, OPERATOR, RISK, SUPPORT, VIEWER
 from engine.settings import Settings
 from tests.support.console import Console, Person, new_key, open_console, words_of
 
@@ -47,6 +52,7 @@ async def test_a_deposit_waits_and_is_done_once_another_operator_approves(consol
     page = (await bob.get(path)).text
     assert "12.34" in page
     assert "a test" in page
+    assert '<dt>User</dt><dd><a class="id" href="/users/alice">alice</a></dd>' in page
     assert await approve(bob, path, reason="seen the slip") == 303
     assert await balance_fen(console) == 1_234
     assert await approve(bob, path, hash="") == 409
@@ -85,6 +91,52 @@ async def test_who_may_not_do_it_cannot_approve_it(console: Console, role: str) 
     assert await balance_fen(console) == 0
 
 
+async def badge(person: Person) -> int:
+    """What stands beside Approvals in the menu."""
+    found = re.search(
+        r'href="/approvals"[^>]*>[^<]*(?:<span class="badge">(\d+)</span>)?', (await person.get("/me")).text
+    )
+    assert found is not None
+    return int(found[1] or 0)
+
+
+async def test_the_badge_counts_what_this_operator_may_decide_now(console: Console) -> None:
+    ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
+    others = [await console.person(role) for role in (RISK, OPERATOR, SUPPORT, VIEWER, ADMIN)]
+    paths = [await ask(ann) for _ in range(2)] + [await ask(bob)]
+    assert [await badge(one) for one in (ann, bob, *others)] == [1, 2, 0, 0, 0, 0, 0]
+    assert (await bob.get("/approvals?lang=en")).text.count("you may decide") == 2
+    assert "you may decide" not in (await others[0].get("/approvals?lang=en")).text
+    assert await approve(bob, paths[0]) == 303
+    assert (await ann.act(f"{paths[1]}/refuse")).status_code == 303
+    assert [await badge(one) for one in (ann, bob)] == [1, 0]
+    await console.desk.engine.pool.execute("UPDATE operators SET role = 'risk' WHERE name = 'ann'")
+    assert await badge(ann) == 0
+    async with console.desk.engine.pool.acquire() as connection:
+        await connection.execute("ALTER TABLE approvals DISABLE TRIGGER approvals_keep_what_was_asked")
+        await connection.execute("UPDATE approvals SET expires_at_ms = 1 WHERE state = 'waiting'")
+    await console.desk.engine.pool.execute("UPDATE operators SET role = 'finance' WHERE name = 'ann'")
+    assert await badge(ann) == 0
+
+
+async def test_the_badge_is_counted_from_an_index_alone(console: Console) -> None:
+    """However many have expired or were decided before: the index begins at what still waits."""
+    async with console.desk.engine.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            """
+            INSERT INTO approvals (action, subject_kind, subject_id, arguments, arguments_hash, reason, asked_by,
+                asked_at_ms, expires_at_ms)
+            SELECT 'deposit', '', '', '{}', '', '', 'ann', n, n FROM generate_series(1, 20000) AS n
+            """
+        )
+        await connection.execute("ANALYZE approvals")
+        plan = await connection.fetch(f"EXPLAIN {APPROVALS['count_to_decide']}", ["deposit"], "bob", 1_000)
+        told = "\n".join(row[0] for row in plan)
+        assert "approvals_to_decide" in told
+        assert "Index Cond: (expires_at_ms >" in told
+        assert "Seq Scan" not in told
+
+
 async def test_the_page_says_who_may_decide(console: Console) -> None:
     ann, bob = await console.person(FINANCE, "ann"), await console.person(FINANCE, "bob")
     other = await console.person(OPERATOR)
@@ -103,9 +155,47 @@ async def test_what_is_decided_shows_what_was_asked_for_and_not_what_it_would_do
     assert await approve(bob, path) == 303
     page = (await bob.get(f"{path}?lang=en")).text
     assert "24.68" not in page
-    assert "Balance afterwards" not in page
-    assert "1234" in page
-    assert 'href="/users/alice"' in page
+    assert "Balance now" not in page
+    assert '<dt>Amount</dt><dd><span class="amount">¥12.34</span></dd>' in page
+    assert '<dt>User</dt><dd><a class="id" href="/users/alice">alice</a></dd>' in page
+    assert '<dt>Balance afterwards</dt><dd><span class="amount">¥12.34</span></dd>' in page  # what came of it
+    assert "<code>1234</code>" in page  # exactly as it is kept
+
+
+def test_each_argument_of_an_action_for_two_has_a_label_in_both_languages() -> None:
+    gettext = Texts().of("zh", "approvals").gettext
+    labels = [label for label, _ in asked._NAMES.values()]
+    assert [label for label in labels if gettext(label) == label] == []
+
+
+async def test_what_a_campaign_was_to_be_is_told_line_by_line(console: Console) -> None:
+    ann = await console.person(FINANCE, "ann")
+    arguments = {
+        "owner": "mall",
+        "name": "春节红包雨",
+        "odds_millionths": 125_000,
+        "who": "listed",
+        "guests": ["bob", "eve"],
+        "waves": [[1_790_000_000_000, 60, [["", "lucky", 60_000, 3_000]]]],
+        "wins_max": None,
+        "label": "",
+    }
+    await console.desk.engine.pool.execute(
+        """
+        INSERT INTO approvals (action, subject_kind, subject_id, arguments, arguments_hash, reason, asked_by,
+            asked_at_ms, expires_at_ms, state, decided_by, decided_at_ms, result)
+        VALUES ('campaign.fund', 'user', 'mall', $1, '', 'x', 'bob', 1, 2, 'executed', 'ann', 2, '{"campaign_id": "7"}')
+        """,
+        orjson.dumps(arguments).decode(),
+    )
+    page = (await ann.get("/approvals/1?lang=en")).text
+    told = words_of(page.partition("<details>")[0].partition("<main")[2])
+    assert "Who may win in a wave 12.5 %" in told
+    assert "60 s: ¥600.00 in 3,000 shares" in told
+    assert "those who are named" in told
+    assert 'href="/users/eve"' in page
+    assert 'href="/campaigns/7"' in page
+    assert "Wins in all" not in told
 
 
 async def test_a_deposit_to_a_name_that_nobody_has_used_is_pointed_out(console: Console) -> None:

@@ -66,7 +66,8 @@ def test_a_translation_has_the_values_of_its_text(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_chinese_has_chinese_punctuation(page: str) -> None:
     kept = catalogues.read(catalogues.path_of(page, "po"))
-    told = [" ".join([found] if isinstance(found := message.string, str) else found or []) for message in kept]
+    strings = [message.string for message in kept]
+    told = [" ".join([text] if isinstance(text, str) else text or []) for text in strings]
     assert [text for text in told if re.search(r"[\u4e00-\u9fff][,;:!?()]|[,;:!?()][\u4e00-\u9fff]", text)] == []
 
 

@@ -227,15 +227,42 @@ def test_a_cell_is_what_a_spreadsheet_shows_and_runs_nothing(value: str | int | 
     assert csv_files.line([value]) == f"{cell}\r\n"
 
 
-async def test_a_file_has_no_more_rows_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_files, "ROWS_MAX", 1_000)
+async def numbers(count: int) -> AsyncIterator[csv_files.Row]:
+    for number in range(count):
+        yield [number]
 
-    async def without_end() -> AsyncIterator[csv_files.Row]:
-        while True:
-            yield [1]
 
-    counted: list[int] = []
-    pieces = [piece async for piece in csv_files.pieces(["n"], without_end(), counted.append)]
-    assert b"".join(pieces).count(b"\r\n") == 1_001
-    assert counted == [1_000]
-    assert max(map(len, pieces)) < 10_000
+async def test_a_file_has_all_rows_or_there_is_none() -> None:
+    file, count = await csv_files.whole(["n"], numbers(100_000), rows_max=100_000)
+    ended: list[bool] = []
+    with file:
+        pieces = [piece async for piece in csv_files.pieces(file, lambda: ended.append(True))]
+    assert b"".join(pieces).count(b"\r\n") == 100_001
+    assert (count, ended) == (100_000, [True])
+    assert len(pieces) > 1
+    assert max(map(len, pieces)) <= 2**16
+    with pytest.raises(csv_files.TooManyRowsError, match="more than 1,000 rows"):
+        await csv_files.whole(["n"], numbers(1_001), rows_max=1_000)
+
+
+async def test_a_list_with_more_rows_than_a_file_may_have_is_refused_and_the_page_says_so_before(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def few(*_args: object, **options: object) -> object:
+        return await whole(*_args, rows_max=5)  # type: ignore[arg-type]
+
+    whole = csv_files.whole
+    admin = await console.person(ADMIN)
+    for number in range(6):
+        await console.desk.log.write(COMMAND_LINE, f"row {number}", OK)
+    page = (await admin.get("/log")).text
+    assert "at most 100,000 rows, else it is refused" in page
+    assert (await admin.get("/log.csv")).status_code == 200
+    monkeypatch.setattr(csv_files, "whole", few)
+    for language, told in (("en", "more than 5 rows"), ("zh", "超过 5 行")):
+        answer = await admin.get(f"/log.csv?lang={language}")
+        assert answer.status_code == 409
+        assert told in answer.text
+        assert "content-disposition" not in answer.headers
+    (row,) = (await console.desk.log.page(Filter(outcome="refused"), limit=1)).rows
+    assert row.told.startswith("The list has more than 5 rows")

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from api.console import exports, filtering
+from api.console import assigning, exports, filtering
 from api.console.desk import Desk
 from api.console.exports import Column
 from api.console.visits import Page, Visit
@@ -13,9 +13,10 @@ from api.console.words import choices, sayer
 from engine.ledger.money import now_ms
 from engine.operators.actions import Action, Doing
 from engine.paging import Page as Rows
-from engine.risk.alert_desk import AT_ONCE_MAX, KINDS, AlertDesk, AlertFilter, ListedAlert
+from engine.risk.alert_desk import AT_ONCE_MAX, KINDS, AlertDesk, AlertFilter, ListedAlert, assign_in
 
-ACKNOWLEDGE, DELIVER = "alerts.acknowledge", "alerts.deliver"
+ACKNOWLEDGE, DELIVER, ASSIGN = "alerts.acknowledge", "alerts.deliver", "alerts.assign"
+WRITE = "alerts:write"
 _COUNTED_MAX = 10_001
 _KIND_LENGTH_MAX = 64
 
@@ -31,6 +32,7 @@ async def show(visit: Visit) -> Response:
         now_ms=await now_ms(visit.desk.looks),
         say=say,
         kinds=choices(say, "alert", KINDS),
+        assignees=await assigning.who_may(visit, WRITE),
         has_webhook=visit.desk.settings.webhook_url is not None,
     )
 
@@ -47,6 +49,7 @@ def _wanted(visit: Visit) -> AlertFilter:
         is_delivered=filtering.yes_or_no(query, "delivered"),
         from_ms=filtering.from_ms(query),
         before_ms=filtering.before_ms(query),
+        **assigning.whose(visit)._asdict(),
     )
 
 
@@ -68,6 +71,7 @@ async def export(visit: Visit) -> Response:
         exports.time(_("Acknowledged"), lambda row: row.acknowledged_at_ms),
         exports.text(_("Acknowledged by"), lambda row: row.acknowledged_by),
         exports.text(_("Reason"), lambda row: row.acknowledged_note),
+        exports.text(_("Assigned to"), lambda row: row.assigned_to),
     ]
     return await exports.file_of(visit, "alerts", columns, page)
 
@@ -84,6 +88,12 @@ async def deliver(visit: Visit) -> Response:
     return visit.redirect("/alerts", notice="done")
 
 
+async def assign(visit: Visit) -> Response:
+    """Give alerts to an operator, or to nobody."""
+    await visit.perform(ASSIGN, {"ids": _ids(visit), "to": assigning.wanted(visit)}, needs_reason=False)
+    return visit.redirect("/alerts", notice="done")
+
+
 def _ids(visit: Visit) -> list[str]:
     texts = visit.form.all("id")
     if not 1 <= len(texts) <= AT_ONCE_MAX:
@@ -96,6 +106,11 @@ async def _acknowledge(doing: Doing[Desk]) -> dict[str, Any]:
     return {"acknowledged": await AlertDesk(doing.tools.engine.pool).acknowledge(ids, by=doing.by, note=doing.reason)}
 
 
+async def _assign(doing: Doing[Desk]) -> dict[str, Any]:
+    ids, to = [int(number) for number in doing.arguments["ids"]], await assigning.checked(doing, WRITE)
+    return {"assigned": await assign_in(doing.connection, ids, to)}
+
+
 async def _deliver(doing: Doing[Desk]) -> dict[str, Any]:
     ids, engine = [int(number) for number in doing.arguments["ids"]], doing.tools.engine
     return {"delivered": await AlertDesk(engine.pool).deliver_again(ids, engine.settings)}
@@ -104,10 +119,12 @@ async def _deliver(doing: Doing[Desk]) -> dict[str, Any]:
 ACTIONS = (
     Action(name=ACKNOWLEDGE, permission="alerts:write", execute=_acknowledge),
     Action(name=DELIVER, permission="alerts:write", execute=_deliver),
+    Action(name=ASSIGN, permission=WRITE, execute=_assign),
 )
 ROUTES = (
     Page("GET", "/alerts", show, "alerts:read"),
     Page("GET", "/alerts.csv", export, "alerts:export", action="export alerts", is_export=True),
     Page("POST", "/alerts/acknowledge", acknowledge, "alerts:write", action="acknowledge alerts"),
+    Page("POST", "/alerts/assign", assign, WRITE, action="assign alerts"),
     Page("POST", "/alerts/deliver", deliver, "alerts:write", action="deliver alerts again"),
 )

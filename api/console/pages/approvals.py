@@ -1,12 +1,15 @@
 """What waits for a second operator: exactly what would be done, and by whom it was asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
+from api.console import asked
 from api.console.texts import marked
 from api.console.visits import Page, Visit
+from engine.operators.accounts import Operator
+from engine.operators.approvals import WAITING, Approval, decidable_actions
 from engine.operators.refusals import UnknownApprovalError
 from engine.operators.roles import ROLES
 
@@ -19,26 +22,34 @@ async def show_all(visit: Visit) -> Response:
     rows, following = await visit.desk.approvals.page(
         only_waiting=only_waiting, after=visit.query.text("after") or None, limit=ROWS
     )
-    return await visit.page("approvals.html", rows=rows, next=following, only_waiting=only_waiting)
+    decidable = decidable_actions(visit.desk.actions, visit.operator)
+    return await visit.page(
+        "approvals.html",
+        rows=rows,
+        next=following,
+        only_waiting=only_waiting,
+        to_decide={one.approval_id for one in rows if _may_decide(one, decidable, visit.operator)},
+    )
 
 
 async def show(visit: Visit) -> Response:
     """One, with what it would change now."""
     approval = await visit.desk.approvals.get(_number(visit))
     action = visit.desk.actions.get(approval.action)
-    effect = []
-    if action is not None and approval.state == "waiting":
+    effect: asked.Shown = []
+    if action is not None and approval.state == WAITING:
         # Only then: done once more, it would change what is there now, and that nobody has asked for.
-        # Its labels are texts of the page that has registered it.
         page = action.execute.__module__.rpartition(".")[2]
-        texts = visit.desk.front.texts.of(visit.language, page)
-        effect = [(texts.gettext(label), value) for label, value in await action.effect(visit.desk, approval.arguments)]
+        effect = asked.told(visit, page, await action.effect(visit.desk, approval.arguments))
     is_own = approval.asked_by == visit.operator.name
-    may = action is not None and visit.may(action.permission) and visit.may("approvals:decide")
+    may = approval.action in decidable_actions(visit.desk.actions, visit.operator)
     return await visit.page(
         "approvals_one.html",
         one=approval,
         effect=effect,
+        about=asked.link(approval.subject_kind, approval.subject_id),
+        arguments=await asked.named(visit, approval.arguments),
+        result=await asked.named(visit, approval.result or {}),
         is_own=is_own,
         may=may,
         deciders=[] if action is None or (may and not is_own) else _deciders(action.permission),
@@ -59,8 +70,12 @@ async def approve(visit: Visit) -> Response:
 async def refuse(visit: Visit) -> Response:
     """Refuse it, or withdraw what one has asked for oneself."""
     number = visit.approval_id = _number(visit)
-    await visit.desk.approvals.refuse(number, visit.desk.actions, by=visit.operator, reason=visit.reason())
+    await visit.desk.approvals.refuse(number, visit.desk.actions, visit.desk, by=visit.operator, reason=visit.reason())
     return visit.redirect(f"/approvals/{number}", notice="refused")
+
+
+def _may_decide(one: Approval, decidable: Sequence[str], by: Operator) -> bool:
+    return one.state == WAITING and one.action in decidable and one.asked_by != by.name
 
 
 def _deciders(permission: str) -> list[str]:

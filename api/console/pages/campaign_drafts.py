@@ -13,6 +13,7 @@ from api.console.pages.campaigns import WHO, WRITE, local, moment, percent
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.calendar.china_time import begin_ms, today
+from engine.campaigns.campaigns import request_of
 from engine.campaigns.draws import MILLION, divided
 from engine.campaigns.terms import (
     GUESTS_MAX,
@@ -27,6 +28,7 @@ from engine.campaigns.terms import (
 )
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import USER_ID_RULE, is_user_id
+from engine.ledger.idempotency import forbid
 from engine.ledger.money import now_ms
 from engine.operators.actions import Action, Arguments, Doing, Effect, always, as_text, hash_of
 from engine.packets.split import new_seed, split
@@ -325,13 +327,25 @@ async def _execute(doing: Doing[Desk]) -> dict[str, Any]:
         str(doing.arguments["owner"]),
         terms,
         address=str(doing.arguments["address"]),
-        idempotency_key=hashlib.sha256(f"console: {doing.key}".encode()).hexdigest(),
+        idempotency_key=_key(doing),
         request_hash=hash_of(as_text(doing.arguments)),
     )
     return {"campaign_id": made.campaign_id, "commitment": made.commitment, "count": made.count}
 
 
-ACTIONS = (Action(name=FUND, permission=FUND_RIGHT, execute=_execute, needs_two=always, effect=_effect),)
+def _key(doing: Doing[Desk]) -> str:
+    return hashlib.sha256(f"console: {doing.key}".encode()).hexdigest()
+
+
+async def _was_done(doing: Doing[Desk]) -> bool:
+    """Whether it is paid. If not, it never will be under this key."""
+    request = request_of(str(doing.arguments["owner"]), _key(doing), hash_of(as_text(doing.arguments)))
+    return not await forbid(doing.connection, request)
+
+
+ACTIONS = (
+    Action(name=FUND, permission=FUND_RIGHT, execute=_execute, needs_two=always, effect=_effect, was_done=_was_done),
+)
 ROUTES = (
     Page("GET", "/campaigns/new", show, WRITE),
     Page("POST", "/campaigns/new", preview, WRITE, action="preview a campaign", subject=("user", "owner")),

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from api.console import csv_files
+from api.console import csv_files, filtering
 from api.console.desk import Desk
 from api.console.texts import marked
 from api.console.visits import Page, Visit
@@ -48,7 +48,7 @@ _ROWS = 50
 
 
 async def show(visit: Visit) -> Response:
-    """The list, newest first."""
+    """The list, newest first or, of those whose names begin with a text, by name."""
     rows, after = await _listed(visit, visit.query.text("after") or None)
     return await visit.page("campaigns.html", rows=rows, next=after, stages=STAGES)
 
@@ -141,7 +141,8 @@ def local(at_ms: int) -> str:
 
 async def _listed(visit: Visit, after: str | None) -> tuple[list[CampaignRow], str | None]:
     owner = visit.query.text("owner") or None
-    rows, following = await lists.page(visit.desk.looks, owner=owner, after=after, limit=_ROWS)
+    name = filtering.beginning(visit.query, "name")
+    rows, following = await lists.page(visit.desk.looks, owner=owner, name=name, after=after, limit=_ROWS)
     return list(rows), following
 
 

@@ -4,21 +4,24 @@ from typing import Any
 
 from starlette.responses import Response
 
-from api.console import exports, filtering
+from api.console import assigning, exports, filtering
 from api.console.desk import Desk
 from api.console.exports import Column
+from api.console.refusals import NotDoneError
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from api.console.words import choices, sayer
 from engine.disputes.filing import DisputeKind, DisputeState
-from engine.disputes.lists import DisputeFilter, DisputeLists, Effect, ListedDispute
+from engine.disputes.lists import DisputeFilter, DisputeLists, Effect, ListedDispute, assign_in, decided_as
 from engine.ledger.money import now_ms
-from engine.operators.actions import Action, Arguments, Doing
+from engine.operators.actions import Action, Arguments, Doing, by_both, is_kept_of
 from engine.operators.actions import Effect as Told
 from engine.paging import Page as Rows
 from engine.text import yuan
 
-DECIDE = "disputes.decide"
+DECIDE, ASSIGN = "disputes.decide", "disputes.assign"
+DECIDE_RIGHT = "disputes:decide"
+_IS_DECIDED = marked("The dispute is decided: it needs nobody any more.")
 _COUNTED_MAX = 10_001
 EFFECTS = {
     Effect.TRANSFER: marked("The amount moves from the counterparty's wallet to the complainant's."),
@@ -53,6 +56,7 @@ def _wanted(visit: Visit) -> DisputeFilter:
         kind=filtering.choice(query, "kind", DisputeKind),
         user_id=filtering.user_id(query, "user"),
         due_before_ms=filtering.before_ms(query, "due"),
+        **assigning.whose(visit)._asdict(),
     )
 
 
@@ -76,6 +80,7 @@ async def export(visit: Visit) -> Response:
         exports.time(_("Decided"), lambda row: row.decided_at_ms),
         exports.text(_("Decided by"), lambda row: row.decided_by),
         exports.amount(_("Returned"), lambda row: row.returned_fen),
+        exports.text(_("Assigned to"), lambda row: row.assigned_to),
     ]
     return await exports.file_of(visit, "disputes", columns, page)
 
@@ -92,6 +97,7 @@ async def show_one(visit: Visit) -> Response:
         dispute=dispute,
         effect=None if effect is None else visit.gettext(effect),
         needs_two=dispute.amount_fen > visit.desk.settings.console_uphold_alone_fen_max,
+        assignees=await assigning.who_may(visit, DECIDE_RIGHT),
         of_complainant=await lists.of_user(dispute.complainant),
         of_counterparty=[] if dispute.counterparty is None else await lists.of_user(dispute.counterparty),
         now_ms=await now_ms(visit.desk.looks),
@@ -112,6 +118,22 @@ async def decide(visit: Visit) -> Response:
     return visit.redirect(f"/disputes/{number}", notice="done" if done.approval_id is None else "waits")
 
 
+async def assign(visit: Visit) -> Response:
+    """Give a dispute to an operator, or to nobody."""
+    number = filtering.number_in(visit.path["dispute_id"], "dispute_id")
+    await DisputeLists(visit.desk.looks).one(number)
+    arguments = {"dispute_id": str(number), "to": assigning.wanted(visit)}
+    await visit.perform(ASSIGN, arguments, needs_reason=False)
+    return visit.redirect(f"/disputes/{number}", notice="done")
+
+
+async def _assign(doing: Doing[Desk]) -> dict[str, Any]:
+    to = await assigning.checked(doing, DECIDE_RIGHT)
+    if not await assign_in(doing.connection, int(doing.arguments["dispute_id"]), to):
+        raise NotDoneError(_IS_DECIDED)
+    return {"assigned_to": to}
+
+
 async def _needs_two(desk: Desk, arguments: Arguments) -> bool:
     is_large = arguments["amount_fen"] > desk.settings.console_uphold_alone_fen_max
     return bool(is_large and arguments["outcome"] == DisputeState.UPHELD)
@@ -123,9 +145,13 @@ async def _decide(doing: Doing[Desk]) -> dict[str, Any]:
         int(arguments["dispute_id"]),
         DisputeState(arguments["outcome"]),
         reason=doing.reason,
-        decided_by=doing.by if doing.by == doing.asked_by else f"{doing.asked_by}, approved by {doing.by}",
+        decided_by=by_both(doing),
     )
     return {"state": dispute.state.value, "transfer_id": dispute.transfer_id, "debt_id": dispute.debt_id}
+
+
+async def _was_done(doing: Doing[Desk]) -> bool:
+    return is_kept_of(doing, *await decided_as(doing.connection, int(doing.arguments["dispute_id"])))
 
 
 async def _effect(desk: Desk, arguments: Arguments) -> Told:
@@ -143,7 +169,17 @@ async def _effect(desk: Desk, arguments: Arguments) -> Told:
     return rows
 
 
-ACTIONS = (Action(name=DECIDE, permission="disputes:decide", execute=_decide, needs_two=_needs_two, effect=_effect),)
+ACTIONS = (
+    Action(name=ASSIGN, permission=DECIDE_RIGHT, execute=_assign),
+    Action(
+        name=DECIDE,
+        permission="disputes:decide",
+        execute=_decide,
+        needs_two=_needs_two,
+        effect=_effect,
+        was_done=_was_done,
+    ),
+)
 _ONE = ("dispute", "dispute_id")
 ROUTES = (
     Page("GET", "/disputes", show, "disputes:read"),
@@ -156,6 +192,11 @@ ROUTES = (
         action="look at a dispute",
         subject=_ONE,
         is_look=True,
+    ),
+    Page(
+        *("POST", "/disputes/{dispute_id}/assign", assign, DECIDE_RIGHT),
+        action="assign a dispute",
+        subject=_ONE,
     ),
     Page(
         "POST",

@@ -11,10 +11,10 @@ from api.console.texts import marked
 from api.console.visits import Page, Visit
 from api.console.words import choices, sayer
 from engine.ledger.money import now_ms
-from engine.operators.actions import Action, Arguments, Doing, Effect
+from engine.operators.actions import Action, Arguments, Doing, Effect, by_both, is_kept_of
 from engine.paging import Page as Rows
 from engine.records import FreezeScope
-from engine.risk.freeze_lists import FreezeFilter, FreezeLists, FrozenBy, ListedFreeze, lift_one
+from engine.risk.freeze_lists import FreezeFilter, FreezeLists, FrozenBy, ListedFreeze, lift_one, lifted_as
 from engine.risk.freezes import Freezes
 
 LIFT = "freezes.lift"
@@ -98,11 +98,14 @@ async def _needs_two(_desk: Desk, arguments: Arguments) -> bool:
 
 async def _lift(doing: Doing[Desk]) -> dict[str, Any]:
     engine = doing.tools.engine
-    by = doing.by if doing.by == doing.asked_by else f"{doing.asked_by}, approved by {doing.by}"
     everywhere = await lift_one(
-        engine.pool, engine.freezes, int(doing.arguments["freeze_id"]), reason=doing.reason, lifted_by=by
+        engine.pool, engine.freezes, int(doing.arguments["freeze_id"]), reason=doing.reason, lifted_by=by_both(doing)
     )
     return {"everywhere": everywhere}
+
+
+async def _was_done(doing: Doing[Desk]) -> bool:
+    return is_kept_of(doing, *await lifted_as(doing.connection, int(doing.arguments["freeze_id"])))
 
 
 async def _effect(desk: Desk, arguments: Arguments) -> Effect:
@@ -115,7 +118,11 @@ async def _effect(desk: Desk, arguments: Arguments) -> Effect:
     ]
 
 
-ACTIONS = (Action(name=LIFT, permission="freezes:write", execute=_lift, needs_two=_needs_two, effect=_effect),)
+ACTIONS = (
+    Action(
+        name=LIFT, permission="freezes:write", execute=_lift, needs_two=_needs_two, effect=_effect, was_done=_was_done
+    ),
+)
 _ONE = ("freeze", "freeze_id")
 ROUTES = (
     Page("GET", "/freezes", show, "freezes:read"),

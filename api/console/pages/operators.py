@@ -2,12 +2,12 @@
 
 from starlette.responses import Response
 
+from api.console import role_words
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.operators.log import Filter
 from engine.operators.refusals import UnknownOperatorError
-from engine.operators.roles import ROLES
 
 _LOG_ROWS = 20
 _SUBJECT = ("operator", "name")
@@ -16,7 +16,7 @@ _SUBJECT = ("operator", "name")
 async def show_all(visit: Visit) -> Response:
     """The list, and a form to add one."""
     found = await visit.desk.operators.list()
-    return await visit.page("operators.html", operators=found, roles=list(ROLES), link="", added="")
+    return await visit.page("operators.html", operators=found, roles=role_words.lines(visit.gettext), link="", added="")
 
 
 async def add(visit: Visit) -> Response:
@@ -35,7 +35,8 @@ async def show(visit: Visit) -> Response:
         raise UnknownOperatorError(f"There is no operator {name[:64]}.")
     sessions = await visit.desk.sessions.open_of(name)
     done = await visit.desk.log.page(Filter(operator=name), limit=_LOG_ROWS)
-    return await visit.page("operators_one.html", one=found, sessions=sessions, rows=done.rows, roles=list(ROLES))
+    roles = role_words.lines(visit.gettext)
+    return await visit.page("operators_one.html", one=found, sessions=sessions, rows=done.rows, roles=roles)
 
 
 async def put_role(visit: Visit) -> Response:
@@ -80,7 +81,9 @@ async def end_session(visit: Visit) -> Response:
 async def _with_link(visit: Visit, name: str, link: str) -> Response:
     found = await visit.desk.operators.list()
     address = f"{visit.desk.front.origin}/setup/{link}"
-    return await visit.page("operators.html", operators=found, roles=list(ROLES), link=address, added=name)
+    return await visit.page(
+        "operators.html", operators=found, roles=role_words.lines(visit.gettext), link=address, added=name
+    )
 
 
 def _another(visit: Visit) -> str:

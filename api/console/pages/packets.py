@@ -103,7 +103,7 @@ async def export_claims(visit: Visit) -> Response:
         exports.amount(_("Amount"), lambda row: row.amount_fen),
         exports.time(_("Claimed"), lambda row: row.claimed_at_ms),
     ]
-    return await exports.file_of(visit, f"claims_{packet_id}", columns, page)
+    return await exports.file_of(visit, f"claims_{packet_id}", columns, page, rows_max=exports.OF_ONE_MAX)
 
 
 async def add_note(visit: Visit) -> Response:

@@ -15,10 +15,10 @@ from api.console.visits import Page, Visit
 from api.console.words import choices, sayer
 from engine.errors import UnavailableError
 from engine.ledger.money import now_ms
-from engine.operators.actions import Action, Arguments, Doing, Effect, always
+from engine.operators.actions import Action, Arguments, Doing, Effect, always, by_both, is_kept_of
 from engine.paging import Page as Rows
 from engine.persisting.quarantine import AT_ONCE_MAX, DRY_RUN_MAX, Aside, DryRun, Quarantine
-from engine.persisting.quarantine_lists import KINDS, QuarantineFilter, QuarantineLists
+from engine.persisting.quarantine_lists import KINDS, QuarantineFilter, QuarantineLists, written_off_as
 
 RETRY, WRITE_OFF = "quarantine.retry", "quarantine.write_off"
 _COUNTED_MAX = 10_001
@@ -165,9 +165,8 @@ async def _retry(doing: Doing[Desk]) -> dict[str, Any]:
 
 async def _write_off(doing: Doing[Desk]) -> dict[str, Any]:
     number = int(doing.arguments["quarantine_id"])
-    by = doing.by if doing.by == doing.asked_by else f"{doing.asked_by}, approved by {doing.by}"
     async with Quarantine.open(doing.tools.settings) as quarantine:
-        result = await quarantine.write_off(number, reason=doing.reason, by=by)
+        result = await quarantine.write_off(number, reason=doing.reason, by=by_both(doing))
     if result.resolved:
         return {"sentence": result.sentence}
     row = await QuarantineLists(doing.tools.looks).one(number)
@@ -180,6 +179,10 @@ def _is_done(row: Aside, doing: Doing[Desk]) -> bool:
     """Whether this very write-off was done before, by a console that died before it could note it."""
     is_theirs = (row.resolved_by or "").partition(", approved by ")[0] == doing.asked_by
     return row.resolution == "written_off" and is_theirs and row.resolution_reason == doing.reason
+
+
+async def _was_done(doing: Doing[Desk]) -> bool:
+    return is_kept_of(doing, *await written_off_as(doing.connection, int(doing.arguments["quarantine_id"])))
 
 
 async def _effect(desk: Desk, arguments: Arguments) -> Effect:
@@ -201,7 +204,14 @@ async def _effect(desk: Desk, arguments: Arguments) -> Effect:
 
 ACTIONS = (
     Action(name=RETRY, permission="quarantine:retry", execute=_retry),
-    Action(name=WRITE_OFF, permission="quarantine:write_off", execute=_write_off, needs_two=always, effect=_effect),
+    Action(
+        name=WRITE_OFF,
+        permission="quarantine:write_off",
+        execute=_write_off,
+        needs_two=always,
+        effect=_effect,
+        was_done=_was_done,
+    ),
 )
 _ONE = ("quarantine", "quarantine_id")
 ROUTES = (

@@ -18,19 +18,33 @@ _PLACES = {
     "quarantine": ("/quarantine", marked("Quarantine"), "quarantine:read"),
     "approval": ("/approvals", marked("Approval"), "approvals:read"),
     "operator": ("/operators", marked("Operator"), "operators:read"),
+    "coupon_batch": ("/users", marked("Coupon batch of"), "users:read"),
+    "fundraiser": ("/users", marked("Fundraiser of"), "users:read"),
+    "display": ("/users", marked("Shown name of"), "users:read"),
+    "merchant": ("/users", marked("WeChat Pay merchant, account"), "users:read"),
+    "order": ("/packets", marked("WeChat Pay order, packet"), "packets:read"),
+    "unpaid_order": ("/users", marked("WeChat Pay order without a packet, account"), "users:read"),
 }
 """Where each kind is shown, its name, and the right that it needs."""
 
 
 async def search(visit: Visit) -> Response:
-    """Go to the only thing that the text is the id of. Otherwise show all that it may mean."""
+    """Go to the only thing that the text means. Otherwise show all that it may mean."""
     text = visit.query.text("q")[:TEXT_LENGTH_MAX]
     hits = [hit for hit in await find(visit.desk.looks, text) if _may_see(visit, hit)]
-    exact = [hit for hit in hits if hit.is_exact]
-    if len(exact) == 1 and visit.query.text("all") != "1":
-        return visit.redirect(_path(visit, exact[0]))
-    rows = [(visit.gettext(_PLACES[hit.kind][1]), hit.id, _path(visit, hit), hit.is_exact) for hit in hits]
+    meant = _meant(hits)
+    if meant is not None and visit.query.text("all") != "1":
+        return visit.redirect(_path(visit, meant))
+    rows = [(visit.gettext(_PLACES[hit.kind][1]), hit, _path(visit, hit)) for hit in hits]
     return await visit.page("search.html", text=text, rows=rows)
+
+
+def _meant(hits: list[Hit]) -> Hit | None:
+    """The only one with this id. Names are chosen by users, so a name must never come before an id."""
+    by_id = [hit for hit in hits if hit.is_exact and hit.name is None]
+    if by_id:
+        return by_id[0] if len(by_id) == 1 else None
+    return hits[0] if len(hits) == 1 and hits[0].is_exact else None
 
 
 def _may_see(visit: Visit, hit: Hit) -> bool:

@@ -112,7 +112,7 @@ async def export_entries(visit: Visit) -> Response:
         exports.time(_("Time"), lambda row: row.at_ms),
         exports.text(_("Packet"), lambda row: row.packet_id),
     ]
-    return await exports.file_of(visit, "entries", columns, page)
+    return await exports.file_of(visit, "entries", columns, page, rows_max=exports.OF_ONE_MAX)
 
 
 async def freeze(visit: Visit) -> Response:
