@@ -106,6 +106,8 @@ def beside(stage: Stage, database: str, names: Sequence[str] = EVERYTHING) -> It
     try:
         for name in names:
             running[name] = processes.hongbao(name, variables=variables, cwd=stage.folder)
+        for process in running.values():
+            processes.settle(process)
         yield running
     finally:
         for process in running.values():

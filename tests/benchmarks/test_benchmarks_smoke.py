@@ -11,6 +11,7 @@ from benchmarks.rig.answers import WrongAnswerError, check
 from benchmarks.rig.runs import Trial
 from benchmarks.rig.servers import GO_GROUP, OURS, TEXTBOOK, Server
 from benchmarks.rig.stage import Stage
+from benchmarks.rig.variants import ON
 from benchmarks.rig.walks import Walk, claim_lua
 from benchmarks.rig.world import World
 from engine.lanes import keys
@@ -55,6 +56,28 @@ def _built(server: Server) -> None:
     """Build a peer that has to be built. Skip the test if the machine lacks what it needs."""
     if server is not OURS and (missing := availability.check(server.name).missing):
         skip_for_want_of(f"the peer {server.name}: {missing}", "python -m benchmarks.peers --install")
+
+
+@pytest.mark.parametrize("server", [OURS, pytest.param(GO_GROUP, marks=_GO)], ids=lambda server: server.name)
+def test_with_everything_on_the_ledger_has_the_claims_already(prepared: tuple[Stage, World], server: Server) -> None:
+    _built(server)
+    made, small = prepared
+    walk = Walk(packets=small.packets, hands=SHARES, at_once=8)
+    trial = Trial(
+        workload="A",
+        walk=walk,
+        connections=4,
+        duration_s=1,
+        warm_up_share=0.1,
+        all_win=False,
+        appendfsync=ON.appendfsync,
+        variant=ON,
+    )
+    done = runs.run(made, small, server, trial, 1)
+    assert (done["workload"], done["void"]) == ("A, everything on", None)
+    assert done["claims"] > 0
+    assert done["cpu_us_per_answer"].keys() == {"server", "redis", "persist", "sweep", "postgres", "wrk", "other"}
+    assert done["cpu_us_per_answer"]["persist"] > 0
 
 
 @_GO
