@@ -2,8 +2,8 @@
 
 ``bursts.py ROUNDS PACKETS [gateway]`` with the checkout on PYTHONPATH. Every round is a fresh server on a fresh Redis.
 It prints ``ready``. Then each line on stdin is a number of connections: it plays a burst of workload A and prints a
-line of JSON. An empty line ends the round, and its books are examined. ``gateway``: as in
-``benchmarks.rig.walks.claim_lua``.
+line of JSON. An empty line ends the round, and its books are examined. ``gateway``: in that
+shape (``benchmarks.rig.shapes``), else with bare headers.
 """
 
 import json
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from benchmarks.rig import runs, stage, world, wrk
 from benchmarks.rig.cpu import Meter
 from benchmarks.rig.servers import OURS, Started
+from benchmarks.rig.shapes import Shape
 from benchmarks.rig.stage import Stage
 from benchmarks.rig.walks import Walk, claim_lua
 from benchmarks.rig.world import World
@@ -36,8 +37,8 @@ class Burst:
 class Bursts:
     """A walk over a world's packets that goes on with each burst."""
 
-    def __init__(self, stage: Stage, packets: World, server: Started, *, gateway: bool) -> None:
-        self._stage, self._packets, self._server, self._gateway = stage, packets.packets, server, gateway
+    def __init__(self, stage: Stage, packets: World, server: Started, shape: Shape) -> None:
+        self._stage, self._packets, self._server, self._shape = stage, packets.packets, server, shape
         self._next = 0
 
     def burst(self, connections: int) -> Burst:
@@ -46,7 +47,7 @@ class Bursts:
         if not packets:
             return Burst(claims_per_s=0, server_us=0, redis_us=0, void="the packets ran out")
         walk = Walk(packets=packets, hands=SHARES)
-        script = claim_lua(replace(walk, first=0, end=walk.length), self._stage.token, gateway=self._gateway)
+        script = claim_lua(replace(walk, first=0, end=walk.length), self._stage.token, self._shape)
         meter = Meter({"server": [self._server.process.pid], "redis": [self._stage.redis.pid]})
         load = wrk.run(self._server.base_url, script, connections=connections, duration_s=1)
         used_s = meter.stop(wrk=load.cpu_s)
@@ -61,14 +62,14 @@ class Bursts:
         )
 
 
-def main(rounds: int, packets: int, *, gateway: bool) -> None:
+def main(rounds: int, packets: int, shape: Shape) -> None:
     """Build the world once, then serve round after round. Raises errors that make a run void."""
     with stage.stage() as prepared:
         hundreds = world.build(prepared, "hundreds", packets=packets, shares=SHARES)
         for _ in range(rounds):
             with runs.serving(prepared, hundreds, OURS) as (server, _database):
                 print("ready", flush=True)
-                bursts = Bursts(prepared, hundreds, server, gateway=gateway)
+                bursts = Bursts(prepared, hundreds, server, shape)
                 while connections := sys.stdin.readline().strip():
                     print(json.dumps(asdict(bursts.burst(int(connections)))), flush=True)
             prepared.redis.stop()
@@ -83,6 +84,7 @@ def _stop_once(number: int, _frame: object) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _stop_once)
     try:
-        main(*map(int, sys.argv[1:3]), gateway="gateway" in sys.argv[3:])
+        rounds, packets = map(int, sys.argv[1:3])
+        main(rounds, packets, Shape.GATEWAY if "gateway" in sys.argv[3:] else Shape.BARE)
     except KeyboardInterrupt:
         sys.exit(130)

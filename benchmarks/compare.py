@@ -66,7 +66,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """``packets``: packets per side and round. ``gateway``: as in ``benchmarks.rig.walks.claim_lua``."""
+    """``packets``: packets per side and round. ``gateway``: in that shape (``benchmarks.rig.shapes``)."""
 
     rounds: int = ROUNDS
     pairs_a_round: int = 4
@@ -146,6 +146,12 @@ def compare(old: Path, new: Path, schedule: Schedule, console: Console) -> None:
         console.print(f"\n{void} pairs were void.")
 
 
+def shapes(checkout: Path) -> str:
+    """What a checkout's requests are made by; empty if it is older than this."""
+    source = checkout / "benchmarks/rig/shapes.py"
+    return source.read_text(encoding="utf-8") if source.exists() else ""
+
+
 def main(arguments: list[str]) -> int:
     """Returns 0 if both were measured, 1 if one could not be, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
@@ -162,6 +168,9 @@ def main(arguments: list[str]) -> int:
         if not (checkout / ".venv/bin/python").exists():
             console.print(f"{checkout} has no .venv: run `make setup` there.", markup=False)
             return 2
+    if options.gateway and shapes(old) != shapes(new):
+        console.print("The two checkouts make different requests of a gateway: compare them without --gateway.")
+        return 2
     if not wrk.found():
         console.print("wrk is not on PATH (`python -m benchmarks --install` gets it as root).", markup=False)
         return 1

@@ -26,6 +26,7 @@ from api.console.gate import COOKIE
 from benchmarks.bursts import SHARES, Burst, Bursts
 from benchmarks.rig import cpu, processes, runs, stage, world, wrk
 from benchmarks.rig.servers import OURS, Server
+from benchmarks.rig.shapes import Shape
 from benchmarks.rig.stage import Stage, wait
 from engine.ledger.database import database_pool
 from engine.observability import metrics_directory
@@ -227,7 +228,7 @@ def compare(schedule: Schedule, console: Console) -> int:
                 runs.serving(prepared, hundreds, sharing(str(folder))) as (server, database),
                 watched(prepared, database, whole=schedule.whole) as (watching, tabs),
             ):
-                bursts = Bursts(prepared, hundreds, server, gateway=False)
+                bursts = Bursts(prepared, hundreds, server, Shape.BARE)
                 for pair in pairs(bursts, watching, schedule.pairs_a_round, schedule.connections):
                     if not _is_kept(pair, console):
                         break  # whatever is wrong is wrong until the next round

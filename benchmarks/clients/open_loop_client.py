@@ -19,6 +19,7 @@ import uvloop
 
 from benchmarks.rig.figures import percentile
 from benchmarks.rig.http_connection import Connection, connect
+from benchmarks.rig.shapes import Shape, heads, request
 from benchmarks.rig.walks import Walk
 
 _TICK_S = 0.001
@@ -30,10 +31,10 @@ class Generator:
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self._orders = orders
-        self._walk = Walk(**orders["walk"])
         chance = np.random.default_rng(orders["seed"])
         count = int(orders["rate_per_s"] * orders["seconds"])
         self._times_s = np.cumsum(chance.exponential(1 / orders["rate_per_s"], count)).tolist()
+        self._requests = requests(orders, count)
         self._free: deque[Connection] = deque()
         self._next = 0
         self._began_s = 0.0
@@ -56,15 +57,8 @@ class Generator:
         now_s = time.perf_counter() - self._began_s
         while self._free and self._next < len(self._times_s) and self._times_s[self._next] <= now_s:
             due_s = self._began_s + self._times_s[self._next]
-            self._free.popleft().send(due_s, self._request(self._next))
+            self._free.popleft().send(due_s, self._requests[self._next])
             self._next += 1
-
-    def _request(self, number: int) -> bytes:
-        packet_id, user_id = self._walk.tap(self._walk.first + number % (self._walk.end - self._walk.first))
-        return (
-            f"POST /v1/packets/{packet_id}/claims HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            f"Authorization: Bearer {self._orders['token']}\r\nX-User-Id: {user_id}\r\nContent-Length: 0\r\n\r\n"
-        ).encode()
 
     async def play(self) -> dict[str, Any]:
         """Connect, send everything when it is due, wait for the last answer."""
@@ -95,6 +89,13 @@ class Generator:
             "curve": [(float(share), percentile(latencies, float(share))) for share in curve] if latencies else [],
             "cpu_s": cpu_s,
         }
+
+
+def requests(orders: dict[str, Any], count: int) -> list[bytes]:
+    """All requests of the walk, made before the first is due; the walk begins again at its end."""
+    walk, pool = Walk(**orders["walk"]), heads(Shape(orders["shape"]), orders["token"])
+    taps = (walk.first + number % (walk.end - walk.first) for number in range(count))
+    return [request(*walk.tap(tap), pool[tap % len(pool)]) for tap in taps]
 
 
 async def _main(orders: dict[str, Any]) -> None:

@@ -15,8 +15,7 @@ SIZE = 500
 CONNECTIONS = 3
 """Two requests are in Redis and one is on its way. More would wait longer than a process allows."""
 HANDS_A_PACKET = (1, 10, 100)
-ALONE_ROUNDS = 2
-"""There is no goal for one claimant per packet. It only shows the benefit of sharing a packet."""
+"""One claimant per packet only shows the benefit of sharing a packet."""
 _WARM_UP_SHARE = 0.15
 
 
@@ -25,7 +24,7 @@ def batches(bench: Bench) -> None:
     world = bench.world("some hundreds", packets=bench.plan.packets_of_100_slow, shares=100)
     for number, server in bench.rounds([OURS], bench.plan.costly_rounds):
         for hands in HANDS_A_PACKET:
-            if hands == 1 and (number > ALONE_ROUNDS or not bench.plan.scattered):
+            if hands == 1 and number > bench.plan.single_rounds:
                 continue
             about = {"workload": f"D {hands}", "server": server.name, "round": number, "connections": CONNECTIONS}
             walk = BatchWalk(packets=world.packets, hands=100, size=SIZE, hands_each=hands)

@@ -10,21 +10,24 @@ from benchmarks.rig.bench import Bench
 from benchmarks.rig.cpu import Meter
 from benchmarks.rig.lag import Sampler, seconds_behind
 from benchmarks.rig.redis_server import APPENDFSYNC
-from benchmarks.rig.runs import FAILURES, BooksWrongError, Run, Trial, counted, run, serving, settled
-from benchmarks.rig.servers import OURS, POSTGRES, started
+from benchmarks.rig.runs import FAILURES, BooksWrongError, Run, Trial, beside, counted, run, serving, settled, trees
+from benchmarks.rig.servers import GO_GROUP, OURS, POSTGRES, Server, Started, started
 from benchmarks.rig.stage import Stage, wait
+from benchmarks.rig.variants import APPENDFSYNC_ON, EVERYTHING
 from benchmarks.rig.walks import Walk
 from benchmarks.rig.world import PROBE_SHARES, SHARE_FEN_MEAN, World, positions
 from engine.supervision.child import Process
 
 CONNECTIONS = 256
-APPENDFSYNC_ON = "everysec"
 _DRAIN_S_MAX = 120.0
 _SCHEMA = PEERS / "postgres/schema.sql"
 
 
 def everything_on(bench: Bench) -> None:
-    """Compare API, persister, sweeper, append-only file and ledger with a service directly on Postgres."""
+    """Compare API, persister, sweeper, append-only file and ledger with a service directly on Postgres.
+
+    Go with group commit takes our API's place, before the same persister.
+    """
     plan = bench.plan
     world = bench.world("hundreds", packets=plan.packets_of_100, shares=100)
     trial = Trial(
@@ -35,13 +38,13 @@ def everything_on(bench: Bench) -> None:
         warm_up_s=plan.warm_up_s,
         appendfsync=APPENDFSYNC_ON,
     )
-    chosen = [server for server in bench.servers if server in (OURS, POSTGRES)]
+    chosen = [server for server in bench.servers if server in (OURS, GO_GROUP, POSTGRES)]
     template = wait(_tables(bench.stage, world)) if POSTGRES in bench.servers else ""
     for number, server in bench.rounds(chosen, plan.costly_rounds):
         about = {"workload": "E", "server": server.name, "round": number, "connections": CONNECTIONS}
         try:
-            if server is OURS:
-                done = _ours(bench.stage, world, trial)
+            if server.on_ledger:
+                done = _into_the_ledger(bench.stage, world, server, trial)
             else:
                 done = _straight_on_postgres(bench.stage, world, trial, template)
             problems = done.pop("problems")
@@ -70,21 +73,17 @@ def append_only_file(bench: Bench) -> None:
             bench.keep(run(bench.stage, world, OURS, trial, number))
 
 
-def _ours(stage: Stage, world: World, trial: Trial) -> Run:
-    with serving(stage, world, OURS, appendfsync=trial.appendfsync) as (server, database):
-        variables = stage.variables(database)
-        beside = {name: processes.hongbao(name, variables=variables, cwd=stage.folder) for name in ("persist", "sweep")}
-        try:
-            return _loaded(stage, world, trial, server.base_url, {**beside, "server": server.process})
-        finally:
-            for process in beside.values():
-                processes.stop(process)
+def _into_the_ledger(stage: Stage, world: World, server: Server, trial: Trial) -> Run:
+    with (
+        serving(stage, world, server, appendfsync=trial.appendfsync) as (running, database),
+        beside(stage, database, EVERYTHING) as others,
+    ):
+        return _loaded(stage, world, trial, running, others)
 
 
-def _loaded(stage: Stage, world: World, trial: Trial, base_url: str, running: dict[str, Process]) -> Run:
+def _loaded(stage: Stage, world: World, trial: Trial, server: Started, others: dict[str, Process]) -> Run:
     """Load it and wait for the ledger. The rate is the claims over the time until the last one was there."""
-    trees = {name: [process.pid] for name, process in running.items()}
-    trees |= {"redis": [stage.redis.pid], "postgres": [stage.postgres_process.pid]}
+    base_url = server.base_url
     warm_up, measured = trial.scripts(stage.token)
     with stage.redis.client() as client:
 
@@ -93,12 +92,12 @@ def _loaded(stage: Stage, world: World, trial: Trial, base_url: str, running: di
             return position == applied
 
         wrk.run(base_url, warm_up, connections=trial.connections, duration_s=trial.warm_up_s)
-        processes.wait_until("the ledger", running["persist"], drained, _DRAIN_S_MAX)
+        processes.wait_until("the ledger", others["persist"], drained, _DRAIN_S_MAX)
         held_before = settled(client, world)
-        meter, started_s = Meter(trees), time.monotonic()
+        meter, started_s = Meter(trees(stage, server, others)), time.monotonic()
         with Sampler(stage.redis, world.lanes) as sampler:
             load = wrk.run(base_url, measured, connections=trial.connections, duration_s=trial.duration_s)
-            processes.wait_until("the ledger", running["persist"], drained, _DRAIN_S_MAX)
+            processes.wait_until("the ledger", others["persist"], drained, _DRAIN_S_MAX)
         took_s = time.monotonic() - started_s
         cpu_s = meter.stop(wrk=load.cpu_s)
         held = settled(client, world) - held_before

@@ -23,6 +23,7 @@ from benchmarks.rig.counting import counting
 from benchmarks.rig.http_connection import missing
 from benchmarks.rig.runs import BooksWrongError
 from benchmarks.rig.servers import OURS, Started, started
+from benchmarks.rig.shapes import Shape
 from benchmarks.rig.stage import Stage, wait
 from benchmarks.rig.walks import POPULATION, BatchWalk, Walk, claim_lua, user
 from benchmarks.rig.world import positions
@@ -231,7 +232,7 @@ def _requests(stage: Stage) -> dict[str, Any]:
             headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
             _, answer = server.post("/v1/claims", headers, walk.body(0))
             calls, before = _calls_made(client), scene.look()
-            script = claim_lua(Walk(packets=rest, hands=_SINGLE_SHARES, end=end), stage.token)
+            script = claim_lua(Walk(packets=rest, hands=_SINGLE_SHARES, end=end), stage.token, Shape.BARE)
             wrk.run(server.base_url, script, connections=_CONNECTIONS, duration_s=_SECONDS)
             after = scene.look().since(before)
             held, calls = world.claims_held(client, rest), _calls_made(client) - calls

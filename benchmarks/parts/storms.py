@@ -1,39 +1,54 @@
-"""Workloads A to C: claims over HTTP in a closed loop. No persister runs until the end, because peers have none."""
+"""Workloads A to C: claims over HTTP in a closed loop. In A and B also with bare headers, and with everything on.
+
+Otherwise no persister runs until the end, because most peers have none.
+"""
+
+from collections.abc import Iterator, Sequence
 
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.runs import Run, Trial, run
-from benchmarks.rig.servers import GO, ON_REDIS, OURS, Server
+from benchmarks.rig.servers import GO, GO_GROUP, ON_REDIS, OURS, Server
+from benchmarks.rig.variants import ALONE, BARE, ON, Variant
 from benchmarks.rig.walks import Walk
 
 CONNECTIONS = (64, 256)
-SCATTERED, SCATTERED_ROUNDS = 256, 3
-"""In the scattered variant of A, which has no goal, every claim in flight is for a different packet."""
+SCATTERED = 256
+"""In the scattered form of A, every claim in flight is for a different packet."""
 GROUPS_AT_ONCE = 16
 
 
 def all_winners(bench: Bench) -> None:
     """A: packets of 100 shares, each claimed by 100 users at once, packet after packet. Every claim wins."""
     world = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
-    for connections in CONNECTIONS:
-        walk = Walk(packets=world.packets, hands=100)
-        for number, server in bench.rounds(_taking_part(bench)):
-            bench.run(world, server, _trial(bench, "A", walk, connections), number)
-    if bench.plan.scattered:
-        walk = Walk(packets=world.packets, hands=100, at_once=SCATTERED)
-        for number, server in bench.rounds(_taking_part(bench, GO.name), SCATTERED_ROUNDS):
-            bench.run(world, server, _trial(bench, "A scattered", walk, 256), number)
+    together = Walk(packets=world.packets, hands=100)
+    scattered = Walk(packets=world.packets, hands=100, at_once=SCATTERED)
+    for variant, servers, rounds in _variants(bench):
+        for connections in CONNECTIONS:
+            for number, server in bench.rounds(servers, rounds):
+                bench.run(world, server, _trial(bench, "A", together, connections, variant), number)
+        for number, server in bench.rounds(_taking_part(bench, servers, GO, GO_GROUP), _fewer(bench, rounds)):
+            bench.run(world, server, _trial(bench, "A scattered", scattered, 256, variant), number)
+
+
+def _variants(bench: Bench) -> Iterator[tuple[Variant, list[Server], int]]:
+    """A variant, the servers that take part, and how many rounds."""
+    every = _taking_part(bench, ON_REDIS)
+    yield ALONE, every, bench.plan.rounds
+    yield BARE, _taking_part(bench, every, GO, GO_GROUP), bench.plan.bare_rounds
+    yield ON, _taking_part(bench, every, GO_GROUP), bench.plan.everything_on_rounds
 
 
 def group_storm(bench: Bench) -> None:
     """B: packets of 10 shares, 100 users, each claims twice: of 200 answers 10 are shares, 10 repeats, 180 losses."""
     world = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
     walk = Walk(packets=world.packets, hands=100, taps=2, at_once=GROUPS_AT_ONCE)
-    for number, server in bench.rounds(_taking_part(bench)):
-        trial = _trial(bench, "B", walk, 256, all_win=False)
-        done = run(bench.stage, world, server, trial, number)
-        if done["void"] is None:
-            _tell_apart(done, walk, int(walk.length * trial.warm_up_share), world.shares)
-        bench.keep(done)
+    for variant, servers, rounds in _variants(bench):
+        for number, server in bench.rounds(servers, rounds):
+            trial = _trial(bench, "B", walk, 256, variant, all_win=False)
+            done = run(bench.stage, world, server, trial, number)
+            if done["void"] is None:
+                _tell_apart(done, walk, int(walk.length * trial.warm_up_share), world.shares)
+            bench.keep(done)
 
 
 def _tell_apart(done: Run, walk: Walk, first: int, shares: int) -> None:
@@ -70,17 +85,23 @@ def hot_packet(bench: Bench) -> None:
     """C: everyone claims from one packet of a million shares (fewer in the quick plan)."""
     world = bench.world("hot", packets=1, shares=bench.plan.hot_shares)
     walk = Walk(packets=world.packets, hands=bench.plan.hot_shares)
-    for number, server in bench.rounds(_taking_part(bench, GO.name), bench.plan.costly_rounds):
+    for number, server in bench.rounds(_taking_part(bench, bench.servers, GO), bench.plan.costly_rounds):
         bench.run(world, server, _trial(bench, "C", walk, 256), number)
 
 
-def _taking_part(bench: Bench, *only: str) -> list[Server]:
-    """The servers on Redis that can run. If ``only`` names some: ours and those."""
-    chosen = [server for server in bench.servers if server in ON_REDIS]
-    return [server for server in chosen if not only or server is OURS or server.name in only]
+def _taking_part(bench: Bench, of: Sequence[Server], *only: Server) -> list[Server]:
+    """Those ``of`` some that can run. If ``only`` has some: ours and those."""
+    return [server for server in bench.servers if server in of and (not only or server in (OURS, *only))]
 
 
-def _trial(bench: Bench, workload: str, walk: Walk, connections: int, *, all_win: bool = True) -> Trial:
+def _fewer(bench: Bench, rounds: int) -> int:
+    """How many rounds the scattered form has where A has ``rounds``."""
+    return min(rounds, bench.plan.scattered_rounds)
+
+
+def _trial(
+    bench: Bench, workload: str, walk: Walk, connections: int, variant: Variant = ALONE, *, all_win: bool = True
+) -> Trial:
     plan = bench.plan
     return Trial(
         workload=workload,
@@ -89,4 +110,6 @@ def _trial(bench: Bench, workload: str, walk: Walk, connections: int, *, all_win
         duration_s=plan.seconds,
         warm_up_s=plan.warm_up_s,
         all_win=all_win,
+        appendfsync=variant.appendfsync,
+        variant=variant,
     )

@@ -56,9 +56,9 @@ def install() -> list[str]:
     return problems
 
 
-def go_program() -> Path:
-    """The path of the Go peer's built program."""
-    return BUILD / "go-peer"
+def go_program(folder: str) -> Path:
+    """The path of a Go peer's built program. ``folder``: its source's, here."""
+    return BUILD / f"{folder}-peer"
 
 
 def fastify_folder() -> Path:
@@ -88,21 +88,20 @@ def _nginx() -> str:
     return "" if _NGINX_REDIS.exists() else "there is no nginx.redis (Debian: lua-nginx-redis)"
 
 
-def _go() -> str:
+def _go(folder: str) -> str:
     if shutil.which("go") is None:
         return "the Go compiler is not on PATH"
     for package in _GO_PACKAGES:
         if not Path(GO_ENVIRONMENT["GOPATH"], "src", package).exists():
             return f"Debian's copy of {package} is not installed"
-    return _build_go()
+    return _build_go(HERE / folder / "main.go", go_program(folder))
 
 
-def _build_go() -> str:
-    source = HERE / "go/main.go"
-    if go_program().exists() and go_program().stat().st_mtime > source.stat().st_mtime:
+def _build_go(source: Path, program: Path) -> str:
+    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return ""
     BUILD.mkdir(parents=True, exist_ok=True)
-    return _run("go", "build", "-o", str(go_program()), str(source), variables=GO_ENVIRONMENT)
+    return _run("go", "build", "-o", str(program), str(source), variables=GO_ENVIRONMENT)
 
 
 def _npm_install() -> str:
@@ -134,7 +133,8 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "textbook": lambda: _python("uvicorn", "httptools", "uvloop"),
     "fastify": _fastify,
     "nginx": _nginx,
-    "go": _go,
+    "go": lambda: _go("go"),
+    "go-group": lambda: _go("go_group"),
     "postgres": lambda: _python("uvicorn", "httptools", "uvloop", "asyncpg"),
 }
 PEERS = tuple(_CHECKS)

@@ -7,27 +7,34 @@ from typing import Any
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, figure, ratio
 from benchmarks.rig.runs import Run
+from benchmarks.rig.variants import ALONE, ON
 
 PEAK_PER_S = 760_000
 """The highest published peak: WeChat on New Year's Eve 2017, red packets sent and received per second."""
 AGAINST = (
     *(("A", 256, "go", 1.2), ("A", 256, "nginx", 1.3), ("A", 256, "fastify", 1.3), ("A", 256, "textbook", 5.0)),
-    *(("A", 64, "go", 1.0), ("B", 256, "go", 1.8)),
+    *(("A", 64, "go", 1.0), ("B", 256, "go", 1.8), ("A scattered", 256, "go", 1.3)),
+    *((variant.name("A"), connections, "go-group", 1.0) for variant in (ALONE, ON) for connections in (64, 256)),
+    *((variant.name("B"), 256, "go-group", 1.1) for variant in (ALONE, ON)),
 )
 """(workload, connections, peer, smallest ratio)."""
 COSTS = (
-    ("C: Redis at most 2.5 us per claim", "C", ("redis",), 2.5),
-    ("D, 10 claimants per packet: API and Redis at most 6 us per claim", "D 10", ("server", "redis"), 6.0),
-    ("D, 100 claimants per packet: API and Redis at most 4 us per claim", "D 100", ("server", "redis"), 4.0),
+    ("A, 256 connections: API at most 12 us per claim", "A", 256, ("server",), 12.0),
+    ("C: Redis at most 2.5 us per claim", "C", None, ("redis",), 2.5),
+    ("D, 10 claimants per packet: API and Redis at most 5 us per claim", "D 10", None, ("server", "redis"), 5.0),
+    ("D, 100 claimants per packet: API and Redis at most 3.5 us per claim", "D 100", None, ("server", "redis"), 3.5),
+    ("F: persister and Postgres at most 8 us per claim", "F", None, ("persist", "postgres"), 8.0),
 )
+"""(goal, workload, connections if several are measured, processes, largest cost)."""
 LATENCIES = (
     ("Open loop at half of saturation: p99 at most 5 ms", "p99", 5.0),
+    ("Open loop at half of saturation: p99.9 at most 15 ms", "p99.9", 15.0),
     ("Open loop at half of saturation: nothing above 50 ms", "max", 50.0),
 )
 BYTES_A_CLAIM = 48.0
 OVERLOAD_CONNECTIONS = 2_560
 OVERLOADS = (
-    ("Overload, ten times the connections: goodput at least 0.9 of the peak", "goodput", 0.9),
+    ("Overload, ten times the connections: goodput at least 0.95 of the peak", "goodput", 0.95),
     ("Overload, ten times the connections: p99 of what is accepted at most 100 ms", "latency_ms/p99", 100.0),
 )
 
@@ -69,8 +76,8 @@ def _against_peers(runs: Sequence[Run]) -> Iterator[Row]:
 
 
 def _costs(runs: Sequence[Run]) -> Iterator[Row]:
-    for goal, workload, names, most in COSTS:
-        found = Selection(runs, workload).figure(cpu_us(*names))
+    for goal, workload, connections, names, most in COSTS:
+        found = Selection(runs, workload, "hongbao", connections).figure(cpu_us(*names))
         yield Row(goal=goal, figure=found, unit="us/claim", met=_most(found, most), form=".2f")
 
 
@@ -88,8 +95,8 @@ def _durable(runs: Sequence[Run]) -> Iterator[Row]:
     found, share = alone.figure("durable_per_s"), alone.figure("share_of_copy")
     goal = "F: persister at least 80,000 claims per second"
     yield Row(goal=goal, figure=found, unit="claims/s", met=_least(found, 80_000))
-    goal = "F: persister at least 0.6 of a bare COPY"
-    yield Row(goal=goal, figure=found, unit="claims/s", ratio=share, met=_least(share, 0.6))
+    goal = "F: persister at least 0.7 of a bare COPY"
+    yield Row(goal=goal, figure=found, unit="claims/s", ratio=share, met=_least(share, 0.7))
 
 
 def _latencies(runs: Sequence[Run]) -> Iterator[Row]:

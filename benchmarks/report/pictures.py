@@ -17,6 +17,7 @@ from benchmarks.rig.runs import Run
 
 COLOURS = {
     "hongbao": "#c8102e",
+    "go-group": "#1f3d6e",
     "go": "#3a7ca5",
     "nginx": "#2f9e6e",
     "fastify": "#8d6cab",

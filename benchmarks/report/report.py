@@ -110,9 +110,17 @@ _METHOD = """
 - Peers call one script per claim on the same keys. A repeat gets its amount. A winner's share is popped, written with
   its time, counted, and added to the stream. Peers check no token and write no ledger. Our server checks its backend's
   token and everything else that it always checks.
-- In A to D no persister runs during the measurement, because the peers have none. After each of our runs a persister
-  applies everything, and the whole audit runs. After a peer's run, claims, shares and stream are compared share by
-  share. A run that fails is void.
+- Go with group commit calls the engine's own script instead, with what waits when a call ends: two calls in progress
+  per lane, at most as many claims in each as our server takes, no timer. It checks no token. Its events are the
+  engine's, so a persister takes its claims into the ledger.
+- Requests are as a gateway sends them on: of six kinds of clients in turn by chance, each with its own headers, order
+  and case. Each has its own ids of a trace and addresses; the first come again after 10,007 requests. All are made
+  before the run. With bare headers there are four, always the same.
+- In A to D no persister runs during the measurement, because most peers have none. After each of our runs, and of those
+  of Go with group commit, a persister applies everything, and the whole audit runs. After another peer's run, claims,
+  shares and stream are compared share by share. A run that fails is void.
+- With everything on, persister and sweeper run during the measurement, and Redis has its append-only file. Only
+  servers take part whose events the persister understands.
 - Servers take turns in each round, and a different one starts each time. Figures are medians, with the minimum and the
   maximum in brackets. Ratios are taken within a round.
 - A: packets of 100 shares, their 100 users one after another, packet after packet. B: 16 packets at a time.

@@ -11,6 +11,7 @@ Value = str | Callable[[Run], float]
 
 SERVERS = {
     "hongbao": "Hongbao",
+    "go-group": "Go with group commit",
     "go": "Go",
     "nginx": "nginx+Lua",
     "fastify": "Fastify",

@@ -18,8 +18,10 @@ from benchmarks.parts.persisting import SEVERAL, by_several
 from benchmarks.report import goals, size_tables
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, ratio
+from benchmarks.rig.load import CPU_SHARE_MAX
 from benchmarks.rig.redis_server import APPENDFSYNC
 from benchmarks.rig.runs import Run
+from benchmarks.rig.variants import ALONE, BARE, ON, Variant
 from engine.records import Ack
 
 STORMS = (
@@ -29,8 +31,10 @@ STORMS = (
     ("B", 256, "B. Group storm: 10 shares, 100 claimants, each taps twice; 256 connections"),
     ("C", 256, "C. One hot packet, 256 connections"),
 )
+VARIANTS = ((ALONE, ""), (BARE, ", with bare headers"), (ON, ", with everything on"))
 _STORM = ("server", "answers/s", "Hongbao's ratio", "claims/s", "repeats/s", "refusals/s")
 _COSTS = ("server us", "Redis us", "wrk us", "wrk of a core")
+_LEDGER = ("persist", "sweep", "postgres")
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 
 
@@ -44,8 +48,10 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
     """Each section that has results."""
     runs, others = results["runs"], results.get("others", {})
     for workload, connections, title in STORMS:
-        if storm := list(_storm(runs, workload, connections)):
-            yield f"## {title}\n\n" + table([*_STORM, *_COSTS], storm)
+        for variant, told in VARIANTS:
+            ledger = ["persister, sweeper and Postgres us"] if variant.everything_on else []
+            if storm := list(_storm(runs, variant, workload, connections)):
+                yield f"## {title}{told}\n\n" + table([*_STORM, *_COSTS, *ledger], storm)
     for title, note, head, rows in (
         ("D. Requests of 500 claims, 3 connections, every claim a winner", _CORES, _BATCHES, _batches(runs)),
         ("More lanes, 256 connections, 32 packets at a time", _LANES_NOTE, _LANES, _lanes(runs)),
@@ -57,7 +63,11 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("F. The persister alone, on streams that are full", _F, _PERSISTER, _persister(runs)),
         ("F, on two lanes: one persister, and two that share them", _SEVERAL_NOTE, _SEVERAL, _several(runs)),
         ("F, in a young ledger and in an old one", _AGES_NOTE, _AGES, _ages(runs, others)),
-        ("Open loop at half of saturation, 256 connections", _OPEN, _OPEN_LOOP, _open_loop(runs)),
+        *(
+            (f"Open loop at half of saturation, 256 connections{told}", _OPEN, _OPEN_LOOP, _open_loop(runs, variant))
+            for variant, told in VARIANTS
+        ),
+        ("What the load generators can do", _CEILINGS_NOTE, _CEILINGS, _ceilings(others)),
         ("Overload: the peak, then ten and thirty times its connections", _OVERLOAD_NOTE, _OVERLOAD, _overload(runs)),
         ("Postgres held for a minute under load", _OUTAGE_NOTE, _OUTAGE, _outage(runs)),
         ("G. Lucky splits, one core", "", _SPLIT, _split(others)),
@@ -79,7 +89,8 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"## {title}\n\n" + table(head, found) + (f"\n\n{note}" if note else "")
 
 
-def _storm(runs: Sequence[Run], workload: str, connections: int) -> Iterator[list[str]]:
+def _storm(runs: Sequence[Run], variant: Variant, storm: str, connections: int) -> Iterator[list[str]]:
+    workload = variant.name(storm)
     ours = Selection(runs, workload, "hongbao", connections).by_round("answers_per_s")
     for server, title in SERVERS.items():
         theirs = Selection(runs, workload, server, connections)
@@ -89,7 +100,8 @@ def _storm(runs: Sequence[Run], workload: str, connections: int) -> Iterator[lis
         kinds = [text(theirs.figure(f"{kind}_per_s"), spread=False) for kind in ("claims", "repeats", "refusals")]
         costs = [text(theirs.figure(cpu_us(name)), ".1f", spread=False) for name in ("server", "redis", "wrk")]
         share = text(theirs.figure("cpu_share/wrk"), ".0%", spread=False)
-        yield [title, found.text(), text(against, ".2f"), *kinds, *costs, share]
+        ledger = [text(theirs.figure(cpu_us(*_LEDGER)), ".1f", spread=False)] if variant.everything_on else []
+        yield [title, found.text(), text(against, ".2f"), *kinds, *costs, share, *ledger]
 
 
 _BATCHES = (
@@ -164,16 +176,27 @@ def _beside_the_first(
             yield count, [found.text(), *costs, text(times, ".2f")]
 
 
-_DURABLE = ("server", "durable claims/s", "answers/s", "longest lag s", "drained after s", "CPU us per claim")
+_DURABLE = (
+    "server",
+    "durable claims/s",
+    "Hongbao's ratio",
+    "answers/s",
+    "longest lag s",
+    "drained after s",
+    "CPU us per claim",
+)
 _E = "A claim counts once it is in Postgres: the rate is the claims over the time until the last of them was there."
 
 
 def _durable(runs: Sequence[Run]) -> Iterator[list[str]]:
-    for server in ("hongbao", "postgres"):
+    ours = Selection(runs, "E").by_round("durable_per_s")
+    for server in ("hongbao", "go-group", "postgres"):
         chosen = Selection(runs, "E", server)
         if (durable := chosen.figure("durable_per_s")) is not None:
+            against = None if server == "hongbao" else ratio(ours, chosen.by_round("durable_per_s"))
+            rates = [durable.text(), text(against, ".2f"), text(chosen.figure("answers_per_s"))]
             lag = [text(chosen.figure(name), ".2f") for name in ("lag_s_max", "drained_after_s")]
-            yield [SERVERS[server], durable.text(), text(chosen.figure("answers_per_s")), *lag, _by_process(chosen)]
+            yield [SERVERS[server], *rates, *lag, _by_process(chosen)]
 
 
 _APPEND_ONLY = ("appendfsync", "claims/s", "API us per claim", "Redis us per claim")
@@ -260,12 +283,25 @@ _OPEN = (
 )
 
 
-def _open_loop(runs: Sequence[Run]) -> Iterator[list[str]]:
+def _open_loop(runs: Sequence[Run], variant: Variant) -> Iterator[list[str]]:
     for server, title in SERVERS.items():
-        chosen = Selection(runs, "open loop", server)
+        chosen = Selection(runs, variant.name("open loop"), server)
         if (rate := chosen.figure("rate_per_s")) is not None:
             latencies = [text(chosen.figure(f"latency_ms/{name}"), ".2f") for name in PERCENTILES]
             yield [title, text(rate, spread=False), *latencies]
+
+
+_CEILINGS = ("generator", "headers", "connections", "requests/s", "its us per request", "most requests/s")
+_CEILINGS_NOTE = (
+    "Against a server that answers everything with the same bytes. The most: what a generator could send in the "
+    f"{CPU_SHARE_MAX:.0%} of a core above which a run is void. wrk's time includes the reading of its requests."
+)
+
+
+def _ceilings(others: Mapping[str, Any]) -> Iterator[list[str]]:
+    for found in others.get("ceilings", {}).get("of", []):
+        figures = [f"{found['per_s']:,.0f}", f"{found['cpu_us']:.1f}", f"{found['ceiling_per_s']:,.0f}"]
+        yield [found["generator"], found["shape"], str(found["connections"]), *figures]
 
 
 _OVERLOAD = (

@@ -35,7 +35,7 @@ class Bench:
 
     def rounds(self, servers: Sequence[Server], rounds: int | None = None) -> Iterator[tuple[int, Server]]:
         """Each round's servers. A different one begins each round, so that none always follows the same one."""
-        for number in range(1, (rounds or self.plan.rounds) + 1):
+        for number in range(1, (self.plan.rounds if rounds is None else rounds) + 1):
             for place in range(len(servers)):
                 yield number, servers[(place + number - 1) % len(servers)]
 
@@ -62,7 +62,7 @@ class Bench:
 
 def line(done: Run) -> str:
     """A run in one line."""
-    about = f"{done['workload']:<14} round {done['round']} {done['server']:<9}"
+    about = f"{done['workload']:<27} round {done['round']} {done['server']:<9}"
     about += f" {done['connections']:>4} connections" if done.get("connections") else ""
     if done["void"]:
         return f"{about}  VOID: {done['void']}"

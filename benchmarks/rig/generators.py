@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.rig.load import Load, LoadFailedError
 from benchmarks.rig.servers import Started
+from benchmarks.rig.shapes import Shape
 from benchmarks.rig.stage import Stage
 from benchmarks.rig.walks import BatchWalk
 
@@ -18,7 +19,8 @@ _S_MAX = 180
 
 def run(stage: Stage, server: Started, module: str, walk: Any, **orders: Any) -> dict[str, Any]:  # noqa: ANN401
     """Run one to its end. Raises LoadFailedError."""
-    whole = {"port": server.port, "token": stage.token, "walk": dataclasses.asdict(walk), **orders}
+    about = {"port": server.port, "token": stage.token, "walk": dataclasses.asdict(walk), "shape": Shape.GATEWAY}
+    whole = {**about, **orders}
     path = stage.folder / "orders.json"
     path.write_text(json.dumps(whole), encoding="utf-8")
     words = [sys.executable, "-m", f"benchmarks.clients.{module}", str(path)]

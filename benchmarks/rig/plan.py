@@ -9,7 +9,8 @@ class Plan:
 
     ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void. With fewer
     packets, a run's books are audited sooner. Those in ``_slow`` are for workloads in which a claim costs more.
-    ``aof_rounds``: also for the ack modes."""
+    ``aof_rounds``: also for the ack modes. ``single_rounds``: of D with one claimant per packet, which has no goal.
+    ``bare_rounds`` and ``everything_on_rounds``: of A, B and the open loop in these variants."""
 
     name: str
     rounds: int
@@ -30,13 +31,24 @@ class Plan:
     persisted_claims: int
     limited_people: int
     split_rounds: int
-    scattered: bool
+    scattered_rounds: int
+    bare_rounds: int
+    everything_on_rounds: int
+    single_rounds: int
     profiled: bool
 
     def with_rounds(self, rounds: int) -> "Plan":
         """The same with another number of rounds everywhere."""
         return replace(
-            self, rounds=rounds, costly_rounds=rounds, aof_rounds=min(self.aof_rounds, rounds), crowd_rounds=(rounds, 0)
+            self,
+            rounds=rounds,
+            costly_rounds=rounds,
+            scattered_rounds=rounds,
+            crowd_rounds=(rounds, 0),
+            aof_rounds=min(self.aof_rounds, rounds),
+            bare_rounds=min(self.bare_rounds, rounds),
+            everything_on_rounds=min(self.everything_on_rounds, rounds),
+            single_rounds=min(self.single_rounds, rounds),
         )
 
 
@@ -60,7 +72,10 @@ WHOLE = Plan(
     persisted_claims=400_000,
     limited_people=100_000,
     split_rounds=9,
-    scattered=True,
+    scattered_rounds=3,
+    bare_rounds=3,
+    everything_on_rounds=3,
+    single_rounds=2,
     profiled=True,
 )
 QUICK = Plan(
@@ -83,6 +98,9 @@ QUICK = Plan(
     persisted_claims=200_000,
     limited_people=20_000,
     split_rounds=3,
-    scattered=False,
+    scattered_rounds=1,
+    bare_rounds=0,
+    everything_on_rounds=0,
+    single_rounds=0,
     profiled=False,
 )

@@ -1,22 +1,24 @@
 """One run: a fresh Redis and a fresh server on a world's snapshot, warmed up, loaded, stopped, audited."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import Redis
 
-from benchmarks.rig import answers, books, wrk
+from benchmarks.rig import answers, books, processes, wrk
 from benchmarks.rig.cpu import Meter
 from benchmarks.rig.load import Load, LoadFailedError
 from benchmarks.rig.processes import NotStartedError
 from benchmarks.rig.servers import Server, Started, started
 from benchmarks.rig.stage import Stage
+from benchmarks.rig.variants import ALONE, EVERYTHING, Variant
 from benchmarks.rig.walks import Walk, claim_lua
 from benchmarks.rig.world import World, claims_held
 from engine.errors import HongbaoError
+from engine.supervision.child import Process
 
 FAILURES = (answers.WrongAnswerError, NotStartedError, LoadFailedError, HongbaoError, OSError)
 """Errors that make a run void without stopping the others."""
@@ -27,7 +29,8 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """The plan of one run. ``warm_up``: the first part of the walk, which is not measured."""
+    """The plan of one run. ``warm_up``: the first part of the walk, which is not measured. ``workload``: without the
+    variant's name."""
 
     workload: str
     walk: Walk
@@ -37,20 +40,26 @@ class Trial:
     warm_up_share: float = 0.25
     all_win: bool = True
     appendfsync: str = "off"
+    variant: Variant = ALONE
 
     def scripts(self, token: str) -> tuple[str, str]:
         """wrk's scripts for the warm-up and for the measurement."""
         length = self.walk.length
         middle = int(length * self.warm_up_share)
         return (
-            claim_lua(replace(self.walk, first=0, end=middle), token),
-            claim_lua(replace(self.walk, first=middle, end=length), token),
+            claim_lua(replace(self.walk, first=0, end=middle), token, self.variant.shape),
+            claim_lua(replace(self.walk, first=middle, end=length), token, self.variant.shape),
         )
 
 
 def run(stage: Stage, world: World, server: Server, trial: Trial, number: int) -> Run:
     """Do one run. A failure makes it void, with the reason."""
-    about = {"workload": trial.workload, "server": server.name, "round": number, "connections": trial.connections}
+    about = {
+        "workload": trial.variant.name(trial.workload),
+        "server": server.name,
+        "round": number,
+        "connections": trial.connections,
+    }
     about |= {"appendfsync": trial.appendfsync}
     try:
         measured = _measured(stage, world, server, trial)
@@ -90,6 +99,28 @@ def serving(
             stage.drop_database(database)
 
 
+@contextmanager
+def beside(stage: Stage, database: str, names: Sequence[str] = EVERYTHING) -> Iterator[dict[str, Process]]:
+    """Our own processes beside a server during the block, by name."""
+    variables, running = stage.variables(database), dict[str, Process]()
+    try:
+        for name in names:
+            running[name] = processes.hongbao(name, variables=variables, cwd=stage.folder)
+        for process in running.values():
+            processes.settle(process)
+        yield running
+    finally:
+        for process in running.values():
+            processes.stop(process)
+
+
+def trees(stage: Stage, server: Started, others: Mapping[str, Process]) -> dict[str, list[int]]:
+    """The process trees of a run, by name, for a meter. Postgres has work only if others run beside the server."""
+    found = {"server": [server.process.pid], "redis": [stage.redis.pid]}
+    found |= {name: [process.pid] for name, process in others.items()}
+    return found | ({"postgres": [stage.postgres_process.pid]} if others else {})
+
+
 class BooksWrongError(HongbaoError):
     """The audit after a run found something."""
 
@@ -98,10 +129,14 @@ class BooksWrongError(HongbaoError):
 
 def _measured(stage: Stage, world: World, server: Server, trial: Trial) -> Run:
     warm_up, measured = trial.scripts(stage.token)
-    with serving(stage, world, server, appendfsync=trial.appendfsync) as (running, _), stage.redis.client() as client:
+    with (
+        serving(stage, world, server, appendfsync=trial.appendfsync) as (running, database),
+        beside(stage, database, trial.variant.beside) as others,
+        stage.redis.client() as client,
+    ):
         wrk.run(running.base_url, warm_up, connections=trial.connections, duration_s=trial.warm_up_s)
         held_before = settled(client, world)
-        meter = Meter({"server": [running.process.pid], "redis": [stage.redis.pid]})
+        meter = Meter(trees(stage, running, others))
         load = wrk.run(running.base_url, measured, connections=trial.connections, duration_s=trial.duration_s)
         cpu_s = meter.stop(wrk=load.cpu_s)
         held = settled(client, world) - held_before

@@ -16,12 +16,16 @@ from benchmarks.rig import processes
 from benchmarks.rig.stage import Stage
 from engine.supervision.child import Process
 
-GRAB_LUA = HERE / "grab.lua"
+GRAB_LUA, CLAIM_LUA = HERE / "grab.lua", HERE.parent.parent / "lua/claim.lua"
+_GROUP_BOUNDS = ("BACKLOG_MAX", "CALLS_IN_FLIGHT_MAX", "CLAIMS_PER_CALL_MAX")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """``name``: in raw results. ``title``: in the report. ``argv`` writes files if necessary."""
+    """``name``: in raw results. ``title``: in the report. ``argv`` writes files if necessary.
+
+    ``on_ledger``: it makes the engine's own events, so a persister and the whole audit follow.
+    """
 
     name: str
     title: str
@@ -123,6 +127,13 @@ def _redis_variables(stage: Stage, database: str, port: int) -> dict[str, str]:
     return {"REDIS_URL": stage.redis.url, "GRAB_LUA": str(GRAB_LUA), "PORT": str(port)}
 
 
+def _group_variables(stage: Stage, database: str, port: int) -> dict[str, str]:
+    """The engine's own script, and the bounds that our server has."""
+    settings = stage.settings(database)
+    bounds = {name: str(getattr(settings, name.lower())) for name in _GROUP_BOUNDS}
+    return {"REDIS_URL": stage.redis.url, "CLAIM_LUA": str(CLAIM_LUA), "PORT": str(port), **bounds}
+
+
 OURS = Server(
     name="hongbao",
     title="Hongbao",
@@ -146,8 +157,15 @@ NGINX = Server(name="nginx", title="nginx + Lua", argv=_nginx, variables=_redis_
 GO = Server(
     name="go",
     title="Go fasthttp + redigo",
-    argv=lambda stage, folder, port: (str(go_program()),),
+    argv=lambda stage, folder, port: (str(go_program("go")),),
     variables=_redis_variables,
+)
+GO_GROUP = Server(
+    name="go-group",
+    title="Go fasthttp + redigo with group commit",
+    argv=lambda stage, folder, port: (str(go_program("go_group")),),
+    variables=_group_variables,
+    on_ledger=True,
 )
 POSTGRES = Server(
     name="postgres",
@@ -156,5 +174,5 @@ POSTGRES = Server(
     variables=lambda stage, database, port: {"DATABASE_URL": stage.database_url(database), "PORT": str(port)},
     on_postgres=True,
 )
-SERVERS = {server.name: server for server in (OURS, TEXTBOOK, FASTIFY, NGINX, GO, POSTGRES)}
+SERVERS = {server.name: server for server in (OURS, TEXTBOOK, FASTIFY, NGINX, GO, GO_GROUP, POSTGRES)}
 ON_REDIS = tuple(server for server in SERVERS.values() if not server.on_postgres)

@@ -1,8 +1,10 @@
 """Which user claims which packet, in which order: the same for every server, in Lua for wrk, in Python for clients."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from benchmarks.rig.shapes import Shape, heads
 
 POPULATION = 50_000
 """How many users there are (more if one packet has more claimants). They meet again in other packets."""
@@ -86,25 +88,36 @@ def user(number: int, population: int) -> str:
     return f"u{number % population:07d}"
 
 
-def claim_lua(walk: Walk, token: str, *, gateway: bool = False) -> str:
-    """The wrk script for ``walk``, with one claim per request. The bytes are the same for every server.
-
-    ``gateway``: each request has unique headers, like requests that came through a gateway.
-    """
-    return _LUA_HEAD.format(first=walk.first, end=walk.end, token=token, packets=" ".join(walk.packets)) + (
-        f"local at_once, hands, taps, population = {walk.at_once}, {walk.hands}, {walk.taps}, {walk.population}\n"
-        + (_LUA_GATEWAY if gateway else _LUA_NO_GATEWAY)
-        + _LUA_CLAIM
+def claim_lua(walk: Walk, token: str, shape: Shape = Shape.GATEWAY) -> str:
+    """The wrk script for ``walk``, with one claim per request. All headers are made here, so wrk only joins texts."""
+    pool = heads(shape, token)
+    return _LUA.format(
+        first=walk.first,
+        end=walk.end,
+        packets=" ".join(walk.packets),
+        before=_texts(head.before for head in pool),
+        after=_texts(head.after for head in pool),
+        at_once=walk.at_once,
+        hands=walk.hands,
+        taps=walk.taps,
+        population=walk.population,
     )
 
 
+def _texts(texts: Iterable[str]) -> str:
+    """Some texts as Lua writes them: no header has a quotation mark or a backslash in it."""
+    return ",\n".join('"' + text.replace("\r\n", "\\r\\n") + '"' for text in texts)
+
+
 # wrk calls `request` once before the first connection, to see how many requests it makes. That call must not count.
-_LUA_HEAD = """
-local packets = {{}}
-for number in ([[{packets}]]):gmatch("%d+") do packets[#packets + 1] = number end
+_LUA = """
+local paths, before, after = {{}}, {{{before}}}, {{{after}}}
+for number in ([[{packets}]]):gmatch("%d+") do
+  paths[#paths + 1] = "POST /v1/packets/" .. number .. "/claims HTTP/1.1\\r\\n"
+end
 local first, last = {first}, {end} - 1
-local host = "Host: 127.0.0.1\\r\\nAuthorization: Bearer {token}\\r\\n"
-local index, started = first - 1, false
+local at_once, hands, taps, population = {at_once}, {hands}, {taps}, {population}
+local index, started, pool = first - 1, false, #before
 local floor, format = math.floor, string.format
 local function advance()
   if not started then
@@ -115,6 +128,13 @@ local function advance()
   if index > last then index = first end
   return index
 end
+function request()
+  local tap = advance()
+  local within, head = tap % (at_once * hands * taps), tap % pool + 1
+  local place = (tap - within) / (hands * taps) + within % at_once
+  local user = (place * hands + floor(within / at_once) % hands) % population
+  return paths[place + 1] .. before[head] .. format("u%07d", user) .. after[head]
+end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(format('{{"requests":%d,"duration_us":%d,"bytes":%d,"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d,',
@@ -122,25 +142,5 @@ function done(summary, latency, requests)
     errors.timeout))
   io.write(format('"p50_us":%d,"p99_us":%d,"max_us":%d}}\\n',
     latency:percentile(50), latency:percentile(99), latency.max))
-end
-"""
-_LUA_NO_GATEWAY = """
-local function added(tap) return "" end
-"""
-_LUA_GATEWAY = """
-local function added(tap)
-  local trace = format("%08x%08x", tap * 2654435761 % 4294967296, tap)
-  return format("X-Forwarded-For: 10.%d.%d.7\\r\\nX-Request-Id: %s\\r\\ntraceparent: 00-%s%s-%s-01\\r\\n",
-    tap % 256, floor(tap / 256) % 256, trace, trace, trace, trace)
-end
-"""
-_LUA_CLAIM = """
-function request()
-  local tap = advance()
-  local within = tap % (at_once * hands * taps)
-  local place = (tap - within) / (hands * taps) + within % at_once
-  local user = (place * hands + floor(within / at_once) % hands) % population
-  return "POST /v1/packets/" .. packets[place + 1] .. "/claims HTTP/1.1\\r\\n" .. host
-    .. added(tap) .. format("X-User-Id: u%07d", user) .. "\\r\\nContent-Length: 0\\r\\n\\r\\n"
 end
 """

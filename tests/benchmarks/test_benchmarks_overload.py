@@ -54,6 +54,7 @@ def test_whatever_else_goes_wrong_voids_the_run() -> None:
 
 def test_the_probe_tells_accepted_from_refused() -> None:
     orders = {"walk": {"packets": ["1"], "hands": 1, "first": 0, "end": 1}, "seed": 1, "rate_per_s": 3, "seconds": 1}
+    orders |= {"shape": "gateway", "token": "secret"}
     probe = Probe(orders)
     probe._latencies_ms, probe._refused_ms = [3.0, 1.0], [9.0]
     found = probe._found(1.0, 0.1)

@@ -1,20 +1,25 @@
 """Workload A for a second, by our server and by the textbook peer, with the books; and books that are wrong."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.rig import books, runs, servers, stage, world
+from benchmarks.peers import availability
+from benchmarks.rig import books, runs, servers, stage, world, wrk
 from benchmarks.rig.answers import WrongAnswerError, check
 from benchmarks.rig.runs import Trial
-from benchmarks.rig.servers import OURS, TEXTBOOK, Server
+from benchmarks.rig.servers import GO_GROUP, OURS, TEXTBOOK, Server
 from benchmarks.rig.stage import Stage
-from benchmarks.rig.walks import Walk
+from benchmarks.rig.variants import ON
+from benchmarks.rig.walks import Walk, claim_lua
 from benchmarks.rig.world import World
 from engine.lanes import keys
+from tests.support.needs import skip_for_want_of
 
 pytestmark = [pytest.mark.programs("wrk", "redis-server"), pytest.mark.long]
 PACKETS, SHARES = 200, 100
+_GO = pytest.mark.programs("go")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +38,9 @@ def on_stage(prepared: tuple[Stage, World]) -> Iterator[tuple[Stage, World]]:
     made.redis.stop()
 
 
-@pytest.mark.parametrize("server", [OURS, TEXTBOOK], ids=lambda server: server.name)
+@pytest.mark.parametrize("server", [OURS, TEXTBOOK, pytest.param(GO_GROUP, marks=_GO)], ids=lambda server: server.name)
 def test_a_run_counts_its_claims_and_keeps_its_books(prepared: tuple[Stage, World], server: Server) -> None:
+    _built(server)
     made, small = prepared
     walk = Walk(packets=small.packets, hands=SHARES)
     trial = Trial(workload="A", walk=walk, connections=4, duration_s=1, warm_up_share=0.1, all_win=False)
@@ -44,6 +50,51 @@ def test_a_run_counts_its_claims_and_keeps_its_books(prepared: tuple[Stage, Worl
     assert done["claims"] <= PACKETS * SHARES * 0.9, "a walk that comes round again finds repeats, not shares"
     assert done["cpu_us_per_answer"]["server"] > 0
     assert done["cpu_us_per_answer"]["redis"] > 0
+
+
+def _built(server: Server) -> None:
+    """Build a peer that has to be built. Skip the test if the machine lacks what it needs."""
+    if server is not OURS and (missing := availability.check(server.name).missing):
+        skip_for_want_of(f"the peer {server.name}: {missing}", "python -m benchmarks.peers --install")
+
+
+@pytest.mark.parametrize("server", [OURS, pytest.param(GO_GROUP, marks=_GO)], ids=lambda server: server.name)
+def test_with_everything_on_the_ledger_has_the_claims_already(prepared: tuple[Stage, World], server: Server) -> None:
+    _built(server)
+    made, small = prepared
+    walk = Walk(packets=small.packets, hands=SHARES, at_once=8)
+    trial = Trial(
+        workload="A",
+        walk=walk,
+        connections=4,
+        duration_s=1,
+        warm_up_share=0.1,
+        all_win=False,
+        appendfsync=ON.appendfsync,
+        variant=ON,
+    )
+    done = runs.run(made, small, server, trial, 1)
+    assert (done["workload"], done["void"]) == ("A, everything on", None)
+    assert done["claims"] > 0
+    assert done["cpu_us_per_answer"].keys() == {"server", "redis", "persist", "sweep", "postgres", "wrk", "other"}
+    assert done["cpu_us_per_answer"]["persist"] > 0
+
+
+@_GO
+def test_claims_of_go_with_group_commit_are_in_the_ledger_and_its_books_are_wrong_without_an_event(
+    prepared: tuple[Stage, World],
+) -> None:
+    _built(GO_GROUP)
+    made, small = prepared
+    walk = Walk(packets=small.packets, hands=SHARES)
+    with runs.serving(made, small, GO_GROUP, audited=False) as (server, database), made.redis.client() as client:
+        wrk.run(server.base_url, claim_lua(replace(walk, end=walk.length), made.token), connections=16, duration_s=1)
+        held = runs.settled(client, small)
+        assert held > 1_000
+        assert books.ours(made, database) == []
+        assert world.positions(client, small.lanes) == (PACKETS + 1 + 2 + held, PACKETS + 1 + 2 + held)
+        client.hset(keys.claims(small.packets[-1]), "somebody", b"0:1:1")
+        assert any(small.packets[-1] in problem for problem in books.ours(made, database))
 
 
 def test_a_walk_that_runs_out_of_winners_is_void(prepared: tuple[Stage, World]) -> None:

@@ -1,16 +1,20 @@
 """wrk's output, and that the walks in Lua are the walks in Python."""
 
 import json
+from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from benchmarks.clients.open_loop_client import requests
 from benchmarks.parts.open_loop import problems as open_loop_problems
 from benchmarks.parts.storms import repeats_within
 from benchmarks.rig.http_connection import Connection, missing
 from benchmarks.rig.load import LoadFailedError
+from benchmarks.rig.shapes import POOL, Head, Shape, heads, request
 from benchmarks.rig.walks import BatchWalk, Walk, claim_lua
 from benchmarks.rig.wrk import parse
 from engine.lanes.clients import command
@@ -64,7 +68,7 @@ async def requests_of(redis: Redis, script: str, count: int) -> list[str]:
     local = script.replace("function done", "local function done").replace("function request", "local function request")
     last = f"request()\nlocal made = {{}}\nfor i = 1, {count} do made[i] = request() end\nreturn made"
     made: list[bytes] = await command(redis, "EVAL", local + last, 0)
-    return [request.decode() for request in made]
+    return [sent.decode() for sent in made]
 
 
 @pytest.mark.parametrize(
@@ -76,16 +80,54 @@ async def requests_of(redis: Redis, script: str, count: int) -> list[str]:
         Walk(packets=PACKETS[:1], hands=60_000),
     ],
 )
-async def test_wrk_taps_as_the_walk_says(redis: Redis, walk: Walk) -> None:
+@pytest.mark.parametrize("shape", Shape)
+async def test_wrk_taps_as_the_walk_says(redis: Redis, walk: Walk, shape: Shape) -> None:
     first, end = 3, min(walk.length, 40)
     part = Walk(**{**{name: getattr(walk, name) for name in walk.__slots__}, "first": first, "end": end})
-    requests = await requests_of(redis, claim_lua(part, "secret"), end - first + 2)
+    made = await requests_of(redis, claim_lua(part, "secret", shape), end - first + 2)
     wanted = [*(walk.tap(index) for index in range(first, end)), walk.tap(first), walk.tap(first + 1)]
-    for request, (packet_id, user_id) in zip(requests, wanted, strict=True):
-        head, *headers = request.split("\r\n")
+    for sent, (packet_id, user_id) in zip(made, wanted, strict=True):
+        head, headers = read(sent)
         assert head == f"POST /v1/packets/{packet_id}/claims HTTP/1.1"
-        assert f"X-User-Id: {user_id}" in headers
-        assert "Authorization: Bearer secret" in headers
+        assert headers["x-user-id"] == user_id
+        assert headers["authorization"] == "Bearer secret"
+        assert headers["content-length"] == "0"
+
+
+def read(request: str) -> tuple[str, dict[str, str]]:
+    """A request's first line and its headers, each of which it has once. It has no body."""
+    top, *lines = request.removesuffix("\r\n\r\n").split("\r\n")
+    assert request.endswith("\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
+    return top, {name.lower(): value for name, value in headers.items()}
+
+
+def test_nothing_but_the_token_and_the_body_is_the_same_in_all_requests_of_a_gateway() -> None:
+    pool = heads(Shape.GATEWAY, "secret")
+    read_all = [read(request(PACKETS[0], "u1", head).decode())[1] for head in pool]
+    for name in ("traceparent", "x-request-id"):
+        assert len({headers[name] for headers in read_all}) == POOL, "each request has its own"
+    assert len({headers["x-forwarded-for"] for headers in read_all}) > 0.9 * POOL
+    assert len({headers["user-agent"] for headers in read_all}) > 50
+    assert {headers["authorization"] for headers in read_all} == {"Bearer secret"}
+    assert len({tuple(headers) for headers in read_all}) == 6, "orders"
+    changes = sum(tuple(one) != tuple(two) for one, two in pairwise(read_all))
+    assert changes > 0.7 * POOL, "the next request on a connection is of another client"
+
+
+def test_bare_headers_are_always_the_same() -> None:
+    assert heads(Shape.BARE, "secret") == (
+        Head("Host: 127.0.0.1\r\nAuthorization: Bearer secret\r\nX-User-Id: ", "\r\nContent-Length: 0\r\n\r\n"),
+    )
+
+
+@pytest.mark.parametrize("shape", Shape)
+async def test_our_own_generator_sends_what_wrk_sends(redis: Redis, shape: Shape) -> None:
+    walk = Walk(packets=PACKETS, hands=5, first=3, end=30)
+    orders = {"walk": asdict(walk), "shape": shape, "token": "secret"}
+    by_wrk = await requests_of(redis, claim_lua(walk, "secret", shape), 40)
+    assert [sent.decode() for sent in requests(orders, 40)] == by_wrk
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 8])

@@ -27,6 +27,7 @@ AS_ROOT = "sudo .venv/bin/python -m pytest -m root"
 _PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
+    "go": "golang-go golang-github-valyala-fasthttp-dev golang-github-gomodule-redigo-dev",
     "pgbouncer": "pgbouncer",
     "prometheus": "prometheus",
     "redis-server": "redis-server",
