@@ -70,6 +70,7 @@ from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
 from engine.wechatpay import keys as wechatpay_keys
 from engine.wechatpay.bills import Bills as WechatpayBills
+from engine.wechatpay.joining import Joining as WechatpayJoining
 from engine.wechatpay.merchants import Merchants as WechatpayMerchants
 from engine.wechatpay.orders import Orders as WechatpayOrders
 from engine.wechatpay.platform import Platform as WechatpayPlatform
@@ -180,7 +181,8 @@ class Engine:
             grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
             views, orders = Views(pool, store, settings), WechatpayOrders(pool, settings)
-            wechatpay_sending = WechatpaySending(orders, packets, claims, store, settings)
+            joining = WechatpayJoining(pool, packets, store, settings)
+            wechatpay_sending = WechatpaySending(orders, packets, claims, store, joining=joining, settings=settings)
             yield cls(
                 settings=settings,
                 topology=topology,

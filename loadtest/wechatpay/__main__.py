@@ -1,8 +1,8 @@
 """``python -m loadtest.wechatpay``: `sendredpack` from 64 connections to servers of its own.
 
-It prints calls per second, how long they took, and the CPU time of each process per call. Exits 0 only if every call was
-answered with success, every order has its packet, and the audit is clean. Limits are counted as ever, but are out of
-reach.
+It prints calls per second, how long they took, and the CPU time of each process per call. Exits 0 only if every call
+was answered with success, every order has its packet, and the audit is clean. Limits are counted as ever, but are out
+of reach.
 """
 
 import argparse
@@ -99,7 +99,8 @@ async def _merchant(settings: Settings) -> SandboxMerchant:
 async def _unpaid(settings: Settings, told: Told) -> list[str]:
     """What the ledger says about the orders of this run."""
     query = (
-        "SELECT count(*) AS orders, count(*) FILTER (WHERE wechatpay_orders.state = 'paid' AND total_fen = amount_fen) AS paid"
+        "SELECT count(*) AS orders,"
+        " count(*) FILTER (WHERE wechatpay_orders.state = 'paid' AND total_fen = amount_fen) AS paid"
         " FROM wechatpay_orders LEFT JOIN packets USING (packet_id) WHERE openid LIKE $1"
     )
     async with await database_pool(settings.database_url or "", connections_max=1, timeout_s=60.0) as pool:

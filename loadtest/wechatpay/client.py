@@ -81,8 +81,13 @@ class Client:
         fields["sign"] = hashlib.md5(f"{text}&key={self._key}".encode()).hexdigest().upper()
         parts = "".join(f"<{name}><![CDATA[{value}]]></{name}>" for name, value in fields.items())
         body = f"<xml>{parts}</xml>".encode()
-        head = f"POST {_PATH} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: text/xml\r\ncontent-length: {len(body)}\r\n\r\n"
-        return head.encode() + body
+        lines = (
+            f"POST {_PATH} HTTP/1.1",
+            f"host: {self._host}",
+            "content-type: text/xml",
+            f"content-length: {len(body)}",
+        )
+        return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def _length_in(head: bytes) -> int:
