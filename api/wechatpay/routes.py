@@ -36,7 +36,7 @@ class _Shortcut(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         is_here = scope["type"] == "http" and scope["path"] in self._apps
-        return (Match.FULL if is_here else Match.NONE), {}
+        return (Match.FULL, {"path_params": {}}) if is_here else (Match.NONE, {})
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._apps[scope["path"]](scope, receive, send)

@@ -34,10 +34,18 @@ UPDATE wechatpay_merchants SET v3_key_id = $2, v3_key = $3, changed_at_ms = $4 W
 UPDATE wechatpay_merchants SET rsa_public = $2, rsa_serial_no = $3, changed_at_ms = $4 WHERE mch_id = $1 RETURNING mch_id
 
 -- platform --
-SELECT serial_no, certificate, key_id, private FROM wechatpay_platform
+-- The keys in force, the one that has signed for longest first.
+SELECT serial_no, certificate, key_id, private, signs_from_ms FROM wechatpay_platform WHERE retired_at_ms IS NULL
+ORDER BY signs_from_ms, serial_no
+
+-- lock_platform --
+SELECT pg_advisory_xact_lock(7337, 0)
 
 -- add_platform --
-INSERT INTO wechatpay_platform (serial_no, certificate, key_id, private) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+INSERT INTO wechatpay_platform (serial_no, certificate, key_id, private, signs_from_ms) VALUES ($1, $2, $3, $4, $5)
+
+-- retire_platform --
+UPDATE wechatpay_platform SET retired_at_ms = $2 WHERE serial_no = $1 AND retired_at_ms IS NULL RETURNING serial_no
 
 -- use_nonce --
 -- No row: it was used before.
