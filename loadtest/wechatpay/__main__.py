@@ -28,7 +28,7 @@ from loadtest.running import NotStartedError, Running, running
 from loadtest.steps import Steps
 from loadtest.wechatpay.client import Client, Told
 
-_OUT_OF_REACH = {
+OUT_OF_REACH = {
     "HONGBAO_WECHATPAY_SENDS_A_MINUTE_MAX": "100000000",
     "HONGBAO_WECHATPAY_MERCHANT_DAY_FEN_MAX": "100000000000",
 }
@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     console = Console()
     os.environ.setdefault("HONGBAO_WECHATPAY_KEYS", f"loadtest:{secrets.token_hex(32)}")
-    for name, value in _OUT_OF_REACH.items():
+    for name, value in OUT_OF_REACH.items():
         os.environ.setdefault(name, value)
     try:
         with running(workers=given.workers) as engine, Steps(console) as steps:
