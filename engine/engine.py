@@ -175,13 +175,13 @@ class Engine:
         store.on_fenced = watch.wake
         watch.start()
         wechatpay_transcript = WechatpayTranscript(pool, settings)
+        packets = Packets(pool, store, settings, acks)
+        joining = WechatpayJoining(pool, packets, store, settings)
         try:
-            packets = Packets(pool, store, settings, acks)
             register, card_register = Register(pool), CardRegister(pool)
             grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
             views, orders = Views(pool, store, settings), WechatpayOrders(pool, settings)
-            joining = WechatpayJoining(pool, packets, store, settings)
             wechatpay_sending = WechatpaySending(orders, packets, claims, store, joining=joining, settings=settings)
             yield cls(
                 settings=settings,
@@ -238,6 +238,7 @@ class Engine:
                 wechatpay_transcript=wechatpay_transcript,
             )
         finally:
+            await joining.close()
             for batcher in batchers.values():
                 await batcher.close()
             await claims.finished.close()

@@ -191,3 +191,21 @@ async def test_whatever_goes_wrong_each_is_answered(settings: Settings, monkeypa
         assert all(isinstance(result, ZeroDivisionError) for result in results)
         assert await engine.pool.fetchval("SELECT count(*) FROM wechatpay_orders") == 0
         assert await outcomes(engine, asked_for("b1")) == ["SENT"], "the next is not held up"
+
+
+async def test_what_was_begun_is_finished_before_the_end(settings: Settings) -> None:
+    """A client goes in the middle, and then the process ends: the order is paid, or was never there."""
+    async with opened(settings) as engine:
+        calls = [asyncio.create_task(engine.wechatpay_sending.send(asked_for(f"b{number}"))) for number in range(20)]
+        await asyncio.sleep(0)  # they wait for one transaction
+        for call in calls[:10]:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        gone = [asyncio.create_task(engine.wechatpay_sending.send(asked_for(f"c{number}"))) for number in range(5)]
+        await asyncio.sleep(0)
+        for call in gone:
+            call.cancel()
+    async with Engine.open(engine.settings) as after:
+        found = await after.pool.fetchval("SELECT count(*) FROM wechatpay_orders WHERE state = 'paid'")
+        assert found == 25
+        assert await balance(after) == MONEY_FEN - 2_500
