@@ -8,9 +8,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from babel.messages.catalog import Catalog
 
 from tests.support import catalogues, vendored
 from tests.support.repository import ROOT
+
+PAGES = sorted(file.stem for file in catalogues.FOLDER.glob("*.po"))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Catalog]:
+    """What the sources have. To find it takes as long as a hundred tests."""
+    return catalogues.found()
 
 
 def test_every_vendored_file_is_listed_with_its_hash_and_its_licence() -> None:
@@ -30,30 +39,31 @@ def test_no_vendored_file_points_at_what_is_not_there() -> None:
         assert b"http://" not in file.read_bytes().replace(b"http://www.w3.org", b""), file.name
 
 
-@pytest.mark.parametrize("page", sorted(catalogues.found()))
-def test_every_text_is_translated_and_the_catalogue_is_what_the_sources_have(page: str) -> None:
-    found, kept = catalogues.found()[page], catalogues.read(catalogues.path_of(page, "po"))
-    assert {message.id for message in kept} == {message.id for message in found}, "run `make texts`"
+def test_catalogues_are_what_the_sources_have(found: dict[str, Catalog]) -> None:
+    assert {file.stem for file in catalogues.FOLDER.iterdir()} == set(found) == set(PAGES), "run `make texts`"
+    for page, catalogue in found.items():
+        kept = catalogues.read(catalogues.path_of(page, "po"))
+        assert {message.id for message in kept} == {message.id for message in catalogue}, f"{page}: run `make texts`"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_text_is_translated_and_compiled(page: str) -> None:
+    kept = catalogues.read(catalogues.path_of(page, "po"))
     assert list(catalogues.untranslated(kept)) == []
     assert catalogues.path_of(page, "mo").read_bytes() == catalogues.as_mo(kept), "run `make texts`"
 
 
-def test_there_is_no_catalogue_without_a_page() -> None:
-    folder = catalogues.CONSOLE / "locale" / catalogues.LANGUAGE
-    assert {file.stem for file in folder.iterdir()} == set(catalogues.found())
-
-
-@pytest.mark.parametrize("page", sorted(catalogues.found()))
+@pytest.mark.parametrize("page", PAGES)
 def test_a_translation_has_the_values_of_its_text(page: str) -> None:
     with catalogues.path_of(page, "mo").open("rb") as file:
         translations = gettext.GNUTranslations(file)
-    for message in catalogues.found()[page]:
+    for message in catalogues.read(catalogues.path_of(page, "po")):
         if isinstance(message.id, str) and message.id:
             translated = translations.gettext(message.id)
             assert sorted(_names(translated)) == sorted(_names(message.id)), message.id
 
 
-@pytest.mark.parametrize("page", sorted(catalogues.found()))
+@pytest.mark.parametrize("page", PAGES)
 def test_chinese_has_chinese_punctuation(page: str) -> None:
     kept = catalogues.read(catalogues.path_of(page, "po"))
     told = [" ".join([found] if isinstance(found := message.string, str) else found or []) for message in kept]

@@ -19,6 +19,7 @@ from tests.support.repository import ROOT
 CONSOLE = ROOT / "api" / "console"
 LANGUAGE = "zh"
 """Texts are written in English, so only Chinese has catalogues."""
+FOLDER = CONSOLE / "locale" / LANGUAGE
 BASE = "base"
 _KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "marked": None}
 _TEMPLATE_OPTIONS = {"trimmed": "false", "newstyle_gettext": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
@@ -40,7 +41,7 @@ def main() -> None:
         path_of(page, "mo").write_bytes(as_mo(catalogue))
         missing = [message.id for message in catalogue if message.id and not translated(message)]
         sys.stdout.write(f"{page}: {len(catalogue)} texts, {len(missing)} not translated\n")
-    for file in (CONSOLE / "locale" / LANGUAGE).iterdir():
+    for file in FOLDER.iterdir():
         if file.stem not in catalogues:
             file.unlink()
 
@@ -76,7 +77,7 @@ def page_of(file: Path) -> str:
 
 def path_of(page: str, kind: str) -> Path:
     """Where a catalogue is kept."""
-    return CONSOLE / "locale" / LANGUAGE / f"{page}.{kind}"
+    return FOLDER / f"{page}.{kind}"
 
 
 def read(path: Path) -> Catalog:
