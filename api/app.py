@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> Starlette:
 
     v1 = [_route(front, path, list(rows)) for path, rows in groupby(ROUTES, key=lambda row: row.path)]
     app = Starlette(
-        routes=[*v1, *wechatpay.routes(front), *pages.routes(front)],
+        routes=[wechatpay.shortcut(front), *v1, *wechatpay.routes(front), *pages.routes(front)],
         exception_handlers={HTTPException: not_routed, Exception: not_routed},
         lifespan=lifespan,
     )

@@ -70,6 +70,7 @@ from engine.wallets.wallets import Wallets
 from engine.wallets.withdrawals import Withdrawals
 from engine.wechatpay import keys as wechatpay_keys
 from engine.wechatpay.bills import Bills as WechatpayBills
+from engine.wechatpay.joining import Joining as WechatpayJoining
 from engine.wechatpay.merchants import Merchants as WechatpayMerchants
 from engine.wechatpay.orders import Orders as WechatpayOrders
 from engine.wechatpay.platform import Platform as WechatpayPlatform
@@ -174,13 +175,14 @@ class Engine:
         store.on_fenced = watch.wake
         watch.start()
         wechatpay_transcript = WechatpayTranscript(pool, settings)
+        packets = Packets(pool, store, settings, acks)
+        joining = WechatpayJoining(pool, packets, store, settings)
         try:
-            packets = Packets(pool, store, settings, acks)
             register, card_register = Register(pool), CardRegister(pool)
             grabbing = Grabbing(register, claims, Ended(pool), settings.currency)
             delays = Delays(pool, payment_passwords, settings)
             views, orders = Views(pool, store, settings), WechatpayOrders(pool, settings)
-            wechatpay_sending = WechatpaySending(orders, packets, claims, store, settings)
+            wechatpay_sending = WechatpaySending(orders, packets, claims, store, joining=joining, settings=settings)
             yield cls(
                 settings=settings,
                 topology=topology,
@@ -236,6 +238,7 @@ class Engine:
                 wechatpay_transcript=wechatpay_transcript,
             )
         finally:
+            await joining.close()
             for batcher in batchers.values():
                 await batcher.close()
             await claims.finished.close()

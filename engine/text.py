@@ -12,11 +12,15 @@ _JOINERS = "\u200c\u200d"
 """Formats that emoji, Persian and Indian scripts need between their characters."""
 _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
 """Letters, marks and a symbol by Unicode's categories, but invisible."""
+_FILLERS_SET = frozenset(_FILLERS)
 _UNSEEN_ALONE = frozenset(("Zs", "Cf", "Cc", "Mn", "Me"))
 
 
 def is_readable(text: str, *, allowed: str = "") -> bool:
     """Whether all of ``text`` is readable, and not only blanks unless it is empty. ``allowed``: more characters."""
+    # Most texts are known to be so without a look at each category: this is done for every field of some calls.
+    if text.isprintable() and _FILLERS_SET.isdisjoint(text) and text[:1].isalnum():
+        return True
     categories = [unicodedata.category(character) for character in text]
     for character, category in zip(text, categories, strict=True):
         is_refused = category in _REFUSED_CATEGORIES or character in _FILLERS

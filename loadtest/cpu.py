@@ -25,3 +25,13 @@ def of_installation(run_dir: Path) -> dict[int, float]:
         with contextlib.suppress(OSError, ValueError, IndexError):
             seconds |= of_tree(int(path.read_text(encoding="utf-8").split()[0]))
     return seconds
+
+
+def of_parts(run_dir: Path) -> dict[str, float]:
+    """CPU seconds so far by the name of each part of `hongbao up` ("serve-1", "persist", ...), with its descendants."""
+    seconds: dict[str, float] = {}
+    for path in run_dir.glob("*.pid"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found = of_tree(int(path.read_text(encoding="utf-8").split()[0]))
+            seconds[path.stem] = sum(found.values())
+    return seconds

@@ -118,14 +118,14 @@ class _Proving:
             headers = bodies.headers_of(self._scope)
             asked = authorization_in(headers)
             merchant = self._merchant = await self._known(asked)
-            self._key = await self._front.engine.wechatpay_platform.key()
+            keys = await self._front.engine.wechatpay_platform.keys()
             named = headers.get(b"wechatpay-serial", b"").decode("latin-1")
-            self._serial = self._key.public_key_id if named.startswith("PUB_KEY_ID_") else self._key.serial_no
+            self._key, self._serial = keys.for_merchant(named, int(time.time() * 1000))
             await self._prove(asked, merchant)
             call = BillCall(
                 engine=self._front.engine,
                 merchant=merchant,
-                key=self._key,
+                keys=keys,
                 path=self._scope["path_params"],
                 body=body,
                 address=self._front.limits.address_of(self._scope),

@@ -17,7 +17,7 @@ from engine.wechatpay import sandbox
 from engine.wechatpay.bills import Bill, BillState
 from engine.wechatpay.merchants import Keyed
 from engine.wechatpay.orders import Asked, OrderKind, user_id_of
-from engine.wechatpay.platform import PlatformKey, sealed_for
+from engine.wechatpay.platform import PlatformKeys, sealed_for
 from engine.wechatpay.refusals import Code, RefusalError
 from engine.wechatpay.times import rfc3339
 
@@ -56,7 +56,7 @@ class BillCall:
 
     engine: Engine
     merchant: Keyed
-    key: PlatformKey
+    keys: PlatformKeys
     path: dict[str, str]
     body: bytes
     address: str
@@ -129,17 +129,16 @@ async def cancel_bill(call: BillCall) -> Json:
 
 
 async def list_certificates(call: BillCall) -> Json:
-    """The platform's certificate, encrypted with the merchant's key."""
-    key = call.key
-    sealed = sealed_for(call.merchant.v3_key, key.certificate.encode(), "certificate")
+    """The certificates of the platform's keys in force, each encrypted with the merchant's key."""
     return {
         "data": [
             {
                 "serial_no": key.serial_no,
                 "effective_time": rfc3339(int(key.effective_at.timestamp() * 1000)),
                 "expire_time": rfc3339(int(key.expires_at.timestamp() * 1000)),
-                "encrypt_certificate": sealed,
+                "encrypt_certificate": sealed_for(call.merchant.v3_key, key.certificate.encode(), "certificate"),
             }
+            for key in call.keys.keys
         ]
     }
 

@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from engine.access.keyring import Keyring
-from engine.auditing import books, cards, coupons, fundraisers, kept, lanes, operator_log, withdrawals
+from engine.auditing import books, cards, coupons, fundraisers, kept, lanes, operator_log, orders, withdrawals
 from engine.auditing.anchors import Head
 from engine.auditing.chains import Chains, anchor_holds, unbroken
 from engine.auditing.findings import PROBLEMS_MAX, Finding, finding
@@ -50,6 +50,7 @@ _LEDGER_CHECKS: list[tuple[str, str, books.Check]] = [
         "each fund holds what its gifts and matches say, or nothing",
         fundraisers.fundraisers_add_up,
     ),
+    ("orders_have_packets", "each paid order of WeChat Pay's calls has its packet", orders.orders_have_packets),
 ]
 _STREAM = ("stream_continues_ledger", "each event stream continues from the ledger's checkpoint")
 _REDIS = ("redis_agrees", "Redis and the ledger agree on shares given and shares left")

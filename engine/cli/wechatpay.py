@@ -109,22 +109,37 @@ def log(
 
 
 @app.command()
-def platform(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Show the public key that verifies answers and notices of the third version (微信支付公钥). Made once."""
+def platform(
+    *,
+    make_next: Annotated[bool, typer.Option("--next", help="Make the next key, which is published at once.")] = False,
+    signs_after_h: Annotated[
+        int, typer.Option("--signs-after-h", min=0, max=2_160, help="When the next key begins to sign, in hours.")
+    ] = 24,
+    retire: Annotated[str | None, typer.Option("--retire", metavar="SERIAL_NO", help="Retire a former key.")] = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the public keys that verify answers and notices of the third version (微信支付公钥)."""
     from engine.wechatpay import keys as sealing
-    from engine.wechatpay.platform import Platform, PlatformKey
+    from engine.wechatpay.platform import Platform, PlatformKeys
 
-    async def look(connected: "Connected") -> PlatformKey:
-        return await Platform(connected.pool, sealing.load(connected.settings)).key()
+    async def look(connected: "Connected") -> PlatformKeys:
+        keeper = Platform(connected.pool, sealing.load(connected.settings))
+        if make_next:
+            await keeper.make_next(signs_after_h * 3_600)
+        if retire is not None:
+            await keeper.retire(retire)
+        return await keeper.keys()
 
-    found = on_ledger("wechatpay", data_dir, look)
+    found = on_ledger("wechatpay", data_dir, look).keys
     if as_json:
-        names = ("public_key_id", "public_key", "serial_no", "certificate")
-        show(orjson.dumps({name: getattr(found, name) for name in names}).decode())
-        return
-    show(f"public_key_id  {found.public_key_id}")
-    show(found.public_key.strip())
-    show(f"certificate serial_no  {found.serial_no}")
+        names = ("public_key_id", "public_key", "serial_no", "certificate", "signs_from_ms")
+        show(orjson.dumps([{name: getattr(key, name) for name in names} for key in found]).decode())
+    for key in [] if as_json else found:
+        show(f"public_key_id  {key.public_key_id}")
+        show(key.public_key.strip())
+        show(f"certificate serial_no  {key.serial_no}")
+        show(f"signs from  {datetime.fromtimestamp(key.signs_from_ms / 1000, UTC).astimezone(CHINA):%Y-%m-%d %H:%M:%S}")
 
 
 def tell_sandbox(merchant: "SandboxMerchant", base_url: str) -> None:

@@ -88,7 +88,7 @@ UPDATED = (
         "payment_passwords",
     ),
     *("profiles", "quarantine", "recoveries", "retractions"),
-    *("wechatpay_merchants", "wechatpay_orders", "wechatpay_spans", "withdrawals"),
+    *("wechatpay_merchants", "wechatpay_orders", "wechatpay_platform", "wechatpay_spans", "withdrawals"),
 )
 DELETED = (
     *("coupon_free", "day_totals", "displays", "idempotency", "limits_reached", "operator_links", "places"),

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -49,7 +49,7 @@ class Sent:
     replayed: bool
 
 
-class _Reading(NamedTuple):
+class Reading(NamedTuple):
     """A packet's lane, its server's clock and its epoch, from before the ledger is read."""
 
     lane: int
@@ -63,6 +63,29 @@ class Times(NamedTuple):
     created_at_ms: int
     arrives_at_ms: int | None
     expires_at_ms: int
+
+    @classmethod
+    def of(cls, terms: Terms, created_at_ms: int) -> "Times":
+        """The times of a packet that is made at this moment."""
+        arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000
+        return cls(created_at_ms, arrives_at_ms if terms.arrives_after_s else None, arrives_at_ms + terms.ttl_s * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """A packet that has a number, and is not paid for."""
+
+    packet_id: str
+    terms: Terms
+    times: Times
+    seed: bytes = field(repr=False)
+
+    @property
+    def commitment(self) -> bytes:
+        """What binds it to its split."""
+        terms = self.terms
+        split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
+        return commitment(self.packet_id, *split_terms, self.seed)
 
 
 class Packets:
@@ -92,11 +115,11 @@ class Packets:
         InvalidFieldsError for an ack that Redis is not configured for.
         """
 
-        async def check() -> tuple[Terms, _Reading]:
+        async def check() -> tuple[Terms, Reading]:
             checked = terms if isinstance(terms, Terms) else await terms()
-            return checked, await self._new_reading(checked.ack)
+            return checked, await self.new_reading(checked.ack)
 
-        async def pay(connection: Connection, checked: tuple[Terms, _Reading]) -> dict[str, Any]:
+        async def pay(connection: Connection, checked: tuple[Terms, Reading]) -> dict[str, Any]:
             admitted, reading = checked
             await self._admit(connection, sender, admitted, address, reading.at_ms)
             paid = await self._pay(connection, sender, admitted, reading)
@@ -122,7 +145,7 @@ class Packets:
         lanes = range(self._settings.lanes)
         return random.choice([lane for lane in lanes if lane not in self._store.paused] or lanes)  # noqa: S311
 
-    async def _new_reading(self, ack: Ack | None) -> _Reading:
+    async def new_reading(self, ack: Ack | None) -> Reading:
         """Choose a new packet's lane. If its server does not answer, another server's lane is chosen once.
 
         Raises InvalidFieldsError for an ack that the server is not configured for.
@@ -139,30 +162,26 @@ class Packets:
         await self._acks.admit(ack, other)
         return await self._reading(other)
 
-    async def _reading(self, lane: int) -> _Reading:
-        return _Reading(lane, await self._store.now_ms(lane), self._store.epochs.get(lane))
+    async def _reading(self, lane: int) -> Reading:
+        return Reading(lane, await self._store.now_ms(lane), self._store.epochs.get(lane))
 
     async def _admit(self, connection: Connection, sender: str, terms: Terms, address: str, at_ms: int) -> None:
         await limits.admit(connection, self._settings, sender, terms, address=address, at_ms=at_ms)
         what, total_fen = terms.purpose.value, terms.total_fen if terms.asset is None else 0
         await watch.look(connection, self._settings, sender, total_fen, what=what, address=address, at_ms=at_ms)
 
-    async def _pay(self, connection: Connection, sender: str, terms: Terms, reading: _Reading) -> dict[str, Any]:
-        created_at_ms = reading.at_ms
-        expires_at_ms = created_at_ms + (terms.arrives_after_s + terms.ttl_s) * 1000
-        arrives_at_ms = created_at_ms + terms.arrives_after_s * 1000 if terms.arrives_after_s else None
-        volume = await volumes.last(connection)
-        times = Times(created_at_ms, arrives_at_ms, expires_at_ms)
+    async def _pay(self, connection: Connection, sender: str, terms: Terms, reading: Reading) -> dict[str, Any]:
+        volume, times = await volumes.last(connection), Times.of(terms, reading.at_ms)
         packet_id, committed = await pay(connection, sender, terms, lane=reading.lane, volume=volume, times=times)
         return {
             "packet_id": packet_id,
             "total_fen": terms.total_fen,
             "count": terms.count,
-            "expires_at_ms": expires_at_ms,
+            "expires_at_ms": times.expires_at_ms,
             "commitment": committed.hex(),
         }
 
-    async def _open(self, packet_id: str, reading: _Reading | None) -> PacketState:
+    async def _open(self, packet_id: str, reading: Reading | None) -> PacketState:
         """Open a packet unless it is too large for a request. Returns its state, as far as the servers answer.
 
         ``reading`` None: the request is a repeat, and Redis has not been asked yet.
@@ -218,26 +237,43 @@ async def pay(
     if coupons is not None:
         terms = coupon_numbers.checked(coupons, sender, terms, times.expires_at_ms)
     seed, kind = new_seed(), {"in_campaign": terms.purpose is Purpose.CAMPAIGN, "of_coupons": coupons is not None}
-    split_terms = (terms.split, terms.total_fen, terms.count, terms.min_fen, terms.max_fen)
     for _ in range(_NUMBER_TRIES_MAX):
         packet_id = new_packet_number(lane, volume, **kind)
-        committed = commitment(packet_id, *split_terms, seed)
-        values = (
-            *(int(packet_id), sender, terms.total_fen, terms.count, terms.split.value, terms.min_fen),
-            *(terms.max_fen, terms.greeting, list(terms.recipients), seed, committed),
-            *(times.created_at_ms, times.expires_at_ms, terms.ack, terms.purpose, terms.label),
-            *(times.arrives_at_ms, terms.asset),
-        )
+        part = Numbered(packet_id=packet_id, terms=terms, times=times, seed=seed)
         try:
             async with connection.transaction():
-                paid = await connection.fetchval(SQL["send"], *values)
+                await pay_numbered(connection, sender, [part])
         except asyncpg.UniqueViolationError:
             continue  # another packet has this number
-        if paid is None:
-            if await connection.fetchval(SQL["why_not_paid"], sender, times.created_at_ms):
-                raise FrozenError("This account is frozen and cannot send.")
-            raise InsufficientFundsError("The wallet holds less than the packet's total.")
         if coupons is not None:
             await coupon_numbers.take(connection, coupons, int(packet_id), terms.count)
-        return packet_id, committed
+        return packet_id, part.commitment
     raise UnavailableError("No free packet number was found.")
+
+
+async def pay_numbered(connection: Connection, sender: str, packets: Sequence[Numbered]) -> None:
+    """Pay for some packets of one asset, made at one moment, inside the caller's transaction: for all or for none.
+
+    Raises FrozenError, InsufficientFundsError, and asyncpg.UniqueViolationError if a number is not free.
+    """
+    first, rows = packets[0], [_row(packet) for packet in packets]
+    shared = (sender, first.times.created_at_ms, first.terms.asset)
+    if await connection.fetchval(SQL["send"], *shared, *map(list, zip(*rows, strict=True))) is not None:
+        return
+    if await connection.fetchval(SQL["why_not_paid"], sender, first.times.created_at_ms):
+        raise FrozenError("This account is frozen and cannot send.")
+    raise InsufficientFundsError("The wallet holds less than the packet's total.")
+
+
+def _row(packet: Numbered) -> tuple[object, ...]:
+    terms, times = packet.terms, packet.times
+    return (
+        *(int(packet.packet_id), terms.total_fen, terms.count, terms.split.value, terms.min_fen, terms.max_fen),
+        *(terms.greeting, _array_of(terms.recipients), packet.seed, packet.commitment, times.expires_at_ms),
+        *(terms.ack, terms.purpose, terms.label, times.arrives_at_ms),
+    )
+
+
+def _array_of(user_ids: Sequence[str]) -> str:
+    """Postgres's text of an array. No user id has a character that means something there."""
+    return "{" + ",".join(f'"{user_id}"' for user_id in user_ids) + "}"

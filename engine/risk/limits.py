@@ -5,6 +5,7 @@ the second of two simultaneous sendings sees what the first has counted, and no 
 """
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -68,30 +69,50 @@ async def admit(
     is no wallet, LimitReachedError after too many retractions, AddressNotAllowedError, InvalidFieldsError naming
     ``count`` or ``asset``, LimitExceededError.
     """
+    await lock(connection, sender)
+    await admit_locked(connection, settings, sender, [terms], address=address, at_ms=at_ms)
+
+
+async def lock(connection: Connection, sender: str) -> None:
+    """Lock a sender's wallet until the transaction ends."""
     await connection.execute(SQL["lock_sender"], sender)
+
+
+async def admit_locked(
+    connection: Connection, settings: Settings, sender: str, sendings: Sequence[Terms], *, address: str, at_ms: int
+) -> None:
+    """As ``admit``, of several sendings, all or none. The sender's wallet is locked."""
     row = await connection.fetchrow(SQL["sender"], sender)
     if row is None:
         raise InsufficientFundsError("The wallet holds less than the packet's total.")
     _check_frozen(row["frozen"], row["sending_frozen_until_ms"], at_ms)
     kind = AccountKind(row["kind"])
     _check_address(address, row["addresses"])
-    if kind is AccountKind.PERSON and terms.count > settings.count_max:
+    if kind is AccountKind.PERSON and any(terms.count > settings.count_max for terms in sendings):
         raise InvalidFieldsError([FieldProblem("count", f"must be at most {settings.count_max}")])
-    if terms.asset is not None:  # all other limits are about money
-        await _check_sole_sender(connection, sender, terms.asset)
+    for asset in {terms.asset for terms in sendings if terms.asset is not None}:
+        await _check_sole_sender(connection, sender, asset)
+    of_money = [terms for terms in sendings if terms.asset is None]
+    if not of_money:  # all other limits are about money
         return
     limits = limits_of(
         settings, kind, transaction_fen_max=row["transaction_fen_max"], day_sent_fen_max=row["day_sent_fen_max"]
     )
-    if 0 < limits.transaction_fen_max < terms.total_fen:
+    if 0 < limits.transaction_fen_max < max(terms.total_fen for terms in of_money):
         raise LimitExceededError("transaction_fen_max", limits.transaction_fen_max, limits.transaction_fen_max)
-    await _spend(connection, ("day_sent_fen_max", limits.day_sent_fen_max), f"user:{sender}", terms.total_fen, at_ms)
-    if terms.label is not None:
-        # The lock first: a limit that is set at the same time either holds for this sending or counts it.
-        await connection.execute(SQL["take_turns"], terms.label)
-        own_fen_max = await connection.fetchval(SQL["label"], terms.label)
-        limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
-        await _spend(connection, limit, f"label:{terms.label}", terms.total_fen, at_ms)
+    total_fen = sum(terms.total_fen for terms in of_money)
+    await _spend(connection, ("day_sent_fen_max", limits.day_sent_fen_max), f"user:{sender}", total_fen, at_ms)
+    for terms in of_money:
+        if terms.label is not None:
+            await _spend_of_label(connection, settings, terms.label, terms.total_fen, at_ms)
+
+
+async def _spend_of_label(connection: Connection, settings: Settings, label: str, total_fen: int, at_ms: int) -> None:
+    # The lock first: a limit that is set at the same time either holds for this sending or counts it.
+    await connection.execute(SQL["take_turns"], label)
+    own_fen_max = await connection.fetchval(SQL["label"], label)
+    limit = ("label_day_sent_fen_max", label_limit_fen(settings, own_fen_max))
+    await _spend(connection, limit, f"label:{label}", total_fen, at_ms)
 
 
 async def _check_sole_sender(connection: Connection, sender: str, asset: str) -> None:

@@ -5,6 +5,7 @@ in a separate transaction after the movement's, because a freeze must be made be
 """
 
 import ipaddress
+from collections.abc import Sequence
 
 import structlog
 
@@ -34,23 +35,28 @@ async def look(
     what: str,
     address: str,
     at_ms: int,
+    others_fen: Sequence[int] = (),
 ) -> None:
     """Write alerts, inside the transaction of a movement and before it is written.
 
-    ``what``: the kind of movement; ``address``: where the request comes from, empty if unknown.
+    ``what``: the kind of movement; ``address``: where the request comes from, empty if unknown. ``others_fen``: the
+    amounts of other movements of its kind in the same transaction.
     """
     network = network_of(address) if settings.alert_new_place else None
     most = 0 if what == WITHDRAWAL else settings.alert_sends_a_minute_max
-    (row,) = await connection.fetch(SQL["look"], user_id, network, at_ms, most)
+    before = max(0, most - len(others_fen)) if most else None
+    (row,) = await connection.fetch(SQL["look"], user_id, network, at_ms, before)
     is_delivered = settings.webhook_url is not None
-    if 0 < settings.alert_large_fen <= amount_fen:
-        details: dict[str, object] = {"what": what, "amount_fen": amount_fen}
+    for large_fen in (fen for fen in (amount_fen, *others_fen) if 0 < settings.alert_large_fen <= fen):
+        details: dict[str, object] = {"what": what, "amount_fen": large_fen}
         await alerts.note(connection, "large_movement", user_id, is_delivered=is_delivered, **details)
     if row["is_new_place"]:
         await connection.execute(SQL["forget_places"], user_id, PLACES_MAX)
         await alerts.note(connection, "new_place", user_id, is_delivered=is_delivered, what=what, network=network)
     if row["is_burst"]:
-        await alerts.note(connection, "burst", user_id, is_delivered=is_delivered, sent_in_a_minute=most + 1)
+        await alerts.note(
+            connection, "burst", user_id, is_delivered=is_delivered, sent_in_a_minute=max(most, len(others_fen)) + 1
+        )
 
 
 async def freeze_if_large(freezes: Freezes, settings: Settings, user_id: str, amount_fen: int, *, what: str) -> None:

@@ -558,3 +558,44 @@ WHERE state <> 'waiting' AND NOT EXISTS (
     WHERE subject_kind = 'approval' AND subject_id = approvals.approval_id::text AND outcome = 'asked'
         AND operator = decided_by
 ) ORDER BY approval_id
+
+-- orders --
+-- How many orders of WeChat Pay's calls have a packet. $1: only of these packets (null: all).
+SELECT count(*) FROM wechatpay_orders WHERE packet_id IS NOT NULL AND ($1::bigint[] IS NULL OR packet_id = ANY ($1))
+
+-- wrong_orders --
+-- Orders whose packet is not what they say, and those that have none and should. $1: only of these packets (null: all).
+-- to_user_fen: what the order's user was given of it; null: the packet has not settled.
+SELECT * FROM (
+    SELECT order_id, mch_id, api, number, orders.state, amount_fen, account, packet_id, sender, total_fen,
+        coalesce(sent.entries, 0) AS entries, coalesce(sent.fen, 0) AS sent_fen, settled_at_ms IS NOT NULL AS is_settled,
+        coalesce((
+            SELECT sum(claims.amount_fen) FROM transfers AS claims JOIN accounts ON account_id = claims.to_account
+            WHERE claims.kind = 'claim' AND claims.from_account = packet_id
+                AND accounts.kind = 'wallet' AND owner = appid || ':' || openid
+        ), 0) AS to_user_fen
+    FROM wechatpay_orders AS orders LEFT JOIN packets USING (packet_id) LEFT JOIN LATERAL (
+        SELECT count(*) AS entries, sum(sends.amount_fen) AS fen FROM transfers AS sends
+        WHERE sends.kind = 'send' AND sends.to_account = packet_id
+    ) AS sent ON TRUE
+    WHERE CASE WHEN $1::bigint[] IS NULL THEN packet_id IS NOT NULL OR orders.state IN ('paid', 'given')
+        ELSE packet_id = ANY ($1) END
+) AS looked
+WHERE total_fen IS DISTINCT FROM amount_fen OR sender IS DISTINCT FROM account OR state = 'asked' OR entries <> 1
+    OR sent_fen <> amount_fen OR is_settled AND state = 'given' AND to_user_fen <> amount_fen
+    OR is_settled AND state = 'refused' AND to_user_fen <> 0
+ORDER BY order_id
+
+-- wrong_order_sums --
+-- Days in which a merchant has counted more than its orders are: what was refused is taken back from the count.
+SELECT mch_id, api, begins_at_ms, counted_fen, ordered_fen FROM (
+    SELECT spans.mch_id, spans.api, begins_at_ms, spans.amount_fen AS counted_fen,
+        coalesce(sum(orders.amount_fen), 0)::bigint AS ordered_fen
+    FROM wechatpay_spans AS spans LEFT JOIN wechatpay_orders AS orders ON orders.mch_id = spans.mch_id
+        AND orders.api = spans.api AND state <> 'refused'
+        AND asked_at_ms >= begins_at_ms AND asked_at_ms < begins_at_ms + 86400000
+    WHERE span = 'day'
+    GROUP BY spans.mch_id, spans.api, begins_at_ms, spans.amount_fen
+) AS days
+WHERE counted_fen > ordered_fen
+ORDER BY mch_id, api, begins_at_ms

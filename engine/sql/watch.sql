@@ -1,8 +1,8 @@
 -- What is looked at when money moves (engine/risk/watch.py).
 
 -- look --
--- Remember the place. It is new if others were known before; a burst is reported once per minute. A campaign is one sending,
--- however many packets it is.
+-- Remember the place. It is new if others were known before. A burst, $4 sendings in the last minute (null: no number is a
+-- burst), is reported once per minute. A campaign is one sending, however many packets it is.
 WITH seen AS (
     INSERT INTO places (user_id, network, first_at_ms) SELECT $1, $2, $3 WHERE $2::text IS NOT NULL
     ON CONFLICT DO NOTHING
@@ -10,7 +10,7 @@ WITH seen AS (
 )
 SELECT
     EXISTS (SELECT FROM seen) AND EXISTS (SELECT FROM places WHERE user_id = $1) AS is_new_place,
-    $4::bigint > 0 AND $4::bigint <= (
+    $4::bigint IS NOT NULL AND $4::bigint <= (
         SELECT count(*) FROM (
             (SELECT FROM packets WHERE sender = $1 AND created_at_ms > $3::bigint - 60000 AND purpose <> 'campaign'
                 LIMIT $4::bigint)

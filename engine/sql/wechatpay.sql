@@ -1,4 +1,5 @@
--- Calls as WeChat Pay's (engine/wechatpay). Locks are taken in this order: an order, a user's turn, a merchant's spans.
+-- Calls as WeChat Pay's (engine/wechatpay). Locks are taken in this order: the wallet of who pays, users' turns,
+-- orders, a merchant's spans.
 
 -- put_merchant --
 INSERT INTO wechatpay_merchants AS kept (mch_id, account, appids, certificates, is_sandbox, is_closed, v2_key_id, v2_key,
@@ -10,10 +11,10 @@ ON CONFLICT (mch_id) DO UPDATE SET account = excluded.account, appids = excluded
 RETURNING kept.v2_key = $8 AS is_new
 
 -- count --
--- One more sending in the minute and the day of a merchant. The rows are locked until the transaction ends.
+-- $6 more sendings in the minute and the day of a merchant. The rows are locked until the transaction ends.
 INSERT INTO wechatpay_spans AS spans (mch_id, api, span, begins_at_ms, sends, amount_fen)
-VALUES ($1, $2, 'minute', $3, 1, $5), ($1, $2, 'day', $4, 1, $5)
-ON CONFLICT (mch_id, api, span, begins_at_ms) DO UPDATE SET sends = spans.sends + 1,
+VALUES ($1, $2, 'minute', $3, $6, $5), ($1, $2, 'day', $4, $6, $5)
+ON CONFLICT (mch_id, api, span, begins_at_ms) DO UPDATE SET sends = spans.sends + excluded.sends,
     amount_fen = spans.amount_fen + excluded.amount_fen
 RETURNING span, sends, amount_fen
 
@@ -33,10 +34,18 @@ UPDATE wechatpay_merchants SET v3_key_id = $2, v3_key = $3, changed_at_ms = $4 W
 UPDATE wechatpay_merchants SET rsa_public = $2, rsa_serial_no = $3, changed_at_ms = $4 WHERE mch_id = $1 RETURNING mch_id
 
 -- platform --
-SELECT serial_no, certificate, key_id, private FROM wechatpay_platform
+-- The keys in force, the one that has signed for longest first.
+SELECT serial_no, certificate, key_id, private, signs_from_ms FROM wechatpay_platform WHERE retired_at_ms IS NULL
+ORDER BY signs_from_ms, serial_no
+
+-- lock_platform --
+SELECT pg_advisory_xact_lock(7337, 0)
 
 -- add_platform --
-INSERT INTO wechatpay_platform (serial_no, certificate, key_id, private) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+INSERT INTO wechatpay_platform (serial_no, certificate, key_id, private, signs_from_ms) VALUES ($1, $2, $3, $4, $5)
+
+-- retire_platform --
+UPDATE wechatpay_platform SET retired_at_ms = $2 WHERE serial_no = $1 AND retired_at_ms IS NULL RETURNING serial_no
 
 -- use_nonce --
 -- No row: it was used before.
@@ -85,6 +94,39 @@ UPDATE wechatpay_orders SET state = 'asked', err_code = NULL, err_text = NULL, a
 -- take_turns --
 -- Sendings of a merchant to one user, before they are counted.
 SELECT pg_advisory_xact_lock(7336, hashtext($1))
+
+-- take_all_turns --
+-- The turns of several users, and what time it is then.
+WITH turns AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(7336, turn) FROM (
+        SELECT DISTINCT hashtext(name) AS turn FROM unnest($1::text[]) AS name ORDER BY turn
+    ) AS in_order
+)
+SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM (SELECT count(*) FROM turns) AS taken
+
+-- to_users --
+-- As to_user, of several users ($3 and $4: appids and openids) who have been sent anything.
+SELECT appid, openid, in_minute, in_day, day_fen
+FROM unnest($3::text[], $4::text[]) AS users (appid, openid) CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE asked_at_ms > $5) AS in_minute, count(*) FILTER (WHERE asked_at_ms >= $6) AS in_day,
+        coalesce(sum(amount_fen) FILTER (WHERE asked_at_ms >= $6), 0)::bigint AS day_fen
+    FROM wechatpay_orders AS orders
+    WHERE mch_id = $1 AND api = $2 AND orders.appid = users.appid AND orders.openid = users.openid
+        AND asked_at_ms >= least($5::bigint, $6::bigint) AND state <> 'refused'
+) AS sent
+WHERE in_minute > 0 OR in_day > 0
+
+-- add_paid_orders --
+-- Orders that the same transaction pays for. Without those whose number is known.
+INSERT INTO wechatpay_orders (mch_id, api, account, address, asked_at_ms, state, number, kind, terms_hash, appid, openid,
+    amount_fen, count, wishing, send_name, act_name, remark, notify_url, platform_serial, packet_id, notice_due_at_ms)
+SELECT $1, $2, $3, $4, $5::bigint, 'paid', asked.*, CASE WHEN asked.notify_url IS NOT NULL THEN $5::bigint END
+FROM unnest($6::text[], $7::text[], $8::bytea[], $9::text[], $10::text[], $11::bigint[], $12::integer[], $13::text[],
+    $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::bigint[])
+    AS asked (number, kind, terms_hash, appid, openid, amount_fen, count, wishing, send_name, act_name, remark, notify_url,
+        platform_serial, packet_id)
+ON CONFLICT (mch_id, api, number) DO NOTHING
+RETURNING order_id, packet_id
 
 -- to_user --
 -- What a merchant has sent to a user since $5 (a minute ago) and since $6 (the day's begin), without this order.

@@ -5,6 +5,7 @@ Delivery is at least once, and tried again at WeChat Pay's intervals. Only the s
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 
 import httpx
@@ -57,13 +58,11 @@ class Notices:
             outlived("wechatpay_notices", error, order_id=order.order_id)
 
     async def _send(self, client: httpx.AsyncClient, order: Order) -> None:
-        bill, merchant, key = (
-            await self._bills.of(order),
-            await self._merchants.keyed(order.mch_id),
-            await self._platform.key(),
-        )
+        bill, merchant = await self._bills.of(order), await self._merchants.keyed(order.mch_id)
         body = body_of(bill, merchant)
-        headers = key.headers(body, order.platform_serial or key.serial_no) | {"content-type": "application/json"}
+        at_ms, keys = int(time.time() * 1000), await self._platform.keys()
+        key, serial = keys.for_merchant(order.platform_serial or "", at_ms)
+        headers = key.headers(body, serial) | {"content-type": "application/json"}
         async with asyncio.timeout(self._timeout_s):
             async with client.stream("POST", order.notify_url or "", content=body, headers=headers) as answer:
                 if not answer.is_success:

@@ -7,7 +7,7 @@ number decides, whatever becomes of processes in between, and for as long as the
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import asyncpg
 
@@ -22,7 +22,7 @@ SQL = load("wechatpay")
 Api = Literal["redpack", "transfer", "bill"]
 NONCE_MS = 3_600_000
 """How long nonces are kept: longer than any call of the third version is taken."""
-_MINUTE_MS = 60_000
+MINUTE_MS = 60_000
 _ADMISSIONS_MAX = 3
 
 
@@ -110,6 +110,46 @@ def user_id_of(appid: str, openid: str) -> str:
     return f"{appid}:{openid}"
 
 
+class UserBounds(NamedTuple):
+    """How often, and with how much, a merchant may send to one user. 0: no bound."""
+
+    in_minute: int
+    in_day: int
+    day_fen: int
+
+
+def user_bounds(settings: Settings, api: Api) -> UserBounds:
+    """The bounds of an api."""
+    return UserBounds(
+        0 if api == "bill" else settings.wechatpay_user_sends_a_minute_max,
+        settings.wechatpay_user_sends_a_day_max,
+        settings.wechatpay_user_day_fen_max if api == "redpack" else settings.wechatpay_user_day_transfer_fen_max,
+    )
+
+
+def turn_of(asked: Asked) -> str:
+    """The name of the lock under which a merchant's sendings to a user are counted."""
+    return f"{asked.mch_id}\n{asked.api}\n{user_id_of(asked.appid, asked.openid)}"
+
+
+async def count_sendings(
+    connection: Connection, settings: Settings, mch_id: str, api: Api, *, at_ms: int, sends: int, amount_fen: int
+) -> None:
+    """Count sendings in their merchant's minute and day. Raises RefusalError if that passes a limit: undo it then."""
+    is_transfer = api != "redpack"
+    sends_max = 0 if api == "bill" else settings.wechatpay_sends_a_minute_max
+    fen_max = settings.wechatpay_merchant_day_fen_max
+    if not (sends_max or fen_max):
+        return
+    spans = (mch_id, api, at_ms - at_ms % MINUTE_MS, begin_ms(day_of(at_ms)), amount_fen, sends)
+    counted = {row["span"]: row for row in await connection.fetch(SQL["count"], *spans)}
+    if 0 < sends_max < counted["minute"]["sends"]:
+        raise RefusalError(Code.FREQ_LIMIT)
+    if 0 < fen_max < counted["day"]["amount_fen"]:
+        text = "已达到今日付款总额上限" if is_transfer else None
+        raise RefusalError(Code.MONEY_LIMIT if is_transfer else Code.SENDAMOUNT_LIMIT, text)
+
+
 class Orders:
     """The register of orders. Every method raises UnavailableError if Postgres does not answer."""
 
@@ -130,6 +170,8 @@ class Orders:
         """
         for _ in range(_ADMISSIONS_MAX):
             async with ledger_change(self._pool) as connection:
+                if any(user_bounds(self._settings, asked.api)):
+                    await connection.execute(SQL["take_turns"], turn_of(asked))
                 order = await self._add(connection, asked)
                 if order is not None:
                     return order
@@ -168,35 +210,21 @@ class Orders:
 
     async def _count(self, connection: Connection, order: Order, at_ms: int) -> None:
         """Count an order in all limits. Its transaction is undone if one is passed."""
-        settings, is_transfer = self._settings, order.api != "redpack"
-        day_fen_max = (
-            settings.wechatpay_user_day_transfer_fen_max if is_transfer else settings.wechatpay_user_day_fen_max
-        )
-        in_minute_max = 0 if order.api == "bill" else settings.wechatpay_user_sends_a_minute_max
-        in_day_max = settings.wechatpay_user_sends_a_day_max
+        is_transfer, bounds = order.api != "redpack", user_bounds(self._settings, order.api)
         day_ms = begin_ms(day_of(at_ms))
-        if in_minute_max or in_day_max or day_fen_max:
-            await connection.execute(SQL["take_turns"], f"{order.mch_id}\n{order.api}\n{order.user_id}")
-            values = (order.mch_id, order.api, order.appid, order.openid, at_ms - _MINUTE_MS, day_ms, order.order_id)
+        if any(bounds):
+            values = (order.mch_id, order.api, order.appid, order.openid, at_ms - MINUTE_MS, day_ms, order.order_id)
             (sent,) = await connection.fetch(SQL["to_user"], *values)
-            if 0 < in_minute_max <= sent["in_minute"]:
+            if 0 < bounds.in_minute <= sent["in_minute"]:
                 raise RefusalError(Code.FREQ_LIMIT, "一分钟内发给同一用户的次数超过限制，请稍后再试")
-            if 0 < in_day_max <= sent["in_day"]:
+            if 0 < bounds.in_day <= sent["in_day"]:
                 raise RefusalError(Code.SENDNUM_LIMIT, "该用户今日付款次数超过限制" if is_transfer else None)
-            if 0 < day_fen_max < sent["day_fen"] + order.amount_fen:
+            if 0 < bounds.day_fen < sent["day_fen"] + order.amount_fen:
                 text = "已达到今日付款给此用户的额度上限" if is_transfer else None
                 raise RefusalError(Code.MONEY_LIMIT if is_transfer else Code.RCVDAMOUNT_LIMIT, text)
-        sends_max = 0 if order.api == "bill" else settings.wechatpay_sends_a_minute_max
-        merchant_fen_max = settings.wechatpay_merchant_day_fen_max
-        if not (sends_max or merchant_fen_max):
-            return
-        spans = (order.mch_id, order.api, at_ms - at_ms % _MINUTE_MS, day_ms, order.amount_fen)
-        counted = {row["span"]: row for row in await connection.fetch(SQL["count"], *spans)}
-        if 0 < sends_max < counted["minute"]["sends"]:
-            raise RefusalError(Code.FREQ_LIMIT)
-        if 0 < merchant_fen_max < counted["day"]["amount_fen"]:
-            text = "已达到今日付款总额上限" if is_transfer else None
-            raise RefusalError(Code.MONEY_LIMIT if is_transfer else Code.SENDAMOUNT_LIMIT, text)
+        await count_sendings(
+            connection, self._settings, order.mch_id, order.api, at_ms=at_ms, sends=1, amount_fen=order.amount_fen
+        )
 
     async def note_given(self, order: Order, at_ms: int) -> Order:
         """Note that a payment is with its user. A repeat changes nothing."""

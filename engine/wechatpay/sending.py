@@ -24,6 +24,7 @@ from engine.packets import split as splitting
 from engine.packets.sending import Packets
 from engine.records import Outcome, Purpose, SplitKind, Terms
 from engine.settings import Settings
+from engine.wechatpay.joining import Joining
 from engine.wechatpay.orders import Asked, Order, OrderKind, Orders, OrderState, note_paid
 from engine.wechatpay.refusals import Code, RefusalError
 
@@ -45,8 +46,10 @@ _TOLD: dict[type[HongbaoError], tuple[Code, str | None]] = {
 class Sending:
     """The use cases of a merchant who sends."""
 
-    def __init__(self, orders: Orders, packets: Packets, claims: Claims, store: Store, settings: Settings) -> None:
-        self._orders, self._packets, self._claims = orders, packets, claims
+    def __init__(
+        self, orders: Orders, packets: Packets, claims: Claims, store: Store, *, joining: Joining, settings: Settings
+    ) -> None:
+        self._orders, self._joining, self._packets, self._claims = orders, joining, packets, claims
         self._store, self._settings = store, settings
 
     async def send(self, asked: Asked) -> tuple[Order, bool]:
@@ -54,7 +57,10 @@ class Sending:
 
         Raises RefusalError as ``Orders.admit`` and ``finish`` do.
         """
-        terms_of(asked, self._settings)  # what can never be sent is no order
+        terms = terms_of(asked, self._settings)  # what can never be sent is no order
+        paid = await self._joining.send(asked, terms)
+        if paid is not None:
+            return await self.finish(paid), False
         try:
             order = await self._orders.admit(asked)
         except UnavailableError:

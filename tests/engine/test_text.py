@@ -1,6 +1,7 @@
 """Texts that people read, and JSON that they hand on."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -15,6 +16,7 @@ UNREADABLE = {
     "fillers": "\u115f\u1160\u3164\uffa0\u2800\u034f",
     "tags": "\U000e0001\U000e0041",
 }
+INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
@@ -36,6 +38,14 @@ def test_blanks_alone_are_no_text(text: str) -> None:
 )
 def test_what_people_write_is_text(text: str) -> None:
     assert is_readable(text)
+
+
+def test_the_short_look_says_what_the_long_one_does() -> None:
+    """Of every character there is, after a letter: what follows a letter is looked at shortly if it can be printed."""
+    for number in range(0x110000):
+        character = chr(number)
+        is_refused = unicodedata.category(character) in {"Cc", "Cs", "Cf", "Zl", "Zp"} or character in INVISIBLE
+        assert is_readable(f"a{character}") is (not is_refused or character in "\u200c\u200d"), hex(number)
 
 
 def test_line_breaks_are_readable_only_where_they_are_allowed() -> None:

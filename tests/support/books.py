@@ -54,10 +54,25 @@ class Books:
         if asset is not None:
             await issue(self.connection, "alice", total_fen, asset)
         number = number or int(new_packet_number(self.lane))
-        split_terms: tuple[Any, ...] = ("lucky", 1, 20_000, "", [], bytes(32), b"", AT_MS, AT_MS + 1, None)
-        purpose = ("packet", None, None, asset)
-        terms = (number, "alice", total_fen, count, *split_terms, *purpose)
-        assert await self.connection.fetchval(sending.SQL["send"], *terms)
+        row = (
+            number,
+            total_fen,
+            count,
+            "lucky",
+            1,
+            20_000,
+            "",
+            "{}",
+            bytes(32),
+            b"",
+            AT_MS + 1,
+            None,
+            "packet",
+            None,
+            None,
+        )
+        columns = [[value] for value in row]
+        assert await self.connection.fetchval(sending.SQL["send"], "alice", AT_MS, asset, *columns)
         return number
 
     def numbered(self, changes: Sequence[Change]) -> list[Change]:

@@ -25,7 +25,8 @@ import uvloop
 from engine.engine import Engine
 from engine.packets.sending import Packets
 from engine.settings import Settings
-from engine.wechatpay import sending
+from engine.packets import joint
+from engine.wechatpay import joining, sending
 from engine.wechatpay.orders import OrderKind, Orders
 from tests.support.wechatpay import asked_for
 
@@ -40,8 +41,25 @@ async def send_and_die(*args, **named):
     await sent(*args, **named)
     await die()
 
+async def go_apart(*_args):
+    return None
+
+def and_die(work):
+    async def work_and_die(*args, **named):
+        await work(*args, **named)
+        await die()
+    return work_and_die
+
 noted, sent = sending.note_paid, Packets.send
 step, kind = sys.argv[2], OrderKind(sys.argv[3])
+if not step.startswith("joint"): joining.Joining.send = go_apart
+if step == "joint written": joining._written = and_die(joining._written)
+if step == "joint counted": joining.count_sendings = and_die(joining.count_sendings)
+if step == "joint paying": joint.pay = and_die(joint.pay)
+if step == "joint paid": joining.Joining._finish = die
+if step == "joint opened": joint.open_all = and_die(joint.open_all)
+if step == "joint giving": sending.Sending._give = die
+if step == "joint given": Orders.note_given = die
 if step == "asked": sending.Sending.finish = die
 if step == "paying": sending.note_paid = die_in_transaction
 if step == "paid": Packets._open = die
@@ -60,10 +78,17 @@ STEPS = [
     *((step, OrderKind.BILL) for step in ("asked", "paying", "paid", "opened")),
     *((step, OrderKind.TRANSFER) for step in ("asked", "paying", "paid", "opened", "giving", "given")),
 ]
+UNWRITTEN = ("joint written", "joint counted", "joint paying")
+"""Steps of a sending that goes together with others. These leave nothing: it is one transaction."""
+JOINT_STEPS = [
+    *((step, OrderKind.NORMAL) for step in (*UNWRITTEN, "joint paid", "joint opened")),
+    *((step, OrderKind.BILL) for step in ("joint paying", "joint paid")),
+    *((step, OrderKind.TRANSFER) for step in ("joint paying", "joint paid", "joint giving", "joint given")),
+]
 
 
 @pytest.mark.parametrize("by", ["repeat", "question", "loop"])
-@pytest.mark.parametrize(("step", "kind"), STEPS)
+@pytest.mark.parametrize(("step", "kind"), [*STEPS, *JOINT_STEPS])
 async def test_a_sending_is_finished(
     settings: Settings, step: str, kind: OrderKind, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,9 +100,14 @@ async def test_a_sending_is_finished(
         assert process.join() == -9, process.said()
         sending, querying, orders = engine.wechatpay_sending, engine.wechatpay_querying, engine.wechatpay_orders
         before = await orders.find(MCH_ID, asked_for(kind=kind).api, "b1")
-        assert before is not None
-        is_unpaid = step in ("asked", "paying")
-        assert before.state is (OrderState.ASKED if is_unpaid else OrderState.PAID)
+        if step in UNWRITTEN:
+            assert before is None
+            assert await engine.pool.fetchval("SELECT count(*) FROM packets") == 0
+            await sending.send(asked_for(kind=kind))  # nobody but the merchant knows of it
+        else:
+            assert before is not None
+            is_unpaid = step in ("asked", "paying")
+            assert before.state is (OrderState.ASKED if is_unpaid else OrderState.PAID)
         if by == "repeat":
             with suppress(RefusalError):  # a payment that is not open yet goes on by itself
                 await sending.send(asked_for(kind=kind))

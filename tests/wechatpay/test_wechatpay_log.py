@@ -145,6 +145,17 @@ def test_the_sandbox_of_up(quick_path: Path) -> None:
         )
         assert "its keys stay" in same.stdout
         assert "No merchant has this number" in sentence(hongbao("wechatpay", "keys", "123456", "--data-dir", data_dir))
+        keys = [
+            orjson.loads(hongbao("wechatpay", "platform", *more, "--json", "--data-dir", data_dir).stdout)
+            for more in ((), ("--next",))
+        ]
+        assert [len(found) for found in keys] == [1, 2]
+        assert keys[1][1]["signs_from_ms"] - keys[1][0]["signs_from_ms"] >= 86_400_000
+        third = hongbao("wechatpay", "platform", "--next", "--data-dir", data_dir)
+        assert "retire the former one first" in sentence(third)
+        retired = hongbao("wechatpay", "platform", "--retire", keys[1][1]["serial_no"], "--data-dir", data_dir).stdout
+        assert keys[0][0]["public_key_id"] in retired
+        assert keys[1][1]["public_key_id"] not in retired
         found: list[dict[str, object]] = []
         for _ in range(50):
             logged = hongbao("wechatpay", "log", "--json", "--code", "SIGN_ERROR", "--data-dir", data_dir)

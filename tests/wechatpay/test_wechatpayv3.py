@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from engine.engine import Engine
+from engine.errors import OperatorError
 from engine.settings import Settings
 from tests.support.front import Client, serving
 from tests.support.scenes import caught_up, persisting, sweeping
@@ -214,3 +215,64 @@ async def test_a_server_that_never_takes_it_is_given_up(settings: Settings, monk
             assert len(taken) == 3
             found = await asyncio.to_thread(scene.pay.callback, taken[0].headers, taken[0].body)
             assert (found["resource"]["state"], found["resource"]["fail_reason"]) == ("FAIL", "OVERDUE_CLOSE")
+
+
+@pytest.mark.parametrize("by_certificate", [False, True], ids=["public key", "certificate"])
+async def test_the_platforms_key_is_replaced(
+    settings: Settings, by_certificate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client verifies every answer: the next key is only published, then it signs, then the former is gone."""
+    monkeypatch.setattr("engine.wechatpay.platform.FRESH_S", 0.0)
+    async with opened(settings, by_certificate=by_certificate) as scene:
+        platform = scene.engine.wechatpay_platform
+        former = await platform.key()
+        following = await platform.make_next(3_600)
+        assert (await platform.key()).serial_no == former.serial_no, "it is only published so far"
+        assert [key.serial_no for key in (await platform.keys()).keys] == [former.serial_no, following.serial_no]
+        assert await signer(scene, former.serial_no) == former.serial_no
+        assert await is_sent(scene, "bill1")
+        with pytest.raises(OperatorError, match="retire the former"):
+            await platform.make_next(0)
+        with pytest.raises(OperatorError, match="signs yet"):
+            await platform.retire(former.serial_no)
+        await scene.engine.pool.execute("UPDATE wechatpay_platform SET signs_from_ms = signs_from_ms - 3600000")
+        await until_signed_by(scene, following.serial_no, named=former.serial_no)
+        assert await is_sent(scene, "bill2")
+        assert await signer(scene, former.public_key_id) == former.public_key_id, "known by its id, and in force"
+        await platform.retire(former.serial_no)
+        assert [key.serial_no for key in (await platform.keys()).keys] == [following.serial_no]
+        await until_signed_by(scene, following.public_key_id, named=former.public_key_id)
+        if by_certificate:
+            assert await is_sent(scene, "bill3")
+        else:  # the client was given one id, takes any other for a certificate's number, and cannot verify
+            with pytest.raises(ValueError, match=following.public_key_id):
+                await is_sent(scene, "bill3")
+        with pytest.raises(OperatorError, match="serial_no"):
+            await platform.retire(former.serial_no)
+        with pytest.raises(OperatorError, match="signs yet"):
+            await platform.retire(following.serial_no)
+
+
+async def signer(scene: Scene, named: str) -> str:
+    """Who signs for a merchant that names this key."""
+    from wechatpayv3.utils import build_authorization
+
+    path, core = "/v3/certificates", scene.pay._core
+    authorization = build_authorization(path, "GET", MCH_ID, core._cert_serial_no, core._private_key)
+    answer = await scene.client.http.get(path, headers={"authorization": authorization, "wechatpay-serial": named})
+    return str(answer.headers["wechatpay-serial"])
+
+
+async def until_signed_by(scene: Scene, serial: str, *, named: str) -> None:
+    """Another process learns of a change within a few seconds."""
+
+    async def is_signed() -> bool:
+        return await signer(scene, named) == serial
+
+    await wait_until(is_signed, timeout_s=30, what="the other key's signature")
+
+
+async def is_sent(scene: Scene, number: str) -> bool:
+    """Whether a bill is sent. The client raises if the answer's signature is not one of the platform's."""
+    status, _ = await scene.send(number)
+    return status == 200
