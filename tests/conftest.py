@@ -18,6 +18,7 @@ import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
+import structlog
 import uvloop
 from redis.asyncio import Redis
 
@@ -76,6 +77,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One process chooses for all workers, which share the memory."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*structlog.get_config()["processors"][:-1], plain])  # rich's takes up to 10 s for an error
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as engine/__main__.py; for the workers, which import numpy after this
     if find_spec("sniffio") is None:
         # httpx asks for it with every request to an application; else Python would look through its folders each time.

@@ -124,6 +124,7 @@ def test_the_command_says_what_is_wrong_before_it_starts_anything(files: tuple[P
     assert said == f"HONGBAO_TLS_KEY {tmp_path / 'absent'} cannot be read: {os.strerror(errno.ENOENT)}."
 
 
+@pytest.mark.long
 async def test_everything_is_served_over_tls(
     files: tuple[Path, Path], authority: trustme.CA, data_dir: Path, redis_url: str, database_url: str
 ) -> None:
@@ -257,6 +258,7 @@ async def test_a_renewed_certificate_is_served_with_and_no_request_is_lost(
         await asyncio.wait_for(stopped, 30)
 
 
+@pytest.mark.long
 def test_an_open_door_is_warned_of(data_dir: Path, redis_url: str, database_url: str) -> None:
     """One that is open to this machine alone is not: tests/running/test_up.py."""
     variables = {"HONGBAO_HOST": "0.0.0.0", "HONGBAO_REDIS_URL": redis_url, "HONGBAO_DATABASE_URL": database_url}

@@ -166,6 +166,7 @@ async def test_a_storm_is_the_busiest_minute_and_five_around_it(pool: asyncpg.Po
     assert sum(int(str(row["packets_per_s"])) for row in rows) == 9
 
 
+@pytest.mark.long
 async def test_shares_follow_the_law_and_others_are_noticed(pool: asyncpg.Pool) -> None:
     await written(pool, lively(DAY, 1, 60, users=120))
     finding = await asked(pool, "shares", DAY, DAY + timedelta(days=1))
@@ -279,6 +280,7 @@ async def test_settlement_is_the_time_after_the_end(pool: asyncpg.Pool) -> None:
     assert [row[0] for row in finding.rows if row[0] != "all"] == ["2026-02-17"] * 2
 
 
+@pytest.mark.long
 async def test_each_asset_is_by_itself(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
         await connection.execute(
@@ -356,6 +358,7 @@ async def test_the_same_ledger_gives_the_same_analysis_to_the_byte(pool: asyncpg
     assert all(not finding.is_empty for finding in first[0].findings)
 
 
+@pytest.mark.long
 async def test_sentences_say_what_the_tables_have(pool: asyncpg.Pool) -> None:
     await written(pool, lively(DAY - timedelta(days=2), 3, 30, users=80))
     found = await study(pool, DAY - timedelta(days=2), DAY + timedelta(days=2))

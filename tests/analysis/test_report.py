@@ -23,6 +23,8 @@ from tests.support.analysis_scene import Scene, lively
 from tests.support.chinese_font import needs_chinese_font
 from tests.support.commands import hongbao, hongbao_code
 
+pytestmark = pytest.mark.long
+
 DAY = date(2026, 2, 17)
 _WITHOUT = "import sys; sys.modules['matplotlib'] = None; from engine.cli.main import main; main()"
 _WITHOUT_FONT = (

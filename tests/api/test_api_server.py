@@ -42,6 +42,7 @@ async def persisting(settings: Settings, server: Server) -> AsyncIterator[None]:
         await task
 
 
+@pytest.mark.long
 async def test_two_hundred_claims_at_once_by_one_user_are_one_share(server: Server) -> None:
     client, _ = server
     packet_id = await client.send("alice", total_fen=10_000, count=300)
@@ -52,6 +53,7 @@ async def test_two_hundred_claims_at_once_by_one_user_are_one_share(server: Serv
     assert [claim["amount_fen"] for claim in claims.json()["claims"]] == [results[0]["amount_fen"]]
 
 
+@pytest.mark.long
 async def test_five_hundred_users_on_ten_shares_are_ten_winners(server: Server, persisting: None) -> None:
     client, _ = server
     packet_id = await client.send("alice", total_fen=1_000, count=10)

@@ -396,6 +396,7 @@ CORRUPTIONS: list[tuple[str, Corruption, str]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("invariant", "corrupt", "told"), CORRUPTIONS, ids=[f"{row[0]}-{row[1].__name__}" for row in CORRUPTIONS]
 )
@@ -471,6 +472,7 @@ async def test_packets_of_any_size_and_number_are_read(settings: Settings, monke
         assert [packet_id for packet_id in packets if packet_id not in found] == []
 
 
+@pytest.mark.long
 async def test_many_problems_are_told_in_part_and_counted(scene: Scene) -> None:
     rows = ", ".join(f"(0, {number}, {scene.open}, 'claim', 0, 'a test')" for number in range(PROBLEMS_MAX + 7))
     await scene.sql(f"INSERT INTO quarantine (lane, position, packet_id, kind, at_ms, reason) VALUES {rows}")

@@ -94,6 +94,7 @@ def test_another_file_is_no_anchor(tmp_path: Path, text: bytes, told: str) -> No
         anchors.read(tmp_path / "none")
 
 
+@pytest.mark.long
 async def test_the_command_compares_with_what_it_printed_before(
     books: Books, redis_url: str, database_url: str, tmp_path: Path
 ) -> None:

@@ -264,6 +264,7 @@ async def test_a_withdrawal_may_wait_for_its_payout_for_a_while(scene: Scene) ->
     assert told.endswith("it is processing, and no payout was ordered")
 
 
+@pytest.mark.long
 async def test_a_busy_engine_raises_no_alarm(settings: Settings) -> None:
     day = today()  # the next may begin meanwhile, and agrees as well
     async with Engine.open(settings) as engine, persisting(settings), sweeping(settings):

@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks.lookups import Recorded, fill, lists_on, read_whole
 
+pytestmark = pytest.mark.long
+
 WHOLE = {"labels": {"packets"}}
 """A page of labels covers so much of so small a ledger that an index does not pay. On a large one it does."""
 

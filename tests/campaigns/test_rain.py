@@ -169,6 +169,7 @@ def test_ordinary_packets_do_not_look_like_parts_of_a_campaign() -> None:
     assert {len(new_packet_number(7, in_campaign=True)) for _ in range(200)} == {19}
 
 
+@pytest.mark.long
 async def test_who_finds_a_bucket_empty_goes_on_only_when_the_ledger_has_its_end(
     engine: Engine, settings: Settings
 ) -> None:
@@ -234,6 +235,7 @@ async def test_the_odds_are_the_same_for_every_tap(engine: Engine, settings: Set
                 assert (grab.outcome is GrabOutcome.MISSED) == (not is_lucky)
 
 
+@pytest.mark.long
 async def test_it_is_paused_goes_on_and_is_ended(engine: Engine, settings: Settings) -> None:
     campaign_id = (await make(engine, (0, 60, 400, 40), (120_000, 60, 300, 30))).campaign_id
     async with persisting(settings), sweeping(settings):
@@ -378,6 +380,7 @@ async def test_a_lane_that_is_rebuilt_keeps_the_wave_waiting(engine: Engine, set
     assert await wait_until(answered, what="the lane's serving again") is Outcome.HELD
 
 
+@pytest.mark.long
 async def test_an_operator_lists_shows_pauses_and_ends_it(engine: Engine, settings: Settings) -> None:
     await make(engine, (60_000, 60, 400, 40), (120_000, 60, 300, 30))
     variables = {"HONGBAO_REDIS_URL": str(settings.redis_url), "HONGBAO_DATABASE_URL": str(settings.database_url)}

@@ -16,6 +16,8 @@ from tests.support.rains import buckets_of, make_of, ready
 from tests.support.scenes import caught_up, persisting, settled, sweeping
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 COUNTS = (40, 40, 40, 30, 6)
 
 

@@ -32,6 +32,7 @@ class TestRefused:
         assert await lane.claim({packet: users(CLAIMS_PER_CALL_MAX)}) == "C" * CLAIMS_PER_CALL_MAX
         await lane.assert_consistent(packet, [1] * 2_000)
 
+    @pytest.mark.long
     async def test_more_users_than_a_call_may_have_over_several_packets(self, lane: Lane) -> None:
         packets = [await lane.open([1, 1]) for _ in range(501)]
         before = await lane.everything()
@@ -39,6 +40,7 @@ class TestRefused:
             await lane.claim({packet: ["ada", "bob"] for packet in packets})
         assert await lane.everything() == before
 
+    @pytest.mark.long
     async def test_as_many_packets_as_users(self, lane: Lane) -> None:
         packets = [await lane.open([1]) for _ in range(CLAIMS_PER_CALL_MAX)]
         assert await lane.claim({packet: ["ada"] for packet in packets}) == "C" * CLAIMS_PER_CALL_MAX

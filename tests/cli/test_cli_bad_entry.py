@@ -15,6 +15,8 @@ from tests.support.lost_lanes import assert_in_order
 from tests.support.repository import ROOT
 from tests.support.scenes import caught_up, changed, persisting, send
 
+pytestmark = pytest.mark.long
+
 RUNBOOK = (ROOT / "docs" / "runbooks" / "bad-entry.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"^ +hongbao (.+)$", RUNBOOK, re.MULTILINE)
 """The commands, as they are written there: of lane 0, and of an entry 606-0."""

@@ -15,6 +15,8 @@ from engine.settings import Settings
 from tests.support.commands import hongbao, sentence
 from tests.support.coupons import KEYS, make_batch, statement, with_keys
 
+pytestmark = pytest.mark.long
+
 
 async def run(settings: Settings, *words: str | Path, keys: str = KEYS) -> tuple[str, str]:
     """What the command prints, or the sentence with which it fails."""

@@ -9,6 +9,8 @@ from engine.embedded import servers
 from engine.supervision import system_account
 from tests.support.commands import hongbao, sentence
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def installation(quick_path: Path) -> Iterator[Path]:

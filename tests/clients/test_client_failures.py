@@ -219,6 +219,7 @@ async def test_a_server_that_is_not_there_was_asked_for_nothing(kind: Kind) -> N
     assert (raised.value.tries, raised.value.may_have_happened) == (QUICK.tries_max, False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_limit_of_the_server_is_waited_for(shared_settings: Settings, kind: Kind) -> None:
     """A real 429, with Retry-After: the client returns when it may, and not before."""

@@ -49,6 +49,7 @@ async def printed(example: str, environment: dict[str, str]) -> list[str]:
     return lines
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["a packet", "a packet, awaited"])
 async def test_a_whole_packet(environment: dict[str, str], name: str) -> None:
     lines = await printed(EXAMPLES[name], environment)

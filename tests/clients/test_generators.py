@@ -68,6 +68,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             del sys.modules[name]
 
 
+@pytest.mark.long
 def test_a_python_client_has_every_operation_once_and_can_be_imported(generated: Path) -> None:
     made = Counter(path.stem for path in (generated / "api").rglob("*.py") if path.stem != "__init__")
     assert made == Counter(row.name for row in ROUTES)

@@ -73,6 +73,7 @@ async def test_days_become_pictures_sentences_and_tables(console: Console) -> No
     assert "ready" in listed
 
 
+@pytest.mark.long
 async def test_a_study_is_shown_in_the_language_of_who_looks(console: Console) -> None:
     needs_chinese_font()
     await a_lively_day(console)
@@ -185,6 +186,7 @@ async def test_what_is_not_there(console: Console) -> None:
     assert "Nobody claimed anything in these days." in (await vera.get(f"/analysis/runs/{run.run_id}")).text
 
 
+@pytest.mark.long
 async def test_the_console_answers_while_a_study_is_drawn(console: Console) -> None:
     await a_lively_day(console)
     oscar = await console.person(OPERATOR)

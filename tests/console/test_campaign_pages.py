@@ -237,6 +237,7 @@ async def test_several_waves_prizes_and_guests(console: Console) -> None:
     assert "+ 1 asset" in words_of((await alice.get("/campaigns")).text)
 
 
+@pytest.mark.long
 async def test_a_campaign_is_watched_from_its_arming_to_its_proof(console: Console) -> None:
     engine = console.desk.engine
     viewer = await console.person(VIEWER, "vera")

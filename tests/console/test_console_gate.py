@@ -61,6 +61,7 @@ async def test_an_older_browser_that_sends_our_origin_may_change(console: Consol
     assert "ann" in await names(console)
 
 
+@pytest.mark.long
 async def test_no_page_changes_anything_by_a_get(console: Console) -> None:
     """Nothing but the log of what was looked at, and when sessions were used."""
     admin, finance = await console.person(ADMIN), await console.person(FINANCE)

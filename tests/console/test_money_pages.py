@@ -59,6 +59,7 @@ async def file_of(person: object, path: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
 
 
+@pytest.mark.long
 async def test_every_page_opens_in_both_languages_for_who_may_see_all(scene: Scene) -> None:
     person = await scene.console.person("finance")
     ids = {

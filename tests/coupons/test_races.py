@@ -29,6 +29,8 @@ from tests.support.coupons import (
 from tests.support.races import Race
 from tests.support.scenes import assert_books_balance, changed, persisting
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 async def engine(settings: Settings) -> AsyncIterator[Engine]:

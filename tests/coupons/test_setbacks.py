@@ -26,6 +26,8 @@ from tests.support.scenes import (
     sweeping,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:

@@ -21,6 +21,8 @@ from engine.settings import Settings
 from tests.support.dispute_scene import FAULT, FRAUD, MINOR, REJECTED, UPHELD, claimed_packet, with_small_disputes
 from tests.support.scenes import assert_books_balance, changed, persisting, settled
 
+pytestmark = pytest.mark.long
+
 USERS = ("alice", "bob", "carol", "dave")
 REFUSALS = (InvalidFieldsError, NotSenderError, DisputeOpenError)
 

@@ -292,6 +292,7 @@ def test_healthy_is_without_problems() -> None:
     assert not is_healthy([*lines, Line(name="y", level=Level.PROBLEM, found="")])
 
 
+@pytest.mark.long
 def test_the_command_on_an_engine_that_runs_and_then_does_not(quick_path: Path) -> None:
     data_dir = quick_path / "data"
     try:

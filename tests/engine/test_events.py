@@ -49,6 +49,7 @@ events = st.one_of(
 )
 
 
+@pytest.mark.long
 @given(events)
 def test_what_is_written_is_read(event: Event) -> None:
     assert decode(msgspec.msgpack.encode(event)) == event

@@ -185,6 +185,7 @@ async def test_one_that_cannot_be_settled_keeps_no_other_waiting(settings: Setti
         assert (await balance(engine, "ada"), await in_funds(engine)) == (100, 99)
 
 
+@pytest.mark.long
 async def test_an_operator_lists_shows_and_ends_it(settings: Settings) -> None:
     variables = {"HONGBAO_REDIS_URL": str(settings.redis_url), "HONGBAO_DATABASE_URL": str(settings.database_url)}
 

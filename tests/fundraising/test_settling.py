@@ -185,6 +185,7 @@ async def test_gifts_race_the_end(engine: Engine) -> None:
     assert (await balance(engine, "mall"), await in_funds(engine)) == (400, 0)
 
 
+@pytest.mark.long
 async def test_several_sweepers_return_each_gift_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settling, "RETURNED_AT_ONCE", 5)
     number = await make_fundraiser(engine, goal_fen=10**6)

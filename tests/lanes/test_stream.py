@@ -104,6 +104,7 @@ async def test_what_a_dead_persister_left_is_discarded(lane: Lane) -> None:
     assert await lane.entries() == before
 
 
+@pytest.mark.long
 async def test_a_long_stream_is_discarded_page_by_page(lane: Lane) -> None:
     packets = [await lane.open([5]) for _ in range(600)]
     for packet in packets:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -68,6 +69,7 @@ async def outcome(books: Books, numbers: Sequence[int], prefix: str, start: int)
     ]
 
 
+@pytest.mark.long
 @given(steps=STEPS, cuts=st.lists(st.integers(1, 9), min_size=30, max_size=30))
 @hypothesis_settings(
     max_examples=60,

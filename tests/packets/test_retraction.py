@@ -242,6 +242,7 @@ async def test_an_hour_later_takings_back_are_forgotten(engine: Engine) -> None:
     assert await engine.freezes.of("alice") == []
 
 
+@pytest.mark.long
 async def test_of_a_claim_and_a_taking_back_one_wins(engine: Engine, settings: Settings) -> None:
     """Hundreds of pairs at once, now the one first and now the other: never both, never neither."""
     race, packets = Race(5, rounds_min=150, wins_min=21), list[str]()

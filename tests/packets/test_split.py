@@ -144,6 +144,7 @@ def test_a_million_shares(bounds: Bounds) -> None:
     assert_fills(split(LUCKY, *bounds, ZERO_SEED), bounds)
 
 
+@pytest.mark.long
 def test_a_million_shares_are_what_the_document_says() -> None:
     bounds = (1_300_000, 1_000_000, 1, 3)
     assert split(LUCKY, *bounds, ZERO_SEED).tolist() == reference(*bounds, ZERO_SEED)

@@ -11,6 +11,8 @@ from engine.packets import doubling
 from engine.packets.split import split
 from engine.records import SplitKind
 
+pytestmark = pytest.mark.long
+
 
 def place_p_value(scores: NDArray[np.int64]) -> float:
     """How well "every place has the same distribution" agrees with ``scores``, one row a packet and one column a place.

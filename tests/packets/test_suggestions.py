@@ -101,6 +101,7 @@ def situations(draw: st.DrawFn) -> tuple[Settings, Situation]:
     return settings, now
 
 
+@pytest.mark.long
 @with_settings(max_examples=400)
 @given(situations())
 def test_whatever_the_situation_each_can_be_sent_as_it_stands(drawn: tuple[Settings, Situation]) -> None:

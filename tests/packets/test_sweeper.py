@@ -57,6 +57,7 @@ async def test_the_rest_goes_back_to_the_sender(engine: Engine, settings: Settin
     await assert_books_balance(engine.pool)
 
 
+@pytest.mark.long
 async def test_several_sweepers_over_hundreds_of_packets_give_each_back_once(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ async def test_a_claim_after_the_time_never_wins_though_no_sweeper_came(engine: 
     assert await engine.claims.claim(sent.packet_id, "bob") == ClaimResult(Outcome.ALREADY, first.amount_fen)
 
 
+@pytest.mark.long
 async def test_claims_and_the_sweeper_at_once_share_out_the_whole(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ async def test_the_sweeper_outlives_what_fails(
     assert failures == []
 
 
+@pytest.mark.long
 async def test_it_stops_when_it_is_told_at_whatever_moment(settings: Settings) -> None:
     """Cancelling a loop in the middle of a call to a server was swallowed by a client now and then: it went on."""
     moments = random.Random(1)

@@ -90,6 +90,7 @@ async def assert_clean(engine: Engine) -> None:
     assert [finding.line() for finding in findings if not finding.holds] == []
 
 
+@pytest.mark.long
 async def test_postgres_stopped_under_load_loses_nothing(settings: Settings, postgres_server: EmbeddedPostgres) -> None:
     """Claims go on until the backlog is at its bound, are refused as busy, and go on when the ledger has caught up."""
     settings = changed(settings, backlog_max=BACKLOG_MAX, lanes=1)

@@ -72,6 +72,7 @@ async def persisted(engine: Engine, settings: Settings) -> None:
         await caught_up(engine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("taken", [0, 1, 3, 9])
 @pytest.mark.parametrize("recipients", [(), tuple(named(12))], ids=["anyone", "invited"])
 async def test_an_open_packet_comes_back_as_it_was(
@@ -263,6 +264,7 @@ async def test_a_share_in_quarantine_is_not_given_to_another(engine: Engine, set
     assert {row.user_id: row.slot for row in rows} == {"bob": 0, "eve": 2}
 
 
+@pytest.mark.long
 async def test_leftovers_go_and_nothing_is_due_that_is_not_there(engine: Engine, settings: Settings) -> None:
     sent = await send(engine, count=10)
     await persisted(engine, settings)
@@ -322,6 +324,7 @@ class DiedError(Exception):
     """As if the process had."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_done", [False, True], ids=["before the step", "after the step"])
 async def test_a_recovery_that_dies_at_any_step_leaves_the_lane_fenced_and_the_next_one_finishes_it(  # noqa: C901
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
@@ -416,6 +419,7 @@ async def test_a_recoverer_that_was_overtaken_writes_nothing_more(
     await assert_in_order(engine)
 
 
+@pytest.mark.long
 async def test_the_persister_recovers_a_lost_lane_in_the_middle_of_a_storm(settings: Settings) -> None:
     """FLUSHALL while claims are under way, three times; nobody with a share in the ledger gets another."""
     settings = changed(settings, lanes=2, recover_automatically=True)
@@ -470,6 +474,7 @@ async def test_the_persister_recovers_a_lost_lane_in_the_middle_of_a_storm(setti
         assert any(row["changes_lost"] is not None for row in rows)
 
 
+@pytest.mark.long
 async def test_a_persister_killed_in_the_middle_of_recoveries_leaves_them_to_the_next(settings: Settings) -> None:
     settings = changed(settings, recover_automatically=True)
     async with Engine.open(settings) as engine:

@@ -358,6 +358,7 @@ async def race(engines: list[Engine], seed: int, sizes: tuple[int, int], totals:
     totals.update(seen.outcomes)
 
 
+@pytest.mark.long
 def test_a_claim_asked_after_a_freeze_was_answered_never_wins(settings: Settings) -> None:
     settings = changed(settings, database_pool_max=8)
     totals: Counter[str] = Counter()

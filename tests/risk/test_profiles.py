@@ -125,6 +125,7 @@ async def test_sendings_at_once_never_pass_a_limit(engine: Engine, by_label: boo
     assert await engine.pool.fetchval("SELECT sent_fen FROM day_totals") == went
 
 
+@pytest.mark.long
 async def test_limits_changed_while_money_is_sent_hold_from_their_answer_on(engine: Engine) -> None:
     await fund(engine, "alice", 100_000)
     done = asyncio.Event()

@@ -72,7 +72,7 @@ def test_no_other_library_has_a_private_part_in_use() -> None:
 def defined_by(node: ast.AST) -> set[str]:
     """The names that a node defines, and those of a named tuple's own methods."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name, "_replace", "_fields"}
+        return {node.name, "_replace", "_fields", "_asdict"}
     if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
         return {node.attr}
     return {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()

@@ -125,6 +125,7 @@ async def test_two_loaders_chunk_by_chunk(lane: Lane) -> None:
     await assert_open_once(lane, packet)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.lists(st.integers(1, 8), min_size=1, max_size=4), turns=st.lists(st.integers(0, 3), max_size=40))
 def test_loaders_in_any_interleaving(script_server: EmbeddedRedis, sizes: list[int], turns: list[int]) -> None:
@@ -312,6 +313,7 @@ async def test_only_the_cluster_refuses_keys_of_two_lanes(lane: Lane, request: p
         assert await lane.call("open", names, words) == [b"OPENED"]
 
 
+@pytest.mark.long
 async def test_a_million_shares_do_not_hold_the_server(lane: Lane) -> None:
     """The server's own time of each call, beside that of plain pushes of as many shares at about the same moment."""
     count = 1_000_000

@@ -1,6 +1,7 @@
 """Coupons for tests: batches made, filled with codes, sent and claimed."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import uuid4
 
 from pydantic import SecretStr
@@ -10,12 +11,14 @@ from engine.coupons.batches import BatchStatement, BatchTerms
 from engine.coupons.ending import CouponEnd
 from engine.coupons.uploading import PartUploaded, upload_part
 from engine.engine import Engine
+from engine.errors import UnconfirmedError
 from engine.ledger.money import now_ms
 from engine.packets.terms import terms_from
-from engine.records import Coupon, CouponFace, CouponResult, SplitKind
+from engine.records import ClaimResult, Coupon, CouponFace, CouponResult, SplitKind
 from engine.risk.limits import AccountKind
 from engine.settings import Settings
 from tests.support.scenes import changed
+from tests.support.waiting import wait_until
 
 KEYS = f"first:{'k' * 32},second:{'s' * 32}"
 FIVE_OFF = CouponFace(kind="amount_off", off_fen=500)
@@ -80,7 +83,13 @@ async def drop(
 
 async def claim(engine: Engine, packet_id: str, user_id: str) -> Coupon:
     """The coupon that a user gets. A persister must be at work."""
-    result = await engine.claims.claim(packet_id, user_id)
+
+    async def answered() -> ClaimResult | None:
+        with suppress(UnconfirmedError):  # it stands, and on a busy machine the ledger has it later
+            return await engine.claims.claim(packet_id, user_id)
+        return None
+
+    result = await wait_until(answered, what="the claim being in the ledger")
     assert isinstance(result, CouponResult), result
     return result.coupon
 

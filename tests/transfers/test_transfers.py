@@ -368,6 +368,7 @@ async def test_a_rebuilt_lane_still_holds_what_has_not_arrived(engine: Engine, s
     assert await balances(engine, "bob") == [50_000]
 
 
+@pytest.mark.long
 async def test_of_a_confirmation_and_a_time_out_one_wins(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +401,7 @@ async def test_of_a_confirmation_and_a_time_out_one_wins(
         await assert_books_balance(engine.pool)
 
 
+@pytest.mark.long
 async def test_of_an_arrival_and_a_cancellation_one_wins(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

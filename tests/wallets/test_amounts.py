@@ -112,6 +112,7 @@ def test_no_setting_allows_an_amount_that_cannot_be_split(name: str, monkeypatch
         Settings.load()
 
 
+@pytest.mark.long
 async def test_claims_of_more_than_there_is_are_set_aside(books: Books) -> None:
     packet = await books.packet(total_fen=100, count=4)
     await books.apply(opening(packet))

@@ -38,6 +38,7 @@ class Follower:
         self.seen = found
 
 
+@pytest.mark.long
 async def test_nothing_appears_below_a_claim_while_its_claimant_sends(engine: Engine, settings: Settings) -> None:
     """The persister books claims in batches; what the user does beside it takes its numbers in between."""
     terms = terms_from(settings=settings, total_fen=1, count=1, split=SplitKind.EQUAL)

@@ -16,6 +16,8 @@ from engine.wallets.withdrawal_fees import cost_of
 from engine.wallets.withdrawals import Withdrawals
 from tests.support.scenes import assert_books_balance, changed, fund
 
+pytestmark = pytest.mark.long
+
 GOOD, BAD = "6222020200112233", "6222020200110000"
 PASSWORD = "135790"
 EXAMPLES = with_settings(

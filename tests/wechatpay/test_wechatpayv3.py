@@ -199,6 +199,7 @@ async def test_the_end_is_told(settings: Settings, by_certificate: bool, monkeyp
             assert await asyncio.to_thread(scene.pay.callback, taken[0].headers, forged) is None
 
 
+@pytest.mark.long
 async def test_a_server_that_never_takes_it_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.wechatpay.telling.NOTICES_S", 0.05)
     monkeypatch.setattr("engine.wechatpay.notices.WAITS_S", (0.01, 0.01))
