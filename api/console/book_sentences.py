@@ -27,6 +27,7 @@ STATEMENTS = (
         marked("each row of the operator log has its own hash"),
         marked("each withdrawal is held, paid or returned"),
         marked("each fund holds what its gifts and matches say, or nothing"),
+        marked("each paid order of WeChat Pay's calls has its packet"),
         marked("each event stream continues from the ledger's checkpoint"),
         marked("Redis and the ledger agree on shares given and shares left"),
         marked("each batch's hash covers its rows and the batch before"),

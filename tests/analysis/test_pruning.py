@@ -47,6 +47,7 @@ async def looked_into(pool: asyncpg.Pool, block: str, first: date, last: date, *
     return {str(volume) for volume in range(10, 14) if f" on transfers_{volume} " in plan}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("days", "volumes"),
     [

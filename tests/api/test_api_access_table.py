@@ -129,6 +129,7 @@ def test_every_row_has_every_scope_alone_and_every_pair() -> None:
         assert asked == (wanted if row.cells[0].asker != "no one" else {scopes for scopes in wanted if "act" in scopes})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operation", ROUTES, ids=lambda operation: operation.name)
 async def test_each_cell_is_what_is_answered(client: Client, operation: Operation) -> None:
     packets = {

@@ -68,6 +68,7 @@ CORRUPTIONS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("statement", "sentence"), CORRUPTIONS)
 async def test_what_is_made_wrong_is_named(scene: Engine, statement: str, sentence: str) -> None:
     async with scene.pool.acquire() as connection:

@@ -252,6 +252,7 @@ async def extended(engine: Engine, campaign_id: str, wave: int, later_ms: int) -
     return before
 
 
+@pytest.mark.long
 async def test_a_wave_lasts_longer_in_every_process(engine: Engine, settings: Settings) -> None:
     async with persisting(settings), sweeping(settings), Engine.open(settings) as other:
         campaign_id = (await make(engine, (0, 9, 4_000, 40), (180_000, 5, 4_000, 40))).campaign_id

@@ -121,6 +121,7 @@ def route_of(path: str) -> str:
     return path
 
 
+@pytest.mark.long
 @in_module
 @pytest.mark.parametrize("role", ["finance", "admin", "risk", "operator"])
 async def test_no_page_shows_an_english_sentence(console: Console, role: str) -> None:

@@ -299,6 +299,7 @@ def _without(name: str) -> Callable[[Json], Json]:
     return lambda claims: {key: value for key, value in claims.items() if key != name}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "alter",
     [

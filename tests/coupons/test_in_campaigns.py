@@ -43,6 +43,7 @@ async def rain(engine: Engine, batch_id: str, *, count: int, total: int, seconds
     return (await make_of(engine, (1_000, seconds, (coupons, money)))).campaign_id
 
 
+@pytest.mark.long
 async def test_each_winner_of_a_rain_has_a_coupon(engine: Engine, settings: Settings) -> None:
     batch_id = await make_batch(engine, 30, codes=CODES)
     async with persisting(settings), sweeping(settings):

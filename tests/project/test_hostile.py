@@ -71,6 +71,7 @@ def under(option: str, value: str, *argv: str) -> "subprocess.CompletedProcess[s
     return subprocess.run(words, capture_output=True, encoding="utf-8", timeout=100, check=False)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("needs_realtime")
 def test_programs_and_servers_all_see_the_moment(quick_path: Path) -> None:
     done = under("--realtime", MOMENT.isoformat(), sys.executable, "-u", "-c", _PRINT_TIMES, str(quick_path / "data"))
@@ -95,6 +96,7 @@ def test_a_clock_is_set_while_the_command_runs() -> None:
     assert timedelta() <= at - (MOMENT - timedelta(days=400)) <= SEEN_LATER_MAX
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("needs_realtime")
 def test_a_test_has_a_day_to_itself_however_late_it_begins() -> None:
     code = "import asyncio; from tests.support.days import whole_day; print(asyncio.run(whole_day()))"

@@ -85,6 +85,7 @@ async def row_of(engine: Engine, alert_id: int) -> dict[str, Any]:
     return dict(row)
 
 
+@pytest.mark.long
 async def test_an_alert_is_delivered_though_its_receiver_fails_first(settings: Settings) -> None:
     async with receiving(500, "redirect", "silence", 429) as receiver:
         settings = told(settings, receiver, webhook_timeout_s=2)

@@ -159,6 +159,7 @@ async def test_a_closed_merchant_has_no_right(settings: Settings) -> None:
         assert (status, problem["code"]) == (403, "NO_AUTH")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
@@ -181,6 +182,7 @@ async def test_a_bill_of_another_form(scene: Scene, changes: Json) -> None:
     assert await scene.balance() == MONEY_FEN
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("url", "status"),
     [
@@ -240,6 +242,7 @@ async def test_bills_of_another_merchant_are_not_found(scene: Scene) -> None:
         assert (status, problem["code"]) == (404, "NOT_FOUND")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("amount_fen", "code"), sandbox.AMOUNTS_FEN.items())
 async def test_an_amount_of_the_sandbox_gives_its_error(settings: Settings, amount_fen: int, code: Code) -> None:
     settings = with_sealing(settings)

@@ -172,6 +172,7 @@ async def test_a_bill_that_nobody_confirms_fails(settings: Settings) -> None:
         assert found["fail_reason"] == "OVERDUE_CLOSE"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by_certificate", [False, True], ids=["public key", "certificate"])
 async def test_the_end_is_told(settings: Settings, by_certificate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.wechatpay.telling.NOTICES_S", 0.05)
@@ -218,6 +219,7 @@ async def test_a_server_that_never_takes_it_is_given_up(settings: Settings, monk
             assert (found["resource"]["state"], found["resource"]["fail_reason"]) == ("FAIL", "OVERDUE_CLOSE")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by_certificate", [False, True], ids=["public key", "certificate"])
 async def test_the_platforms_key_is_replaced(
     settings: Settings, by_certificate: bool, monkeypatch: pytest.MonkeyPatch
