@@ -63,11 +63,11 @@ texts: $(READY) ## find the console's texts, and compile their translations
 vendor: $(READY) ## fetch the console's vendored files again by npm, as vendor.json lists them; needs node
 	@$(BIN)/python -m tests.support.vendored
 
-test: $(READY) ## every test but the long ones (9 to 13 minutes on two cores)
+test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 	@echo "The long ones (whole installations, storms, chaos, models, random requests): make test-long. CI runs both."
 
-test-long: $(READY) ## the tests that take ten seconds or more, or start whole installations (about 20 minutes)
+test-long: $(READY) ## the tests that take seconds, or start whole installations (about 22 minutes)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 test-browser: $(READY) ## the tests in a real Chromium, the long ones as well; PICTURES (a folder) keeps pictures of the pages

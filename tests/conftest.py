@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if find_spec("sniffio") is None:
         # httpx asks for it with every request to an application; else Python would look through its folders each time.
         sys.modules["sniffio"] = None  # type: ignore[assignment]  # how Python notes that a module is not there
-    for mark in (*needs.MARKS, "long: takes some ten seconds, or starts whole installations (make test-long)"):
+    for mark in (*needs.MARKS, "long: takes seconds, or starts whole installations (make test-long)"):
         config.addinivalue_line("markers", mark)
     if hasattr(config, "workerinput"):
         memory = config.workerinput["memory"]

@@ -23,7 +23,7 @@ from api.limits import CLAIMS_WAITING, OVERLOADED, TOO_SOON, Limits
 from api.problems import HeadTooLargeError, MalformedError, answer_to
 from api.wire.fast_claims import LATER, REFUSED, FastClaims
 from api.wire.keep_alive import saying
-from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole
+from api.wire.layouts import PLAIN_BYTES_MAX, START, is_whole
 from api.wire.prepared import Outbox, Prepared
 from api.wire.stand_ins import Flow, Plain, Refusal
 from api.wire.turning_away import Deaf, turn_away
@@ -38,10 +38,8 @@ HEAD_S_MAX = 10
 """How long they may take to arrive."""
 UNREAD_S_MAX = 75
 """How long a client may leave its answers unread."""
-LAYOUTS_MAX = 4
-"""How many layouts a connection's claims may have. A gateway's connection carries claims of several programs."""
 READINGS_MAX = 16
-"""How many of a connection's claims are checked for a new layout."""
+"""How many of a connection's claims are checked for a new layout, because they had none that was known."""
 LAST_S = 1.0
 """How long a connection without an open request stays open at the stop, because a client may be busy, too."""
 LAST_AGAIN_S, LAST_TRIES_MAX = 0.1, 20
@@ -62,8 +60,9 @@ class Connection(HttpToolsProtocol):
             "_gate",
             "_is_between",
             "_is_held",
+            "_layouts",
         ),
-        *("_is_in_lines", "_is_stopping", "_is_without_cycle", "_layouts", "_limits", "_may_be_too_large", "_outbox"),
+        *("_is_in_lines", "_is_stopping", "_is_without_cycle", "_limits", "_may_be_too_large", "_outbox"),
         *("_plain", "_prepared", "_problem", "_quiet_since_s", "_readings_left", "_take"),
     )
 
@@ -81,8 +80,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._claims, self._take, self._prepared, self._outbox = fast_claims, fast_claims.take, prepared, outbox
-        self._layouts: list[Layout] = []
-        self._readings_left, self._limits = READINGS_MAX, limits
+        self._layouts, self._readings_left, self._limits = fast_claims.layouts.alike, READINGS_MAX, limits
         self._gate = None if limits.by_address is None else limits.answer_by_address
         self._is_held = self._asked_too_soon = self._is_stopping = False
         self._plain = Plain()
@@ -116,7 +114,7 @@ class Connection(HttpToolsProtocol):
         """Feed the parser, which calls the methods below."""
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self._layouts and self._is_between and self._is_known(data):
+        if self._is_between and self._is_known(data):
             return
         was_between, began_before = self._is_between, self._is_in_lines
         if began_before:
@@ -145,11 +143,7 @@ class Connection(HttpToolsProtocol):
         if not is_whole(data):
             return
         self._readings_left -= 1
-        layout = self._claims.layout_of(data)
-        if layout is not None and layout not in self._layouts:
-            self._layouts.append(layout)
-            if len(self._layouts) == LAYOUTS_MAX:
-                self._readings_left = 0
+        self._claims.layouts.learn(data)
 
     def _read_without_upgrade(self, rest: memoryview) -> None:
         """Read a request again without its Upgrade header, because the parser stops at an upgrade."""
@@ -303,7 +297,7 @@ class Connection(HttpToolsProtocol):
         So a busy client learns from an answer, not from a closed connection, that it must go elsewhere.
         """
         self._is_stopping = True
-        self._take, self._layouts, self._readings_left = _take_nothing, [], 0  # type: ignore[assignment]
+        self._take, self._readings_left = _take_nothing, 0  # type: ignore[assignment]
         if self._is_owing():
             self.cycle.keep_alive = False
         else:
@@ -362,16 +356,16 @@ class Connection(HttpToolsProtocol):
 
     def _is_known(self, data: bytes) -> bool:
         """Whether ``data`` was a plain claim of a known layout, and was handled."""
-        before = self.cycle
+        layouts, before = self._layouts.get(data[START]), self.cycle
+        if not layouts or len(data) > PLAIN_BYTES_MAX or self._is_stopping:
+            return False
         is_owing = before is not None and not before.response_complete
         if is_owing or self.flow.write_paused or self._asked_too_soon or self._gate is not None:
-            return False
-        if len(data) > PLAIN_BYTES_MAX:
             return False
         # Set this first, because the claim may be answered before `take_known` returns.
         self.cycle = self._plain  # type: ignore[assignment]
         self._plain.response_complete = False
-        taken = self._claims.take_known(self._layouts, data, self)
+        taken = self._claims.take_known(layouts, data, self)
         return taken is LATER or self._is_seen_to(taken, before)
 
     def _is_taken(self) -> bool:

@@ -15,7 +15,7 @@ from api.dispatch import Front
 from api.limits import CLAIMS, CLAIMS_WAITING, OVERLOADED
 from api.problems import RateLimitedError, answer_to
 from api.resources.packets import claim_body
-from api.wire.layouts import PREFIX, SUFFIX, Layout, layout_of, names_in, speaker, token_in
+from api.wire.layouts import PREFIX, SUFFIX, Layout, Layouts, speaker, token_in
 from engine.claiming.claims import Claims
 from engine.ids import is_packet_number, lane_of, may_be_special, user_id_in
 from engine.records import ClaimResult, Outcome
@@ -24,8 +24,6 @@ LATER = b""
 """A placeholder: the answer is not known yet."""
 REFUSED = b"refused"
 """A placeholder for ``api.limits.OVERLOADED``."""
-LAYOUTS_SHARED_MAX = 256
-"""How many layouts all connections share. Making one takes as long as some thirty claims."""
 _PACKET = slice(len(PREFIX), -len(SUFFIX))
 _ROUTE = "/v1/packets/{packet_id}/claims"
 
@@ -49,7 +47,7 @@ class FastClaims:
         self._front = front
         self._meter, self._remembered = front.meter.of("POST", _ROUTE), front.verifier.remembered
         self._limits, self._has_user_limits = front.limits, front.limits.users is not None
-        self._layouts: dict[bytes, Layout] = {}
+        self.layouts = Layouts()
         self.deciding: set[asyncio.Task[None]] = set()
 
     def take(self, method: bytes, target: bytes, pairs: list[tuple[bytes, bytes]], asker: Asker) -> bytes | None:
@@ -89,18 +87,6 @@ class FastClaims:
         if self._front.engine.claims.full_lanes and self._is_refused(packet_id):
             return REFUSED
         return self._claim(packet_id, user_id, asker)
-
-    def layout_of(self, data: bytes) -> Layout | None:
-        """The layout of a plain claim that came complete and alone, so that similar claims need no parsing."""
-        names = names_in(data)
-        if names is None:
-            return None
-        layout = self._layouts.get(names)
-        if layout is None:
-            if len(self._layouts) >= LAYOUTS_SHARED_MAX:
-                self._layouts.clear()
-            layout = self._layouts[names] = layout_of(names)
-        return layout
 
     def _claim(self, packet_id: str, user_id: str, asker: Asker) -> bytes:
         claims = self._front.engine.claims

@@ -11,8 +11,19 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from api.wire.connection import LAYOUTS_MAX, READINGS_MAX
-from api.wire.layouts import PLAIN_BYTES_MAX, Layout, is_whole, layout_of, names_in, token_in
+from api.wire.connection import READINGS_MAX
+from api.wire.layouts import (
+    ALIKE_MAX,
+    FORGET_S,
+    LAYOUTS_MAX,
+    PLAIN_BYTES_MAX,
+    Layout,
+    Layouts,
+    is_whole,
+    layout_of,
+    names_in,
+    token_in,
+)
 from engine.ids import is_packet_number, is_user_id, new_packet_number, user_id_in
 from engine.settings import Settings
 from tests.support.served import Watched, World, open_world
@@ -203,14 +214,16 @@ async def test_a_claim_like_the_one_before_is_not_parsed(world: World) -> None:
     for lines in ((world.bob,), (world.backend, "x-user-id: bob")):
         packets = (world.sold_out, world.open, world.for_others, unknown, world.open, world.sold_out)
         requests = [claim(packet_id, *lines) for packet_id in packets]
-        alone = [(await world.served.ask_one(data)).body for data in requests]
         async with world.served.connected() as wire:
-            assert await answers(wire, *requests) == alone
+            alone = await answers(wire, *requests)
             assert wire.there.known == len(requests) - 1
+        async with world.served.connected() as wire:  # all connections share what is known
+            assert await answers(wire, *requests) == alone
+            assert wire.there.known == len(requests)
             # Cut in two, together, or with something between them: not whole and alone, and all the same answered.
             await wire.send(requests[0][:40], requests[0][40:], requests[0] + requests[0], requests[0])
             assert [(await wire.answer()).body for _ in range(4)] == [alone[0]] * 4
-            assert wire.there.known == len(requests)
+            assert wire.there.known == len(requests) + 1
             await wire.send(b"\r", b"\n" + requests[0], requests[0] + b"\r\n\r", b"\n" + requests[0])
             assert [(await wire.answer()).body for _ in range(3)] == [alone[0]] * 3
 
@@ -291,13 +304,46 @@ async def test_users_behind_one_connection_share_a_layout(world: World) -> None:
 
 
 async def test_programs_behind_one_connection_have_a_layout_each(world: World) -> None:
-    """Up to a bound; those that come later are parsed."""
     programs = [claim(world.sold_out, *(f"x-{number}: y" for number in range(count)), world.bob) for count in range(6)]
     async with world.served.connected() as wire:
         replies = [await answers(wire, *programs) for _ in range(3)]
         assert replies[0] == replies[1] == replies[2]
-        assert wire.there.known == 2 * LAYOUTS_MAX
+        assert wire.there.known == 2 * len(programs)
         assert all(wire.there.were_taken)
+
+
+def of_program(number: int, first: str = "host: x") -> bytes:
+    return head(PACKETS[0], [first, f"x-{number}: y", "authorization: Bearer a.b.c"])
+
+
+def test_so_many_that_begin_alike_are_known_and_then_all_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("api.wire.layouts.monotonic", lambda: now_s)
+    layouts = Layouts()
+    for number in range(ALIKE_MAX):
+        layouts.learn(of_program(number))
+        layouts.learn(of_program(number))
+    assert len(layouts.of(of_program(0))) == ALIKE_MAX
+    layouts.learn(of_program(ALIKE_MAX))
+    assert [read(layout, of_program(ALIKE_MAX)) is None for layout in layouts.of(of_program(0))] == [False]
+    for number in range(ALIKE_MAX):
+        layouts.learn(of_program(number))
+    assert len(layouts.of(of_program(0))) == ALIKE_MAX  # it has forgotten a moment ago
+    now_s = FORGET_S
+    layouts.learn(of_program(2 * ALIKE_MAX))
+    assert len(layouts.of(of_program(0))) == 1
+
+
+def test_there_is_a_bound_of_all_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.wire.layouts.monotonic", lambda: 0.0)
+    layouts = Layouts()
+    firsts = [f"y-{number:06d}: z" for number in range(LAYOUTS_MAX)]
+    for first in firsts:
+        layouts.learn(of_program(0, first))
+    assert [len(layouts.of(of_program(0, first))) for first in firsts] == [1] * LAYOUTS_MAX
+    layouts.learn(of_program(0))
+    assert [len(layouts.of(of_program(0, first))) for first in firsts] == [0] * LAYOUTS_MAX
+    assert len(layouts.of(of_program(0))) == 1
 
 
 async def test_a_connection_whose_claims_have_no_layout_is_not_looked_at_for_ever(world: World) -> None:
