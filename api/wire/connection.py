@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self._certificate = client_certificate(transport)
         if len(self.connections) > self._limits.connections_max:
             self.connections.discard(self)
-            self.parser = Deaf()  # type: ignore[assignment]
+            self.parser, self._is_between = Deaf(), False  # type: ignore[assignment]  # nor is a known claim heard
             turn_away(transport, self._limits, self.server_state.default_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -366,6 +366,11 @@ class Connection(HttpToolsProtocol):
         self.cycle = self._plain  # type: ignore[assignment]
         self._plain.response_complete = False
         taken = self._claims.take_known(layouts, data, self)
+        if taken is REFUSED:  # a claim of a layout has no body, and its connection is kept
+            self.cycle, self._plain.response_complete = before, True
+            self._limits.room.note_overload()
+            self._refuse_at_once(OVERLOADED)
+            return True
         return taken is LATER or self._is_seen_to(taken, before)
 
     def _is_taken(self) -> bool:

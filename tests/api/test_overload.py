@@ -235,6 +235,21 @@ async def test_a_connection_too_many_is_told_so(settings: Settings) -> None:
         await wait_until(lambda: world.served.front.limits.turned_away == 0, what="nobody's being kept")
 
 
+async def test_a_claim_of_who_was_turned_away_is_not_heard(settings: Settings) -> None:
+    """Though claims like it are known, and so are answered without the parser, which is deaf there."""
+    async with open_world(changed(settings, connections_max=1)) as world, world.served.connected() as wire:
+        dora = world.served.authorized("dora")
+        assert [(await wire.ask(claim(world.sold_out, dora))).status for _ in range(2)] == [200, 200]
+        assert wire.there.known > 0
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.served.port)
+        writer.write(claim(world.open, dora))
+        answer = await asyncio.wait_for(reader.read(), timeout=20)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.count(b"HTTP/1.1") == 1
+        writer.close()
+        assert b'"outcome":"claimed"' in (await wire.ask(claim(world.open, dora))).body
+
+
 async def test_those_turned_away_are_bounded_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_world(changed(settings, connections_max=1)) as world:
         world.served.front.limits.turned_away_max = 2
