@@ -98,12 +98,14 @@ def needs_root() -> None:
         skip_for_want_of("root", AS_ROOT)
 
 
-@cache
 def has_chinese_font() -> bool:
     """Whether the machine can draw Chinese text."""
     lists = shutil.which("fc-list")
-    if lists is None:
-        return False
+    return lists is not None and _lists_chinese(lists)
+
+
+@cache  # only what a program says: a test that changes PATH for a moment must not be remembered
+def _lists_chinese(lists: str) -> bool:
     return bool(subprocess.run([lists, ":lang=zh"], capture_output=True, check=False).stdout.strip())
 
 
