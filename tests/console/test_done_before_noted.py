@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from api.console.desk import Desk
 from api.console.gate import COOKIE
 from engine.errors import IdempotencyKeyReusedError
+from engine.ledger.database import Connection
 from engine.operators.actions import Doing
+from engine.operators.approvals import Approval
 from engine.operators.roles import FINANCE, RISK
 from engine.settings import Settings
 from tests.console.test_campaign_pages import form, merchant
@@ -22,6 +25,20 @@ from tests.support.waiting import wait_until
 async def console(settings: Settings) -> AsyncIterator[Console]:
     async with open_console(changed(settings, lanes=4)) as opened:
         yield opened
+
+
+def done_by(name: str, approval: Approval, desk: Desk, connection: Connection) -> Doing[Desk]:
+    """The first approval's action, which ann has asked for, as an operator's console does it."""
+    return Doing(
+        tools=desk,
+        connection=connection,
+        arguments=approval.arguments,
+        reason=approval.reason,
+        key="approval 1",
+        by=name,
+        asked_by="ann",
+        approval_id=1,
+    )
 
 
 async def test_a_campaign_that_was_paid_before_the_console_was_killed_cannot_be_refused(
@@ -85,16 +102,7 @@ async def test_what_was_refused_is_not_paid_by_a_console_that_was_slow(console: 
     action = desk.actions.get(approval.action)
     assert action is not None
     async with desk.engine.pool.acquire() as connection:
-        doing = Doing(
-            tools=desk,
-            connection=connection,
-            arguments=approval.arguments,
-            reason=approval.reason,
-            key="approval 1",
-            by="cid",
-            asked_by="ann",
-            approval_id=1,
-        )
+        doing = done_by("cid", approval, desk, connection)
         with pytest.raises(IdempotencyKeyReusedError):
             await action.execute(doing)
     assert await desk.engine.pool.fetchval("SELECT count(*) FROM campaigns") == 0
@@ -113,16 +121,7 @@ async def test_a_freeze_that_was_lifted_before_it_was_noted_cannot_be_kept_by_a_
     action = desk.actions.get(approval.action)
     assert action is not None
     async with desk.engine.pool.acquire() as connection:
-        doing = Doing(
-            tools=desk,
-            connection=connection,
-            arguments=approval.arguments,
-            reason=approval.reason,
-            key="approval 1",
-            by="bob",
-            asked_by="ann",
-            approval_id=1,
-        )
+        doing = done_by("bob", approval, desk, connection)
         await action.execute(doing)  # and the process died before the approval said so
     assert (await bob.act("/approvals/1/refuse")).status_code == 409
     assert (await bob.act("/approvals/2/refuse")).status_code == 303

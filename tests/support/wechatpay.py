@@ -12,6 +12,7 @@ from engine.settings import Settings
 from engine.wechatpay import keys
 from engine.wechatpay.merchants import MerchantKept, Merchants
 from engine.wechatpay.orders import Api, Asked, OrderKind
+from tests.support.commands import Up
 from tests.support.scenes import changed, fund
 
 APPID, MCH_ID, OPENID = "wx8888888888888888", "1900000109", "oxTWIuGaIt6gTKsQRLau2M0yL16E"
@@ -137,6 +138,13 @@ async def call(http: httpx.AsyncClient, path: str, fields: Mapping[str, str], ke
 
 def _texts(fields: Mapping[str, object]) -> Told:
     return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def sandbox_words(up: Up) -> Told:
+    """What `hongbao up --wechatpay-sandbox` prints of its merchant, by name."""
+    assert up.process.stdout is not None
+    lines = [up.process.stdout.readline().strip() for _ in range(4)]
+    return dict(word.split("=", 1) for line in lines for word in line.removeprefix("wechatpay ").split())
 
 
 def asked_for(

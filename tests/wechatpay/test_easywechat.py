@@ -13,7 +13,7 @@ from engine.settings import Settings
 from tests.support.commands import upped
 from tests.support.front import open_front
 from tests.support.repository import ROOT
-from tests.support.wechatpay import SENDREDPACK, merchant_of, packet, signed, told, with_sealing
+from tests.support.wechatpay import SENDREDPACK, merchant_of, packet, sandbox_words, signed, told, with_sealing
 
 PACKAGE = "w7corp/easywechat:^6.8"
 COMPOSER_S_MAX, PHP_S_MAX = 180, 60
@@ -64,9 +64,7 @@ def test_the_documents_lines_send_a_packet(quick_path: Path) -> None:
     folder, data_dir = php_package(), quick_path / "data"
     (snippet,) = SNIPPET.findall((ROOT / "docs" / "wechat-pay.md").read_text(encoding="utf-8"))
     with upped(data_dir, "--wechatpay-sandbox") as up:
-        assert up.process.stdout is not None
-        lines = [up.process.stdout.readline().strip() for _ in range(4)]
-        words = dict(word.split("=", 1) for line in lines for word in line.removeprefix("wechatpay ").split())
+        words = sandbox_words(up)
         here = snippet.replace("http://127.0.0.1:8080/", words["base_url"])
         script = f"require '{folder}/vendor/autoload.php';\n$apiKey = '{words['api_key']}';\n{here}"
         # `use` must come first in a script.

@@ -11,6 +11,7 @@ from engine.embedded import servers
 from tests.support.commands import upped
 from tests.support.needs import skip_without_tool
 from tests.support.repository import ROOT
+from tests.support.wechatpay import sandbox_words
 
 PACKAGE = "wechatpay-axios-plugin@0.9.6"
 NPM_S_MAX, NODE_S_MAX = 120, 60
@@ -45,9 +46,7 @@ def test_the_documents_lines_send_a_packet(quick_path: Path) -> None:
     folder, data_dir = npm_package(), quick_path / "data"
     (snippet,) = SNIPPET.findall((ROOT / "docs" / "wechat-pay.md").read_text(encoding="utf-8"))
     with upped(data_dir, "--wechatpay-sandbox") as up:
-        assert up.process.stdout is not None
-        lines = [up.process.stdout.readline().strip() for _ in range(4)]
-        words = dict(word.split("=", 1) for line in lines for word in line.removeprefix("wechatpay ").split())
+        words = sandbox_words(up)
         here = snippet.replace("http://127.0.0.1:8080/", words["base_url"])
         number = run(folder, f'const API_KEY = "{words["api_key"]}";\n{here}')
         assert re.fullmatch(r"[0-9]{19}", number), number
