@@ -74,12 +74,14 @@ async def test_so_much_is_paid_to_a_user_a_day(settings: Settings) -> None:
 
 async def test_so_many_a_minute(settings: Settings) -> None:
     async with opened(settings, wechatpay_sends_a_minute_max=20) as engine:
-        # The minute of the clock may end in between: then more are sent, and never more than twice as many.
+        # The minute of the clock may end in between: then more are sent, as many as the two minutes have room for.
         calls: list[Terms] = [{"number": f"b{number}", "openid": f"o{number}"} for number in range(60)]
         found = await outcomes(engine, calls)
         spans = await engine.pool.fetch("SELECT sends FROM wechatpay_spans WHERE span = 'minute'")
         assert all(span["sends"] <= 20 for span in spans)
-        assert found == {"SUCCESS": min(60, 20 * len(spans)), "FREQ_LIMIT": 60 - min(60, 20 * len(spans))}
+        sent = sum(span["sends"] for span in spans)
+        assert found == {"SUCCESS": sent, "FREQ_LIMIT": 60 - sent}
+        assert sent >= 20 if len(spans) > 1 else sent == 20
 
 
 async def test_so_much_a_merchant_a_day(settings: Settings) -> None:
