@@ -5,13 +5,12 @@ cannot show that three masters decide more; CPU time shows what a claim takes.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from benchmarks.rig import wrk
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.cpu import Meter
+from benchmarks.rig.redis_cluster import redis_cluster
 from benchmarks.rig.runs import FAILURES, BooksWrongError, Run, Trial, counted
 from benchmarks.rig.servers import OURS, started
 from benchmarks.rig.stage import Stage, wait
@@ -19,7 +18,6 @@ from benchmarks.rig.walks import Walk
 from benchmarks.rig.world import fill
 from engine.auditing.audit import audit
 from engine.connected import Connected
-from engine.embedded import servers
 from engine.embedded.redis_cluster import EmbeddedRedisCluster
 from engine.ledger import schema
 from engine.running.processes import run_persister
@@ -56,7 +54,7 @@ def _run(bench: Bench, count: int, number: int) -> Run:
 
 def _measured(bench: Bench, count: int, number: int) -> Run:
     stage, plan = bench.stage, bench.plan
-    with _cluster(stage, f"cluster-{count}-{number}", count) as cluster:
+    with redis_cluster(stage, f"cluster-{count}-{number}", count) as cluster:
         database = stage.create_database()
         try:
             wait(schema.migrate(stage.database_url(database)))
@@ -112,17 +110,3 @@ async def _broken(settings: Settings) -> list[str]:
     async with Connected.open(settings) as connected:
         findings = await audit(connected.pool, connected.store, connected.stream)
         return [finding.statement for finding in findings if not finding.holds]
-
-
-@contextmanager
-def _cluster(stage: Stage, name: str, count: int) -> Iterator[EmbeddedRedisCluster]:
-    """A fresh one, of which nothing is left after the block."""
-    folder = stage.folder / name
-    with servers.hold(folder) as held:
-        cluster = EmbeddedRedisCluster(held, nodes=count)
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.kill()
-    servers.remove(folder)
