@@ -322,23 +322,29 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def shared_settings(
-    redis_server: EmbeddedRedis,
-    postgres_server: EmbeddedPostgres,
-    administrator: Administrator,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Settings]:
-    """The same for all tests of a module, none of which minds what another left.
+def shared_database_url(postgres_server: EmbeddedPostgres, administrator: Administrator) -> Iterator[str]:
+    """A migrated database of the module's own, dropped afterwards.
 
-    No such test may ask for ``redis_url`` as well: it empties their Redis. It is of no loop: pytest-asyncio ends a
-    module's loop, and all that is on it, after each test that has a loop of its own.
+    It is of no loop: pytest-asyncio ends a module's loop, and all that is on it, after each test with a loop of its own.
     """
     database = _database(postgres_server.url, administrator, _TEMPLATE)
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        runner.run(_flush(redis_server.url))
         url = runner.run(database.__aenter__())
-        yield _settings(redis_server.url, url, tmp_path_factory.mktemp("shared") / "data")
+        yield url
         runner.run(database.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def shared_settings(
+    redis_server: EmbeddedRedis, shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """The same for all tests of a module, none of which minds what another left.
+
+    No such test may ask for ``redis_url`` as well: it empties their Redis.
+    """
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(_flush(redis_server.url))
+    return _settings(redis_server.url, shared_database_url, tmp_path_factory.mktemp("shared") / "data")
 
 
 @pytest.fixture

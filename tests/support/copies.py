@@ -33,23 +33,24 @@ class Left:
 
     @asynccontextmanager
     async def copied(self, administrator: Administrator) -> AsyncIterator[Settings]:
-        """The same in a database of its own, dropped afterwards, and on the same Redis, which is emptied before."""
-        url = str(self.settings.database_url)
-        template, name = database_of(url), f"test_{uuid4().hex}"
-        await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-        async with _redis(self.settings) as client:
-            await command(client, "FLUSHALL")
-            async with client.pipeline(transaction=False) as pipeline:
-                for key, value, ends_at_ms in self.keys:
-                    pipeline.restore(key, ends_at_ms, value, absttl=True)
-                await pipeline.execute()
-        yield self.settings.model_copy(update={"database_url": url.replace(f"/{template}?", f"/{name}?")})
-        await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        """The same in a database of its own, and on the same Redis, which is emptied before."""
+        async with copied(str(self.settings.database_url), administrator) as url:
+            async with _redis(self.settings) as client:
+                await command(client, "FLUSHALL")
+                async with client.pipeline(transaction=False) as pipeline:
+                    for key, value, ends_at_ms in self.keys:
+                        pipeline.restore(key, ends_at_ms, value, absttl=True)
+                    await pipeline.execute()
+            yield self.settings.model_copy(update={"database_url": url})
 
 
-def database_of(url: str) -> str:
-    """The name of a URL's database."""
-    return urlsplit(url).path.removeprefix("/")
+@asynccontextmanager
+async def copied(url: str, administrator: Administrator) -> AsyncIterator[str]:
+    """A copy, dropped afterwards, of a database that nobody is connected to."""
+    template, name = urlsplit(url).path.removeprefix("/"), f"test_{uuid4().hex}"
+    await administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield url.replace(f"/{template}?", f"/{name}?")
+    await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @asynccontextmanager
