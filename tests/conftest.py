@@ -325,7 +325,7 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
 def shared_database_url(postgres_server: EmbeddedPostgres, administrator: Administrator) -> Iterator[str]:
     """A migrated database of the module's own, dropped afterwards.
 
-    It is of no loop: pytest-asyncio ends a module's loop, and all that is on it, after each test with a loop of its own.
+    It is of no loop: pytest-asyncio ends a module's loop, and all that is on it, after each test that has its own.
     """
     database = _database(postgres_server.url, administrator, _TEMPLATE)
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:

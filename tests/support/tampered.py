@@ -93,9 +93,7 @@ class Made:
             await connection.execute(SQL["add_lanes"], ["epoch-0", "epoch-1"])
             async with scene_on(Books(connection=connection), database_url, anchored=anchored) as scene:
                 assert await (scene.problems_since() if anchored else scene.problems()) == []
-                return cls(
-                    database_url=database_url, full=scene.full, rest=scene.rest, position=scene.books.position
-                )
+                return cls(database_url=database_url, full=scene.full, rest=scene.rest, position=scene.books.position)
         finally:
             await connection.close()
 
