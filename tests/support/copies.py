@@ -27,8 +27,11 @@ class Left:
     async def by(cls, settings: Settings) -> "Left":
         """What there is on the servers of a scene, whose engine must be closed."""
         async with _redis(settings) as client:
-            names = sorted([name async for name in client.scan_iter()])
-            keys = [(name, await client.dump(name), max(_LASTS, await client.pexpiretime(name))) for name in names]
+            keys = []
+            for name in sorted([name async for name in client.scan_iter()]):
+                value, ends_at_ms = await client.dump(name), await client.pexpiretime(name)
+                assert value is not None
+                keys.append((name, value, max(_LASTS, ends_at_ms)))
         return cls(settings, tuple(keys))
 
     @asynccontextmanager
