@@ -17,7 +17,6 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
-import pytest_asyncio
 import structlog
 import uvloop
 from redis.asyncio import Redis
@@ -322,20 +321,30 @@ def settings(redis_url: str, database_url: str, tmp_path: Path) -> Settings:
     return _settings(redis_url, database_url, tmp_path / "data")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_settings(
-    redis_server: EmbeddedRedis,
-    postgres_server: EmbeddedPostgres,
-    administrator: Administrator,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Settings]:
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_server: EmbeddedPostgres, administrator: Administrator) -> Iterator[str]:
+    """A migrated database of the module's own, dropped afterwards.
+
+    It is of no loop: pytest-asyncio ends a module's loop, and all that is on it, after each test that has its own.
+    """
+    database = _database(postgres_server.url, administrator, _TEMPLATE)
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        url = runner.run(database.__aenter__())
+        yield url
+        runner.run(database.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def shared_settings(
+    redis_server: EmbeddedRedis, shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
     """The same for all tests of a module, none of which minds what another left.
 
     No such test may ask for ``redis_url`` as well: it empties their Redis.
     """
-    await _flush(redis_server.url)
-    async with _database(postgres_server.url, administrator, _TEMPLATE) as url:
-        yield _settings(redis_server.url, url, tmp_path_factory.mktemp("shared") / "data")
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(_flush(redis_server.url))
+    return _settings(redis_server.url, shared_database_url, tmp_path_factory.mktemp("shared") / "data")
 
 
 @pytest.fixture

@@ -1,40 +1,60 @@
 """The audit names whatever is made wrong of cards: their number, where they are, the draw, and the pool."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
+import uvloop
 
 from engine.auditing.audit import audit
 from engine.cards.terms import Payout
 from engine.engine import Engine
+from engine.settings import Settings
+from tests.support.administrator import Administrator
 from tests.support.anchored import audited, clean
 from tests.support.collectors import complete, deal, draw, end, key, make
+from tests.support.copies import Left
 from tests.support.tampered import UNCHECKED
 
 
-@pytest.fixture
-async def scene(engine: Engine) -> Engine:
+@pytest.fixture(scope="module")
+def left(shared_settings: Settings) -> Left:
+    """The scene, made once."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(make_scene(shared_settings))
+
+
+async def make_scene(settings: Settings) -> Left:
     """Set 1 is drawn, and one of its three shares is claimed. Of set 2, cards are granted, offered and exchanged.
 
     All of it came after an anchor.
     """
-    await clean(engine)
-    made = await make(engine, (5, 5), pool_fen=600, wild=1, payout=Payout.CLAIMABLE, claim_seconds=3_600)
-    first = made.set_id
-    for number in range(3):
-        await deal(engine, first, f"user{number}", 1, 3 if number == 2 else 2)
-        await complete(engine, first, f"user{number}")
-    await end(engine, first)
-    await draw(engine)
-    await engine.card_prizes.claim(first, "user0", **key())
-    second = (await make(engine, (6, 6), granted=(2, 2), pool_fen=600)).set_id
-    for number in range(3):
-        await engine.collecting.grant(second, f"user{number}", "shared", **key())
-    await deal(engine, second, "ada", 1, 1)
-    await deal(engine, second, "bob", 2)
-    for number in range(2):
-        offer, _ = await engine.card_offers.make(second, "ada", give=1, want=2, to_user=None, **key())
-        if not number:
-            await engine.card_offers.accept(offer.offer_id, "bob")
-    return engine
+    async with Engine.open(settings) as engine:
+        await clean(engine)
+        made = await make(engine, (5, 5), pool_fen=600, wild=1, payout=Payout.CLAIMABLE, claim_seconds=3_600)
+        first = made.set_id
+        for number in range(3):
+            await deal(engine, first, f"user{number}", 1, 3 if number == 2 else 2)
+            await complete(engine, first, f"user{number}")
+        await end(engine, first)
+        await draw(engine)
+        await engine.card_prizes.claim(first, "user0", **key())
+        second = (await make(engine, (6, 6), granted=(2, 2), pool_fen=600)).set_id
+        for number in range(3):
+            await engine.collecting.grant(second, f"user{number}", "shared", **key())
+        await deal(engine, second, "ada", 1, 1)
+        await deal(engine, second, "bob", 2)
+        for number in range(2):
+            offer, _ = await engine.card_offers.make(second, "ada", give=1, want=2, to_user=None, **key())
+            if not number:
+                await engine.card_offers.accept(offer.offer_id, "bob")
+    return await Left.by(settings)
+
+
+@pytest.fixture
+async def scene(left: Left, administrator: Administrator) -> AsyncIterator[Engine]:
+    async with left.copied(administrator) as settings, Engine.open(settings) as engine:
+        yield engine
 
 
 async def told(engine: Engine) -> str:

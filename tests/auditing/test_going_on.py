@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncpg
 import orjson
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -24,9 +25,11 @@ from engine.lanes.topology import Topology
 from engine.persisting.quarantine import Quarantine
 from engine.settings import Settings
 from tests.ledger.test_ledger_model import STEPS, events
+from tests.support.administrator import Administrator
 from tests.support.anchored import KEYRING, Looked, audited, broken, clean, look, problems
 from tests.support.books import Books, claim, deposit, expired, opening
 from tests.support.commands import hongbao
+from tests.support.copies import Left
 from tests.support.scenes import caught_up, fund, persisting, send, sweeping
 from tests.support.tampered import UNCHECKED, pool_on
 from tests.support.waiting import wait_until
@@ -45,12 +48,24 @@ async def some_claims(engine: Engine, prefix: str, count: int = 4) -> str:
     return packet_id
 
 
+@pytest.fixture(scope="module")
+def left(shared_settings: Settings) -> Left:
+    """What an engine with a persister has done until its first audit, made once."""
+
+    async def make() -> Left:
+        async with Engine.open(shared_settings) as engine, persisting(shared_settings):
+            await some_claims(engine, "first")
+            await clean(engine)
+        return await Left.by(shared_settings)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(make())
+
+
 @pytest.fixture
-async def busy(settings: Settings) -> AsyncIterator[Engine]:
+async def busy(left: Left, administrator: Administrator) -> AsyncIterator[Engine]:
     """An engine with a persister, and an anchor on what it has done so far."""
-    async with Engine.open(settings) as engine, persisting(settings):
-        await some_claims(engine, "first")
-        await clean(engine)
+    async with left.copied(administrator) as settings, Engine.open(settings) as engine, persisting(settings):
         yield engine
 
 

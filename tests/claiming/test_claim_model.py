@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -144,7 +145,11 @@ class Claiming(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.runner, self.stack, self.model = asyncio.Runner(), AsyncExitStack(), Model()
+        self.runner, self.stack, self.model = (
+            asyncio.Runner(loop_factory=uvloop.new_event_loop),
+            AsyncExitStack(),
+            Model(),
+        )
         self.lane = self.runner.run(self.stack.enter_async_context(lane_on(self.url)))
 
     def teardown(self) -> None:
@@ -156,7 +161,7 @@ class Claiming(RuleBasedStateMachine):
             self.runner.close()
 
     def run(self, step: Callable[[], Coroutine[object, object, T]]) -> T:
-        return self.runner.run(step())
+        return self.runner.get_loop().run_until_complete(step())  # ``Runner.run`` sets a signal handler each time
 
     @rule(
         target=packets,

@@ -96,9 +96,7 @@ class Lane:
 
     async def position(self) -> int:
         """How many changes the lane has emitted."""
-        status = await self.store.lane_status(LANE)
-        assert status is not None
-        return status.position
+        return int(await command(self.client, "HGET", keys.lane(LANE), "position"))
 
     async def shares_left(self, packet_id: str) -> list[str]:
         """The shares nobody has."""

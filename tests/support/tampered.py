@@ -8,8 +8,11 @@ import asyncpg
 
 from engine.auditing.anchors import Head
 from engine.auditing.audit import Finding, chains
+from engine.recovery.epochs import SQL
+from tests.support.administrator import Administrator
 from tests.support.anchored import look
 from tests.support.books import Books, claim, exhausted, expired, opening
+from tests.support.copies import copied
 
 CLAIM = "kind = 'claim' AND position"
 COPIED = "kind, from_account, to_account, amount_fen, at_ms, slot, position"
@@ -71,3 +74,36 @@ async def scene_on(books: Books, database_url: str, *, anchored: bool = False) -
     await books.apply(claim(rest, "late", 2, 25))  # 12, set aside as well
     async with pool_on(database_url) as pool:
         yield Scene(books=books, pool=pool, full=full, rest=rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A scene in a database that nobody is connected to any more. ``position``: its last change."""
+
+    database_url: str
+    full: int
+    rest: int
+    position: int
+
+    @classmethod
+    async def on(cls, database_url: str, *, anchored: bool = False) -> "Made":
+        """The scene, in a migrated database. Its books are sound, so those of each copy are before a test's change."""
+        connection = await asyncpg.connect(database_url)
+        try:
+            await connection.execute(SQL["add_lanes"], ["epoch-0", "epoch-1"])
+            async with scene_on(Books(connection=connection), database_url, anchored=anchored) as scene:
+                assert await (scene.problems_since() if anchored else scene.problems()) == []
+                return cls(database_url=database_url, full=scene.full, rest=scene.rest, position=scene.books.position)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def copied(self, administrator: Administrator) -> AsyncIterator[Scene]:
+        """The same scene in a database of its own."""
+        async with copied(self.database_url, administrator) as url, pool_on(url) as pool:
+            connection = await asyncpg.connect(url)
+            try:
+                books = Books(connection=connection, position=self.position)
+                yield Scene(books=books, pool=pool, full=self.full, rest=self.rest)
+            finally:
+                await connection.close()
