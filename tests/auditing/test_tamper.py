@@ -45,6 +45,10 @@ async def test_what_the_ledger_wrote_has_its_hashes(scene: Scene) -> None:
     assert [(head.lane, head.position) for head in found["chains_unbroken"].heads] == [(0, 12), (BANK, last)]
 
 
+async def test_a_copy_with_an_anchor_has_nothing_to_tell_either(anchored: Scene) -> None:
+    assert await anchored.problems_since() == []
+
+
 async def test_an_empty_ledger_has_nothing_to_tell(books: Books, database_url: str) -> None:
     async with pool_on(database_url) as pool:
         found = await Scene(books=books, pool=pool, full=0, rest=0).find()
