@@ -238,7 +238,7 @@ async def test_five_quick_taps_are_one_grab_and_the_share_is_the_users(front: Fr
 @pytest.mark.long
 async def test_a_thumb_hits_a_falling_packet(front: Front) -> None:
     campaign_id = await going_on(front, wave_wins_max=2, interval_ms=3_000)
-    async with front.opened(f"/c/{campaign_id}", "bob", **PHONE, reduced_motion="no-preference") as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", **PHONE, reduced_motion="no-preference") as shown:
         await face(shown, "running")
 
         async def hit() -> bool:

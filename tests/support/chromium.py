@@ -31,6 +31,7 @@ _OPTIONS = (
 )
 _AXE = (ROOT / "tests" / "vendor" / "axe-4.14.1.min.js").read_text(encoding="utf-8")
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+SCROLLS_SIDEWAYS = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 _TELL_OF_VIOLATIONS = """
 window.policyViolations = [];
 document.addEventListener("securitypolicyviolation", event => {
@@ -74,11 +75,8 @@ class Opened:
 
     async def inaccessible(self) -> list[str]:
         """What axe finds wrong with the page as it is now: rule, and the elements that break it."""
-        await self.page.evaluate(_AXE)
-        return await self.still_inaccessible()
-
-    async def still_inaccessible(self) -> list[str]:
-        """The same of a document that ``inaccessible`` has looked at, as it is now: axe is in it already."""
+        if not await self.page.evaluate("'axe' in window"):  # another look at a document that has it
+            await self.page.evaluate(_AXE)
         # What it found right is neither told in full nor brought here: that took as long as all the rest.
         options = {"runOnly": {"type": "tag", "values": _RULES}, "resultTypes": ["violations"]}
         script = "options => axe.run(document, options).then(result => result.violations)"
@@ -87,8 +85,7 @@ class Opened:
 
     async def scrolls_sideways(self) -> bool:
         """Whether the page is wider than its window."""
-        script = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-        return bool(await self.page.evaluate(script))
+        return bool(await self.page.evaluate(SCROLLS_SIDEWAYS))
 
 
 @asynccontextmanager
@@ -110,9 +107,9 @@ class Tabs:
     """Pages that are used again, each by one test at a time. As ``opened``, but for what follows.
 
     A new context has a process of its own, which first starts, and then parses axe and all else that the last one had
-    parsed: two seconds of a core. A page that is used again is blank, and has no cookies and no routes; it is online, and
-    what the site has stored and Chromium has cached is still there. So it is for pages that store nothing, and for tests
-    that count no bytes, and that give their page no script, function or clock of their own: those could not be taken back.
+    parsed: two seconds of a core. A page that is used again is blank and online, and has no cookies and no routes. What
+    the site has stored and Chromium has cached is still there. So it is for pages that store nothing, and for tests that
+    count no bytes and give their page no script, function or clock of their own: those could not be taken back.
     """
 
     def __init__(self, browser: Browser, origin: str) -> None:
