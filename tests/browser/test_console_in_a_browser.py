@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import pytest_asyncio
@@ -14,14 +15,14 @@ from engine.operators.accounts import Operators
 from engine.operators.log import OK, Actor, OperatorLog
 from engine.operators.passwords import Passwords
 from engine.settings import Settings
-from tests.support.chromium import PHONE, SCROLLS_SIDEWAYS, Opened, Tabs, opened, take_picture
+from tests.support.chromium import PHONE, SCROLLS_SIDEWAYS, Opened, opened, take_picture
 from tests.support.console import PASSWORD, Staff, serving_console, staff_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 WIDE = {"viewport": {"width": 1280, "height": 800}}
 EACH_ROUTE_MAX = 1
 """How many pages of one route are looked at: others look at those with something on them."""
-LOOKS = [
+LOOKS: list[tuple[str, str, Literal["light", "dark"], bool]] = [
     ("admin", "zh", "light", False),
     ("finance", "en", "dark", True),
     ("finance", "zh", "dark", False),
@@ -71,15 +72,14 @@ def route_of(path: str) -> str:
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 async def test_every_page_is_clean(browser: Browser, served: tuple[str, Staff], narrow: bool) -> None:
     origin, staff = served
-    tabs = Tabs(browser, origin)
-    for look in LOOKS:
-        role, language, scheme, is_narrow = look
-        if is_narrow == narrow:
-            async with tabs.opened(color_scheme=scheme, **(PHONE if narrow else WIDE)) as shown:
+    async with opened(browser, origin, **(PHONE if narrow else WIDE)) as shown:
+        for look in LOOKS:
+            role, language, scheme, is_narrow = look
+            if is_narrow == narrow:
+                await shown.page.emulate_media(color_scheme=scheme)
                 await signed_in(shown, origin, staff, role)
                 wrong = await crawl(shown, origin, language, with_axe=look in LOOKS[:WITH_AXE])
                 assert wrong == [], look
-    await tabs.close()
 
 
 _LOOK = f"""() => ({{

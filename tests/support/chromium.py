@@ -108,7 +108,7 @@ class Tabs:
 
     A new context has a process of its own, which first starts, and then parses axe and all else that the last one had
     parsed: two seconds of a core. A page that is used again is blank and online, and has no cookies and no routes. What
-    the site has stored and Chromium has cached is still there. So it is for pages that store nothing, and for tests that
+    the site has stored and Chromium has cached is still there. So it is for pages that store nothing, and tests that
     count no bytes and give their page no script, function or clock of their own: those could not be taken back.
     """
 
