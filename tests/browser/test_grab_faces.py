@@ -74,6 +74,7 @@ async def already(front: Front, language: str) -> AsyncIterator[Opened]:
 async def sold_out(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front, count=1)
     async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
+        await shown.page.wait_for_selector("#sender:not(:empty)")  # it has looked, and there was a share
         await front.client.claim(packet_id, "carol")
         await tap(shown)
         await face(shown, "sold_out")

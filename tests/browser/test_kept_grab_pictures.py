@@ -30,6 +30,7 @@ async def _won(front: Front, shown: Opened) -> None:
 
 
 async def _sold_out(front: Front, shown: Opened) -> None:
+    await shown.page.wait_for_selector("#sender:not(:empty)")  # it has looked, and there was a share
     packet_id = shown.page.url.partition("/p/")[2][:19]
     await front.client.claim(packet_id, "carol")
     await tap(shown)
