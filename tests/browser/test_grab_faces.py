@@ -43,7 +43,7 @@ async def sent(front: Front, **terms: object) -> str:
 @asynccontextmanager
 async def sealed(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front)
-    async with front.opened(f"/p/{packet_id}", "bob", language) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
         await shown.page.wait_for_selector("#sender:not(:empty)")
         yield shown
 
@@ -52,7 +52,7 @@ async def sealed(front: Front, language: str) -> AsyncIterator[Opened]:
 async def won(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front)
     await front.client.claim(packet_id, "carol")
-    async with front.opened(f"/p/{packet_id}", "bob", language) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
         await tap(shown)
         await face(shown, "won")
         await shown.page.wait_for_selector("#rows li:nth-child(2)")
@@ -64,7 +64,7 @@ async def already(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front)
     for user in ("carol", "bob", "dave"):
         await front.client.claim(packet_id, user)
-    async with front.opened(f"/p/{packet_id}", "bob", language) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
         await face(shown, "already")
         await shown.page.wait_for_selector(".best")
         yield shown
@@ -73,7 +73,8 @@ async def already(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def sold_out(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front, count=1)
-    async with front.opened(f"/p/{packet_id}", "bob", language) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
+        await shown.page.wait_for_selector("#sender:not(:empty)")  # it has looked, and there was a share
         await front.client.claim(packet_id, "carol")
         await tap(shown)
         await face(shown, "sold_out")
@@ -89,7 +90,7 @@ async def expired(front: Front, language: str) -> AsyncIterator[Opened]:
         return bool(answer.json()["state"] == "expired")
 
     await wait_until(is_over, what="the end of the packet")
-    async with front.opened(f"/p/{packet_id}", "bob", language) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
         await face(shown, "expired")
         yield shown
 
@@ -100,7 +101,7 @@ async def retracted(front: Front, language: str) -> AsyncIterator[Opened]:
     headers = front.client.as_user(f"zoe-{language}")
     answer = await front.client.http.post(f"/v1/packets/{packet_id}/retraction", headers=headers, json={})
     assert answer.status_code == 200, answer.text
-    async with front.opened(f"/p/{packet_id}", "bob", language) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language) as shown:
         await face(shown, "retracted")
         yield shown
 
@@ -108,7 +109,7 @@ async def retracted(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def not_invited(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front, count=2, recipients=["carol", "dave"])
-    async with front.opened(f"/p/{packet_id}", None, language) as shown:
+    async with front.reopened(f"/p/{packet_id}", None, language) as shown:
         await face(shown, "no_token")
 
         async def never(_route: Route) -> None:
@@ -124,7 +125,7 @@ async def not_invited(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def frozen(front: Front, language: str) -> AsyncIterator[Opened]:
     await front.admin("PUT", "/v1/accounts/mallory/freeze", {"reason": "odd"})
-    async with front.opened(f"/p/{await sent(front)}", "mallory", language) as shown:
+    async with front.reopened(f"/p/{await sent(front)}", "mallory", language) as shown:
         await tap(shown)
         await face(shown, "frozen")
         yield shown
@@ -141,7 +142,7 @@ async def limit_reached(front: Front, language: str) -> AsyncIterator[Opened]:
         return (await front.client.http.post(path, headers=headers)).status_code == 409
 
     await wait_until(is_told, timeout_s=20, what="the limit being known to the lanes")
-    async with front.opened(f"/p/{await sent(front)}", rick, language) as shown:
+    async with front.reopened(f"/p/{await sent(front)}", rick, language) as shown:
         await tap(shown)
         await face(shown, "limit_reached")
         yield shown
@@ -149,7 +150,7 @@ async def limit_reached(front: Front, language: str) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def unknown(front: Front, language: str) -> AsyncIterator[Opened]:
-    async with front.opened(f"/p/{UNKNOWN}", "bob", language) as shown:
+    async with front.reopened(f"/p/{UNKNOWN}", "bob", language) as shown:
         await face(shown, "unknown")
         yield shown
 
@@ -157,7 +158,7 @@ async def unknown(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def token_over(front: Front, language: str) -> AsyncIterator[Opened]:
     packet_id = await sent(front)
-    async with front.opened(f"/p/{packet_id}", None, language) as shown:
+    async with front.reopened(f"/p/{packet_id}", None, language) as shown:
         await shown.page.goto(f"{front.address(f'/p/{packet_id}', None, language)}#t={front.token('bob')}x")
         await face(shown, "token_over")
         yield shown
@@ -165,7 +166,7 @@ async def token_over(front: Front, language: str) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def no_token(front: Front, language: str) -> AsyncIterator[Opened]:
-    async with front.opened(f"/p/{await sent(front)}", None, language) as shown:
+    async with front.reopened(f"/p/{await sent(front)}", None, language) as shown:
         await face(shown, "no_token")
         yield shown
 
@@ -213,7 +214,7 @@ async def not_arrived(front: Front, language: str) -> AsyncIterator[Opened]:
     body = {"to": "bob", "amount_fen": 100, "arrives_after_s": 7_200, "note": GREETING}
     headers = front.client.as_user("alice") | new_key()
     answer = await front.client.http.post("/v1/transfers", json=body, headers=headers)
-    async with front.opened(f"/p/{answer.json()['transfer_id']}", "bob", language) as shown:
+    async with front.reopened(f"/p/{answer.json()['transfer_id']}", "bob", language) as shown:
         await shown.page.wait_for_selector("#sender:not(:empty)")
         await tap(shown)
         await face(shown, "not_arrived")
@@ -230,7 +231,7 @@ async def coupon(front: Front, language: str) -> AsyncIterator[Opened]:
     asset = f"COUPON_{made.json()['batch_id']}"
     packet = {"total_fen": 2, "count": 2, "split": "equal", "asset": asset, "ttl_s": 60}
     answer = await front.client.http.post("/v1/packets", json=packet, headers=headers | new_key())
-    async with front.opened(f"/p/{answer.json()['packet_id']}", "bob", language) as shown:
+    async with front.reopened(f"/p/{answer.json()['packet_id']}", "bob", language) as shown:
         await shown.page.wait_for_selector("#sender:not(:empty)")
         await tap(shown)
         await face(shown, "coupon")
@@ -241,7 +242,7 @@ async def coupon(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def not_allowed(front: Front, language: str) -> AsyncIterator[Opened]:
     path = f"/p/{await sent(front)}"
-    async with front.opened(path, None, language) as shown:
+    async with front.reopened(path, None, language) as shown:
         await shown.page.goto(f"{front.address(path, None, language)}#t={front.token('bob', 'send')}")
         await shown.page.wait_for_selector("#sender:not(:empty)")
         await tap(shown)
@@ -264,7 +265,8 @@ async def fault(front: Front, language: str) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def stalled(front: Front, language: str) -> AsyncIterator[Opened]:
-    async with sealed(front, language) as shown:
+    async with front.opened(f"/p/{await sent(front)}", "bob", language) as shown:  # its clock stays
+        await shown.page.wait_for_selector("#sender:not(:empty)")
         await shown.page.clock.install()
 
         async def crowded_for_a_second(route: Route) -> None:

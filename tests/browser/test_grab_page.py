@@ -228,12 +228,12 @@ async def test_who_got_what_is_complete_and_names_the_luckiest_once(front: Front
     claims = [{"packet_id": packet_id, "user_id": f"guest-{number}"} for number in range(1_000)]
     half = {"claims": claims[:500]}
     await front.client.http.post("/v1/claims", json=half, headers=front.client.as_backend())
-    async with front.opened(f"/p/{packet_id}", "guest-7") as shown:
+    async with front.reopened(f"/p/{packet_id}", "guest-7") as shown:
         await face(shown, "already")
         await shown.page.wait_for_selector("#rows li")
         assert await shown.page.locator(".best").count() == 0
     await front.client.http.post("/v1/claims", json={"claims": claims[500:]}, headers=front.client.as_backend())
-    async with front.opened(f"/p/{packet_id}", "guest-7") as shown:
+    async with front.reopened(f"/p/{packet_id}", "guest-7") as shown:
         await face(shown, "already")
 
         async def is_whole() -> bool:
@@ -301,7 +301,7 @@ async def test_it_fits_a_small_screen_with_text_twice_as_large(
 ) -> None:
     packet_id = await front.client.send("alice", count=2, total_fen=30_000, greeting="恭喜发财大吉大利" * 5)
     small = {"viewport": {"width": 320, "height": 568}, "color_scheme": scheme}
-    async with front.opened(f"/p/{packet_id}", "bob", language, **small) as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob", language, **small) as shown:
         await shown.page.wait_for_selector("#sender:not(:empty)")
         await double_the_text(shown)
         assert not await shown.scrolls_sideways()
@@ -320,7 +320,7 @@ async def test_it_fits_a_small_screen_with_text_twice_as_large(
 @pytest.mark.long
 async def test_the_language_changes_without_a_reload_and_without_losing_the_share(front: Front) -> None:
     packet_id = await front.client.send("alice")
-    async with front.opened(f"/p/{packet_id}", "bob") as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob") as shown:
         await tap(shown)
         await face(shown, "won")
         amount, asked = await shown.page.inner_text("#amount"), len(shown.requests)
@@ -335,7 +335,7 @@ async def test_the_language_changes_without_a_reload_and_without_losing_the_shar
 @pytest.mark.long
 async def test_anybody_verifies_a_settled_packet_on_the_page(front: Front, pictures: Path | None) -> None:
     packet_id = await front.client.send("alice", count=1, total_fen=520, split="equal")
-    async with front.opened(f"/p/{packet_id}", "bob") as shown:
+    async with front.reopened(f"/p/{packet_id}", "bob") as shown:
         await tap(shown)
         await face(shown, "won")
         await shown.page.wait_for_selector("#proof-button:visible")

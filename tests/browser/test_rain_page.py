@@ -54,7 +54,7 @@ async def going_on(front: Front, *more: tuple[int, int, int, int], **terms: obje
 @asynccontextmanager
 async def countdown(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await rain(front, (LATER_MS, 10, 10_000, 100), (LATER_MS + 60_000, 10, 10_000, 100))
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await face(shown, "countdown")
         yield shown
 
@@ -62,7 +62,7 @@ async def countdown(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def raining(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await going_on(front)
-    async with front.opened(f"/c/{campaign_id}", "bob", language, reduced_motion="no-preference") as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language, reduced_motion="no-preference") as shown:
         await face(shown, "running")
         await shown.page.wait_for_selector(".drop:nth-child(6)")
         yield shown
@@ -71,7 +71,7 @@ async def raining(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def won(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await going_on(front, (SOON_MS, 600, 10_000, 100), (LATER_MS, 10, 1_000, 10))
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await shown.page.click("#grab")
         await face(shown, "won")
         yield shown
@@ -80,7 +80,7 @@ async def won(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def missed(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await going_on(front, odds_millionths=1)
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await shown.page.click("#grab")
         await face(shown, "missed")
         yield shown
@@ -90,7 +90,7 @@ async def missed(front: Front, language: str) -> AsyncIterator[Opened]:
 async def sold_out(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await going_on(front, (SOON_MS, 600, 100, 1), (LATER_MS, 10, 1_000, 10))
     await grab_until_told(front.engine, campaign_id, "carol")
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await shown.page.click("#grab")
         await face(shown, "sold_out")
         yield shown
@@ -104,7 +104,7 @@ async def enough(front: Front, language: str) -> AsyncIterator[Opened]:
     grab = await grab_until_told(front.engine, campaign_id, "bob")
     assert grab.outcome is GrabOutcome.CLAIMED
     await running(front.engine, campaign_id, 2)
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await shown.page.click("#grab")
         await face(shown, "enough")
         yield shown
@@ -113,7 +113,7 @@ async def enough(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def between(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await rain(front, (SOON_MS, 1, 100, 10), (LATER_MS, 600, 100, 10))
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await face(shown, "between")
         yield shown
 
@@ -121,7 +121,7 @@ async def between(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def paused(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await going_on(front)
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await face(shown, "running")
         await front.engine.campaigns.pause(campaign_id, "mall", is_paused=True)
         await shown.page.click("#grab")
@@ -140,7 +140,7 @@ async def over(front: Front, language: str) -> AsyncIterator[Opened]:
         return (await front.engine.campaign_views.get(campaign_id)).is_settled
 
     await wait_until(is_settled, timeout_s=30, what="the settlement")
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await face(shown, "over")
         await shown.page.wait_for_selector("#won-rows li:nth-child(3)")
         await shown.page.click("#proof-button")
@@ -152,7 +152,7 @@ async def over(front: Front, language: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def not_invited(front: Front, language: str) -> AsyncIterator[Opened]:
     campaign_id = await going_on(front, who=Who.LISTED, guests=("carol", "nobody-in-particular"))
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await shown.page.click("#grab")
         await face(shown, "not_invited")
         yield shown
@@ -160,14 +160,14 @@ async def not_invited(front: Front, language: str) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def unknown(front: Front, language: str) -> AsyncIterator[Opened]:
-    async with front.opened("/c/999999", "bob", language) as shown:
+    async with front.reopened("/c/999999", "bob", language) as shown:
         await face(shown, "unknown")
         yield shown
 
 
 @asynccontextmanager
 async def no_token(front: Front, language: str) -> AsyncIterator[Opened]:
-    async with front.opened("/c/1", None, language) as shown:
+    async with front.reopened("/c/1", None, language) as shown:
         await face(shown, "no_token")
         yield shown
 
@@ -178,7 +178,7 @@ async def queueing(front: Front, language: str) -> AsyncIterator[Opened]:
         await route.fulfill(status=503, headers={"retry-after": "60"}, json={"code": "busy"})
 
     campaign_id = await going_on(front)
-    async with front.opened(f"/c/{campaign_id}", "bob", language) as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", language) as shown:
         await shown.page.route("**/grabs", crowded)
         await shown.page.click("#grab")
         await face(shown, "queueing")
@@ -238,7 +238,7 @@ async def test_five_quick_taps_are_one_grab_and_the_share_is_the_users(front: Fr
 @pytest.mark.long
 async def test_a_thumb_hits_a_falling_packet(front: Front) -> None:
     campaign_id = await going_on(front, wave_wins_max=2, interval_ms=3_000)
-    async with front.opened(f"/c/{campaign_id}", "bob", **PHONE, reduced_motion="no-preference") as shown:
+    async with front.reopened(f"/c/{campaign_id}", "bob", **PHONE, reduced_motion="no-preference") as shown:
         await face(shown, "running")
 
         async def hit() -> bool:
