@@ -24,16 +24,12 @@ import schemathesis
 from hypothesis.internal import charmap
 from hypothesis.strategies import SearchStrategy
 from schemathesis import Case, CheckContext, Response
-from schemathesis.core.transport import Response as Answer
 from schemathesis.generation.overrides import Override
 from schemathesis.transport.prepare import get_exclude_headers
 
 gc.set_threshold(50_000, 20, 50)  # as engine/__main__.py
 # It reads and writes a file for each new set of characters, of which there is one for each string of each example.
 charmap.intervals_from_codec = cache(charmap.intervals_from_codec)
-# Whether arguments of strategies are proper, of strategies that schemathesis makes anew for each example: a third of
-# the time of making one. What is drawn is the same without.
-SearchStrategy.validate = lambda _self: None  # type: ignore[method-assign]
 _OTHERS: dict[str, dict[str, str]] = json.loads(os.environ["OTHERS"])
 _ASKED: Counter[str] = Counter()
 _SESSION = requests.Session()
@@ -42,13 +38,23 @@ _SESSION.trust_env = False
 _TIMEOUT_S = 30
 
 
+def _not_validated(self: SearchStrategy[Any]) -> None:
+    """Arguments of strategies, which schemathesis makes anew for each example, need not be checked each time.
+
+    That takes a third of the time of making an example. What is drawn is the same without.
+    """
+
+
+SearchStrategy.validate = _not_validated  # type: ignore[method-assign]
+
+
 @cache
 def _connection(address: str) -> http.client.HTTPConnection:
     """One connection for all that is asked again. It connects anew by itself where the server has ended it."""
     return http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
 
 
-def _asked_again(request: requests.PreparedRequest, headers: dict[str, str]) -> Answer:
+def _asked_again(request: requests.PreparedRequest, headers: dict[str, str]) -> Response:
     """The same request with these headers as well, by the least code there is between us and the server."""
     request = request.copy()
     request.headers.update(headers)
@@ -66,7 +72,7 @@ def _asked_again(request: requests.PreparedRequest, headers: dict[str, str]) -> 
         connection.request(request.method, request.path_url, body, request.headers)
         answer = connection.getresponse()
     content = answer.read()
-    return Answer(
+    return Response(
         status_code=answer.status,
         headers={name: answer.headers.get_all(name, []) for name in answer.headers},
         content=content,
