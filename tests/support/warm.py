@@ -2,6 +2,7 @@
 
 A start takes up to half a second of CPU, nearly all of it imports, and the tests run hundreds.
 A forked one has its own process id, arguments, environment, folder, stdout and stderr, and an exit code as any has.
+``started`` has imported only what every command has before it does anything: each imports the rest afresh.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import gc
 import importlib
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,7 +22,7 @@ import weakref
 from dataclasses import dataclass
 from functools import cache
 from io import RawIOBase
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import orjson
 
@@ -90,6 +92,11 @@ class Warm:
             forked.keep_log(err.fileno())
         return forked
 
+    def program(self) -> str:
+        """A line of shell that is `hongbao "$@"`; whoever runs it inherits ``requests``."""
+        words = (sys.executable, "-I", "-S", str(ROOT / "tests" / "support" / "warm_command.py"))
+        return f'{shlex.join([*words, str(self.requests.fileno())])} "$@"'
+
     def _fork(self, request: dict[str, object], out: int, err: int) -> "Forked":
         told, tell = os.pipe()
         try:
@@ -157,14 +164,23 @@ class Forked:
         self.send_signal(signal.SIGTERM)
 
 
-@cache
 def warm() -> Warm:
     """This process's, which ends with it."""
+    return _begun("all")
+
+
+def started() -> Warm:
+    """The same, but what it forks has imported no more than a command that has just been started."""
+    return _begun("command")
+
+
+@cache
+def _begun(imported: str) -> Warm:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
         env = dict(os.environ)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.warm", str(there.fileno())],
+            [sys.executable, "-m", "tests.support.warm", str(there.fileno()), imported],
             env=env,
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
@@ -188,28 +204,30 @@ def _serve(requests: socket.socket) -> str | None:
     """Fork for every request. Returns only in the forked processes: the code they are to run, None for the command."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait are not waited for
     while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES_MAX, 3)
+        request, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES_MAX, 4)
         if not request:
             os._exit(0)
-        out, err, tell = descriptors
+        out, err, tell, *into = descriptors
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if (pid := os.fork()) == 0:
                 os.close(tell)
                 requests.close()
-                return _become(orjson.loads(request), out, err)
+                return _become(orjson.loads(request), out, err, *into)
             os.write(tell, b"%d\n" % pid)
             _, status = os.waitpid(pid, 0)
             os.write(tell, b"%d\n" % os.waitstatus_to_exitcode(status))
             os._exit(0)
-        for descriptor in (out, err, tell):
+        for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _become(request: "dict[str, Any]", out: int, err: int) -> str | None:
-    for descriptor, number in ((out, 1), (err, 2)):
+def _become(request: "dict[str, Any]", out: int, err: int, *into: int) -> str | None:
+    for descriptor, number in ((out, 1), (err, 2), *((one, 0) for one in into)):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if into:  # a shell's, which may be pipes: of those that were there before, Python believes that they can seek
+        sys.stdin, sys.stdout, sys.stderr = (_reopened(sys.stdin), _reopened(sys.stdout), _reopened(sys.stderr))
     os.chdir(str(request["folder"]))
     os.environ.clear()
     os.environ.update(request["env"])
@@ -218,13 +236,25 @@ def _become(request: "dict[str, Any]", out: int, err: int) -> str | None:
     return code
 
 
+def _reopened(stream: TextIO) -> TextIO:
+    is_error = stream is sys.stderr
+    return open(  # for as long as the process runs
+        stream.fileno(),
+        "r" if stream is sys.stdin else "w",
+        buffering=1 if is_error else -1,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        closefd=False,
+    )
+
+
 def main() -> None:
     """Import, wait to be forked, and then be the command, or run the code."""
     from engine.__main__ import main as hongbao
     from engine.__main__ import make_starts_cheap
 
     make_starts_cheap()
-    for name in _IMPORTED:
+    for name in _IMPORTED if sys.argv[2] == "all" else ("engine.cli.main",):
         importlib.import_module(name)
     gc.freeze()
     code = _serve(socket.socket(fileno=int(sys.argv[1])))

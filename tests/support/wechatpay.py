@@ -150,6 +150,8 @@ def sandbox_words(up: Up) -> Told:
 def asked_for(
     number: str = "b1",
     *,
+    mch_id: str = MCH_ID,
+    account: str = SHOP,
     openid: str = OPENID,
     amount_fen: int = 100,
     kind: OrderKind = OrderKind.NORMAL,
@@ -158,12 +160,12 @@ def asked_for(
 ) -> Asked:
     """What a merchant asks for, as the wire hands it over."""
     return Asked(
-        mch_id=MCH_ID,
+        mch_id=mch_id,
         api=_APIS.get(kind, "redpack"),
         number=number,
         kind=kind,
         terms_hash=terms_hash,
-        account=SHOP,
+        account=account,
         address="192.0.2.1",
         appid=APPID,
         openid=openid,

@@ -1,5 +1,6 @@
-"""wechatpay-axios-plugin, as it is at npm, against a real `hongbao up`: the lines that docs/wechat-pay.md prints."""
+"""wechatpay-axios-plugin, as it is at npm, against a real server: the lines that docs/wechat-pay.md prints."""
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.embedded import servers
-from tests.support.commands import upped
+from engine.engine import Engine
+from engine.settings import Settings
+from engine.wechatpay import keys
+from engine.wechatpay.sandbox import make_merchant
+from tests.support.front import serving
 from tests.support.needs import skip_without_tool
 from tests.support.repository import ROOT
-from tests.support.wechatpay import sandbox_words
 
 PACKAGE = "wechatpay-axios-plugin@0.9.6"
 NPM_S_MAX, NODE_S_MAX = 120, 60
@@ -42,16 +45,18 @@ def run(folder: Path, script: str) -> str:
 
 
 @pytest.mark.long
-def test_the_documents_lines_send_a_packet(quick_path: Path) -> None:
-    folder, data_dir = npm_package(), quick_path / "data"
+async def test_the_documents_lines_send_a_packet(settings: Settings) -> None:
+    """By the sandbox's merchant, with its limits. That `up` makes it and prints its keys: test_wechatpay_log.py."""
+    folder = npm_package()
     (snippet,) = SNIPPET.findall((ROOT / "docs" / "wechat-pay.md").read_text(encoding="utf-8"))
-    with upped(data_dir, "--wechatpay-sandbox") as up:
-        words = sandbox_words(up)
-        here = snippet.replace("http://127.0.0.1:8080/", words["base_url"])
-        number = run(folder, f'const API_KEY = "{words["api_key"]}";\n{here}')
+    keys.make_for_sandbox(settings)
+    async with Engine.open(settings) as engine, serving(settings) as (client, _):
+        merchant = await make_merchant(engine.pool, settings)
+        here = snippet.replace("http://127.0.0.1:8080/", f"{str(client.http.base_url).rstrip('/')}/")
+        assert here != snippet
+        number = await asyncio.to_thread(run, folder, f'const API_KEY = "{merchant.v2_key}";\n{here}')
         assert re.fullmatch(r"[0-9]{19}", number), number
-        again = run(folder, f'const API_KEY = "{words["api_key"]}";\n{here}')
+        again = await asyncio.to_thread(run, folder, f'const API_KEY = "{merchant.v2_key}";\n{here}')
         assert again == number, "the same number is the same packet"
         with pytest.raises(AssertionError, match="SIGN_ERROR"):
-            run(folder, f'const API_KEY = "{"x" * 32}";\n{here}')
-    servers.remove(data_dir)
+            await asyncio.to_thread(run, folder, f'const API_KEY = "{"x" * 32}";\n{here}')
