@@ -135,16 +135,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest: each of xdist's workers is given as many tests as the others, one after another.
 
-    A long one that comes last is waited for alone.
+    A long one that comes last is waited for alone. A module's long tests go to one worker, which makes what they share
+    once; those of small modules come first, for the dearest tests are in modules of their own.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    long = [item for item in items if item.get_closest_marker("long") is not None]
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            modules.setdefault(item.path, []).append(item)
     short = [item for item in items if item.get_closest_marker("long") is None]
+    dealt: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for long in sorted(modules.values(), key=len, reverse=True):
+        least = min(dealt, key=len)
+        least[:0] = long
     size = len(items) // workers
     items.clear()
-    for worker in range(workers):
-        first = long[worker::workers]
-        count = len(short) if worker == workers - 1 else max(0, size - len(first))
+    for number, first in enumerate(dealt):
+        count = len(short) if number == workers - 1 else max(0, size - len(first))
         items += first + short[:count]
         del short[:count]
 

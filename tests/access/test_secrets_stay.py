@@ -88,6 +88,7 @@ async def a_failure_inside(running: Kept, http: httpx.AsyncClient, token: str) -
     assert {answer.status_code for answer in answers} <= {200, 503}
 
 
+@pytest.mark.long
 def test_commands_that_fail_tell_none_either(tmp_path: Path) -> None:
     for words in (("token", "--user", "a b"), ("token", "--user", "bob", "--key-id", "x"), ("audit",), ("serve",)):
         done = hongbao(*words, "--data-dir", tmp_path, **VARIABLES)

@@ -191,6 +191,7 @@ def test_one_that_has_ended_or_not_begun_is_said_before_anything_is_started(
     assert not (tmp_path / "data" / "postgres").exists()
 
 
+@pytest.mark.long
 def test_doctor_says_when_the_certificate_ends(authority: trustme.CA, tmp_path: Path, settings: Settings) -> None:
     def line(days: float) -> Line:
         certificate, key = written(authority, tmp_path, "own", not_after=datetime.now(UTC) + timedelta(days=days))

@@ -52,6 +52,7 @@ async def raw_answer(client: Client, sent: bytes) -> bytes:
     return answer
 
 
+@pytest.mark.long
 async def test_every_answer_carries_them(client: Client) -> None:
     packet_id = await client.send("alice")
     everyone = client.as_backend("alice", "admin")

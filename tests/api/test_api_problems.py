@@ -155,6 +155,7 @@ async def _is_unavailable(client: Client, method: str, path: str, headers: dict[
     assert "database" not in answer.json()["detail"]
 
 
+@pytest.mark.long
 async def test_without_redis_nothing_is_decided(settings: Settings, redis: Redis) -> None:
     async with open_front(settings.model_copy(update={"redis_timeout_s": 0.5})) as client:
         packet_id = await client.send("alice", count=10)

@@ -94,6 +94,7 @@ async def test_a_megabyte_is_refused_and_the_connection_lives_on(server: Server)
         assert (await client.http.get("/livez")).status_code == 200
 
 
+@pytest.mark.long
 async def test_more_than_is_ever_read_closes_the_connection_after_the_answer(server: Server) -> None:
     client, _ = server
     port = client.http.base_url.port
@@ -118,6 +119,7 @@ async def test_what_is_not_http_does_no_harm(server: Server) -> None:
     assert process.returncode is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_process_told_to_stop_answers_what_it_began(server: Server, number: signal.Signals) -> None:
     client, process = server
@@ -216,6 +218,7 @@ async def test_a_client_that_asks_late_after_a_stop_is_answered_too(server: Serv
     assert await asyncio.wait_for(process.wait(), timeout=10) == 0
 
 
+@pytest.mark.long
 async def test_a_client_that_is_connected_and_not_accepted_at_a_stop_is_answered(server: Server) -> None:
     client, process = server
     process.send_signal(signal.SIGSTOP)
@@ -233,6 +236,7 @@ async def test_a_client_that_is_connected_and_not_accepted_at_a_stop_is_answered
     assert await asyncio.wait_for(process.wait(), timeout=10) == 0
 
 
+@pytest.mark.long
 async def test_a_stop_under_load_cuts_nobody_off(server: Server) -> None:
     client, process = server
     packet_id = await client.send("alice", total_fen=100_000, count=5_000)
@@ -248,6 +252,7 @@ async def test_a_stop_under_load_cuts_nobody_off(server: Server) -> None:
     assert "Traceback" not in process.said()
 
 
+@pytest.mark.long
 async def test_a_stop_is_told_before_it_begins(settings: Settings) -> None:
     """So that a balancer that asks /readyz sends requests elsewhere while they can still be answered here."""
     async with serving(settings.model_copy(update={"drain_delay_s": 1.0})) as (client, process):
@@ -277,6 +282,7 @@ async def test_a_second_signal_does_not_wait_for_the_delay(settings: Settings) -
         assert await asyncio.wait_for(process.wait(), timeout=10) == 0
 
 
+@pytest.mark.long
 async def test_connections_without_a_request_do_not_hold_a_stop(server: Server) -> None:
     client, process = server
     _, writer = await asyncio.open_connection("127.0.0.1", client.http.base_url.port)
@@ -316,6 +322,7 @@ async def test_a_port_that_is_taken_is_named(settings: Settings) -> None:
         assert process.said() == f"Cannot listen on 127.0.0.1 port {port}: {why}.\n"
 
 
+@pytest.mark.long
 async def test_two_processes_share_a_port(settings: Settings) -> None:
     async with serving(settings) as (client, _):
         port = client.http.base_url.port

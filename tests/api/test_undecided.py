@@ -55,6 +55,7 @@ def problem_of(answer: httpx.Response) -> tuple[str, str]:
     return answer.json()["code"], answer.json()["detail"]
 
 
+@pytest.mark.long
 async def test_a_claim_that_was_under_way_may_be_decided(front: tuple[Client, OwnRedis]) -> None:
     client, server = front
     packet_id = await client.send("alice", count=10)
@@ -142,6 +143,7 @@ async def test_a_sending_that_cannot_begin_says_that_it_did_not(front: tuple[Cli
     assert (await client.http.get("/v1/wallets/alice", headers=client.as_user("alice"))).json()["balance_fen"] == 100
 
 
+@pytest.mark.long
 async def test_a_redis_that_is_gone_was_not_asked(front: tuple[Client, OwnRedis]) -> None:
     client, server = front
     packet_id = await client.send("alice", count=10)
@@ -170,6 +172,7 @@ async def commits_hang(server: EmbeddedPostgres) -> AsyncIterator[None]:
         await connection.close()
 
 
+@pytest.mark.long
 async def test_a_commit_that_hangs_may_be_decided(settings: Settings, postgres_server: EmbeddedPostgres) -> None:
     async with open_front(changed(settings, database_timeout_s=TIMEOUT_S)) as client:
         await client.deposit("alice", 100)

@@ -305,6 +305,7 @@ def test_what_is_told_is_bounded() -> None:
     assert Differences().of("name", Side(what="x", fen=None), Side(what="y", fen=3)).agrees
 
 
+@pytest.mark.long
 async def test_the_command_prints_a_table(scene: Scene, tmp_path: Path) -> None:
     left = tmp_path / "left.prom"
     urls = urls_of(scene)

@@ -202,6 +202,7 @@ def test_nothing_measured_is_a_report_all_the_same() -> None:
     assert "## Void runs\n\nNone." in text
 
 
+@pytest.mark.long
 def test_the_files_hold_everything(tmp_path: Path) -> None:
     pictures = pytest.importorskip("benchmarks.report.pictures")
     whole = full()

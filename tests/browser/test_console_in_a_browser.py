@@ -113,6 +113,7 @@ async def crawl(shown: Opened, origin: str, language: str, *, with_axe: bool) ->
     return wrong
 
 
+@pytest.mark.long
 async def test_a_person_signs_in_finds_and_signs_out_by_the_keyboard(
     browser: Browser, served: tuple[str, Staff], pictures: Path | None
 ) -> None:

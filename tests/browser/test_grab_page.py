@@ -52,6 +52,7 @@ def yuan(amount_fen: int) -> str:
     return f"¥{amount_fen // 100}.{amount_fen % 100:02d}"
 
 
+@pytest.mark.long
 async def test_before_the_tap_there_are_three_requests_and_few_bytes(front: Front) -> None:
     packet_id = await front.client.send("alice")
     async with opened(front.browser, front.origin, **CALM) as shown:
@@ -71,6 +72,7 @@ async def test_before_the_tap_there_are_three_requests_and_few_bytes(front: Fron
         assert int(answer.headers["content-length"]) <= 14_000
 
 
+@pytest.mark.long
 async def test_five_taps_are_one_claim_and_a_reload_shows_the_same_amount(front: Front) -> None:
     packet_id = await front.client.send("alice")
     async with front.opened(f"/p/{packet_id}", "bob") as shown:
@@ -89,6 +91,7 @@ async def test_five_taps_are_one_claim_and_a_reload_shows_the_same_amount(front:
         assert packet.json()["claimed_count"] == 1
 
 
+@pytest.mark.long
 async def test_a_crowd_is_a_queue_and_nobody_asks_earlier_than_told(front: Front) -> None:
     packet_id = await front.client.send("alice")
     asked_s: list[float] = []
@@ -121,6 +124,7 @@ async def test_a_crowd_is_a_queue_and_nobody_asks_earlier_than_told(front: Front
     assert [word for word in FAILING_WORDS for text in seen if word in text] == []
 
 
+@pytest.mark.long
 async def test_after_a_lost_answer_the_page_asks_again_and_shows_that_very_amount(front: Front) -> None:
     packet_id = await front.client.send("alice")
     decided: list[Json] = []
@@ -195,6 +199,7 @@ async def test_greetings_and_names_are_text(front: Front) -> None:
     await front.client.http.delete("/v1/users/alice/display", headers=front.client.as_user("alice"))
 
 
+@pytest.mark.long
 async def test_a_keyboard_and_a_reader_can_open_it_and_nothing_moves_for_who_wants_no_motion(front: Front) -> None:
     packet_id = await front.client.send("alice")
     async with front.opened(f"/p/{packet_id}", "bob") as shown:

@@ -59,6 +59,7 @@ async def is_drawn(shown: Opened) -> bool:
     return bool(await shown.page.evaluate("window.liveUpdates.count > 0"))
 
 
+@pytest.mark.long
 async def test_the_page_says_that_nobody_answers(
     browser: Browser, served: ServedConsole, pictures: Path | None
 ) -> None:
@@ -71,6 +72,7 @@ async def test_the_page_says_that_nobody_answers(
         await take_picture(shown, pictures, "live-blind")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_a_storm_can_be_read_by_everybody(
     browser: Browser, served: ServedConsole, scheme: Literal["light", "dark"], pictures: Path | None
@@ -89,6 +91,7 @@ async def test_a_storm_can_be_read_by_everybody(
         await take_picture(shown, pictures, f"live-{scheme}")
 
 
+@pytest.mark.long
 async def test_it_fits_a_phone(browser: Browser, served: ServedConsole, pictures: Path | None) -> None:
     storm(served)
     async with served.signed_in(browser, VIEWER, **PHONE) as shown:
@@ -99,6 +102,7 @@ async def test_it_fits_a_phone(browser: Browser, served: ServedConsole, pictures
         await take_picture(shown, pictures, "live-phone")
 
 
+@pytest.mark.long
 async def test_the_wall_is_dark_and_large_whatever_the_scheme(
     browser: Browser, served: ServedConsole, pictures: Path | None
 ) -> None:
@@ -123,6 +127,7 @@ async def test_the_wall_is_dark_and_large_whatever_the_scheme(
         await take_picture(shown, pictures, "live-wall")
 
 
+@pytest.mark.long
 async def test_what_is_chosen_is_in_the_address_and_stays(browser: Browser, served: ServedConsole) -> None:
     storm(served)
     async with served.signed_in(browser, VIEWER) as shown:
@@ -197,6 +202,7 @@ async def test_the_window_is_a_picture_and_a_file(browser: Browser, served: Serv
         assert (await file.value).suggested_filename.startswith("live_")
 
 
+@pytest.mark.long
 async def test_an_ended_session_is_told(browser: Browser, served: ServedConsole) -> None:
     async with served.signed_in(browser, VIEWER) as shown:
         await shown.page.goto(f"{served.origin}/live?lang=en")

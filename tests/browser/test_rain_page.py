@@ -216,6 +216,7 @@ async def test_a_face_of_the_rain_says_what_happened_and_everybody_can_read_it(
         assert not await shown.scrolls_sideways()
 
 
+@pytest.mark.long
 async def test_five_quick_taps_are_one_grab_and_the_share_is_the_users(front: Front) -> None:
     campaign_id = await going_on(front)
     async with front.opened(f"/c/{campaign_id}", "bob") as shown:

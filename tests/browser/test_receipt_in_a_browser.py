@@ -12,6 +12,7 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 
+@pytest.mark.long
 async def test_a_receipt_breaks_no_policy_and_everybody_can_read_it(
     browser: Browser, shared_settings: Settings
 ) -> None:
@@ -32,6 +33,7 @@ async def test_a_receipt_breaks_no_policy_and_everybody_can_read_it(
             assert await shown.inaccessible() == []
 
 
+@pytest.mark.long
 async def test_the_watch_sees_what_it_is_for(browser: Browser, shared_settings: Settings) -> None:
     async with serving(shared_settings) as (client, _):
         with pytest.raises(AssertionError, match=r"console error.*Content Security Policy") as caught:

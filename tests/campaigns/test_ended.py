@@ -50,6 +50,7 @@ async def test_buckets_that_nobody_won_in_are_forgotten_too(engine: Engine, monk
     assert [has_lost(ended, packet_id, "ada") for packet_id in buckets] == [False, False, True, True]
 
 
+@pytest.mark.long
 async def test_a_bucket_that_lacks_a_winner_is_not_read_at_every_tap(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +66,7 @@ async def test_a_bucket_that_lacks_a_winner_is_not_read_at_every_tap(
     assert not has_lost(ended, packet_id, "nobody")
 
 
+@pytest.mark.long
 async def test_a_bucket_with_a_claim_in_quarantine_has_not_ended(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ async def issued(engine: Engine, asset: str, amount_fen: int, *, scale: int = 0)
     await engine.assets.issue("mall", amount_fen, known, idempotency_key=asset, request_hash=b"")
 
 
+@pytest.mark.long
 async def test_a_wave_gives_money_points_and_cards(engine: Engine, settings: Settings) -> None:
     await fund(engine, "mall", 2_000)
     await issued(engine, "POINTS", 600, scale=1)
@@ -208,6 +209,7 @@ async def test_a_games_results_add_up_to_the_bound(engine: Engine) -> None:
         await granted(1, "f")
 
 
+@pytest.mark.long
 async def test_taps_come_no_faster_than_they_may(engine: Engine, settings: Settings) -> None:
     campaign_id = (await make(engine, (0, 60, 4_000, 40), entry=Entry(interval_ms=400))).campaign_id
     async with persisting(settings), sweeping(settings):

@@ -318,6 +318,7 @@ async def is_paused(engine: Engine, campaign_id: str) -> bool:
     return (await engine.campaign_views.get(campaign_id)).state is CampaignState.PAUSED
 
 
+@pytest.mark.long
 async def test_what_could_not_be_closed_is_closed_by_the_sweeper(engine: Engine, settings: Settings) -> None:
     campaign_id = (await make(engine, (60_000, 60, 400, 40))).campaign_id
     await engine.campaigns.end(campaign_id, "mall")  # nothing of it is in Redis yet

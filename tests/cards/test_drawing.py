@@ -209,6 +209,7 @@ async def test_completions_that_race_the_draw_are_in_it_or_refused(engine: Engin
     await assert_books_balance(engine.pool)
 
 
+@pytest.mark.long
 async def test_the_proof_holds_and_tells_of_every_change(engine: Engine, tmp_path: Path) -> None:
     set_id = (await make(engine, (6, 6), granted=(2, 2), wild=2, seconds=2)).set_id
     view = await engine.card_views.get(set_id)

@@ -204,6 +204,7 @@ class TestReplica:
         assert again[:50] == [ClaimResult(Outcome.ALREADY, result.amount_fen) for result in told]
         assert again[50].outcome is Outcome.CLAIMED
 
+    @pytest.mark.long
     async def test_what_no_replica_has_is_not_acknowledged(
         self, settings: Settings, server: OwnRedis, replica: OwnRedis
     ) -> None:

@@ -16,6 +16,7 @@ from tests.support.lane import BACKLOG_MAX, EPOCH, LANE, Lane, claim_keys, users
 class TestRefused:
     """Calls that must leave everything as it was."""
 
+    @pytest.mark.long
     async def test_a_packet_named_twice(self, lane: Lane) -> None:
         packet, other = await lane.open([5, 7]), await lane.open([1])
         before = await lane.everything()

@@ -48,6 +48,7 @@ async def test_each_lane_is_a_line_and_one_that_is_lost_is_said(settings: Settin
         assert (told["lanes"][0]["position"], told["lanes"][1]["position"], told["imbalance"]) == (at[0], None, 1.0)
 
 
+@pytest.mark.long
 async def test_a_server_that_is_away_is_said_of_its_lanes_alone(settings: Settings, tmp_path: Path) -> None:
     async with two_servers(settings, tmp_path) as two:
         async with Engine.open(two.settings):

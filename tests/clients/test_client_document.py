@@ -67,6 +67,7 @@ def test_every_operation_has_a_method_and_no_operation_is_gone() -> None:
     assert {name.partition(".")[0] for name in METHODS.values()} == set(NOUNS)
 
 
+@pytest.mark.long
 def test_the_generated_files_are_those_of_this_document() -> None:
     stale = [name for name, text in files().items() if (PACKAGE / name).read_text(encoding="utf-8") != text]
     assert stale == [], "run make client"

@@ -78,6 +78,7 @@ def test_a_python_client_has_every_operation_once_and_can_be_imported(generated:
     assert len(models) < 2 * len(DOCUMENT["components"]["schemas"])  # and not one for each answer with an error
 
 
+@pytest.mark.long
 async def test_a_call_of_a_generated_python_client_works(generated: Path, settings: Settings) -> None:
     client_module = importlib.import_module(f"{NAME}.client")
     models = importlib.import_module(f"{NAME}.models")
@@ -138,6 +139,7 @@ def test_names_stand_by_themselves() -> None:
     assert len({name.lower() for name in names}) == len(names)
 
 
+@pytest.mark.long
 def test_the_document_of_version_30_says_what_that_version_can_say(tmp_path: Path) -> None:
     """Generators for Go read 3.0 only: one schema for each type, no null beside it, and no constants."""
     made = document_30()

@@ -129,6 +129,7 @@ async def test_odd_days_are_refused_with_their_field(console: Console, fields: d
     assert console.desk.studies.kept == []
 
 
+@pytest.mark.long
 async def test_without_matplotlib_there_are_sentences_and_tables(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ async def test_a_study_that_fails_says_so(console: Console, monkeypatch: pytest.
     assert "failed" in words_of((await oscar.get("/analysis")).text)
 
 
+@pytest.mark.long
 async def test_who_may_look_who_may_run_and_who_may_take_files(console: Console) -> None:
     await a_lively_day(console)
     run = await begun(console, await console.person(OPERATOR))

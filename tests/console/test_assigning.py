@@ -120,6 +120,7 @@ async def test_a_page_of_another_origin_assigns_nothing(console: Console) -> Non
     assert await console.desk.engine.pool.fetchval("SELECT count(*) FROM alerts WHERE assigned_to IS NOT NULL") == 0
 
 
+@pytest.mark.long
 async def test_whose_they_are_is_found_by_indexes_page_by_page(console: Console) -> None:
     ann, pool = await console.person(RISK, "ann"), console.desk.engine.pool
     await pool.execute(ALERT, 20_000)

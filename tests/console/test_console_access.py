@@ -41,6 +41,7 @@ def test_the_admin_moves_no_money() -> None:
     assert not {name for name in ROLES["viewer"] if not name.endswith(":read")}
 
 
+@pytest.mark.long
 @in_module
 @pytest.mark.parametrize("role", list(ROLES))
 async def test_each_route_answers_each_role_as_the_table_says(console: Console, role: str) -> None:

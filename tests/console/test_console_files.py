@@ -39,6 +39,7 @@ def test_no_vendored_file_points_at_what_is_not_there() -> None:
         assert b"http://" not in file.read_bytes().replace(b"http://www.w3.org", b""), file.name
 
 
+@pytest.mark.long
 def test_catalogues_are_what_the_sources_have(found: dict[str, Catalog]) -> None:
     assert {file.stem for file in catalogues.FOLDER.iterdir()} == set(found) == set(PAGES), "run `make texts`"
     for page, catalogue in found.items():

@@ -466,6 +466,7 @@ async def test_without_the_settings_there_is_nothing(settings: Settings) -> None
         assert (await http.post("/oidc/code", data={"code": "1"}, headers=SAME_ORIGIN)).status_code == 404
 
 
+@pytest.mark.long
 def test_without_authlib_one_sentence_says_what_to_install(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['authlib'] = None\n", encoding="utf-8")
     variables = {

@@ -20,6 +20,7 @@ async def console(settings: Settings) -> AsyncIterator[Console]:
         yield opened
 
 
+@pytest.mark.long
 async def test_every_page_is_shown_in_each_language(console: Console) -> None:
     people = [await console.person(role) for role in (ADMIN, FINANCE, VIEWER)]
     for path in PLAIN:

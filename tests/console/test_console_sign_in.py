@@ -33,6 +33,7 @@ async def outcomes(console: Console, action: str) -> list[str]:
     return [row["outcome"] for row in rows]
 
 
+@pytest.mark.long
 async def test_name_password_and_code_begin_a_session_in_a_cookie_that_nothing_can_read(console: Console) -> None:
     _, secret = await console.staff.sign_up("ann", VIEWER)
     async with console.browser() as http:

@@ -83,6 +83,7 @@ async def console(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncI
         yield opened
 
 
+@pytest.mark.long
 async def test_no_page_has_a_word_that_is_not_in_a_catalogue(console: Console) -> None:
     admin, finance = await console.person(ADMIN), await console.person(FINANCE)
     await finance.act("/deposits", user_id="tests", amount="1", reason="tests")

@@ -41,6 +41,7 @@ def done_by(name: str, approval: Approval, desk: Desk, connection: Connection) -
     )
 
 
+@pytest.mark.long
 async def test_a_campaign_that_was_paid_before_the_console_was_killed_cannot_be_refused(
     console: Console, settings: Settings
 ) -> None:

@@ -18,6 +18,7 @@ from tests.support.scenes import fund, persisting, send, settled
 from tests.support.wechatpay import MCH_ID, SHOP, merchant_of, with_sealing
 
 
+@pytest.mark.long
 async def test_each_id_leads_to_its_page(settings: Settings) -> None:
     wanted = with_small_disputes(settings)
     async with open_console(wanted) as console:

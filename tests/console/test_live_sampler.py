@@ -145,6 +145,7 @@ async def test_one_of_several_that_is_away_or_begins_anew_spoils_nothing() -> No
     assert column(sampler, "sources.silent") == [0, 1, 0, None, 0]
 
 
+@pytest.mark.long
 async def test_it_goes_on_after_an_error_and_stops_when_told() -> None:
     class Breaks(Turns):
         async def read(self) -> Mapping[str, Counted]:

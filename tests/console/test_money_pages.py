@@ -145,6 +145,7 @@ async def test_a_packet_is_listed_by_its_filter_and_shown_whole(scene: Scene) ->
     assert looked == 1
 
 
+@pytest.mark.long
 async def test_pages_of_a_list_have_every_row_once_and_keep_the_filter(scene: Scene) -> None:
     engine, viewer = scene.console.desk.engine, await scene.console.person("viewer")
     for _ in range(60):

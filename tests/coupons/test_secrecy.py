@@ -43,6 +43,7 @@ async def all_of_postgres(engine: Engine) -> bytes:
     return b"\n".join(parts)
 
 
+@pytest.mark.long
 async def test_no_code_is_in_redis_in_the_database_or_in_the_logs(
     engine: Engine, settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -192,6 +192,7 @@ async def test_filing_takes_no_turn_of_those_who_send_to_a_label(scene: Scene) -
             assert await scene.file()
 
 
+@pytest.mark.long
 async def test_two_a_year(scene: Scene, settings: Settings) -> None:
     await whole_day()
     packets = [await claimed_packet(scene.engine, "bob") for _ in range(6)]

@@ -90,6 +90,7 @@ async def test_it_is_marked_and_computed_again_when_the_plan_is_out(
     assert await again(scene, dispute) == found
 
 
+@pytest.mark.long
 async def test_pages_reach_all_of_them(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.disputes.deciding._PAGE_MAX", 1)
     planned_until(2026, monkeypatch)
@@ -104,6 +105,7 @@ async def test_pages_reach_all_of_them(scene: Scene, monkeypatch: pytest.MonkeyP
     assert [(await again(scene, dispute)).deadline_is_provisional for dispute in disputes] == [False, False]
 
 
+@pytest.mark.long
 async def test_one_that_was_overdue_by_the_guess_is_told_again_by_the_plan(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,7 @@ def test_the_command_where_nothing_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_command_on_a_terminal(settings: Settings, tmp_path: Path) -> None:
     """A table, in which nothing of what was found is taken for markup."""
     ours, theirs = pty.openpty()

@@ -67,6 +67,7 @@ async def test_the_books_are_examined_without_the_right_to_write(settings: Setti
     assert await lanes_of(settings) == before
 
 
+@pytest.mark.long
 async def test_lanes_do_not_wait_for_each_other(settings: Settings) -> None:
     """Following a lane that is idle keeps a connection: more lanes than connections of any other client."""
     settings = changed(settings, lanes=LANES)

@@ -14,6 +14,7 @@ from tests.support.ports import held_port
 from tests.support.waiting import wait_until
 
 
+@pytest.mark.long
 async def test_every_connection_speaks_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")

@@ -45,6 +45,7 @@ async def no_step() -> None:
     """Nothing to do in between."""
 
 
+@pytest.mark.long
 async def test_the_job_of_another_slot_is_not_taken_for_its_own(
     masters: list[Master], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ async def test_the_job_of_another_slot_is_not_taken_for_its_own(
         await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=no_step)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [OperatorError("It is enough."), asyncio.CancelledError()])
 async def test_what_is_broken_off_does_not_move_later(
     masters: list[Master], monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -85,6 +87,7 @@ async def test_what_is_broken_off_does_not_move_later(
     assert asked[-1] == ("CLUSTER", "CANCELSLOTMIGRATIONS")
 
 
+@pytest.mark.long
 async def test_what_was_begun_without_an_answer_does_not_move_later(
     masters: list[Master], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +106,7 @@ async def test_what_was_begun_without_an_answer_does_not_move_later(
     assert asked[-1] == ("CLUSTER", "CANCELSLOTMIGRATIONS")
 
 
+@pytest.mark.long
 async def test_a_server_that_has_forgotten_the_job_is_not_waited_for(
     masters: list[Master], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +119,7 @@ async def test_a_server_that_has_forgotten_the_job_is_not_waited_for(
             await move_slot(SLOT, masters[0], masters[1], last=keys.lane(0), between=no_step)
 
 
+@pytest.mark.long
 async def test_a_slot_that_is_half_moved_goes_only_where_its_other_half_is(
     masters: list[Master], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +143,7 @@ async def test_a_slot_that_is_half_moved_goes_only_where_its_other_half_is(
     assert await command(half.client, "EXISTS", keys.events(0), keys.lane(0)) == 2
 
 
+@pytest.mark.long
 async def test_servers_that_are_called_by_their_names(cluster: Clustered) -> None:
     (server,) = servers_in(cluster.url)
     for node in cluster.masters:
@@ -157,6 +163,7 @@ async def test_servers_that_are_called_by_their_names(cluster: Clustered) -> Non
     await wait_until(are_those_of_the_map, timeout_s=20, what="the servers' names being known")
 
 
+@pytest.mark.long
 async def test_a_master_that_is_away_is_not_the_only_one_that_is_asked(cluster: Clustered) -> None:
     (server,) = servers_in(cluster.url)
     first = cluster.masters[0]

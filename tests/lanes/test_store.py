@@ -17,6 +17,7 @@ from engine.records import ClaimReply, ClaimResult, ClaimRow, Outcome, PacketSta
 from tests.support.lane import BACKLOG_MAX, EPOCH, FAR_FUTURE_MS, LANE, LONG_AGO_MS, Lane, chunk_of, users
 
 
+@pytest.mark.long
 async def test_results_come_in_the_order_asked_with_their_amounts(lane: Lane) -> None:
     first, second = await lane.open([5]), await lane.open([7, 9])
     asked = {second: ["ada", "bob"], new_packet_number(LANE): ["ada"], first: ["bob", "ada"]}

@@ -259,6 +259,7 @@ async def test_postgres_looks_at_the_entries_when_there_are_many_new_ones(engine
     assert not await volumes.analyze(engine.pool)
 
 
+@pytest.mark.long
 async def test_a_look_may_take_longer_than_a_statement_and_is_ended_by_a_stop(
     engine: Engine, settings: Settings
 ) -> None:

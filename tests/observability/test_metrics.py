@@ -107,6 +107,7 @@ def test_requests_answered_at_once_are_counted_with_the_others() -> None:
     assert b"/test-of-none" not in metrics.render()
 
 
+@pytest.mark.long
 async def test_a_scrape_shows_claims_and_requests(client: Client) -> None:
     before = await scrape(client)
     packet_id = await client.send("alice", total_fen=10, count=1)

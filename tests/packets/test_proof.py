@@ -221,6 +221,7 @@ def test_what_is_no_proof_is_refused(text: bytes, told: str) -> None:
         read(text)
 
 
+@pytest.mark.long
 def test_the_command_needs_no_server(tmp_path: Path) -> None:
     path, proof = tmp_path / "proof.json", some_proof()
     path.write_bytes(orjson.dumps(proof))

@@ -123,6 +123,7 @@ async def amounts(engine: Engine, packet: str, user: str) -> dict[str, int]:
     return {user: row.amount_fen}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ahead", [1, 1_000_000])
 async def test_a_foreign_entry_that_was_deleted_by_hand_stops_nobody_for_long(engine: Engine, ahead: int) -> None:
     """Redis remembers the last ID of a stream: without help the lane could not write for good."""
@@ -297,6 +298,7 @@ async def test_a_change_that_is_gone_is_no_bad_entry(engine: Engine) -> None:
     assert "are gone from the stream" in (await told(engine))["audit"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("harm", [keys.events(0), keys.lane(0)], ids=["the stream", "the lane"])
 @pytest.mark.parametrize("kind", ["SET", "RPUSH"])
 async def test_a_key_of_another_type_harms_no_other_lane_and_is_rebuilt(engine: Engine, harm: str, kind: str) -> None:

@@ -43,6 +43,7 @@ def run(folder: Path, *words: str, count: int = 120, **variables: str) -> "subpr
     return subprocess.run(argv, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_says_how_far_it_is_what_failed_and_what_is_missing(tmp_path: Path, workers: str) -> None:
     finished = run(tmp_path, "-n", workers)

@@ -140,6 +140,7 @@ class TestWatch:
         store.on_fenced(1)
         await wait_until(lambda: known.epochs[1] == "new", what="learning the epoch")
 
+    @pytest.mark.long
     @pytest.mark.parametrize("what", ["read", "lane_tokens"])
     async def test_it_outlives_what_nobody_foresaw(
         self, pool: asyncpg.Pool, redis: Redis, watched: tuple[epochs.Known, list[int]], what: str

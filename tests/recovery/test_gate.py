@@ -162,6 +162,7 @@ async def test_a_redis_that_was_set_back_refuses_though_nobody_has_looked_and_th
         await assert_in_order(engine)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("retry_s", [persister.RETRY_S, 3.0], ids=["looked again", "read once"])
 async def test_a_redis_that_lost_only_what_the_ledger_lacks_serves_again_and_says_how_much(
     snapshotted: RestartableRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch, retry_s: float

@@ -114,6 +114,7 @@ async def test_nothing_is_acknowledged_by_a_server_that_the_ledger_has_replaced(
         await assert_books_balance(engine.pool)
 
 
+@pytest.mark.long
 async def test_a_claim_on_its_way_as_the_server_is_replaced_is_not_said_to_stand(scene: Scene) -> None:
     async with Engine.open(scene.settings) as engine:
         async with persisting(scene.settings):
@@ -161,6 +162,7 @@ async def test_a_storm_of_refused_claims_makes_no_storm_of_connections(scene: Sc
         assert scene.told == {}
 
 
+@pytest.mark.long
 async def test_a_primary_that_became_a_replica_is_left(scene: Scene) -> None:
     async with Engine.open(scene.settings) as engine, persisting(scene.settings):
         packet_id = (await send(engine, total_fen=2_000, count=2_000, split=SplitKind.EQUAL)).packet_id

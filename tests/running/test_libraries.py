@@ -52,6 +52,7 @@ def test_its_private_parts_are_used_in_its_places_and_nowhere_else(name: str) ->
     assert [place for place in places if not any(user.startswith(place) for user in users)] == []
 
 
+@pytest.mark.long
 def test_no_other_library_has_a_private_part_in_use() -> None:
     """A name with an underscore that nothing here defines is a library's."""
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]

@@ -69,6 +69,7 @@ def test_both_are_stopped_when_the_work_fails(alone: Settings) -> None:
     reach.check_has_books(alone)
 
 
+@pytest.mark.long
 def test_a_data_directory_with_a_cluster_is_reached_by_the_clusters_url(alone: Settings) -> None:
     with servers.hold(alone.data_dir) as held:
         cluster = servers.EmbeddedRedisCluster(held, nodes=2)

@@ -23,6 +23,7 @@ from tests.support.lane import BACKLOG_MAX, EPOCH, LANE, LONG_AGO_MS, Lane, chun
 from tests.support.waiting import wait_until
 
 
+@pytest.mark.long
 async def test_each_user_gets_the_next_share(lane: Lane) -> None:
     packet = await lane.open([5, 7, 9])
     before_ms = await lane.store.now_ms(LANE)

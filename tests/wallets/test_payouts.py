@@ -260,6 +260,7 @@ async def test_what_the_payout_account_does_not_hold_is_not_paid(funded: Engine)
     assert await funded.pool.fetchval("SELECT count(*) FROM withdrawals WHERE state = 'processing'") == 1
 
 
+@pytest.mark.long
 @with_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     accounts=st.lists(st.sampled_from([GOOD, BAD]), min_size=1, max_size=4),

@@ -193,6 +193,7 @@ async def test_short_and_long_ways_take_turns(world: World) -> None:
             assert await wire.answer() == answers[name][0], name
 
 
+@pytest.mark.long
 async def test_any_split_of_two_requests_is_read_alike(world: World) -> None:
     """Split in two at every byte."""
     requests, answers = stable_requests(world), await answers_to_each(world)

@@ -398,6 +398,7 @@ async def claim_of_each(
     return outcomes
 
 
+@pytest.mark.long
 async def test_a_packet_is_given_away_alike(twins: Opened) -> None:
     users = st.sampled_from(["ada", "bob", "carol", "dave", "eve"])
     seen: Counter[bytes] = Counter()

@@ -155,6 +155,7 @@ async def test_a_silent_connection_is_kept_so_long_and_no_longer(world: World, q
         assert await new.is_closed()
 
 
+@pytest.mark.long
 async def test_the_server_closes_it_by_itself(settings: Settings) -> None:
     """After the time that is set, by a clock that nobody moves."""
     async with open_world(changed(settings, keep_alive_s=2)) as world, world.served.connected() as wire:

@@ -248,6 +248,7 @@ async def apps(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         yield app, other
 
 
+@pytest.mark.long
 async def test_an_answer_does_not_depend_on_the_reader(apps: tuple[Opened, Opened], settings: Settings) -> None:
     """The packets are sold out, so that a batch is answered the second time as the first."""
     engine = apps[0].front.engine

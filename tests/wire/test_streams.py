@@ -58,6 +58,7 @@ async def waits(served: Served, wire: Wire[Watched]) -> None:
     await wait_until(lambda: wire.there.flow.write_paused, what="the server waiting for its client")
 
 
+@pytest.mark.long
 async def test_a_client_that_reads_slowly_has_all_of_it_and_little_of_it_at_once(served: Served) -> None:
     pool = served.front.engine.pool
     async with served.connected(is_narrow=True) as wire:
