@@ -23,6 +23,8 @@ OF_SOMEBODY = (
     "list_redemptions",
 )
 """What a path without a user names, and somebody has."""
+EVERY = [pytest.param(row, marks=pytest.mark.long) if row.name == "show_metrics" else row for row in ROUTES]
+"""Hundreds of scrapes of what all tests before have counted take long."""
 GUARDED = [row for row in ROUTES if row.access is not None]
 
 
@@ -52,7 +54,7 @@ async def test_a_backend_must_name_the_user_where_one_is_needed(client: Client, 
         assert "X-User-Id" not in answer.text
 
 
-@pytest.mark.parametrize("operation", ROUTES, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", EVERY, ids=lambda operation: operation.name)
 async def test_no_genuine_token_no_answer(client: Client, operation: Operation) -> None:
     (without,) = {row.without for row in rows() if row.operation == operation.name}
     assert without == (200 if operation.access is None else 401)
