@@ -40,7 +40,7 @@ from engine.settings import Settings
 
 MASTERS, LANES = 3, 6
 OWNER, SHARE_FEN = "mall", 50
-BATCH, BATCHES_AT_ONCE = 1_000, 3
+BATCH = 1_000
 _LEAD_S, _WAVE_S = 10, 3_600
 _POLL_S, _READY_S_MAX = 0.05, 120.0
 _SCRIPT_COMMANDS = ("evalsha", "eval", "fcall")
@@ -52,11 +52,15 @@ class WrongError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """``users``: each grabs once, and there is a share for each. ``late``: how many tap when there is none."""
+    """``users``: each grabs once, and there is a share for each. ``late``: how many tap when there is none.
+
+    ``at_once``: batches of 1,000 that are on their way. The fewer there are, the smaller are the calls to six lanes.
+    """
 
     rounds: int = 5
     users: int = 120_000
     late: int = 60_000
+    at_once: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +144,7 @@ class Raining:
                 asked = [Asked(campaign_id, user) for user in batch]
                 answers.update(_outcome(answer) for answer in await self._engine.grabbing.grab_many(asked))
 
-        await asyncio.gather(*[backend() for _ in range(BATCHES_AT_ONCE)])
+        await asyncio.gather(*[backend() for _ in range(self._sizes.at_once)])
         return answers
 
     async def _late(self, campaign_id: str, users: Sequence[str]) -> tuple[float, float]:
@@ -263,14 +267,19 @@ def _settings(prepared: Stage, cluster: EmbeddedRedisCluster, sizes: Sizes) -> S
     database = prepared.create_database()
     wait(schema.migrate(prepared.database_url(database)))
     # What a grab costs is measured, and not how soon it is answered.
-    return prepared.settings(database, redis_url=cluster.url, lanes=LANES, claim_wait_ms_max=60_000)
+    return prepared.settings(
+        database, redis_url=cluster.url, lanes=LANES, claim_wait_ms_max=60_000, claim_queue_max=100_000
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Returns 0 if it was measured, 1 if it could not be, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rain", description=__doc__)
-    for name, what in (("rounds", "of two rains"), ("users", "of each rain"), ("late", "taps after its end")):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Sizes(), name), help=f"{what} (%(default)s)")
+    told = {"rounds": "of two rains", "users": "of each rain", "late": "taps after its end", "at-once": "batches"}
+    for name, what in told.items():
+        parser.add_argument(
+            f"--{name}", type=int, default=getattr(Sizes(), name.replace("-", "_")), help=f"{what} (%(default)s)"
+        )
     print_anything()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     console = Console(highlight=False, soft_wrap=True)

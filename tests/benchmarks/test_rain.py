@@ -30,7 +30,7 @@ def test_the_ratio_is_that_within_a_round() -> None:
 @pytest.mark.usefixtures("quick_tempdir")
 def test_rains_fall_in_one_lane_and_in_six() -> None:
     said = io.StringIO()
-    (round_,) = measure(Sizes(rounds=1, users=2_000, late=300), Console(file=said, width=200))
+    (round_,) = measure(Sizes(rounds=1, users=2_000, late=300, at_once=2), Console(file=said, width=200))
     one, spread = round_
     assert (one.lanes, spread.lanes) == (1, LANES)
     assert max(one.calls_per_answer, spread.calls_per_answer) < 0.1  # the sweeper makes some of its own
