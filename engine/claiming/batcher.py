@@ -9,24 +9,18 @@ import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import NoReturn
 
-import structlog
-
 from engine.claiming.acks import Acks, Decided
+from engine.claiming.batches import Answer, Batch, Deliver, Order, Singles, next_batch
 from engine.errors import HongbaoError, OverloadedError, UnavailableError
 from engine.lanes.store import Store
 from engine.observability import metrics
 from engine.records import Ack, ClaimResult
 from engine.settings import Settings
-
-Answer = ClaimResult | HongbaoError
-"""One claim's result, or the error that it is not confirmed."""
-Deliver = Callable[[ClaimResult | Exception], None]
-"""Takes one claim's answer, or what ``Store.claim`` raised."""
 
 PACE_S = 0.001
 PACE_BELOW = 32
@@ -41,74 +35,6 @@ of it: a short stall does not mean that Redis is slow."""
 
 _SILENT_SHARE = 0.9
 """A call that fails after this share of its timeout got no answer. The next call would wait as long again."""
-
-_log = structlog.get_logger(__name__)
-
-
-class _Singles:
-    """Claims that came one by one and will leave together. Each has its own answer."""
-
-    def __init__(self) -> None:
-        self.asked: dict[str, list[str]] = {}
-        self.size = 0
-        self.sent_s = 0.0
-        self._deliveries: dict[str, list[Deliver]] = {}
-
-    def add(self, packet_id: str, user_id: str, deliver: Deliver) -> None:
-        users = self.asked.get(packet_id)
-        if users is None:
-            self.asked[packet_id], self._deliveries[packet_id] = [user_id], [deliver]
-        else:
-            users.append(user_id)
-            self._deliveries[packet_id].append(deliver)
-        self.size += 1
-
-    def resolve(self, answers: Sequence[ClaimResult | Exception]) -> None:
-        """Answer every claim."""
-        _deliver(zip(self._in_order(), answers, strict=True))
-
-    def resolve_some(self, answers: Mapping[int, Answer]) -> None:
-        """Answer some claims, by their places. The other answers follow later."""
-        deliveries = list(self._in_order())
-        _deliver((deliveries[place], answer) for place, answer in answers.items())
-
-    def _in_order(self) -> Iterable[Deliver]:
-        return chain.from_iterable(self._deliveries.values())
-
-    def fail(self, error: Exception) -> None:
-        self.resolve([error] * self.size)
-
-
-def _deliver(answers: Iterable[tuple[Deliver, ClaimResult | Exception]]) -> None:
-    for deliver, answer in answers:
-        try:
-            deliver(answer)
-        except Exception:  # one failed delivery must not stop the others
-            _log.exception("an answer could not be delivered")
-
-
-class _Order:
-    """Claims that came together and leave together, with one answer for all."""
-
-    def __init__(self, asked: Mapping[str, Sequence[str]], size: int) -> None:
-        self.asked, self.size = asked, size
-        self.sent_s = 0.0
-        self.answer: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
-        self._answers: dict[int, Answer] = {}
-
-    def resolve(self, answers: Sequence[Answer]) -> None:
-        if not self.answer.done():
-            self.answer.set_result(answers)
-
-    def resolve_some(self, answers: Mapping[int, Answer]) -> None:
-        """As ``_Singles``, but with one answer, once all results are there."""
-        self._answers.update(answers)
-        if len(self._answers) == self.size:
-            self.resolve([self._answers[place] for place in range(self.size)])
-
-    def fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
 
 
 def _settle(answer: "asyncio.Future[ClaimResult]", result: ClaimResult | Exception) -> None:
@@ -129,8 +55,8 @@ class Batcher:
 
     def __init__(self, store: Store, lane: int, settings: Settings, full_lanes: set[int], acks: Acks) -> None:
         self._store, self._lane, self._acks = store, lane, acks
-        self._waiting: deque[_Singles | _Order] = deque()
-        self._open = _Singles()  # the last waiting batch, if it still accepts claims
+        self._waiting: deque[Singles | Order] = deque()
+        self._open = Singles()  # the last waiting batch, if it still accepts claims
         self._size = 0
         self._size_max = settings.claim_queue_max
         self._wait_s_max = settings.claim_wait_ms_max / 1000
@@ -167,7 +93,7 @@ class Batcher:
         """
         self._admit(1)
         if not self._waiting or self._waiting[-1] is not self._open or self._open.size >= self._per_call_max:
-            self._open = _Singles()
+            self._open = Singles()
             self._waiting.append(self._open)
         self._open.add(packet_id, user_id, deliver)
 
@@ -178,7 +104,7 @@ class Batcher:
         """
         size = sum(map(len, asked.values()))
         self._admit(size)
-        order = _Order(asked, size)
+        order = Order(asked, size)
         self._waiting.append(order)
         return order.answer
 
@@ -209,7 +135,7 @@ class Batcher:
         """How many claims may be ahead of a new one, at their present cost; at least as many as one call takes."""
         return max(self._per_call_max, int(self._wait_s_max / self._claim_s))
 
-    def _measure(self, batch: _Singles | _Order) -> None:
+    def _measure(self, batch: Batch) -> None:
         """Learn the cost of a claim from a call that has returned. The time between two calls counts, too."""
         now_s = time.monotonic()
         if batch.size >= _MEASURED_MIN:
@@ -237,7 +163,7 @@ class Batcher:
     def _send(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._calls) < self._calls_max:
-            batch = self._waiting.popleft()
+            batch = next_batch(self._waiting, self._per_call_max)
             self._size -= batch.size
             self._under_way += batch.size
             batch.sent_s = time.monotonic()
@@ -246,7 +172,7 @@ class Batcher:
             self._calls.add(call)
             call.add_done_callback(partial(self._sent, batch))
 
-    def _sent(self, batch: _Singles | _Order, call: asyncio.Task[None]) -> None:
+    def _sent(self, batch: Batch, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self._measure(batch)
         if self._size + self._under_way < self._ahead_max:
@@ -254,7 +180,7 @@ class Batcher:
         if self._waiting:
             self._schedule()
 
-    async def _call(self, batch: _Singles | _Order) -> None:
+    async def _call(self, batch: Batch) -> None:
         started_s = time.perf_counter()
         acks, lent = self._acks, self._store.lend(self._lane)
         try:
@@ -290,7 +216,7 @@ class Batcher:
             self._size -= batch.size
             batch.fail(UnavailableError("Redis does not answer.", is_undone=True))
 
-    def _confirm(self, acks: Acks, batch: _Singles | _Order, decided: Decided, waiting: dict[Ack, list[int]]) -> None:
+    def _confirm(self, acks: Acks, batch: Batch, decided: Decided, waiting: dict[Ack, list[int]]) -> None:
         """Answer the claims that need no confirmation. Confirm the others while the next calls go on."""
         results = decided.reply.results
         later = frozenset(chain.from_iterable(waiting.values()))

@@ -8,7 +8,8 @@ from types import MappingProxyType
 import asyncpg
 
 from engine.claiming.acks import Acks
-from engine.claiming.batcher import Batcher, Deliver
+from engine.claiming.batcher import Batcher
+from engine.claiming.batches import Deliver
 from engine.claiming.finished import Finished
 from engine.coupons.given import GivenCoupons
 from engine.errors import (

@@ -14,7 +14,7 @@ from engine.claiming.batcher import CLAIM_S_FIRST, Batcher
 from engine.errors import OverloadedError
 from engine.records import ClaimResult, Outcome
 from engine.settings import Settings
-from tests.claiming.test_batcher import WatchedStore
+from tests.support.batching import WatchedStore
 from tests.support.lane import EPOCH, LANE, Lane, acks_of, lane_on, users
 from tests.support.waiting import wait_until
 

@@ -2,50 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from engine.claiming.batcher import PACE_BELOW, Batcher, Deliver
+from engine.claiming.batcher import PACE_BELOW
+from engine.claiming.batches import Deliver
 from engine.errors import OverloadedError, RecoveringError, UnavailableError
 from engine.lanes.clients import redis_client
-from engine.lanes.connections import Lent
 from engine.lanes.store import Store
 from engine.lanes.topology import Topology
 from engine.observability import metrics
-from engine.records import ClaimReply, ClaimResult, Outcome
-from engine.settings import Settings
-from tests.support.lane import EPOCH, LANE, Lane, acks_of, lane_on, users
+from engine.records import ClaimResult, Outcome
+from tests.support.batching import WatchedStore, batcher_of
+from tests.support.lane import EPOCH, LANE, Lane, lane_on, users
 from tests.support.waiting import wait_until
-
-
-class WatchedStore(Store):
-    """The store, noting each call; calls wait while ``gate`` is closed."""
-
-    def __init__(self, client: Redis, epochs: Mapping[int, str]) -> None:
-        super().__init__(Topology.of_one(client), epochs)
-        self.calls: list[dict[str, list[str]]] = []
-        self.in_flight = self.in_flight_max = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def claim(
-        self, lane: int, asked: Mapping[str, Sequence[str]], *, backlog_max: int, lent: Lent | None = None
-    ) -> ClaimReply:
-        self.calls.append({packet: list(hands) for packet, hands in asked.items()})
-        self.in_flight += 1
-        self.in_flight_max = max(self.in_flight, self.in_flight_max)
-        try:
-            await self.gate.wait()
-            return await super().claim(lane, asked, backlog_max=backlog_max, lent=lent)
-        finally:
-            self.in_flight -= 1
-
-    @property
-    def sizes(self) -> list[int]:
-        return [sum(map(len, call.values())) for call in self.calls]
 
 
 @pytest.fixture
@@ -57,18 +29,6 @@ async def lane(redis_url: str) -> AsyncIterator[Lane]:
 @pytest.fixture
 def store(lane: Lane) -> WatchedStore:
     return WatchedStore(lane.client, {LANE: EPOCH})
-
-
-def batcher_of(
-    store: Store, *, per_call_max: int = 500, queue_max: int = 1_000, calls_max: int = 2, backlog_max: int = 10_000
-) -> Batcher:
-    settings = Settings.model_construct(
-        claims_per_call_max=per_call_max,
-        claim_queue_max=queue_max,
-        calls_in_flight_max=calls_max,
-        backlog_max=backlog_max,
-    )
-    return Batcher(store, LANE, settings, set(), acks_of(store, settings))
 
 
 async def test_what_one_turn_of_the_loop_asks_goes_in_one_call(lane: Lane, store: WatchedStore) -> None:
