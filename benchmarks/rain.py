@@ -30,7 +30,7 @@ from engine.campaigns.terms import CampaignTerms, PrizeTerms, WaveTerms, campaig
 from engine.campaigns.views import CampaignState
 from engine.embedded.redis_cluster import EmbeddedRedisCluster
 from engine.engine import Engine
-from engine.errors import HongbaoError, OperatorError
+from engine.errors import BusyError, HongbaoError, OperatorError
 from engine.ledger import schema
 from engine.observability.terminal import print_anything
 from engine.records import SplitKind
@@ -141,8 +141,15 @@ class Raining:
 
         async def backend() -> None:
             for batch in batches:  # those at once take from the same
-                asked = [Asked(campaign_id, user) for user in batch]
-                answers.update(_outcome(answer) for answer in await self._engine.grabbing.grab_many(asked))
+                users = batch
+                while users:
+                    asked = [Asked(campaign_id, user) for user in users]
+                    answered = await self._engine.grabbing.grab_many(asked)
+                    # Who is told that the ledger does not have a part's end yet taps again, as clients do.
+                    answers.update(_outcome(answer) for answer in answered if not isinstance(answer, BusyError))
+                    users = [
+                        user for user, answer in zip(users, answered, strict=True) if isinstance(answer, BusyError)
+                    ]
 
         await asyncio.gather(*[backend() for _ in range(self._sizes.at_once)])
         return answers
