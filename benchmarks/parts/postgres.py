@@ -1,8 +1,8 @@
 """``python -m benchmarks.parts.postgres``: what each part of a claim's row costs Postgres.
 
 The same batches go into the same table with one part left out or changed: an index, the checks, the log. What a row
-costs then, beside what it costs as it is in the same round, says what the part costs. It is CPU time of all of Postgres.
-No part is left out in the product: this tells where work would pay.
+costs then, beside what it costs as it is in the same round, says what the part costs: CPU time of all of Postgres. No
+part is left out in the product: this tells where work would pay.
 """
 
 import argparse
