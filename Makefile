@@ -63,7 +63,7 @@ texts: $(READY) ## find the console's texts, and compile their translations
 vendor: $(READY) ## fetch the console's vendored files again by npm, as vendor.json lists them; needs node
 	@$(BIN)/python -m tests.support.vendored
 
-test: $(READY) ## every test but the long ones (6 to 8 minutes on two cores)
+test: $(READY) ## every test but the long ones (about 5 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 	@echo "The long ones (whole installations, storms, chaos, models, random requests): make test-long. CI runs both."
 
