@@ -67,7 +67,7 @@ test: $(READY) ## every test but the long ones (about 5 minutes on two cores)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 	@echo "The long ones (whole installations, storms, chaos, models, random requests): make test-long. CI runs both."
 
-test-long: $(READY) ## the tests that take seconds, or start whole installations (about 22 minutes)
+test-long: $(READY) ## the tests that take seconds, or start whole installations (about 18 minutes)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 test-browser: $(READY) ## the tests in a real Chromium, the long ones as well; PICTURES (a folder) keeps pictures of the pages
