@@ -72,14 +72,16 @@ def route_of(path: str) -> str:
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 async def test_every_page_is_clean(browser: Browser, served: tuple[str, Staff], narrow: bool) -> None:
     origin, staff = served
+    wrong: list[str] = []
     async with opened(browser, origin, **(PHONE if narrow else WIDE)) as shown:
         for look in LOOKS:
             role, language, scheme, is_narrow = look
             if is_narrow == narrow:
                 await shown.page.emulate_media(color_scheme=scheme)
                 await signed_in(shown, origin, staff, role)
-                wrong = await crawl(shown, origin, language, with_axe=look in LOOKS[:WITH_AXE])
-                assert wrong == [], look
+                found = await crawl(shown, origin, language, with_axe=look in LOOKS[:WITH_AXE])
+                wrong += [f"{role}, {language}, {scheme}: {one}" for one in found]
+    assert wrong == []
 
 
 _LOOK = f"""() => ({{
