@@ -1,6 +1,7 @@
 """What the console refuses, whoever asks and whatever a page forgets: origins, hosts, bodies, words from users."""
 
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,13 @@ FOREIGN: list[dict[str, str]] = [
 async def console(settings: Settings) -> AsyncIterator[Console]:
     async with open_console(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, no moment passes in which more would be allowed."""
+    now_s = monotonic()
+    monkeypatch.setattr("api.console.bounds.monotonic", lambda: now_s)
 
 
 async def names(console: Console) -> set[str]:
@@ -189,6 +197,7 @@ async def test_an_unknown_page_and_a_wrong_method_are_told(console: Console) -> 
     assert (await person.get("/static/../../settings.py")).status_code == 404
 
 
+@pytest.mark.usefixtures("same_minute")
 async def test_strangers_cannot_fill_the_log(console: Console) -> None:
     async with console.browser() as http:
         for _ in range(NOBODYS_A_MINUTE_MAX + 20):
@@ -204,6 +213,7 @@ def test_a_bucket_is_filled_again() -> None:
     assert [bucket.take() for _ in range(2)] == [True, False]
 
 
+@pytest.mark.usefixtures("same_minute")
 async def test_an_address_has_a_bounded_number_of_tries(console: Console) -> None:
     await console.staff.sign_up("ann", VIEWER)
     async with console.browser() as http:
@@ -215,6 +225,7 @@ async def test_an_address_has_a_bounded_number_of_tries(console: Console) -> Non
         assert (await http.get("/login")).status_code == 200
 
 
+@pytest.mark.usefixtures("same_minute")
 async def test_who_fills_the_log_up_does_not_hide_tries_to_sign_in(console: Console) -> None:
     async with console.browser() as http:
         for _ in range(NOBODYS_A_MINUTE_MAX + 5):
