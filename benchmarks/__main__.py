@@ -23,6 +23,7 @@ from benchmarks.parts import (
     ages,
     batches,
     ceilings,
+    connections,
     crowding,
     durable,
     fairness,
@@ -35,9 +36,11 @@ from benchmarks.parts import (
     overload,
     persisting,
     profiles,
+    sends,
     sizes,
     splits,
     storms,
+    wallets,
 )
 from benchmarks.peers import availability
 from benchmarks.report import report
@@ -69,12 +72,17 @@ PARTS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "LIMITS": ("limits reached together", limits.limits),
     "LANES": ("more lanes", lanes.lanes),
     "MASTERS": ("more masters", masters.masters),
+    "CONNECTIONS": ("more connections", connections.connections),
+    "SENDS": ("packets sent", sends.sends),
+    "WALLETS": ("pages of a wallet", wallets.wallets),
     "AGES": ("after thirty million claims", ages.ages),
     "PERSISTERS": ("several persisters", persisting.several),
     "SIZES": ("bytes of a claim", sizes.sizes),
 }
 """The parts in the order of measuring: the open loop needs A's result."""
-APART = frozenset({"AGES", "CROWDING", "OUTAGE", "FAIRNESS", "LANES", "LIMITS", "MASTERS", "PERSISTERS", "SIZES"})
+GROWTH = ("CROWDING", "LANES", "CONNECTIONS", "SENDS", "WALLETS", "AGES")
+"""What a claim costs if there is more of something. The last fills a ledger of thirty million entries."""
+APART = frozenset({*GROWTH, "OUTAGE", "FAIRNESS", "LIMITS", "MASTERS", "PERSISTERS", "SIZES"})
 """Not in the default: they compare no servers and take minutes."""
 
 
@@ -180,7 +188,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter runs (under 4 minutes)")
     whole = [name for name in PARTS if name not in APART]
-    parser.add_argument("--only", type=_parts, default=whole, help=f"some of {','.join(PARTS)}")
+    parser.add_argument(
+        "--only", type=_parts, default=whole, help=f"some of {','.join(PARTS)}; GROWTH: {','.join(GROWTH)}"
+    )
     parser.add_argument("--rounds", type=int, help="how many rounds")
     parser.add_argument("--out", type=Path, help="where the report goes (default: benchmarks/results/<date>)")
     parser.add_argument("--install", action="store_true", help="get what the peers need first (apt-get as root, npm)")
@@ -189,8 +199,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _parts(text: str) -> list[str]:
     chosen = {name.strip().upper() for name in text.split(",")}
+    if "GROWTH" in chosen:
+        chosen = chosen - {"GROWTH"} | set(GROWTH)
     if unknown := chosen - PARTS.keys():
-        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        known = ", ".join((*PARTS, "GROWTH"))
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}; there are {known}")
     return [name for name in PARTS if name in chosen]
 
 

@@ -1,4 +1,4 @@
-"""What a claim costs if many other packets lie in Redis: the same crowd beside ten thousand and ten million of them."""
+"""What a claim costs if other packets lie in Redis: the same crowd beside ten thousand, a million and ten million."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from benchmarks.rig.walks import Walk
 from benchmarks.rig.world import World
 from engine.lanes import keys
 
-OTHERS = (10_000, 10_000_000)
+OTHERS = (10_000, 1_000_000, 10_000_000)
 CONNECTIONS = 256
 _ROUNDS = 3
 _PER_CALL = 20_000

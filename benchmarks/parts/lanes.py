@@ -1,17 +1,15 @@
-"""What more lanes cost: the same crowd on 1, 4 and 16 lanes of one Redis, one API process, smaller calls.
+"""What more lanes cost: the same crowd on 1, 8 and 64 lanes of one Redis, one API process, smaller calls.
 
-32 packets are claimed at a time. So a call on one lane carries many packets, and calls on 16 lanes carry few claims.
+32 packets are claimed at a time. So a call on one lane carries many packets, and calls on 64 lanes carry few claims.
 """
-
-from dataclasses import replace
 
 from benchmarks.rig import world as worlds
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.runs import Trial, run
-from benchmarks.rig.servers import OURS
+from benchmarks.rig.servers import ours_with
 from benchmarks.rig.walks import Walk
 
-LANES = (1, 4, 16)
+LANES = (1, 8, 64)
 CONNECTIONS = 256
 _PACKETS_AT_ONCE = 32
 _ROUNDS = 3
@@ -26,8 +24,7 @@ def lanes(bench: Bench) -> None:
     }
     for number in range(1, min(_ROUNDS, plan.rounds) + 1):
         for count, world in made.items():
-            variables = {"HONGBAO_LANES": str(count)}
-            server = replace(OURS, variables=lambda *given, added=variables: {**OURS.variables(*given), **added})
+            server = ours_with({"HONGBAO_LANES": str(count)})
             trial = Trial(
                 workload=f"{count} lanes",
                 walk=Walk(packets=world.packets, hands=100, at_once=_PACKETS_AT_ONCE),

@@ -5,14 +5,13 @@ cannot show that three masters decide more; CPU time shows what a claim takes.
 """
 
 import asyncio
-from dataclasses import replace
 
 from benchmarks.rig import wrk
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.cpu import Meter
 from benchmarks.rig.redis_cluster import redis_cluster
 from benchmarks.rig.runs import FAILURES, BooksWrongError, Run, Trial, counted
-from benchmarks.rig.servers import OURS, started
+from benchmarks.rig.servers import OURS, ours_with, started
 from benchmarks.rig.stage import Stage, wait
 from benchmarks.rig.walks import Walk
 from benchmarks.rig.world import fill
@@ -76,8 +75,7 @@ def _measured(bench: Bench, count: int, number: int) -> Run:
 
 
 def _loaded(stage: Stage, database: str, settings: Settings, cluster: EmbeddedRedisCluster, trial: Trial) -> Run:
-    added = {"HONGBAO_REDIS_URL": cluster.url, "HONGBAO_LANES": str(LANES)}
-    server = replace(OURS, variables=lambda *given: {**OURS.variables(*given), **added})
+    server = ours_with({"HONGBAO_REDIS_URL": cluster.url, "HONGBAO_LANES": str(LANES)})
     with started(stage, server, database) as running:
         warm_up, measured = trial.scripts(stage.token)
         wrk.run(running.base_url, warm_up, connections=trial.connections, duration_s=trial.warm_up_s)

@@ -3,14 +3,16 @@
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rig import wrk
+from benchmarks.parts.open_loop import SHARE_OF_SATURATION
+from benchmarks.rig import generators, wrk
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.runs import serving
-from benchmarks.rig.servers import OURS
+from benchmarks.rig.servers import OURS, Started
+from benchmarks.rig.shapes import Shape
 from benchmarks.rig.walks import Walk, claim_lua
 from benchmarks.rig.world import World
 
@@ -18,11 +20,12 @@ SAMPLES_PER_S = 1_999
 SYMBOLS_TOLD = 12
 NO_NAME = "without a name"
 _CONNECTIONS = 256
+_GUESS_PER_S = 20_000
 _BEGIN_S = 0.5  # the warm-up, which is not recorded
 
 
 def profiles(bench: Bench) -> None:
-    """Profile the workloads with one claim per request: A, B and C."""
+    """Profile the workloads with one claim per request: A, also at half load, B and C."""
     if not bench.plan.profiled:
         return
     if shutil.which("perf") is None:
@@ -31,23 +34,43 @@ def profiles(bench: Bench) -> None:
     hundreds = bench.world("hundreds", packets=bench.plan.packets_of_100, shares=100)
     tens = bench.world("tens", packets=bench.plan.packets_of_10, shares=10)
     hot = bench.world("hot", packets=1, shares=bench.plan.hot_shares)
+    all_winners = Walk(packets=hundreds.packets, hands=100)
     found = [
-        *_profiled(bench, "A", hundreds, Walk(packets=hundreds.packets, hands=100)),
-        *_profiled(bench, "B", tens, Walk(packets=tens.packets, hands=100, taps=2, at_once=16)),
-        *_profiled(bench, "C", hot, Walk(packets=hot.packets, hands=bench.plan.hot_shares)),
+        *_profiled(bench, "A", hundreds, _saturating(bench, all_winners)),
+        *_profiled(bench, "A at half load", hundreds, _at_half(bench, all_winners)),
+        *_profiled(bench, "B", tens, _saturating(bench, Walk(packets=tens.packets, hands=100, taps=2, at_once=16))),
+        *_profiled(bench, "C", hot, _saturating(bench, Walk(packets=hot.packets, hands=bench.plan.hot_shares))),
     ]
     bench.others["profiles"] = {"of": found}
 
 
-def _profiled(bench: Bench, workload: str, world: World, walk: Walk) -> Iterator[dict[str, Any]]:
+Load = Callable[[Started], object]
+"""Loads a server for as long as it is recorded, and a second before."""
+
+
+def _saturating(bench: Bench, walk: Walk) -> Load:
+    script = claim_lua(_whole(walk), bench.stage.token)
+    seconds = bench.plan.seconds + 1
+    return lambda server: wrk.run(server.base_url, script, connections=_CONNECTIONS, duration_s=seconds)
+
+
+def _at_half(bench: Bench, walk: Walk) -> Load:
+    """As in the open loop: at half of what A reached, or of a guess if A was not measured."""
+    rate_per_s = (bench.median("A", OURS.name, _CONNECTIONS, "answers_per_s") or _GUESS_PER_S) * SHARE_OF_SATURATION
+    orders = {"connections": _CONNECTIONS, "rate_per_s": rate_per_s, "seconds": bench.plan.seconds + 1, "seed": 2016}
+    return lambda server: generators.run(
+        bench.stage, server, "open_loop_client", _whole(walk), shape=Shape.GATEWAY, **orders
+    )
+
+
+def _profiled(bench: Bench, workload: str, world: World, load: Load) -> Iterator[dict[str, Any]]:
     stage, seconds = bench.stage, bench.plan.seconds
-    script = claim_lua(_whole(walk), stage.token)
     try:
         with serving(stage, world, OURS) as (running, _):
             watched = {"server": running.process.pid, "redis": stage.redis.pid}
-            files = {name: stage.folder / f"{workload}-{name}.perf" for name in watched}
+            files = {name: stage.folder / f"{workload.replace(' ', '-')}-{name}.perf" for name in watched}
             recording = [_record(pid, files[name], seconds) for name, pid in watched.items()]
-            wrk.run(running.base_url, script, connections=_CONNECTIONS, duration_s=seconds + 1)
+            load(running)
             for process in recording:
                 process.wait(timeout=30)
     finally:

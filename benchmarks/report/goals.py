@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.report import growth
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, figure, ratio
 from benchmarks.rig.runs import Run
@@ -62,6 +63,7 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
         *_latencies(runs),
         *_overloads(runs),
         *_bytes(memory),
+        *_grown(runs),
     ]
 
 
@@ -125,6 +127,24 @@ def _bytes(memory: Mapping[str, Any]) -> Iterator[Row]:
             f"Redis at most {BYTES_A_CLAIM:.0f} bytes per claim beside user and amount, packets of {claims['shares']}"
         )
         yield Row(goal=goal, figure=found, unit="bytes", met=_most(found, BYTES_A_CLAIM), form=".1f")
+
+
+def _grown(runs: Sequence[Run]) -> Iterator[Row]:
+    """Only what was measured: these parts are not in the default."""
+    for curve in growth.CURVES:
+        if len(points := curve.points(runs)) > 1:
+            times = [point.times for point in points if point.times is not None]
+            most = max(times, key=lambda found: found.median, default=None)
+            first, last = points[0].amount, points[-1].amount
+            goal = f"{curve.grows}, {first:,} to {last:,}: at most {growth.WITHIN:g} x the first cost ({curve.costs})"
+            yield Row(
+                goal=goal,
+                figure=points[-1].cost,
+                unit=curve.unit,
+                ratio=most,
+                met=_most(most, growth.WITHIN),
+                form=".2f",
+            )
 
 
 def _least(found: Figure | None, least: float) -> bool | None:

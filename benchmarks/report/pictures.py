@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from benchmarks.parts.batches import HANDS_A_PACKET
 from benchmarks.parts.storms import CONNECTIONS
+from benchmarks.report.growth import CURVES, WITHIN, Curve
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.redis_server import APPENDFSYNC
 from benchmarks.rig.runs import Run
@@ -182,6 +183,26 @@ def _fairness(axes: Axes, results: Mapping[str, Any]) -> bool:
     return bool(rules) and _legend(axes)
 
 
+def _growth(axes: Axes, results: Mapping[str, Any]) -> bool:
+    shown = False
+    for curve in CURVES:
+        points = [point for point in curve.points(results["runs"]) if point.times is not None]
+        if len(points) > 1:
+            shown = True
+            counts = [point.amount / points[0].amount for point in points]
+            axes.plot(counts, [point.times.median for point in points if point.times], marker="o", label=_named(curve))
+    axes.axhline(WITHIN, color="#5b6470", linestyle=":", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("times as much as at first (dotted: the goal)")
+    axes.set_ylabel("x what it cost at first")
+    return shown and _legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _named(curve: Curve) -> str:
+    return f"{curve.grows}:\n{curve.unit} {curve.costs}"
+
+
 def _legend(axes: Axes, **place: Any) -> bool:  # noqa: ANN401 - as matplotlib takes it
     axes.legend(frameon=False, fontsize=8, **place)
     return True
@@ -196,5 +217,6 @@ _PICTURES: tuple[tuple[str, str, Draw], ...] = (
     ("lag.png", "E: how far the ledger is behind", _lag),
     ("outage.png", "Postgres held for a minute: what is given, and how far the ledger is behind", _outage),
     ("fairness.png", "How often each place has the luckiest share", _fairness),
+    ("growth.png", "What grows, and what it costs", _growth),
     ("places.png", "G: a lucky share by place in the queue", _places),
 )

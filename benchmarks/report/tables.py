@@ -15,7 +15,7 @@ from benchmarks.parts.masters import workload as on_masters
 from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.parts.overload import CROWDS
 from benchmarks.parts.persisting import SEVERAL, by_several
-from benchmarks.report import goals, size_tables
+from benchmarks.report import goals, growth, size_tables
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, ratio
 from benchmarks.rig.load import CPU_SHARE_MAX
@@ -57,6 +57,7 @@ def sections(results: Mapping[str, Any]) -> Iterator[str]:
         ("More lanes, 256 connections, 32 packets at a time", _LANES_NOTE, _LANES, _lanes(runs)),
         ("More masters, 12 lanes, 256 connections, 32 packets at a time", _MASTERS_NOTE, _MASTERS, _masters(runs)),
         ("Beside many other packets, 256 connections", _CROWDING_NOTE, _CROWDING, _crowding(runs)),
+        ("Growth: what there is more of, and what it costs", _GROWTH_NOTE, _GROWTH, _growth(runs)),
         ("E. Everything on, durable to the ledger; append-only file everysec", _E, _DURABLE, _durable(runs)),
         ("What the append-only file costs", _APPEND_ONLY_NOTE, _APPEND_ONLY, _append_only(runs)),
         ("What each ack mode costs", _ACKS_NOTE, _ACKS, _acks(runs)),
@@ -149,6 +150,31 @@ _CROWDING_NOTE = (
 def _crowding(runs: Sequence[Run]) -> Iterator[list[str]]:
     for count, cells in _beside_the_first(runs, OTHERS, beside):
         yield [f"{count:,}", *cells]
+
+
+_GROWTH = ("what grows", "to", "cost", "", "x the first", "per second")
+_GROWTH_NOTE = (
+    "Multiples are within a round. Connections: each asks again as soon as it is answered, and nobody is refused. "
+    "Those that are kept have each had one answer. Packets sent: ten shares each, by a thousand senders, with "
+    "everything on."
+)
+
+
+def _growth(runs: Sequence[Run]) -> Iterator[list[str]]:
+    for curve in growth.CURVES:
+        for point in curve.points(runs):
+            workload, connections = curve.runs_of[point.amount]
+            rate = Selection(runs, workload, "hongbao", connections).figure("answers_per_s")
+            per_s = text(rate if rate and rate.median else None)
+            times = text(point.times, ".2f")
+            yield [
+                curve.grows,
+                f"{point.amount:,}",
+                point.cost.text(",.2f"),
+                f"{curve.unit} {curve.costs}",
+                times,
+                per_s,
+            ]
 
 
 _MASTERS = ("masters of the cluster", "claims/s", "API us per claim", "Redis us per claim", "both, x one master")
@@ -276,7 +302,7 @@ def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
         yield [rate.text(), copy, share, text(chosen.figure("transactions")), _by_process(chosen)]
 
 
-_OPEN_LOOP = ("server", "asked/s", *(f"{name} ms" for name in PERCENTILES))
+_OPEN_LOOP = ("server", "asked/s", *(f"{name} ms" for name in PERCENTILES), "server us", "Redis us")
 _OPEN = (
     "Half of the rate that each reached in A. Arrivals are drawn in advance (Poisson). Latency runs from the moment a "
     "request was due to its complete answer. Up to 1 ms of each is the generator's own clock."
@@ -288,7 +314,8 @@ def _open_loop(runs: Sequence[Run], variant: Variant) -> Iterator[list[str]]:
         chosen = Selection(runs, variant.name("open loop"), server)
         if (rate := chosen.figure("rate_per_s")) is not None:
             latencies = [text(chosen.figure(f"latency_ms/{name}"), ".2f") for name in PERCENTILES]
-            yield [title, text(rate, spread=False), *latencies]
+            costs = [text(chosen.figure(cpu_us(name)), ".1f", spread=False) for name in ("server", "redis")]
+            yield [title, text(rate, spread=False), *latencies, *costs]
 
 
 _CEILINGS = ("generator", "headers", "connections", "requests/s", "its us per request", "most requests/s")

@@ -66,6 +66,8 @@ def line(done: Run) -> str:
     about += f" {done['connections']:>4} connections" if done.get("connections") else ""
     if done["void"]:
         return f"{about}  VOID: {done['void']}"
+    if "bytes_a_connection" in done:
+        return f"{about} {done['bytes_a_connection']:>10,.0f} bytes each"
     rate = done.get("durable_per_s") or done.get("answers_per_s") or 0
     costs = " ".join(f"{name} {us:.1f}" for name, us in done.get("cpu_us_per_answer", {}).items())
     return f"{about} {rate:>10,.0f}/s" + (f"  us: {costs}" if costs else "")

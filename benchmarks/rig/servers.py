@@ -5,9 +5,9 @@ import hashlib
 import http.client
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
@@ -141,6 +141,13 @@ OURS = Server(
     variables=lambda stage, database, port: stage.variables(database, port),
     on_ledger=True,
 )
+
+
+def ours_with(settings: Mapping[str, str]) -> Server:
+    """Our server with some settings more, by the names of environment variables."""
+    return replace(OURS, variables=lambda *given: {**OURS.variables(*given), **settings})
+
+
 TEXTBOOK = Server(
     name="textbook",
     title="Starlette + redis.asyncio",

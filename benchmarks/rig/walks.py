@@ -135,12 +135,4 @@ function request()
   local user = (place * hands + floor(within / at_once) % hands) % population
   return paths[place + 1] .. before[head] .. format("u%07d", user) .. after[head]
 end
-function done(summary, latency, requests)
-  local errors = summary.errors
-  io.write(format('{{"requests":%d,"duration_us":%d,"bytes":%d,"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d,',
-    summary.requests, summary.duration, summary.bytes, errors.connect, errors.read, errors.write, errors.status,
-    errors.timeout))
-  io.write(format('"p50_us":%d,"p99_us":%d,"max_us":%d}}\\n',
-    latency:percentile(50), latency:percentile(99), latency.max))
-end
 """

@@ -10,6 +10,17 @@ from pathlib import Path
 from benchmarks.rig.load import Load, LoadFailedError
 
 THREADS = 1
+# At the end of each script. wrk calls it once, when it has ended.
+_SUMMARY = """
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format('{"requests":%d,"duration_us":%d,"bytes":%d,"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d,',
+    summary.requests, summary.duration, summary.bytes, errors.connect, errors.read, errors.write, errors.status,
+    errors.timeout))
+  io.write(string.format('"p50_us":%d,"p99_us":%d,"max_us":%d}\\n',
+    latency:percentile(50), latency:percentile(99), latency.max))
+end
+"""
 
 
 def found() -> bool:
@@ -18,7 +29,7 @@ def found() -> bool:
 
 
 def parse(output: str, cpu_s: float) -> Load:
-    """Read the line of JSON that the script's ``done`` printed among wrk's own lines. Raises LoadFailedError."""
+    """Read the line of JSON that ``done`` printed among wrk's own lines. Raises LoadFailedError."""
     lines = [line for line in output.splitlines() if line.startswith('{"requests"')]
     if len(lines) != 1:
         raise LoadFailedError(f"wrk printed no summary: {output[-500:]!r}")
@@ -41,7 +52,7 @@ def run(base_url: str, script: str, *, connections: int, duration_s: int, patien
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walk.lua"
-        path.write_text(script, encoding="utf-8")
+        path.write_text(script + _SUMMARY, encoding="utf-8")
         words = ["wrk", f"-t{THREADS}", f"-c{connections}", f"-d{duration_s}s", f"--timeout={patience_s}s"]
         words += ["-s", str(path), base_url]
         with (Path(folder) / "out").open("w+", encoding="utf-8") as output:

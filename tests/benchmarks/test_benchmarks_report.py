@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.__main__ import APART, PARTS, _options, _played, _show_goals
+from benchmarks.__main__ import APART, GROWTH, PARTS, _options, _played, _show_goals
 from benchmarks.report import goals, report
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.plan import QUICK, WHOLE
@@ -227,6 +227,7 @@ def test_parts_are_chosen_by_name_in_their_own_order() -> None:
     assert _options(["--only", "d,A"]).only == ["A", "D"]
     assert _options([]).only == [name for name in PARTS if name not in APART]
     assert _options(["--only", "outage,a"]).only == ["A", "OUTAGE"]
+    assert set(_options(["--only", "growth,a"]).only) == {"A", *GROWTH}
     with pytest.raises(SystemExit):
         _options(["--only", "Z"])
 

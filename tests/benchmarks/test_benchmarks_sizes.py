@@ -88,6 +88,6 @@ async def test_a_link_counts_what_passes(tmp_path: Path) -> None:
 
 def test_the_table_of_lanes_has_what_was_measured() -> None:
     costs = {"server": 20.04, "redis": 9.96}
-    run = {"workload": "4 lanes", "server": "hongbao", "round": 1, "connections": 256, "void": None}
+    run = {"workload": "8 lanes", "server": "hongbao", "round": 1, "connections": 256, "void": None}
     (section,) = sections({"runs": [{**run, "claims_per_s": 30_000.0, "cpu_us_per_answer": costs}], "others": {}})
-    assert "| 4 | 30,000 | 20.0 | 10.0 |" in section
+    assert "| 8 | 30,000 | 20.0 | 10.0 |" in section
