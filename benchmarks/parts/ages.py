@@ -26,19 +26,17 @@ _AUDIT_S_MAX = 3_600.0
 
 
 def ages(bench: Bench) -> None:
-    """Fill the streams once for each past. Then persist them in each round."""
-    filled = dict[int, World]()
+    """Make each past once. Then persist the same claims after it in each round."""
+    worlds = dict[int, World]()
     bench.others["ages"] = audits_s = dict[str, float]()
     try:
         for entries in PASTS:
-            world, audits_s[str(entries)] = _world(bench, entries)
-            filled[entries] = persisting.fill_streams(bench.stage, world, bench.plan.persisted_claims)
-            bench.stage.drop_database(world.database)
+            worlds[entries], audits_s[str(entries)] = _world(bench, entries)
         for number in range(1, bench.plan.costly_rounds + 1):
             for entries in PASTS if number % 2 else PASTS[::-1]:
-                bench.keep(_run(bench.stage, filled[entries], workload(entries), number))
+                bench.keep(_run(bench, worlds[entries], workload(entries), number))
     finally:
-        for world in filled.values():
+        for world in worlds.values():
             bench.stage.drop_database(world.database)
 
 
@@ -49,7 +47,7 @@ def workload(entries: int) -> str:
 
 def _world(bench: Bench, entries: int) -> tuple[World, float]:
     """Packets in a ledger with a past, and how long the audit of it all took."""
-    stage, packets = bench.stage, -(-bench.plan.persisted_claims // _SHARES)
+    stage, packets = bench.stage, persisting.packets_for(bench)
     stage.redis.start(None)
     database = stage.create_database()
     url = stage.database_url(database)
@@ -83,15 +81,10 @@ async def _audit(stage: Stage, database: str, *, goes_on: bool) -> float:
     return took_s
 
 
-def _run(stage: Stage, filled: World, name: str, number: int) -> Run:
+def _run(bench: Bench, world: World, name: str, number: int) -> Run:
     about = {"workload": name, "server": "hongbao", "round": number, "connections": 0}
-    stage.redis.start(filled.snapshot)
-    database = stage.create_database(filled.database)
     try:
-        done = persisting.persist(stage, filled, database)
-        return {**about, **done, "audit_s": wait(_audit(stage, database, goes_on=True)), "void": None}
+        with persisting.persisted(bench.stage, world, bench.plan.persisted_claims, audited=False) as (done, database):
+            return {**about, **done, "audit_s": wait(_audit(bench.stage, database, goes_on=True)), "void": None}
     except FAILURES as error:
         return {**about, "void": f"{type(error).__name__}: {error}"}
-    finally:
-        stage.drop_database(database)
-        stage.redis.stop()

@@ -1,8 +1,14 @@
-"""Workload F: the persister alone on full streams, compared with a bare COPY of the same rows to the same table."""
+"""Workload F: the persister alone on full streams, compared with a bare COPY of the same rows to the same table.
 
+The persister runs already when the claims come in, but the ledger makes it wait: another transaction has locked its
+lane. So neither the start of Python counts nor the comparison of a Redis that was started anew.
+"""
+
+import asyncio
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import asyncpg
 import orjson
@@ -20,46 +26,38 @@ from engine.supervision.child import Process
 
 SEVERAL = (1, 2)
 _POLL_S = 0.002
-_REQUEST = 500
+_REQUEST, _SHARES = 500, 100
 
 
 def persister_alone(bench: Bench) -> None:
-    """Fill the streams once. Then, in each round, persist them and copy the same rows bare."""
-    stage = bench.stage
-    world = bench.world("to persist", packets=-(-bench.plan.persisted_claims // 100), shares=100)
-    filled = fill_streams(stage, world, bench.plan.persisted_claims)
-    try:
-        for number in range(1, bench.plan.costly_rounds + 1):
-            try:
-                done = _round(stage, filled)
-                bench.keep({"workload": "F", "server": "hongbao", "round": number, "connections": 0, **done})
-            except FAILURES as error:
-                why = f"{type(error).__name__}: {error}"
-                bench.keep({"workload": "F", "server": "hongbao", "round": number, "connections": 0, "void": why})
-            finally:
-                stage.redis.stop()
-    finally:
-        stage.drop_database(filled.database)
+    """In each round, fill the stream, persist it, and copy the same rows bare."""
+    world = bench.world("to persist", packets=packets_for(bench), shares=_SHARES)
+    for number in range(1, bench.plan.costly_rounds + 1):
+        about = {"workload": "F", "server": "hongbao", "round": number, "connections": 0}
+        try:
+            bench.keep({**about, **_round(bench.stage, world, bench.plan.persisted_claims)})
+        except FAILURES as error:
+            bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
+
+
+def packets_for(bench: Bench) -> int:
+    """As many packets as the plan's claims need."""
+    return -(-bench.plan.persisted_claims // _SHARES)
 
 
 def several(bench: Bench) -> None:
-    """The same streams in two lanes, by one persister and by two that share the lanes."""
-    stage = bench.stage
-    packets = -(-bench.plan.persisted_claims // 100)
-    world = worlds.build(stage, "two lanes to persist", packets=packets, shares=100, lanes=2)
-    filled = fill_streams(stage, world, bench.plan.persisted_claims)
-    try:
-        for number in range(1, bench.plan.costly_rounds + 1):
-            for count in SEVERAL if number % 2 else SEVERAL[::-1]:
-                about = {"workload": by_several(count), "server": "hongbao", "round": number, "connections": 0}
-                try:
-                    bench.keep({**about, **_persisted(stage, filled, count), "void": None})
-                except FAILURES as error:
-                    bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
-                finally:
-                    stage.redis.stop()
-    finally:
-        stage.drop_database(filled.database)
+    """As many claims in two lanes, by one persister and by two that share the lanes."""
+    stage, claims = bench.stage, bench.plan.persisted_claims
+    world = worlds.build(stage, "two lanes to persist", packets=packets_for(bench), shares=_SHARES, lanes=2)
+    for number in range(1, bench.plan.costly_rounds + 1):
+        for count in SEVERAL if number % 2 else SEVERAL[::-1]:
+            about = {"workload": by_several(count), "server": "hongbao", "round": number, "connections": 0}
+            try:
+                with persisted(stage, world, claims, count) as (done, _):
+                    pass
+                bench.keep({**about, **done, "void": None})
+            except FAILURES as error:
+                bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
 
 
 def by_several(count: int) -> str:
@@ -67,89 +65,92 @@ def by_several(count: int) -> str:
     return f"F, {count} of 2 lanes"
 
 
-def _persisted(stage: Stage, filled: World, count: int) -> Run:
-    stage.redis.start(filled.snapshot)
-    database = stage.create_database(filled.database)
-    try:
-        done = persist(stage, filled, database, count)
-        if problems := books.ours(stage, database):
-            raise BooksWrongError("; ".join(problems))
-        return done
-    finally:
-        stage.drop_database(database)
+def _round(stage: Stage, world: World, claims: int) -> Run:
+    with persisted(stage, world, claims) as (done, database), ExitStack() as stack:
+        chunks = wait(_rows(stage.database_url(database)))
+        if len(chunks.parts) < 2:
+            raise BooksWrongError("one transaction took everything: that is no rate")
+        other = stage.create_database(world.database)
+        stack.callback(stage.drop_database, other)
+        copied_s = wait(_copy(stage.database_url(other), chunks))
+        return {
+            **done,
+            "copy_per_s": done["rows"] / copied_s,
+            "share_of_copy": done["durable_per_s"] * copied_s / done["rows"],
+            "transactions": len(chunks.parts),
+            "void": None,
+        }
 
 
-def fill_streams(stage: Stage, world: World, claims: int) -> World:
-    """A world whose first ``claims`` claims wait in the streams. They are sent over HTTP without a persister."""
+@contextmanager
+def persisted(
+    stage: Stage, world: World, claims: int, count: int = 1, *, audited: bool = True
+) -> Iterator[tuple[Run, str]]:
+    """Have `hongbao persist`, or several of them, take a world's first ``claims`` claims into a copy of its ledger.
+
+    Yields the figures, and the database, which is gone after the block. Raises one of FAILURES.
+    """
     stage.redis.start(world.snapshot)
     database = stage.create_database(world.database)
-    books.compare(stage, database)
-    walk = BatchWalk(packets=world.packets, hands=100, size=_REQUEST, hands_each=100)
+    try:
+        done = _persist(stage, world, database, claims, count)
+        if audited and (problems := books.ours(stage, database)):
+            raise BooksWrongError("; ".join(problems))
+        yield done, database
+    finally:
+        stage.drop_database(database)
+        stage.redis.stop()
+
+
+def _persist(stage: Stage, world: World, database: str, claims: int, count: int) -> Run:
+    """Rate and CPU time are from the moment when the ledger lets them go on until they have applied everything."""
+    variables, folder = stage.variables(database), stage.folder
+    shares = [("--share", f"{number}/{count}") for number in range(1, count + 1)]
+    persisters = [processes.hongbao("persist", *share, variables=variables, cwd=folder) for share in shares]
+    try:
+        for persister in persisters:
+            processes.settle(persister)
+        with _held(stage.database_url(database)) as let_go, stage.redis.client() as client:
+            _claim(stage, world, database, claims)
+            emitted, before = positions(client, world.lanes)
+            trees = {"postgres": [stage.postgres_process.pid], "redis": [stage.redis.pid]}
+            meter = Meter(trees | {"persist": [persister.pid for persister in persisters]})
+            began_s = time.perf_counter()
+            let_go()
+            _wait_for(lambda: positions(client, world.lanes)[1] == emitted, persisters)
+            took_s, cpu_s = time.perf_counter() - began_s, meter.stop()
+    finally:
+        for persister in persisters:
+            processes.stop(persister)
+    rows = emitted - before
+    return {
+        "rows": rows,
+        "durable_per_s": rows / took_s,
+        "cpu_us_per_answer": {name: used_s / rows * 1e6 for name, used_s in cpu_s.items()},
+    }
+
+
+@contextmanager
+def _held(database_url: str) -> Iterator[Callable[[], None]]:
+    """No persister can commit in the block before it calls what this yields."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(database_url))
+        runner.run(connection.execute("BEGIN; SELECT FROM lanes FOR UPDATE"))
+        try:
+            yield lambda: runner.run(connection.close())
+        finally:
+            runner.run(connection.close())
+
+
+def _claim(stage: Stage, world: World, database: str, claims: int) -> None:
+    """Claim over HTTP, every claim a winner. Raises BooksWrongError."""
+    walk = BatchWalk(packets=world.packets, hands=_SHARES, size=_REQUEST, hands_each=_SHARES)
     headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
     with started(stage, OURS, database) as server:
         for index in range(min(walk.length, claims // _REQUEST)):
             status, answer = server.post("/v1/claims", headers, walk.body(index))
             if status != 200 or any(result.get("outcome") != "claimed" for result in orjson.loads(answer)["results"]):
                 raise BooksWrongError(f"a claim did not win while the streams were filled: {answer[:200]!r}")
-    snapshot = stage.folder / f"{world.snapshot.stem}-filled.rdb"
-    stage.redis.save(snapshot)
-    stage.redis.stop()
-    return World(packets=world.packets, shares=world.shares, probe=world.probe, snapshot=snapshot, database=database)
-
-
-def _round(stage: Stage, filled: World) -> Run:
-    stage.redis.start(filled.snapshot)
-    database = stage.create_database(filled.database)
-    other = stage.create_database(filled.database)
-    try:
-        done = persist(stage, filled, database)
-        if problems := books.ours(stage, database):
-            raise BooksWrongError("; ".join(problems))
-        chunks = wait(_rows(stage.database_url(database)))
-        copied_s = wait(_copy(stage.database_url(other), chunks))
-        rows = done["rows"]
-        return {
-            **done,
-            "copy_per_s": rows / copied_s,
-            "share_of_copy": done["durable_per_s"] * copied_s / rows,
-            "transactions": len(chunks.parts),
-            "void": None,
-        }
-    finally:
-        stage.drop_database(database)
-        stage.drop_database(other)
-
-
-def persist(stage: Stage, filled: World, database: str, count: int = 1) -> Run:
-    """Run `hongbao persist`, or several of them, until the streams are empty.
-
-    The clock runs from its first commit to its last, and the first commit's changes do not count: starting Python is
-    not persisting. The CPU time includes the start.
-    """
-    meter = Meter({"postgres": [stage.postgres_process.pid], "redis": [stage.redis.pid]})
-    variables, folder = stage.variables(database), stage.folder
-    shares = [("--share", f"{number}/{count}") for number in range(1, count + 1)]
-    persisters = [processes.hongbao("persist", *share, variables=variables, cwd=folder) for share in shares]
-    tree = Meter({"persist": [persister.pid for persister in persisters]})
-    try:
-        with stage.redis.client() as client:
-            emitted, before = positions(client, filled.lanes)
-            _wait_for(lambda: positions(client, filled.lanes)[1] > before, persisters)
-            first, began_s = positions(client, filled.lanes)[1], time.perf_counter()
-            _wait_for(lambda: positions(client, filled.lanes)[1] == emitted, persisters)
-            took_s = time.perf_counter() - began_s
-        cpu_s = meter.stop(persist=tree.stop()["persist"])
-    finally:
-        for persister in persisters:
-            processes.stop(persister)
-    rows = emitted - before
-    if first == emitted:
-        raise BooksWrongError("one transaction took everything: nothing is left to measure")
-    return {
-        "rows": rows,
-        "durable_per_s": (emitted - first) / took_s,
-        "cpu_us_per_answer": {name: used / rows * 1e6 for name, used in cpu_s.items()},
-    }
 
 
 def _wait_for(ready: Callable[[], bool], persisters: Sequence[Process]) -> None:
