@@ -1,4 +1,4 @@
-"""What more lanes cost: the same crowd on 1, 8 and 64 lanes of one Redis, one API process, smaller calls.
+"""What more lanes cost: the same crowd on 1, 8, 16 and 64 lanes of one Redis, one API process, smaller calls.
 
 32 packets are claimed at a time. So a call on one lane carries many packets, and calls on 64 lanes carry few claims.
 """
@@ -9,7 +9,7 @@ from benchmarks.rig.runs import Trial, run
 from benchmarks.rig.servers import ours_with
 from benchmarks.rig.walks import Walk
 
-LANES = (1, 8, 64)
+LANES = (1, 8, 16, 64)
 CONNECTIONS = 256
 _PACKETS_AT_ONCE = 32
 _ROUNDS = 3
