@@ -1,5 +1,6 @@
 """Every cell of the table in docs/access.md, asked: each endpoint with each set of scopes and each kind of token."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import combinations
 
@@ -10,7 +11,9 @@ from api.routes import ROUTES
 from engine.access.tokens import SCOPES, issue
 from engine.settings import Settings
 from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
+from tests.support.administrator import Administrator
 from tests.support.asking import BODIES, ask, make_set_of_cards
+from tests.support.copies import Left
 from tests.support.coupons import with_keys
 from tests.support.front import Client, new_key, open_front
 from tests.support.scenes import persisting
@@ -58,28 +61,36 @@ NOT_FOUND = dict.fromkeys(("get_dispute", "decide_dispute"), "unknown_dispute") 
 }
 
 
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    settings = with_keys(settings)
+@pytest.fixture(scope="module")
+def left(shared_settings: Settings) -> Left:
+    """What the askers have and own, made once."""
+    with asyncio.Runner() as runner:
+        return runner.run(make_scene(with_keys(shared_settings)))
+
+
+async def make_scene(settings: Settings) -> Left:
     async with open_front(settings) as client, persisting(settings):
+        alice, root = client.as_user("alice", "send"), client.as_user("root", "admin")
         await client.deposit("alice", 10_000)
         await have_a_coupon_redeemed(client)
-        await client.http.put("/v1/assets/POINTS", json=BODIES["put_asset"], headers=client.as_user("root", "admin"))
+        await client.http.put("/v1/assets/POINTS", json=BODIES["put_asset"], headers=root)
         merchant = BODIES["put_wechatpay_merchant"]
-        root = client.as_user("root", "admin")
         await client.http.put("/v1/wechatpay/merchants/1900000109", json=merchant, headers=root)
         await client.withdraw("alice")
-        made = await client.http.post(
-            "/v1/campaigns", json=BODIES["make_campaign"], headers=client.as_user("alice", "send") | new_key()
-        )
+        made = await client.http.post("/v1/campaigns", json=BODIES["make_campaign"], headers=alice | new_key())
         assert made.json()["campaign_id"] == "1", made.text
         for path, name in (("fundraisers", "make_fundraiser"), ("fundraisers/1/gifts", "give")):
-            headers = client.as_user("alice", "send") | new_key()
-            made = await client.http.post(f"/v1/{path}", json=BODIES[name], headers=headers)
+            made = await client.http.post(f"/v1/{path}", json=BODIES[name], headers=alice | new_key())
             assert made.status_code == 201, made.text
-        headers = client.as_user("root", "admin")
-        await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=headers)
+        await client.http.put("/v1/accounts/alice/profile", json={"kind": "merchant"}, headers=root)
         await make_set_of_cards(client)
+    return await Left.by(settings)
+
+
+@pytest.fixture
+async def client(left: Left, administrator: Administrator) -> AsyncIterator[Client]:
+    """The front on a copy of it."""
+    async with left.copied(administrator) as settings, open_front(settings) as client, persisting(settings):
         yield client
 
 
