@@ -48,6 +48,7 @@ from benchmarks.rig import machine, stage, wrk
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.plan import QUICK, WHOLE, Plan
 from benchmarks.rig.servers import OURS, SERVERS, Server
+from engine.analysis.font_lists import kept_somewhere
 from engine.errors import HongbaoError
 from engine.observability.terminal import print_anything
 
@@ -112,7 +113,8 @@ def main(arguments: list[str]) -> int:
         return 1
     folder = options.out or Path(__file__).parent / "results" / results["date"]
     folder.mkdir(parents=True, exist_ok=True)
-    from benchmarks.report import pictures  # noqa: PLC0415  # matplotlib is slow to import, and only used here
+    with kept_somewhere():
+        from benchmarks.report import pictures  # noqa: PLC0415  # matplotlib is slow to import, and only used here
 
     report.write(folder, results, pictures.draw(folder, results))
     _show_goals(console, results)

@@ -1,6 +1,7 @@
 """``python -m deploy.dashboards``: write every dashboard's file."""
 
 import json
+import sys
 from pathlib import Path
 
 from deploy.dashboards.ledger import LEDGER
@@ -18,6 +19,16 @@ def text_of(dashboard: Dashboard) -> str:
     return json.dumps(as_json(dashboard), indent=1, ensure_ascii=False) + "\n"
 
 
+def main() -> int:
+    """Returns 0, or 1 if the files cannot be written."""
+    try:
+        for each in DASHBOARDS:
+            (FOLDER / f"{each.name}.json").write_text(text_of(each), encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"The dashboards cannot be written to {FOLDER}: {error.strerror}.\n")
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    for each in DASHBOARDS:
-        (FOLDER / f"{each.name}.json").write_text(text_of(each), encoding="utf-8")
+    sys.exit(main())

@@ -16,6 +16,7 @@ from pathlib import Path
 import jinja2
 
 from engine.analysis.finding import Cell, Finding, Language
+from engine.analysis.font_lists import kept_somewhere
 from engine.analysis.scope import Scope
 from engine.analysis.studies import Study
 from engine.errors import OperatorError
@@ -38,7 +39,8 @@ def check_can_draw(language: Language) -> None:
     """Raise OperatorError, which says what to install, if pictures cannot be drawn."""
     if find_spec("matplotlib") is None:
         raise OperatorError("Pictures need matplotlib: install it with pip install 'hongbao[analysis]'.")
-    from engine.analysis import pictures  # noqa: PLC0415  # matplotlib is slow to import, and not always there
+    with kept_somewhere():
+        from engine.analysis import pictures  # noqa: PLC0415  # matplotlib is slow to import, and not always there
 
     pictures.check(language)
 
@@ -58,7 +60,8 @@ def draw(finding: Finding, language: Language) -> Drawn:
     """Draw a finding. Raises OperatorError as ``check_can_draw`` does."""
     if finding.is_empty:
         return Drawn(finding, None)
-    from engine.analysis import pictures  # noqa: PLC0415  # as above
+    with kept_somewhere():
+        from engine.analysis import pictures  # noqa: PLC0415  # as above
 
     return Drawn(finding, pictures.draw(finding, language))
 

@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml
 
-from deploy.dashboards.__main__ import DASHBOARDS, FOLDER, text_of
+from deploy.dashboards.__main__ import DASHBOARDS, FOLDER, main, text_of
 from deploy.dashboards.panels import ANNOTATIONS, SCHEMA_VERSION, Dashboard
 from tests.support.deploying import DEPLOY, read
 from tests.support.metric_names import labels_by_sample
@@ -165,3 +165,15 @@ def test_prometheus_understands_every_panel(tmp_path: Path) -> None:
 def test_alerts_fire_when_they_must_and_not_before() -> None:
     checked = promtool("test", "rules", str(ROOT / "tests" / "deploy" / "prometheus_rules_test.yml"))
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deploy.dashboards.__main__.FOLDER", tmp_path / "none")
+    assert main() == 1
+    told = capsys.readouterr().err
+    assert told == f"The dashboards cannot be written to {tmp_path / 'none'}: No such file or directory.\n"
+    monkeypatch.setattr("deploy.dashboards.__main__.FOLDER", tmp_path)
+    assert main() == 0
+    assert {path.stem for path in tmp_path.iterdir()} == {each.name for each in DASHBOARDS}
