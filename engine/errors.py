@@ -428,14 +428,22 @@ class LimitExceededError(HongbaoError):
     """The amount exceeds a limit. Nothing was done. ``left_fen``: what the limit still allows.
 
     ``field``: the field with the amount, if the limit does not imply it. ``until_ms``: when a day's limit ends.
+    ``unit``: of another asset than money.
     """
 
     code = "limit_exceeded"
 
     def __init__(
-        self, limit: str, limit_fen: int, left_fen: int, *, field: str | None = None, until_ms: int | None = None
+        self,
+        limit: str,
+        limit_fen: int,
+        left_fen: int,
+        *,
+        field: str | None = None,
+        until_ms: int | None = None,
+        unit: str = "fen",
     ) -> None:
-        super().__init__(f"The limit {limit} is {limit_fen} fen; {left_fen} fen of it are left.")
+        super().__init__(f"The limit {limit} is {limit_fen} {unit}; {left_fen} {unit} of it are left.")
         self.limit, self.limit_fen, self.left_fen, self.field = limit, limit_fen, left_fen, field
         self.until_ms = until_ms
 

@@ -109,10 +109,7 @@ class Campaigns:
                 await self._admit(connection, owner, terms, address, now_ms)
                 return await self._pay(connection, owner, terms, now_ms)
             except InvalidFieldsError as error:  # a packet has fields that a campaign has only in its waves
-                problems = [
-                    FieldProblem("waves", f"all together, {found.field} {found.message}") for found in error.problems
-                ]
-                raise InvalidFieldsError(problems) from None
+                raise InvalidFieldsError([_of_campaign(found) for found in error.problems]) from None
             except InsufficientFundsError as error:
                 raise InsufficientFundsError(str(error), field="waves") from None
 
@@ -190,7 +187,10 @@ class Campaigns:
                 parts = divided(prize.total_fen, prize.count, terms.buckets_of(prize))
                 for lane, (total_fen, count) in zip(turn, parts, strict=False):
                     part = _terms_of(terms.name, prize, total_fen, count, asset=prize.asset)
-                    paid = await sending.pay(connection, owner, part, lane=lane, volume=volume, times=times)
+                    try:
+                        paid = await sending.pay(connection, owner, part, lane=lane, volume=volume, times=times)
+                    except InvalidFieldsError as error:
+                        raise _of_wave(error, wave_number - 1) from None
                     buckets.append(_Bucket(wave_number, prize_number, prize.asset, *paid))
         return buckets
 
@@ -232,6 +232,10 @@ class Campaigns:
             if row["ended_at_ms"] is not None:
                 raise CampaignEndedError("The campaign has been ended.")
             check_extension(campaign, wave_number, ends_at_ms, row["now_ms"])
+            until_ms = await connection.fetchval(SQL["coupons_until"], int(campaign_id), wave_number)
+            if until_ms is not None and ends_at_ms > max(until_ms, campaign.waves[wave_number - 1].ends_at_ms):
+                rule = f"must be at most {until_ms}, when the time of coupons in the wave is over"
+                raise InvalidFieldsError([FieldProblem("ends_at_ms", rule)])
             await connection.execute(SQL["extend"], int(campaign_id), wave_number, ends_at_ms, row["now_ms"])
             await connection.execute(SQL["extend_packets"], int(campaign_id), wave_number, ends_at_ms)
         known.doubt()
@@ -261,13 +265,20 @@ class Campaigns:
             if granted > most:
                 rule = f"must be at most {max(0, most - granted + wins)}: the user may win {most} in this campaign"
                 raise InvalidFieldsError([FieldProblem("wins", rule)])
-            return {"wins": granted, "ends_at_ms": campaign.waves[-1].ends_at_ms}
+            return {"wins": granted}
 
         request = idempotency.Request(
             principal=user_id, operation="grant", key=idempotency_key, request_hash=request_hash
         )
         answered = await idempotency.once(self._pool, request, check=check, work=work)
-        return Granted(campaign_id=campaign_id, user_id=user_id, **answered.answer, replayed=answered.replayed)
+        campaign = (await self._register.known(campaign_id)).campaign  # as it is now: a repeat may follow an extension
+        return Granted(
+            campaign_id=campaign_id,
+            user_id=user_id,
+            wins=answered.answer["wins"],
+            ends_at_ms=campaign.waves[-1].ends_at_ms,
+            replayed=answered.replayed,
+        )
 
     async def _of(self, campaign_id: str, owner: str) -> Known:
         known = await self._register.known(campaign_id)
@@ -370,6 +381,26 @@ async def _on_server(packet_ids: Sequence[str], change: Callable[[str], Awaitabl
                 _LOG.warning(f"campaign_{otherwise}", packet_id=packet_id, error=str(error), times=times)
             if not isinstance(error, RecoveringError):  # which is of one lane; else each would wait as long
                 return
+
+
+def _of_campaign(found: FieldProblem) -> FieldProblem:
+    """A problem of a packet that stands for the whole campaign, or one that names its wave already."""
+    if found.field.startswith("waves"):
+        return found
+    return FieldProblem("waves", f"all together, {found.field} {found.message}")
+
+
+def _of_wave(error: InvalidFieldsError, place: int) -> InvalidFieldsError:
+    """Problems of a wave's bucket as the wave's: a packet's ``ttl_s`` is how long the wave lasts."""
+    names = {"ttl_s": f"waves[{place}].seconds"}
+    return InvalidFieldsError(
+        [
+            FieldProblem(names[found.field], found.message)
+            if found.field in names
+            else FieldProblem(f"waves[{place}].prizes", f"{found.field} {found.message}")
+            for found in error.problems
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)

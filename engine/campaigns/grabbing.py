@@ -98,11 +98,12 @@ class Grabbing:
 
         Raises UnknownCampaignError, NotInvitedError, FrozenError, LimitReachedError, and as ``Claims.claim`` does.
         """
+        before_ms = self._taps_ms.get((campaign_id, user_id))
         try:
             grab = await self._grab(campaign_id, user_id, admission)
         except HongbaoError:
             self._answered[REFUSED] += 1
-            self._taps_ms.pop((campaign_id, user_id), None)  # it decided nothing, and may be repeated at once
+            self._untap((campaign_id, user_id), before_ms)
             raise
         self._answered[grab.outcome] += 1
         return grab
@@ -128,13 +129,15 @@ class Grabbing:
         """
         answers: dict[int, Grab | HongbaoError] = {}
         walks: dict[int, _Walk] = {}
+        taps = [(asked.campaign_id, asked.user_id) for asked in grabs]
+        before_ms = [self._taps_ms.get(tap) for tap in taps]
 
         def note(place: int, step: "_Walk | Grab | HongbaoError") -> None:
             if isinstance(step, _Walk) and step.next is not None:
                 walks[place] = step
             else:
-                if isinstance(step, HongbaoError):  # as in ``grab``
-                    self._taps_ms.pop((grabs[place].campaign_id, grabs[place].user_id), None)
+                if isinstance(step, HongbaoError):
+                    self._untap(taps[place], before_ms[place])
                 answers[place] = step.end() if isinstance(step, _Walk) else step
 
         for place, step in enumerate(await _all(partial(self._begin_at_once, *asked) for asked in grabs)):
@@ -242,6 +245,13 @@ class Grabbing:
         if len(self._taps_ms) > _USERS_KNOWN_MAX:
             self._taps_ms.popitem(last=False)
         return 0
+
+    def _untap(self, tap: tuple[str, str], before_ms: int | None) -> None:
+        """Forget a tap that decided nothing: it may be repeated at once. The one before it still counts."""
+        if before_ms is None:
+            self._taps_ms.pop(tap, None)
+        else:
+            self._taps_ms[tap] = before_ms
 
     async def _wins_before(self, campaign: Campaign, wave: Wave, user_id: str) -> int:
         """How many shares a user has won in all earlier waves. They are over, so it stays."""

@@ -18,7 +18,8 @@ from engine.errors import (
     TooManyGrantsError,
 )
 from engine.ledger import idempotency
-from engine.ledger.database import Connection
+from engine.ledger.database import Connection, ledger_errors
+from engine.ledger.money import now_ms
 from engine.wallets.assets import hold
 
 
@@ -107,6 +108,8 @@ class Collecting:
         known = await self._register.known(set_id)
 
         async def check() -> None:
+            with ledger_errors(is_undone=True):
+                known.must_collect(await now_ms(self._pool))  # before an account is made
             await moving.can_hold(self._pool, user_id, [])
 
         async def work(connection: Connection, _: None) -> dict[str, Any]:

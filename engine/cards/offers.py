@@ -14,7 +14,9 @@ import asyncpg
 from engine.cards import moving
 from engine.cards.register import SQL, CardKind, Known, Register
 from engine.errors import (
+    CardLackingError,
     CardOfferEndedError,
+    CardSetEndedError,
     FieldProblem,
     InvalidFieldsError,
     NotSenderError,
@@ -151,7 +153,13 @@ class Offers:
         known = await self._register.known(str(row["set_id"]))
         given, wanted = known.kind(row["give"]), known.kind(row["want"])
         if row["state"] == OfferState.OPEN:
-            await moving.must_have_one(self._pool, known, user_id, wanted)
+            try:
+                await moving.must_have_one(self._pool, known, user_id, wanted)
+            except (CardLackingError, CardSetEndedError):
+                row = await self._seen(offer_id, user_id)
+                if row["state"] == OfferState.ACCEPTED and row["accepted_by"] == user_id:
+                    return _offer(row)  # an earlier request, whose answer may have been lost, has just given the card
+                raise
             await moving.can_hold(self._pool, user_id, [given])
         async with ledger_change(self._pool) as connection:
             row = (await connection.fetch(SQL["lock_offer"], int(offer_id)))[0]

@@ -91,7 +91,7 @@ async def admit_locked(
     if kind is AccountKind.PERSON and any(terms.count > settings.count_max for terms in sendings):
         raise InvalidFieldsError([FieldProblem("count", f"must be at most {settings.count_max}")])
     for asset in {terms.asset for terms in sendings if terms.asset is not None}:
-        await _check_sole_sender(connection, sender, asset)
+        await _check_card(connection, sender, asset, at_ms)
     of_money = [terms for terms in sendings if terms.asset is None]
     if not of_money:  # all other limits are about money
         return
@@ -115,11 +115,16 @@ async def _spend_of_label(connection: Connection, settings: Settings, label: str
     await _spend(connection, limit, f"label:{label}", total_fen, at_ms)
 
 
-async def _check_sole_sender(connection: Connection, sender: str, asset: str) -> None:
-    """Raise InvalidFieldsError if the asset is a card, and the sender did not make its set."""
-    if await connection.fetchval(SQL["sole_sender"], asset) not in (None, sender):
+async def _check_card(connection: Connection, sender: str, asset: str, at_ms: int) -> None:
+    """Raise InvalidFieldsError if the asset is a card whose set the sender did not make, or whose time is over."""
+    row = await connection.fetchrow(SQL["card"], asset)
+    if row is None:
+        return
+    if row["sole_sender"] not in (None, sender):
         rule = "must not be a card of another user's set: give it, or offer it in exchange (POST /v1/card-sets/…)"
         raise InvalidFieldsError([FieldProblem("asset", rule)])
+    if row["ends_at_ms"] is not None and at_ms >= row["ends_at_ms"]:
+        raise InvalidFieldsError([FieldProblem("asset", "must not be a card of a set whose time is over")])
 
 
 async def room_of(pool: asyncpg.Pool, settings: Settings, sender: str, label: str | None, at_ms: int) -> Room:

@@ -21,6 +21,10 @@ SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[])
 INSERT INTO campaign_prizes (campaign_id, wave, prize, asset, split, total_fen, count)
 SELECT $1, * FROM unnest($2::smallint[], $3::smallint[], $4::text[], $5::text[], $6::bigint[], $7::integer[])
 
+-- coupons_until --
+-- When the first of a wave's coupons is over. NULL: it has none.
+SELECT min(valid_until_ms) FROM campaign_prizes JOIN coupon_batches USING (asset) WHERE campaign_id = $1 AND wave = $2
+
 -- add_buckets --
 INSERT INTO campaign_buckets (campaign_id, packet_id, wave, prize, bucket)
 SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::smallint[])

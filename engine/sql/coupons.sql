@@ -120,7 +120,7 @@ CROSS JOIN (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint A
 CROSS JOIN LATERAL (
     SELECT CASE WHEN coupons.state = 'held' AND valid_until_ms <= now_ms THEN 'expired' ELSE coupons.state::text END AS state
 ) AS seen
-WHERE holder = $1 AND (batch_id, number) < ($2, $3) AND ($4::text IS NULL OR seen.state = $4)
+WHERE holder = $1 AND (batch_id, number) < ($2, $3::bigint) AND ($4::text IS NULL OR seen.state = $4)
 ORDER BY batch_id DESC, number DESC LIMIT $5
 
 -- number_of_code --

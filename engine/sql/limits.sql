@@ -12,8 +12,10 @@ SELECT frozen, sending_frozen_until_ms,
 FROM accounts LEFT JOIN profiles ON user_id = owner
 WHERE accounts.kind = 'wallet' AND owner = $1
 
--- sole_sender --
-SELECT sole_sender FROM assets WHERE asset = $1
+-- card --
+-- Who alone may send the asset, and until when. NULL: everybody, and for ever.
+SELECT sole_sender, ends_at_ms
+FROM assets LEFT JOIN card_kinds USING (asset) LEFT JOIN card_sets USING (set_id) WHERE asset = $1
 
 -- label --
 SELECT day_sent_fen_max FROM labels WHERE label = $1

@@ -19,7 +19,7 @@ ORDER BY transfer_id
 -- claims --
 SELECT owner AS user_id, amount_fen, slot, at_ms AS claimed_at_ms
 FROM transfers JOIN accounts ON account_id = to_account
-WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2
+WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2::bigint
 ORDER BY slot LIMIT $3
 
 -- given --

@@ -60,7 +60,7 @@ FROM packets LEFT JOIN assets USING (asset) WHERE packet_id = $1
 -- claims --
 SELECT owner AS user_id, amount_fen, slot, at_ms AS claimed_at_ms
 FROM transfers JOIN accounts ON account_id = to_account
-WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2
+WHERE transfers.kind = 'claim' AND from_account = $1 AND slot > $2::bigint
 ORDER BY slot LIMIT $3
 
 -- luckiest --

@@ -221,7 +221,8 @@ async def _issue(connection: Connection, user_id: str, amount_fen: int, known: K
     issued_fen: int = -await connection.fetchval(SQL["lock_issuer"], known.issuer)
     await lock_wallet(connection, user_id)  # everybody who holds something has a wallet: freezes and limits are there
     if amount_fen > FEN_MAX - issued_fen:
-        raise LimitExceededError("issued_fen_max", FEN_MAX, FEN_MAX - issued_fen, field="amount_fen")
+        unit = f"× 10^-{known.scale} {known.asset}" if known.scale else str(known.asset)
+        raise LimitExceededError("issued_fen_max", FEN_MAX, FEN_MAX - issued_fen, field="amount_fen", unit=unit)
     holding = await hold(connection, user_id, known.asset)
     at_ms = await now_ms(connection)
     transfer_id = await move(connection, "issue", payer=known.issuer, payee=holding, amount_fen=amount_fen, at_ms=at_ms)

@@ -9,13 +9,15 @@ import pytest
 from api.dispatch import Operation
 from api.routes import ROUTES
 from engine.access.tokens import SCOPES, issue
+from engine.lanes.reader import READ_WHOLE_COUNT_MAX
 from engine.settings import Settings
 from tests.support.access_table import DOCUMENT, HOUR_S, Cell, Row, rows
 from tests.support.administrator import Administrator
-from tests.support.asking import BODIES, ask, make_set_of_cards
+from tests.support.asking import BODIES, QUERIES, ask, make_set_of_cards
 from tests.support.copies import Left
 from tests.support.coupons import with_keys
 from tests.support.front import Client, new_key, open_front
+from tests.support.paths import path_of
 from tests.support.scenes import persisting
 
 OF_COUPONS = {
@@ -184,3 +186,19 @@ def code_of_403(cell: Cell) -> str:
 
 def of(operation: Operation) -> list[Row]:
     return [row for row in rows() if row.operation == operation.name]
+
+
+@pytest.mark.long
+async def test_a_cursor_of_any_size_is_answered(client: Client) -> None:
+    """Also one that is larger than the column which it is compared with."""
+    packet_id = await client.send("alice", total_fen=2 * READ_WHOLE_COUNT_MAX, count=READ_WHOLE_COUNT_MAX + 1)
+    alice = client.as_backend("alice", "admin")
+    cursors = ("9999999999", "9" * 18, "1-9999999999", f"1-{2**63 - 1}", f"{'9' * 18}-{2**63 - 1}")
+    pages = 0
+    for operation in ROUTES:
+        for after in cursors if operation.method == "GET" else ():
+            params = (QUERIES.get(operation.name) or {}) | {"after": after}
+            answer = await client.http.get(path_of(operation, packet_id), params=params, headers=alice)
+            assert answer.status_code < 500, (operation.name, after, answer.text)
+            pages += answer.status_code == 200
+    assert pages > 50

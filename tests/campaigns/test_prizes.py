@@ -248,6 +248,37 @@ async def test_a_tap_that_decided_nothing_may_be_repeated_at_once(
         assert isinstance(answer, UnavailableError)
 
 
+@pytest.mark.long
+async def test_a_refused_tap_does_not_set_the_pace_back(engine: Engine, settings: Settings) -> None:
+    entry = Entry(who=Who.ADMITTED, wave_wins_max=5, interval_ms=60_000)
+    campaign_id = (await make(engine, (0, 600, 4_000, 40), entry=entry)).campaign_id
+    ada, eve = (Admission(user_id=user, campaign_id=campaign_id) for user in ("ada", "eve"))
+    async with persisting(settings), sweeping(settings):
+        await wait_until(lambda: ready(engine, campaign_id), what="the shares being in Redis")
+        assert (await grab_until_told(engine, campaign_id, "ada", ada)).outcome is GrabOutcome.CLAIMED
+        for admission in (None, eve):
+            with pytest.raises(NotInvitedError):
+                await engine.grabbing.grab(campaign_id, "ada", admission)
+            (answer,) = await engine.grabbing.grab_many([Asked(campaign_id, "ada", admission)])
+            assert isinstance(answer, NotInvitedError)
+        assert (await engine.grabbing.grab(campaign_id, "ada", ada)).outcome is GrabOutcome.TOO_SOON
+        (again,) = await engine.grabbing.grab_many([Asked(campaign_id, "ada", ada)])
+        assert isinstance(again, Grab)
+        assert again.outcome is GrabOutcome.TOO_SOON
+
+
+async def test_a_grant_that_is_repeated_after_an_extension_has_the_new_end(engine: Engine) -> None:
+    campaign_id = (await make(engine, (60_000, 60, 4_000, 40), entry=Entry(who=Who.ADMITTED))).campaign_id
+
+    async def granted() -> tuple[int, int]:
+        made = await engine.campaigns.grant(campaign_id, "ada", 1, idempotency_key="a", request_hash=b"")
+        return made.wins, made.ends_at_ms
+
+    before = await granted()
+    ends_at_ms = await extended(engine, campaign_id, 1, 30_000)
+    assert (before, await granted()) == ((1, ends_at_ms), (1, ends_at_ms + 30_000))
+
+
 async def extended(engine: Engine, campaign_id: str, wave: int, later_ms: int) -> int:
     before = (await engine.campaign_views.get(campaign_id)).waves[wave - 1].ends_at_ms
     await engine.campaigns.extend(campaign_id, "mall", wave, before + later_ms)

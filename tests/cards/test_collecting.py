@@ -226,3 +226,22 @@ async def test_one_user_who_completes_twice_at_once_does_so_once(engine: Engine)
     assert sum(result is None for result in results) == 1
     assert sum(isinstance(result, AlreadyCompletedError) for result in results) == 5
     assert await held(engine, set_id, "ada") == [1, 1, 1]
+
+
+async def test_nobody_drops_cards_of_a_set_whose_time_is_over(engine: Engine) -> None:
+    made = await make(engine)
+    of_cards = terms_from(
+        settings=engine.settings, total_fen=2, count=2, split=SplitKind.EQUAL, asset=f"CARD_{made.set_id}_1"
+    )
+    await engine.packets.send(OWNER, of_cards, idempotency_key="before", request_hash=b"")
+    await end(engine, made.set_id)
+    with pytest.raises(InvalidFieldsError, match=r"^asset: must not be a card of a set whose time is over"):
+        await engine.packets.send(OWNER, of_cards, idempotency_key="after", request_hash=b"")
+
+
+async def test_a_grant_after_the_end_makes_no_wallet(engine: Engine) -> None:
+    made = await make(engine, granted=(5, 5, 5))
+    await end(engine, made.set_id)
+    with pytest.raises(CardSetEndedError):
+        await engine.collecting.grant(made.set_id, "ghost", "shared", **key())
+    assert await engine.pool.fetchval("SELECT count(*) FROM accounts WHERE owner = 'ghost'") == 0

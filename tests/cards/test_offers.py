@@ -1,10 +1,11 @@
 """Exchanges: the offered card is put aside, both cards move at once or none, and every offer ends once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from engine.cards import offers
+from engine.cards import moving, offers
 from engine.cards.offers import OPEN_MAX, OfferState
 from engine.engine import Engine
 from engine.errors import (
@@ -48,6 +49,29 @@ async def test_both_cards_move_at_once(engine: Engine) -> None:
     assert await held(engine, set_id, "ada") == [0, 1, 0]
     assert await held(engine, set_id, "bob") == [1, 0, 0]
     await assert_books_balance(engine.pool)
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_repeat_is_answered_alike_if_the_first_is_done_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, is_over: bool
+) -> None:
+    set_id = (await make(engine)).set_id
+    await deal(engine, set_id, "ada", 1)
+    await deal(engine, set_id, "bob", 2)
+    offer_id = await offer(engine, set_id)
+    look = moving.must_have_one
+    first: list[object] = []
+
+    async def look_late(*arguments: Any) -> None:  # noqa: ANN401  # as the one that it stands for
+        if not first:
+            first.append(None)
+            first.append(await engine.card_offers.accept(offer_id, "bob"))
+            if is_over:
+                await end(engine, set_id)
+        await look(*arguments)
+
+    monkeypatch.setattr(moving, "must_have_one", look_late)
+    assert await engine.card_offers.accept(offer_id, "bob") == first[1]
 
 
 async def test_it_is_made_once_per_key(engine: Engine) -> None:

@@ -77,7 +77,18 @@ async def test_each_winner_of_a_rain_has_a_coupon(engine: Engine, settings: Sett
 
 async def test_a_rain_gives_one_coupon_per_share_and_ends_with_them(engine: Engine) -> None:
     batch_id = await make_batch(engine, 30, valid_in_ms=(0, 60_000))
-    with pytest.raises(InvalidFieldsError, match="waves: all together, total_fen must be"):
+    with pytest.raises(InvalidFieldsError, match=r"waves\[0\]\.prizes: total_fen must be"):
         await rain(engine, batch_id, count=3, total=6)
-    with pytest.raises(InvalidFieldsError, match="waves: all together, ttl_s must end by"):
+    with pytest.raises(InvalidFieldsError, match=r"^waves\[0\]\.seconds: must end by"):
         await rain(engine, batch_id, count=3, total=3, seconds=600)
+
+
+async def test_a_wave_of_coupons_is_not_extended_past_their_time(engine: Engine) -> None:
+    batch_id = await make_batch(engine, 30, valid_in_ms=(0, 60_000))
+    until_ms = (await engine.coupon_batches.known(int(batch_id))).terms.valid_until_ms
+    campaign_id = await rain(engine, batch_id, count=3, total=3, seconds=30)
+    with pytest.raises(InvalidFieldsError, match=f"^ends_at_ms: must be at most {until_ms}, when the time of coupons"):
+        await engine.campaigns.extend(campaign_id, "mall", 1, until_ms + 1)
+    await engine.campaigns.extend(campaign_id, "mall", 1, until_ms)
+    await engine.campaigns.extend(campaign_id, "mall", 1, until_ms)  # a repeat changes nothing
+    assert (await engine.campaign_views.get(campaign_id)).waves[0].ends_at_ms == until_ms
