@@ -20,7 +20,6 @@ import httpx
 import orjson
 import pytest
 
-from deploy.dashboards.__main__ import FOLDER as DASHBOARDS
 from engine.access import tokens
 from engine.embedded import data_dir as data_dirs
 from engine.embedded import servers
@@ -70,7 +69,7 @@ EXIT_CODES = {
     r"hongbao quarantine (retry|write-off) .*": (1,),  # there is no row with this number: nothing here breaks a rule
     r"hongbao coupons (upload|show) .*": (1,),  # nobody has made a batch here; test_cli_coupons.py has some
     r"hongbao wechatpay (keys|platform).*": (0, 1),  # the key is of another block; test_wechatpay_log.py has one
-    r"python -m deploy\.dashboards": (0,) if os.access(DASHBOARDS, os.W_OK) else (1,),  # a user who may not
+    r"python -m deploy\.dashboards": (0, 1),  # the checkout may be somebody else's
     r"hongbao quarantine set-aside .*": (1,),  # nothing stops a lane here; test_cli_bad_entry.py has one that is
 }
 """Where it is not 0."""
@@ -261,6 +260,7 @@ def test_it_runs(desk: Desk, script: str, tmp_path: Path) -> None:
     ended = desk.run(script)
     codes = next((codes for words, codes in EXIT_CODES.items() if re.fullmatch(words, script)), (0,))
     assert ended.returncode in codes, f"{SCRIPTS[script]}\n{ended.stdout}{ended.stderr}"
+    assert ended.returncode == 0 or "dashboards" not in script or ended.stderr.startswith("The dashboards cannot be")
     assert "Usage:" not in ended.stderr
     assert "Traceback" not in ended.stderr
     if "/claims" in script:
