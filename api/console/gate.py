@@ -15,11 +15,11 @@ from api.console import headers, refusals, sentences
 from api.console.bounds import Bounds
 from api.console.desk import Desk
 from api.console.forms import Fields, form_of, query_of
-from api.console.texts import BASE, LANGUAGES, Texts, language_of
+from api.console.texts import BASE, LANGUAGES, Texts, language_of, marked
 from api.console.visits import Guest, Page, PublicPage, Visit, common_values, is_own_path, to
-from api.problems import MalformedError
+from api.problems import MalformedError, TooLargeError
 from engine.errors import HongbaoError
-from engine.operators.log import ASKED, FAILED, OK, REFUSED, Actor
+from engine.operators.log import ASKED, FAILED, OK, REFUSED, Actor, is_kept_whole
 from engine.operators.refusals import NotPermittedError, WrongCodeError
 
 COOKIE = "__Host-hongbao"
@@ -28,7 +28,6 @@ SECRET_FIELDS = frozenset(
     ("password", "current_password", "new_password", "again", "code", "key", "proof", "link", "token", "secret")
 )
 """Fields of forms that are in no log."""
-LOGGED_LENGTH_MAX = 300
 _YEAR_S = 31_536_000
 
 _log = structlog.get_logger(__name__)
@@ -166,6 +165,8 @@ class Gate:
         try:
             if not visit.may(row.permission):
                 raise NotPermittedError(f"the role lacks {row.permission}")
+            if not is_kept_whole(_arguments(visit)):
+                raise TooLargeError(marked("The form has more than the operator log can keep."))
             if row.needs_proof and not visit.session.is_proved:
                 await self._prove(visit)
             response = await row.endpoint(visit)
@@ -197,13 +198,12 @@ class Gate:
         await visit.desk.sessions.note_proof(visit.session.session_id)
 
     async def _note(self, visit: Visit, outcome: str, told: str = "") -> int:
-        fields = visit.form if visit.row.method != "GET" else visit.query
         return await visit.desk.log.write(
             visit.actor,
             visit.action,
             outcome,
             subject=visit.subject(),
-            arguments=_without_secrets(visit, fields),
+            arguments=_arguments(visit),
             reason=visit.form.text("reason"),
             told=told,
             about=visit.asked,
@@ -233,14 +233,15 @@ def _target(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _without_secrets(visit: Visit, fields: Fields) -> dict[str, Any]:
-    """The fields that the log keeps: not secrets, not the reason (it has a column), and no more than one can read."""
+def _arguments(visit: Visit) -> dict[str, Any]:
+    """The fields that the log keeps: not secrets, and not the reason (it has a column)."""
+    fields = visit.form if visit.row.method != "GET" else visit.query
     left_out = SECRET_FIELDS | {"reason", "lang", "notice"}
     told: dict[str, Any] = dict(visit.path)  # no field of a form may say that it was about something else
     for name in fields.names():
         if name not in left_out and name not in visit.path:
-            values = [text[:LOGGED_LENGTH_MAX] for text in fields.all(name)]
-            told[name] = values[0] if len(values) == 1 else values[:100]
+            values = fields.all(name)
+            told[name] = values[0] if len(values) == 1 else values
     return told
 
 
