@@ -106,7 +106,7 @@ class Operators:
     async def reset(self, name: str) -> str:
         """Forget an operator's password and authenticator, end their sessions, and return a new link's secret part.
 
-        Raises UnknownOperatorError.
+        Who is disabled stays so, and can use the link once they are enabled. Raises UnknownOperatorError.
         """
         async with ledger_change(self._pool) as connection:
             operator_id = await _known(connection, name)

@@ -104,7 +104,7 @@ class AlreadyDoneError(HongbaoError):
 
 
 class AskerMayNotError(HongbaoError):
-    """Who asked for an approval is disabled by now, or has another role."""
+    """Who asked for an approval cannot sign in any more, or has another role."""
 
     code = "asker_may_not"
 

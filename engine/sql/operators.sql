@@ -40,7 +40,7 @@ UPDATE operators SET wrong_tries = $2, locked_until_ms = $3 WHERE operator_id = 
 
 -- forget_sign_in --
 UPDATE operators
-SET password_hash = NULL, totp_secret = NULL, wrong_tries = 0, locked_until_ms = NULL, disabled_at_ms = NULL
+SET password_hash = NULL, totp_secret = NULL, wrong_tries = 0, locked_until_ms = NULL
 WHERE operator_id = $1
 
 -- set_up --

@@ -11,6 +11,8 @@ from engine.operators.accounts import TRIES_MAX
 from engine.operators.codes import code_at
 from engine.operators.roles import ADMIN, FINANCE, VIEWER
 from engine.operators.sessions import OPEN_MAX
+from engine.running import consoles
+from engine.running.consoles import FIRST
 from engine.settings import Settings
 from tests.support.console import PASSWORD, SAME_ORIGIN, Console, open_console
 
@@ -199,6 +201,33 @@ async def test_a_set_up_link_is_used_once_and_ends_after_ten_minutes(console: Co
         await console.desk.engine.pool.execute("UPDATE operator_links SET expires_at_ms = expires_at_ms - 600000")
         assert (await http.get(link)).status_code == 404
     assert link not in str(await console.desk.engine.pool.fetch("SELECT * FROM operator_log"))
+
+
+async def test_a_reset_does_not_enable(console: Console) -> None:
+    admin = await console.person(ADMIN)
+    await console.person(FINANCE, "bob")
+    assert (await admin.act("/operators/bob/disable")).status_code == 303
+    assert "the link can be used once they are enabled" in (await admin.get("/operators/bob")).text
+    reset = await admin.act("/operators/bob/reset")
+    assert reset.status_code == 200
+    (bob,) = [one for one in await console.desk.operators.list() if one.name == "bob"]
+    assert bob.disabled_at_ms is not None
+    link = reset.text.split("https://console.test")[1].split("<")[0]
+    async with console.browser() as http:
+        assert (await http.get(link)).status_code == 404
+        assert (await admin.act("/operators/bob/enable")).status_code == 303
+        assert (await http.get(link)).status_code == 200
+
+
+async def test_the_first_operator_can_begin_anew_if_nobody_can_sign_in(console: Console) -> None:
+    """Nobody is there who could enable them."""
+    await console.person(ADMIN, FIRST)
+    await console.desk.operators.disable(FIRST)
+    told: list[str] = []
+    (console.desk.settings.data_dir / "run").mkdir(parents=True, exist_ok=True)
+    await consoles.tell(console.desk.settings, 443, told.append)
+    link = told[-1].split("/setup/")[1].split()[0]
+    assert (await console.desk.operators.set_up(link)).operator.name == FIRST
 
 
 async def test_a_password_that_holds_the_name_is_refused(console: Console) -> None:
