@@ -7,7 +7,7 @@ simultaneous tries sees those before it.
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import asyncpg
@@ -44,12 +44,16 @@ _LINK_BYTES = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """One operator. ``language`` None: none was chosen."""
+    """One operator. ``language`` None: none was chosen.
+
+    ``sign_in_mark``: of the password that the operator has now, if they are just signing in. Else empty.
+    """
 
     operator_id: int
     name: str
     role: str
     language: str | None = None
+    sign_in_mark: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -115,10 +119,11 @@ class Operators:
             return await _new_link(connection, operator_id)
 
     async def disable(self, name: str) -> None:
-        """Refuse an operator from now on, and end their sessions. Raises UnknownOperatorError."""
+        """Refuse an operator from now on, and end their sessions and their link. Raises UnknownOperatorError."""
         async with ledger_change(self._pool) as connection:
             operator_id = await _known(connection, name)
             await connection.execute(SQL["disable"], operator_id)
+            await connection.execute(SQL["forget_link"], operator_id)
             await connection.execute(SQL["end_sessions"], operator_id)
 
     async def enable(self, name: str) -> None:
@@ -187,7 +192,7 @@ class Operators:
             await connection.execute(SQL["set_up"], again.operator.operator_id, hashed, again.totp_secret, step)
             await connection.execute(SQL["forget_link"], again.operator.operator_id)
             await connection.execute(SQL["end_sessions"], again.operator.operator_id)
-        return again.operator
+        return replace(again.operator, sign_in_mark=_hash(hashed))
 
     async def sign_in(self, name: str, password: str, code: str) -> Operator:
         """The operator, if all three are right. Raises SignInRefusedError, SignInLockedError."""
@@ -196,7 +201,7 @@ class Operators:
             row = await connection.fetchrow(SQL["lock_name"], name[:64])
             refusal = await self._try(connection, row, password, code)
             if refusal is None and row is not None:
-                found = _operator(row)
+                found = replace(_operator(row), sign_in_mark=_hash(row["password_hash"]))
         if refusal is not None or found is None:  # after the commit: the try counts
             raise refusal or SignInRefusedError("The name, the password or the code is wrong.")
         return found
@@ -218,7 +223,7 @@ class Operators:
             raise NotVouchedError("the operator has not used the set-up link yet")
         if row["is_locked"]:
             raise SignInLockedError(row["locked_until_ms"])
-        return _operator(row)
+        return replace(_operator(row), sign_in_mark=_hash(row["password_hash"]))
 
     async def prove(self, operator_id: int, code: str) -> None:
         """Return if it is the operator's code now. A wrong one counts. Raises WrongCodeError, SignInLockedError."""
@@ -232,8 +237,11 @@ class Operators:
         if refusal is not None:
             raise refusal
 
-    async def change_password(self, operator: Operator, current: str, new: str, code: str) -> None:
-        """Set another password. Raises WeakPasswordError, SignInRefusedError, SignInLockedError."""
+    async def change_password(self, operator: Operator, current: str, new: str, code: str, *, session_id: int) -> None:
+        """Set another password. The operator's link ends, and their sessions but this one.
+
+        Raises WeakPasswordError, SignInRefusedError, SignInLockedError.
+        """
         check_strength(operator.name, new)
         hashed = await self._passwords.hash(new)
         async with self._passwords.turn(), ledger_change(self._pool) as connection:
@@ -241,6 +249,8 @@ class Operators:
             refusal = await self._try(connection, row, current, code)
             if refusal is None:
                 await connection.execute(SQL["put_password"], operator.operator_id, hashed)
+                await connection.execute(SQL["forget_link"], operator.operator_id)
+                await connection.execute(SQL["end_other_sessions"], operator.operator_id, session_id)
         if refusal is not None:
             raise refusal
 
@@ -300,9 +310,11 @@ def role_problems(role: str) -> list[FieldProblem]:
 
 
 async def _known(connection: Connection, name: str) -> int:
-    operator_id: int | None = await connection.fetchval(SQL["id_of"], name)
+    operator_id: int | None = None
+    if NAME.fullmatch(name):  # Postgres could not even read some of them
+        operator_id = await connection.fetchval(SQL["id_of"], name)
     if operator_id is None:
-        raise UnknownOperatorError(f"There is no operator {name}.")
+        raise UnknownOperatorError(f"There is no operator {name[:64]}.")
     return operator_id
 
 
@@ -323,5 +335,5 @@ def _operator(row: asyncpg.Record) -> Operator:
     return Operator(operator_id=row["operator_id"], name=row["name"], role=row["role"], language=row["language"])
 
 
-def _hash(link: str) -> bytes:
-    return sha256(link.encode()).digest()
+def _hash(text: str) -> bytes:
+    return sha256(text.encode()).digest()

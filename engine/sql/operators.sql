@@ -67,6 +67,10 @@ UPDATE operators SET disabled_at_ms = NULL WHERE operator_id = $1
 UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 WHERE operator_id = $1 AND ended_at_ms IS NULL
 
+-- end_other_sessions --
+UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+WHERE operator_id = $1 AND session_id <> $2 AND ended_at_ms IS NULL
+
 -- is_any_set_up --
 SELECT EXISTS (SELECT FROM operators WHERE password_hash IS NOT NULL AND disabled_at_ms IS NULL)
 

@@ -7,14 +7,17 @@ import httpx
 import pytest
 
 from api.console.gate import COOKIE
-from engine.operators.accounts import TRIES_MAX
+from engine.operators.accounts import TRIES_MAX, Operator
 from engine.operators.codes import code_at
+from engine.operators.refusals import LinkEndedError, SignInRefusedError
 from engine.operators.roles import ADMIN, FINANCE, VIEWER
 from engine.operators.sessions import OPEN_MAX
 from engine.running import consoles
 from engine.running.consoles import FIRST
 from engine.settings import Settings
-from tests.support.console import PASSWORD, SAME_ORIGIN, Console, open_console
+from tests.support.console import PASSWORD, SAME_ORIGIN, Console, Person, open_console
+
+NEW = "a whole new password"
 
 
 @pytest.fixture
@@ -268,6 +271,71 @@ async def test_who_renews_the_authenticator_signs_in_with_the_new_one(console: C
         assert (await try_it(http, person.name, PASSWORD, await console.code(person))).status_code == 403
         new = await console.staff.code(set_up.totp_secret, person.name)
         assert (await try_it(http, person.name, PASSWORD, new)).status_code == 303
+
+
+async def link_of(console: Console, person: Person) -> str:
+    """A link with which the person sets their sign-in up anew."""
+    form = {"current_password": PASSWORD, "code": await console.code(person)}
+    return (await person.post("/me/authenticator", form)).headers["location"].rpartition("/")[2]
+
+
+async def change_password(console: Console, person: Person) -> None:
+    form = {"current_password": PASSWORD, "new_password": NEW, "again": NEW, "code": await console.code(person)}
+    assert (await person.post("/me/password", form)).status_code == 303
+
+
+async def test_a_link_ends_with_a_new_password_and_when_its_operator_is_disabled(console: Console) -> None:
+    admin, ann, bob = await console.person(ADMIN), await console.person(VIEWER), await console.person(VIEWER)
+    links = [await link_of(console, person) for person in (ann, bob)]
+    await change_password(console, ann)
+    for change in ("disable", "enable"):
+        assert (await admin.act(f"/operators/{bob.name}/{change}")).status_code == 303
+    for link in links:
+        with pytest.raises(LinkEndedError):
+            await console.desk.operators.set_up(link)
+
+
+@pytest.mark.parametrize("change", ["password", "reset", "disable"])
+async def test_a_sign_in_that_was_checked_before_a_change_begins_nothing_after_it(
+    console: Console, change: str
+) -> None:
+    ann = await console.person(VIEWER)
+    desk, code = console.desk, await console.code(ann)
+    checked = [await desk.operators.sign_in(ann.name, PASSWORD, code), await desk.operators.vouched(ann.name)]
+    if change == "password":
+        await change_password(console, ann)
+    else:
+        await getattr(desk.operators, change)(ann.name)
+    for operator in checked:
+        with pytest.raises(SignInRefusedError):
+            await desk.sessions.begin(operator, address="", agent="")
+
+
+async def test_a_sign_in_that_is_overtaken_by_a_change_is_refused(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, operators = await console.person(VIEWER), console.desk.operators
+    checked = operators.sign_in
+
+    async def overtaken(name: str, password: str, code: str) -> Operator:
+        operator = await checked(name, password, code)
+        await change_password(console, ann)
+        return operator
+
+    monkeypatch.setattr(type(operators), "sign_in", staticmethod(overtaken))
+    async with console.browser() as http:
+        answer = await try_it(http, ann.name, PASSWORD, await console.code(ann))
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    assert await outcomes(console, "sign in") == ["refused"]
+
+
+@pytest.mark.parametrize("name", ["%00", "a%ED%A0%80", "a b", "a" * 65, "nobody"])
+async def test_a_name_that_no_operator_can_have_is_nobodys(console: Console, name: str) -> None:
+    admin = await console.person(ADMIN)
+    assert (await admin.get(f"/operators/{name}")).status_code == 404
+    for what in ("role", "disable", "enable", "reset"):
+        assert (await admin.act(f"/operators/{name}/{what}", role=VIEWER)).status_code == 404, what
+    assert (await admin.act(f"/operators/{name}/sessions/1/end")).status_code == 404
 
 
 async def test_a_sign_in_that_is_set_up_anew_ends_every_session(console: Console) -> None:

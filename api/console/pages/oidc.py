@@ -54,7 +54,10 @@ async def come_back(guest: Guest) -> Response:
     if not vouched.has_second_factor:
         waiting = Waiting(name=operator.name, asked=asked, next=leaving.next)
         return guest.desk.front.handshakes.put(guest.redirect("/oidc/code"), waiting)
-    token = await _begun(guest, operator, asked, is_proved=False)
+    try:
+        token = await _begun(guest, operator, asked, is_proved=False)
+    except HongbaoError as error:
+        return await _refused(guest, error, name, asked)
     path = leaving.next if is_own_path(leaving.next) else "/"
     page = await guest.page("oidc_done.html", path=path, name=operator.name, other_languages=[])
     return keep(forget(page), token)
@@ -80,13 +83,13 @@ async def give_code(guest: Guest) -> Response:
         guest.take_try()
         operator = await guest.desk.operators.vouched(name)
         await guest.desk.operators.prove(operator.operator_id, guest.form.text("code"))
+        token = await _begun(guest, operator, asked, is_proved=True)
     except WrongCodeError as error:
         await _note(guest, error, name, asked)
         wrong = guest.gettext(sentence_of(error))
         return await guest.page("oidc_code.html", status=status_of(error), wrong=wrong, name=name)
     except HongbaoError as error:
         return await _refused(guest, error, name, asked)
-    token = await _begun(guest, operator, asked, is_proved=True)
     return keep(forget(to(waiting.next or "/")), token)
 
 

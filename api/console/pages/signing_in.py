@@ -30,11 +30,11 @@ async def sign_in(guest: Guest) -> Response:
     try:
         guest.take_try()
         operator = await guest.desk.operators.sign_in(form.text("name"), _raw(form, "password"), form.text("code"))
+        token, session_id = await guest.desk.sessions.begin(operator, address=guest.address, agent=guest.agent)
     except HongbaoError as error:
         await _note_refusal(guest, form.text("name"), error)
         wrong = guest.gettext(sentence_of(error))
         return await guest.page("signing_in_login.html", status=status_of(error), wrong=wrong, next=form.text("next"))
-    token, session_id = await guest.desk.sessions.begin(operator, address=guest.address, agent=guest.agent)
     actor = Actor(name=operator.name, role=operator.role, address=guest.address, session_id=session_id)
     await guest.desk.log.write(actor, _ACTION, OK, subject=("operator", operator.name))
     return keep(to(form.text("next") or "/"), token)
