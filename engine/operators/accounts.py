@@ -195,15 +195,20 @@ class Operators:
         return replace(again.operator, sign_in_mark=_hash(hashed))
 
     async def sign_in(self, name: str, password: str, code: str) -> Operator:
-        """The operator, if all three are right. Raises SignInRefusedError, SignInLockedError."""
+        """The operator, if all three are right. Raises SignInRefusedError, SignInLockedError.
+
+        Only who has all three right is told of a lock: others would learn which names there are.
+        """
         found: Operator | None = None
         async with self._passwords.turn(), ledger_change(self._pool) as connection:
             row = await connection.fetchrow(SQL["lock_name"], name[:64])
             refusal = await self._try(connection, row, password, code)
             if refusal is None and row is not None:
                 found = replace(_operator(row), sign_in_mark=_hash(row["password_hash"]))
+        if isinstance(refusal, SignInLockedError) and not refusal.is_right:
+            raise SignInRefusedError(is_locked=True)
         if refusal is not None or found is None:  # after the commit: the try counts
-            raise refusal or SignInRefusedError("The name, the password or the code is wrong.")
+            raise refusal or SignInRefusedError
         return found
 
     async def vouched(self, name: str) -> Operator:
@@ -275,14 +280,14 @@ class Operators:
         The password is always compared, also if it is known that the answer is no: the time must not tell why.
         """
         hashed = None if row is None or row["disabled_at_ms"] is not None else row["password_hash"]
-        is_right = password is None or await self._passwords.matches(hashed, password)
+        is_password = password is None or await self._passwords.matches(hashed, password)
         at_ms = await now_ms(connection)
         if row is None or hashed is None:
-            return SignInRefusedError("The name, the password or the code is wrong.")
-        if row["locked_until_ms"] is not None and row["locked_until_ms"] > at_ms:
-            return SignInLockedError(row["locked_until_ms"])
+            return SignInRefusedError()
         step = codes.step_of(row["totp_secret"], code, at_ms, row["totp_step"])
-        if is_right and step is not None:
+        if row["locked_until_ms"] is not None and row["locked_until_ms"] > at_ms:
+            return SignInLockedError(row["locked_until_ms"], is_right=is_password and step is not None)
+        if is_password and step is not None:
             await connection.execute(SQL["count_right"], row["operator_id"], step)
             return None
         wrong_tries = row["wrong_tries"] + 1
@@ -290,7 +295,7 @@ class Operators:
         await connection.execute(SQL["count_wrong"], row["operator_id"], 0 if until_ms else wrong_tries, until_ms)
         if until_ms is not None:
             return SignInLockedError(until_ms)
-        return SignInRefusedError("The name, the password or the code is wrong.")
+        return SignInRefusedError()
 
 
 async def may_in(connection: Connection, name: str, permission: str) -> bool:

@@ -1,5 +1,6 @@
 """What the console refuses, whoever asks and whatever a page forgets: origins, hosts, bodies, words from users."""
 
+import re
 from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
@@ -12,8 +13,9 @@ from api.console import headers
 from api.console.bounds import ADDRESSES_MAX, NOBODYS_A_MINUTE_MAX, TRIES_A_MINUTE_MAX, Bounds, Bucket
 from api.console.forms import BODY_BYTES_MAX, FIELDS_MAX
 from api.console.pages import PAGES
+from api.console.visits import Page
 from engine.operators.log import Filter
-from engine.operators.roles import ADMIN, FINANCE, VIEWER
+from engine.operators.roles import ADMIN, FINANCE, ROLES, VIEWER
 from engine.settings import Settings
 from tests.support.administrator import Administrator
 from tests.support.console import ORIGIN, SAME_ORIGIN, Console, new_key, open_console
@@ -187,6 +189,18 @@ async def test_a_form_that_cannot_be_read_is_refused(
 async def test_a_query_that_cannot_be_read_is_refused(console: Console, path: str) -> None:
     admin = await console.person(ADMIN)
     assert (await admin.get(path)).status_code in (400, 422)
+
+
+@pytest.mark.long
+async def test_no_path_is_too_odd_to_be_answered(console: Console) -> None:
+    people = [await console.person(role) for role in ROLES]
+    for row in (row for row in PAGES if isinstance(row, Page) and "{" in row.path):
+        person = next(person for person in people if console.may(person, row))
+        for odd in ("%00", "a%00b", "%ED%A0%80", "%C0%80", "%E2%80%AE", "." * 300):
+            path = re.sub(r"\{[^}]*\}", odd, row.path)
+            form = {"role": VIEWER, "typed": odd, "note": "x", "to": "-"}
+            answer = await (person.get(path) if row.method == "GET" else person.act(path, **form))
+            assert answer.status_code < 500, (row.method, path)
 
 
 async def test_an_unknown_page_and_a_wrong_method_are_told(console: Console) -> None:

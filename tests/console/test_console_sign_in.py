@@ -38,6 +38,11 @@ async def outcomes(console: Console, action: str) -> list[str]:
     return [row["outcome"] for row in rows]
 
 
+async def is_locked(console: Console, name: str) -> bool:
+    (view,) = [view for view in await console.desk.operators.list() if view.name == name]
+    return view.locked_until_ms is not None
+
+
 @pytest.mark.long
 async def test_name_password_and_code_begin_a_session_in_a_cookie_that_nothing_can_read(console: Console) -> None:
     _, secret = await console.staff.sign_up("ann", VIEWER)
@@ -80,7 +85,8 @@ async def test_five_wrong_tries_lock_also_for_the_right_password(console: Consol
     _, secret = await console.staff.sign_up("ann", VIEWER)
     async with console.browser() as http:
         statuses = [(await try_it(http, "ann", "wrong", "000000")).status_code for _ in range(TRIES_MAX)]
-        assert statuses == [403] * (TRIES_MAX - 1) + [423]
+        assert statuses == [403] * TRIES_MAX
+        assert await is_locked(console, "ann")
         right = await try_it(http, "ann", PASSWORD, await console.staff.code(secret, "ann"))
         assert right.status_code == 423
         await console.desk.engine.pool.execute("UPDATE operators SET locked_until_ms = 1")
@@ -92,7 +98,27 @@ async def test_simultaneous_wrong_tries_are_all_counted(console: Console) -> Non
     await console.staff.sign_up("ann", VIEWER)
     async with console.browser() as http:
         answers = await asyncio.gather(*(try_it(http, "ann", "wrong", "000000") for _ in range(TRIES_MAX)))
-    assert sorted(answer.status_code for answer in answers) == [403] * (TRIES_MAX - 1) + [423]
+    assert [answer.status_code for answer in answers] == [403] * TRIES_MAX
+    assert await is_locked(console, "ann")
+
+
+async def test_which_names_there_are_is_not_told(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by a lock nor by who is disabled or not set up yet. The log says it."""
+    monkeypatch.setattr("api.console.bounds.TRIES_A_MINUTE_MAX", 100)
+    await console.staff.sign_up("ann", VIEWER)
+    await console.staff.sign_up("bob", VIEWER)
+    await console.desk.operators.disable("bob")
+    await console.desk.operators.add("eve", VIEWER, by="tests")
+    answers: dict[str, list[tuple[int, str]]] = {}
+    async with console.browser() as http:
+        for name in ("ann", "bob", "eve", "nobody"):
+            found = [await try_it(http, name, "x" * 12, "000000") for _ in range(TRIES_MAX + 2)]
+            answers[name] = [(answer.status_code, answer.text) for answer in found]
+    assert answers["ann"] == answers["bob"] == answers["eve"] == answers["nobody"]
+    assert await is_locked(console, "ann")
+    rows = await console.desk.engine.pool.fetch("SELECT told FROM operator_log WHERE operator = 'ann' ORDER BY number")
+    locked = "sign_in_refused: the operator is locked"
+    assert [row["told"] for row in rows] == ["sign_in_refused"] * (TRIES_MAX - 1) + [locked] * 3
 
 
 async def test_a_code_is_used_once(console: Console) -> None:

@@ -100,7 +100,10 @@ async def _note_refusal(guest: Guest, name: str, error: HongbaoError) -> None:
         return
     is_known = await guest.desk.operators.is_known(name)
     actor = Actor(name=name if is_known else "", role="", address=guest.address)
-    told = error.code if isinstance(error, SignInRefusedError) else f"{error.code}: {error}"
+    if isinstance(error, SignInRefusedError):
+        told = f"{error.code}: the operator is locked" if error.is_locked else error.code
+    else:
+        told = f"{error.code}: {error}"
     await guest.desk.log.write(actor, _ACTION, REFUSED, told=told)
 
 
