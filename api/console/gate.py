@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.bodies import DisconnectedError
-from api.console import headers, refusals, sentences
+from api.console import headers, refusals, sentences, strangers
 from api.console.bounds import Bounds
 from api.console.desk import Desk
 from api.console.forms import Fields, form_of, query_of
@@ -19,7 +19,7 @@ from api.console.texts import BASE, LANGUAGES, Texts, language_of, marked
 from api.console.visits import Guest, Page, PublicPage, Visit, common_values, is_own_path, to
 from api.problems import MalformedError, TooLargeError
 from engine.errors import HongbaoError
-from engine.operators.log import ASKED, FAILED, OK, REFUSED, Actor, is_kept_whole
+from engine.operators.log import ASKED, FAILED, OK, REFUSED, is_kept_whole
 from engine.operators.refusals import NotPermittedError, WrongCodeError
 
 COOKIE = "__Host-hongbao"
@@ -108,7 +108,7 @@ class Gate:
             return self.told(request, 421, "", language)
         is_change = request.method not in ("GET", "HEAD")
         if is_change and not desk.front.origins.may_change(found):
-            await self.nobody(desk, row.path, request, address, "it did not come from a page of the console")
+            await self._nobody(desk, request, row, address, "it did not come from a page of the console")
             return self.told(request, 403, "", language)
         what: dict[str, Any] = {
             "language": language,
@@ -121,7 +121,7 @@ class Gate:
             "cookies": request.cookies,
         }
         if isinstance(row, PublicPage):
-            form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()
+            form = await self._form(desk, request, row, address)
             module = row.endpoint.__module__.rpartition(".")[2]
             guest = Guest(desk, module, **what, form=form)
             try:
@@ -129,11 +129,13 @@ class Gate:
             except HongbaoError as error:
                 return self.refuse(request, error, language, guest)
         # The form comes before the session: who sends it slowly must not act with rights from before it.
-        form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()
+        form = await self._form(desk, request, row, address)
         session = None
         if token := request.cookies.get(COOKIE):
             session = await desk.sessions.of(token, is_use=not row.asks_by_itself)
         if session is None:
+            if is_change:
+                await self._nobody(desk, request, row, address, "there is no session")
             return _to_sign_in(request, found)
         what["language"] = self._language(request, query, session.operator.language)
         visit = Visit(desk, row, session, **what, form=form)
@@ -209,13 +211,18 @@ class Gate:
             about=visit.asked,
         )
 
-    async def nobody(self, desk: Desk, action: str, request: Request, address: str, told: str) -> None:
-        """A row about somebody without a session, if there were not too many."""
-        if self.bounds.nobodys.take():
-            actor = Actor(name="", role="", address=address)
-            await desk.log.write(actor, f"{request.method} {action}", REFUSED, told=told)
-        else:
-            _log.warning("too many refusals for the operator log", address=address, action=action, told=told)
+    async def _form(self, desk: Desk, request: Request, row: Page | PublicPage, address: str) -> Fields:
+        """The form of a change. One that cannot be read has a row: nobody knows yet who sends it."""
+        if request.method in ("GET", "HEAD"):
+            return Fields()
+        try:
+            return await form_of(request.scope["headers"], request.receive)
+        except HongbaoError as error:
+            await self._nobody(desk, request, row, address, f"{error.code}: {error}")
+            raise
+
+    async def _nobody(self, desk: Desk, request: Request, row: Page | PublicPage, address: str, told: str) -> None:
+        await strangers.note(desk, self.bounds, address, f"{request.method} {row.path}", told)
 
     def _language(self, request: Request, query: Fields, kept: str | None) -> str:
         chosen = (query.text("lang"), request.cookies.get(LANGUAGE_COOKIE), kept)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.console import book_sentences, csv_files, sentences
+from api.console import book_sentences, csv_files, sentences, strangers
 from api.console.action_names import ACTION_NAMES
 from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
@@ -93,9 +93,9 @@ class Guest:
         self._bounds = bounds
         self._texts = desk.front.texts.of(language, module)
 
-    def take_nobodys_row(self) -> bool:
-        """Whether one more row about somebody without a session may go into the log. It is counted."""
-        return self._bounds.nobodys.take()
+    async def note_refusal(self, action: str, told: str, **more: Any) -> None:  # noqa: ANN401  # as ``note`` has them
+        """A row of the log about somebody without a session who was refused, as ``strangers.note`` writes it."""
+        await strangers.note(self.desk, self._bounds, self.address, action, told, **more)
 
     def take_try(self) -> None:
         """Count a try to sign in from this address. Raises TooManyTriesError if there were too many lately."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,13 +38,6 @@ FOREIGN: list[dict[str, str]] = [
 async def console(settings: Settings) -> AsyncIterator[Console]:
     async with open_console(settings) as opened:
         yield opened
-
-
-@pytest.fixture
-def same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, no moment passes in which more would be allowed."""
-    now_s = monotonic()
-    monkeypatch.setattr("api.console.bounds.monotonic", lambda: now_s)
 
 
 async def names(console: Console) -> set[str]:

@@ -76,6 +76,37 @@ async def test_no_secret_is_in_the_log(console: Console) -> None:
     assert f"'{code}'" not in text
 
 
+async def test_a_set_up_that_is_refused_is_in_the_log_without_its_link(console: Console) -> None:
+    link = await console.desk.operators.add("ann", VIEWER, by="tests")
+    form = {"password": PASSWORD, "again": PASSWORD, "code": "000000"}
+    async with console.browser() as http:
+        for path in (link, "nonsense"):
+            await http.post(f"/setup/{path}", data=form, headers=SAME_ORIGIN)
+        await http.post(f"/setup/{link}", data={**form, "again": "another"}, headers=SAME_ORIGIN)
+    told = [
+        (row.operator, row.subject_id, row.outcome, row.told.partition(":")[0])
+        for row in await rows_of(console, action="set up sign-in")
+    ]
+    assert told == [
+        ("ann", "ann", "refused", "wrong_code"),
+        ("", "", "refused", "link_ended"),
+        ("ann", "ann", "refused", "weak_password"),
+    ]
+    text = str(await console.desk.engine.pool.fetch("SELECT * FROM operator_log"))
+    assert link not in text
+    assert PASSWORD not in text
+
+
+async def test_a_change_without_a_session_or_a_readable_form_is_in_the_log(console: Console) -> None:
+    async with console.browser() as http:
+        assert (await http.post("/operators/ann/role", data={"role": ADMIN}, headers=SAME_ORIGIN)).status_code == 303
+        assert (await http.post("/login", json={}, headers=SAME_ORIGIN)).status_code == 415
+    told = [(row.operator, row.action, row.outcome, row.told) for row in await rows_of(console)]
+    assert told[0] == ("", "POST /operators/{name}/role", "refused", "there is no session")
+    assert told[1][:3] == ("", "POST /login", "refused")
+    assert told[1][3].startswith("unsupported_media_type")
+
+
 async def test_a_link_is_in_no_log_of_a_failure(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     link = await console.desk.operators.add("ann", VIEWER, by="tests")
     monkeypatch.setattr(codes, "address_of", None)

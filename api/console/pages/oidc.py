@@ -116,15 +116,12 @@ async def _told(guest: Guest, error: HongbaoError) -> Response:
 
 async def _note(guest: Guest, error: HongbaoError, name: str, asked: int | None) -> None:
     """``name``: as the provider says it. The log keeps it even if no operator has it, for it is no password."""
-    if asked is None and not guest.take_nobodys_row():
-        return
-    is_known = bool(name) and await guest.desk.operators.is_known(name)
-    await guest.desk.log.write(
-        Actor(name=name if is_known else "", role="", address=guest.address),
+    await guest.note_refusal(
         _ACTION,
-        FAILED if isinstance(error, ProviderAwayError) else REFUSED,
+        f"{error.code}: {error}",
+        name=name,
         subject=("operator", name) if name else ("", ""),
-        told=f"{error.code}: {error}",
+        outcome=FAILED if isinstance(error, ProviderAwayError) else REFUSED,
         about=asked,
     )
 
