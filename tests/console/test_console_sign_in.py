@@ -1,16 +1,18 @@
 """Signing in, sessions, set-up links: what holds, what ends, what is counted."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from api.console.gate import COOKIE
+from engine.auditing.heavy import Job
 from engine.operators.accounts import TRIES_MAX, Operator
 from engine.operators.codes import code_at
 from engine.operators.refusals import LinkEndedError, SignInRefusedError
-from engine.operators.roles import ADMIN, FINANCE, VIEWER
+from engine.operators.roles import ADMIN, FINANCE, OPERATOR, VIEWER
 from engine.operators.sessions import OPEN_MAX
 from engine.running import consoles
 from engine.running.consoles import FIRST
@@ -174,6 +176,24 @@ async def test_a_page_that_asks_by_itself_keeps_no_session_awake(console: Consol
     assert await pool.fetchval("SELECT seen_at_ms FROM operator_sessions") == before
     assert await console.desk.sessions.of(token) is not None
     assert await pool.fetchval("SELECT seen_at_ms FROM operator_sessions") > before
+
+
+@pytest.mark.parametrize("page", ["/audit", "/reconciliation", "/reconciliation/2026-11-28"])
+async def test_who_leaves_a_page_open_while_a_job_runs_is_signed_out_all_the_same(console: Console, page: str) -> None:
+    person, pool = await console.person(OPERATOR), console.desk.engine.pool
+    job = console.desk.jobs.last = Job(what="audit", by=person.name, started_at_ms=1)
+    (asked,) = re.findall(r'hx-get="([^"]*)" hx-trigger="every', (await person.get(page)).text)
+    await pool.execute("UPDATE operator_sessions SET seen_at_ms = seen_at_ms - 1700000")
+    before = await pool.fetchval("SELECT seen_at_ms FROM operator_sessions")
+    part = await person.get(asked)
+    assert part.status_code == 200
+    assert part.text.strip().startswith('<p id="job"')
+    assert f'hx-get="{asked}"' in part.text
+    assert await pool.fetchval("SELECT seen_at_ms FROM operator_sessions") == before
+    job.ended_at_ms = 2
+    over = (await person.get(asked)).text
+    assert f'href="{page}"' in over
+    assert "hx-get" not in over
 
 
 async def test_a_role_that_is_taken_away_is_gone_with_the_next_request(console: Console) -> None:
