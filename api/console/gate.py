@@ -195,7 +195,7 @@ class Gate:
     async def _prove(self, visit: Visit) -> None:
         code = visit.form.text("code")
         if not code:
-            raise WrongCodeError("This moves money: enter the code that your authenticator shows now.")
+            raise WrongCodeError("This needs a code: enter the one that your authenticator shows now.")
         await visit.desk.operators.prove(visit.operator.operator_id, code)
         await visit.desk.sessions.note_proof(visit.session.session_id)
 

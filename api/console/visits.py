@@ -42,7 +42,8 @@ class Page:
     - ``subject``: the kind of what the page is about, and the name of the path's or the form's field with its id.
     - ``is_look``: each look is in the log, for the page shows a person's money.
     - ``is_export``: each file is in the log, before it is made and after it (``Visit.file``).
-    - ``needs_proof``: its form needs a code if the operator's last one is older than ten minutes. For money.
+    - ``needs_proof``: its form needs a code if the operator's last one is older than ten minutes. For whatever moves
+      money or lets it move, rebuilds a lane, or changes operators.
     - ``asks_by_itself``: a page's script asks for it, so it does not keep a session awake.
     """
 

@@ -18,7 +18,10 @@ from engine.operators.roles import ADMIN, FINANCE, ROLES, VIEWER
 from engine.settings import Settings
 from tests.support.administrator import Administrator
 from tests.support.console import ORIGIN, SAME_ORIGIN, Console, new_key, open_console
+from tests.support.repository import ROOT
 from tests.support.waiting import wait_until
+
+TEMPLATES = ROOT / "api" / "console" / "templates"
 
 FOREIGN: list[dict[str, str]] = [
     {"sec-fetch-site": "cross-site"},
@@ -193,6 +196,52 @@ async def test_no_path_is_too_odd_to_be_answered(console: Console) -> None:
             form = {"role": VIEWER, "typed": odd, "note": "x", "to": "-"}
             answer = await (person.get(path) if row.method == "GET" else person.act(path, **form))
             assert answer.status_code < 500, (row.method, path)
+
+
+WITHOUT_A_CODE = {
+    *("/alerts/acknowledge", "/alerts/assign", "/alerts/deliver", "/analysis", "/approvals/{}/refuse", "/audit/run"),
+    *("/campaigns/new", "/campaigns/{}/pause", "/campaigns/{}/resume", "/campaigns/{}/extend", "/disputes/{}/assign"),
+    *("/labels/limit", "/me/language", "/me/password", "/me/authenticator", "/me/sessions/{}/end", "/logout"),
+    *("/packets/{}/notes", "/users/{}/freeze", "/users/{}/profile", "/users/{}/notes"),
+    *("/reconciliation/run", "/reconciliation/{}/explain"),
+}
+"""Changes that move no money and let none move, or that ask for a code themselves."""
+
+
+def test_each_page_asks_for_a_code_or_is_known_to_move_no_money() -> None:
+    changes = [row for row in PAGES if isinstance(row, Page) and row.method == "POST"]
+    assert {re.sub(r"\{[^}]*\}", "{}", row.path) for row in changes if not row.needs_proof} == WITHOUT_A_CODE
+
+
+async def test_what_needs_a_code_does_nothing_without_one(console: Console) -> None:
+    people = [await console.person(role) for role in ROLES]
+    await console.desk.engine.pool.execute("UPDATE operator_sessions SET proved_at_ms = 0")
+    rows = [row for row in PAGES if isinstance(row, Page) and row.needs_proof]
+    for row in rows:
+        person = next(person for person in people if console.may(person, row))
+        answer = await person.act(re.sub(r"\{[^}]*\}", "1", row.path), typed="1", user_id="alice", amount="1")
+        assert answer.status_code == 403, row.path
+        assert "Enter the one that the app shows now." in answer.text, row.path
+    refused = (await console.desk.log.page(Filter(outcome="refused"), limit=100)).rows
+    assert [row.told.partition(":")[0] for row in refused] == ["wrong_code"] * len(rows)
+
+
+def test_each_form_has_a_field_for_the_code_exactly_if_its_page_needs_one() -> None:
+    pages = [row for row in PAGES if isinstance(row, Page) and row.method == "POST"]
+    needs = {re.sub(r"\{[^}]*\}", "{}", row.path): row.needs_proof for row in pages}
+    forms = [
+        (filled(path), call)
+        for file in sorted(TEMPLATES.glob("*.html"))
+        if file.name != "macros.html"
+        for call, path in re.findall(r'(ui\.action\(("/[^,]*), [^\n]*\))', file.read_text())
+    ]
+    assert len(forms) > 25
+    assert [path for path, call in forms if ("money=true" in call) != needs[path]] == []
+
+
+def filled(path: str) -> str:
+    """The path that a template puts together: ``"/a/" ~ x ~ "/b"`` is ``/a/{}/b``."""
+    return "".join(part[1:-1] if part.startswith('"') else "{}" for part in path.split(" ~ "))
 
 
 async def test_an_unknown_page_and_a_wrong_method_are_told(console: Console) -> None:

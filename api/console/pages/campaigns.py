@@ -264,5 +264,5 @@ ROUTES = (
     Page("POST", "/campaigns/{campaign_id}/pause", pause, WRITE, action=PAUSE, subject=_SUBJECT),
     Page("POST", "/campaigns/{campaign_id}/resume", resume, WRITE, action=RESUME, subject=_SUBJECT),
     Page("POST", "/campaigns/{campaign_id}/extend", extend, WRITE, action=EXTEND, subject=_SUBJECT),
-    Page("POST", "/campaigns/{campaign_id}/end", end, WRITE, action=END, subject=_SUBJECT),
+    Page("POST", "/campaigns/{campaign_id}/end", end, WRITE, action=END, subject=_SUBJECT, needs_proof=True),
 )

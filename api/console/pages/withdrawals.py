@@ -104,5 +104,10 @@ ROUTES = (
         subject=_ONE,
         is_look=True,
     ),
-    Page("POST", "/withdrawals/{withdrawal_id}/ask", ask, "withdrawals:ask", action="ask the provider", subject=_ONE),
+    Page(
+        *("POST", "/withdrawals/{withdrawal_id}/ask", ask, "withdrawals:ask"),
+        action="ask the provider",
+        subject=_ONE,
+        needs_proof=True,
+    ),
 )
