@@ -233,7 +233,7 @@ def test_each_form_has_a_field_for_the_code_exactly_if_its_page_needs_one() -> N
         (filled(path), call)
         for file in sorted(TEMPLATES.glob("*.html"))
         if file.name != "macros.html"
-        for call, path in re.findall(r'(ui\.action\(("/[^,]*), [^\n]*\))', file.read_text())
+        for call, path in re.findall(r'(ui\.action\(("/[^,]*), [^\n]*\))', file.read_text(encoding="utf-8"))
     ]
     assert len(forms) > 25
     assert [path for path, call in forms if ("money=true" in call) != needs[path]] == []
