@@ -186,6 +186,7 @@ class Gate:
                 visit.action,
                 outcome,
                 subject=visit.subject(),
+                arguments=visit.did,
                 told=told,
                 approval_id=visit.approval_id,
                 about=visit.asked,

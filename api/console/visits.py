@@ -150,7 +150,8 @@ class Guest:
 class Visit(Guest):
     """One request of a signed-in operator.
 
-    ``asked``: the number of the log's row for an action. ``told`` and ``approval_id`` go into the row of its outcome.
+    ``asked``: the number of the log's row for an action. ``told``, ``did`` (what exactly was done, where the form says
+    only "all" or "these") and ``approval_id`` go into the row of its outcome.
     """
 
     def __init__(self, desk: Desk, row: Page, session: Session, **what: Any) -> None:  # noqa: ANN401  # as Guest has them
@@ -158,6 +159,7 @@ class Visit(Guest):
         self.row, self.session = row, session
         self.asked: int | None = None
         self.told = ""
+        self.did: Mapping[str, Any] = {}
         self.approval_id: int | None = None
 
     @property

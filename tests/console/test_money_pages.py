@@ -288,6 +288,8 @@ async def test_alerts_are_acknowledged_by_the_selection(scene: Scene) -> None:
     assert len(await rows_of(risk, "/alerts?waiting=yes")) == 1
     assert risk.name in (await rows_of(risk, "/alerts?waiting=no"))[0]
     await send_form(risk, page, "/alerts/acknowledge", 422)
+    log = (await scene.console.desk.log.page(Filter(action="acknowledge alerts", outcome="ok"))).rows
+    assert [row.arguments for row in log] == [f'{{"acknowledged":["{first}"]}}']
     assert await rows_of(risk, "/alerts?kind=burst") == []
 
 
