@@ -40,6 +40,7 @@ async def come_back(guest: Guest) -> Response:
     try:
         leaving = guest.desk.front.handshakes.leaving(guest.cookies.get(COOKIE, ""))
         leaving.check_state(guest.query.text("state"))
+        guest.take_try()
         vouched = await provider.vouched(
             code=_code(guest), issuer=guest.query.text("iss"), nonce=leaving.nonce, verifier=leaving.verifier
         )
