@@ -23,8 +23,8 @@ ASKED, OK, REFUSED, FAILED = "asked", "ok", "refused", "failed"
 OUTCOMES = (ASKED, OK, REFUSED, FAILED)
 PAGE_MAX = 200
 _TEXT_LENGTH_MAX = 1_000
-ARGUMENTS_LENGTH_MAX = 32_000
-"""Characters of a row's arguments as JSON. The largest form of a page has less: 500 ids, or a field of 20,000."""
+ARGUMENTS_LENGTH_MAX = 48_000
+"""Characters of a row's arguments as JSON. No form of a page has more: 500 ids, or a field of 20,000, each of them escaped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ async def test_a_form_that_the_log_cannot_keep_is_refused_and_what_it_keeps_has_
 ) -> None:
     admin = await console.person(ADMIN)
     await console.staff.sign_up("bob", VIEWER)
-    for junk in ({f"x{number}": "y" * 19_000 for number in range(3)}, {f"{n:064}": "" for n in range(600)}):
+    for junk in ({f"x{number}": "y" * 19_000 for number in range(3)}, {f"{n:064}": "" for n in range(900)}):
         answer = await admin.act("/operators/bob/role", role=FINANCE, **junk)
         assert answer.status_code == 413
     (bob,) = [one for one in await console.desk.operators.list() if one.name == "bob"]
