@@ -24,7 +24,7 @@ OUTCOMES = (ASKED, OK, REFUSED, FAILED)
 PAGE_MAX = 200
 _TEXT_LENGTH_MAX = 1_000
 ARGUMENTS_LENGTH_MAX = 48_000
-"""Characters of a row's arguments as JSON. No form of a page has more: 500 ids, or a field of 20,000, each of them escaped."""
+"""Characters of a row's arguments as JSON. No form of a page has more: 500 ids, or an escaped field of 20,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
