@@ -24,6 +24,7 @@ ACTION_NAMES = {
     "disputes.decide": marked("decide a dispute"),
     "explain a difference": marked("explain a difference"),
     "export a reconciliation": marked("export a reconciliation"),
+    "export a proof": marked("export a proof"),
     "export alerts": marked("export alerts"),
     "export an anchor": marked("export an anchor"),
     "export analysis": marked("export an analysis"),

@@ -11,15 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.bodies import DisconnectedError
-from api.console import headers, refusals, sentences
+from api.console import headers, refusals, sentences, strangers
 from api.console.bounds import Bounds
 from api.console.desk import Desk
 from api.console.forms import Fields, form_of, query_of
-from api.console.texts import BASE, LANGUAGES, Texts, language_of
+from api.console.texts import BASE, LANGUAGES, Texts, language_of, marked
 from api.console.visits import Guest, Page, PublicPage, Visit, common_values, is_own_path, to
-from api.problems import MalformedError
+from api.problems import MalformedError, TooLargeError
 from engine.errors import HongbaoError
-from engine.operators.log import ASKED, FAILED, OK, REFUSED, Actor
+from engine.operators.log import ASKED, FAILED, OK, REFUSED, is_kept_whole
 from engine.operators.refusals import NotPermittedError, WrongCodeError
 
 COOKIE = "__Host-hongbao"
@@ -28,7 +28,6 @@ SECRET_FIELDS = frozenset(
     ("password", "current_password", "new_password", "again", "code", "key", "proof", "link", "token", "secret")
 )
 """Fields of forms that are in no log."""
-LOGGED_LENGTH_MAX = 300
 _YEAR_S = 31_536_000
 
 _log = structlog.get_logger(__name__)
@@ -109,7 +108,7 @@ class Gate:
             return self.told(request, 421, "", language)
         is_change = request.method not in ("GET", "HEAD")
         if is_change and not desk.front.origins.may_change(found):
-            await self.nobody(desk, row.path, request, address, "it did not come from a page of the console")
+            await self._nobody(desk, request, row, address, "it did not come from a page of the console")
             return self.told(request, 403, "", language)
         what: dict[str, Any] = {
             "language": language,
@@ -122,7 +121,7 @@ class Gate:
             "cookies": request.cookies,
         }
         if isinstance(row, PublicPage):
-            form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()
+            form = await self._form(desk, request, row, address)
             module = row.endpoint.__module__.rpartition(".")[2]
             guest = Guest(desk, module, **what, form=form)
             try:
@@ -130,11 +129,13 @@ class Gate:
             except HongbaoError as error:
                 return self.refuse(request, error, language, guest)
         # The form comes before the session: who sends it slowly must not act with rights from before it.
-        form = await form_of(request.scope["headers"], request.receive) if is_change else Fields()
+        form = await self._form(desk, request, row, address)
         session = None
         if token := request.cookies.get(COOKIE):
             session = await desk.sessions.of(token, is_use=not row.asks_by_itself)
         if session is None:
+            if is_change:
+                await self._nobody(desk, request, row, address, "there is no session")
             return _to_sign_in(request, found)
         what["language"] = self._language(request, query, session.operator.language)
         visit = Visit(desk, row, session, **what, form=form)
@@ -166,6 +167,8 @@ class Gate:
         try:
             if not visit.may(row.permission):
                 raise NotPermittedError(f"the role lacks {row.permission}")
+            if not is_kept_whole(_arguments(visit)):
+                raise TooLargeError(marked("The form has more than the operator log can keep."))
             if row.needs_proof and not visit.session.is_proved:
                 await self._prove(visit)
             response = await row.endpoint(visit)
@@ -183,6 +186,7 @@ class Gate:
                 visit.action,
                 outcome,
                 subject=visit.subject(),
+                arguments=visit.did,
                 told=told,
                 approval_id=visit.approval_id,
                 about=visit.asked,
@@ -192,30 +196,34 @@ class Gate:
     async def _prove(self, visit: Visit) -> None:
         code = visit.form.text("code")
         if not code:
-            raise WrongCodeError("This moves money: enter the code that your authenticator shows now.")
+            raise WrongCodeError("This needs a code: enter the one that your authenticator shows now.")
         await visit.desk.operators.prove(visit.operator.operator_id, code)
         await visit.desk.sessions.note_proof(visit.session.session_id)
 
     async def _note(self, visit: Visit, outcome: str, told: str = "") -> int:
-        fields = visit.form if visit.row.method != "GET" else visit.query
         return await visit.desk.log.write(
             visit.actor,
             visit.action,
             outcome,
             subject=visit.subject(),
-            arguments=_without_secrets(visit, fields),
+            arguments=_arguments(visit),
             reason=visit.form.text("reason"),
             told=told,
             about=visit.asked,
         )
 
-    async def nobody(self, desk: Desk, action: str, request: Request, address: str, told: str) -> None:
-        """A row about somebody without a session, if there were not too many."""
-        if self.bounds.nobodys.take():
-            actor = Actor(name="", role="", address=address)
-            await desk.log.write(actor, f"{request.method} {action}", REFUSED, told=told)
-        else:
-            _log.warning("too many refusals for the operator log", address=address, action=action, told=told)
+    async def _form(self, desk: Desk, request: Request, row: Page | PublicPage, address: str) -> Fields:
+        """The form of a change. One that cannot be read has a row: nobody knows yet who sends it."""
+        if request.method in ("GET", "HEAD"):
+            return Fields()
+        try:
+            return await form_of(request.scope["headers"], request.receive)
+        except HongbaoError as error:
+            await self._nobody(desk, request, row, address, f"{error.code}: {error}")
+            raise
+
+    async def _nobody(self, desk: Desk, request: Request, row: Page | PublicPage, address: str, told: str) -> None:
+        await strangers.note(desk, self.bounds, address, f"{request.method} {row.path}", told)
 
     def _language(self, request: Request, query: Fields, kept: str | None) -> str:
         chosen = (query.text("lang"), request.cookies.get(LANGUAGE_COOKIE), kept)
@@ -233,14 +241,15 @@ def _target(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _without_secrets(visit: Visit, fields: Fields) -> dict[str, Any]:
-    """The fields that the log keeps: not secrets, not the reason (it has a column), and no more than one can read."""
+def _arguments(visit: Visit) -> dict[str, Any]:
+    """The fields that the log keeps: not secrets, and not the reason (it has a column)."""
+    fields = visit.form if visit.row.method != "GET" else visit.query
     left_out = SECRET_FIELDS | {"reason", "lang", "notice"}
     told: dict[str, Any] = dict(visit.path)  # no field of a form may say that it was about something else
     for name in fields.names():
         if name not in left_out and name not in visit.path:
-            values = [text[:LOGGED_LENGTH_MAX] for text in fields.all(name)]
-            told[name] = values[0] if len(values) == 1 else values[:100]
+            values = fields.all(name)
+            told[name] = values[0] if len(values) == 1 else values
     return told
 
 

@@ -62,7 +62,10 @@ _TITLES = {
 _SENTENCES: dict[type[HongbaoError], str] = {
     refusals.NotPermittedError: marked("Your role does not allow this. An admin can give you another one."),
     refusals.SameOperatorError: marked("You asked for this. Another operator must approve it."),
-    refusals.SignInRefusedError: marked("The name, the password or the code is wrong."),
+    refusals.SignInRefusedError: marked(
+        "The name, the password or the code is wrong. Five wrong tries in a row lock an operator for a quarter of "
+        "an hour."
+    ),
     refusals.SignInLockedError: marked("There were too many wrong tries. Wait a quarter of an hour, or ask an admin."),
     refusals.TooManyTriesError: marked("There were too many tries from this address. Wait a minute."),
     refusals.WrongCodeError: marked(

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.console import book_sentences, csv_files, sentences
+from api.console import book_sentences, csv_files, sentences, strangers
 from api.console.action_names import ACTION_NAMES
 from api.console.bounds import Bounds
 from api.console.desk import Desk, Front
@@ -42,7 +42,8 @@ class Page:
     - ``subject``: the kind of what the page is about, and the name of the path's or the form's field with its id.
     - ``is_look``: each look is in the log, for the page shows a person's money.
     - ``is_export``: each file is in the log, before it is made and after it (``Visit.file``).
-    - ``needs_proof``: its form needs a code if the operator's last one is older than ten minutes. For money.
+    - ``needs_proof``: its form needs a code if the operator's last one is older than ten minutes. For whatever moves
+      money or lets it move, rebuilds a lane, or changes operators.
     - ``asks_by_itself``: a page's script asks for it, so it does not keep a session awake.
     """
 
@@ -93,9 +94,9 @@ class Guest:
         self._bounds = bounds
         self._texts = desk.front.texts.of(language, module)
 
-    def take_nobodys_row(self) -> bool:
-        """Whether one more row about somebody without a session may go into the log. It is counted."""
-        return self._bounds.nobodys.take()
+    async def note_refusal(self, action: str, told: str, **more: Any) -> None:  # noqa: ANN401  # as ``note`` has them
+        """A row of the log about somebody without a session who was refused, as ``strangers.note`` writes it."""
+        await strangers.note(self.desk, self._bounds, self.address, action, told, **more)
 
     def take_try(self) -> None:
         """Count a try to sign in from this address. Raises TooManyTriesError if there were too many lately."""
@@ -149,7 +150,8 @@ class Guest:
 class Visit(Guest):
     """One request of a signed-in operator.
 
-    ``asked``: the number of the log's row for an action. ``told`` and ``approval_id`` go into the row of its outcome.
+    ``asked``: the number of the log's row for an action. ``told``, ``did`` (what exactly was done, where the form says
+    only "all" or "these") and ``approval_id`` go into the row of its outcome.
     """
 
     def __init__(self, desk: Desk, row: Page, session: Session, **what: Any) -> None:  # noqa: ANN401  # as Guest has them
@@ -157,6 +159,7 @@ class Visit(Guest):
         self.row, self.session = row, session
         self.asked: int | None = None
         self.told = ""
+        self.did: Mapping[str, Any] = {}
         self.approval_id: int | None = None
 
     @property

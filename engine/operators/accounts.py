@@ -7,7 +7,7 @@ simultaneous tries sees those before it.
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import asyncpg
@@ -44,12 +44,16 @@ _LINK_BYTES = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """One operator. ``language`` None: none was chosen."""
+    """One operator. ``language`` None: none was chosen.
+
+    ``sign_in_mark``: of the password that the operator has now, if they are just signing in. Else empty.
+    """
 
     operator_id: int
     name: str
     role: str
     language: str | None = None
+    sign_in_mark: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -106,7 +110,7 @@ class Operators:
     async def reset(self, name: str) -> str:
         """Forget an operator's password and authenticator, end their sessions, and return a new link's secret part.
 
-        Raises UnknownOperatorError.
+        Who is disabled stays so, and can use the link once they are enabled. Raises UnknownOperatorError.
         """
         async with ledger_change(self._pool) as connection:
             operator_id = await _known(connection, name)
@@ -115,10 +119,11 @@ class Operators:
             return await _new_link(connection, operator_id)
 
     async def disable(self, name: str) -> None:
-        """Refuse an operator from now on, and end their sessions. Raises UnknownOperatorError."""
+        """Refuse an operator from now on, and end their sessions and their link. Raises UnknownOperatorError."""
         async with ledger_change(self._pool) as connection:
             operator_id = await _known(connection, name)
             await connection.execute(SQL["disable"], operator_id)
+            await connection.execute(SQL["forget_link"], operator_id)
             await connection.execute(SQL["end_sessions"], operator_id)
 
     async def enable(self, name: str) -> None:
@@ -187,18 +192,23 @@ class Operators:
             await connection.execute(SQL["set_up"], again.operator.operator_id, hashed, again.totp_secret, step)
             await connection.execute(SQL["forget_link"], again.operator.operator_id)
             await connection.execute(SQL["end_sessions"], again.operator.operator_id)
-        return again.operator
+        return replace(again.operator, sign_in_mark=_hash(hashed))
 
     async def sign_in(self, name: str, password: str, code: str) -> Operator:
-        """The operator, if all three are right. Raises SignInRefusedError, SignInLockedError."""
+        """The operator, if all three are right. Raises SignInRefusedError, SignInLockedError.
+
+        Only who has all three right is told of a lock: others would learn which names there are.
+        """
         found: Operator | None = None
         async with self._passwords.turn(), ledger_change(self._pool) as connection:
             row = await connection.fetchrow(SQL["lock_name"], name[:64])
             refusal = await self._try(connection, row, password, code)
             if refusal is None and row is not None:
-                found = _operator(row)
+                found = replace(_operator(row), sign_in_mark=_hash(row["password_hash"]))
+        if isinstance(refusal, SignInLockedError) and not refusal.is_right:
+            raise SignInRefusedError(is_locked=True)
         if refusal is not None or found is None:  # after the commit: the try counts
-            raise refusal or SignInRefusedError("The name, the password or the code is wrong.")
+            raise refusal or SignInRefusedError
         return found
 
     async def vouched(self, name: str) -> Operator:
@@ -218,7 +228,7 @@ class Operators:
             raise NotVouchedError("the operator has not used the set-up link yet")
         if row["is_locked"]:
             raise SignInLockedError(row["locked_until_ms"])
-        return _operator(row)
+        return replace(_operator(row), sign_in_mark=_hash(row["password_hash"]))
 
     async def prove(self, operator_id: int, code: str) -> None:
         """Return if it is the operator's code now. A wrong one counts. Raises WrongCodeError, SignInLockedError."""
@@ -232,8 +242,11 @@ class Operators:
         if refusal is not None:
             raise refusal
 
-    async def change_password(self, operator: Operator, current: str, new: str, code: str) -> None:
-        """Set another password. Raises WeakPasswordError, SignInRefusedError, SignInLockedError."""
+    async def change_password(self, operator: Operator, current: str, new: str, code: str, *, session_id: int) -> None:
+        """Set another password. The operator's link ends, and their sessions but this one.
+
+        Raises WeakPasswordError, SignInRefusedError, SignInLockedError.
+        """
         check_strength(operator.name, new)
         hashed = await self._passwords.hash(new)
         async with self._passwords.turn(), ledger_change(self._pool) as connection:
@@ -241,6 +254,8 @@ class Operators:
             refusal = await self._try(connection, row, current, code)
             if refusal is None:
                 await connection.execute(SQL["put_password"], operator.operator_id, hashed)
+                await connection.execute(SQL["forget_link"], operator.operator_id)
+                await connection.execute(SQL["end_other_sessions"], operator.operator_id, session_id)
         if refusal is not None:
             raise refusal
 
@@ -265,14 +280,14 @@ class Operators:
         The password is always compared, also if it is known that the answer is no: the time must not tell why.
         """
         hashed = None if row is None or row["disabled_at_ms"] is not None else row["password_hash"]
-        is_right = password is None or await self._passwords.matches(hashed, password)
+        is_password = password is None or await self._passwords.matches(hashed, password)
         at_ms = await now_ms(connection)
         if row is None or hashed is None:
-            return SignInRefusedError("The name, the password or the code is wrong.")
-        if row["locked_until_ms"] is not None and row["locked_until_ms"] > at_ms:
-            return SignInLockedError(row["locked_until_ms"])
+            return SignInRefusedError()
         step = codes.step_of(row["totp_secret"], code, at_ms, row["totp_step"])
-        if is_right and step is not None:
+        if row["locked_until_ms"] is not None and row["locked_until_ms"] > at_ms:
+            return SignInLockedError(row["locked_until_ms"], is_right=is_password and step is not None)
+        if is_password and step is not None:
             await connection.execute(SQL["count_right"], row["operator_id"], step)
             return None
         wrong_tries = row["wrong_tries"] + 1
@@ -280,7 +295,7 @@ class Operators:
         await connection.execute(SQL["count_wrong"], row["operator_id"], 0 if until_ms else wrong_tries, until_ms)
         if until_ms is not None:
             return SignInLockedError(until_ms)
-        return SignInRefusedError("The name, the password or the code is wrong.")
+        return SignInRefusedError()
 
 
 async def may_in(connection: Connection, name: str, permission: str) -> bool:
@@ -300,9 +315,11 @@ def role_problems(role: str) -> list[FieldProblem]:
 
 
 async def _known(connection: Connection, name: str) -> int:
-    operator_id: int | None = await connection.fetchval(SQL["id_of"], name)
+    operator_id: int | None = None
+    if NAME.fullmatch(name):  # Postgres could not even read some of them
+        operator_id = await connection.fetchval(SQL["id_of"], name)
     if operator_id is None:
-        raise UnknownOperatorError(f"There is no operator {name}.")
+        raise UnknownOperatorError(f"There is no operator {name[:64]}.")
     return operator_id
 
 
@@ -323,5 +340,5 @@ def _operator(row: asyncpg.Record) -> Operator:
     return Operator(operator_id=row["operator_id"], name=row["name"], role=row["role"], language=row["language"])
 
 
-def _hash(link: str) -> bytes:
-    return sha256(link.encode()).digest()
+def _hash(text: str) -> bytes:
+    return sha256(text.encode()).digest()

@@ -6,6 +6,7 @@ a row without an outcome. A look and an export that was made have one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -22,7 +23,8 @@ ASKED, OK, REFUSED, FAILED = "asked", "ok", "refused", "failed"
 OUTCOMES = (ASKED, OK, REFUSED, FAILED)
 PAGE_MAX = 200
 _TEXT_LENGTH_MAX = 1_000
-_ARGUMENTS_LENGTH_MAX = 8_000
+ARGUMENTS_LENGTH_MAX = 48_000
+"""Characters of a row's arguments as JSON. No form of a page has more: 500 ids, or an escaped field of 20,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +161,47 @@ async def _locked_head(connection: Connection) -> _Head:
     return _Head(**row)
 
 
+def is_kept_whole(arguments: Mapping[str, Any]) -> bool:
+    """Whether a row would have all of these arguments. Who does something must not do it if not."""
+    return len(_dumped(arguments)) <= ARGUMENTS_LENGTH_MAX
+
+
 def _text(text: str) -> str:
     """What Postgres can keep, and not more than a person would read."""
-    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()[:_TEXT_LENGTH_MAX]
+    return _kept(text)[:_TEXT_LENGTH_MAX]
+
+
+def _kept(text: str) -> str:
+    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 def _json(arguments: Mapping[str, Any]) -> str:
-    bounded = {name: _text(value) if isinstance(value, str) else value for name, value in arguments.items()}
-    text = orjson.dumps(bounded, option=orjson.OPT_SORT_KEYS).decode().replace("\\u0000", "\\ufffd")
-    return text if len(text) <= _ARGUMENTS_LENGTH_MAX else orjson.dumps({"too_long": len(text)}).decode()
+    """All arguments or, if they are too long, the beginning of each and the SHA-256 of the whole."""
+    whole = _dumped(arguments)
+    if len(whole) <= ARGUMENTS_LENGTH_MAX:
+        return whole
+    told = {"sha256_of_the_whole": sha256(whole.encode()).hexdigest()}
+    length = ARGUMENTS_LENGTH_MAX
+    while length := length // 2:
+        text = _dumped({name: _shortened(value, length) for name, value in arguments.items()} | told)
+        if len(text) <= ARGUMENTS_LENGTH_MAX:
+            return text
+    return _dumped(told)  # the names alone are too long
+
+
+def _shortened(value: Any, length: int) -> Any:  # noqa: ANN401  # whatever an argument is
+    text = value if isinstance(value, str) else _dumped(value)
+    return value if len(text) <= length else f"{text[:length]}..."
+
+
+def _dumped(value: Any) -> str:  # noqa: ANN401  # whatever an argument is
+    return orjson.dumps(_readable(value), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _readable(value: Any) -> Any:  # noqa: ANN401  # whatever an argument is
+    """The same with texts that Postgres can keep."""
+    if isinstance(value, str):
+        return _kept(value)
+    if isinstance(value, Mapping):
+        return {_kept(name): _readable(one) for name, one in value.items()}
+    return [_readable(one) for one in value] if isinstance(value, list | tuple) else value

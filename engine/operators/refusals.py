@@ -4,19 +4,23 @@ from engine.errors import HongbaoError
 
 
 class SignInRefusedError(HongbaoError):
-    """The name, the password or the code is wrong. Which one is not told."""
+    """The name, the password or the code is wrong. Which one is not told, but for the log: ``is_locked``."""
 
     code = "sign_in_refused"
 
+    def __init__(self, text: str = "The name, the password or the code is wrong.", *, is_locked: bool = False) -> None:
+        super().__init__(text)
+        self.is_locked = is_locked
+
 
 class SignInLockedError(HongbaoError):
-    """Too many wrong tries in a row. ``until_ms``: how long the operator is locked."""
+    """Too many wrong tries in a row. ``until_ms``: for how long it locks. ``is_right``: this try was right."""
 
     code = "sign_in_locked"
 
-    def __init__(self, until_ms: int) -> None:
+    def __init__(self, until_ms: int, *, is_right: bool = False) -> None:
         super().__init__("There were too many wrong tries. Wait, or ask an admin to reset the sign-in.")
-        self.until_ms = until_ms
+        self.until_ms, self.is_right = until_ms, is_right
 
 
 class TooManyTriesError(HongbaoError):
@@ -104,7 +108,7 @@ class AlreadyDoneError(HongbaoError):
 
 
 class AskerMayNotError(HongbaoError):
-    """Who asked for an approval is disabled by now, or has another role."""
+    """Who asked for an approval cannot sign in any more, or has another role."""
 
     code = "asker_may_not"
 

@@ -7,7 +7,8 @@ from hashlib import sha256
 import asyncpg
 
 from engine.ledger.database import ledger_change, ledger_errors
-from engine.operators.accounts import Operator
+from engine.operators.accounts import NAME, Operator
+from engine.operators.refusals import SignInRefusedError
 from engine.queries import load
 
 SQL = load("operator_sessions")
@@ -53,7 +54,8 @@ class Sessions:
     async def begin(self, operator: Operator, *, address: str, agent: str, is_proved: bool = True) -> tuple[str, int]:
         """Begin a session of an operator who has just signed in. Returns its token and its number.
 
-        ``is_proved``: they have just given a code of ours.
+        ``is_proved``: they have just given a code of ours. Raises SignInRefusedError if they have been disabled or
+        reset meanwhile, or the password is another one.
         """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         values = (
@@ -64,6 +66,8 @@ class Sessions:
             is_proved,
         )
         async with ledger_change(self._pool) as connection:
+            if await connection.fetchval(SQL["may_begin"], operator.operator_id, operator.sign_in_mark) is None:
+                raise SignInRefusedError("The sign-in was changed while it was checked.")
             session_id: int = await connection.fetchval(SQL["begin"], *values)
             await connection.execute(SQL["end_oldest"], operator.operator_id, OPEN_MAX)
         return token, session_id
@@ -93,13 +97,10 @@ class Sessions:
 
     async def end_of(self, name: str, session_id: int) -> bool:
         """End one of an operator's. Returns whether it is theirs and was open."""
+        if not NAME.fullmatch(name):  # Postgres could not even read some of them
+            return False
         with ledger_errors():
             return await self._pool.fetchval(SQL["end_of"], name, session_id) is not None
-
-    async def end_others(self, operator: Operator, session_id: int) -> None:
-        """End all of an operator's but this one."""
-        with ledger_errors():
-            await self._pool.execute(SQL["end_others"], operator.operator_id, session_id)
 
     async def open_of(self, name: str) -> list[SessionView]:
         """An operator's sessions that hold, newest first."""

@@ -72,8 +72,11 @@ async def _first_link(settings: Settings) -> str | None:
         operators = Operators(pool, Passwords(settings.payment_password_hash_kib))
         if await operators.is_any_set_up():
             return None
-        is_known = any(view.name == FIRST for view in await operators.list())
-        link = await (operators.reset(FIRST) if is_known else operators.add(FIRST, ADMIN, by=COMMAND_LINE.name))
+        if any(view.name == FIRST for view in await operators.list()):
+            link = await operators.reset(FIRST)
+            await operators.enable(FIRST)
+        else:
+            link = await operators.add(FIRST, ADMIN, by=COMMAND_LINE.name)
         await OperatorLog(pool).write(COMMAND_LINE, "link for the first operator", OK, subject=("operator", FIRST))
         return link
     finally:

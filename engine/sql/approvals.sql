@@ -11,8 +11,8 @@ SELECT action, arguments, arguments_hash, reason, asked_by, expires_at_ms, state
 WHERE approval_id = $1 FOR UPDATE
 
 -- roles_now --
--- Of some operators, those who are not disabled.
-SELECT name, role FROM operators WHERE name = ANY($1::text[]) AND disabled_at_ms IS NULL
+-- Of some operators, those who can sign in.
+SELECT name, role FROM operators WHERE name = ANY($1::text[]) AND disabled_at_ms IS NULL AND password_hash IS NOT NULL
 
 -- decide --
 UPDATE approvals SET state = $2, decided_by = $3, decided_reason = $4, result = $5,

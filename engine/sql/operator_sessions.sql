@@ -1,5 +1,12 @@
 -- Sessions of the console (engine/operators/sessions.py).
 
+-- may_begin --
+-- Whether the operator $1 can sign in with the password whose hash has the SHA-256 $2. The lock orders this and whatever
+-- ends their sessions.
+SELECT TRUE FROM operators
+WHERE operator_id = $1 AND disabled_at_ms IS NULL AND sha256(convert_to(password_hash, 'UTF8')) = $2
+FOR UPDATE
+
 -- begin --
 -- $5: whether the operator has just given a code.
 WITH clock AS (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms)
@@ -39,10 +46,6 @@ UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timest
 WHERE session_id = $2 AND ended_at_ms IS NULL
     AND operator_id = (SELECT operator_id FROM operators WHERE name = $1)
 RETURNING session_id
-
--- end_others --
-UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-WHERE operator_id = $1 AND session_id <> $2 AND ended_at_ms IS NULL
 
 -- open_of --
 WITH clock AS (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms)

@@ -40,7 +40,7 @@ UPDATE operators SET wrong_tries = $2, locked_until_ms = $3 WHERE operator_id = 
 
 -- forget_sign_in --
 UPDATE operators
-SET password_hash = NULL, totp_secret = NULL, wrong_tries = 0, locked_until_ms = NULL, disabled_at_ms = NULL
+SET password_hash = NULL, totp_secret = NULL, wrong_tries = 0, locked_until_ms = NULL
 WHERE operator_id = $1
 
 -- set_up --
@@ -66,6 +66,10 @@ UPDATE operators SET disabled_at_ms = NULL WHERE operator_id = $1
 -- end_sessions --
 UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 WHERE operator_id = $1 AND ended_at_ms IS NULL
+
+-- end_other_sessions --
+UPDATE operator_sessions SET ended_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+WHERE operator_id = $1 AND session_id <> $2 AND ended_at_ms IS NULL
 
 -- is_any_set_up --
 SELECT EXISTS (SELECT FROM operators WHERE password_hash IS NOT NULL AND disabled_at_ms IS NULL)

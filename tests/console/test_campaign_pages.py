@@ -14,6 +14,7 @@ from engine.campaigns import checking
 from engine.campaigns import terms as campaign_terms_module
 from engine.ledger.money import now_ms
 from engine.operators.actions import Doing
+from engine.operators.log import Filter
 from engine.operators.roles import ADMIN, FINANCE, ROLES, VIEWER
 from engine.risk.limits import AccountKind
 from engine.settings import Settings
@@ -269,6 +270,9 @@ async def test_a_campaign_is_watched_from_its_arming_to_its_proof(console: Conso
     assert proof.status_code == 200
     assert checking.verify(checking.read(proof.content), made.commitment) == []
     assert orjson.loads(proof.content)["campaign_id"] == made.campaign_id
+    rows = (await console.desk.log.page(Filter(action="export a proof"))).rows
+    assert [row.outcome for row in rows] == ["ok", "asked", "refused", "asked"]
+    assert {(row.operator, row.subject_id) for row in rows} == {("vera", made.campaign_id)}
 
 
 async def test_pause_resume_extend_and_end(console: Console) -> None:

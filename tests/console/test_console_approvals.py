@@ -226,6 +226,15 @@ async def test_arguments_that_were_changed_are_refused(console: Console) -> None
     assert await balance_fen(console) == await balance_fen(console, "eve") == 0
 
 
+async def test_what_was_asked_by_somebody_who_cannot_sign_in_any_more_is_not_done(console: Console) -> None:
+    admin, ann, bob = await console.person(ADMIN), await console.person(FINANCE), await console.person(FINANCE)
+    path = await ask(ann)
+    for change in ("disable", "reset", "enable"):
+        assert (await admin.act(f"/operators/{ann.name}/{change}")).status_code in (200, 303)
+        assert await approve(bob, path) == 409
+    assert await balance_fen(console) == 0
+
+
 async def test_two_who_approve_at_once_do_it_once(console: Console) -> None:
     ann, bob, cid = [await console.person(FINANCE, name) for name in ("ann", "bob", "cid")]
     path = await ask(ann)

@@ -1,7 +1,7 @@
 """What the console refuses, whoever asks and whatever a page forgets: origins, hosts, bodies, words from users."""
 
+import re
 from collections.abc import AsyncIterator
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,12 +12,16 @@ from api.console import headers
 from api.console.bounds import ADDRESSES_MAX, NOBODYS_A_MINUTE_MAX, TRIES_A_MINUTE_MAX, Bounds, Bucket
 from api.console.forms import BODY_BYTES_MAX, FIELDS_MAX
 from api.console.pages import PAGES
+from api.console.visits import Page
 from engine.operators.log import Filter
-from engine.operators.roles import ADMIN, FINANCE, VIEWER
+from engine.operators.roles import ADMIN, FINANCE, ROLES, VIEWER
 from engine.settings import Settings
 from tests.support.administrator import Administrator
 from tests.support.console import ORIGIN, SAME_ORIGIN, Console, new_key, open_console
+from tests.support.repository import ROOT
 from tests.support.waiting import wait_until
+
+TEMPLATES = ROOT / "api" / "console" / "templates"
 
 FOREIGN: list[dict[str, str]] = [
     {"sec-fetch-site": "cross-site"},
@@ -37,13 +41,6 @@ FOREIGN: list[dict[str, str]] = [
 async def console(settings: Settings) -> AsyncIterator[Console]:
     async with open_console(settings) as opened:
         yield opened
-
-
-@pytest.fixture
-def same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, no moment passes in which more would be allowed."""
-    now_s = monotonic()
-    monkeypatch.setattr("api.console.bounds.monotonic", lambda: now_s)
 
 
 async def names(console: Console) -> set[str]:
@@ -187,6 +184,64 @@ async def test_a_form_that_cannot_be_read_is_refused(
 async def test_a_query_that_cannot_be_read_is_refused(console: Console, path: str) -> None:
     admin = await console.person(ADMIN)
     assert (await admin.get(path)).status_code in (400, 422)
+
+
+@pytest.mark.long
+async def test_no_path_is_too_odd_to_be_answered(console: Console) -> None:
+    people = [await console.person(role) for role in ROLES]
+    for row in (row for row in PAGES if isinstance(row, Page) and "{" in row.path):
+        person = next(person for person in people if console.may(person, row))
+        for odd in ("%00", "a%00b", "%ED%A0%80", "%C0%80", "%E2%80%AE", "." * 300):
+            path = re.sub(r"\{[^}]*\}", odd, row.path)
+            form = {"role": VIEWER, "typed": odd, "note": "x", "to": "-"}
+            answer = await (person.get(path) if row.method == "GET" else person.act(path, **form))
+            assert answer.status_code < 500, (row.method, path)
+
+
+WITHOUT_A_CODE = {
+    *("/alerts/acknowledge", "/alerts/assign", "/alerts/deliver", "/analysis", "/approvals/{}/refuse", "/audit/run"),
+    *("/campaigns/new", "/campaigns/{}/pause", "/campaigns/{}/resume", "/campaigns/{}/extend", "/disputes/{}/assign"),
+    *("/labels/limit", "/me/language", "/me/password", "/me/authenticator", "/me/sessions/{}/end", "/logout"),
+    *("/packets/{}/notes", "/users/{}/freeze", "/users/{}/profile", "/users/{}/notes"),
+    *("/reconciliation/run", "/reconciliation/{}/explain"),
+}
+"""Changes that move no money and let none move, or that ask for a code themselves."""
+
+
+def test_each_page_asks_for_a_code_or_is_known_to_move_no_money() -> None:
+    changes = [row for row in PAGES if isinstance(row, Page) and row.method == "POST"]
+    assert {re.sub(r"\{[^}]*\}", "{}", row.path) for row in changes if not row.needs_proof} == WITHOUT_A_CODE
+
+
+async def test_what_needs_a_code_does_nothing_without_one(console: Console) -> None:
+    people = [await console.person(role) for role in ROLES]
+    await console.desk.engine.pool.execute("UPDATE operator_sessions SET proved_at_ms = 0")
+    rows = [row for row in PAGES if isinstance(row, Page) and row.needs_proof]
+    for row in rows:
+        person = next(person for person in people if console.may(person, row))
+        answer = await person.act(re.sub(r"\{[^}]*\}", "1", row.path), typed="1", user_id="alice", amount="1")
+        assert answer.status_code == 403, row.path
+        assert "Enter the one that the app shows now." in answer.text, row.path
+    refused = (await console.desk.log.page(Filter(outcome="refused"), limit=100)).rows
+    assert [row.told.partition(":")[0] for row in refused] == ["wrong_code"] * len(rows)
+
+
+def test_each_form_has_a_field_for_the_code_exactly_if_its_page_needs_one() -> None:
+    pages = [row for row in PAGES if isinstance(row, Page) and row.method == "POST"]
+    needs = {re.sub(r"\{[^}]*\}", "{}", row.path): row.needs_proof for row in pages}
+    forms = [
+        (filled(path), call)
+        for file in sorted(TEMPLATES.glob("*.html"))
+        if file.name != "macros.html"
+        for call, path in re.findall(r'(ui\.action\(("/[^,]*), [^\n]*\))', file.read_text(encoding="utf-8"))
+    ]
+    assert len(forms) > 25
+    assert [path for path, call in forms if ("money=true" in call) != needs[path]] == []
+
+
+def filled(path: str) -> str:
+    """The path that a template puts together: ``"/a/" ~ x ~ "/b"`` is ``/a/{}/b``."""
+    return "".join(part[1:-1] if part.startswith('"') else "{}" for part in path.split(" ~ "))
 
 
 async def test_an_unknown_page_and_a_wrong_method_are_told(console: Console) -> None:

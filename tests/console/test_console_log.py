@@ -4,8 +4,10 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import asyncpg
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,10 +15,11 @@ from api.console import csv_files
 from api.console.gate import COOKIE
 from engine.operators import codes
 from engine.operators.chain import COLUMNS, row_hash
-from engine.operators.log import ASKED, COMMAND_LINE, OK, Actor, Filter, OperatorLog, Row
+from engine.operators.log import ARGUMENTS_LENGTH_MAX, ASKED, COMMAND_LINE, OK, Actor, Filter, OperatorLog, Row
 from engine.operators.roles import ADMIN, FINANCE, RISK, VIEWER
+from engine.persisting.quarantine import AT_ONCE_MAX
 from engine.settings import Settings
-from tests.support.console import PASSWORD, Console, open_console
+from tests.support.console import PASSWORD, SAME_ORIGIN, Console, new_key, open_console
 
 
 @pytest.fixture
@@ -73,6 +76,37 @@ async def test_no_secret_is_in_the_log(console: Console) -> None:
     assert f"'{code}'" not in text
 
 
+async def test_a_set_up_that_is_refused_is_in_the_log_without_its_link(console: Console) -> None:
+    link = await console.desk.operators.add("ann", VIEWER, by="tests")
+    form = {"password": PASSWORD, "again": PASSWORD, "code": "000000"}
+    async with console.browser() as http:
+        for path in (link, "nonsense"):
+            await http.post(f"/setup/{path}", data=form, headers=SAME_ORIGIN)
+        await http.post(f"/setup/{link}", data={**form, "again": "another"}, headers=SAME_ORIGIN)
+    told = [
+        (row.operator, row.subject_id, row.outcome, row.told.partition(":")[0])
+        for row in await rows_of(console, action="set up sign-in")
+    ]
+    assert told == [
+        ("ann", "ann", "refused", "wrong_code"),
+        ("", "", "refused", "link_ended"),
+        ("ann", "ann", "refused", "weak_password"),
+    ]
+    text = str(await console.desk.engine.pool.fetch("SELECT * FROM operator_log"))
+    assert link not in text
+    assert PASSWORD not in text
+
+
+async def test_a_change_without_a_session_or_a_readable_form_is_in_the_log(console: Console) -> None:
+    async with console.browser() as http:
+        assert (await http.post("/operators/ann/role", data={"role": ADMIN}, headers=SAME_ORIGIN)).status_code == 303
+        assert (await http.post("/login", json={}, headers=SAME_ORIGIN)).status_code == 415
+    told = [(row.operator, row.action, row.outcome, row.told) for row in await rows_of(console)]
+    assert told[0] == ("", "POST /operators/{name}/role", "refused", "there is no session")
+    assert told[1][:3] == ("", "POST /login", "refused")
+    assert told[1][3].startswith("unsupported_media_type")
+
+
 async def test_a_link_is_in_no_log_of_a_failure(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     link = await console.desk.operators.add("ann", VIEWER, by="tests")
     monkeypatch.setattr(codes, "address_of", None)
@@ -88,6 +122,58 @@ async def test_the_path_tells_the_log_what_an_action_is_about(console: Console) 
     assert (await risk.act("/users/bob/freeze", user_id="alice")).status_code == 303
     rows = (await console.desk.log.page(Filter(action="freeze", outcome="asked"))).rows
     assert '"user_id":"bob"' in rows[0].arguments
+
+
+JUNK = {f"x{number}": "y" * 300 for number in range(40)}
+
+
+async def test_fields_that_no_page_has_hide_nothing(console: Console) -> None:
+    admin, risk = await console.person(ADMIN), await console.person(RISK)
+    await console.staff.sign_up("bob", VIEWER)
+    assert (await admin.act("/operators/bob/role", role=FINANCE, **JUNK)).status_code == 303
+    profile = await risk.act("/users/alice/profile", kind="merchant", transaction_fen_max="1000", **JUNK)
+    assert profile.status_code == 303
+    for action, field in (("change role", '"role":"finance"'), ("change a profile", '"kind":"merchant"')):
+        asked, _ = await rows_of(console, action=action)
+        assert field in asked.arguments
+
+
+async def test_a_form_that_the_log_cannot_keep_is_refused_and_what_it_keeps_has_the_hash_of_all(
+    console: Console,
+) -> None:
+    admin = await console.person(ADMIN)
+    await console.staff.sign_up("bob", VIEWER)
+    for junk in ({f"x{number}": "y" * 19_000 for number in range(3)}, {f"{n:064}": "" for n in range(900)}):
+        answer = await admin.act("/operators/bob/role", role=FINANCE, **junk)
+        assert answer.status_code == 413
+    (bob,) = [one for one in await console.desk.operators.list() if one.name == "bob"]
+    assert bob.role == VIEWER
+    rows = await rows_of(console, action="change role")
+    assert [row.outcome for row in rows] == ["asked", "refused"] * 2
+    long_values, long_names = orjson.loads(rows[0].arguments), orjson.loads(rows[2].arguments)
+    assert (long_values["role"], long_values["x2"][:3], long_values["x2"][-3:]) == (FINANCE, "yyy", "...")
+    sent = {"name": "bob", "role": FINANCE, **{f"x{number}": "y" * 19_000 for number in range(3)}}
+    whole = orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)
+    assert long_values["sha256_of_the_whole"] == sha256(whole).hexdigest()
+    assert list(long_names) == ["sha256_of_the_whole"]
+    assert max(len(row.arguments) for row in rows) <= ARGUMENTS_LENGTH_MAX
+
+
+async def test_long_fields_are_in_the_log_whole(console: Console) -> None:
+    risk = await console.person(RISK)
+    networks = "\n".join(f"10.0.{number}.0/24" for number in range(100))
+    assert (await risk.act("/users/alice/profile", kind="merchant", addresses=networks)).status_code == 303
+    asked, _ = await rows_of(console, action="change a profile")
+    assert orjson.loads(asked.arguments)["addresses"] == networks
+
+
+async def test_every_row_that_was_retried_is_in_the_log(console: Console) -> None:
+    finance = await console.person(FINANCE)
+    ids = [str(10**17 + number) for number in range(AT_ONCE_MAX)]
+    form = {"key": new_key(), "reason": "a test", "id": ids}
+    assert (await finance.http.post("/quarantine/retry", data=form, headers=SAME_ORIGIN)).status_code == 200
+    asked, _ = await rows_of(console, action="retry quarantine")
+    assert orjson.loads(asked.arguments)["id"] == ids
 
 
 async def test_a_file_that_is_cut_off_has_its_outcome(console: Console) -> None:

@@ -12,7 +12,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.responses import Response
+from structlog.testing import capture_logs
 
+from api.console.bounds import NOBODYS_A_MINUTE_MAX, TRIES_A_MINUTE_MAX
 from api.console.gate import COOKIE
 from api.console.openid import handshakes
 from api.console.openid.opening import opened
@@ -188,6 +190,38 @@ async def test_wrong_codes_lock_the_operator_here_too(settings: Settings) -> Non
         answer = await http.post("/oidc/code", data={"code": "000000"}, headers={**ENGLISH, **SAME_ORIGIN})
         await scene.is_refused(answer, 423, "There were too many wrong tries.", "sign_in_locked")
         await scene.is_refused(await scene.sign_in(http), 423, "There were too many wrong tries.", "sign_in_locked")
+
+
+@pytest.mark.usefixtures("same_minute")
+async def test_refusals_at_the_code_are_bounded_like_others_and_above_that_in_the_process_log(
+    settings: Settings,
+) -> None:
+    async with scene_of(settings) as scene, scene.console.browser() as http, scene.console.browser() as stranger:
+        await scene.sign_in(http)
+        cookie = http.cookies[OURS]
+        with capture_logs() as logs:
+            for _ in range(NOBODYS_A_MINUTE_MAX + 10):
+                http.cookies.set(OURS, cookie, domain="console.test", path="/")  # a refusal has forgotten it
+                await http.post("/oidc/code", data={"code": "000000"}, headers=SAME_ORIGIN)
+            for _ in range(10):
+                assert (await stranger.get("/oidc/callback?code=1&state=2")).status_code == 403
+        assert len(await scene.log()) == 1 + NOBODYS_A_MINUTE_MAX
+        assert [event["event"] for event in logs] == ["too many refusals for the operator log"] * 20
+        assert {event["action"] for event in logs} == {"sign in by single sign-on"}
+
+
+@pytest.mark.usefixtures("same_minute")
+async def test_a_way_back_that_is_walked_again_and_again_is_bounded(scene: Scene) -> None:
+    """Each time the provider is asked, and a row says that somebody is coming in."""
+    async with scene.console.browser() as http:
+        back = await scene.way_back(http)
+        cookie = http.cookies[OURS]
+        statuses = []
+        for _ in range(TRIES_A_MINUTE_MAX + 5):
+            http.cookies.set(OURS, cookie, domain="console.test", path="/")  # the first time has forgotten it
+            statuses.append((await http.get(back, headers=ENGLISH)).status_code)
+    assert statuses[:2] == [200, 403]  # a code of the provider is used once
+    assert statuses[-6:] == [429] * 6  # leaving was a try, too
 
 
 async def test_an_operator_who_is_disabled_before_the_code_stays_out(settings: Settings) -> None:

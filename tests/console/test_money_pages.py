@@ -14,6 +14,7 @@ from api.console.pages import PAGES
 from api.console.visits import Page
 from engine.auditing.runs import Runs
 from engine.calendar.china_time import today
+from engine.operators.log import Filter
 from engine.records import FreezeScope, SplitKind
 from engine.settings import Settings
 from tests.auditing.test_runs import compared
@@ -270,6 +271,13 @@ async def test_withdrawals_show_the_end_of_an_account_and_the_provider_is_asked(
     assert await rows_of(finance, "/withdrawals?state=failed") == []
 
 
+async def test_nobody_is_asked_about_a_withdrawal_that_does_not_exist(scene: Scene) -> None:
+    finance = await scene.console.person("finance")
+    assert (await finance.act("/withdrawals/999/ask")).status_code == 404
+    rows = (await scene.console.desk.log.page(Filter(action="ask the provider"))).rows
+    assert [row.outcome for row in rows] == ["refused", "asked"]
+
+
 async def test_alerts_are_acknowledged_by_the_selection(scene: Scene) -> None:
     risk = await scene.console.person("risk")
     listed = await rows_of(risk, "/alerts?waiting=yes")
@@ -280,6 +288,8 @@ async def test_alerts_are_acknowledged_by_the_selection(scene: Scene) -> None:
     assert len(await rows_of(risk, "/alerts?waiting=yes")) == 1
     assert risk.name in (await rows_of(risk, "/alerts?waiting=no"))[0]
     await send_form(risk, page, "/alerts/acknowledge", 422)
+    log = (await scene.console.desk.log.page(Filter(action="acknowledge alerts", outcome="ok"))).rows
+    assert [row.arguments for row in log] == [f'{{"acknowledged":["{first}"]}}']
     assert await rows_of(risk, "/alerts?kind=burst") == []
 
 

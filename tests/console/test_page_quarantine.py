@@ -15,6 +15,7 @@ from api.console.refusals import NotDoneError
 from engine.errors import UnavailableError
 from engine.ids import new_packet_number
 from engine.operators.actions import Action, Doing, Registry
+from engine.operators.log import Filter
 from engine.settings import Settings
 from tests.persisting.test_quarantine_dry_run import checksums
 from tests.support.books import Books, claim, expired, opening
@@ -74,6 +75,10 @@ async def test_replay(console: Console, books: Books, settings: Settings) -> Non
     assert [("taken" in row) for row in rows(done.text)] == [True, True, True, False]
     again = await send_form(finance, tried, "/quarantine/retry", 200, reason="the packet is there now")
     assert rows(again.text) == rows(done.text)  # a double submit is one effect, with the same answer
+    log = (await console.desk.log.page(Filter(action="retry quarantine", outcome="ok"))).rows
+    acted_on = [orjson.loads(row.arguments) for row in log]  # the form says only that it is about all
+    assert [(len(one["taken"]), len(one["not_taken"])) for one in acted_on] == [(3, 1), (3, 1)]
+    assert {*acted_on[0]["taken"], *acted_on[0]["not_taken"]} == {row.split()[0] for row in listed}
     assert len(await rows_of(finance, "/quarantine")) == 1
     assert len(await rows_of(finance, "/quarantine?state=resolved")) == 3
     assert len(await rows_of(finance, f"/quarantine?state=all&packet={number}")) == 3

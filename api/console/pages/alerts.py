@@ -78,19 +78,20 @@ async def export(visit: Visit) -> Response:
 
 async def acknowledge(visit: Visit) -> Response:
     """Say that alerts were seen."""
-    await visit.perform(ACKNOWLEDGE, {"ids": _ids(visit)})
+    visit.did = (await visit.perform(ACKNOWLEDGE, {"ids": _ids(visit)})).result or {}
     return visit.redirect("/alerts", notice="done")
 
 
 async def deliver(visit: Visit) -> Response:
     """Have alerts delivered once more."""
-    await visit.perform(DELIVER, {"ids": _ids(visit)})
+    visit.did = (await visit.perform(DELIVER, {"ids": _ids(visit)})).result or {}
     return visit.redirect("/alerts", notice="done")
 
 
 async def assign(visit: Visit) -> Response:
     """Give alerts to an operator, or to nobody."""
-    await visit.perform(ASSIGN, {"ids": _ids(visit), "to": assigning.wanted(visit)}, needs_reason=False)
+    arguments = {"ids": _ids(visit), "to": assigning.wanted(visit)}
+    visit.did = (await visit.perform(ASSIGN, arguments, needs_reason=False)).result or {}
     return visit.redirect("/alerts", notice="done")
 
 

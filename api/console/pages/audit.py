@@ -13,6 +13,7 @@ from engine.operators.actions import Action, Doing
 from engine.operators.log import OK
 
 RUN = "audit.run"
+_HERE = "/audit"
 _RUNS_SHOWN = 20
 
 
@@ -21,7 +22,12 @@ async def show(visit: Visit) -> Response:
     runs = Runs(visit.desk.looks)
     found = await runs.audits(after=visit.query.text("after") or None, limit=_RUNS_SHOWN)
     last = await runs.audit(found.rows[0].audit_run_id) if found.rows and not visit.query.text("after") else None
-    return await visit.page("audit.html", found=found, last=last, job=visit.desk.jobs.last)
+    return await visit.page("audit.html", found=found, last=last, job=visit.desk.jobs.last, here=_HERE)
+
+
+async def show_part(visit: Visit) -> Response:
+    """How far the job is: the part of the page that asks for itself."""
+    return await visit.page("audit_job.html", job=visit.desk.jobs.last, here=_HERE)
 
 
 async def show_one(visit: Visit) -> Response:
@@ -54,7 +60,8 @@ async def _run(doing: Doing[Desk]) -> dict[str, Any]:
 ACTIONS = (Action(name=RUN, permission="audit:run", execute=_run),)
 _ONE = ("audit", "audit_run_id")
 ROUTES = (
-    Page("GET", "/audit", show, "audit:read"),
+    Page("GET", _HERE, show, "audit:read"),
+    Page("GET", f"{_HERE}/part", show_part, "audit:read", asks_by_itself=True),
     Page("POST", "/audit/run", run, "audit:run", action="run an audit"),
     Page("GET", "/audit/{audit_run_id}", show_one, "audit:read", subject=_ONE),
     Page(

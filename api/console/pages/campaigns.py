@@ -19,6 +19,7 @@ from engine.campaigns.terms import Who
 from engine.campaigns.views import CampaignState, CampaignView
 from engine.errors import FieldProblem, InvalidFieldsError, UnknownCampaignError
 from engine.operators.actions import Action, Arguments, Doing, Effect
+from engine.operators.log import OK
 from engine.text import decimal
 
 READ, WRITE, EXPORT = "campaigns:read", "campaigns:write", "campaigns:export"
@@ -83,9 +84,10 @@ async def show_part(visit: Visit) -> Response:
 
 
 async def proof(visit: Visit) -> Response:
-    """Its proof as a file, once every wave has settled."""
+    """Its proof as a file, once every wave has settled. Every operator may have it, as the API gives it to anyone."""
     campaign_id = _number(visit)
     body = orjson.dumps(await visit.desk.engine.campaign_views.proof(campaign_id))
+    await visit.desk.log.write(visit.actor, visit.action, OK, subject=visit.subject(), about=visit.asked)
     headers = {"content-disposition": f'attachment; filename="campaign_{campaign_id}_proof.json"'}
     return Response(body, media_type="application/json", headers=headers)
 
@@ -260,9 +262,14 @@ ROUTES = (
     Page("GET", "/campaigns.csv", file, EXPORT, action="export campaigns", is_export=True),
     Page("GET", "/campaigns/{campaign_id}", show_one, READ, subject=_SUBJECT),
     Page("GET", "/campaigns/{campaign_id}/part", show_part, READ, subject=_SUBJECT, asks_by_itself=True),
-    Page("GET", "/campaigns/{campaign_id}/proof.json", proof, READ, subject=_SUBJECT),
+    Page(
+        *("GET", "/campaigns/{campaign_id}/proof.json", proof, READ),
+        action="export a proof",
+        subject=_SUBJECT,
+        is_export=True,
+    ),
     Page("POST", "/campaigns/{campaign_id}/pause", pause, WRITE, action=PAUSE, subject=_SUBJECT),
     Page("POST", "/campaigns/{campaign_id}/resume", resume, WRITE, action=RESUME, subject=_SUBJECT),
     Page("POST", "/campaigns/{campaign_id}/extend", extend, WRITE, action=EXTEND, subject=_SUBJECT),
-    Page("POST", "/campaigns/{campaign_id}/end", end, WRITE, action=END, subject=_SUBJECT),
+    Page("POST", "/campaigns/{campaign_id}/end", end, WRITE, action=END, subject=_SUBJECT, needs_proof=True),
 )

@@ -128,5 +128,10 @@ ROUTES = (
     Page("GET", "/freezes", show, "freezes:read"),
     Page("GET", "/freezes.csv", export, "freezes:export", action="export freezes", is_export=True),
     Page("GET", "/freezes/{freeze_id}", show_one, "freezes:read", subject=_ONE),
-    Page("POST", "/freezes/{freeze_id}/lift", lift, "freezes:write", action="lift a freeze", subject=_ONE),
+    Page(
+        *("POST", "/freezes/{freeze_id}/lift", lift, "freezes:write"),
+        action="lift a freeze",
+        subject=_ONE,
+        needs_proof=True,
+    ),
 )

@@ -107,6 +107,16 @@ ACTIONS = (
 _ONE = ("lane", "lane")
 ROUTES = (
     Page("GET", "/lanes", show, "lanes:read"),
-    Page("POST", "/lanes/{lane}/recover", recover, "lanes:recover", action="rebuild a lane", subject=_ONE),
-    Page("POST", "/lanes/{lane}/force", force, "lanes:force", action="rebuild a lane by force", subject=_ONE),
+    Page(
+        *("POST", "/lanes/{lane}/recover", recover, "lanes:recover"),
+        action="rebuild a lane",
+        subject=_ONE,
+        needs_proof=True,
+    ),
+    Page(
+        *("POST", "/lanes/{lane}/force", force, "lanes:force"),
+        action="rebuild a lane by force",
+        subject=_ONE,
+        needs_proof=True,
+    ),
 )

@@ -37,9 +37,12 @@ async def put_password(visit: Visit) -> Response:
     if form.text("new_password") != form.text("again"):
         raise WeakPasswordError(marked("The two passwords differ."))
     await visit.desk.operators.change_password(
-        visit.operator, form.text("current_password"), form.text("new_password"), form.text("code")
+        visit.operator,
+        form.text("current_password"),
+        form.text("new_password"),
+        form.text("code"),
+        session_id=visit.session.session_id,
     )
-    await visit.desk.sessions.end_others(visit.operator, visit.session.session_id)
     return visit.redirect("/me", notice="saved")
 
 

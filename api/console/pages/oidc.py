@@ -40,6 +40,7 @@ async def come_back(guest: Guest) -> Response:
     try:
         leaving = guest.desk.front.handshakes.leaving(guest.cookies.get(COOKIE, ""))
         leaving.check_state(guest.query.text("state"))
+        guest.take_try()
         vouched = await provider.vouched(
             code=_code(guest), issuer=guest.query.text("iss"), nonce=leaving.nonce, verifier=leaving.verifier
         )
@@ -54,7 +55,10 @@ async def come_back(guest: Guest) -> Response:
     if not vouched.has_second_factor:
         waiting = Waiting(name=operator.name, asked=asked, next=leaving.next)
         return guest.desk.front.handshakes.put(guest.redirect("/oidc/code"), waiting)
-    token = await _begun(guest, operator, asked, is_proved=False)
+    try:
+        token = await _begun(guest, operator, asked, is_proved=False)
+    except HongbaoError as error:
+        return await _refused(guest, error, name, asked)
     path = leaving.next if is_own_path(leaving.next) else "/"
     page = await guest.page("oidc_done.html", path=path, name=operator.name, other_languages=[])
     return keep(forget(page), token)
@@ -80,13 +84,13 @@ async def give_code(guest: Guest) -> Response:
         guest.take_try()
         operator = await guest.desk.operators.vouched(name)
         await guest.desk.operators.prove(operator.operator_id, guest.form.text("code"))
+        token = await _begun(guest, operator, asked, is_proved=True)
     except WrongCodeError as error:
         await _note(guest, error, name, asked)
         wrong = guest.gettext(sentence_of(error))
         return await guest.page("oidc_code.html", status=status_of(error), wrong=wrong, name=name)
     except HongbaoError as error:
         return await _refused(guest, error, name, asked)
-    token = await _begun(guest, operator, asked, is_proved=True)
     return keep(forget(to(waiting.next or "/")), token)
 
 
@@ -113,15 +117,12 @@ async def _told(guest: Guest, error: HongbaoError) -> Response:
 
 async def _note(guest: Guest, error: HongbaoError, name: str, asked: int | None) -> None:
     """``name``: as the provider says it. The log keeps it even if no operator has it, for it is no password."""
-    if asked is None and not guest.take_nobodys_row():
-        return
-    is_known = bool(name) and await guest.desk.operators.is_known(name)
-    await guest.desk.log.write(
-        Actor(name=name if is_known else "", role="", address=guest.address),
+    await guest.note_refusal(
         _ACTION,
-        FAILED if isinstance(error, ProviderAwayError) else REFUSED,
+        f"{error.code}: {error}",
+        name=name,
         subject=("operator", name) if name else ("", ""),
-        told=f"{error.code}: {error}",
+        outcome=FAILED if isinstance(error, ProviderAwayError) else REFUSED,
         about=asked,
     )
 

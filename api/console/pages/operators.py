@@ -73,6 +73,8 @@ async def reset(visit: Visit) -> Response:
 async def end_session(visit: Visit) -> Response:
     """End one of their sessions."""
     name, number = visit.path["name"], visit.path["session_id"]
+    if not await visit.desk.operators.is_known(name):
+        raise UnknownOperatorError(f"There is no operator {name[:64]}.")
     if number.isdecimal() and number.isascii() and len(number) <= 18:
         await visit.desk.sessions.end_of(name, int(number))
     return visit.redirect(f"/operators/{name}", notice="session_ended")

@@ -107,6 +107,10 @@ async def retry(visit: Visit) -> Response:
     """Retry rows, the oldest first, and tell what became of each."""
     done = await visit.perform(RETRY, {"ids": [str(number) for number in _ids(visit.form.all("id"))]})
     results = (done.result or {}).get("results", [])
+    visit.did = {
+        "taken": [one["quarantine_id"] for one in results if one["resolved"]],
+        "not_taken": [one["quarantine_id"] for one in results if not one["resolved"]],
+    }
     visit.told = f"{sum(one['resolved'] for one in results)} of {len(results)} were taken"
     totals = await QuarantineLists(visit.desk.looks).totals(_COUNTED_MAX)
     return await visit.page("quarantine_done.html", results=results, totals=totals)

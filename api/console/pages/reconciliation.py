@@ -17,6 +17,7 @@ from engine.operators.actions import Action, Doing
 from engine.paging import Page as Rows
 
 RUN, EXPLAIN = "reconciliation.run", "reconciliation.explain"
+_HERE = "/reconciliation"
 _MONTHS_SHOWN = 3
 _RUNS_SHOWN = 5
 
@@ -61,10 +62,17 @@ async def show(visit: Visit) -> Response:
         lines=sorted(lines.values(), key=lambda line: line.day, reverse=True),
         earlier=first - timedelta(days=1),
         job=visit.desk.jobs.last,
+        here=_HERE,
         yesterday=today() - timedelta(days=1),
         tone=_tone,
         word=lambda line: _word(visit, line),
     )
+
+
+async def show_part(visit: Visit) -> Response:
+    """How far the job is: the part of the calendar and of a day that asks for itself."""
+    here = f"{_HERE}/{_day(visit)}" if "day" in visit.path else _HERE
+    return await visit.page("reconciliation_job.html", job=visit.desk.jobs.last, here=here)
 
 
 def _weeks(month: date) -> list[list[date]]:
@@ -116,6 +124,7 @@ async def show_day(visit: Visit) -> Response:
         found=found,
         reasons=reasons,
         job=visit.desk.jobs.last,
+        here=f"{_HERE}/{day}",
         is_over=begin_ms(day + timedelta(days=1)) <= begin_ms(today()),
     )
 
@@ -196,9 +205,11 @@ ACTIONS = (
 )
 _ONE = ("day", "day")
 ROUTES = (
-    Page("GET", "/reconciliation", show, "reconciliation:read"),
+    Page("GET", _HERE, show, "reconciliation:read"),
+    Page("GET", f"{_HERE}/part", show_part, "reconciliation:read", asks_by_itself=True),
     Page("POST", "/reconciliation/run", run, "reconciliation:run", action="run a reconciliation", subject=_ONE),
     Page("GET", "/reconciliation/{day}", show_day, "reconciliation:read", subject=_ONE),
+    Page("GET", "/reconciliation/{day}/part", show_part, "reconciliation:read", subject=_ONE, asks_by_itself=True),
     Page(
         "GET",
         "/reconciliation/{day}/differences.csv",

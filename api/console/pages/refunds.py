@@ -79,5 +79,10 @@ _ONE = ("packet", "packet_id")
 ROUTES = (
     Page("GET", "/refunds", show, "refunds:read"),
     Page("GET", "/refunds.csv", export, "refunds:export", action="export refunds", is_export=True),
-    Page("POST", "/refunds/{packet_id}/close", close, "refunds:close", action="close a packet", subject=_ONE),
+    Page(
+        *("POST", "/refunds/{packet_id}/close", close, "refunds:close"),
+        action="close a packet",
+        subject=_ONE,
+        needs_proof=True,
+    ),
 )

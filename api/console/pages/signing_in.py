@@ -1,7 +1,6 @@
 """Signing in and out, and the page of a set-up link."""
 
 import segno
-import structlog
 from starlette.responses import Response
 
 from api.console.forms import Fields
@@ -11,11 +10,10 @@ from api.console.texts import marked
 from api.console.visits import SIGNED_IN, Guest, Page, PublicPage, Visit, to
 from engine.errors import HongbaoError
 from engine.operators import codes
-from engine.operators.log import OK, REFUSED, Actor
+from engine.operators.log import OK, Actor
 from engine.operators.passwords import CHARACTERS_MIN
 from engine.operators.refusals import SignInRefusedError, WeakPasswordError
 
-_log = structlog.get_logger(__name__)
 _ACTION, _SET_UP_ACTION = marked("sign in"), marked("set up sign-in")
 
 
@@ -30,11 +28,11 @@ async def sign_in(guest: Guest) -> Response:
     try:
         guest.take_try()
         operator = await guest.desk.operators.sign_in(form.text("name"), _raw(form, "password"), form.text("code"))
+        token, session_id = await guest.desk.sessions.begin(operator, address=guest.address, agent=guest.agent)
     except HongbaoError as error:
         await _note_refusal(guest, form.text("name"), error)
         wrong = guest.gettext(sentence_of(error))
         return await guest.page("signing_in_login.html", status=status_of(error), wrong=wrong, next=form.text("next"))
-    token, session_id = await guest.desk.sessions.begin(operator, address=guest.address, agent=guest.agent)
     actor = Actor(name=operator.name, role=operator.role, address=guest.address, session_id=session_id)
     await guest.desk.log.write(actor, _ACTION, OK, subject=("operator", operator.name))
     return keep(to(form.text("next") or "/"), token)
@@ -62,15 +60,18 @@ async def show_set_up(guest: Guest) -> Response:
 
 async def set_up(guest: Guest) -> Response:
     """Set both, and use the link up."""
-    form = guest.form
+    form, name = guest.form, ""
     try:
         guest.take_try()
+        name = (await guest.desk.operators.set_up(guest.path["link"])).operator.name
         if _raw(form, "password") != _raw(form, "again"):
             raise WeakPasswordError(marked("The two passwords differ."))
         operator = await guest.desk.operators.finish_set_up(
             guest.path["link"], _raw(form, "password"), form.text("code")
         )
     except HongbaoError as error:
+        subject = ("operator", name) if name else ("", "")
+        await guest.note_refusal(_SET_UP_ACTION, f"{error.code}: {error}", name=name, subject=subject)
         return await _set_up_page(guest, guest.gettext(sentence_of(error)), status_of(error))
     actor = Actor(name=operator.name, role=operator.role, address=guest.address)
     await guest.desk.log.write(actor, _SET_UP_ACTION, OK, subject=("operator", operator.name))
@@ -94,14 +95,11 @@ async def _set_up_page(guest: Guest, wrong: str, status: int) -> Response:
 
 
 async def _note_refusal(guest: Guest, name: str, error: HongbaoError) -> None:
-    """A row about a try. A name that no operator has is not kept: it may be a password in the wrong field."""
-    if not guest.take_nobodys_row():
-        _log.warning("too many refusals for the operator log", address=guest.address, action=_ACTION, told=error.code)
-        return
-    is_known = await guest.desk.operators.is_known(name)
-    actor = Actor(name=name if is_known else "", role="", address=guest.address)
-    told = error.code if isinstance(error, SignInRefusedError) else f"{error.code}: {error}"
-    await guest.desk.log.write(actor, _ACTION, REFUSED, told=told)
+    if isinstance(error, SignInRefusedError):
+        told = f"{error.code}: the operator is locked" if error.is_locked else error.code
+    else:
+        told = f"{error.code}: {error}"
+    await guest.note_refusal(_ACTION, told, name=name)
 
 
 def _raw(form: Fields, name: str) -> str:

@@ -78,8 +78,9 @@ async def show_one(visit: Visit) -> Response:
 
 
 async def ask(visit: Visit) -> Response:
-    """Ask the provider about a withdrawal now."""
+    """Ask the provider about a withdrawal now. Raises UnknownWithdrawalError."""
     number = filtering.number_in(visit.path["withdrawal_id"], "withdrawal_id")
+    await WithdrawalLists(visit.desk.looks).one(number)
     await visit.perform(ASK, {"withdrawal_id": str(number)}, needs_reason=False)
     return visit.redirect(f"/withdrawals/{number}", notice="done")
 
@@ -104,5 +105,10 @@ ROUTES = (
         subject=_ONE,
         is_look=True,
     ),
-    Page("POST", "/withdrawals/{withdrawal_id}/ask", ask, "withdrawals:ask", action="ask the provider", subject=_ONE),
+    Page(
+        *("POST", "/withdrawals/{withdrawal_id}/ask", ask, "withdrawals:ask"),
+        action="ask the provider",
+        subject=_ONE,
+        needs_proof=True,
+    ),
 )
