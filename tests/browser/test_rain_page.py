@@ -15,7 +15,7 @@ from engine.campaigns.grabbing import GrabOutcome
 from engine.campaigns.terms import Entry, Who
 from engine.settings import Settings
 from tests.support.chromium import PHONE, Opened
-from tests.support.grab_page import Front, double_the_text, face, front_of
+from tests.support.grab_page import Front, double_the_text, face, front_of, hand_over
 from tests.support.rains import grab_until_told, make, running
 from tests.support.repository import ROOT
 from tests.support.waiting import wait_until
@@ -277,3 +277,21 @@ async def test_the_countdown_goes_by_the_servers_clock_and_the_wave_begins_by_it
         assert len(shown.requests) == asked  # nobody asks at the moment in which everybody would
         await shown.page.click("#grab")
         await face(shown, "won")
+
+
+@pytest.mark.long
+async def test_who_opens_their_link_in_the_same_tab_sees_nothing_of_the_user_before(front: Front) -> None:
+    campaign_id = await going_on(front)
+    path = f"/c/{campaign_id}"
+    async with front.reopened(path, "ann") as shown:
+        await shown.page.click("#grab")
+        await face(shown, "won")
+        await hand_over(shown, front, path, "ben")
+        await face(shown, "running")
+        assert await shown.page.is_visible("#grab")
+        assert "¥" not in await shown.page.evaluate(
+            "document.body.innerText + document.getElementById('mine').textContent"
+        )
+        await shown.page.click("#grab")
+        await face(shown, "won")
+        assert await shown.page.locator("#won-rows li").count() == 1

@@ -268,11 +268,6 @@ window.addEventListener("online", () => {
     start();
   }
 });
-window.addEventListener("hashchange", () => {
-  if (takeCaller()) {
-    start();
-  }
-});
 // A phone that slept may have the wrong time.
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && caller.token && !state.trouble) {
@@ -280,6 +275,7 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 takeCaller();
+watchCaller();
 prepareSharing();
 prepareProof(home + "/proof", () => state.campaign.commitment, (proof) => {
   const lines = ["hongbao campaign 1", proof.campaign_id, proof.odds_millionths, proof.seed];

@@ -201,12 +201,8 @@ window.addEventListener("online", () => {
     again();
   }
 });
-window.addEventListener("hashchange", () => {
-  if (takeCaller()) {
-    start();
-  }
-});
 takeCaller();
+watchCaller();
 prepareSharing();
 prepareProof(home + "/proof", () => state.packet.commitment, (proof) => [
   "hongbao commitment 1", proof.packet_id, proof.split, proof.total_fen, proof.count, proof.min_fen, proof.max_fen, proof.seed
