@@ -1,5 +1,6 @@
 """The page of a packet rain in a real Chromium: waiting by the server's clock, tapping, every end, the results."""
 
+from asyncio import Event, timeout
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -295,3 +296,66 @@ async def test_who_opens_their_link_in_the_same_tab_sees_nothing_of_the_user_bef
         await shown.page.click("#grab")
         await face(shown, "won")
         assert await shown.page.locator("#won-rows li").count() == 1
+
+
+async def answer_no_wins(route: Route) -> None:
+    """As a look that was answered before the tap was."""
+    await route.fulfill(json={"waves": []})
+
+
+async def look_again(shown: Opened) -> None:
+    """A look that has been answered."""
+    async with shown.page.expect_response("**/wins/*"):
+        await shown.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await shown.page.wait_for_timeout(100)
+
+
+@pytest.mark.long
+async def test_a_look_meanwhile_leaves_no_queue_and_loses_no_answer(front: Front) -> None:
+    campaign_id = await going_on(front)
+    decided, looked = Event(), Event()
+
+    async def crowded(route: Route) -> None:
+        await route.fulfill(status=503, headers={"retry-after": "1"}, json={"code": "busy"})
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        decided.set()
+        await looked.wait()
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/c/{campaign_id}", "cat") as shown:
+        await face(shown, "running")
+        await shown.page.route("**/wins/*", answer_no_wins)
+        await shown.page.route("**/grabs", late)
+        await shown.page.route("**/grabs", crowded, times=1)
+        await shown.page.click("#grab")
+        await face(shown, "queueing")
+        await look_again(shown)
+        async with timeout(10):
+            await decided.wait()
+        await look_again(shown)
+        looked.set()
+        await face(shown, "won")
+        assert "¥" in await shown.page.inner_text("#amount")
+
+
+@pytest.mark.long
+async def test_an_answer_that_comes_after_the_wave_is_shown(front: Front) -> None:
+    campaign_id = await going_on(front, (SOON_MS, 3, 1_000, 10), (LATER_MS, 10, 1_000, 10))
+    has_ended = Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        await has_ended.wait()
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/c/{campaign_id}", "dan") as shown:
+        await face(shown, "running")
+        await shown.page.route("**/wins/*", answer_no_wins)
+        await shown.page.route("**/grabs", late)
+        await shown.page.click("#grab")
+        await face(shown, "between")
+        has_ended.set()
+        await shown.page.wait_for_selector("#won-rows .what")
+        assert "¥" in await shown.page.inner_text("#won-rows")

@@ -46,6 +46,12 @@ function moment() {
   return { face: now < waves[0].starts_at_ms ? "countdown" : "between", next };
 }
 
+// Each look brings the waves anew, so that their numbers say which is which.
+function isGoingOn(number) {
+  const { wave } = moment();
+  return Boolean(wave) && wave.wave === number;
+}
+
 // Shows the moment if it is another one than before, and the seconds in any case.
 function tick() {
   const { face, wave, next } = moment();
@@ -139,7 +145,6 @@ async function tap() {
     paint();
     return;
   }
-  const round = state.round;
   state.isAsking = true;
   const answer = await ask("POST", home + "/grabs", {
     body: caller.admission ? { admission: caller.admission } : undefined,
@@ -147,7 +152,8 @@ async function tap() {
       state.isQueueing = true;
       tick();
     },
-    isWanted: () => round === state.round && moment().wave === wave
+    // It is asked again only while the wave goes on. What has been decided is taken at any time.
+    isWanted: (answer) => (answer && answer.status === 200) || isGoingOn(wave.wave)
   });
   state.isAsking = state.isQueueing = false;
   state.hint = "";
@@ -170,7 +176,9 @@ function told(answer) {
     if (outcome === "already_claimed") {
       state.ends[wave] = "won";
     }
-    [state.last] = shares;
+    if (isGoingOn(wave)) {
+      [state.last] = shares;
+    }
   } else if (outcome === "missed" || outcome === "sold_out" || outcome === "enough") {
     state.ends[wave] = outcome;
   } else if (outcome === "too_soon") {
