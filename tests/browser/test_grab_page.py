@@ -254,6 +254,29 @@ async def test_an_answer_to_the_user_before_is_not_shown_to_the_next(front: Fron
         await face(shown, "already")  # what was decided stands
 
 
+@pytest.mark.long
+async def test_a_view_is_noted_after_a_crowd_even_if_it_was_tapped_meanwhile(front: Front) -> None:
+    packet_id = await front.client.send("alice", count=2, split="equal")
+    asked_s: list[float] = []
+
+    async def crowded(route: Route) -> None:
+        asked_s.append(monotonic())
+        if len(asked_s) > 1:
+            await route.continue_()
+            return
+        await route.fulfill(status=503, headers={"retry-after": "1"}, json={"code": "busy"})
+
+    async with front.reopened(f"/p/{packet_id}", "bob") as shown:
+        await shown.page.goto("about:blank")
+        await shown.page.route("**/views", crowded)
+        await shown.page.goto(front.address(f"/p/{packet_id}", "carol"))
+        await wait_until(lambda: asked_s, what="the first try")
+        await tap(shown)
+        await face(shown, "won")
+        await wait_until(lambda: len(asked_s) == 2, what="the second try")
+        assert asked_s[1] - asked_s[0] >= 1
+
+
 async def test_greetings_and_names_are_text(front: Front) -> None:
     packet_id = await front.client.send("alice", greeting=EVIL)
     for user in ("alice", "bob"):

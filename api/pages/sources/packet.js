@@ -112,7 +112,8 @@ async function look(isWanted) {
 // Once somebody has claimed, it makes no difference who has seen a packet.
 function noteView(packet) {
   if (packet.purpose === "packet" && packet.claimed_count === 0 && packet.sender !== caller.user) {
-    askOnce("POST", home + "/views");
+    // Whatever is done meanwhile: it has been seen.
+    ask("POST", home + "/views", { onCrowd: () => {}, isWanted: () => true });
   }
 }
 
