@@ -359,3 +359,29 @@ async def test_an_answer_that_comes_after_the_wave_is_shown(front: Front) -> Non
         has_ended.set()
         await shown.page.wait_for_selector("#won-rows .what")
         assert "¥" in await shown.page.inner_text("#won-rows")
+
+
+@pytest.mark.long
+async def test_a_look_that_is_answered_late_changes_nothing(front: Front) -> None:
+    campaign_id = await going_on(front)
+    asked, looked = Event(), Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await looked.wait()
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/c/{campaign_id}", "bob") as shown:
+        await face(shown, "running")
+        await shown.page.route(f"**/v1/campaigns/{campaign_id}", late, times=1)
+        await look_again(shown)
+        async with timeout(10):
+            await asked.wait()
+        await front.engine.campaigns.pause(campaign_id, "mall", is_paused=True)
+        await look_again(shown)
+        await face(shown, "paused")
+        async with shown.page.expect_response(f"**/v1/campaigns/{campaign_id}"):
+            looked.set()
+        await shown.page.wait_for_timeout(100)
+        assert await shown.page.get_attribute("body", "data-face") == "paused"

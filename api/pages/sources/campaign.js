@@ -18,6 +18,7 @@ const LATE_LOOKS_MAX = 5;
 const campaignId = location.pathname.split("/")[2];
 const home = "/v1/campaigns/" + campaignId;
 
+// round: the last look; what an earlier one is answered is not wanted any more.
 // ends: wave -> what this user need not tap any more for. won: wave -> shares. trouble: a face that is none of a wave's.
 const state = {
   round: 0, campaign: null, shown: "loading", trouble: null, problem: {}, ends: {}, won: {}, last: null, hint: "",
@@ -89,7 +90,6 @@ function lookIn(ms) {
 }
 
 async function start() {
-  state.round += 1;
   state.trouble = caller.token ? null : "no_token";
   tick();
   if (caller.token) {
@@ -98,7 +98,7 @@ async function start() {
 }
 
 async function look() {
-  const round = state.round;
+  const round = state.round += 1;
   const waiting = { onCrowd: () => {}, isWanted: () => round === state.round };
   const [campaign, wins] = await Promise.all([
     ask("GET", home, waiting), ask("GET", home + "/wins/" + encodeURIComponent(caller.user), waiting)
