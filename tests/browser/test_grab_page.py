@@ -255,6 +255,31 @@ async def test_an_answer_to_the_user_before_is_not_shown_to_the_next(front: Fron
 
 
 @pytest.mark.long
+async def test_who_goes_back_before_the_next_users_page_is_there_is_nobody(front: Front) -> None:
+    packet_id = await front.client.send("alice")
+    asked, is_back = Event(), Event()
+
+    async def slow(route: Route) -> None:
+        asked.set()
+        await is_back.wait()
+        await route.continue_()
+
+    async with front.reopened(f"/p/{packet_id}", "ann") as shown:
+        await tap(shown)
+        await face(shown, "won")
+        await shown.page.route(f"**/p/{packet_id}?*", slow, times=1)
+        await shown.page.evaluate("window.onhashchange = () => setTimeout(() => history.back(), 300); 0")
+        opening = create_task(shown.page.goto(front.address(f"/p/{packet_id}", "ben")))
+        async with timeout(10):
+            await asked.wait()
+        await wait_until(lambda: "#" not in shown.page.url, what="the way back")
+        is_back.set()
+        await face(shown, "no_token")
+        assert await shown.page.is_visible("main")
+        await opening
+
+
+@pytest.mark.long
 async def test_a_view_is_noted_after_a_crowd_even_if_it_was_tapped_meanwhile(front: Front) -> None:
     packet_id = await front.client.send("alice", count=2, split="equal")
     asked_s: list[float] = []
@@ -448,6 +473,14 @@ async def test_anybody_verifies_a_settled_packet_on_the_page(front: Front, pictu
         await shown.page.wait_for_selector(".verdict")
         assert "一致" in await shown.page.inner_text(".verdict")
         assert (await shown.page.inner_text(".verdict")).startswith("✓")
+        # Opened again before the answer: it is there once.
+        await shown.page.evaluate(
+            "for (let tap = 0; tap < 4; tap += 1) document.getElementById('proof-button').click()"
+        )
+        asked = [sent for sent in shown.requests if sent.url.endswith("/proof")]
+        assert [(await sent.response()) is not None for sent in asked] == [True] * 3
+        await shown.page.wait_for_timeout(200)
+        assert await shown.page.locator(".verdict").count() == 1
         async with shown.page.expect_download() as saved:
             await shown.page.click("#proof-panel .way")
         assert (await saved.value).suggested_filename == "proof.json"

@@ -22,7 +22,8 @@ function fragmentNow() {
 // user before, and get no answer that is still under way to them: the page hides, and begins anew with the new token.
 function watchCaller() {
   window.addEventListener("hashchange", () => {
-    if (fragmentNow().get("t")) {
+    // Hidden already: somebody went back before the new page came.
+    if (fragmentNow().get("t") || document.body.hidden) {
       document.body.hidden = true;
       location.reload();
     } else {
