@@ -1,5 +1,6 @@
 """The grab page in a real Chromium: what it weighs, that it claims once, where its token is, and crowds."""
 
+from asyncio import Event, create_task, sleep, timeout
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from playwright.async_api import Browser, Request, Route
 from engine.settings import Settings
 from tests.support.chromium import Opened, opened, take_picture
 from tests.support.front import Json
-from tests.support.grab_page import CALM, Front, double_the_text, face, front_of, tap
+from tests.support.grab_page import CALM, Front, double_the_text, face, front_of, hand_over, tap
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -178,9 +179,127 @@ async def test_the_token_is_in_memory_and_nowhere_else(front: Front) -> None:
         assert await shown.page.evaluate(kept) == [0, 0, "", "", ""]
         assert await shown.context.cookies() == []
         assert await shown.page.evaluate("history.length") <= 2
-        # Another user's link in the same tab is another user, without a reload.
-        await shown.page.goto(f"{front.origin}/p/{packet_id}#t={front.token('carol')}")
+        # Another user's link in the same tab is another user, and is kept nowhere either.
+        await hand_over(shown, front, f"/p/{packet_id}", "carol")
         await face(shown, "sealed")
+        assert shown.page.url == f"{front.origin}/p/{packet_id}?lang=zh"
+        assert await shown.page.evaluate(kept) == [0, 0, "", "", ""]
+
+
+@pytest.mark.long
+async def test_who_opens_their_link_in_the_same_tab_sees_nothing_of_the_user_before(front: Front) -> None:
+    packet_id = await front.client.send("alice", count=2, split="equal")
+    path = f"/p/{packet_id}"
+    async with front.reopened(path, "ann") as shown:
+        await tap(shown)
+        await face(shown, "won")
+        await shown.page.wait_for_selector("#rows .you")
+        await hand_over(shown, front, path, "ben")
+        await face(shown, "sealed")
+        assert not await shown.page.is_visible("#rows")
+        await tap(shown)
+        await face(shown, "won")
+        await shown.page.wait_for_selector("#rows li:nth-child(2)")
+        mine = await shown.page.eval_on_selector_all("#rows li", "all => all.map(one => !!one.querySelector('.you'))")
+        assert mine == [False, True]
+        # On the way back there is nobody else's page, and no token.
+        await shown.page.go_back()
+        await face(shown, "won")
+        assert shown.page.url.endswith(f"{path}?lang=zh")
+        assert await shown.page.locator("#rows li:first-child .you").count() == 0
+
+
+async def test_who_is_not_invited_sees_nothing_of_the_packet_that_was_shown_in_the_same_tab(front: Front) -> None:
+    packet_id = await front.client.send("alice", count=2, split="equal", recipients=["ann", "joe"], greeting="悄悄话")
+    async with front.reopened(f"/p/{packet_id}", "ann") as shown:
+        await shown.page.wait_for_selector("#sender:not(:empty)")
+        await hand_over(shown, front, f"/p/{packet_id}", "eve")
+        await face(shown, "unknown")
+        assert "悄悄话" not in await shown.page.inner_text("body")
+        assert await shown.page.inner_text("#sender") == ""
+
+
+@pytest.mark.long
+async def test_an_answer_to_the_user_before_is_not_shown_to_the_next(front: Front) -> None:
+    packet_id = await front.client.send("alice", count=2, split="equal")
+    decided, reloads, goes_on = Event(), Event(), Event()
+
+    async def slow(route: Route) -> None:
+        reloads.set()
+        await goes_on.wait()
+        await route.continue_()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        decided.set()
+        await sleep(2)
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/p/{packet_id}", "ann") as shown:
+        await shown.page.route("**/claims", late, times=1)
+        await tap(shown)
+        await decided.wait()
+        await shown.page.route(f"**/p/{packet_id}?*", slow, times=1)
+        handing_over = create_task(hand_over(shown, front, f"/p/{packet_id}", "ben"))
+        async with timeout(10):
+            await reloads.wait()
+        assert await shown.page.is_hidden("main")  # nobody sees or taps what was the other's
+        goes_on.set()
+        await handing_over
+        await face(shown, "sealed")
+        await shown.page.wait_for_timeout(2_500)
+        assert await shown.page.get_attribute("body", "data-face") == "sealed"
+        assert await shown.page.inner_text("#amount") == ""
+        await hand_over(shown, front, f"/p/{packet_id}", "ann")
+        await face(shown, "already")  # what was decided stands
+
+
+@pytest.mark.long
+async def test_who_goes_back_before_the_next_users_page_is_there_is_nobody(front: Front) -> None:
+    packet_id = await front.client.send("alice")
+    asked, is_back = Event(), Event()
+
+    async def slow(route: Route) -> None:
+        asked.set()
+        await is_back.wait()
+        await route.continue_()
+
+    async with front.reopened(f"/p/{packet_id}", "ann") as shown:
+        await tap(shown)
+        await face(shown, "won")
+        await shown.page.route(f"**/p/{packet_id}?*", slow, times=1)
+        await shown.page.evaluate("window.onhashchange = () => setTimeout(() => history.back(), 300); 0")
+        opening = create_task(shown.page.goto(front.address(f"/p/{packet_id}", "ben")))
+        async with timeout(10):
+            await asked.wait()
+        await wait_until(lambda: "#" not in shown.page.url, what="the way back")
+        is_back.set()
+        await face(shown, "no_token")
+        assert await shown.page.is_visible("main")
+        await opening
+
+
+@pytest.mark.long
+async def test_a_view_is_noted_after_a_crowd_even_if_it_was_tapped_meanwhile(front: Front) -> None:
+    packet_id = await front.client.send("alice", count=2, split="equal")
+    asked_s: list[float] = []
+
+    async def crowded(route: Route) -> None:
+        asked_s.append(monotonic())
+        if len(asked_s) > 1:
+            await route.continue_()
+            return
+        await route.fulfill(status=503, headers={"retry-after": "1"}, json={"code": "busy"})
+
+    async with front.reopened(f"/p/{packet_id}", "bob") as shown:
+        await shown.page.goto("about:blank")
+        await shown.page.route("**/views", crowded)
+        await shown.page.goto(front.address(f"/p/{packet_id}", "carol"))
+        await wait_until(lambda: asked_s, what="the first try")
+        await tap(shown)
+        await face(shown, "won")
+        await wait_until(lambda: len(asked_s) == 2, what="the second try")
+        assert asked_s[1] - asked_s[0] >= 1
 
 
 async def test_greetings_and_names_are_text(front: Front) -> None:
@@ -354,6 +473,14 @@ async def test_anybody_verifies_a_settled_packet_on_the_page(front: Front, pictu
         await shown.page.wait_for_selector(".verdict")
         assert "一致" in await shown.page.inner_text(".verdict")
         assert (await shown.page.inner_text(".verdict")).startswith("✓")
+        # Opened again before the answer: it is there once.
+        await shown.page.evaluate(
+            "for (let tap = 0; tap < 4; tap += 1) document.getElementById('proof-button').click()"
+        )
+        asked = [sent for sent in shown.requests if sent.url.endswith("/proof")]
+        assert [(await sent.response()) is not None for sent in asked] == [True] * 3
+        await shown.page.wait_for_timeout(200)
+        assert await shown.page.locator(".verdict").count() == 1
         async with shown.page.expect_download() as saved:
             await shown.page.click("#proof-panel .way")
         assert (await saved.value).suggested_filename == "proof.json"

@@ -1,5 +1,6 @@
 """The page of a packet rain in a real Chromium: waiting by the server's clock, tapping, every end, the results."""
 
+from asyncio import Event, timeout
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from engine.campaigns.grabbing import GrabOutcome
 from engine.campaigns.terms import Entry, Who
 from engine.settings import Settings
 from tests.support.chromium import PHONE, Opened
-from tests.support.grab_page import Front, double_the_text, face, front_of
+from tests.support.grab_page import Front, double_the_text, face, front_of, hand_over
 from tests.support.rains import grab_until_told, make, running
 from tests.support.repository import ROOT
 from tests.support.waiting import wait_until
@@ -277,3 +278,110 @@ async def test_the_countdown_goes_by_the_servers_clock_and_the_wave_begins_by_it
         assert len(shown.requests) == asked  # nobody asks at the moment in which everybody would
         await shown.page.click("#grab")
         await face(shown, "won")
+
+
+@pytest.mark.long
+async def test_who_opens_their_link_in_the_same_tab_sees_nothing_of_the_user_before(front: Front) -> None:
+    campaign_id = await going_on(front)
+    path = f"/c/{campaign_id}"
+    async with front.reopened(path, "ann") as shown:
+        await shown.page.click("#grab")
+        await face(shown, "won")
+        await hand_over(shown, front, path, "ben")
+        await face(shown, "running")
+        assert await shown.page.is_visible("#grab")
+        assert "¥" not in await shown.page.evaluate(
+            "document.body.innerText + document.getElementById('mine').textContent"
+        )
+        await shown.page.click("#grab")
+        await face(shown, "won")
+        assert await shown.page.locator("#won-rows li").count() == 1
+
+
+async def answer_no_wins(route: Route) -> None:
+    """As a look that was answered before the tap was."""
+    await route.fulfill(json={"waves": []})
+
+
+async def look_again(shown: Opened) -> None:
+    """A look that has been answered."""
+    async with shown.page.expect_response("**/wins/*"):
+        await shown.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await shown.page.wait_for_timeout(100)
+
+
+@pytest.mark.long
+async def test_a_look_meanwhile_leaves_no_queue_and_loses_no_answer(front: Front) -> None:
+    campaign_id = await going_on(front)
+    decided, looked = Event(), Event()
+
+    async def crowded(route: Route) -> None:
+        await route.fulfill(status=503, headers={"retry-after": "1"}, json={"code": "busy"})
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        decided.set()
+        await looked.wait()
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/c/{campaign_id}", "cat") as shown:
+        await face(shown, "running")
+        await shown.page.route("**/wins/*", answer_no_wins)
+        await shown.page.route("**/grabs", late)
+        await shown.page.route("**/grabs", crowded, times=1)
+        await shown.page.click("#grab")
+        await face(shown, "queueing")
+        await look_again(shown)
+        async with timeout(10):
+            await decided.wait()
+        await look_again(shown)
+        looked.set()
+        await face(shown, "won")
+        assert "¥" in await shown.page.inner_text("#amount")
+
+
+@pytest.mark.long
+async def test_an_answer_that_comes_after_the_wave_is_shown(front: Front) -> None:
+    campaign_id = await going_on(front, (SOON_MS, 3, 1_000, 10), (LATER_MS, 10, 1_000, 10))
+    has_ended = Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        await has_ended.wait()
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/c/{campaign_id}", "dan") as shown:
+        await face(shown, "running")
+        await shown.page.route("**/wins/*", answer_no_wins)
+        await shown.page.route("**/grabs", late)
+        await shown.page.click("#grab")
+        await face(shown, "between")
+        has_ended.set()
+        await shown.page.wait_for_selector("#won-rows .what")
+        assert "¥" in await shown.page.inner_text("#won-rows")
+
+
+@pytest.mark.long
+async def test_a_look_that_is_answered_late_changes_nothing(front: Front) -> None:
+    campaign_id = await going_on(front)
+    asked, looked = Event(), Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await looked.wait()
+        await route.fulfill(response=answer)
+
+    async with front.reopened(f"/c/{campaign_id}", "bob") as shown:
+        await face(shown, "running")
+        await shown.page.route(f"**/v1/campaigns/{campaign_id}", late, times=1)
+        await look_again(shown)
+        async with timeout(10):
+            await asked.wait()
+        await front.engine.campaigns.pause(campaign_id, "mall", is_paused=True)
+        await look_again(shown)
+        await face(shown, "paused")
+        async with shown.page.expect_response(f"**/v1/campaigns/{campaign_id}"):
+            looked.set()
+        await shown.page.wait_for_timeout(100)
+        assert await shown.page.get_attribute("body", "data-face") == "paused"

@@ -95,6 +95,15 @@ async def tap(shown: Opened) -> None:
     await shown.page.click("#open")
 
 
+async def hand_over(shown: Opened, front: Front, path: str, user: str) -> None:
+    """Open another user's link in the same tab, and wait for an answer to them. Only the fragment is another one."""
+    token = front.token(user)
+    async with shown.page.expect_response(
+        lambda answer: answer.request.headers.get("authorization") == f"Bearer {token}"
+    ):
+        await shown.page.goto(f"{front.origin}{path}?lang=zh#t={token}")
+
+
 async def double_the_text(shown: Opened, *, back: bool = False) -> None:
     """As web-views of Android do with the user's size: every text twice as large, and nothing else. Or ``back``."""
     await shown.page.evaluate(

@@ -18,6 +18,7 @@ const LATE_LOOKS_MAX = 5;
 const campaignId = location.pathname.split("/")[2];
 const home = "/v1/campaigns/" + campaignId;
 
+// round: the last look; what an earlier one is answered is not wanted any more.
 // ends: wave -> what this user need not tap any more for. won: wave -> shares. trouble: a face that is none of a wave's.
 const state = {
   round: 0, campaign: null, shown: "loading", trouble: null, problem: {}, ends: {}, won: {}, last: null, hint: "",
@@ -44,6 +45,12 @@ function moment() {
     return { face: state.ends[wave.wave] || (state.isQueueing ? "queueing" : "running"), wave, next };
   }
   return { face: now < waves[0].starts_at_ms ? "countdown" : "between", next };
+}
+
+// Each look brings the waves anew, so that their numbers say which is which.
+function isGoingOn(number) {
+  const { wave } = moment();
+  return Boolean(wave) && wave.wave === number;
 }
 
 // Shows the moment if it is another one than before, and the seconds in any case.
@@ -83,7 +90,6 @@ function lookIn(ms) {
 }
 
 async function start() {
-  state.round += 1;
   state.trouble = caller.token ? null : "no_token";
   tick();
   if (caller.token) {
@@ -92,7 +98,7 @@ async function start() {
 }
 
 async function look() {
-  const round = state.round;
+  const round = state.round += 1;
   const waiting = { onCrowd: () => {}, isWanted: () => round === state.round };
   const [campaign, wins] = await Promise.all([
     ask("GET", home, waiting), ask("GET", home + "/wins/" + encodeURIComponent(caller.user), waiting)
@@ -139,7 +145,6 @@ async function tap() {
     paint();
     return;
   }
-  const round = state.round;
   state.isAsking = true;
   const answer = await ask("POST", home + "/grabs", {
     body: caller.admission ? { admission: caller.admission } : undefined,
@@ -147,7 +152,8 @@ async function tap() {
       state.isQueueing = true;
       tick();
     },
-    isWanted: () => round === state.round && moment().wave === wave
+    // It is asked again only while the wave goes on. What has been decided is taken at any time.
+    isWanted: (answer) => (answer && answer.status === 200) || isGoingOn(wave.wave)
   });
   state.isAsking = state.isQueueing = false;
   state.hint = "";
@@ -170,7 +176,9 @@ function told(answer) {
     if (outcome === "already_claimed") {
       state.ends[wave] = "won";
     }
-    [state.last] = shares;
+    if (isGoingOn(wave)) {
+      [state.last] = shares;
+    }
   } else if (outcome === "missed" || outcome === "sold_out" || outcome === "enough") {
     state.ends[wave] = outcome;
   } else if (outcome === "too_soon") {
@@ -268,11 +276,6 @@ window.addEventListener("online", () => {
     start();
   }
 });
-window.addEventListener("hashchange", () => {
-  if (takeCaller()) {
-    start();
-  }
-});
 // A phone that slept may have the wrong time.
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && caller.token && !state.trouble) {
@@ -280,6 +283,7 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 takeCaller();
+watchCaller();
 prepareSharing();
 prepareProof(home + "/proof", () => state.campaign.commitment, (proof) => {
   const lines = ["hongbao campaign 1", proof.campaign_id, proof.odds_millionths, proof.seed];

@@ -112,7 +112,8 @@ async function look(isWanted) {
 // Once somebody has claimed, it makes no difference who has seen a packet.
 function noteView(packet) {
   if (packet.purpose === "packet" && packet.claimed_count === 0 && packet.sender !== caller.user) {
-    askOnce("POST", home + "/views");
+    // Whatever is done meanwhile: it has been seen.
+    ask("POST", home + "/views", { onCrowd: () => {}, isWanted: () => true });
   }
 }
 
@@ -201,12 +202,8 @@ window.addEventListener("online", () => {
     again();
   }
 });
-window.addEventListener("hashchange", () => {
-  if (takeCaller()) {
-    start();
-  }
-});
 takeCaller();
+watchCaller();
 prepareSharing();
 prepareProof(home + "/proof", () => state.packet.commitment, (proof) => [
   "hongbao commitment 1", proof.packet_id, proof.split, proof.total_fen, proof.count, proof.min_fen, proof.max_fen, proof.seed

@@ -11,7 +11,7 @@ function prepareProof(path, committed, linesOf) {
     fill(panel);
     const answer = await ask("GET", path, { onCrowd: () => {}, isWanted: () => !panel.hidden });
     if (answer.status !== 200) {
-      panel.append(make("p", "", answer.body && answer.body.code === "not_settled" ? say("proof.early") : say("fault.text")));
+      fill(panel, make("p", "", answer.body && answer.body.code === "not_settled" ? say("proof.early") : say("fault.text")));
       return;
     }
     const proof = answer.body;
@@ -19,8 +19,9 @@ function prepareProof(path, committed, linesOf) {
     if (window.crypto && crypto.subtle) {
       verdict = (await sha256(linesOf(proof))) === committed() ? "good" : "bad";
     }
-    panel.append(
-      make("p", "verdict", say("proof." + verdict)),
+    // Instead of the answer to an earlier opening, which may have come meanwhile.
+    fill(
+      panel, make("p", "verdict", say("proof." + verdict)),
       make("p", "label", say("proof.commitment")), make("p", "hash", committed()),
       make("p", "label", say("proof.seed")), make("p", "hash", proof.seed),
       make("p", "", say("proof.how")), saveLink(proof)

@@ -32,13 +32,14 @@ async function askOnce(method, path, body) {
 
 // isRepeat: an answer to an earlier try was lost.
 // An answer, or only a face if there is none: "offline", "stalled", "fault", or "left" if nobody waits for it any more.
+// isWanted(answer): whether somebody does; without an answer, whether to ask again.
 async function ask(method, path, { body, onCrowd, isWanted }) {
   let lost = 0;
   let crowded = 0;
   let isRepeat = false;
   for (;;) {
     const answer = await askOnce(method, path, body);
-    if (!isWanted()) {
+    if (!isWanted(answer)) {
       return { face: "left" };
     }
     if (answer && (answer.status === 503 || answer.status === 429)) {
