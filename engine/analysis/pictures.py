@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": GREY,
     "legend.frameon": False,
     "axes.unicode_minus": False,
+    "text.parse_math": False,  # a campaign's name may have dollars, and no text of ours is a formula
     "svg.hashsalt": "hongbao",
 }
 
@@ -50,9 +51,10 @@ def draw(finding: Finding, language: Language) -> bytes:
     The finding must not be empty. Raises OperatorError as ``check`` does.
     """
     with mpl.rc_context({**_STYLE, "font.family": _families(language)}), warnings.catch_warnings():
+        # Of a campaign's name: a box is drawn, or (matplotlib before 3.11) letters that are not joined.
         warnings.filterwarnings(
-            "ignore", "Glyph .* missing from font", UserWarning
-        )  # of a campaign's name; a box is drawn
+            "ignore", "Glyph .* missing from font|Matplotlib currently does not support", UserWarning
+        )
         figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         title = wrapped(finding.said[language].title, language)

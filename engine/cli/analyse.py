@@ -56,11 +56,11 @@ def analyse(
 ) -> None:
     """Draw pictures of some days, each with its table and what it says. Changes nothing.
 
-    It only asks Postgres for sums. Exits 2 if it could not draw them. Starts the servers if none are running.
+    It only asks Postgres for sums. Exits 2 if it could not draw all of them. Starts the servers if none are running.
     """
     logs.configure("analyse")
     try:
-        page, study = _drawn(
+        page, undrawn, study = _drawn(
             _day("--from", first),
             _day("--to", last or first),
             out,
@@ -76,12 +76,18 @@ def analyse(
     if as_json:
         findings = [{"name": each.name, **dataclasses.asdict(each.said[language])} for each in study.findings]
         show(orjson.dumps({"page": str(page), "findings": findings}).decode())
-        return
-    for each in study.findings:
-        show(f"{each.name}: {each.said[language].title}")
-        for sentence in each.said[language].sentences:
-            show(f"    {sentence}")
-    show(f"The page is {page}")
+    else:
+        for each in study.findings:
+            show(f"{each.name}: {each.said[language].title}")
+            for sentence in each.said[language].sentences:
+                show(f"    {sentence}")
+        show(f"The page is {page}")
+    if undrawn:
+        print(  # noqa: T201
+            f"hongbao: These pictures could not be drawn: {', '.join(undrawn)}. Their tables are written.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(2)
 
 
 def _day(option: str, text: str) -> date:
@@ -104,8 +110,11 @@ def _drawn(
     names: tuple[str, ...],
     statement_s: float | None,
     data_dir: Path | None,
-) -> "tuple[Path, Study]":
-    """The page, and what it shows. What can be refused is refused before the ledger is asked."""
+) -> "tuple[Path, list[str], Study]":
+    """The page, the pictures that could not be drawn, and what it shows.
+
+    What can be refused is refused before the ledger is asked.
+    """
     from engine.analysis import report
     from engine.analysis.scope import STATEMENT_S, check_days
     from engine.analysis.studies import check_names
@@ -120,7 +129,8 @@ def _drawn(
     reachable = reach.reachable(loaded) if loaded.database_url is None else nullcontext(loaded)
     with reachable as settings:
         study = run(_studied(settings, first, last, asset=asset, names=names, statement_s=statement_s or STATEMENT_S))
-    return report.write(out, study, language).resolve(), study
+    page, undrawn = report.write(out, study, language)
+    return page.resolve(), undrawn, study
 
 
 async def _studied(

@@ -6,11 +6,19 @@ from datetime import date
 
 import pytest
 
+from engine.analysis import charts
+from engine.analysis.finding import Language
+from engine.analysis.funnel import campaigns
 from engine.analysis.runs import KEPT_MAX, Run
 from engine.analysis.scope import SQL
 from engine.analysis.studies import STUDIES
+from engine.calendar.china_time import today
+from engine.campaigns import terms
+from engine.campaigns.draws import MILLION
+from engine.campaigns.terms import Entry
 from engine.operators.roles import FINANCE, OPERATOR, ROLES, VIEWER
 from engine.settings import Settings
+from tests.support import rains
 from tests.support.analysis_scene import lively
 from tests.support.chinese_font import needs_chinese_font
 from tests.support.console import Console, Person, open_console, words_of
@@ -155,6 +163,37 @@ async def test_a_study_that_fails_says_so(console: Console, monkeypatch: pytest.
     page = await oscar.get(f"/analysis/runs/{run.run_id}")
     assert "It failed: see the console&#39;s log." in page.text
     assert "failed" in words_of((await oscar.get("/analysis")).text)
+
+
+async def test_a_campaigns_name_breaks_no_study(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STUDIES, "campaigns", campaigns)
+    monkeypatch.setattr(terms, "LEAD_S_MIN", 0)
+    await rains.make(console.desk.engine, (300, 600, 10_000, 100), name="$^$", odds_millionths=MILLION, entry=Entry())
+    run = await begun(console, await console.person(OPERATOR), **{"from": str(today())})
+    await console.desk.studies.wait()
+    assert (run.error, run.undrawn, run.failed) == (None, None, set())
+    assert ("campaigns", Language.EN) in run.pictures
+
+
+async def test_a_picture_that_fails_ends_no_other(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(charts.CHARTS, "shares", broken)
+    await a_lively_day(console)
+    oscar = await console.person(OPERATOR)
+    run = await begun(console, oscar)
+    await console.desk.studies.wait()
+    assert (run.error, run.done) == (None, run.total)
+    assert {name for name, _ in run.pictures} == {"storm", "concentration"}
+    path = f"/analysis/runs/{run.run_id}"
+    page = await oscar.get(path)
+    assert page.text.count('<img src="/analysis/') == 2
+    assert page.text.count("This picture could not be drawn: see the console's log.") == 1
+    assert "Shares follow the split" in words_of(page.text)
+    assert (await oscar.get(f"{path}/pictures/shares")).status_code == 404
+    assert (await oscar.get(f"{path}/pictures/shares?lang=zh")).status_code == 404
+    assert "画不出来" in (await oscar.get(f"{path}?lang=zh")).text
 
 
 @pytest.mark.long

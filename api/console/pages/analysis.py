@@ -103,6 +103,7 @@ def _values(visit: Visit, run: Run) -> dict[str, Any]:
         "run": run,
         "scope": None if run.study is None else run.study.scope,
         "shown": [(finding, finding.said[language]) for finding in findings],
+        "failed": {name for name, drawn_in in run.failed if drawn_in is language},
     }
 
 
