@@ -4,6 +4,7 @@
 - A text that a spreadsheet would run as a formula has an apostrophe before it.
 - It has all rows or there is none: a list with more rows than a file may have is refused.
 - Times are China's, as ISO 8601 (``at``); amounts have two columns, yuan and fen (``yuan`` makes the first).
+- An amount that may be of another asset has the asset's decimals, and a column with its code beside it.
 """
 
 import asyncio

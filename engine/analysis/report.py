@@ -76,9 +76,10 @@ def draw(finding: Finding, language: Language) -> Drawn:
 def csv_of(finding: Finding) -> bytes:
     """The finding's table for spreadsheets: UTF-8 with a byte order mark, and no text that is a formula."""
     out = io.StringIO(newline="")
-    rows = csv.writer(out)
-    rows.writerow(finding.columns)
-    rows.writerows([_safe(cell) for cell in row] for row in finding.rows)
+    file = csv.writer(out)
+    columns, rows = finding.table
+    file.writerow(columns)
+    file.writerows([_safe(cell) for cell in row] for row in rows)
     return out.getvalue().encode("utf-8-sig")
 
 

@@ -69,7 +69,8 @@ async def table(visit: Visit) -> Response:
     finding = _run(visit).finding(visit.path["name"])
     if finding is None or finding.is_empty:
         raise UnknownRouteError(_NOT_KEPT)
-    return await visit.file(f"analysis_{finding.name}", finding.columns, _rows(finding.rows))
+    columns, rows = finding.table
+    return await visit.file(f"analysis_{finding.name}", columns, _rows(rows))
 
 
 _NOT_KEPT = marked("This study is no longer kept. Begin it again.")

@@ -109,12 +109,14 @@ async def show_day(visit: Visit) -> Response:
     """A day's runs, the last first, with both sides of each comparison."""
     day, runs = _day(visit), Runs(visit.desk.looks)
     found = await runs.of_day(day, after=visit.query.text("after") or None, limit=_RUNS_SHOWN)
+    assets = {one.asset for run in found.rows for one in run.comparisons if one.asset is not None}
     reasons = {run.reconciliation_id: await runs.reasons(run.reconciliation_id) for run in found.rows}
     return await visit.page(
         "reconciliation_day.html",
         day=day,
         found=found,
         reasons=reasons,
+        scales={asset: (await visit.desk.engine.assets.named(asset)).scale for asset in assets},
         job=visit.desk.jobs.last,
         is_over=begin_ms(day + timedelta(days=1)) <= begin_ms(today()),
     )
