@@ -16,17 +16,16 @@ from pathlib import Path
 import jinja2
 import structlog
 
-from engine.analysis.finding import Cell, Finding, Language
+from engine.analysis.finding import Finding, Language
 from engine.analysis.font_lists import kept_somewhere
 from engine.analysis.scope import Scope
 from engine.analysis.studies import Study
 from engine.errors import OperatorError
+from engine.spreadsheets import kept
 
 PAGE = "index.html"
 _LOG = structlog.get_logger()
 _TEMPLATES = Path(__file__).with_name("templates")
-_LIVE = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula if a text begins with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,13 @@ def draw(finding: Finding, language: Language) -> Drawn:
 
 
 def csv_of(finding: Finding) -> bytes:
-    """The finding's table for spreadsheets: UTF-8 with a byte order mark, and no text that is a formula."""
+    """The finding's table for spreadsheets: UTF-8 with a byte order mark, and texts stay as they are."""
     out = io.StringIO(newline="")
     file = csv.writer(out)
     columns, rows = finding.table
     file.writerow(columns)
-    file.writerows([_safe(cell) for cell in row] for row in rows)
+    file.writerows([kept(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return out.getvalue().encode("utf-8-sig")
-
-
-def _safe(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_LIVE) else cell
 
 
 def write(folder: Path, study: Study, language: Language) -> tuple[Path, list[str]]:

@@ -29,6 +29,7 @@ from tests.support.commands import hongbao, hongbao_code
 pytestmark = pytest.mark.long
 
 DAY = date(2026, 2, 17)
+LIVE = ("=1+1", "@x", " =1+1", "\uff1d1+1", "\uff20x")
 _BROKEN = (
     "from engine.analysis.charts import CHARTS\n"
     "def broken(*_): raise ValueError('a bug')\n"
@@ -152,10 +153,14 @@ async def test_what_an_earlier_run_drew_is_not_taken_for_these_days(
 def test_a_name_is_text_on_the_page_and_no_formula_in_the_table() -> None:
     said = {language: Said(title="<b>&", sentences=("<script>alert(1)</script>",)) for language in Language}
     finding = Finding(
-        name="campaigns", columns=("name", "n"), rows=(("=1+1", -3), ("@x", 1), ("plain", 2)), said=said, units={}
+        name="campaigns",
+        columns=("name", "n"),
+        rows=(*((name, 1) for name in LIVE), ("plain", -2)),
+        said=said,
+        units={},
     )
     text = report.csv_of(finding).decode("utf-8-sig")
-    assert text.splitlines() == ["name,n", "'=1+1,-3", "'@x,1", "plain,2"]
+    assert text.splitlines() == ["name,n", *(f"'{name},1" for name in LIVE), "plain,-2"]
     from engine.analysis.scope import Scope
 
     scope = Scope(first=DAY, last=DAY, asset=None, currency="CNY", scale=2)

@@ -16,6 +16,7 @@ from engine.operators.chain import COLUMNS, row_hash
 from engine.operators.log import ASKED, COMMAND_LINE, OK, Actor, Filter, OperatorLog, Row
 from engine.operators.roles import ADMIN, FINANCE, RISK, VIEWER
 from engine.settings import Settings
+from engine.spreadsheets import Plain
 from tests.support.console import PASSWORD, Console, open_console
 
 
@@ -206,7 +207,14 @@ CELLS = [
     (None, ""),
     (12, "12"),
     (-12, "-12"),
-    ("-12.34", "-12.34"),
+    (Plain("-12.34"), "-12.34"),
+    (Plain("2026-11-28T07:03:00+08:00"), "2026-11-28T07:03:00+08:00"),
+    ("12", "12"),
+    ("-12", "-12"),
+    ("00123", "\t00123"),
+    ("1e5", "\t1e5"),
+    ("2026-11-28", "\t2026-11-28"),
+    ("1,234", '"\t1,234"'),
     ("-12.34x", "'-12.34x"),
     ("=1", "'=1"),
     ("\tx", "'\tx"),

@@ -16,6 +16,7 @@ from engine.analysis.runs import Run
 from engine.analysis.scope import DAYS_MAX
 from engine.calendar.china_time import today
 from engine.errors import FieldProblem, InvalidFieldsError, OperatorError
+from engine.spreadsheets import Plain
 
 READ, RUN, EXPORT = "analysis:read", "analysis:run", "analysis:export"
 _DAYS = 30
@@ -120,7 +121,7 @@ def _day(text: str, field: str) -> date:
 
 async def _rows(rows: Sequence[tuple[Number, ...]]) -> AsyncIterator[Sequence[Cell]]:
     for row in rows:
-        yield [f"{cell:.6f}".rstrip("0").rstrip(".") if isinstance(cell, float) else cell for cell in row]
+        yield [Plain(f"{cell:.6f}".rstrip("0").rstrip(".")) if isinstance(cell, float) else cell for cell in row]
 
 
 ROUTES = (

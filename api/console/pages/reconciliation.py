@@ -15,6 +15,7 @@ from engine.auditing.runs import DayLine, ReconciliationRun, Runs
 from engine.calendar.china_time import begin_ms, today
 from engine.operators.actions import Action, Doing
 from engine.paging import Page as Rows
+from engine.spreadsheets import Plain
 
 RUN, EXPLAIN = "reconciliation.run", "reconciliation.explain"
 _MONTHS_SHOWN = 3
@@ -137,7 +138,7 @@ async def export(visit: Visit) -> Response:
         return Rows(rows, None)
 
     columns: list[Column[Difference]] = [
-        exports.text(_("Day"), lambda row: row.run.day.isoformat()),
+        exports.text(_("Day"), lambda row: Plain(row.run.day)),
         exports.text(_("Run"), lambda row: row.run.run),
         exports.text(_("Compared"), lambda row: row.comparison.name),
         exports.text(_("Difference"), lambda row: row.sentence),
