@@ -11,6 +11,7 @@ from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number, is_user_id
 from engine.search import TEXT_LENGTH_MAX
 from engine.text import is_readable
+from engine.wallets.assets import Assets, Known
 
 PAGE = 50
 """How many rows a page shows."""
@@ -76,6 +77,14 @@ def amount_of(text: str, scale: int) -> int | None:
     if len(digits) > _TYPED_DIGITS_MAX or len(decimals) > scale:
         return None
     return int(digits + decimals.ljust(scale, "0"))
+
+
+async def asset(assets: Assets, fields: Fields, name: str) -> Known:
+    """The asset of this code; left out, the ledger's currency. Raises InvalidFieldsError, UnavailableError."""
+    try:
+        return await assets.named(fields.text(name) or None)
+    except InvalidFieldsError:
+        raise refuse(name, "must be the code of an asset of this ledger") from None
 
 
 def whole(fields: Fields, name: str, *, least: int = 0, most: int = 2**63 - 1) -> int | None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from engine.analysis.charts import CHARTS, GREY, Words, wrapped
 from engine.analysis.finding import Finding, Language
-from engine.errors import OperatorError
+from engine.analysis.scope import StudyError
 
 CHINESE_FONTS = (
     *("Noto Sans CJK SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
@@ -71,10 +71,9 @@ def _families(language: Language) -> list[str]:
     if language is Language.EN:
         return ["DejaVu Sans", *_chinese()]  # the second for campaigns' names
     if not (found := _chinese()):
-        raise OperatorError(
-            "No Chinese font is installed, so Chinese text cannot be drawn: install one (Debian: fonts-noto-cjk), or "
-            "ask for "
-            "--language en."
+        raise StudyError(
+            "No Chinese font is installed, so Chinese text cannot be drawn: install one (Debian: fonts-noto-cjk).",
+            option="ask for --language en",
         )
     return [*found, "DejaVu Sans"]
 

@@ -76,7 +76,7 @@ class Runs:
     def begin(self, first: date, last: date, *, asset: str | None, language: Language, by: str) -> tuple[Run, bool]:
         """Begin a study. Returns it and True, or the one that is under way and False.
 
-        ``language``: that in which it is drawn at once. Raises OperatorError for days that cannot be looked at.
+        ``language``: that in which it is drawn at once. Raises InvalidFieldsError for days that cannot be looked at.
         """
         if self._task is not None and not self._task.done():
             return self.kept[0], False

@@ -13,7 +13,7 @@ import typer
 
 from engine.analysis.finding import Language
 from engine.cli.common import DataDirOption, JsonOption, run, show
-from engine.errors import HongbaoError, OperatorError
+from engine.errors import HongbaoError, InvalidFieldsError, OperatorError
 from engine.observability import logs
 from engine.settings import Settings
 
@@ -71,7 +71,7 @@ def analyse(
             data_dir=data_dir,
         )
     except HongbaoError as error:
-        print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
+        print(f"hongbao: {_sentence(error)}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(2) from None
     if as_json:
         findings = [{"name": each.name, **dataclasses.asdict(each.said[language])} for each in study.findings]
@@ -88,6 +88,17 @@ def analyse(
             file=sys.stderr,
         )
         raise typer.Exit(2)
+
+
+def _sentence(error: HongbaoError) -> str:
+    """What is wrong, in the command's words: with its options."""
+    from engine.analysis.scope import StudyError
+
+    if isinstance(error, StudyError):
+        return f"{str(error).removesuffix('.')}, or {error.option}."
+    if isinstance(error, InvalidFieldsError):
+        return "; ".join(f"--{problem.field} {problem.message}" for problem in error.problems) + "."
+    return str(error)
 
 
 def _day(option: str, text: str) -> date:

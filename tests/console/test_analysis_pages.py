@@ -1,12 +1,14 @@
 """The console's pictures: a study is begun once, can be watched, is shown in both languages, and gives files."""
 
 import asyncio
+import functools
+import re
 from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
 
-from engine.analysis import charts
+from engine.analysis import charts, pictures, runs, studies
 from engine.analysis.finding import Language
 from engine.analysis.funnel import campaigns
 from engine.analysis.runs import KEPT_MAX, Run
@@ -21,7 +23,7 @@ from engine.settings import Settings
 from tests.support import rains
 from tests.support.analysis_scene import lively
 from tests.support.chinese_font import needs_chinese_font
-from tests.support.console import Console, Person, open_console, words_of
+from tests.support.console import Console, Person, new_key, open_console, words_of
 
 DAY = date(2026, 2, 17)
 DAYS = {"from": "2026-02-17", "to": "2026-02-18"}
@@ -123,8 +125,8 @@ async def test_one_study_at_a_time_and_the_last_few_are_kept(console: Console, m
         ({"from": "soon"}, "from"),
         ({"from": ""}, "from"),
         ({"from": "2026-02-17", "to": "20260218"}, "to"),
-        ({"from": "2026-02-17", "to": "2026-02-16"}, "from"),
-        ({"from": "2020-01-01", "to": "2026-02-16"}, "from"),
+        ({"from": "2026-02-17", "to": "2026-02-16"}, "to"),
+        ({"from": "2020-01-01", "to": "2026-02-16"}, "to"),
         ({"from": "2999-01-01"}, "from"),
         ({"from": "2026-02-17", "asset": "GOLD"}, "asset"),
     ],
@@ -133,8 +135,43 @@ async def test_odd_days_are_refused_with_their_field(console: Console, fields: d
     oscar = await console.person(OPERATOR)
     answer = await oscar.act("/analysis", **fields)
     assert answer.status_code == 422
-    assert f"{field} " in words_of(answer.text)
+    (problem,) = re.findall(r"<li>(.*?)</li>", answer.text.partition('class="wrong"')[2].partition("</ul>")[0])
+    assert problem.startswith(f"{field} must ")
+    assert "--" not in problem
+    assert "/v1/" not in problem
     assert console.desk.studies.kept == []
+    chinese = await oscar.post("/analysis?lang=zh", {**fields, "key": new_key()})
+    (told,) = re.findall(r"<li>(.*?)</li>", chinese.text.partition('class="wrong"')[2].partition("</ul>")[0])
+    assert told.startswith(f"{field} ")
+    assert "must" not in told
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+async def test_a_question_that_takes_too_long_is_told_in_the_pages_own_words(
+    console: Console, monkeypatch: pytest.MonkeyPatch, lang: str
+) -> None:
+    monkeypatch.setitem(SQL, "busiest", "SELECT pg_sleep(60), $1::bigint, $2::bigint, $3::text, $4::bigint, $5::bigint")
+    monkeypatch.setattr(runs, "study", functools.partial(studies.study, statement_s=0.05))
+    oscar = await console.person(OPERATOR)
+    run = await begun(console, oscar)
+    await console.desk.studies.wait()
+    page = words_of((await oscar.get(f"/analysis/runs/{run.run_id}?lang={lang}")).text)
+    assert "--statement-s" not in page
+    told = {"en": "Postgres took longer than 0.05 s for one question: ask for fewer days.", "zh": "请减少天数"}
+    assert told[lang] in page
+
+
+async def test_a_font_that_is_missing_is_told_in_the_pages_own_words(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_families", pictures._families.__wrapped__)
+    monkeypatch.setattr(pictures, "_chinese", list)
+    oscar = await console.person(OPERATOR)
+    answer = await oscar.post("/analysis?lang=zh", {**DAYS, "key": new_key()})
+    await console.desk.studies.wait()
+    page = words_of((await oscar.get(answer.headers["location"].partition("?")[0] + "?lang=zh")).text)
+    assert "没有安装中文字体" in page
+    assert "--language" not in page
 
 
 @pytest.mark.long

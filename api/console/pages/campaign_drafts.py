@@ -194,10 +194,10 @@ async def _wave(desk: Desk, form: Fields, wave: int, problems: list[FieldProblem
 async def _prize(desk: Desk, form: Fields, name: str, problems: list[FieldProblem]) -> list[Any]:
     asset, scale, kind = "", 2, form.text(f"{name}_split") or SplitKind.LUCKY.value
     try:
-        known = await desk.engine.assets.named(form.text(f"{name}_asset") or None)
+        known = await filtering.asset(desk.engine.assets, form, f"{name}_asset")
         asset, scale = known.code or "", known.scale
     except InvalidFieldsError as error:
-        problems.extend(FieldProblem(f"{name}_asset", problem.message) for problem in error.problems)
+        problems.extend(error.problems)
     if kind not in set(SplitKind):
         problems.append(FieldProblem(f"{name}_split", "must be lucky or equal"))
         kind = SplitKind.LUCKY.value
