@@ -88,7 +88,7 @@ STATEMENTS = (
         marked("packet {}: {} due, {} moved"),
         marked("packet {}: the ledger gave {}, Redis did not"),
         marked("packet {}: Redis gave {}; neither the stream nor the ledger has it"),
-        marked("{} fen (share {})"),
+        marked("{} (share {})"),
         marked("{} fen"),
         marked("lane {}, changes {} to {}: {} {} were applied, the ledger holds {}"),
         marked("entry {}, a {} of {}, goes from {} to {}"),

@@ -1,9 +1,10 @@
 """CSV files for spreadsheets: UTF-8 with a byte order mark, CRLF, streamed piece by piece.
 
-- A number of more than 15 digits has a tab before it, because spreadsheets would round it.
-- A text that a spreadsheet would run as a formula has an apostrophe before it.
+- A text that a spreadsheet would run as a formula has an apostrophe before it; one that it would change (a long number,
+  00123, 1e5, 2026-11-28) has a tab (``engine.spreadsheets``). Times and amounts are read as what they are.
 - It has all rows or there is none: a list with more rows than a file may have is refused.
 - Times are China's, as ISO 8601 (``at``); amounts have two columns, yuan and fen (``yuan`` makes the first).
+- An amount that may be of another asset has the asset's decimals, and a column with its code beside it.
 """
 
 import asyncio
@@ -14,14 +15,12 @@ from typing import IO
 
 from engine.calendar.china_time import CHINA
 from engine.errors import HongbaoError
+from engine.spreadsheets import Plain, kept
 from engine.text import decimal
 
 ROWS_MAX = 100_000
 """A file has no more rows. A list with more is refused: its filter must be narrower."""
 _MARK = b"\xef\xbb\xbf"
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Spreadsheets of East Asia take the wide forms of these signs, too."""
-_EXACT_DIGITS = 15
 _TOGETHER = 200
 _IN_MEMORY_BYTES_MAX, _PIECE_BYTES = 2**20, 2**16
 
@@ -37,12 +36,12 @@ class TooManyRowsError(HongbaoError):
 
 def at(at_ms: int | None) -> str:
     """A time as ISO 8601 in China, or empty."""
-    return "" if at_ms is None else datetime.fromtimestamp(at_ms // 1000, CHINA).isoformat()
+    return "" if at_ms is None else Plain(datetime.fromtimestamp(at_ms // 1000, CHINA).isoformat())
 
 
 def yuan(amount: int | None, scale: int = 2) -> str:
     """An amount with its decimals, or empty. Its column beside it should have the whole number."""
-    return "" if amount is None else decimal(amount, scale)
+    return "" if amount is None else Plain(decimal(amount, scale))
 
 
 def line(row: Row) -> str:
@@ -94,20 +93,7 @@ async def pieces(file: IO[bytes], ended: Callable[[], None]) -> AsyncIterator[by
 def _cell(value: Cell) -> str:
     if value is None:
         return ""
-    text = str(value)
-    digits = text.removeprefix("-")
-    if digits.isdecimal() and digits.isascii():
-        return f"\t{text}" if len(digits) > _EXACT_DIGITS else text
-    if _is_decimal(digits):
-        return text
-    if text.startswith(("\t", "\r", "\n")) or text.lstrip().startswith(_FORMULA):
-        text = f"'{text}"
+    text = kept(value if isinstance(value, str) else str(value))
     if any(character in text for character in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text
-
-
-def _is_decimal(digits: str) -> bool:
-    """Whether it is an amount with decimals, whose minus is no formula."""
-    whole, dot, rest = digits.partition(".")
-    return bool(dot) and (whole + rest).isdecimal() and (whole + rest).isascii()

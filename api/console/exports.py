@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.console import csv_files
 from api.console.csv_files import Cell
 from api.console.visits import Visit
+from engine.ledger.currency import SCALE
 from engine.paging import Page
 
 PAGE_ROWS = 500
@@ -35,9 +36,19 @@ def time(title: str, value: Callable[[Row], int | None]) -> Column[Row]:
     return Column((title,), lambda row: (csv_files.at(value(row)),))
 
 
-def amount(title: str, value: Callable[[Row], int | None]) -> Column[Row]:
-    """Two columns: in yuan with two decimals, and in fen."""
-    return Column((title, f"{title} (fen)"), lambda row: (csv_files.yuan(value(row)), value(row)))
+def amount(
+    title: str, value: Callable[[Row], int | None], scale: Callable[[Row], int | None] = lambda _row: None
+) -> Column[Row]:
+    """Two columns: with decimals, and in the smallest unit, as fen.
+
+    ``scale``: of a row that may be of another asset, which another column names; None: it is of money.
+    """
+
+    def cells(row: Row) -> tuple[Cell, ...]:
+        of = scale(row)
+        return csv_files.yuan(value(row), SCALE if of is None else of), value(row)
+
+    return Column((title, f"{title} (fen)"), cells)
 
 
 async def file_of(

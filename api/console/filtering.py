@@ -11,12 +11,15 @@ from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import is_packet_number, is_user_id
 from engine.search import TEXT_LENGTH_MAX
 from engine.text import is_readable
+from engine.wallets.assets import Assets, Known
 
 PAGE = 50
 """How many rows a page shows."""
 LABEL_LENGTH_MAX = 64
 Choice = TypeVar("Choice", bound=StrEnum)
 _AMOUNT = re.compile(r"\d{1,13}(\.\d{1,2})?", re.ASCII)
+_TYPED = re.compile(r"¥?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.([0-9]+))?")
+_TYPED_DIGITS_MAX = 16
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -60,6 +63,28 @@ def fen(fields: Fields, name: str) -> int | None:
         raise refuse(name, "must be an amount in yuan as 12.34")
     yuan, _, rest = text.partition(".")
     return int(yuan) * 100 + int(f"{rest:0<2}")
+
+
+def amount_of(text: str, scale: int) -> int | None:
+    """An amount as a person types it (12, 12.3, 1,234.50) in 10^-scale. None if it is none.
+
+    A comma is one between thousands. Where it is in another place, it may be a decimal comma: 12,34 is no amount.
+    """
+    found = _TYPED.fullmatch(text.strip())
+    if found is None:
+        return None
+    digits, decimals = found[1].replace(",", ""), found[2] or ""
+    if len(digits) > _TYPED_DIGITS_MAX or len(decimals) > scale:
+        return None
+    return int(digits + decimals.ljust(scale, "0"))
+
+
+async def asset(assets: Assets, fields: Fields, name: str) -> Known:
+    """The asset of this code; left out, the ledger's currency. Raises InvalidFieldsError, UnavailableError."""
+    try:
+        return await assets.named(fields.text(name) or None)
+    except InvalidFieldsError:
+        raise refuse(name, "must be the code of an asset of this ledger") from None
 
 
 def whole(fields: Fields, name: str, *, least: int = 0, most: int = 2**63 - 1) -> int | None:

@@ -27,7 +27,9 @@ KNOWN = (
         marked("the ledger would take it"),
         marked("the ledger has taken it"),
         marked("{} fen would leave the custody"),
+        marked("{} would leave the custody"),
         marked("written off, {} fen left the custody"),
+        marked("written off, {} left the custody"),
         marked("the packet is not waiting to be opened"),
         marked("the packet is not open"),
         marked("the packet is unknown"),
@@ -63,6 +65,14 @@ KNOWN = (
         marked("The list has more than {} rows, the most that a file has. Narrow the filter."),
         marked("Another audit or reconciliation is under way: try again when it has ended."),
     ),
+    # Why there are no pictures (engine.analysis).
+    *(
+        marked("It failed: see the console's log."),
+        marked("Postgres took longer than {} s for one question: ask for fewer days."),
+        marked("The ledger has no asset {}; its currency is {}."),
+        marked("Pictures need matplotlib: install it with pip install 'hongbao[analysis]'."),
+        marked("No Chinese font is installed, so Chinese text cannot be drawn: install one (Debian: fonts-noto-cjk)."),
+    ),
     # Fields that are wrong.
     *(
         marked("must be an amount in yuan as 12.34"),
@@ -73,6 +83,9 @@ KNOWN = (
         marked("must be a day as 2026-11-28"),
         marked("must be a time as 2026-12-01T20:00:00"),
         marked("must be a day that has begun in China"),
+        marked("must not be before the first day"),
+        marked("must leave at most {} days; these are {}"),
+        marked("must be the code of an asset of this ledger"),
         marked("must be a whole number"),
         marked("must be a whole number from {} to {}"),
         marked("must be one of {}"),

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from engine.analysis.finding import Cell, Finding, Said, found, nothing
 from engine.analysis.scope import SQL, Reader
 from engine.analysis.sentences import days_en, days_zh, length_en, length_zh, percent
+from engine.spreadsheets import Plain
 
 _EPOCH = date(1970, 1, 1)
 STEPS = 100
@@ -132,7 +133,7 @@ async def settlement(reader: Reader) -> Finding:
         for fraction, ms in zip(_FRACTIONS, whole["quantiles_ms"], strict=True)
     ]
     rows += [
-        (str(_EPOCH + timedelta(days=group["day"])), group["packets"], group["waiting"], fraction, ms / 1000)
+        (Plain(_EPOCH + timedelta(days=group["day"])), group["packets"], group["waiting"], fraction, ms / 1000)
         for group in days
         if group["quantiles_ms"] is not None
         for fraction, ms in zip(_DAY_FRACTIONS, group["quantiles_ms"], strict=True)

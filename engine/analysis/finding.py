@@ -41,6 +41,13 @@ class Finding:
         """Whether there was nothing to count."""
         return not self.rows
 
+    @property
+    def table(self) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+        """Columns and rows for a file. If there are amounts in it, the last column says what they are of."""
+        if (asset := self.units.get("asset")) is None:
+            return self.columns, list(self.rows)
+        return (*self.columns, "asset"), [(*row, asset) for row in self.rows]
+
     def column(self, name: str) -> list[Cell]:
         """One column of the table."""
         place = self.columns.index(name)

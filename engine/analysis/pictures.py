@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from engine.analysis.charts import CHARTS, GREY, Words, wrapped
 from engine.analysis.finding import Finding, Language
-from engine.errors import OperatorError
+from engine.analysis.scope import StudyError
 
 CHINESE_FONTS = (
     *("Noto Sans CJK SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": GREY,
     "legend.frameon": False,
     "axes.unicode_minus": False,
+    "text.parse_math": False,  # a campaign's name may have dollars, and no text of ours is a formula
     "svg.hashsalt": "hongbao",
 }
 
@@ -50,9 +51,10 @@ def draw(finding: Finding, language: Language) -> bytes:
     The finding must not be empty. Raises OperatorError as ``check`` does.
     """
     with mpl.rc_context({**_STYLE, "font.family": _families(language)}), warnings.catch_warnings():
+        # Of a campaign's name: a box is drawn, or (matplotlib before 3.11) letters that are not joined.
         warnings.filterwarnings(
-            "ignore", "Glyph .* missing from font", UserWarning
-        )  # of a campaign's name; a box is drawn
+            "ignore", "Glyph .* missing from font|Matplotlib currently does not support", UserWarning
+        )
         figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         title = wrapped(finding.said[language].title, language)
@@ -69,10 +71,9 @@ def _families(language: Language) -> list[str]:
     if language is Language.EN:
         return ["DejaVu Sans", *_chinese()]  # the second for campaigns' names
     if not (found := _chinese()):
-        raise OperatorError(
-            "No Chinese font is installed, so Chinese text cannot be drawn: install one (Debian: fonts-noto-cjk), or "
-            "ask for "
-            "--language en."
+        raise StudyError(
+            "No Chinese font is installed, so Chinese text cannot be drawn: install one (Debian: fonts-noto-cjk).",
+            option="ask for --language en",
         )
     return [*found, "DejaVu Sans"]
 

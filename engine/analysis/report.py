@@ -14,25 +14,31 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import jinja2
+import structlog
 
-from engine.analysis.finding import Cell, Finding, Language
+from engine.analysis.finding import Finding, Language
 from engine.analysis.font_lists import kept_somewhere
 from engine.analysis.scope import Scope
 from engine.analysis.studies import Study
 from engine.errors import OperatorError
+from engine.spreadsheets import kept
 
 PAGE = "index.html"
+_LOG = structlog.get_logger()
 _TEMPLATES = Path(__file__).with_name("templates")
-_LIVE = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula if a text begins with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A finding with its picture. None: there was nothing to draw."""
+    """A finding with its picture. None: there was nothing to draw, or it could not be drawn."""
 
     finding: Finding
     png: bytes | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was something to draw, and it could not be drawn."""
+        return self.png is None and not self.finding.is_empty
 
 
 def check_can_draw(language: Language) -> None:
@@ -67,34 +73,49 @@ def draw(finding: Finding, language: Language) -> Drawn:
 
 
 def csv_of(finding: Finding) -> bytes:
-    """The finding's table for spreadsheets: UTF-8 with a byte order mark, and no text that is a formula."""
+    """The finding's table for spreadsheets: UTF-8 with a byte order mark, and texts stay as they are."""
     out = io.StringIO(newline="")
-    rows = csv.writer(out)
-    rows.writerow(finding.columns)
-    rows.writerows([_safe(cell) for cell in row] for row in finding.rows)
+    file = csv.writer(out)
+    columns, rows = finding.table
+    file.writerow(columns)
+    file.writerows([kept(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return out.getvalue().encode("utf-8-sig")
 
 
-def _safe(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_LIVE) else cell
+def write(folder: Path, study: Study, language: Language) -> tuple[Path, list[str]]:
+    """Draw everything and write it. Returns the page, and the names of the pictures that could not be drawn.
 
-
-def write(folder: Path, study: Study, language: Language) -> Path:
-    """Draw everything and write it. Returns the page. Raises OperatorError if it cannot be drawn or written."""
-    drawn = [draw(finding, language) for finding in study.findings]
+    Raises OperatorError if nothing can be drawn or written.
+    """
+    drawn = [_drawn_alone(finding, language) for finding in study.findings]
     try:
         for each in drawn:
-            if each.png is not None:
-                (folder / f"{each.finding.name}.png").write_bytes(each.png)
-                (folder / f"{each.finding.name}.csv").write_bytes(csv_of(each.finding))
-            else:  # those of other days would be taken for these days'
-                (folder / f"{each.finding.name}.png").unlink(missing_ok=True)
-                (folder / f"{each.finding.name}.csv").unlink(missing_ok=True)
+            _put(folder / f"{each.finding.name}.png", each.png)
+            _put(folder / f"{each.finding.name}.csv", None if each.finding.is_empty else csv_of(each.finding))
         page = folder / PAGE
         page.write_text(page_of(study.scope, drawn, language), encoding="utf-8")
     except OSError as error:
         raise OperatorError(f"The pictures cannot be written to {folder}: {error.strerror}.") from None
-    return page
+    return page, [each.finding.name for each in drawn if each.failed]
+
+
+def _drawn_alone(finding: Finding, language: Language) -> Drawn:
+    """As ``draw``, but what fails in one picture is logged, so that the others are drawn."""
+    try:
+        return draw(finding, language)
+    except OperatorError:
+        raise
+    except Exception:
+        _LOG.exception("a picture could not be drawn", name=finding.name)
+        return Drawn(finding, None)
+
+
+def _put(file: Path, content: bytes | None) -> None:
+    """Write the file. If there is nothing to write, remove it: that of other days would be taken for these days'."""
+    if content is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_bytes(content)
 
 
 def page_of(scope: Scope, drawn: list[Drawn], language: Language) -> str:
@@ -107,6 +128,7 @@ def page_of(scope: Scope, drawn: list[Drawn], language: Language) -> str:
             "title": each.finding.said[language].title,
             "sentences": each.finding.said[language].sentences,
             "picture": None if each.png is None else base64.b64encode(each.png).decode(),
+            "failed": each.failed,
         }
         for each in drawn
     ]

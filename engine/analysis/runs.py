@@ -30,7 +30,8 @@ _LOG = structlog.get_logger()
 class Run:
     """A study of some days. ``ended_at_ms`` None: it is under way. ``error``: why it has no ``study``, as a sentence.
 
-    ``undrawn``: why there are no pictures, as a sentence. ``pictures``: those that were drawn.
+    ``undrawn``: why there are no pictures, as a sentence. ``pictures``: those that were drawn. ``failed``: those that
+    could not be.
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class Run:
     undrawn: str | None = None
     study: Study | None = None
     pictures: dict[tuple[str, Language], bytes] = field(default_factory=dict)
+    failed: set[tuple[str, Language]] = field(default_factory=set)
 
     def finding(self, name: str) -> Finding | None:
         """The finding of this name, if there is one."""
@@ -74,7 +76,7 @@ class Runs:
     def begin(self, first: date, last: date, *, asset: str | None, language: Language, by: str) -> tuple[Run, bool]:
         """Begin a study. Returns it and True, or the one that is under way and False.
 
-        ``language``: that in which it is drawn at once. Raises OperatorError for days that cannot be looked at.
+        ``language``: that in which it is drawn at once. Raises InvalidFieldsError for days that cannot be looked at.
         """
         if self._task is not None and not self._task.done():
             return self.kept[0], False
@@ -94,15 +96,23 @@ class Runs:
         return run, True
 
     async def picture(self, run: Run, name: str, language: Language) -> bytes | None:
-        """A finding's picture, drawn now if it was not before. None: there is none. Raises OperatorError."""
-        finding = run.finding(name)
+        """A finding's picture, drawn now if it was not before. None: there is none. Raises OperatorError.
+
+        What else fails is logged and not tried again. The other pictures do not suffer from it.
+        """
+        finding, key = run.finding(name), (name, language)
         if finding is None or finding.is_empty:
             return None
         async with self._drawing:  # matplotlib's settings are the process's
-            if (name, language) not in run.pictures:
-                drawn = await asyncio.to_thread(_draw, finding, language)
-                run.pictures[name, language] = drawn
-        return run.pictures[name, language]
+            if key not in run.pictures and key not in run.failed:
+                try:
+                    run.pictures[key] = await asyncio.to_thread(_draw, finding, language)
+                except OperatorError:
+                    raise
+                except Exception:
+                    run.failed.add(key)
+                    _LOG.exception("a picture could not be drawn", name=name, first=str(run.first), last=str(run.last))
+        return run.pictures.get(key)
 
     async def wait(self) -> None:
         """Wait until the study that is under way has ended, if there is one."""

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import asyncpg
 
 from engine.calendar.china_time import begin_ms, today
-from engine.errors import OperatorError
+from engine.errors import FieldProblem, InvalidFieldsError, OperatorError
 from engine.ledger.currency import SCALE, currency_of
 from engine.ledger.database import Connection, ledger_errors
 from engine.queries import load
@@ -78,16 +78,24 @@ class Scope:
         return float(smallest) / float(10**self.scale)
 
 
+class StudyError(OperatorError):
+    """A study cannot be made. ``option``: what an option of the command can do about it besides."""
+
+    def __init__(self, sentence: str, *, option: str) -> None:
+        super().__init__(sentence)
+        self.option = option
+
+
 def check_days(first: date, last: date) -> None:
-    """Raise OperatorError unless these are days that can be looked at."""
+    """Raise InvalidFieldsError, about ``from`` or ``to``, unless these are days that can be looked at."""
     if last < first:
-        raise OperatorError("--to must not be before --from.")
-    if (last - first).days + 1 > DAYS_MAX:
-        raise OperatorError(f"At most {DAYS_MAX} days can be looked at; these are {(last - first).days + 1}.")
+        raise InvalidFieldsError([FieldProblem("to", "must not be before the first day")])
+    if (days := (last - first).days + 1) > DAYS_MAX:
+        raise InvalidFieldsError([FieldProblem("to", f"must leave at most {DAYS_MAX} days; these are {days}")])
     if first < FIRST_DAY:
-        raise OperatorError(f"--from must be {FIRST_DAY} or later.")
+        raise InvalidFieldsError([FieldProblem("from", f"must be {FIRST_DAY} or later")])
     if first > today():
-        raise OperatorError(f"{first} has not begun in China.")
+        raise InvalidFieldsError([FieldProblem("from", "must be a day that has begun in China")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +128,9 @@ class Reader:
                 block, *values, *more, timeout=self.statement_s + _ANSWER_S
             )
         except (asyncpg.QueryCanceledError, TimeoutError):
-            raise OperatorError(
-                f"Postgres took longer than {self.statement_s:g} s for one question: ask for fewer days, or allow "
-                "more time "
-                "(--statement-s)."
+            raise StudyError(
+                f"Postgres took longer than {self.statement_s:g} s for one question: ask for fewer days.",
+                option="allow more time (--statement-s)",
             ) from None
         if len(rows) > _ROWS_MAX:
             raise AssertionError("a question returns sums, and there are never so many")
@@ -136,8 +143,8 @@ async def reading(
 ) -> AsyncIterator[Reader]:
     """A reader of one moment of the ledger. ``asset`` None: its currency. ``statement_s`` bounds each question.
 
-    Raises OperatorError for days or an asset that cannot be looked at and for a question that took too long,
-    UnavailableError if Postgres does not answer.
+    Raises InvalidFieldsError for days that cannot be looked at, OperatorError for an asset that there is not and for a
+    question that took too long, UnavailableError if Postgres does not answer.
     """
     check_days(first, last)
     with ledger_errors():

@@ -6,10 +6,19 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from engine.calendar.china_time import begin_ms
+import asyncpg
 
+from engine.calendar.china_time import begin_ms
+from engine.ledger.database import Connection
+from engine.queries import load
+from engine.text import decimal
+
+SQL = load("reconciliation")
 DIFFERENCES_MAX = 20
 """How many differences of one comparison are reported. The others are counted."""
+
+_OF = ", "
+"""Between a comparison's name and the asset, if it is of another one than the ledger's currency."""
 
 
 class Day(NamedTuple):
@@ -26,6 +35,26 @@ class Day(NamedTuple):
     def has(self, at_ms: int) -> bool:
         """Whether a moment belongs to the day."""
         return self.first_ms <= at_ms < self.after_ms
+
+
+class Units:
+    """Says amounts as people read them: 1234 is 1234 fen, or 1.234 of an asset with the scale 3."""
+
+    def __init__(self, connection: Connection | asyncpg.Pool) -> None:
+        self._connection = connection
+        self._scales: dict[str, int] = {}
+
+    async def said(self, fen: int | Decimal | None, asset: str | None) -> str:
+        """An amount with its unit (``asset`` None: of the ledger's currency), or that there is nothing."""
+        return "nothing" if fen is None else f"{await self.number(fen, asset)} {asset or 'fen'}"
+
+    async def number(self, fen: int | Decimal, asset: str | None) -> str:
+        """An amount without its unit."""
+        if asset is None:
+            return str(fen)
+        if asset not in self._scales:
+            self._scales[asset] = await self._connection.fetchval(SQL["scale"], asset)
+        return decimal(int(fen), self._scales[asset])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +95,11 @@ class Comparison:
     subjects: tuple[Subject, ...] = ()
 
     @property
+    def asset(self) -> str | None:
+        """What its sums are of. None: the ledger's currency."""
+        return self.name.partition(_OF)[2] or None
+
+    @property
     def agrees(self) -> bool:
         """Whether nothing differs."""
         return not self.differences
@@ -82,6 +116,11 @@ class Comparison:
 
 
 NOBODY = Subject()
+
+
+def named(name: str, asset: str | None) -> str:
+    """The name of a comparison of an asset (None: of the ledger's currency)."""
+    return name if asset is None else f"{name}{_OF}{asset}"
 
 
 class Differences:
@@ -115,3 +154,31 @@ class Differences:
             more=self._more,
             subjects=tuple(self._subjects),
         )
+
+
+class Pairs:
+    """Two sides and their differences, of each asset (None: the ledger's currency, which is always compared)."""
+
+    def __init__(self, left: str, right: str) -> None:
+        self._found: dict[str | None, Pair] = {}
+        self._left, self._right = left, right
+        self.of(None)
+
+    def of(self, asset: str | None) -> "Pair":
+        """An asset's sides."""
+        if asset not in self._found:
+            self._found[asset] = Pair(Side(what=self._left), Side(what=self._right), Differences())
+        return self._found[asset]
+
+    def compared(self, name: str) -> list[Comparison]:
+        """One comparison per asset."""
+        pairs = sorted(self._found.items(), key=lambda item: item[0] or "")
+        return [pair.differences.of(named(name, asset), pair.left, pair.right) for asset, pair in pairs]
+
+
+class Pair(NamedTuple):
+    """Two sides and how they differ."""
+
+    left: Side
+    right: Side
+    differences: Differences

@@ -5,16 +5,13 @@ All are read in one snapshot, so a movement meanwhile is in all of them or in no
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 import asyncpg
 
-from engine.auditing.comparison import Comparison, Day, Differences, Side, Subject
+from engine.auditing.comparison import SQL, Comparison, Day, Differences, Pairs, Side, Subject, Units, named
 from engine.ledger.database import Connection
-from engine.queries import load
 from engine.wallets import statement
 
-SQL = load("reconciliation")
 PROPER = {
     "deposit": ("bank", "wallet"),
     "send": ("wallet", "custody"),
@@ -86,20 +83,17 @@ async def packets(connection: Connection, day: Day) -> list[Comparison]:
 
 
 async def _packets(connection: Connection, day: Day, name: str, query: str, sides: tuple[str, str]) -> list[Comparison]:
-    found = _Pairs(*sides)
+    found, units = Pairs(*sides), Units(connection)
     async for row in _rows(connection, query, day):
         pair = found.of(row["asset"])
         for side, fen in ((pair.left, row["due_fen"]), (pair.right, row["paid_fen"])):
             if fen is not None:
                 side.add(fen)
         if row["due_fen"] != row["paid_fen"]:
-            amounts = f"{_amount(row['due_fen'], row['asset'])} due, {_amount(row['paid_fen'], row['asset'])} moved"
+            due, paid = [await units.said(row[name], row["asset"]) for name in ("due_fen", "paid_fen")]
+            amounts = f"{due} due, {paid} moved"
             pair.differences.add(f"packet {row['packet_id']}: {amounts}", Subject(packet_id=str(row["packet_id"])))
     return found.compared(f"{name}: packets")
-
-
-def _amount(fen: int | None, asset: str | None) -> str:
-    return "nothing" if fen is None else f"{fen} {asset or 'fen'}"
 
 
 async def kinds(connection: Connection, day: Day) -> list[Comparison]:
@@ -107,10 +101,11 @@ async def kinds(connection: Connection, day: Day) -> list[Comparison]:
     rules = [(kind, *accounts, True) for kind, accounts in PROPER.items()]
     rules += [(kind, *accounts, False) for kind, accounts in PROPER_OF_ASSETS.items()]
     proper = tuple(map(list, zip(*rules, strict=True)))
+    units = Units(connection)
     differences: defaultdict[tuple[str, str | None], Differences] = defaultdict(Differences)
     async for row in _rows(connection, SQL["improper"], day, *proper):
         accounts = f"from {_account(row, 'from_account', 'payer')} to {_account(row, 'to_account', 'payee')}"
-        amount = _amount(row["amount_fen"], row["payer_asset"])
+        amount = await units.said(row["amount_fen"], row["payer_asset"])
         asset = row["payer_asset"] or row["payee_asset"]
         differences[row["kind"], asset].add(f"entry {row['transfer_id']}, a {row['kind']} of {amount}, goes {accounts}")
     found = []
@@ -119,7 +114,7 @@ async def kinds(connection: Connection, day: Day) -> list[Comparison]:
         payer, payee = allowed.get(row["kind"], ("known account", "known account"))
         left = Side(what=f"out of a {payer}", count=row["left_count"], fen=int(row["left_fen"]))
         reached = Side(what=f"into a {payee}", count=row["reached_count"], fen=int(row["reached_fen"]))
-        name = _named(f"{row['kind']}: ledger", row["asset"])
+        name = named(f"{row['kind']}: ledger", row["asset"])
         found.append(differences[row["kind"], row["asset"]].of(name, left, reached))
     return found
 
@@ -133,7 +128,7 @@ def _account(row: asyncpg.Record, number: str, kind: str) -> str:
 
 async def balances(connection: Connection, day: Day) -> list[Comparison]:
     """The balance and the sum of entries of each account that moved."""
-    found = _Pairs("balances of accounts", "sums of their entries")
+    found, units = Pairs("balances of accounts", "sums of their entries"), Units(connection)
     async for row in _rows(connection, SQL["balances"], day):
         pair, asset = found.of(row["asset"]), row["asset"]
         pair.right.add(row["transfers_fen"])
@@ -145,7 +140,8 @@ async def balances(connection: Connection, day: Day) -> list[Comparison]:
         pair.left.add(row["balance_fen"])
         if row["balance_fen"] != row["transfers_fen"]:
             whose = f"{row['kind']} {row['account_id']}" + (f" of {row['owner']}" if row["owner"] else "")
-            amounts = f"holds {_amount(row['balance_fen'], asset)}, its entries sum to {row['transfers_fen']}"
+            holds, sums = await units.said(row["balance_fen"], asset), await units.number(row["transfers_fen"], asset)
+            amounts = f"holds {holds}, its entries sum to {sums}"
             pair.differences.add(f"{whose} {amounts}", _subject(row))
     return found.compared("balances: ledger")
 
@@ -159,7 +155,7 @@ def _subject(row: asyncpg.Record) -> Subject:
 
 async def statements(connection: Connection, day: Day) -> list[Comparison]:
     """The day's statements as users get them: whether each one adds up, and whether together they equal the ledger."""
-    found = _Pairs("statements' closings", "wallets after the day")
+    found, units = Pairs("statements' closings", "wallets after the day"), Units(connection)
     sums: defaultdict[tuple[str, str | None], Side] = defaultdict(lambda: Side(what="in the statements"))
     async for row in _wallets(connection, day):
         asset = row["asset"]
@@ -173,7 +169,9 @@ async def statements(connection: Connection, day: Day) -> list[Comparison]:
         pair.left.add(opening_fen + moved_fen)
         pair.right.add(after_fen)
         if opening_fen + moved_fen != after_fen:
-            told = f"{_amount(opening_fen, asset)} and movements of {moved_fen} are not the {after_fen} held after it"
+            opening = await units.said(opening_fen, asset)
+            moved, after = await units.number(moved_fen, asset), await units.number(after_fen, asset)
+            told = f"{opening} and movements of {moved} are not the {after} held after it"
             pair.differences.add(f"{row['owner']}: {told}", Subject(user_id=row["owner"]))
     return [*found.compared("statements close"), *await _statement_kinds(connection, day, sums)]
 
@@ -185,49 +183,18 @@ async def _statement_kinds(
     ledger = {
         (row["kind"], row["asset"]): Side(what="in the ledger", count=row["count"], fen=int(row["fen"])) for row in rows
     }
-    found = []
+    found, units = [], Units(connection)
     for kind, asset in sorted(sums.keys() | ledger.keys(), key=lambda key: (key[1] or "", key[0])):
         told = sums.get((kind, asset), Side(what="in the statements"))
         kept = ledger.get((kind, asset), Side(what="in the ledger"))
         differences = Differences()
         if (told.count, told.fen) != (kept.count, kept.fen):
-            unit = asset or "fen"
             differences.add(
-                f"{kind} of wallets: {told.count} of {told.fen} {unit} in the statements, "
-                f"{kept.count} of {kept.fen} {unit} in the ledger"
+                f"{kind} of wallets: {told.count} of {await units.said(told.fen, asset)} in the statements, "
+                f"{kept.count} of {await units.said(kept.fen, asset)} in the ledger"
             )
-        found.append(differences.of(_named(f"{kind}: statements", asset), told, kept))
+        found.append(differences.of(named(f"{kind}: statements", asset), told, kept))
     return found
-
-
-class _Pairs:
-    """Two sides and their differences, of each asset (None: the ledger's currency, which is always compared)."""
-
-    def __init__(self, left: str, right: str) -> None:
-        self._found: dict[str | None, _Pair] = {}
-        self._left, self._right = left, right
-        self.of(None)
-
-    def of(self, asset: str | None) -> "_Pair":
-        """An asset's sides."""
-        if asset not in self._found:
-            self._found[asset] = _Pair(Side(what=self._left), Side(what=self._right), Differences())
-        return self._found[asset]
-
-    def compared(self, name: str) -> list[Comparison]:
-        """One comparison per asset."""
-        pairs = sorted(self._found.items(), key=lambda item: item[0] or "")
-        return [pair.differences.of(_named(name, asset), pair.left, pair.right) for asset, pair in pairs]
-
-
-class _Pair(NamedTuple):
-    left: Side
-    right: Side
-    differences: Differences
-
-
-def _named(name: str, asset: str | None) -> str:
-    return name if asset is None else f"{name}, {asset}"
 
 
 async def _wallets(connection: Connection, day: Day) -> AsyncIterator[asyncpg.Record]:

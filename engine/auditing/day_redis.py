@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
-from engine.auditing.comparison import Comparison, Day, Differences, Side, Subject
+from engine.auditing.comparison import SQL, Comparison, Day, Pairs, Subject, Units
 from engine.events import Claims
 from engine.ids import lane_of
 from engine.lanes.reader import READ_WHOLE_COUNT_MAX, LaneReader
@@ -18,33 +18,36 @@ from engine.lanes.stream import EventStream
 from engine.queries import load
 from engine.records import ClaimRow
 
-SQL, LANES = load("reconciliation"), load("lanes")
+LANES = load("lanes")
 Given = dict[str, tuple[int, int]]
 """The claims of one packet: user -> (slot, amount_fen)."""
 _PACKETS_PAGE, _SHARES_PAGE = 500, 5_000
 
 
-async def claims(pool: asyncpg.Pool, store: LaneReader, stream: EventStream, day: Day) -> Comparison:
-    """Compare each live packet's claims of the day. Raises UnavailableError, asyncpg's errors."""
-    differences = Differences()
-    in_redis, elsewhere = Side(what="claims in live packets in Redis"), Side(what="in the ledger or on their way")
+async def claims(pool: asyncpg.Pool, store: LaneReader, stream: EventStream, day: Day) -> list[Comparison]:
+    """Compare each live packet's claims of the day, of each asset. Raises UnavailableError, asyncpg's errors."""
+    found, units = Pairs("claims in live packets in Redis", "in the ledger or on their way"), Units(pool)
     ahead: dict[int, Given] = {}
+    assets: dict[int, str | None] = {}
     async for packets in _pages(pool, day):
         in_ledger = await _of_packets(pool, SQL["claims"], day, packets)
         live = await _live(store, packets, day)
         aside = await _of_packets(pool, SQL["claims_aside"], day, list(live))
+        of = {row["packet_id"]: row["asset"] for row in packets}
         for packet, given in live.items():
+            pair = found.of(of[packet])
             for _, amount_fen in given.values():
-                in_redis.add(amount_fen)
+                pair.left.add(amount_fen)
             for user, share in in_ledger[packet].items():
-                elsewhere.add(share[1])
+                pair.right.add(share[1])
                 if given.get(user) not in (share, aside[packet].get(user, ())):
-                    told = f"packet {packet}: the ledger gave {_share(user, share)}, Redis did not"
-                    differences.add(told, Subject(packet_id=str(packet), user_id=user))
+                    gave = await _share(units, of[packet], user, share)
+                    told = f"packet {packet}: the ledger gave {gave}, Redis did not"
+                    pair.differences.add(told, Subject(packet_id=str(packet), user_id=user))
             if late := {user: share for user, share in given.items() if user not in in_ledger[packet]}:
-                ahead[packet] = late
-    await _account_for(pool, stream, day, ahead, elsewhere=elsewhere, differences=differences)
-    return differences.of("claims: Redis", in_redis, elsewhere)
+                ahead[packet], assets[packet] = late, of[packet]
+    await _account_for(pool, stream, day, ahead, assets, found=found, units=units)
+    return found.compared("claims: Redis")
 
 
 async def _account_for(
@@ -52,9 +55,10 @@ async def _account_for(
     stream: EventStream,
     day: Day,
     ahead: dict[int, Given],
+    assets: dict[int, str | None],
     *,
-    elsewhere: Side,
-    differences: Differences,
+    found: Pairs,
+    units: Units,
 ) -> None:
     """Look for claims that Redis has and that the ledger lacked when it was read."""
     if not ahead:
@@ -63,18 +67,19 @@ async def _account_for(
     aside = await _of_packets(pool, SQL["claims_aside"], day, list(ahead))
     in_ledger = await _of_packets(pool, SQL["claims"], day, list(ahead))
     for packet, given in ahead.items():
+        pair = found.of(assets[packet])
         accounted = waiting[packet] | aside[packet] | in_ledger[packet]
         for user, share in given.items():
             if accounted.get(user) == share:
-                elsewhere.add(share[1])
+                pair.right.add(share[1])
             else:
-                told = f"packet {packet}: Redis gave {_share(user, share)}"
+                told = f"packet {packet}: Redis gave {await _share(units, assets[packet], user, share)}"
                 subject = Subject(packet_id=str(packet), user_id=user)
-                differences.add(f"{told}; neither the stream nor the ledger has it", subject)
+                pair.differences.add(f"{told}; neither the stream nor the ledger has it", subject)
 
 
-def _share(user: str, share: tuple[int, int]) -> str:
-    return f"{user} {share[1]} fen (share {share[0]})"
+async def _share(units: Units, asset: str | None, user: str, share: tuple[int, int]) -> str:
+    return f"{user} {await units.said(share[1], asset)} (share {share[0]})"
 
 
 async def _pages(pool: asyncpg.Pool, day: Day) -> AsyncIterator[list[asyncpg.Record]]:

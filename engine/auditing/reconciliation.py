@@ -19,7 +19,7 @@ async def reconcile(
 ) -> list[Comparison]:
     """Compare everything of a day. Raises UnavailableError if a server or the provider does not answer."""
     with ledger_errors():
-        found = [await day_redis.claims(pool, store, stream, day)]
+        found = await day_redis.claims(pool, store, stream, day)
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             found += await day_ledger.batches(connection, day)
             found += await day_ledger.packets(connection, day)

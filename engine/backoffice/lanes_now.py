@@ -1,14 +1,16 @@
 """The lanes at this moment: the ledger's side and Redis's, and the last entries of a lane's stream."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 
+from engine.backoffice.packet_file import SQL as PACKETS
 from engine.errors import UnavailableError
-from engine.events import Claims, Ending
-from engine.lanes.entries import BadEntryError, entry_in
+from engine.events import Change, Claims, Ending
+from engine.lanes.entries import BadEntryError, Entry, entry_in
 from engine.lanes.reader import LaneReader
 from engine.lanes.stream import EventStream
 from engine.ledger.database import ledger_errors
@@ -43,16 +45,27 @@ class LaneNow:
         return self.why_not is None
 
 
+class EntrySum(NamedTuple):
+    """What an entry moves of an asset. ``asset`` None: of money."""
+
+    fen: int
+    asset: str | None
+    scale: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeekedEntry:
-    """One entry of a stream. ``problem``: why it is none of the lane's events; the rest is empty then."""
+    """One entry of a stream. ``problem``: why it is none of the lane's events; the rest is empty then.
+
+    ``sums``: what it moves of each asset, of money first.
+    """
 
     entry_id: str
     kind: str
     packets: tuple[str, ...] = ()
     at_ms: int | None = None
     changes: int = 0
-    amount_fen: int = 0
+    sums: tuple[EntrySum, ...] = ()
     is_applied: bool = False
     problem: str | None = None
 
@@ -115,29 +128,41 @@ async def peek(pool: asyncpg.Pool, stream: EventStream, lane: int, *, limit: int
         checkpoint = await pool.fetchval(LANES["checkpoint"], lane)
     if checkpoint is None:
         return []
-    peeked = []
+    read: list[tuple[str, Entry | str]] = []
     for raw in await stream.newest(lane, min(limit, PEEKED_MAX)):
         try:
-            entry = entry_in(lane, raw)
+            read.append((raw.entry_id, entry_in(lane, raw)))
         except BadEntryError as error:
-            peeked.append(PeekedEntry(entry_id=raw.entry_id, kind="unreadable", problem=error.why))
-            continue
-        peeked.append(
-            PeekedEntry(
-                entry_id=raw.entry_id,
-                kind=type(entry.event).__name__.removesuffix("Event").lower(),
-                packets=tuple(dict.fromkeys(str(change.packet) for change in entry.changes)),
-                at_ms=entry.event.at_ms,
-                changes=entry.event.changes,
-                amount_fen=sum(
-                    sum(change.amounts_fen)
-                    if isinstance(change, Claims)
-                    else change.remaining_fen
-                    if isinstance(change, Ending)
-                    else 0
-                    for change in entry.changes
-                ),
-                is_applied=entry.position <= checkpoint,
-            )
-        )
-    return peeked
+            read.append((raw.entry_id, error.why))
+    numbers = {change.packet for _, entry in read if isinstance(entry, Entry) for change in entry.changes}
+    with ledger_errors():
+        rows = await pool.fetch(PACKETS["assets"], list(numbers))
+    assets = {row["packet_id"]: (row["asset"], row["scale"]) for row in rows}
+    return [
+        PeekedEntry(entry_id=entry_id, kind="unreadable", problem=entry)
+        if isinstance(entry, str)
+        else _peeked(entry_id, entry, assets, checkpoint)
+        for entry_id, entry in read
+    ]
+
+
+def _peeked(entry_id: str, entry: Entry, assets: Mapping[int, tuple[str, int]], checkpoint: int) -> PeekedEntry:
+    sums: dict[tuple[str | None, int | None], int] = {}
+    for change in entry.changes:
+        of = assets.get(change.packet, (None, None))
+        sums[of] = sums.get(of, 0) + _moved_fen(change)
+    return PeekedEntry(
+        entry_id=entry_id,
+        kind=type(entry.event).__name__.removesuffix("Event").lower(),
+        packets=tuple(dict.fromkeys(str(change.packet) for change in entry.changes)),
+        at_ms=entry.event.at_ms,
+        changes=entry.event.changes,
+        sums=tuple(EntrySum(fen, *of) for of, fen in sorted(sums.items(), key=lambda found: found[0][0] or "")),
+        is_applied=entry.position <= checkpoint,
+    )
+
+
+def _moved_fen(change: Change) -> int:
+    if isinstance(change, Claims):
+        return sum(change.amounts_fen)
+    return change.remaining_fen if isinstance(change, Ending) else 0

@@ -147,6 +147,14 @@ class PacketFiles:
             rows = await self._pool.fetch(SQL["claims"], int(packet_id), last_slot, limit + 1)
         return page_of([ClaimRow(**row) for row in rows], limit, lambda claim: str(claim.slot))
 
+    async def asset_of(self, packet_id: str) -> tuple[str | None, int | None]:
+        """What a packet's amounts are of, and its scale. None: money, or nobody knows the packet."""
+        if not is_packet_number(packet_id):
+            raise UnknownPacketError("No packet has this number.")
+        with ledger_errors():
+            row = await self._pool.fetchrow(SQL["asset"], int(packet_id))
+        return (None, None) if row is None else (row["asset"], row["scale"])
+
     async def _row(self, packet_id: str) -> asyncpg.Record:
         row = None
         if is_packet_number(packet_id):

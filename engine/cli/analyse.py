@@ -13,7 +13,7 @@ import typer
 
 from engine.analysis.finding import Language
 from engine.cli.common import DataDirOption, JsonOption, run, show
-from engine.errors import HongbaoError, OperatorError
+from engine.errors import HongbaoError, InvalidFieldsError, OperatorError
 from engine.observability import logs
 from engine.settings import Settings
 
@@ -56,11 +56,11 @@ def analyse(
 ) -> None:
     """Draw pictures of some days, each with its table and what it says. Changes nothing.
 
-    It only asks Postgres for sums. Exits 2 if it could not draw them. Starts the servers if none are running.
+    It only asks Postgres for sums. Exits 2 if it could not draw all of them. Starts the servers if none are running.
     """
     logs.configure("analyse")
     try:
-        page, study = _drawn(
+        page, undrawn, study = _drawn(
             _day("--from", first),
             _day("--to", last or first),
             out,
@@ -71,17 +71,34 @@ def analyse(
             data_dir=data_dir,
         )
     except HongbaoError as error:
-        print(f"hongbao: {error}", file=sys.stderr)  # noqa: T201
+        print(f"hongbao: {_sentence(error)}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(2) from None
     if as_json:
         findings = [{"name": each.name, **dataclasses.asdict(each.said[language])} for each in study.findings]
         show(orjson.dumps({"page": str(page), "findings": findings}).decode())
-        return
-    for each in study.findings:
-        show(f"{each.name}: {each.said[language].title}")
-        for sentence in each.said[language].sentences:
-            show(f"    {sentence}")
-    show(f"The page is {page}")
+    else:
+        for each in study.findings:
+            show(f"{each.name}: {each.said[language].title}")
+            for sentence in each.said[language].sentences:
+                show(f"    {sentence}")
+        show(f"The page is {page}")
+    if undrawn:
+        print(  # noqa: T201
+            f"hongbao: These pictures could not be drawn: {', '.join(undrawn)}. Their tables are written.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(2)
+
+
+def _sentence(error: HongbaoError) -> str:
+    """What is wrong, in the command's words: with its options."""
+    from engine.analysis.scope import StudyError
+
+    if isinstance(error, StudyError):
+        return f"{str(error).removesuffix('.')}, or {error.option}."
+    if isinstance(error, InvalidFieldsError):
+        return "; ".join(f"--{problem.field} {problem.message}" for problem in error.problems) + "."
+    return str(error)
 
 
 def _day(option: str, text: str) -> date:
@@ -104,8 +121,11 @@ def _drawn(
     names: tuple[str, ...],
     statement_s: float | None,
     data_dir: Path | None,
-) -> "tuple[Path, Study]":
-    """The page, and what it shows. What can be refused is refused before the ledger is asked."""
+) -> "tuple[Path, list[str], Study]":
+    """The page, the pictures that could not be drawn, and what it shows.
+
+    What can be refused is refused before the ledger is asked.
+    """
     from engine.analysis import report
     from engine.analysis.scope import STATEMENT_S, check_days
     from engine.analysis.studies import check_names
@@ -120,7 +140,8 @@ def _drawn(
     reachable = reach.reachable(loaded) if loaded.database_url is None else nullcontext(loaded)
     with reachable as settings:
         study = run(_studied(settings, first, last, asset=asset, names=names, statement_s=statement_s or STATEMENT_S))
-    return report.write(out, study, language).resolve(), study
+    page, undrawn = report.write(out, study, language)
+    return page.resolve(), undrawn, study
 
 
 async def _studied(

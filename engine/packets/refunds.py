@@ -23,12 +23,16 @@ _DUE_SHOWN_MAX = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingRefund:
-    """A packet that has ended in the ledger and still has money in custody. ``quarantined``: its pending rows there."""
+    """A packet that has ended in the ledger and is not settled. ``asset`` None: money.
+
+    ``quarantined``: its pending rows there.
+    """
 
     packet_id: str
     sender: str
     state: PacketState
     asset: str | None
+    scale: int | None
     total_fen: int
     remaining_fen: int
     ended_at_ms: int

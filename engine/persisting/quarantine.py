@@ -23,6 +23,7 @@ from engine.persisting.set_aside import EntryAside, SetAside, entries_aside
 from engine.queries import load
 from engine.records import PacketState
 from engine.settings import Settings
+from engine.text import decimal
 
 SQL = load("quarantine")
 _PAGE = 500
@@ -36,7 +37,8 @@ DRY_RUN_MAX = 100
 class Aside:
     """One change in quarantine. ``amount_fen``: the claim's amount, or an ending's refund.
 
-    ``resolution`` None: it is open. ``packet_id`` None: its kind is "unreadable", several changes that are unknown.
+    ``asset`` None: it is of money. ``resolution`` None: it is open. ``packet_id`` None: its kind is "unreadable",
+    several changes that are unknown.
     """
 
     quarantine_id: int
@@ -54,6 +56,8 @@ class Aside:
     resolved_by: str | None
     resolution_reason: str | None
     moved_fen: int | None
+    asset: str | None
+    scale: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +71,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a row is about, at one moment. ``user_fen``: the balance of the row's user. None: there is no such thing."""
+    """What a row is about, at one moment. ``user_fen``: the balance of the row's user. None: there is no such thing.
+
+    ``asset`` None: the amounts are of money.
+    """
 
     packet_state: str | None
+    asset: str | None
+    scale: int | None
     custody_fen: int | None
     user_fen: int | None
     sender_fen: int | None
@@ -160,7 +169,7 @@ class Quarantine:
                 before = await self._standing(row)
                 if writes_off:
                     took_effect, moved_fen = await self._give_up(row)
-                    sentence = f"{moved_fen} fen would leave the custody"
+                    sentence = _leaving(moved_fen, row["asset"], row["scale"])
                 else:
                     await Ledger().apply_again(self._connection, _change(row))
                     took_effect, moved_fen, sentence = True, None, "the ledger would take it"
@@ -231,9 +240,8 @@ class Quarantine:
             return Result(quarantine_id=quarantine_id, resolved=False, sentence=str(error))
         if took_effect:
             await self._let_go([row["packet_id"]])
-        return Result(
-            quarantine_id=quarantine_id, resolved=True, sentence=f"written off, {moved_fen} fen left the custody"
-        )
+        sentence = written_off(moved_fen, row["asset"], row["scale"])
+        return Result(quarantine_id=quarantine_id, resolved=True, sentence=sentence)
 
     async def _locked(self, quarantine_id: int) -> asyncpg.Record:
         row = await self._connection.fetchrow(SQL["lock"], quarantine_id)
@@ -293,6 +301,19 @@ class Quarantine:
         except UnavailableError:
             return False
         return True
+
+
+def written_off(moved_fen: int | None, asset: str | None, scale: int | None) -> str:
+    """The sentence about a row that was written off."""
+    if asset is None or scale is None:
+        return f"written off, {moved_fen or 0} fen left the custody"
+    return f"written off, {decimal(moved_fen or 0, scale)} {asset} left the custody"
+
+
+def _leaving(moved_fen: int, asset: str | None, scale: int | None) -> str:
+    if asset is None or scale is None:
+        return f"{moved_fen} fen would leave the custody"
+    return f"{decimal(moved_fen, scale)} {asset} would leave the custody"
 
 
 def aside_of(row: asyncpg.Record) -> Aside:

@@ -23,10 +23,14 @@ class QuarantineFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineTotals:
-    """What is open, counted up to a bound. ``amount_fen``: of claims and refunds together."""
+    """What is open, counted up to a bound. ``amount_fen``: of claims and refunds of money together.
+
+    ``of_assets``: how many rows are of another asset.
+    """
 
     rows: int
     amount_fen: int
+    of_assets: int
     oldest_ms: int | None
 
 

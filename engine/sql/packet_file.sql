@@ -9,6 +9,13 @@ FROM packets LEFT JOIN assets USING (asset) LEFT JOIN campaign_buckets USING (pa
 LEFT JOIN accounts AS custody ON custody.account_id = packet_id
 WHERE packet_id = $1
 
+-- asset --
+SELECT asset, scale FROM packets LEFT JOIN assets USING (asset) WHERE packet_id = $1
+
+-- assets --
+-- Those of these packets that are not of money.
+SELECT packet_id, asset, scale FROM packets JOIN assets USING (asset) WHERE packet_id = ANY ($1::bigint[])
+
 -- entries --
 -- Its entries but the claims: what was paid into its custody, and what went back or was written off.
 (SELECT transfer_id, kind::text, amount_fen, at_ms FROM transfers WHERE to_account = $1 AND kind = 'send' ORDER BY transfer_id LIMIT 2)

@@ -65,7 +65,8 @@ SELECT count(*) FROM (SELECT FROM packets WHERE state IN ('funded', 'open') LIMI
 
 -- refunds_waiting --
 -- Packets that have ended, and whose custody is not empty yet, the oldest first.
-SELECT packet_id, sender, packets.state::text, packets.asset, total_fen, remaining_fen, ended_at_ms, balance_fen AS custody_fen,
+SELECT packet_id, sender, packets.state::text, packets.asset,
+    (SELECT scale FROM assets WHERE assets.asset = packets.asset) AS scale, total_fen, remaining_fen, ended_at_ms, balance_fen AS custody_fen,
     (SELECT count(*) FROM quarantine WHERE quarantine.packet_id = packets.packet_id AND resolution IS NULL) AS quarantined
 FROM packets LEFT JOIN accounts ON account_id = packet_id
 WHERE settled_at_ms IS NULL AND ended_at_ms IS NOT NULL AND (ended_at_ms, packet_id) > ($1::bigint, $2::bigint)

@@ -6,7 +6,9 @@ SELECT EXISTS (SELECT FROM lanes WHERE lane = $1)
 
 -- page --
 SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
-    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen,
+    (SELECT asset FROM packets WHERE packets.packet_id = quarantine.packet_id) AS asset,
+    (SELECT scale FROM packets JOIN assets USING (asset) WHERE packets.packet_id = quarantine.packet_id) AS scale
 FROM quarantine
 WHERE quarantine_id > $1 AND ($2 OR resolution IS NULL)
 ORDER BY quarantine_id LIMIT $3
@@ -14,7 +16,8 @@ ORDER BY quarantine_id LIMIT $3
 -- lock --
 -- The row, and its packet in the ledger (nulls: the ledger does not have it).
 SELECT quarantine_id, lane, position, quarantine.packet_id, quarantine.kind, user_id, slot, amount_fen, at_ms,
-    quarantine.state, quarantine.remaining_count, resolution, packets.state::text AS packet_state
+    quarantine.state, quarantine.remaining_count, resolution, packets.state::text AS packet_state, asset,
+    (SELECT scale FROM assets WHERE assets.asset = packets.asset) AS scale
 FROM quarantine LEFT JOIN packets USING (packet_id)
 WHERE quarantine_id = $1 FOR UPDATE OF quarantine
 
@@ -60,7 +63,9 @@ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 -- listed --
 -- For operators. The oldest first; $2: whether open ones or resolved ones (null: both); $3 a lane, $4 a packet, $5 a kind.
 SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
-    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen,
+    (SELECT asset FROM packets WHERE packets.packet_id = quarantine.packet_id) AS asset,
+    (SELECT scale FROM packets JOIN assets USING (asset) WHERE packets.packet_id = quarantine.packet_id) AS scale
 FROM quarantine
 WHERE quarantine_id > $1 AND ($2::boolean IS NULL OR (resolution IS NULL) = $2) AND ($3::integer IS NULL OR lane = $3)
     AND ($4::bigint IS NULL OR packet_id = $4) AND ($5::text IS NULL OR kind = $5)
@@ -69,7 +74,9 @@ ORDER BY quarantine_id LIMIT $6
 -- open_listed --
 -- The open ones alone: in its own statement, so that it always goes along quarantine_open_by_number.
 SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
-    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen,
+    (SELECT asset FROM packets WHERE packets.packet_id = quarantine.packet_id) AS asset,
+    (SELECT scale FROM packets JOIN assets USING (asset) WHERE packets.packet_id = quarantine.packet_id) AS scale
 FROM quarantine
 WHERE quarantine_id > $1 AND resolution IS NULL AND ($2::integer IS NULL OR lane = $2)
     AND ($3::bigint IS NULL OR packet_id = $3) AND ($4::text IS NULL OR kind = $4)
@@ -77,13 +84,18 @@ ORDER BY quarantine_id LIMIT $5
 
 -- listed_one --
 SELECT quarantine_id, lane, position, packet_id, kind, user_id, slot, amount_fen, at_ms, reason, resolution,
-    resolved_at_ms, resolved_by, resolution_reason, moved_fen
+    resolved_at_ms, resolved_by, resolution_reason, moved_fen,
+    (SELECT asset FROM packets WHERE packets.packet_id = quarantine.packet_id) AS asset,
+    (SELECT scale FROM packets JOIN assets USING (asset) WHERE packets.packet_id = quarantine.packet_id) AS scale
 FROM quarantine WHERE quarantine_id = $1
 
 -- open_totals --
--- Counted up to $1.
-SELECT count(*) AS rows, coalesce(sum(amount_fen), 0)::bigint AS amount_fen, min(at_ms) AS oldest_ms FROM (
-    SELECT amount_fen, at_ms FROM quarantine WHERE resolution IS NULL ORDER BY quarantine_id LIMIT $1
+-- Counted up to $1. Nothing is added up over two assets: amount_fen is of money.
+SELECT count(*) AS rows, coalesce(sum(amount_fen) FILTER (WHERE asset IS NULL), 0)::bigint AS amount_fen,
+    count(asset) AS of_assets, min(at_ms) AS oldest_ms
+FROM (
+    SELECT amount_fen, at_ms, (SELECT asset FROM packets WHERE packets.packet_id = quarantine.packet_id) AS asset
+    FROM quarantine WHERE resolution IS NULL ORDER BY quarantine_id LIMIT $1
 ) AS waiting
 
 -- open_ids --
@@ -91,7 +103,8 @@ SELECT quarantine_id FROM quarantine WHERE resolution IS NULL AND quarantine_id 
 
 -- touched --
 -- What a change in quarantine would move: its packet's state and custody, and the balance of its user (of the packet's asset).
-SELECT packets.state::text AS packet_state, custody.balance_fen AS custody_fen, (
+SELECT packets.state::text AS packet_state, packets.asset,
+    (SELECT scale FROM assets WHERE assets.asset = packets.asset) AS scale, custody.balance_fen AS custody_fen, (
     SELECT balance_fen FROM accounts WHERE owner = $2 AND asset IS NOT DISTINCT FROM packets.asset
         AND kind = CASE WHEN packets.asset IS NULL THEN 'wallet' ELSE 'holding' END::account_kind
 ) AS user_fen, (

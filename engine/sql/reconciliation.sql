@@ -1,9 +1,12 @@
 -- The statements of `hongbao reconcile` for a day: $1 is the day's first millisecond, $2 the first after it.
 -- Sums are not cast to BIGINT: the same money moves repeatedly, so a day's sum may need more than 64 bits.
 
+-- scale --
+SELECT scale FROM assets WHERE asset = $1
+
 -- packets_page --
 -- Packets that Redis may hold and that can have claims of the day. A packet's number begins with its lane's.
-SELECT packet_id, count FROM packets
+SELECT packet_id, asset, count FROM packets
 WHERE packet_id > $3 AND created_at_ms < $2 AND (ended_at_ms IS NULL OR ended_at_ms >= $1)
 ORDER BY packet_id LIMIT $4
 

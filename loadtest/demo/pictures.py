@@ -23,7 +23,7 @@ def draw(data_dir: Path, begun: date, folder: Path) -> list[str]:
         report.check_can_draw(Language.EN)
         report.check_folder(folder)
         found = asyncio.run(_asked(data_dir, begun))
-        page = report.write(folder, found, Language.EN)
+        page, _undrawn = report.write(folder, found, Language.EN)
     except HongbaoError as error:
         return [f"There is no picture: {error}"]
     return [

@@ -14,7 +14,7 @@ from engine.analysis.finding import Finding, Language
 from engine.analysis.scope import DAYS_MAX, check_days
 from engine.analysis.studies import STUDIES, Study, study
 from engine.calendar.china_time import begin_ms, today
-from engine.errors import OperatorError
+from engine.errors import InvalidFieldsError, OperatorError
 from engine.ledger.database import database_pool
 from engine.records import SplitKind
 from tests.support.analysis_scene import DAY_MS, HOUR_MS, Scene, lively
@@ -305,15 +305,15 @@ async def test_each_asset_is_by_itself(pool: asyncpg.Pool) -> None:
 @pytest.mark.parametrize(
     ("first", "last", "why"),
     [
-        (DAY, DAY - timedelta(days=1), "--to must not be before --from"),
-        (DAY, DAY + timedelta(days=DAYS_MAX), f"At most {DAYS_MAX} days can be looked at; these are 401"),
-        (date(1999, 12, 31), date(1999, 12, 31), "--from must be 2000-01-01 or later"),
-        (today() + timedelta(days=1), today() + timedelta(days=1), "has not begun in China"),
-        (date.max, date.max, "has not begun in China"),
+        (DAY, DAY - timedelta(days=1), "to: must not be before the first day"),
+        (DAY, DAY + timedelta(days=DAYS_MAX), f"to: must leave at most {DAYS_MAX} days; these are 401"),
+        (date(1999, 12, 31), date(1999, 12, 31), "from: must be 2000-01-01 or later"),
+        (today() + timedelta(days=1), today() + timedelta(days=1), "from: must be a day that has begun in China"),
+        (date.max, date.max, "from: must be a day that has begun in China"),
     ],
 )
 def test_odd_days_are_refused(first: date, last: date, why: str) -> None:
-    with pytest.raises(OperatorError, match=why):
+    with pytest.raises(InvalidFieldsError, match=why):
         check_days(first, last)
 
 

@@ -14,11 +14,14 @@ import asyncpg
 import orjson
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 
 from engine.analysis import charts, pictures, report
 from engine.analysis.finding import Finding, Language, Said, found
 from engine.analysis.studies import STUDIES, Study, study
+from engine.campaigns.terms import NAME_LENGTH_MAX
 from engine.ledger.database import database_pool
+from engine.text import is_readable
 from tests.support.analysis_scene import Scene, lively
 from tests.support.chinese_font import needs_chinese_font
 from tests.support.commands import hongbao, hongbao_code
@@ -26,6 +29,13 @@ from tests.support.commands import hongbao, hongbao_code
 pytestmark = pytest.mark.long
 
 DAY = date(2026, 2, 17)
+LIVE = ("=1+1", "@x", " =1+1", "\uff1d1+1", "\uff20x")
+_BROKEN = (
+    "from engine.analysis.charts import CHARTS\n"
+    "def broken(*_): raise ValueError('a bug')\n"
+    "CHARTS['shares'] = broken\n"
+    "from engine.cli.main import main; main()"
+)
 _WITHOUT = "import sys; sys.modules['matplotlib'] = None; from engine.cli.main import main; main()"
 _WITHOUT_FONT = (
     "from matplotlib import font_manager as fonts\n"
@@ -49,6 +59,30 @@ async def seen(scene_url: str) -> AsyncIterator[Study]:
     pool = await database_pool(scene_url, connections_max=1, timeout_s=60.0)
     yield await study(pool, DAY, DAY)
     await pool.close()
+
+
+NAMES = {
+    "a formula that is none": "$^$",
+    "a command": "$\\foo$ rain",
+    "dollars": "Win $5 or $_ each",
+    "from right to left": "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "letters that join": "\u0928\u092e\u0938\u094d\u0924\u0947",
+    "emoji": "\U0001f9e7\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "marks on marks": "a" + "\u0301" * (NAME_LENGTH_MAX - 1),
+    "wide": "\ufdfd" * NAME_LENGTH_MAX,
+    "no characters": "\ufffe\ue000\U0010ffff",
+    "formats": "%s {} %(x)s _a",
+}
+
+
+def of_campaigns(name: str) -> Finding:
+    columns = (
+        *("campaign_id", "name", "odds", "shares", "won", "winners", "returned", "left"),
+        *("amount", "won_amount", "returned_amount", "open_parts"),
+    )
+    said = Said(title="x", sentences=())
+    rows = [("1", name, 1.0, 10, 5, 5, 5, 0, 1.0, 0.5, 0.5, 0)]
+    return found("campaigns", columns, rows, zh=said, en=said, units={"asset": "CNY"})
 
 
 def names_in(folder: Path) -> list[str]:
@@ -119,10 +153,14 @@ async def test_what_an_earlier_run_drew_is_not_taken_for_these_days(
 def test_a_name_is_text_on_the_page_and_no_formula_in_the_table() -> None:
     said = {language: Said(title="<b>&", sentences=("<script>alert(1)</script>",)) for language in Language}
     finding = Finding(
-        name="campaigns", columns=("name", "n"), rows=(("=1+1", -3), ("@x", 1), ("plain", 2)), said=said, units={}
+        name="campaigns",
+        columns=("name", "n"),
+        rows=(*((name, 1) for name in LIVE), ("plain", -2)),
+        said=said,
+        units={},
     )
     text = report.csv_of(finding).decode("utf-8-sig")
-    assert text.splitlines() == ["name,n", "'=1+1,-3", "'@x,1", "plain,2"]
+    assert text.splitlines() == ["name,n", *(f"'{name},1" for name in LIVE), "plain,-2"]
     from engine.analysis.scope import Scope
 
     scope = Scope(first=DAY, last=DAY, asset=None, currency="CNY", scale=2)
@@ -185,9 +223,9 @@ def test_the_command_speaks_chinese(scene_url: str, tmp_path: Path) -> None:
         (("--from", "2026-2-17"), "--from must be a valid date (YYYY-MM-DD)."),
         (("--from", "2026-02-30"), "--from must be a valid date (YYYY-MM-DD)."),
         (("--from", "2026-02-17", "--to", "soon"), "--to must be a valid date (YYYY-MM-DD)."),
-        (("--from", "2026-02-17", "--to", "2026-02-16"), "--to must not be before --from."),
-        (("--from", "2024-01-01", "--to", "2026-02-16"), "At most 400 days can be looked at; these are 778."),
-        (("--from", "2999-01-01"), "2999-01-01 has not begun in China."),
+        (("--from", "2026-02-17", "--to", "2026-02-16"), "--to must not be before the first day."),
+        (("--from", "2024-01-01", "--to", "2026-02-16"), "--to must leave at most 400 days; these are 778."),
+        (("--from", "2999-01-01"), "--from must be a day that has begun in China."),
         (("--from", "2026-02-17", "--only", "moon"), "There is no picture moon. There are storm, sold_out, shares, "),
         (("--from", "2026-02-17", "--asset", "GOLD"), "The ledger has no asset GOLD; its currency is CNY."),
     ],
@@ -242,6 +280,52 @@ async def test_a_campaigns_chinese_name_is_drawn_without_a_chinese_font(
     await pool.close()
     monkeypatch.setattr(pictures, "_families", lambda _language: ["DejaVu Sans"])
     assert pictures.draw(finding, Language.EN).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_every_name_that_a_campaign_may_have_is_drawn(name: str) -> None:
+    assert is_readable(name)
+    assert pictures.draw(of_campaigns(name), Language.EN).startswith(b"\x89PNG")
+
+
+def test_a_dollar_is_drawn_as_a_dollar() -> None:
+    assert pictures.draw(of_campaigns("$a$"), Language.EN) != pictures.draw(of_campaigns("a"), Language.EN)
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_a_picture_that_fails_ends_no_other(
+    seen: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: Language
+) -> None:
+    if language is Language.ZH:
+        needs_chinese_font()
+
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(charts.CHARTS, "shares", broken)
+    two = Study(seen.scope, [finding for finding in seen.findings if finding.name in ("storm", "shares")])
+    await asyncio.to_thread((tmp_path / "shares.png").write_bytes, b"of other days")
+    with capture_logs() as lines:
+        page, undrawn = report.write(tmp_path, two, language)
+    assert undrawn == ["shares"]
+    assert [line["event"] for line in lines] == ["a picture could not be drawn"]
+    assert names_in(tmp_path) == ["index.html", "shares.csv", "storm.csv", "storm.png"]
+    html = page.read_text("utf-8")
+    assert html.count("<img ") == 1
+    assert {"en": "This picture could not be drawn", "zh": "这张图画不出来"}[language] in html
+    links = [value for tag, name, value in Page(html).given if (tag, name) == ("a", "href")]
+    assert sorted(links) == ["shares.csv", "storm.csv", "storm.png"]
+
+
+@pytest.mark.long
+def test_the_command_names_what_it_could_not_draw(scene_url: str, tmp_path: Path) -> None:
+    words = ("analyse", "--from", "2026-02-17", "--out", tmp_path, "--only", "storm", "--only", "shares")
+    done = hongbao_code(_BROKEN, *words, HONGBAO_DATABASE_URL=scene_url)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1] == f"The page is {(tmp_path / 'index.html').resolve()}"
+    said = "hongbao: These pictures could not be drawn: shares. Their tables are written."
+    assert done.stderr.splitlines()[-1] == said
+    assert names_in(tmp_path) == ["index.html", "shares.csv", "storm.csv", "storm.png"]
 
 
 def test_the_command_refuses_a_ledger_that_is_not_there(tmp_path: Path) -> None:

@@ -147,7 +147,12 @@ async def test_lanes_are_told_from_both_sides_and_their_streams_are_peeked(engin
     assert (line.serves, line.position, line.behind, line.backlog, line.checkpoint) == (True, 2, 2, 2, 0)
     assert line.behind_s is not None
     claims, opened = await peek(engine.pool, engine.stream, lane)
-    assert (claims.kind, claims.packets, claims.changes, claims.amount_fen) == ("claims", (sent.packet_id,), 1, 10)
+    assert (claims.kind, claims.packets, claims.changes, claims.sums) == (
+        "claims",
+        (sent.packet_id,),
+        1,
+        ((10, None, None),),
+    )
     assert (opened.kind, opened.is_applied) == ("opened", False)
     await command(engine.redis, "XADD", keys.events(lane), "9-1", "event", "x")
     assert (await peek(engine.pool, engine.stream, lane))[0].problem is not None

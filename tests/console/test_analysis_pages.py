@@ -1,19 +1,29 @@
 """The console's pictures: a study is begun once, can be watched, is shown in both languages, and gives files."""
 
 import asyncio
+import functools
+import re
 from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
 
+from engine.analysis import charts, pictures, runs, studies
+from engine.analysis.finding import Language
+from engine.analysis.funnel import campaigns
 from engine.analysis.runs import KEPT_MAX, Run
 from engine.analysis.scope import SQL
 from engine.analysis.studies import STUDIES
+from engine.calendar.china_time import today
+from engine.campaigns import terms
+from engine.campaigns.draws import MILLION
+from engine.campaigns.terms import Entry
 from engine.operators.roles import FINANCE, OPERATOR, ROLES, VIEWER
 from engine.settings import Settings
+from tests.support import rains
 from tests.support.analysis_scene import lively
 from tests.support.chinese_font import needs_chinese_font
-from tests.support.console import Console, Person, open_console, words_of
+from tests.support.console import Console, Person, new_key, open_console, words_of
 
 DAY = date(2026, 2, 17)
 DAYS = {"from": "2026-02-17", "to": "2026-02-18"}
@@ -115,8 +125,8 @@ async def test_one_study_at_a_time_and_the_last_few_are_kept(console: Console, m
         ({"from": "soon"}, "from"),
         ({"from": ""}, "from"),
         ({"from": "2026-02-17", "to": "20260218"}, "to"),
-        ({"from": "2026-02-17", "to": "2026-02-16"}, "from"),
-        ({"from": "2020-01-01", "to": "2026-02-16"}, "from"),
+        ({"from": "2026-02-17", "to": "2026-02-16"}, "to"),
+        ({"from": "2020-01-01", "to": "2026-02-16"}, "to"),
         ({"from": "2999-01-01"}, "from"),
         ({"from": "2026-02-17", "asset": "GOLD"}, "asset"),
     ],
@@ -125,8 +135,43 @@ async def test_odd_days_are_refused_with_their_field(console: Console, fields: d
     oscar = await console.person(OPERATOR)
     answer = await oscar.act("/analysis", **fields)
     assert answer.status_code == 422
-    assert f"{field} " in words_of(answer.text)
+    (problem,) = re.findall(r"<li>(.*?)</li>", answer.text.partition('class="wrong"')[2].partition("</ul>")[0])
+    assert problem.startswith(f"{field} must ")
+    assert "--" not in problem
+    assert "/v1/" not in problem
     assert console.desk.studies.kept == []
+    chinese = await oscar.post("/analysis?lang=zh", {**fields, "key": new_key()})
+    (told,) = re.findall(r"<li>(.*?)</li>", chinese.text.partition('class="wrong"')[2].partition("</ul>")[0])
+    assert told.startswith(f"{field} ")
+    assert "must" not in told
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+async def test_a_question_that_takes_too_long_is_told_in_the_pages_own_words(
+    console: Console, monkeypatch: pytest.MonkeyPatch, lang: str
+) -> None:
+    monkeypatch.setitem(SQL, "busiest", "SELECT pg_sleep(60), $1::bigint, $2::bigint, $3::text, $4::bigint, $5::bigint")
+    monkeypatch.setattr(runs, "study", functools.partial(studies.study, statement_s=0.05))
+    oscar = await console.person(OPERATOR)
+    run = await begun(console, oscar)
+    await console.desk.studies.wait()
+    page = words_of((await oscar.get(f"/analysis/runs/{run.run_id}?lang={lang}")).text)
+    assert "--statement-s" not in page
+    told = {"en": "Postgres took longer than 0.05 s for one question: ask for fewer days.", "zh": "请减少天数"}
+    assert told[lang] in page
+
+
+async def test_a_font_that_is_missing_is_told_in_the_pages_own_words(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_families", pictures._families.__wrapped__)
+    monkeypatch.setattr(pictures, "_chinese", list)
+    oscar = await console.person(OPERATOR)
+    answer = await oscar.post("/analysis?lang=zh", {**DAYS, "key": new_key()})
+    await console.desk.studies.wait()
+    page = words_of((await oscar.get(answer.headers["location"].partition("?")[0] + "?lang=zh")).text)
+    assert "没有安装中文字体" in page
+    assert "--language" not in page
 
 
 @pytest.mark.long
@@ -155,6 +200,37 @@ async def test_a_study_that_fails_says_so(console: Console, monkeypatch: pytest.
     page = await oscar.get(f"/analysis/runs/{run.run_id}")
     assert "It failed: see the console&#39;s log." in page.text
     assert "failed" in words_of((await oscar.get("/analysis")).text)
+
+
+async def test_a_campaigns_name_breaks_no_study(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STUDIES, "campaigns", campaigns)
+    monkeypatch.setattr(terms, "LEAD_S_MIN", 0)
+    await rains.make(console.desk.engine, (300, 600, 10_000, 100), name="$^$", odds_millionths=MILLION, entry=Entry())
+    run = await begun(console, await console.person(OPERATOR), **{"from": str(today())})
+    await console.desk.studies.wait()
+    assert (run.error, run.undrawn, run.failed) == (None, None, set())
+    assert ("campaigns", Language.EN) in run.pictures
+
+
+async def test_a_picture_that_fails_ends_no_other(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(charts.CHARTS, "shares", broken)
+    await a_lively_day(console)
+    oscar = await console.person(OPERATOR)
+    run = await begun(console, oscar)
+    await console.desk.studies.wait()
+    assert (run.error, run.done) == (None, run.total)
+    assert {name for name, _ in run.pictures} == {"storm", "concentration"}
+    path = f"/analysis/runs/{run.run_id}"
+    page = await oscar.get(path)
+    assert page.text.count('<img src="/analysis/') == 2
+    assert page.text.count("This picture could not be drawn: see the console's log.") == 1
+    assert "Shares follow the split" in words_of(page.text)
+    assert (await oscar.get(f"{path}/pictures/shares")).status_code == 404
+    assert (await oscar.get(f"{path}/pictures/shares?lang=zh")).status_code == 404
+    assert "画不出来" in (await oscar.get(f"{path}?lang=zh")).text
 
 
 @pytest.mark.long

@@ -8,7 +8,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from api.console.pages.campaign_drafts import FUND, amount_of
+from api.console.filtering import amount_of
+from api.console.pages.campaign_drafts import FUND
 from api.console.pages.campaigns import local, moment
 from engine.campaigns import checking
 from engine.campaigns import terms as campaign_terms_module
@@ -371,3 +372,30 @@ def test_times_and_amounts_as_they_are_typed() -> None:
     assert [amount_of(text, 2) for text in ("12", "12.3", "1,234.50", "¥0.01")] == [1_200, 1_230, 123_450, 1]
     assert [amount_of(text, 0) for text in ("12", "12.0")] == [12, None]
     assert [amount_of(text, 2) for text in ("", "-1", "1.234", "1e3", "１", "9" * 17)] == [None] * 6
+
+
+def test_a_comma_counts_only_between_thousands() -> None:
+    right = {"1,234": 123_400, "12,345,678.9": 1_234_567_890, " ¥1,000.00 ": 100_000}
+    assert {text: amount_of(text, 2) for text in right} == right
+    wrong = (
+        "12,34",
+        "1,2",
+        "1,",
+        ",123",
+        "1,,234",
+        "1234,567",
+        "12,345,67",
+        "1,23,456",
+        "12.345,00",
+        "1.234,5",
+        "1 234",
+    )
+    assert [text for text in wrong if amount_of(text, 2) is not None] == []
+    assert [amount_of(text, 3) for text in ("1.234", "1,234", "0.1")] == [1_234, 1_234_000, 100]
+
+
+async def test_a_decimal_comma_is_refused(console: Console) -> None:
+    person = await console.person(FINANCE)
+    answer = await person.act("/deposits", user_id="alice", amount="12,34")
+    assert answer.status_code == 422
+    assert "must be an amount as 12.34" in words_of(answer.text)

@@ -19,6 +19,7 @@ from engine.operators.log import ARGUMENTS_LENGTH_MAX, ASKED, COMMAND_LINE, OK, 
 from engine.operators.roles import ADMIN, FINANCE, RISK, VIEWER
 from engine.persisting.quarantine import AT_ONCE_MAX
 from engine.settings import Settings
+from engine.spreadsheets import Plain
 from tests.support.console import PASSWORD, SAME_ORIGIN, Console, new_key, open_console
 
 
@@ -292,7 +293,14 @@ CELLS = [
     (None, ""),
     (12, "12"),
     (-12, "-12"),
-    ("-12.34", "-12.34"),
+    (Plain("-12.34"), "-12.34"),
+    (Plain("2026-11-28T07:03:00+08:00"), "2026-11-28T07:03:00+08:00"),
+    ("12", "12"),
+    ("-12", "-12"),
+    ("00123", "\t00123"),
+    ("1e5", "\t1e5"),
+    ("2026-11-28", "\t2026-11-28"),
+    ("1,234", '"\t1,234"'),
     ("-12.34x", "'-12.34x"),
     ("=1", "'=1"),
     ("\tx", "'\tx"),

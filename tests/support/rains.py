@@ -14,12 +14,15 @@ from engine.records import SplitKind
 from tests.support.scenes import fund
 from tests.support.waiting import wait_until
 
+NAME = "春节红包雨"
+
 
 async def make(
     engine: Engine,
     *waves: tuple[int, int, int, int],
     owner: str = "mall",
     key: str | None = None,
+    name: str = NAME,
     split: SplitKind = SplitKind.LUCKY,
     odds_millionths: int = MILLION,
     lanes: int | None = None,
@@ -34,7 +37,7 @@ async def make(
         for in_ms, seconds, total_fen, count in waves
     ]
     return await make_of(
-        engine, *of_money, owner=owner, key=key, odds_millionths=odds_millionths, lanes=lanes, entry=entry
+        engine, *of_money, owner=owner, key=key, name=name, odds_millionths=odds_millionths, lanes=lanes, entry=entry
     )
 
 
@@ -43,6 +46,7 @@ async def make_of(
     *waves: tuple[int, int, tuple[PrizeTerms, ...]],
     owner: str = "mall",
     key: str | None = None,
+    name: str = NAME,
     odds_millionths: int = MILLION,
     lanes: int | None = None,
     entry: Entry | None = None,
@@ -53,7 +57,7 @@ async def make_of(
         return campaign_terms(
             settings=engine.settings,
             now_ms=now_ms,
-            name="春节红包雨",
+            name=name,
             waves=[
                 WaveTerms(starts_at_ms=now_ms + in_ms, seconds=seconds, prizes=prizes)
                 for in_ms, seconds, prizes in waves

@@ -1,11 +1,12 @@
 """Pictures of some days: choose them, have them drawn as one heavy job, look at them, take the tables as files."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from starlette.responses import Response
 
+from api.console import filtering
 from api.console.csv_files import Cell
 from api.console.texts import marked
 from api.console.visits import Page, Visit
@@ -15,7 +16,8 @@ from engine.analysis.finding import Language
 from engine.analysis.runs import Run
 from engine.analysis.scope import DAYS_MAX
 from engine.calendar.china_time import today
-from engine.errors import FieldProblem, InvalidFieldsError, OperatorError
+from engine.errors import FieldProblem, InvalidFieldsError
+from engine.spreadsheets import Plain
 
 READ, RUN, EXPORT = "analysis:read", "analysis:run", "analysis:export"
 _DAYS = 30
@@ -31,15 +33,16 @@ async def begin(visit: Visit) -> Response:
     """Begin a study, or show the one that is under way."""
     form = visit.form
     try:
-        first, last = _day(form.text("from"), "from"), _day(form.text("to") or form.text("from"), "to")
-        asset = (await visit.desk.engine.assets.named(form.text("asset") or None)).code
+        first = filtering.day(form, "from")
+        if first is None:
+            raise filtering.refuse("from", "must be a day as 2026-11-28")
+        last = filtering.day(form, "to") or first
+        asset = (await filtering.asset(visit.desk.engine.assets, form, "asset")).code
         run, is_new = visit.desk.studies.begin(
             first, last, asset=asset, language=Language(visit.language), by=visit.operator.name
         )
     except InvalidFieldsError as error:
         return await _page(visit, problems=error.problems)
-    except OperatorError as error:
-        return await _page(visit, problems=[FieldProblem("from", str(error))])
     visit.told = f"run {run.run_id}" if is_new else f"run {run.run_id} was under way"
     return visit.redirect(f"/analysis/runs/{run.run_id}", **({} if is_new else {"notice": "study_under_way"}))
 
@@ -69,7 +72,8 @@ async def table(visit: Visit) -> Response:
     finding = _run(visit).finding(visit.path["name"])
     if finding is None or finding.is_empty:
         raise UnknownRouteError(_NOT_KEPT)
-    return await visit.file(f"analysis_{finding.name}", finding.columns, _rows(finding.rows))
+    columns, rows = finding.table
+    return await visit.file(f"analysis_{finding.name}", columns, _rows(rows))
 
 
 _NOT_KEPT = marked("This study is no longer kept. Begin it again.")
@@ -103,22 +107,13 @@ def _values(visit: Visit, run: Run) -> dict[str, Any]:
         "run": run,
         "scope": None if run.study is None else run.study.scope,
         "shown": [(finding, finding.said[language]) for finding in findings],
+        "failed": {name for name, drawn_in in run.failed if drawn_in is language},
     }
-
-
-def _day(text: str, field: str) -> date:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise InvalidFieldsError([FieldProblem(field, "must be a valid date (YYYY-MM-DD)")]) from None
-    if text != day.isoformat():
-        raise InvalidFieldsError([FieldProblem(field, "must be a valid date (YYYY-MM-DD)")])
-    return day
 
 
 async def _rows(rows: Sequence[tuple[Number, ...]]) -> AsyncIterator[Sequence[Cell]]:
     for row in rows:
-        yield [f"{cell:.6f}".rstrip("0").rstrip(".") if isinstance(cell, float) else cell for cell in row]
+        yield [Plain(f"{cell:.6f}".rstrip("0").rstrip(".")) if isinstance(cell, float) else cell for cell in row]
 
 
 ROUTES = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from api.console import filtering
 from api.console.desk import Desk
 from api.console.forms import Fields
 from api.console.pages.campaigns import WHO, WRITE, local, moment, percent
@@ -62,7 +63,6 @@ _LABELS = {
 }
 """What a field is called on the form, by its name or, in a wave, by the end of its name."""
 _NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
-_AMOUNT = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,6}))?", re.ASCII)
 _PERCENT = re.compile(r"(100|[0-9]{1,2})(?:\.([0-9]{1,4}))?", re.ASCII)
 
 
@@ -194,26 +194,17 @@ async def _wave(desk: Desk, form: Fields, wave: int, problems: list[FieldProblem
 async def _prize(desk: Desk, form: Fields, name: str, problems: list[FieldProblem]) -> list[Any]:
     asset, scale, kind = "", 2, form.text(f"{name}_split") or SplitKind.LUCKY.value
     try:
-        known = await desk.engine.assets.named(form.text(f"{name}_asset") or None)
+        known = await filtering.asset(desk.engine.assets, form, f"{name}_asset")
         asset, scale = known.code or "", known.scale
     except InvalidFieldsError as error:
-        problems.extend(FieldProblem(f"{name}_asset", problem.message) for problem in error.problems)
+        problems.extend(error.problems)
     if kind not in set(SplitKind):
         problems.append(FieldProblem(f"{name}_split", "must be lucky or equal"))
         kind = SplitKind.LUCKY.value
-    total = amount_of(form.text(f"{name}_total"), scale)
+    total = filtering.amount_of(form.text(f"{name}_total"), scale)
     if total is None:
         problems.append(FieldProblem(f"{name}_total", _NO_AMOUNT))
     return [asset, kind, total or 0, _number_of(form, f"{name}_count", problems, default=None) or 0]
-
-
-def amount_of(text: str, scale: int) -> int | None:
-    """An amount as it is typed, in 10^-scale. None if it is none."""
-    found = _AMOUNT.fullmatch(text.replace(",", "").removeprefix("¥"))
-    if found is None or len(found[2] or "") > scale:
-        return None
-    amount: int = int(found[1]) * 10**scale + int((found[2] or "").ljust(scale, "0") or "0")
-    return amount
 
 
 def _whole(text: str) -> int | None:

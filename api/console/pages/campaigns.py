@@ -149,11 +149,14 @@ async def _listed(visit: Visit, after: str | None) -> tuple[list[CampaignRow], s
 
 
 def _line(row: CampaignRow) -> csv_files.Row:
+    """What came back is known, as on the page, once no part is open."""
+    is_known = not row.open_parts
+    shares, fen = (row.returned_shares, row.returned_fen) if is_known else (None, None)
     return (
         *(row.campaign_id, row.owner, row.name, row.stage.value, csv_files.at(row.created_at_ms)),
         *(csv_files.at(row.starts_at_ms), csv_files.at(row.ends_at_ms), row.waves, row.shares),
         *(csv_files.yuan(row.money_fen), row.money_fen, row.assets),
-        *(row.returned_shares, csv_files.yuan(row.returned_fen), row.returned_fen, row.odds_millionths),
+        *(shares, csv_files.yuan(fen), fen, row.odds_millionths),
     )
 
 

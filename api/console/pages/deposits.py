@@ -1,16 +1,16 @@
 """Deposits: money from outside into a wallet. Always with a second operator, if the installation has two."""
 
-import re
 from typing import Any
 
 from starlette.responses import Response
 
+from api.console import filtering
 from api.console.desk import Desk
 from api.console.texts import marked
 from api.console.visits import Page, Visit
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.ids import USER_ID_RULE, is_user_id
-from engine.ledger.currency import unit_of
+from engine.ledger.currency import SCALE, unit_of
 from engine.ledger.idempotency import Request
 from engine.operators.actions import Action, Arguments, Doing, Effect, always, as_text, hash_of
 from engine.text import yuan
@@ -18,7 +18,6 @@ from engine.wallets.depositing import deposit_on
 from engine.wallets.users import Users
 
 DEPOSIT = marked("deposit")
-_AMOUNT = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
 
 
 async def show(visit: Visit) -> Response:
@@ -53,21 +52,13 @@ async def deposit(visit: Visit) -> Response:
 
 def _arguments(user_id: str, amount: str, desk: Desk) -> dict[str, Any]:
     problems = [] if is_user_id(user_id) else [FieldProblem("user_id", USER_ID_RULE)]
-    amount_fen = amount_fen_of(amount)
+    amount_fen = filtering.amount_of(amount, SCALE)
     fen_max = desk.settings.deposit_fen_max
     if amount_fen is None or not 1 <= amount_fen <= fen_max:
         problems.append(FieldProblem("amount", f"must be an amount as 12.34, from 0.01 to {yuan(fen_max)}"))
     if problems:
         raise InvalidFieldsError(problems)
     return {"user_id": user_id, "amount_fen": amount_fen}
-
-
-def amount_fen_of(text: str) -> int | None:
-    """An amount as it is typed (12, 12.3, 1,234.50) in fen. None if it is none."""
-    found = _AMOUNT.fullmatch(text.strip().removeprefix("¥").replace(",", ""))
-    if found is None:
-        return None
-    return int(found[1]) * 100 + int((found[2] or "").ljust(2, "0"))
 
 
 async def _effect(desk: Desk, arguments: Arguments) -> Effect:

@@ -16,6 +16,7 @@ from api.console.visits import Page, Visit
 from engine.errors import FieldProblem, InvalidFieldsError
 from engine.packets.hottest import ENTRIES_MAX
 from engine.persisting.lag import LaneLag
+from engine.spreadsheets import Plain
 
 WINDOW_S_MAX = LONG_POINTS_MAX * LONG_STEP_MS // 1_000
 _TIME_MS_MAX = 2**53
@@ -126,7 +127,7 @@ async def file(visit: Visit) -> Response:
     async def rows() -> AsyncIterator[Row]:
         for place, at_ms in enumerate(window.at_ms):
             values = (column[place] for column in window.series.values())
-            yield [at(at_ms), at_ms, *(None if value is None else f"{value:.10g}" for value in values)]
+            yield [at(at_ms), at_ms, *(None if value is None else Plain(f"{value:.10g}") for value in values)]
 
     return await visit.file("live", ["time", "at_ms", *window.series], rows())
 

@@ -60,13 +60,13 @@ async def export(visit: Visit) -> Response:
         exports.text(_("Label"), lambda row: row.label),
         exports.text(_("State"), lambda row: row.state.value),
         exports.text(_("Asset"), lambda row: row.asset),
-        exports.amount(_("Total"), lambda row: row.total_fen),
+        exports.amount(_("Total"), lambda row: row.total_fen, lambda row: row.scale),
         exports.text(_("Shares"), lambda row: row.count),
         exports.time(_("Sent"), lambda row: row.created_at_ms),
         exports.time(_("Ended"), lambda row: row.ended_at_ms),
         exports.time(_("Settled"), lambda row: row.settled_at_ms),
         exports.text(_("Shares refunded"), lambda row: row.remaining_count),
-        exports.amount(_("Refunded"), lambda row: row.remaining_fen),
+        exports.amount(_("Refunded"), lambda row: row.remaining_fen, lambda row: row.scale),
     ]
     return await exports.file_of(visit, "packets", columns, page)
 
@@ -96,11 +96,13 @@ async def export_claims(visit: Visit) -> Response:
     async def page(after: str | None, limit: int) -> Rows[ClaimRow]:
         return await files.claims(packet_id, after=after, limit=limit)
 
+    asset, scale = await files.asset_of(packet_id)
     columns: list[Column[ClaimRow]] = [
         exports.text(_("Packet"), lambda _row: packet_id),
+        exports.text(_("Asset"), lambda _row: asset),
         exports.text(_("User"), lambda row: row.user_id),
         exports.text(_("Share"), lambda row: row.slot),
-        exports.amount(_("Amount"), lambda row: row.amount_fen),
+        exports.amount(_("Amount"), lambda row: row.amount_fen, lambda _row: scale),
         exports.time(_("Claimed"), lambda row: row.claimed_at_ms),
     ]
     return await exports.file_of(visit, f"claims_{packet_id}", columns, page, rows_max=exports.OF_ONE_MAX)

@@ -17,7 +17,7 @@ from engine.errors import UnavailableError
 from engine.ledger.money import now_ms
 from engine.operators.actions import Action, Arguments, Doing, Effect, always, by_both, is_kept_of
 from engine.paging import Page as Rows
-from engine.persisting.quarantine import AT_ONCE_MAX, DRY_RUN_MAX, Aside, DryRun, Quarantine
+from engine.persisting.quarantine import AT_ONCE_MAX, DRY_RUN_MAX, Aside, DryRun, Quarantine, written_off
 from engine.persisting.quarantine_lists import KINDS, QuarantineFilter, QuarantineLists, written_off_as
 
 RETRY, WRITE_OFF = "quarantine.retry", "quarantine.write_off"
@@ -54,14 +54,15 @@ async def export(visit: Visit) -> Response:
         exports.text(_("Packet"), lambda row: row.packet_id),
         exports.text(_("Change"), lambda row: row.kind),
         exports.text(_("User"), lambda row: row.user_id),
-        exports.amount(_("Amount"), lambda row: row.amount_fen),
+        exports.text(_("Asset"), lambda row: row.asset),
+        exports.amount(_("Amount"), lambda row: row.amount_fen, lambda row: row.scale),
         exports.time(_("Time"), lambda row: row.at_ms),
         exports.text(_("Rule that it breaks"), lambda row: row.reason),
         exports.text(_("Resolution"), lambda row: row.resolution),
         exports.time(_("Resolved"), lambda row: row.resolved_at_ms),
         exports.text(_("By"), lambda row: row.resolved_by),
         exports.text(_("Reason"), lambda row: row.resolution_reason),
-        exports.amount(_("Moved"), lambda row: row.moved_fen),
+        exports.amount(_("Moved"), lambda row: row.moved_fen, lambda row: row.scale),
     ]
     return await exports.file_of(visit, "quarantine", columns, page)
 
@@ -175,7 +176,7 @@ async def _write_off(doing: Doing[Desk]) -> dict[str, Any]:
         return {"sentence": result.sentence}
     row = await QuarantineLists(doing.tools.looks).one(number)
     if row is not None and _is_done(row, doing):
-        return {"sentence": f"written off, {row.moved_fen} fen left the custody"}
+        return {"sentence": written_off(row.moved_fen, row.asset, row.scale)}
     raise NotDoneError(f"Row {number} was not written off now: {result.sentence}.")
 
 

@@ -15,6 +15,7 @@ from engine.auditing.runs import DayLine, ReconciliationRun, Runs
 from engine.calendar.china_time import begin_ms, today
 from engine.operators.actions import Action, Doing
 from engine.paging import Page as Rows
+from engine.spreadsheets import Plain
 
 RUN, EXPLAIN = "reconciliation.run", "reconciliation.explain"
 _HERE = "/reconciliation"
@@ -117,12 +118,14 @@ async def show_day(visit: Visit) -> Response:
     """A day's runs, the last first, with both sides of each comparison."""
     day, runs = _day(visit), Runs(visit.desk.looks)
     found = await runs.of_day(day, after=visit.query.text("after") or None, limit=_RUNS_SHOWN)
+    assets = {one.asset for run in found.rows for one in run.comparisons if one.asset is not None}
     reasons = {run.reconciliation_id: await runs.reasons(run.reconciliation_id) for run in found.rows}
     return await visit.page(
         "reconciliation_day.html",
         day=day,
         found=found,
         reasons=reasons,
+        scales={asset: (await visit.desk.engine.assets.named(asset)).scale for asset in assets},
         job=visit.desk.jobs.last,
         here=f"{_HERE}/{day}",
         is_over=begin_ms(day + timedelta(days=1)) <= begin_ms(today()),
@@ -144,7 +147,7 @@ async def export(visit: Visit) -> Response:
         return Rows(rows, None)
 
     columns: list[Column[Difference]] = [
-        exports.text(_("Day"), lambda row: row.run.day.isoformat()),
+        exports.text(_("Day"), lambda row: Plain(row.run.day)),
         exports.text(_("Run"), lambda row: row.run.run),
         exports.text(_("Compared"), lambda row: row.comparison.name),
         exports.text(_("Difference"), lambda row: row.sentence),

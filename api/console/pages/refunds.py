@@ -9,6 +9,7 @@ from api.console.desk import Desk
 from api.console.exports import Column
 from api.console.visits import Page, Visit
 from api.console.words import sayer
+from engine.backoffice.packet_file import PacketFiles
 from engine.errors import UnknownPacketError
 from engine.ids import is_packet_number
 from engine.ledger.money import now_ms
@@ -46,8 +47,8 @@ async def export(visit: Visit) -> Response:
         exports.text(_("Sender"), lambda row: row.sender),
         exports.text(_("State"), lambda row: row.state.value),
         exports.text(_("Asset"), lambda row: row.asset),
-        exports.amount(_("Custody"), lambda row: row.custody_fen),
-        exports.amount(_("To be refunded"), lambda row: row.remaining_fen),
+        exports.amount(_("Custody"), lambda row: row.custody_fen, lambda row: row.scale),
+        exports.amount(_("To be refunded"), lambda row: row.remaining_fen, lambda row: row.scale),
         exports.time(_("Ended"), lambda row: row.ended_at_ms),
         exports.text(_("In quarantine"), lambda row: row.quarantined),
     ]
@@ -62,7 +63,15 @@ async def close(visit: Visit) -> Response:
     done = await visit.perform(CLOSE, {"packet_id": packet_id})
     result = done.result or {}
     visit.told = result["reply"]
-    return await visit.page("refunds_closed.html", packet_id=packet_id, result=result, say=sayer(visit.gettext))
+    asset, scale = await PacketFiles(visit.desk.looks, visit.desk.engine.store).asset_of(packet_id)
+    return await visit.page(
+        "refunds_closed.html",
+        packet_id=packet_id,
+        result=result,
+        asset=asset,
+        scale=scale,
+        say=sayer(visit.gettext),
+    )
 
 
 async def _close(doing: Doing[Desk]) -> dict[str, Any]:
