@@ -168,8 +168,8 @@ def _who(by: str | None) -> str:
 
 def _line(row: "Aside") -> str:
     what = {
-        "claim": f"{row.user_id} claimed share {row.slot} of {row.amount_fen} fen",
-        "ending": f"it ended with {row.amount_fen} fen left",
+        "claim": f"{row.user_id} claimed share {row.slot} of {row.amount}",
+        "ending": f"it ended with {row.amount} left",
         "opening": "it was opened",
         "unreadable": "some of its changes",
     }[row.kind]

@@ -59,6 +59,12 @@ class Aside:
     asset: str | None
     scale: int | None
 
+    @property
+    def amount(self) -> str:
+        """The amount with its unit: 900 fen, or 0.900 STARS."""
+        fen = self.amount_fen or 0
+        return f"{fen} fen" if self.asset is None or self.scale is None else f"{decimal(fen, self.scale)} {self.asset}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:

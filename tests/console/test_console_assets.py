@@ -1,5 +1,6 @@
 """Every amount of another asset than money has the asset's decimals and its code, on every page and in every file."""
 
+import asyncio
 import csv
 import io
 import re
@@ -21,6 +22,7 @@ from engine.records import SplitKind
 from engine.settings import Settings
 from engine.text import decimal
 from tests.support import rains
+from tests.support.commands import hongbao
 from tests.support.console import Console, Person, open_console, words_of
 from tests.support.scenes import caught_up, let_time_run_out, persisting, settled
 
@@ -192,6 +194,14 @@ async def test_a_write_off_tells_the_amount_with_its_asset(scene: Scene) -> None
         ]
         done = await quarantine.write_off(scene.rows[1], reason="a test", by="root")
     assert done.sentence == "written off, 1357.911 STARS left the custody"
+
+
+async def test_the_command_lists_amounts_with_their_asset(scene: Scene) -> None:
+    settings = scene.console.desk.settings
+    urls = {"HONGBAO_REDIS_URL": settings.redis_url or "", "HONGBAO_DATABASE_URL": settings.database_url or ""}
+    listed = await asyncio.to_thread(hongbao, "quarantine", "list", **urls)
+    assert "bob claimed share 0 of 9876541 POINTS" in listed.stdout
+    assert "bob claimed share 0 of 1357.911 STARS" in listed.stdout
 
 
 async def test_what_came_back_is_not_told_while_a_part_is_open(scene: Scene) -> None:
