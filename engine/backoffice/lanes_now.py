@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from engine.backoffice.packet_file import SQL as PACKETS
+from engine.backoffice.packet_file import SQL
 from engine.errors import UnavailableError
 from engine.events import Change, Claims, Ending
 from engine.lanes.entries import BadEntryError, Entry, entry_in
@@ -136,7 +136,7 @@ async def peek(pool: asyncpg.Pool, stream: EventStream, lane: int, *, limit: int
             read.append((raw.entry_id, error.why))
     numbers = {change.packet for _, entry in read if isinstance(entry, Entry) for change in entry.changes}
     with ledger_errors():
-        rows = await pool.fetch(PACKETS["assets"], list(numbers))
+        rows = await pool.fetch(SQL["assets"], list(numbers))
     assets = {row["packet_id"]: (row["asset"], row["scale"]) for row in rows}
     return [
         PeekedEntry(entry_id=entry_id, kind="unreadable", problem=entry)
