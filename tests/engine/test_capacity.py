@@ -198,5 +198,5 @@ def test_losers_cost_the_api_and_hardly_redis() -> None:
 def test_a_bound_names_its_option() -> None:
     with pytest.raises(ValueError, match="--shares-per-packet must be from 1 to 10,000,000, not 0"):
         Demand(claims_per_second=1, packet_count=1, shares_per_packet=0)
-    with pytest.raises(ValueError, match="--claims-per-second 1,000,000,000 needs 7,834 Redis masters"):
+    with pytest.raises(ValueError, match="--claims-per-second 1,000,000,000 needs 6,334 Redis masters"):
         plan(Demand(claims_per_second=10**9, packet_count=1))
