@@ -11,8 +11,8 @@ from dataclasses import astuple, dataclass
 class Costs:
     """CPU time per claim in microseconds, of a saturated process, and rates. Each field names its part of the report.
 
-    Reports in benchmarks/results: 2026-11-30 (AMD EPYC, 2 cores for everything, the load generator included). For SIZES
-    and LANES 2026-11-29-sizes and 2026-11-29-lanes (Intel Xeon, 2 cores, beside other work).
+    Reports in benchmarks/results: 2026-11-30 (AMD EPYC, 2 cores for everything, the load generator included). For LANES
+    2026-11-30-growth (the same), for SIZES 2026-11-29-sizes (Intel Xeon, 2 cores, beside other work).
     """
 
     api_us: float = 15.0
@@ -31,9 +31,9 @@ class Costs:
     """Part B: per answer, of which nine in ten are losers."""
     loser_redis_us: float = 0.8
     """Part B: a process remembers ended packets, so that few losers reach Redis."""
-    lanes_api_ratio: float = 1.5
+    lanes_api_ratio: float = 1.4
     """Part LANES: what 16 lanes cost one API process per claim, by what one lane costs it."""
-    lanes_redis_ratio: float = 1.4
+    lanes_redis_ratio: float = 1.5
     """Part LANES: the same for Redis."""
     ledger_claims_per_second: int = 94_956
     """Part F: the persister alone, one lane, one Postgres."""
