@@ -129,15 +129,15 @@ class Grabbing:
         """
         answers: dict[int, Grab | HongbaoError] = {}
         walks: dict[int, _Walk] = {}
-        taps = [(asked.campaign_id, asked.user_id) for asked in grabs]
-        before_ms = [self._taps_ms.get(tap) for tap in taps]
+        taps_ms = self._taps_ms  # empty unless a campaign has a least time between taps
+        before_ms = {place: taps_ms.get(asked[:2]) for place, asked in enumerate(grabs)} if taps_ms else {}
 
         def note(place: int, step: "_Walk | Grab | HongbaoError") -> None:
             if isinstance(step, _Walk) and step.next is not None:
                 walks[place] = step
             else:
                 if isinstance(step, HongbaoError):
-                    self._untap(taps[place], before_ms[place])
+                    self._untap(grabs[place][:2], before_ms.get(place))
                 answers[place] = step.end() if isinstance(step, _Walk) else step
 
         for place, step in enumerate(await _all(partial(self._begin_at_once, *asked) for asked in grabs)):
