@@ -1,8 +1,9 @@
 """Group commit for claims: while a script call is in progress, new claims wait and go together in the next call.
 
 An idle lane's claim leaves in the same turn of the event loop. A busy lane makes one call per millisecond, or more if
-many claims wait. The queue is bounded in number and in time. A claim that would wait too long is refused before it
-reaches Redis. So a claim that is admitted is answered soon, under any load.
+many claims wait. Many claims are shared out among the calls that may be in progress. The queue is bounded in number and
+in time. A claim that would wait too long is refused before it reaches Redis. So a claim that is admitted is answered
+soon, under any load.
 """
 
 import asyncio
@@ -26,6 +27,10 @@ PACE_S = 0.001
 PACE_BELOW = 32
 """Fewer than PACE_BELOW claims wait until PACE_S after the previous call. This keeps calls few and full at half load:
 a call costs as much as thirty claims. A claim that comes alone does not wait."""
+
+SHARED_FROM = 64
+"""More claims than this are shared out among the calls in progress, so that Redis has one part while this process
+answers another. A call for all of them would leave each idle while the other works."""
 
 CLAIM_S_FIRST = 0.00003
 """The assumed cost of a claim until one has been measured."""
@@ -163,7 +168,7 @@ class Batcher:
     def _send(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._calls) < self._calls_max:
-            batch = next_batch(self._waiting, self._per_call_max)
+            batch = next_batch(self._waiting, self._per_call_max, self._fair_share())
             self._size -= batch.size
             self._under_way += batch.size
             batch.sent_s = time.monotonic()
@@ -171,6 +176,10 @@ class Batcher:
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
             call.add_done_callback(partial(self._sent, batch))
+
+    def _fair_share(self) -> int:
+        """How many single claims one call takes: if two may be in progress, half of all that are not answered."""
+        return max(SHARED_FROM, -(-(self._size + self._under_way) // self._calls_max))
 
     def _sent(self, batch: Batch, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 import structlog
 
@@ -36,6 +36,21 @@ class Singles:
             users.append(user_id)
             self._deliveries[packet_id].append(deliver)
         self.size += 1
+
+    def cut(self, size: int) -> "Singles":
+        """Take the first ``size`` claims out, in the order of packets. There must be as many."""
+        first = Singles()
+        for packet_id in list(islice(self.asked, size)):
+            users, deliveries, wanted = self.asked[packet_id], self._deliveries[packet_id], size - first.size
+            first.asked[packet_id], first._deliveries[packet_id] = users[:wanted], deliveries[:wanted]
+            first.size += len(first.asked[packet_id])
+            del users[:wanted], deliveries[:wanted]
+            if not users:
+                del self.asked[packet_id], self._deliveries[packet_id]
+            if first.size == size:
+                break
+        self.size -= size
+        return first
 
     def resolve(self, answers: Sequence[ClaimResult | Exception]) -> None:
         """Answer every claim."""
@@ -134,12 +149,16 @@ class Joined:
 Batch = Singles | Order | Joined
 
 
-def next_batch(waiting: deque[Singles | Order], size_max: int) -> Batch:
+def next_batch(waiting: deque[Singles | Order], size_max: int, singles_max: int) -> Batch:
     """Take what leaves next off the queue: orders together, as far as they are ``size_max`` claims at most.
 
     A call costs as much as thirty claims, and an order for several lanes is a small part of a call in each.
+    Claims that came one by one leave as ``singles_max`` at most, and the rest keeps its turn.
     """
-    first = waiting.popleft()
+    first = waiting[0]
+    if isinstance(first, Singles) and first.size > singles_max:
+        return first.cut(singles_max)
+    waiting.popleft()
     if isinstance(first, Singles) or not waiting:
         return first
     orders, size = [first], first.size

@@ -85,6 +85,35 @@ async def test_a_call_has_no_more_claims_than_its_bound(lane: Lane, store: Watch
     await lane.assert_consistent(packet, [1] * 100)
 
 
+@pytest.mark.parametrize(
+    ("calls_max", "count", "sizes"), [(1, 300, [300]), (2, 300, [150, 150]), (2, 301, [151, 150]), (2, 80, [64, 16])]
+)
+async def test_many_claims_are_shared_out_among_the_calls(
+    lane: Lane, store: WatchedStore, calls_max: int, count: int, sizes: list[int]
+) -> None:
+    """One call for all would leave Redis idle while they are answered, and this process while Redis decides."""
+    packets = [await lane.open([1] * 100) for _ in range(4)]
+    batcher = batcher_of(store, calls_max=calls_max)
+    asked = [(packets[number % 4], user) for number, user in enumerate(users(count))]
+    answers = await asyncio.gather(*(batcher.claim(*one) for one in asked))
+    assert [answer.outcome for answer in answers] == [Outcome.CLAIMED] * count
+    assert store.sizes == sizes
+    for packet in packets:
+        await lane.assert_consistent(packet, [1] * 100)
+
+
+async def test_a_call_takes_its_share_of_those_that_redis_has_too(lane: Lane, store: WatchedStore) -> None:
+    packet, batcher = await lane.open([1] * 300), batcher_of(store)
+    store.gate.clear()
+    answers = [batcher.claim(packet, user) for user in users(30)]
+    await wait_until(lambda: store.in_flight == 1, what="a call under way")
+    answers += [batcher.claim(packet, user) for user in users(200, "more")]
+    await wait_until(lambda: store.in_flight == 2, what="two calls under way")
+    assert store.sizes == [30, 115]
+    store.gate.set()
+    assert {answer.outcome for answer in await asyncio.gather(*answers)} == {Outcome.CLAIMED}
+
+
 async def test_a_full_queue_refuses_and_loses_nothing(lane: Lane, store: WatchedStore) -> None:
     packet, batcher = await lane.open([1] * 100), batcher_of(store, per_call_max=5, queue_max=10)
     store.gate.clear()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -127,6 +128,38 @@ async def test_whatever_is_joined_each_answer_goes_to_who_asked(
 async def test_a_single_claim_is_not_joined_with_an_order() -> None:
     singles, order = Singles(), Order({"1": ["a"]}, 1)
     waiting: deque[Singles | Order] = deque([order, singles, order])
-    assert next_batch(waiting, 10) is order
-    assert next_batch(waiting, 10) is singles
-    assert next_batch(waiting, 10) is order
+    assert next_batch(waiting, 10, 10) is order
+    assert next_batch(waiting, 10, 10) is singles
+    assert next_batch(waiting, 10, 10) is order
+
+
+CLAIMS = st.lists(st.tuples(st.sampled_from(["1", "2", "3"]), st.sampled_from("abcdef")), min_size=2, max_size=30)
+
+
+@given(CLAIMS, st.data())
+async def test_however_single_claims_are_cut_each_answer_goes_to_who_asked(
+    claims: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    """Each packet's claims stay in their order, and who is added after a cut leaves with the rest."""
+    told: list[tuple[tuple[str, str], object]] = []
+    singles = Singles()
+    waiting: deque[Singles | Order] = deque([singles])
+    for claim in claims[:-1]:
+        singles.add(*claim, partial(lambda claim, result: told.append((claim, result.amount_fen)), claim))
+    parts = []
+    while waiting:
+        most = data.draw(st.integers(1, 10))
+        parts.append(next_batch(waiting, 30, most))
+        assert parts[-1].size == sum(map(len, parts[-1].asked.values())) <= most
+        if len(parts) == 1 and waiting:
+            claim = claims[-1]
+            singles.add(*claim, partial(lambda claim, result: told.append((claim, result.amount_fen)), claim))
+    asked = [(packet, user) for part in parts for packet, users in part.asked.items() for user in users]
+    for packet in {packet for packet, _ in claims}:
+        added = claims if len(parts) > 1 else claims[:-1]
+        assert [claim for claim in asked if claim[0] == packet] == [claim for claim in added if claim[0] == packet]
+    place = 0
+    for part in parts:
+        part.resolve([ClaimResult(Outcome.CLAIMED, place + number) for number in range(part.size)])
+        place += part.size
+    assert told == [(claim, place) for place, claim in enumerate(asked)]
