@@ -320,7 +320,6 @@ async def _end_packets(connection: asyncpg.Connection, endings: Sequence[Ending]
         await connection.execute(SQL["free_coupons"], [ending.packet for ending in of_coupons], left)
     if retracted := [ending.packet for ending in endings if ending.state is PacketState.RETRACTED]:
         await connection.execute(SQL["uncount_packets"], retracted)
-    await connection.execute(SQL["settle_packets"], packets)
 
 
 async def _set_aside(

@@ -45,12 +45,18 @@ WHERE accounts.account_id = change.account_id
 UPDATE packets SET state = 'open' WHERE packet_id = ANY ($1::bigint[]) AND state = 'funded'
 
 -- end_packets --
+-- One whose custody is empty is settled as well: the claims and refunds of the same transaction come before.
+-- The state is compared with a value of the batch's row. If it were compared with a constant, Postgres would look for all
+-- packets that are open, if its statistics say that there are few, and compare each with each packet of the batch.
 UPDATE packets
 SET state = ended.state::packet_state, remaining_count = ended.remaining_count, remaining_fen = ended.remaining_fen,
-    ended_at_ms = ended.at_ms
+    ended_at_ms = ended.at_ms,
+    settled_at_ms = CASE WHEN balance_fen = 0 THEN floor(extract(epoch FROM clock_timestamp()) * 1000) END
 FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[])
     AS ended (packet_id, state, remaining_count, remaining_fen, at_ms)
-WHERE packets.packet_id = ended.packet_id AND packets.state = 'open'
+JOIN accounts ON account_id = ended.packet_id
+WHERE packets.packet_id = ended.packet_id
+    AND packets.state = CASE WHEN ended.packet_id IS NOT NULL THEN 'open'::packet_state END
 
 -- uncount_packets --
 -- A retracted packet no longer counts in its day of sending (China's). The next sending counts that day again: not all
@@ -59,11 +65,6 @@ WHERE packets.packet_id = ended.packet_id AND packets.state = 'open'
 DELETE FROM day_totals USING packets
 WHERE packet_id = ANY ($1::bigint[]) AND subject = ANY (ARRAY['user:' || sender, 'label:' || label])
     AND day = DATE '1970-01-01' + ((created_at_ms + 28800000) / 86400000)::integer
-
--- settle_packets --
-UPDATE packets SET settled_at_ms = floor(extract(epoch FROM clock_timestamp()) * 1000)
-FROM accounts
-WHERE packet_id = ANY ($1::bigint[]) AND account_id = packet_id AND balance_fen = 0
 
 -- give_coupons --
 -- The coupons that shares are, written with their claims: each has one row for good.

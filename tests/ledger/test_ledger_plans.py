@@ -1,0 +1,82 @@
+"""The persister's statements on many packets, in a database whose statistics are of another day.
+
+Postgres learns minutes after a rush has begun how many packets are open. A plan that reads all open packets for each
+packet of a batch took a millisecond per packet among ten thousand.
+"""
+
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+
+from engine.ledger.posting import PLANNED, SQL
+from tests.support.books import AT_MS, Books
+
+PACKETS = 2_000
+ROWS_PER_PACKET_MAX = 10
+"""What all steps of a plan read together. A step reads a packet once or twice."""
+COPIED = """
+    INSERT INTO packets
+    SELECT copied.* FROM packets, generate_series($2::bigint, $3::bigint) AS number, jsonb_populate_record(
+        NULL::packets,
+        to_jsonb(packets) || jsonb_build_object('packet_id', packets.packet_id + number, 'state', $4::text)
+    ) AS copied
+    WHERE packets.packet_id = $1
+"""
+CUSTODY = """
+    INSERT INTO accounts (account_id, kind)
+    SELECT $1::bigint + number, 'custody' FROM generate_series(1, $2::bigint) AS number
+"""
+
+
+async def many(books: Books, state: str) -> list[int]:
+    """Packets with an empty custody in this state. The statistics say that hardly any packet is in it."""
+    other = {"open": "funded", "funded": "open"}[state]
+    first = await books.packet()
+    await books.connection.execute("ALTER TABLE packets SET (autovacuum_enabled = FALSE)")
+    await books.connection.execute(COPIED, first, PACKETS + 1, PACKETS + 100, other)
+    await books.connection.execute("VACUUM (ANALYZE) packets, accounts")
+    await books.connection.execute(COPIED, first, 1, PACKETS, state)
+    await books.connection.execute(CUSTODY, first, PACKETS)
+    return [first + number for number in range(1, PACKETS + 1)]
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """The rows that a step and the steps below it have read, those they did not keep included."""
+    own = sum(count for name, count in plan.items() if name == "Actual Rows" or name.startswith("Rows Removed"))
+    return float(own * plan["Actual Loops"] + sum(map(rows_read, plan.get("Plans", []))))
+
+
+async def explained(connection: asyncpg.Connection, name: str, values: str) -> dict[str, Any]:
+    """The plan of a statement after its execution, which is rolled back."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(f"PREPARE statement AS {SQL[name]}")
+        told = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE statement ({values})")
+    finally:
+        await connection.execute("DEALLOCATE ALL")
+        await transaction.rollback()
+    plan: dict[str, Any] = json.loads(told)[0]["Plan"]
+    return plan
+
+
+@pytest.mark.parametrize("cache", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(("name", "state"), [("open_packets", "funded"), ("end_packets", "open")])
+async def test_many_packets_cost_no_more_each_than_few(
+    books: Books, database_url: str, name: str, state: str, cache: str
+) -> None:
+    packets = await many(books, state)
+    values: dict[str, list[list[object]]] = {
+        "open_packets": [[*packets]],
+        "end_packets": [[*packets], ["exhausted"] * PACKETS, [0] * PACKETS, [0] * PACKETS, [AT_MS] * PACKETS],
+    }
+    connection = await asyncpg.connect(database_url, server_settings={**PLANNED, "plan_cache_mode": cache})
+    try:
+        arrays = ", ".join(f"'{{{','.join(map(str, column))}}}'" for column in values[name])
+        plan = await explained(connection, name, arrays)
+    finally:
+        await connection.close()
+    assert plan["Plans"][0]["Actual Rows"] == PACKETS
+    assert rows_read(plan) <= ROWS_PER_PACKET_MAX * PACKETS, json.dumps(plan, indent=1)
