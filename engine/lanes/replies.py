@@ -83,3 +83,10 @@ class Fenced(StrEnum):
 
     CHANGED = "CHANGED"
     FENCED = "FENCED"
+
+
+class Forgotten(StrEnum):
+    """forget.lua's replies, in order of precedence."""
+
+    MALFORMED = "MALFORMED"
+    FORGOTTEN = "FORGOTTEN"

@@ -4,7 +4,8 @@ Reading ends before a bad entry. If the bad entry comes first, it raises BadEntr
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -17,9 +18,14 @@ from engine.lanes.clients import command
 from engine.lanes.entries import BadEntryError, Entry, Look, Raw, entry_in, id_of, look_in
 from engine.lanes.failures import failure_of, redis_errors
 from engine.lanes.reader import is_wrong_type
+from engine.lanes.replies import Forgotten
+from engine.lanes.scripts import Script
 from engine.lanes.topology import Topology
 
 _PAGE = 1_000
+FORGOTTEN_PER_CALL_MAX = 250
+"""Packets: the forget script's bound."""
+_FORGOTTEN_KEYS_MAX = FORGOTTEN_PER_CALL_MAX * 3
 Reply = list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -29,6 +35,7 @@ class EventStream:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._untold: dict[int, int] = {}
+        self._forgetting = Script("forget")
 
     async def read(self, lane: int, after: int, *, entries_max: int, block_ms: int) -> list[Entry]:
         """Entries after a position, waiting up to ``block_ms`` for the first. Raises BadEntryError."""
@@ -130,13 +137,11 @@ class EventStream:
 
         A packet's keys stay until the ledger has its end. Otherwise it would look like one that was never opened.
         """
+        await self._forget_in(lane, map(str, ended), retention_ms)
         with redis_errors():
             # Not one transaction: a Redis that is out of memory refuses any transaction that contains an HSET, but it
             # does remove things. While ``applied`` is behind, claims stop sooner.
             async with self._client_of(lane).pipeline(transaction=False) as pipeline:
-                for packet in ended:
-                    for name in (keys.packet, keys.claims, keys.recipients):
-                        pipeline.pexpire(name(str(packet)), retention_ms)
                 # Not up to the next position: a script did not write an entry ``<position>-1`` or later.
                 pipeline.xtrim(keys.events(lane), minid=f"{position}-1", approximate=False)
                 pipeline.hset(keys.lane(lane), "applied", str(position))
@@ -155,12 +160,17 @@ class EventStream:
         for packet in map(str, packets):
             lanes.setdefault(lane_of(packet), []).append(packet)
         for lane, packet_ids in lanes.items():
-            with redis_errors():
-                async with self._client_of(lane).pipeline(transaction=False) as pipeline:
-                    for packet_id in packet_ids:
-                        for name in (keys.packet, keys.claims, keys.recipients):
-                            pipeline.pexpire(name(packet_id), retention_ms)
-                    await pipeline.execute()
+            await self._forget_in(lane, packet_ids, retention_ms)
+
+    async def _forget_in(self, lane: int, packet_ids: Iterable[str], retention_ms: int) -> None:
+        send = partial(command, self._client_of(lane))
+        names = [name for packet_id in packet_ids for name in keys.kept_of(packet_id)]
+        with redis_errors():
+            for first in range(0, len(names), _FORGOTTEN_KEYS_MAX):
+                some = names[first : first + _FORGOTTEN_KEYS_MAX]
+                (word,) = await self._forgetting.call(send, some, [retention_ms])
+                if Forgotten(word.decode()) is not Forgotten.FORGOTTEN:
+                    raise ValueError("forget.lua refused the form of its arguments")
 
     async def discard_applied(self, lane: int, checkpoint: int, *, retention_ms: int) -> None:
         """Finish the work of a persister that died between its commit and ``discard``."""

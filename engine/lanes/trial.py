@@ -21,6 +21,7 @@ from engine.lanes.topology import Node, Topology
 from engine.records import Outcome
 
 AGAIN_S = 1.0
+_FORGET = Script("forget")
 _EPOCH, _PACKET = "trial", "1000000000000000000"
 _ANY_MS = 2**53 - 1
 _OPENING = (_PACKET, _ANY_MS, 0, 2, 3, _ANY_MS, "1:2", "", "", 2, "alice", "bob", "0:1", "1:2")
@@ -38,7 +39,7 @@ _STEPS: tuple[tuple[Script, tuple[str, ...], tuple[str | int, ...], list[Any]], 
         [Closed.CLOSED, 1, 2],
     ),
 )
-"""Each script, its keys by their names in ``keys.TrialKeys``, its arguments after the epoch, and its reply."""
+"""A script with an epoch, its keys by their names in ``keys.TrialKeys``, its arguments after the epoch, its reply."""
 
 
 async def try_scripts(client: Redis, lane: int | None = None) -> None:
@@ -92,7 +93,7 @@ async def answers(client: Redis, lane: int | None = None) -> list[Any]:
         for script, fields, arguments, _ in _STEPS:
             names = [getattr(trial, field) for field in fields]
             pipeline.execute_command("EVAL", script.source, len(names), *names, _EPOCH, *arguments)
-        pipeline.execute_command("PEXPIRE", trial.claims, 1_000)
+        pipeline.execute_command("EVAL", _FORGET.source, 3, trial.packet, trial.claims, trial.recipients, 1_000)
         pipeline.execute_command("XTRIM", trial.events, "MINID", "1-1")
         pipeline.execute_command("UNLINK", *trial)
         replies: list[Any] = await pipeline.execute()

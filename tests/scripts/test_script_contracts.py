@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from engine.events import ClaimsEvent, ClosedEvent, OpenedEvent, PacketClaims
-from engine.lanes.replies import Claimed, Closed, Extended, Fenced, Followed, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, Extended, Fenced, Followed, Forgotten, Noted, Opened
 from engine.lanes.store import Chunk
 from engine.records import Outcome
 
-NAMES = ["open", "claim", "close", "view", "extend", "freeze", "limit", "fence"]
+NAMES = ["open", "claim", "close", "view", "extend", "freeze", "limit", "fence", "forget"]
 REPLIES: dict[str, type[StrEnum]] = {
     "open": Opened,
     "claim": Claimed,
@@ -22,6 +22,7 @@ REPLIES: dict[str, type[StrEnum]] = {
     "freeze": Followed,
     "limit": Followed,
     "fence": Fenced,
+    "forget": Forgotten,
 }
 LINES_MAX = 85
 
@@ -61,6 +62,8 @@ class Contract:
 
     def bound_to(self, table: str) -> list[str]:
         """The locals that the first lines bind to KEYS or ARGV, in order."""
+        if not self.numbered(table):
+            return []
         found = re.search(rf"^local ([\w, ]+) = ((?:unpack\({table}|{table}\[1\]).*)$", self.code, flags=re.M)
         assert found
         if found[2].startswith(table):
