@@ -25,17 +25,28 @@ from benchmarks.rig.world import World, positions
 from engine.supervision.child import Process
 
 SEVERAL = (1, 2)
+SMALL = "F, packets of 10"
+"""The runs with the packets of a group: ten times as many of them end."""
 _POLL_S = 0.002
-_REQUEST, _SHARES = 500, 100
+_REQUEST, _SHARES, _SMALL_SHARES = 500, 100, 10
 
 
 def persister_alone(bench: Bench) -> None:
-    """In each round, fill the stream, persist it, and copy the same rows bare."""
+    """In each round, fill the stream, persist it, and copy the same rows bare. First large packets, then small ones."""
+    plan = bench.plan
     world = bench.world("to persist", packets=packets_for(bench), shares=_SHARES)
-    for number in range(1, bench.plan.costly_rounds + 1):
-        about = {"workload": "F", "server": "hongbao", "round": number, "connections": 0}
+    _rounds(bench, "F", world, plan.persisted_claims, plan.costly_rounds)
+    if plan.persisted_small_claims:
+        packets = -(-plan.persisted_small_claims // _SMALL_SHARES)
+        world = bench.world("small ones to persist", packets=packets, shares=_SMALL_SHARES)
+        _rounds(bench, SMALL, world, plan.persisted_small_claims, min(plan.costly_rounds, plan.scattered_rounds))
+
+
+def _rounds(bench: Bench, workload: str, world: World, claims: int, rounds: int) -> None:
+    for number in range(1, rounds + 1):
+        about = {"workload": workload, "server": "hongbao", "round": number, "connections": 0}
         try:
-            bench.keep({**about, **_round(bench.stage, world, bench.plan.persisted_claims)})
+            bench.keep({**about, **_round(bench.stage, world, claims)})
         except FAILURES as error:
             bench.keep({**about, "void": f"{type(error).__name__}: {error}"})
 
@@ -144,7 +155,7 @@ def _held(database_url: str) -> Iterator[Callable[[], None]]:
 
 def _claim(stage: Stage, world: World, database: str, claims: int) -> None:
     """Claim over HTTP, every claim a winner. Raises BooksWrongError."""
-    walk = BatchWalk(packets=world.packets, hands=_SHARES, size=_REQUEST, hands_each=_SHARES)
+    walk = BatchWalk(packets=world.packets, hands=world.shares, size=_REQUEST, hands_each=world.shares)
     headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
     with started(stage, OURS, database) as server:
         for index in range(min(walk.length, claims // _REQUEST)):

@@ -14,7 +14,7 @@ from benchmarks.parts.masters import MASTERS
 from benchmarks.parts.masters import workload as on_masters
 from benchmarks.parts.outage import AFTER_S, BACKLOG_MAX, BEFORE_S, CONNECTIONS, RATE_PER_S, STOPPED_S
 from benchmarks.parts.overload import CROWDS
-from benchmarks.parts.persisting import SEVERAL, by_several
+from benchmarks.parts.persisting import SEVERAL, SMALL, by_several
 from benchmarks.report import goals, growth, size_tables
 from benchmarks.report.selection import SERVERS, Selection, cpu_us
 from benchmarks.rig.figures import Figure, ratio
@@ -252,7 +252,14 @@ def _acks(runs: Sequence[Run]) -> Iterator[list[str]]:
             yield [ack, rate.text(), *latencies, *costs]
 
 
-_PERSISTER = ("persister, claims/s", "bare COPY, rows/s", "ratio", "transactions", "CPU us per claim")
+_PERSISTER = (
+    "shares per packet",
+    "persister, claims/s",
+    "bare COPY, rows/s",
+    "ratio",
+    "transactions",
+    "CPU us per claim",
+)
 _F = (
     "The persister runs already, and the ledger makes it wait until all claims are in the stream. Before 2026-11-30 "
     "its CPU time had the start of Python in it, and that of comparing a Redis that was started anew. "
@@ -298,10 +305,11 @@ def _ages(runs: Sequence[Run], others: Mapping[str, Any]) -> Iterator[list[str]]
 
 
 def _persister(runs: Sequence[Run]) -> Iterator[list[str]]:
-    chosen = Selection(runs, "F")
-    if (rate := chosen.figure("durable_per_s")) is not None:
-        copy, share = text(chosen.figure("copy_per_s")), text(chosen.figure("share_of_copy"), ".2f")
-        yield [rate.text(), copy, share, text(chosen.figure("transactions")), _by_process(chosen)]
+    for workload, shares in (("F", "100"), (SMALL, "10")):
+        chosen = Selection(runs, workload)
+        if (rate := chosen.figure("durable_per_s")) is not None:
+            copy, share = text(chosen.figure("copy_per_s")), text(chosen.figure("share_of_copy"), ".2f")
+            yield [shares, rate.text(), copy, share, text(chosen.figure("transactions")), _by_process(chosen)]
 
 
 _OPEN_LOOP = ("server", "asked/s", *(f"{name} ms" for name in PERCENTILES), "server us", "Redis us")

@@ -9,7 +9,8 @@ class Plan:
 
     ``packets_*`` must last for the fastest server: a walk that runs out of winners makes its run void. With fewer
     packets, a run's books are audited sooner. Those in ``_slow`` are for workloads in which a claim costs more.
-    ``aof_rounds``: also for the ack modes. ``single_rounds``: of D with one claimant per packet, which has no goal.
+    ``persisted_small_claims``: of F with the packets of a group; none if 0. ``aof_rounds``: also for the ack modes.
+    ``single_rounds``: of D with one claimant per packet, which has no goal.
     ``bare_rounds`` and ``everything_on_rounds``: of A, B and the open loop in these variants."""
 
     name: str
@@ -29,6 +30,7 @@ class Plan:
     crowd_rounds: tuple[int, int]
     fairness_packets: int
     persisted_claims: int
+    persisted_small_claims: int
     limited_people: int
     split_rounds: int
     scattered_rounds: int
@@ -70,6 +72,7 @@ WHOLE = Plan(
     crowd_rounds=(3, 1),
     fairness_packets=1_000_000,
     persisted_claims=400_000,
+    persisted_small_claims=120_000,
     limited_people=100_000,
     split_rounds=9,
     scattered_rounds=3,
@@ -96,6 +99,7 @@ QUICK = Plan(
     crowd_rounds=(0, 0),
     fairness_packets=100_000,
     persisted_claims=200_000,
+    persisted_small_claims=0,
     limited_people=20_000,
     split_rounds=3,
     scattered_rounds=1,
