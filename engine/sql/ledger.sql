@@ -25,13 +25,12 @@ ON CONFLICT (owner, asset) WHERE kind = 'holding' DO NOTHING
 RETURNING owner, account_id
 
 -- senders --
-SELECT packet_id, account_id
-FROM packets JOIN accounts ON owner = sender AND kind = 'wallet'
-WHERE packet_id = ANY ($1::bigint[]) AND packets.asset IS NULL
-UNION ALL
-SELECT packet_id, account_id
-FROM packets JOIN accounts ON owner = sender AND kind = 'holding' AND accounts.asset = packets.asset
-WHERE packet_id = ANY ($1::bigint[]) AND packets.asset IS NOT NULL
+-- Each by itself. In a join, Postgres would collect all wallets first, if its statistics say that there are few.
+SELECT packet_id, CASE
+    WHEN asset IS NULL THEN (SELECT account_id FROM accounts WHERE owner = sender AND kind = 'wallet')
+    ELSE (SELECT account_id FROM accounts WHERE owner = sender AND kind = 'holding' AND accounts.asset = packets.asset)
+END AS account_id
+FROM packets WHERE packet_id = ANY ($1::bigint[])
 
 -- move_balances --
 -- Accounts come in the order of their ids and, on the persister's connection (PLANNED), are locked in that order, so that
