@@ -11,31 +11,31 @@ from dataclasses import astuple, dataclass
 class Costs:
     """CPU time per claim in microseconds, of a saturated process, and rates. Each field names its part of the report.
 
-    Reports in benchmarks/results: 2026-11-30 (AMD EPYC, 2 cores for everything, the load generator included). For LANES
+    Reports in benchmarks/results: 2026-12-01 (AMD EPYC, 2 cores for everything, the load generator included). For LANES
     2026-11-30-growth (the same), for SIZES 2026-11-29-sizes (Intel Xeon, 2 cores, beside other work).
     """
 
-    api_us: float = 15.0
+    api_us: float = 11.8
     """Part E: a claim that wins, everything on, append-only file `everysec`."""
-    redis_us: float = 3.8
+    redis_us: float = 3.0
     """Part E: the same claim in Redis, with what the persister reads there."""
-    persister_us: float = 3.4
+    persister_us: float = 2.1
     """Part E."""
-    postgres_us: float = 8.1
+    postgres_us: float = 6.8
     """Part E."""
-    scattered_api_us: float = 15.0
+    scattered_api_us: float = 12.3
     """Part A, scattered: each claim in flight is for another packet."""
-    scattered_redis_us: float = 12.9
-    """Part A, scattered (11.4), and what part E has more than part A: append-only file and persister (1.5)."""
-    loser_api_us: float = 11.4
+    scattered_redis_us: float = 10.5
+    """Part A, scattered (9.9), and what part E has more than part A: append-only file and persister (0.6)."""
+    loser_api_us: float = 10.6
     """Part B: per answer, of which nine in ten are losers."""
-    loser_redis_us: float = 0.8
+    loser_redis_us: float = 0.7
     """Part B: a process remembers ended packets, so that few losers reach Redis."""
     lanes_api_ratio: float = 1.4
     """Part LANES: what 16 lanes cost one API process per claim, by what one lane costs it."""
     lanes_redis_ratio: float = 1.5
     """Part LANES: the same for Redis."""
-    ledger_claims_per_second: int = 94_956
+    ledger_claims_per_second: int = 148_641
     """Part F: the persister alone, one lane, one Postgres."""
     request_bytes: int = 308
     """Part SIZES: a claim as a client sends it, with a token."""
@@ -49,9 +49,9 @@ class Costs:
     """Part SIZES: what a claim of a new user adds to the ledger beside its entry."""
     wallet_log_bytes: int = 393
     """Part SIZES: the same in Postgres's write-ahead log."""
-    api_rest_bytes: int = 102_490_112
+    api_rest_bytes: int = 102_240_256
     """Part MEMORY: one API process before any request."""
-    persister_rest_bytes: int = 90_783_744
+    persister_rest_bytes: int = 90_562_560
     """Part MEMORY."""
 
 

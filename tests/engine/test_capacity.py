@@ -188,8 +188,8 @@ def test_a_backlog_is_full_only_if_the_ledger_is_slower(demand: Demand, ledger: 
 
 def test_losers_cost_the_api_and_hardly_redis() -> None:
     alone = plan(Demand(claims_per_second=10_000, packet_count=1_000))
-    crowd = plan(Demand(claims_per_second=10_000, packet_count=1_000, hands_per_share=21))
-    assert crowd.load.losers_per_second == 200_000
+    crowd = plan(Demand(claims_per_second=10_000, packet_count=1_000, hands_per_share=26))
+    assert crowd.load.losers_per_second == 250_000
     assert crowd.parts.api_processes > 4 * alone.parts.api_processes
     assert crowd.parts.redis_masters == alone.parts.redis_masters == 1
     assert crowd.disk == alone.disk
@@ -198,5 +198,5 @@ def test_losers_cost_the_api_and_hardly_redis() -> None:
 def test_a_bound_names_its_option() -> None:
     with pytest.raises(ValueError, match="--shares-per-packet must be from 1 to 10,000,000, not 0"):
         Demand(claims_per_second=1, packet_count=1, shares_per_packet=0)
-    with pytest.raises(ValueError, match="--claims-per-second 1,000,000,000 needs 6,334 Redis masters"):
+    with pytest.raises(ValueError, match="--claims-per-second 1,000,000,000 needs 5,000 Redis masters"):
         plan(Demand(claims_per_second=10**9, packet_count=1))
