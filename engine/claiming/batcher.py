@@ -169,6 +169,9 @@ class Batcher:
         self._scheduled = False
         while self._waiting and len(self._calls) < self._calls_max:
             batch = next_batch(self._waiting, self._per_call_max, self._fair_share())
+            if self._waiting and self._waiting[0] is self._open:
+                # Later claims of the packets that are left must not leave before other packets' earlier ones.
+                self._open = Singles()
             self._size -= batch.size
             self._under_way += batch.size
             batch.sent_s = time.monotonic()
@@ -179,7 +182,8 @@ class Batcher:
 
     def _fair_share(self) -> int:
         """How many single claims one call takes: if two may be in progress, half of all that are not answered."""
-        return max(SHARED_FROM, -(-(self._size + self._under_way) // self._calls_max))
+        share = -(-(self._size + self._under_way) // self._calls_max)
+        return min(self._per_call_max, max(SHARED_FROM, share))
 
     def _sent(self, batch: Batch, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)

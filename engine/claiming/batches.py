@@ -37,20 +37,20 @@ class Singles:
             self._deliveries[packet_id].append(deliver)
         self.size += 1
 
-    def cut(self, size: int) -> "Singles":
-        """Take the first ``size`` claims out, in the order of packets. There must be as many."""
-        first = Singles()
-        for packet_id in list(islice(self.asked, size)):
-            users, deliveries, wanted = self.asked[packet_id], self._deliveries[packet_id], size - first.size
-            first.asked[packet_id], first._deliveries[packet_id] = users[:wanted], deliveries[:wanted]
-            first.size += len(first.asked[packet_id])
-            del users[:wanted], deliveries[:wanted]
+    def move(self, other: "Singles", size_max: int) -> None:
+        """Give the first claims away, in the order of packets, ``size_max`` at most."""
+        left = size_max
+        for packet_id in list(islice(self.asked, size_max)):
+            users, deliveries = self.asked[packet_id], self._deliveries[packet_id]
+            other.asked.setdefault(packet_id, []).extend(users[:left])
+            other._deliveries.setdefault(packet_id, []).extend(deliveries[:left])
+            moved = min(left, len(users))
+            self.size, other.size, left = self.size - moved, other.size + moved, left - moved
+            del users[:moved], deliveries[:moved]
             if not users:
                 del self.asked[packet_id], self._deliveries[packet_id]
-            if first.size == size:
+            if not left:
                 break
-        self.size -= size
-        return first
 
     def resolve(self, answers: Sequence[ClaimResult | Exception]) -> None:
         """Answer every claim."""
@@ -153,11 +153,12 @@ def next_batch(waiting: deque[Singles | Order], size_max: int, singles_max: int)
     """Take what leaves next off the queue: orders together, as far as they are ``size_max`` claims at most.
 
     A call costs as much as thirty claims, and an order for several lanes is a small part of a call in each.
-    Claims that came one by one leave as ``singles_max`` at most, and the rest keeps its turn.
+    Claims that came one by one leave as ``singles_max`` at most. What is left of them must not get more.
     """
     first = waiting[0]
-    if isinstance(first, Singles) and first.size > singles_max:
-        return first.cut(singles_max)
+    has_next = len(waiting) > 1 and isinstance(waiting[1], Singles)
+    if isinstance(first, Singles) and (first.size > singles_max or has_next):
+        return _first_singles(waiting, singles_max)
     waiting.popleft()
     if isinstance(first, Singles) or not waiting:
         return first
@@ -167,3 +168,13 @@ def next_batch(waiting: deque[Singles | Order], size_max: int, singles_max: int)
         size += later.size
         waiting.popleft()
     return first if len(orders) == 1 else Joined(orders)
+
+
+def _first_singles(waiting: deque[Singles | Order], size_max: int) -> Singles:
+    """What is left of an earlier batch goes first, and those that came after it fill the call."""
+    batch = Singles()
+    while batch.size < size_max and waiting and isinstance(first := waiting[0], Singles):
+        first.move(batch, size_max - batch.size)
+        if not first.size:
+            waiting.popleft()
+    return batch

@@ -114,6 +114,26 @@ async def test_a_call_takes_its_share_of_those_that_redis_has_too(lane: Lane, st
     assert {answer.outcome for answer in await asyncio.gather(*answers)} == {Outcome.CLAIMED}
 
 
+async def test_no_later_claim_of_a_hot_packet_overtakes_an_earlier_one_of_another(
+    lane: Lane, store: WatchedStore
+) -> None:
+    hot, other = await lane.open([1] * 600), await lane.open([1] * 5)
+    batcher = batcher_of(store, calls_max=2)
+    store.gate.clear()
+    answers = [batcher.claim(hot, "first")]
+    await wait_until(lambda: store.in_flight == 1, what="a call under way")
+    answers += [batcher.claim(hot, user) for user in users(199)]
+    answers.append(batcher.claim(other, "ada"))
+    await wait_until(lambda: store.in_flight == 2, what="two calls under way")
+    answers += [batcher.claim(hot, user) for user in users(300, "later")]
+    store.gate.set()
+    assert {answer.outcome for answer in await asyncio.gather(*answers)} == {Outcome.CLAIMED}
+    ada_left = next(place for place, call in enumerate(store.calls) if other in call)
+    assert ada_left == 2
+    early = [user for call in store.calls[:3] for user in call.get(hot, [])]
+    assert early[:200] == ["first", *users(199)]
+
+
 async def test_a_full_queue_refuses_and_loses_nothing(lane: Lane, store: WatchedStore) -> None:
     packet, batcher = await lane.open([1] * 100), batcher_of(store, per_call_max=5, queue_max=10)
     store.gate.clear()

@@ -137,29 +137,56 @@ CLAIMS = st.lists(st.tuples(st.sampled_from(["1", "2", "3"]), st.sampled_from("a
 
 
 @given(CLAIMS, st.data())
-async def test_however_single_claims_are_cut_each_answer_goes_to_who_asked(
+async def test_however_single_claims_are_shared_out_each_answer_goes_to_who_asked(
     claims: list[tuple[str, str]], data: st.DataObject
 ) -> None:
-    """Each packet's claims stay in their order, and who is added after a cut leaves with the rest."""
+    """They come while others leave. Each packet's claims stay in their order."""
     told: list[tuple[tuple[str, str], object]] = []
-    singles = Singles()
-    waiting: deque[Singles | Order] = deque([singles])
-    for claim in claims[:-1]:
-        singles.add(*claim, partial(lambda claim, result: told.append((claim, result.amount_fen)), claim))
-    parts = []
-    while waiting:
+    waiting: deque[Singles | Order] = deque()
+    parts: list[Singles] = []
+
+    def tell(claim: tuple[str, str], result: ClaimResult | Exception) -> None:
+        assert isinstance(result, ClaimResult)
+        told.append((claim, result.amount_fen))
+
+    def leave() -> None:
         most = data.draw(st.integers(1, 10))
-        parts.append(next_batch(waiting, 30, most))
-        assert parts[-1].size == sum(map(len, parts[-1].asked.values())) <= most
-        if len(parts) == 1 and waiting:
-            claim = claims[-1]
-            singles.add(*claim, partial(lambda claim, result: told.append((claim, result.amount_fen)), claim))
+        part = next_batch(waiting, 30, most)
+        assert isinstance(part, Singles)
+        assert part.size == sum(map(len, part.asked.values())) <= most
+        parts.append(part)
+
+    adding = Singles()
+    for claim in claims:
+        if not waiting or data.draw(st.booleans()):  # as if the last ones had been shared out
+            adding = Singles()
+            waiting.append(adding)
+        adding.add(*claim, partial(tell, claim))
+        if data.draw(st.booleans()):
+            leave()
+            adding = Singles()
+            waiting.append(adding)
+        waiting = deque(one for one in waiting if one.size)
+    while waiting:
+        leave()
     asked = [(packet, user) for part in parts for packet, users in part.asked.items() for user in users]
     for packet in {packet for packet, _ in claims}:
-        added = claims if len(parts) > 1 else claims[:-1]
-        assert [claim for claim in asked if claim[0] == packet] == [claim for claim in added if claim[0] == packet]
+        assert [claim for claim in asked if claim[0] == packet] == [claim for claim in claims if claim[0] == packet]
     place = 0
     for part in parts:
         part.resolve([ClaimResult(Outcome.CLAIMED, place + number) for number in range(part.size)])
         place += part.size
     assert told == [(claim, place) for place, claim in enumerate(asked)]
+
+
+async def test_what_is_left_goes_before_what_came_after_it() -> None:
+    left, later, order = Singles(), Singles(), Order({"1": ["z"]}, 1)
+    for packet, user in (("1", "a"), ("2", "b"), ("3", "c")):
+        left.add(packet, user, lambda _: None)
+    for packet, user in (("1", "d"), ("3", "e")):
+        later.add(packet, user, lambda _: None)
+    waiting: deque[Singles | Order] = deque([left, later, order])
+    assert next_batch(waiting, 10, 1).asked == {"1": ["a"]}
+    assert next_batch(waiting, 10, 3).asked == {"2": ["b"], "3": ["c"], "1": ["d"]}
+    assert next_batch(waiting, 10, 3).asked == {"3": ["e"]}
+    assert next_batch(waiting, 10, 3) is order
