@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from engine.errors import OperatorError, ServerRefusesError
 from engine.lanes import keys
 from engine.lanes.failures import as_operators, failure_of, is_away, is_passing, redis_errors
-from engine.lanes.replies import Claimed, Closed, CloseReason, Extended, Followed, Noted, Opened
+from engine.lanes.replies import Claimed, Closed, CloseReason, Extended, Followed, Forgotten, Noted, Opened
 from engine.lanes.scripts import Script
 from engine.lanes.topology import Node, Topology
 from engine.records import Outcome
@@ -102,6 +102,7 @@ async def answers(client: Redis, lane: int | None = None) -> list[Any]:
 
 def check(replies: list[Any]) -> None:
     """Raise ServerRefusesError unless each script has answered as its header says."""
-    for (script, _, _, wanted), reply in zip(_STEPS, replies[2:], strict=False):
+    steps = [*((script, wanted) for script, _, _, wanted in _STEPS), (_FORGET, [Forgotten.FORGOTTEN])]
+    for (script, wanted), reply in zip(steps, replies[2:], strict=False):
         if reply != [word.encode() if isinstance(word, str) else word for word in wanted]:
             raise ServerRefusesError(f"Redis does not run {script.name}.lua as it is written: it answers {reply!r}.")

@@ -23,10 +23,17 @@ from engine.queries import load
 from engine.records import PacketState
 
 SQL = load("ledger")
-PLANNED = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"}
-"""Planner settings for a connection that calls ``apply``: use indexes, row by row in the given order.
+PLANNED = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_custom_plan",
+}
+"""Planner settings for a connection that calls ``apply``: use indexes, row by row in the given order; plan each time.
 
-Without them, Postgres joins a few thousand accounts by reading the whole table each time, however large it is.
+Without them, Postgres joins a few thousand accounts by reading the whole table each time, however large it is, and
+keeps a plan that it made for the first packets of an empty ledger.
 """
 _WALLETS_KNOWN_MAX = 500_000
 _PACKETS_KNOWN_MAX = 100_000

@@ -48,14 +48,24 @@ async def many(books: Books, state: str) -> list[int]:
     """
     other = {"open": "funded", "funded": "open"}[state]
     first, connection = await books.packet(), books.connection
-    for table in ("packets", "accounts"):
-        await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = FALSE)")
+    await stay_uncollected(connection)
     await connection.execute(COPIED, first, PACKETS + 1, PACKETS + 100, other)
     await connection.execute(CUSTODY, first, PACKETS + 1, PACKETS + 1_000)
     await connection.execute("VACUUM (ANALYZE) packets, accounts")
+    await connection.execute(WALLETS, PACKETS)
+    return await more(connection, first, state)
+
+
+async def stay_uncollected(connection: asyncpg.Connection) -> None:
+    """Have Postgres collect statistics only when told."""
+    for table in ("packets", "accounts"):
+        await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = FALSE)")
+
+
+async def more(connection: asyncpg.Connection, first: int, state: str) -> list[int]:
+    """Copies of a packet in this state, and their custody."""
     await connection.execute(COPIED, first, 1, PACKETS, state)
     await connection.execute(CUSTODY, first, 1, PACKETS)
-    await connection.execute(WALLETS, PACKETS)
     return [first + number for number in range(1, PACKETS + 1)]
 
 
@@ -77,6 +87,38 @@ async def explained(connection: asyncpg.Connection, name: str, values: str) -> d
         await transaction.rollback()
     plan: dict[str, Any] = json.loads(told)[0]["Plan"]
     return plan
+
+
+@pytest.mark.parametrize("before", [0, 2, 5])
+async def test_a_plan_of_the_first_packets_is_not_kept(books: Books, database_url: str, before: int) -> None:
+    """Somebody collects statistics of a nearly empty ledger while a persister is connected, and then a rush comes."""
+    first = await books.packet()
+    for _ in range(before):
+        await books.packet()
+    await stay_uncollected(books.connection)
+    await books.connection.execute("VACUUM (ANALYZE) packets, accounts")
+    connection = await asyncpg.connect(database_url, server_settings=PLANNED)
+    try:
+        await connection.execute(f"PREPARE statement AS {SQL['end_packets']}")
+        for _ in range(10):
+            await connection.execute(
+                f"EXECUTE statement ('{{{first}}}', '{{expired}}', '{{0}}', '{{0}}', '{{{AT_MS}}}')"
+            )
+        packets = await more(books.connection, first, "open")
+        columns: list[list[object]] = [
+            [*packets],
+            ["exhausted"] * PACKETS,
+            [0] * PACKETS,
+            [0] * PACKETS,
+            [AT_MS] * PACKETS,
+        ]
+        values = ", ".join(f"'{{{','.join(map(str, column))}}}'" for column in columns)
+        told = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE statement ({values})")
+    finally:
+        await connection.close()
+    plan: dict[str, Any] = json.loads(told)[0]["Plan"]
+    assert plan["Plans"][0]["Actual Rows"] == PACKETS
+    assert rows_read(plan) <= ROWS_PER_PACKET_MAX * PACKETS, json.dumps(plan, indent=1)
 
 
 @pytest.mark.parametrize("cache", ["force_custom_plan", "force_generic_plan"])

@@ -20,7 +20,7 @@ from tests.support.ports import held_port
 from tests.support.scenes import caught_up, changed, persisting, send, settled
 from tests.support.waiting import wait_until
 
-PLANNED = "enable_hashjoin,enable_mergejoin,enable_seqscan,jit"
+PLANNED = "enable_hashjoin,enable_mergejoin,enable_seqscan,jit,plan_cache_mode"
 
 
 @contextmanager
