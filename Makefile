@@ -82,7 +82,7 @@ fuzz: $(READY) ## INPUTS (200000) changed bodies by SEED, 20,000 of XML, and mor
 model: $(READY) ## OPERATIONS (1000000) on the whole engine, each held against a model of a hundred lines
 	@$(BIN)/python -m pytest -s tests/whole/test_engine_model.py --model-operations $(OPERATIONS)
 
-bench: $(READY) ## the whole benchmark report (under 40 minutes); INSTALL=1 gets wrk, redis-server and the peers first
+bench: $(READY) ## the whole benchmark report (about 45 minutes); INSTALL=1 gets wrk, redis-server and the peers first
 	@$(BIN)/python -m benchmarks $(if $(INSTALL),--install) $(if $(OUT),--out $(OUT))
 
 bench-quick: $(READY) ## the same with fewer and shorter runs (under 4 minutes)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, audit, and write the report. The default is everything (under 40 minutes)."""
+"""``python -m benchmarks``: measure, audit, and write the report. The default is everything (about 45 minutes)."""
 
 import argparse
 import dataclasses

@@ -73,12 +73,6 @@ def recipients(packet_id: str) -> str:
     return f"{tag(lane_of(packet_id))}:recipients:{packet_id}"
 
 
-def kept_of(packet_id: str) -> tuple[str, str, str]:
-    """The keys of a packet that are there after its end, in forget.lua's order: packet, claims, recipients."""
-    lane_tag = tag(lane_of(packet_id))
-    return f"{lane_tag}:packet:{packet_id}", f"{lane_tag}:claims:{packet_id}", f"{lane_tag}:recipients:{packet_id}"
-
-
 @lru_cache(maxsize=_LANES_MAX)
 def claimed_in(lane: int) -> tuple[str, str, str, str]:
     """A lane's keys as claim.lua takes them after the lane's own: events, due, frozen, limited."""
@@ -95,6 +89,12 @@ def all_of(packet_id: str) -> tuple[str, str, str, str]:
         f"{lane_tag}:claims:{packet_id}",
         f"{lane_tag}:recipients:{packet_id}",
     )
+
+
+def kept_of(packet_id: str) -> tuple[str, str, str]:
+    """The keys of a packet that are there after its end, in forget.lua's order: packet, claims, recipients."""
+    of_packet, _, of_claims, of_recipients = all_of(packet_id)
+    return of_packet, of_claims, of_recipients
 
 
 class TrialKeys(NamedTuple):

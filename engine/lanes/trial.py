@@ -21,25 +21,30 @@ from engine.lanes.topology import Node, Topology
 from engine.records import Outcome
 
 AGAIN_S = 1.0
-_FORGET = Script("forget")
 _EPOCH, _PACKET = "trial", "1000000000000000000"
 _ANY_MS = 2**53 - 1
-_OPENING = (_PACKET, _ANY_MS, 0, 2, 3, _ANY_MS, "1:2", "", "", 2, "alice", "bob", "0:1", "1:2")
+_OPENING = (_EPOCH, _PACKET, _ANY_MS, 0, 2, 3, _ANY_MS, "1:2", "", "", 2, "alice", "bob", "0:1", "1:2")
 _STEPS: tuple[tuple[Script, tuple[str, ...], tuple[str | int, ...], list[Any]], ...] = (
     (Script("open"), ("lane", "events", "due", "packet", "shares", "recipients"), _OPENING, [Opened.OPENED]),
-    (Script("view"), ("lane", "packet"), ("bob", "view", _ANY_MS, 1), [Noted.NOTED, 1, 0]),
-    (Script("extend"), ("lane", "due", "packet"), (_PACKET, _ANY_MS), [Extended.EXTENDED]),
-    (Script("freeze"), ("lane", "frozen"), (0, 1, 1, "eve"), [Followed.FOLLOWED]),
-    (Script("limit"), ("lane", "limited"), (0, 1, "eve", _ANY_MS), [Followed.FOLLOWED]),
-    (Script("claim"), keys.TrialKeys._fields, (10, _PACKET, 1, "alice"), [Claimed.OK, Outcome.CLAIMED, [1], 2]),
+    (Script("view"), ("lane", "packet"), (_EPOCH, "bob", "view", _ANY_MS, 1), [Noted.NOTED, 1, 0]),
+    (Script("extend"), ("lane", "due", "packet"), (_EPOCH, _PACKET, _ANY_MS), [Extended.EXTENDED]),
+    (Script("freeze"), ("lane", "frozen"), (_EPOCH, 0, 1, 1, "eve"), [Followed.FOLLOWED]),
+    (Script("limit"), ("lane", "limited"), (_EPOCH, 0, 1, "eve", _ANY_MS), [Followed.FOLLOWED]),
+    (
+        Script("claim"),
+        keys.TrialKeys._fields,
+        (_EPOCH, 10, _PACKET, 1, "alice"),
+        [Claimed.OK, Outcome.CLAIMED, [1], 2],
+    ),
     (
         Script("close"),
         ("lane", "events", "due", "packet", "shares"),
-        (_PACKET, CloseReason.RETURNED, _ANY_MS, 0),
+        (_EPOCH, _PACKET, CloseReason.RETURNED, _ANY_MS, 0),
         [Closed.CLOSED, 1, 2],
     ),
+    (Script("forget"), ("packet", "claims", "recipients"), (1_000,), [Forgotten.FORGOTTEN]),
 )
-"""A script with an epoch, its keys by their names in ``keys.TrialKeys``, its arguments after the epoch, its reply."""
+"""Each script, its keys by their names in ``keys.TrialKeys``, its arguments, and its reply."""
 
 
 async def try_scripts(client: Redis, lane: int | None = None) -> None:
@@ -92,8 +97,7 @@ async def answers(client: Redis, lane: int | None = None) -> list[Any]:
         pipeline.execute_command("HSET", trial.lane, "epoch", _EPOCH, "position", 0, "applied", 0)
         for script, fields, arguments, _ in _STEPS:
             names = [getattr(trial, field) for field in fields]
-            pipeline.execute_command("EVAL", script.source, len(names), *names, _EPOCH, *arguments)
-        pipeline.execute_command("EVAL", _FORGET.source, 3, trial.packet, trial.claims, trial.recipients, 1_000)
+            pipeline.execute_command("EVAL", script.source, len(names), *names, *arguments)
         pipeline.execute_command("XTRIM", trial.events, "MINID", "1-1")
         pipeline.execute_command("UNLINK", *trial)
         replies: list[Any] = await pipeline.execute()
@@ -102,7 +106,6 @@ async def answers(client: Redis, lane: int | None = None) -> list[Any]:
 
 def check(replies: list[Any]) -> None:
     """Raise ServerRefusesError unless each script has answered as its header says."""
-    steps = [*((script, wanted) for script, _, _, wanted in _STEPS), (_FORGET, [Forgotten.FORGOTTEN])]
-    for (script, wanted), reply in zip(steps, replies[2:], strict=False):
+    for (script, _, _, wanted), reply in zip(_STEPS, replies[2:], strict=False):
         if reply != [word.encode() if isinstance(word, str) else word for word in wanted]:
             raise ServerRefusesError(f"Redis does not run {script.name}.lua as it is written: it answers {reply!r}.")

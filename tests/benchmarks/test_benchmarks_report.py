@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.__main__ import APART, GROWTH, PARTS, _options, _played, _show_goals
+from benchmarks.parts.persisting import SMALL
 from benchmarks.report import goals, report
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.plan import QUICK, WHOLE
@@ -77,6 +78,7 @@ def full() -> dict[str, Any]:
     runs += [run("ack", "hongbao", 1, 20_000.0, connections=64, ack=ack) for ack in ("memory", "fsync", "ledger")]
     runs += [run("F", "hongbao", 1, 90_000.0, share_of_copy=0.7, copy_per_s=128_571.0, transactions=30)]
     runs[-1]["cpu_us_per_answer"] = ledger
+    runs += [run(SMALL, "hongbao", 1, 70_000.0, share_of_copy=0.3, copy_per_s=233_333.0, transactions=3)]
     runs += [run("open loop", "hongbao", 1, 15_000.0, rate_per_s=15_000.0, latency_ms=latency, curve=curve)]
     crowd = {"goodput": 0.95, "peak_per_s": 30_000.0, "refused_per_s": 4_000.0, "refused_ms": {"p50": 1.0, "p99": 2.0}}
     runs += [
@@ -267,3 +269,10 @@ def test_a_part_that_fails_does_not_take_the_others_with_it() -> None:
     assert told[0] == "stopped"
     assert "Traceback" in told[1]
     assert _played(lambda _: None, bench) == ""
+
+
+def test_the_persister_has_a_row_for_each_size_of_packets() -> None:
+    rows = [
+        line for line in report.markdown(full()).splitlines() if line.startswith(("| 100 | 90,000", "| 10 | 70,000"))
+    ]
+    assert [row.split(" | ")[1:4:2] for row in rows] == [["90,000", "0.70"], ["70,000", "0.30"]]

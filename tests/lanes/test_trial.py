@@ -41,14 +41,19 @@ async def test_a_plain_server_runs_them_and_nothing_is_left(redis: Redis) -> Non
 async def test_a_script_that_answers_otherwise_is_a_refusal(redis: Redis) -> None:
     told = await trial.answers(redis)
     trial.check(told)
-    for place, otherwise in ((2, [b"FENCED"]), (5, [b"OK", b"E", [0], 1]), (6, [b"ENDED", b"open"])):
+    for place, otherwise in (
+        (2, [b"FENCED"]),
+        (5, [b"OK", b"E", [0], 1]),
+        (6, [b"ENDED", b"open"]),
+        (9, [b"MALFORMED"]),
+    ):
         with pytest.raises(ServerRefusesError, match=r"does not run .* as it is written"):
             trial.check([*told[:place], otherwise, *told[place + 1 :]])
 
 
 # What a script asks for in its middle, at its first write, at its end; scripts themselves; keys.
 @pytest.mark.parametrize(
-    "taken", ["-ltrim", "-xadd", "-unlink", "-eval", "-hmget", "-sadd", "-smismember", "resetkeys"]
+    "taken", ["-ltrim", "-xadd", "-unlink", "-eval", "-hmget", "-sadd", "-smismember", "-pexpire", "resetkeys"]
 )
 async def test_a_right_that_is_missing_is_named(server: OwnRedis, taken: str) -> None:
     await server.ask("ACL", "SETUSER", "claimer", "on", ">pw", "~{hongbao:*", "+@all")
