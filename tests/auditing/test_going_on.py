@@ -241,15 +241,25 @@ async def test_what_was_open_at_the_cut_is_no_gap(busy: Engine, monkeypatch: pyt
 
 
 async def test_an_audit_waits_for_what_is_open(busy: Engine) -> None:
-    async with busy.pool.acquire() as connection:
+    """A deposit has its number, and is committed after a claim with a later one, while the audit is under way."""
+    packet_id = await some_claims(busy, "second")
+    async with asyncio.timeout(30), busy.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         await deposit(connection, "late", 77)
+        await busy.claims.claim(packet_id, "later")
+        await caught_up(busy)
         running = asyncio.create_task(clean(busy))
-        await asyncio.sleep(0)
+        await wait_until(lambda: _looks(busy), what="an audit that looks whether the deposit is open")
+        assert not running.done()
         await transaction.commit()
     assert (await running).is_on
     assert await kept_balances(busy) == await balances(busy)
+
+
+async def _looks(engine: Engine) -> bool:
+    query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = $1)"
+    return bool(await engine.pool.fetchval(query, kept.SQL["oldest"]))
 
 
 async def test_of_two_audits_at_once_each_anchor_goes_on_from_the_one_before(busy: Engine) -> None:

@@ -1,6 +1,6 @@
 """The grab page in a real Chromium: what it weighs, that it claims once, where its token is, and crowds."""
 
-from asyncio import Event, create_task, sleep, timeout
+from asyncio import Event, create_task, timeout
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,13 +11,16 @@ import pytest_asyncio
 from playwright.async_api import Browser, Request, Route
 
 from engine.settings import Settings
-from tests.support.chromium import Opened, opened, take_picture
+from tests.support.chromium import Opened, once, opened, take_picture
 from tests.support.front import Json
 from tests.support.grab_page import CALM, Front, double_the_text, face, front_of, hand_over, tap
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 EVIL = '"><img src=x onerror=alert(1)>'
+TELL_WHETHER_MAIN_IS_SEEN = """window.onhashchange = () =>
+  setTimeout(() => fetch("/seen/" + document.querySelector("main").checkVisibility()), 50); 0"""
+"""While the next page is under way Chromium answers no question about this one: it must tell by itself."""
 FAILING_WORDS = ("网络断了", "出了点问题", "再试", "offline", "wrong")
 
 
@@ -222,7 +225,12 @@ async def test_who_is_not_invited_sees_nothing_of_the_packet_that_was_shown_in_t
 @pytest.mark.long
 async def test_an_answer_to_the_user_before_is_not_shown_to_the_next(front: Front) -> None:
     packet_id = await front.client.send("alice", count=2, split="equal")
-    decided, reloads, goes_on = Event(), Event(), Event()
+    decided, is_next, answered, reloads, goes_on = Event(), Event(), Event(), Event(), Event()
+    seen: list[str] = []
+
+    async def see(route: Route) -> None:
+        seen.append(route.request.url.rpartition("/")[2])
+        await route.fulfill(status=204)
 
     async def slow(route: Route) -> None:
         reloads.set()
@@ -232,22 +240,29 @@ async def test_an_answer_to_the_user_before_is_not_shown_to_the_next(front: Fron
     async def late(route: Route) -> None:
         answer = await route.fetch()
         decided.set()
-        await sleep(2)
+        await is_next.wait()
         await route.fulfill(response=answer)
+        answered.set()
 
     async with front.reopened(f"/p/{packet_id}", "ann") as shown:
-        await shown.page.route("**/claims", late, times=1)
+        await shown.page.route("**/claims", once(late))
         await tap(shown)
         await decided.wait()
-        await shown.page.route(f"**/p/{packet_id}?*", slow, times=1)
+        await shown.page.route(f"**/p/{packet_id}?*", once(slow))
+        await shown.page.route("**/seen/*", see)
+        await shown.page.evaluate(TELL_WHETHER_MAIN_IS_SEEN)
         handing_over = create_task(hand_over(shown, front, f"/p/{packet_id}", "ben"))
         async with timeout(10):
             await reloads.wait()
-        assert await shown.page.is_hidden("main")  # nobody sees or taps what was the other's
+        await wait_until(lambda: seen, what="a look at the page that is to go")
+        assert seen == ["false"]  # nobody sees or taps what was the other's
         goes_on.set()
         await handing_over
         await face(shown, "sealed")
-        await shown.page.wait_for_timeout(2_500)
+        is_next.set()
+        async with timeout(10):
+            await answered.wait()
+        await shown.page.wait_for_timeout(100)
         assert await shown.page.get_attribute("body", "data-face") == "sealed"
         assert await shown.page.inner_text("#amount") == ""
         await hand_over(shown, front, f"/p/{packet_id}", "ann")
@@ -267,7 +282,7 @@ async def test_who_goes_back_before_the_next_users_page_is_there_is_nobody(front
     async with front.reopened(f"/p/{packet_id}", "ann") as shown:
         await tap(shown)
         await face(shown, "won")
-        await shown.page.route(f"**/p/{packet_id}?*", slow, times=1)
+        await shown.page.route(f"**/p/{packet_id}?*", once(slow))
         await shown.page.evaluate("window.onhashchange = () => setTimeout(() => history.back(), 300); 0")
         opening = create_task(shown.page.goto(front.address(f"/p/{packet_id}", "ben")))
         async with timeout(10):

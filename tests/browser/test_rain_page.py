@@ -15,7 +15,7 @@ from engine.campaigns.draws import MILLION
 from engine.campaigns.grabbing import GrabOutcome
 from engine.campaigns.terms import Entry, Who
 from engine.settings import Settings
-from tests.support.chromium import PHONE, Opened
+from tests.support.chromium import PHONE, Opened, once
 from tests.support.grab_page import Front, double_the_text, face, front_of, hand_over
 from tests.support.rains import grab_until_told, make, running
 from tests.support.repository import ROOT
@@ -328,7 +328,7 @@ async def test_a_look_meanwhile_leaves_no_queue_and_loses_no_answer(front: Front
         await face(shown, "running")
         await shown.page.route("**/wins/*", answer_no_wins)
         await shown.page.route("**/grabs", late)
-        await shown.page.route("**/grabs", crowded, times=1)
+        await shown.page.route("**/grabs", once(crowded))
         await shown.page.click("#grab")
         await face(shown, "queueing")
         await look_again(shown)
@@ -374,7 +374,7 @@ async def test_a_look_that_is_answered_late_changes_nothing(front: Front) -> Non
 
     async with front.reopened(f"/c/{campaign_id}", "bob") as shown:
         await face(shown, "running")
-        await shown.page.route(f"**/v1/campaigns/{campaign_id}", late, times=1)
+        await shown.page.route(f"**/v1/campaigns/{campaign_id}", once(late))
         await look_again(shown)
         async with timeout(10):
             await asked.wait()

@@ -1,12 +1,12 @@
 """Pages in a real Chromium, watched: what a page must never do fails the test that opened it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, async_playwright
 
 from tests.support.needs import needs_browser
 from tests.support.repository import ROOT
@@ -101,6 +101,25 @@ async def opened(browser: Browser, origin: str, **options: Any) -> AsyncIterator
         await _check(watched)
     finally:
         await watched.context.close()
+
+
+def once(handle: Callable[[Route], Awaitable[None]]) -> Callable[[Route], Awaitable[None]]:
+    """A handler of the first request only; the others go on as if there were none.
+
+    Playwright's own ``times=1`` is no use here: when the page's last handler has expired and any of its handlers ends,
+    the browser lets go of all requests that are still held up.
+    """
+    is_over = False
+
+    async def handle_first(route: Route) -> None:
+        nonlocal is_over
+        if is_over:
+            await route.fallback()
+            return
+        is_over = True
+        await handle(route)
+
+    return handle_first
 
 
 class Tabs:
