@@ -8,6 +8,11 @@ volume of the ledger that has its claims (``engine.ledger.volumes``).
 import re
 import secrets
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:  # who only knows the numbers' form loads no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 NUMBER_LENGTH = 19
 _RANDOM_DIGITS = 14
@@ -46,7 +51,11 @@ def may_be_in_campaign(packet_id: str) -> bool:
     return packet_id[5:10] == _CAMPAIGN
 
 
-def may_be_of_coupons(packet_id: int) -> bool:
+@overload
+def may_be_of_coupons(packet_id: int) -> bool: ...
+@overload
+def may_be_of_coupons(packet_id: "NDArray[np.int64]") -> "NDArray[np.bool_]": ...
+def may_be_of_coupons(packet_id: "int | NDArray[np.int64]") -> "bool | NDArray[np.bool_]":
     """Whether the ledger may have numbers of coupons for a packet's shares, in a campaign or not."""
     return packet_id // 10**10 % 10_000 == int(_SPECIAL)
 
@@ -55,6 +64,14 @@ def is_packet_number(text: str) -> bool:
     """Whether ``text`` has the form of a packet number (it may still be unknown)."""
     # The same as NUMBER_PATTERN in a third of the time, because it runs once per claim.
     return len(text) == NUMBER_LENGTH and "1" <= text < _PAST_LAST_VOLUME and text.isdigit() and text.isascii()
+
+
+def are_packet_numbers(texts: Sequence[str]) -> bool:
+    """Whether each of ``texts`` has the form of a packet number. There must be at least one."""
+    if set(map(len, texts)) != {NUMBER_LENGTH} or min(texts) < "1" or max(texts) >= _PAST_LAST_VOLUME:
+        return False
+    together = "".join(texts)
+    return together.isdigit() and together.isascii()
 
 
 def lane_of(packet_id: str) -> int:

@@ -4,11 +4,21 @@ The lane's scripts number their entries ``<position>-0``, with one event each, a
 stream is bad: no reader goes past it before an operator has set it aside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
-from engine.events import Change, Claims, Event, NewerEventError, UnreadableEventError, changes_of, decode
-from engine.ids import is_packet_number, lane_of
+from engine.events import (
+    Change,
+    ClaimsEvent,
+    Event,
+    NewerEventError,
+    UnreadableEventError,
+    changes_of,
+    decode,
+    packet_ids_in,
+)
+from engine.ids import are_packet_numbers, lane_of
 
 _WHY_LENGTH_MAX = 300
 _USER_LENGTH_MAX = 255
@@ -85,11 +95,11 @@ def entry_in(lane: int, raw: Raw) -> Entry:
     except UnreadableEventError as error:
         is_newer = isinstance(error, NewerEventError)
         raise BadEntryError(lane, raw.entry_id, _short(str(error)), is_newer=is_newer) from None
-    for change in changes:
-        if not is_packet_number(str(change.packet)) or lane_of(str(change.packet)) != lane:
-            raise BadEntryError(lane, raw.entry_id, "Its packet does not belong to this lane.")
-        if isinstance(change, Claims) and not _can_be_kept(change.user_ids):
-            raise BadEntryError(lane, raw.entry_id, "It names a user id that no wallet can have.")
+    packets = packet_ids_in(event)
+    if packets and not (are_packet_numbers(packets) and set(map(lane_of, packets)) == {lane}):
+        raise BadEntryError(lane, raw.entry_id, "Its packet does not belong to this lane.")
+    if isinstance(event, ClaimsEvent) and packets and not _can_be_kept([packet.users for packet in event.packets]):
+        raise BadEntryError(lane, raw.entry_id, "It names a user id that no wallet can have.")
     return Entry(position, event, changes)
 
 
@@ -119,9 +129,10 @@ def look_in(
     return Look(oldest, bad, refuses)
 
 
-def _can_be_kept(user_ids: Sequence[str]) -> bool:
+def _can_be_kept(user_ids: Iterable[Sequence[str]]) -> bool:
     """Whether Postgres can store them: it allows no NUL in texts, and no long texts in an index."""
-    return "\0" not in "".join(user_ids) and max(map(len, user_ids)) <= _USER_LENGTH_MAX
+    texts = list(chain.from_iterable(user_ids))
+    return "\0" not in "".join(texts) and max(map(len, texts)) <= _USER_LENGTH_MAX
 
 
 def _short(text: str) -> str:

@@ -3,6 +3,7 @@
 Reading ends before a bad entry. If the bad entry comes first, it raises BadEntryError.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
@@ -23,6 +24,8 @@ from engine.lanes.scripts import Script
 from engine.lanes.topology import Topology
 
 _PAGE = 1_000
+_READ_AT_ONCE = 4
+"""Entries. Between them the event loop goes on: Postgres, which works on the entries before, must not wait for all."""
 FORGOTTEN_PER_CALL_MAX = 250
 """Packets: the forget script's bound."""
 _FORGOTTEN_KEYS_MAX = FORGOTTEN_PER_CALL_MAX * 3
@@ -44,7 +47,7 @@ class EventStream:
         words = ("COUNT", entries_max, "BLOCK", block_ms, "STREAMS", keys.events(lane), f"{after}-0")
         with redis_errors():
             reply = await command(self._client_of(lane), "XREAD", *words)
-        return _entries(lane, reply[0][1]) if reply else []
+        return await _entries(lane, reply[0][1]) if reply else []
 
     def _client_of(self, lane: int) -> Redis:
         return self._topology.node_of(lane).streams
@@ -55,7 +58,7 @@ class EventStream:
         Empty if the key is not a stream. Raises BadEntryError.
         """
         end = "+" if up_to is None else f"{up_to}-0"
-        return _entries(lane, await self._range(lane, f"({after}-0", end, entries_max))
+        return await _entries(lane, await self._range(lane, f"({after}-0", end, entries_max))
 
     async def joins_up_to(self, lane: int, position: int) -> int:
         """The position up to which the stream holds everything after ``position``. Raises BadEntryError."""
@@ -203,11 +206,13 @@ def ended_in(event: Event) -> list[int]:
     return [int(packet.packet_id) for packet in event.packets if packet.exhausted]
 
 
-def _entries(lane: int, reply: Reply) -> list[Entry]:
+async def _entries(lane: int, reply: Reply) -> list[Entry]:
     """The entries up to the first that is bad. Raises BadEntryError if that is the first of all."""
     entries: list[Entry] = []
     try:
-        for entry_id, fields in reply:
+        for number, (entry_id, fields) in enumerate(reply, start=1):
+            if number % _READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
             entries.append(entry_in(lane, Raw(entry_id.decode(), fields)))  # earlier entries are kept on an error
     except BadEntryError:
         if not entries:

@@ -11,6 +11,7 @@ from itertools import chain
 
 import asyncpg
 import numpy as np
+import orjson
 
 from engine.errors import HongbaoError
 from engine.events import Change, Claims, Ending, Opening, Unreadable
@@ -179,8 +180,9 @@ class Ledger:
         """Move the balances and write an entry per claim. Returns the rows as they were copied."""
         sizes = [len(change.slots) for change in claims]
         last = np.cumsum(sizes)
+        packets = np.array([change.packet for change in claims], dtype=np.int64)
         columns = {
-            "from_account": np.repeat(np.array([change.packet for change in claims], dtype=np.int64), sizes),
+            "from_account": np.repeat(packets, sizes),
             "to_account": np.fromiter(self._accounts(claims), dtype=np.int64, count=last[-1]),
             "amount_fen": joined([change.amounts_fen for change in claims]),
             "at_ms": np.repeat(np.array([change.at_ms for change in claims], dtype=np.int64), sizes),
@@ -198,8 +200,8 @@ class Ledger:
         # which they are committed. Custody ids are larger than wallet ids, so both lists together are in order.
         await _move(connection, received[0] + given[0], received[1] + given[1])
         await connection.copy_to_table("transfers", source=_once(rows), columns=COLUMNS, format="binary")
-        if of_coupons := [change for change in claims if may_be_of_coupons(change.packet)]:
-            await _give_coupons(connection, of_coupons)
+        if of_coupons := np.flatnonzero(may_be_of_coupons(packets)).tolist():
+            await _give_coupons(connection, [claims[place] for place in of_coupons])
         return rows
 
     def _accounts(self, claims: Sequence[Claims]) -> Iterator[int]:
@@ -274,8 +276,8 @@ async def _move(connection: asyncpg.Connection, accounts: list[int], deltas_fen:
     _expect(moved, len(accounts), "it names an account that is not in the ledger")
 
 
-def _array_text(numbers: Sequence[int]) -> str:
-    return f"{{{','.join(map(str, numbers))}}}"
+def _array_text(numbers: list[int]) -> str:
+    return f"{{{orjson.dumps(numbers)[1:-1].decode()}}}"  # a third of the time of str() for each number
 
 
 async def _give_coupons(connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:

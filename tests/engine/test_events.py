@@ -84,6 +84,23 @@ def test_claims_of_one_packet_are_told_together() -> None:
     ]
 
 
+@given(st.lists(packets, min_size=1, max_size=6), st.integers(100, 2**50))
+def test_packets_of_one_event_are_told_as_if_each_had_come_alone(claimed: list[PacketClaims], position: int) -> None:
+    ends = itertools.accumulate([len(packet.users) for packet in claimed], initial=position)
+    alone = [changes_of(ClaimsEvent(1, AT_MS, [packet]), end) for packet, end in zip(claimed, [*ends][1:], strict=True)]
+    event = ClaimsEvent(1, AT_MS, claimed)
+    assert changes_of(event, position + event.changes) == list(itertools.chain.from_iterable(alone))
+
+
+def test_shares_that_only_match_across_packets_are_unreadable() -> None:
+    claimed = [
+        PacketClaims(NUMBER, ["ada"], ["0:5", "1:7"], False),
+        PacketClaims(NUMBER, ["bob", "cat"], ["0:5"], False),
+    ]
+    with pytest.raises(UnreadableEventError, match="users and shares do not match"):
+        changes_of(ClaimsEvent(1, AT_MS, claimed), 10)
+
+
 def test_an_opening_and_a_closing_are_one_change_each() -> None:
     assert changes_of(OpenedEvent(1, AT_MS, NUMBER), 3) == [Opening(int(NUMBER), AT_MS, 3)]
     closed = ClosedEvent(1, AT_MS, NUMBER, PacketState.RETRACTED, 2, 12)
@@ -127,6 +144,12 @@ def test_what_is_no_msgpack_is_unreadable(payload: bytes) -> None:
         PacketClaims(NUMBER, ["ada"], ["0:5", "1:7"], False),
         PacketClaims(NUMBER, ["ada"], ["0"], False),
         PacketClaims(NUMBER, ["ada"], ["x:5"], False),
+        PacketClaims(NUMBER, ["ada"], ["0:\u0665"], False),
+        PacketClaims(NUMBER, ["ada"], ["0:5-1"], False),
+        PacketClaims(NUMBER, ["ada"], ["0:5,1:7"], False),
+        PacketClaims(NUMBER, ["ada", "bob"], ["0:5:1", "7"], False),
+        PacketClaims(NUMBER, ["ada", "bob"], ["0,5", "1:7:3"], False),
+        PacketClaims(NUMBER, ["ada", "bob"], ["0:5"], False),
         PacketClaims("not a number", ["ada"], ["0:5"], False),
     ],
 )

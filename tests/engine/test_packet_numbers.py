@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from engine.ids import (
     FIRST_VOLUME,
     LAST_VOLUME,
     NUMBER_PATTERN,
+    are_packet_numbers,
     is_packet_number,
     lane_of,
     may_be_in_campaign,
@@ -48,6 +50,17 @@ def test_numbers_of_campaigns_and_of_coupons_are_told_from_others() -> None:
         assert all(len(number) == 19 and lane_of(number) == 7 for number in (plain, rain, drop, both))
 
 
+def test_of_many_numbers_each_is_told_as_by_itself() -> None:
+    numbers = [new_packet_number(7, of_coupons=number % 3 == 0, in_campaign=number % 2 == 0) for number in range(50)]
+    packets = [*map(int, numbers)]
+    assert may_be_of_coupons(np.array(packets)).tolist() == [*map(may_be_of_coupons, packets)]
+
+
+@given(st.lists(st.one_of(st.text("0129 ٣-", min_size=18, max_size=20), st.from_regex(NUMBER_PATTERN)), min_size=1))
+def test_are_packet_numbers_asks_of_each_what_is_packet_number_asks(texts: list[str]) -> None:
+    assert are_packet_numbers(texts) == all(map(is_packet_number, texts))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -69,6 +82,8 @@ def test_numbers_of_campaigns_and_of_coupons_are_told_from_others() -> None:
 )
 def test_what_is_no_number(text: str) -> None:
     assert not is_packet_number(text)
+    assert not are_packet_numbers([text])
+    assert not are_packet_numbers([new_packet_number(7), text])
     assert not re.fullmatch(NUMBER_PATTERN, text, re.ASCII)
 
 

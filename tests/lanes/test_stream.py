@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from engine.events import ClaimsEvent, OpenedEvent, UnreadableEventError
-from engine.lanes import keys
+from engine.lanes import keys, stream
 from engine.lanes.clients import command
+from engine.lanes.entries import Entry, Raw, entry_in
 from engine.lanes.reader import LaneStatus
 from engine.lanes.replies import CloseReason
 from engine.lanes.stream import ended_in
@@ -41,6 +42,31 @@ async def test_reading_waits_for_what_comes(lane: Lane) -> None:
     packet = await lane.open([5])
     (entry,) = await reading
     assert entry[:2] == (1, OpenedEvent(1, entry.event.at_ms, packet))
+
+
+async def test_others_go_on_while_many_entries_are_read(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    packet = await lane.open([1] * 40)
+    for user in users(40):
+        await lane.claim({packet: [user]})
+    turns = 0
+    seen: set[int] = set()
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    def noted(number: int, raw: Raw) -> Entry:
+        seen.add(turns)
+        return entry_in(number, raw)
+
+    monkeypatch.setattr(stream, "entry_in", noted)
+    counting = asyncio.create_task(count())
+    entries = await lane.stream.read(LANE, 0, entries_max=100, block_ms=1)
+    counting.cancel()
+    assert [entry.position for entry in entries] == list(range(1, 42))
+    assert len(seen) > 5
 
 
 async def test_a_page_ends_where_told(lane: Lane) -> None:
