@@ -2,7 +2,8 @@
 
 Both run at once, each on its own servers, and only one is loaded at a time: a second of workload A for one, then a
 second for the other. A shared machine changes its speed within minutes by more than the difference in question. So the
-ratio of two adjacent seconds says more than any rate.
+ratio of two adjacent seconds says more than any rate. With ``--durable`` everything is on, and a claim counts once it
+is in the ledger (workload E).
 """
 
 import argparse
@@ -27,9 +28,16 @@ from engine.observability.terminal import print_anything
 HERE = Path(__file__).parent
 ROUNDS, PACKETS = 5, 6_000
 """Enough packets for a round at some 60,000 claims per second."""
-FIGURES = {"claims_per_s": "claims/s", "server_us": "server us", "redis_us": "redis us"}
+FIGURES = {
+    "claims_per_s": "claims/s",
+    "server_us": "server us",
+    "redis_us": "redis us",
+    "persist_us": "persist us",
+    "postgres_us": "postgres us",
+}
+"""The fields that ``benchmarks.bursts`` prints, and their labels. The last two only if claims are durable."""
 Burst = dict[str, Any]
-"""The fields that ``benchmarks.bursts`` prints, and their labels."""
+"""FIGURES, of which CPU times are per claim. ``void``: why it does not count, or None."""
 
 
 class SideFailedError(Exception):
@@ -73,15 +81,21 @@ class Schedule:
     packets: int = PACKETS
     connections: Sequence[int] = CONNECTIONS
     gateway: bool = False
+    durable: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        """What ``benchmarks.bursts`` is told."""
+        chosen = {"gateway": self.gateway, "durable": self.durable}
+        return [str(self.rounds), str(self.packets), *(word for word, is_chosen in chosen.items() if is_chosen)]
 
 
 @contextmanager
 def side(name: str, checkout: Path, schedule: Schedule) -> Iterator[Side]:
     """Start one checkout's side, with its own Python and harness. It ends with the block."""
-    own = checkout / "benchmarks" / "bursts.py"
-    bursts = own if own.exists() else HERE / "bursts.py"  # a harness of another layout needs its own
-    words = [str(schedule.rounds), str(schedule.packets), *(["gateway"] if schedule.gateway else [])]
-    argv = [str(checkout / ".venv/bin/python"), "-P", str(bursts), *words]
+    own = checkout / "benchmarks" / "bursts.py"  # a harness of another layout needs its own
+    knows = own.exists() and (not schedule.durable or "durable" in own.read_text(encoding="utf-8"))
+    argv = [str(checkout / ".venv/bin/python"), "-P", str(own if knows else HERE / "bursts.py"), *schedule.words]
     variables = {**os.environ, "PYTHONPATH": str(checkout)}
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=checkout, env=variables
@@ -112,10 +126,12 @@ def summary(bursts: Sequence[tuple[Burst, Burst]]) -> list[str]:
     """Per figure: old median, new median, and the ratio's median and quartiles. Needs at least two pairs."""
     lines = []
     for name, title in FIGURES.items():
+        if bursts[0][0].get(name) is None:
+            continue
         olds, news = ([pair[place][name] for pair in bursts] for place in (0, 1))
         low, median, high = statistics.quantiles([new / old for old, new in zip(olds, news, strict=True)], n=4)
         lines.append(
-            f"{title:<10} old {statistics.median(olds):>9,.1f}  new {statistics.median(news):>9,.1f}  "
+            f"{title:<11} old {statistics.median(olds):>9,.1f}  new {statistics.median(news):>9,.1f}  "
             f"ratio {median:.3f} (quartiles {low:.2f} to {high:.2f})"
         )
     return lines
@@ -159,6 +175,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--new", type=Path, default=HERE.parent, help="default: this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="each on fresh servers (default: 5)")
     parser.add_argument("--packets", type=int, default=PACKETS, help="that a side has in a round")
+    parser.add_argument("--durable", action="store_true", help="a claim counts once it is in the ledger")
     parser.add_argument("--gateway", action="store_true", help="each request has unique headers, as from a gateway")
     options = parser.parse_args(arguments)
     print_anything()
@@ -175,7 +192,8 @@ def main(arguments: list[str]) -> int:
         console.print("wrk is not on PATH (`python -m benchmarks --install` gets it as root).", markup=False)
         return 1
     try:
-        schedule = Schedule(rounds=options.rounds, packets=options.packets, gateway=options.gateway)
+        chosen = {"gateway": options.gateway, "durable": options.durable}
+        schedule = Schedule(rounds=options.rounds, packets=options.packets, **chosen)
         compare(old, new, schedule, console)
     except SideFailedError as error:
         console.print(str(error), markup=False)

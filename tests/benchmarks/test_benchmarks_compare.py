@@ -40,12 +40,15 @@ def test_a_side_that_cannot_run_is_named(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.programs("wrk", "redis-server")
 @pytest.mark.usefixtures("quick_tempdir")
-def test_this_checkout_is_compared_with_itself() -> None:
+@pytest.mark.parametrize("durable", [False, True])
+def test_this_checkout_is_compared_with_itself(*, durable: bool) -> None:
     if not (HERE.parent / ".venv/bin/python").exists():
         skip_for_want_of("a .venv in the checkout", "make setup")
     said = io.StringIO()
-    schedule = Schedule(rounds=1, pairs_a_round=2, packets=400, connections=(1,))
+    schedule = Schedule(rounds=1, pairs_a_round=2, packets=400, connections=(1,), durable=durable)
     compare(HERE.parent, HERE.parent, schedule, Console(file=said, width=200))
     assert len(re.findall(r"1 connections +[\d,]+/s +[\d,]+/s  ratio \d+\.\d\d\n", said.getvalue())) == 2
     assert "1 connections, 2 pairs, new / old:" in said.getvalue()
     assert "void" not in said.getvalue()
+    costs = ["server us", "redis us", *(["persist us", "postgres us"] if durable else [])]
+    assert re.findall(r"^(\w+ us) +old +\d", said.getvalue(), re.MULTILINE) == costs
