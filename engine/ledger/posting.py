@@ -277,7 +277,10 @@ async def _move(connection: asyncpg.Connection, accounts: list[int], deltas_fen:
 
 
 def _array_text(numbers: list[int]) -> str:
-    return f"{{{orjson.dumps(numbers)[1:-1].decode()}}}"  # a third of the time of str() for each number
+    try:
+        return f"{{{orjson.dumps(numbers)[1:-1].decode()}}}"  # a third of the time of str() for each number
+    except orjson.JSONEncodeError:  # more than 64 bits
+        raise RuleBrokenError("its amount is larger than all money in the ledger") from None
 
 
 async def _give_coupons(connection: asyncpg.Connection, claims: Sequence[Claims]) -> None:

@@ -95,6 +95,16 @@ async def test_many_breaches_among_many_changes_are_each_found(books: Books) -> 
     await assert_books_balance(books.connection)
 
 
+async def test_endings_that_no_number_can_sum_are_each_set_aside(books: Books) -> None:
+    packets = [await books.packet(total_fen=100, count=5) for _ in range(6)]
+    too_much = [expired(packet, 4, 2**62) for packet in packets[1:]]
+    applied = await books.apply(*map(opening, packets), claim(packets[0], "bob", 0, 10), *too_much)
+    assert (applied.claims, applied.quarantined) == (1, 5)
+    assert [aside["amount_fen"] for aside in await books.quarantine()] == [2**62] * 5
+    assert await books.balance("bob") == 10
+    await assert_books_balance(books.connection)
+
+
 async def test_of_many_claims_of_one_call_only_the_one_that_breaks_a_rule_is_set_aside(books: Books) -> None:
     packet = await books.packet(total_fen=100, count=5)
     await books.apply(opening(packet), claim(packet, "bob", 0, 10))
