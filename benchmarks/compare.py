@@ -129,7 +129,11 @@ def summary(bursts: Sequence[tuple[Burst, Burst]]) -> list[str]:
         if bursts[0][0].get(name) is None:
             continue
         olds, news = ([pair[place][name] for pair in bursts] for place in (0, 1))
-        low, median, high = statistics.quantiles([new / old for old, new in zip(olds, news, strict=True)], n=4)
+        ratios = [new / old for old, new in zip(olds, news, strict=True) if old]
+        if len(ratios) < 2:  # the kernel counts CPU time in hundredths of a second
+            lines.append(f"{title:<11} too little to compare")
+            continue
+        low, median, high = statistics.quantiles(ratios, n=4)
         lines.append(
             f"{title:<11} old {statistics.median(olds):>9,.1f}  new {statistics.median(news):>9,.1f}  "
             f"ratio {median:.3f} (quartiles {low:.2f} to {high:.2f})"
@@ -168,6 +172,18 @@ def shapes(checkout: Path) -> str:
     return source.read_text(encoding="utf-8") if source.exists() else ""
 
 
+def _refusal(old: Path, new: Path, schedule: Schedule) -> str | None:
+    """Why these two cannot be compared in this way, or None."""
+    for checkout in (old, new):
+        if not (checkout / ".venv/bin/python").exists():
+            return f"{checkout} has no .venv: run `make setup` there."
+        if schedule.durable and not (checkout / "benchmarks/rig/variants.py").exists():
+            return f"{checkout} is too old to count durable claims: compare without --durable."
+    if schedule.gateway and shapes(old) != shapes(new):
+        return "The two checkouts make different requests of a gateway: compare them without --gateway."
+    return None
+
+
 def main(arguments: list[str]) -> int:
     """Returns 0 if both were measured, 1 if one could not be, 130 if stopped."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
@@ -181,19 +197,16 @@ def main(arguments: list[str]) -> int:
     print_anything()
     console = Console(highlight=False, soft_wrap=True)
     old, new = options.old.resolve(), options.new.resolve()
-    for checkout in (old, new):
-        if not (checkout / ".venv/bin/python").exists():
-            console.print(f"{checkout} has no .venv: run `make setup` there.", markup=False)
-            return 2
-    if options.gateway and shapes(old) != shapes(new):
-        console.print("The two checkouts make different requests of a gateway: compare them without --gateway.")
+    schedule = Schedule(
+        rounds=options.rounds, packets=options.packets, gateway=options.gateway, durable=options.durable
+    )
+    if (refusal := _refusal(old, new, schedule)) is not None:
+        console.print(refusal, markup=False)
         return 2
     if not wrk.found():
         console.print("wrk is not on PATH (`python -m benchmarks --install` gets it as root).", markup=False)
         return 1
     try:
-        chosen = {"gateway": options.gateway, "durable": options.durable}
-        schedule = Schedule(rounds=options.rounds, packets=options.packets, **chosen)
         compare(old, new, schedule, console)
     except SideFailedError as error:
         console.print(str(error), markup=False)

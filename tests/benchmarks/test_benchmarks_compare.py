@@ -24,6 +24,21 @@ def test_the_ratio_is_that_of_bursts_side_by_side() -> None:
     assert "ratio 1.000" in redis
 
 
+def test_what_took_less_than_the_kernel_counts_is_not_divided_by() -> None:
+    bursts = [(burst(10.0, cost), burst(10.0, 2.0)) for cost in (0.0, 1.0, 0.0, 4.0)]
+    assert "ratio 1.250" in summary(bursts)[1]
+    assert summary(bursts[:3])[1] == "server us   too little to compare"
+
+
+def test_an_old_harness_is_not_asked_for_durable_claims(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/false")
+    assert main([str(tmp_path), "--new", str(tmp_path), "--durable"]) == 2
+    said = f"{tmp_path} is too old to count durable claims: compare without --durable.\n"
+    assert capsys.readouterr().out == said
+
+
 def test_a_checkout_that_was_never_set_up_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().out == f"{tmp_path} has no .venv: run `make setup` there.\n"
