@@ -21,7 +21,10 @@ _SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
 class Probe(Generator):
-    """``latency_ms``: of accepted requests. ``refused_ms``: of refused ones."""
+    """``latency_ms``: of accepted requests. ``refused_ms``: of refused ones.
+
+    ``sent_s``: from when to when it sent, by the machine's monotonic clock, which all processes share.
+    """
 
     def __init__(self, orders: dict[str, Any]) -> None:
         super().__init__(orders)
@@ -40,9 +43,10 @@ class Probe(Generator):
             self._done.set()
 
     def _found(self, took_s: float, cpu_s: float) -> dict[str, Any]:
-        refused = sorted(self._refused_ms)
+        refused, ended_s = sorted(self._refused_ms), time.monotonic()
         return {
             **super()._found(took_s, cpu_s),
+            "sent_s": (ended_s - took_s, ended_s),
             "refused": len(refused),
             "refused_ms": {name: percentile(refused, share) for name, share in _SHARES.items()} if refused else {},
         }

@@ -2,8 +2,9 @@
 
 The peak is a closed loop of 256 connections, before and after. Between them comes a crowd of ten times as many or more.
 It obeys nothing: each connection sends again at once after every answer. Every claim wins, so the goodput is counted in
-Redis, from when the crowd has gathered until the probe ends. The probe is a few hundred clients that obey Retry-After,
-with intended send times. The latencies are the probe's, because wrk does not separate refusals.
+Redis, while the probe sends. The probe is a few hundred clients that obey Retry-After, with intended send times. The
+latencies are the probe's, because wrk does not separate refusals. The start of its process (half a second of a core) is
+no part of the crowd, and is not counted.
 """
 
 import dataclasses
@@ -16,13 +17,12 @@ from typing import Any
 from benchmarks.rig import generators, wrk
 from benchmarks.rig.bench import Bench
 from benchmarks.rig.cpu import Meter
+from benchmarks.rig.lag import Sampler, emitted_per_s
 from benchmarks.rig.load import Load
 from benchmarks.rig.runs import FAILURES, Run, serving
 from benchmarks.rig.servers import OURS, Started
-from benchmarks.rig.stage import Stage
 from benchmarks.rig.walks import Walk, claim_lua
 from benchmarks.rig.world import World
-from engine.lanes import keys
 
 PEAK_CONNECTIONS = 256
 CROWDS = (2_560, 8_000)
@@ -30,8 +30,8 @@ CROWDS = (2_560, 8_000)
 _PATIENCE_S = 20
 """Refused connections are read again in turn, and late if they ignore Retry-After. This is not an error."""
 PROBE_CONNECTIONS, PROBE_PER_S = 600, 400
-_GATHERING_S = 1
-"""How long the crowd has to connect before the probe begins."""
+_GATHERING_S, _STARTING_S = 1, 2
+"""How long the crowd has to connect before the probe's process begins; how long this has to start."""
 _WARM_UP, _BEFORE, _CROWD, _AFTER = 0.05, 0.28, 0.7, 0.93
 """Where in the walk each part ends. The probe uses the rest."""
 _SHARES = 1_000
@@ -69,25 +69,21 @@ def _run(bench: Bench, running: Started, world: World, connections: int) -> Run:
     before = load(part(_WARM_UP, _BEFORE), PEAK_CONNECTIONS, seconds)
     meter = Meter({"server": [running.process.pid], "redis": [stage.redis.pid]})
     orders = {"connections": PROBE_CONNECTIONS, "rate_per_s": PROBE_PER_S, "seconds": seconds, "seed": 2016}
-    with ThreadPoolExecutor(1) as pool:
-        crowding = pool.submit(load, crowded, connections, seconds + 2 * _GATHERING_S)
+    with ThreadPoolExecutor(1) as pool, Sampler(stage.redis, world.lanes) as sampler:
+        crowding = pool.submit(load, crowded, connections, _GATHERING_S + _STARTING_S + seconds)
         time.sleep(_GATHERING_S)
-        given, began_s = _given(stage, world), time.perf_counter()
         probe = generators.run(stage, running, "overload_client", part(_AFTER, 1), **orders)
-        accepted_per_s = (_given(stage, world) - given) / (time.perf_counter() - began_s)
         crowd = crowding.result()
     cpu_s = meter.stop(wrk=crowd.cpu_s, probe=probe["cpu_s"])
     after = load(part(_CROWD, _AFTER), PEAK_CONNECTIONS, seconds)
-    found = counted((before, after), crowd, accepted_per_s, probe, cpu_s)
+    from_s, to_s = (at_s - sampler.began_s for at_s in probe["sent_s"])
+    to_s = min(to_s, crowd.duration_s)  # the crowd began a moment after the sampler
+    if to_s - from_s < seconds / 2:
+        return {"void": "the crowd was gone before the probe had asked much"}
+    found = counted((before, after), crowd, emitted_per_s(sampler.samples, from_s, to_s), probe, cpu_s)
     if crowd.requests > crowded.taps_walked:
         found["void"] = "the walk came round: not every claim can win"
     return found
-
-
-def _given(stage: Stage, world: World) -> int:
-    """How many shares have been given in all. Each is a change of its lane."""
-    with stage.redis.client() as client:
-        return sum(int(str(client.hget(keys.lane(lane), "position"), "ascii")) for lane in world.lanes)
 
 
 def counted(

@@ -1,10 +1,12 @@
-"""The ledger's lag while claims come in, sampled from Redis several times per second."""
+"""How many claims come in, and the ledger's lag meanwhile, sampled from Redis several times per second."""
 
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple, Self
+
+import numpy as np
 
 from benchmarks.rig import world
 from benchmarks.rig.redis_server import RedisServer
@@ -21,13 +23,16 @@ class Sample(NamedTuple):
 
 
 class Sampler:
-    """Takes samples in a thread during the block. ``samples`` has them afterwards."""
+    """Takes samples in a thread during the block. ``samples`` has them afterwards.
+
+    ``began_s``: when, by the machine's monotonic clock.
+    """
 
     def __init__(self, redis: RedisServer, lanes: Sequence[int]) -> None:
         self._client, self._lanes = redis.client(), lanes
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._started_s = time.monotonic()
+        self.began_s = time.monotonic()
         self.samples: list[Sample] = []
 
     def __enter__(self) -> Self:
@@ -44,7 +49,14 @@ class Sampler:
     def _sample(self) -> None:
         while not self._stop.wait(_EVERY_S):
             position, applied = world.positions(self._client, self._lanes)
-            self.samples.append(Sample(time.monotonic() - self._started_s, position, applied))
+            self.samples.append(Sample(time.monotonic() - self.began_s, position, applied))
+
+
+def emitted_per_s(samples: Sequence[Sample], from_s: float, to_s: float) -> float:
+    """How many changes per second the lanes emitted between two times, as exact as the samples allow."""
+    times, positions = [sample.at_s for sample in samples], [sample.position for sample in samples]
+    first, last = np.interp([from_s, to_s], times, positions)
+    return float(last - first) / (to_s - from_s)
 
 
 def seconds_behind(samples: Sequence[Sample]) -> list[tuple[float, float]]:

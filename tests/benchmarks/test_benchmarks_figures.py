@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.report.selection import Selection, cpu_us
 from benchmarks.rig.figures import Figure, figure, percentile, ratio
-from benchmarks.rig.lag import Sample, seconds_behind
+from benchmarks.rig.lag import Sample, emitted_per_s, seconds_behind
 
 RATES = st.floats(min_value=0.001, max_value=1e9)
 
@@ -83,6 +83,13 @@ def test_the_ledger_is_as_far_behind_as_its_oldest_waiting_change() -> None:
     ]
     # At 2 s change 51 waits, seen first at 1 s; at 3 s change 151 waits, seen first at 2 s.
     assert seconds_behind(samples) == [(0.0, 0.0), (1.0, 0.0), (2.0, 1.0), (3.0, 1.0), (4.0, 0.0)]
+
+
+def test_what_came_before_and_after_two_times_is_no_part_of_the_rate_between_them() -> None:
+    samples = [Sample(0.0, 0, 0), Sample(1.0, 10, 0), Sample(2.0, 110, 0), Sample(3.0, 210, 0), Sample(4.0, 210, 0)]
+    assert emitted_per_s(samples, 1.0, 3.0) == pytest.approx(100)
+    assert emitted_per_s(samples, 1.25, 2.5) == pytest.approx(100)
+    assert emitted_per_s(samples, 0.5, 2.5) == pytest.approx(155 / 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=40))

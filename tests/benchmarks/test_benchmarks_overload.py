@@ -1,6 +1,9 @@
 """Overload: what is counted as goodput, and which runs are void. The crowd itself is the benchmark's business."""
 
+import time
 from typing import Any
+
+import pytest
 
 from benchmarks.clients.overload_client import Probe
 from benchmarks.parts.overload import counted, problems
@@ -58,5 +61,8 @@ def test_the_probe_tells_accepted_from_refused() -> None:
     probe = Probe(orders)
     probe._latencies_ms, probe._refused_ms = [3.0, 1.0], [9.0]
     found = probe._found(1.0, 0.1)
+    began_s, ended_s = found["sent_s"]
+    assert ended_s - began_s == pytest.approx(1.0)
+    assert 0 <= time.monotonic() - ended_s < 10
     assert (found["asked"], found["answered"], found["refused"], found["failed"]) == (3, 2, 1, 0)
     assert (found["latency_ms"]["max"], found["refused_ms"]["max"]) == (3.0, 9.0)
