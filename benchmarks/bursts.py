@@ -28,8 +28,6 @@ from engine.supervision.child import Process
 SHARES = 100
 PACKETS_A_BURST = 1_000
 """Enough for a hundred thousand claims. The next burst uses what this one leaves."""
-
-
 _DRAIN_S_MAX = 60.0
 
 

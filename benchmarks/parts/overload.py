@@ -76,14 +76,22 @@ def _run(bench: Bench, running: Started, world: World, connections: int) -> Run:
         crowd = crowding.result()
     cpu_s = meter.stop(wrk=crowd.cpu_s, probe=probe["cpu_s"])
     after = load(part(_CROWD, _AFTER), PEAK_CONNECTIONS, seconds)
-    from_s, to_s = (at_s - sampler.began_s for at_s in probe["sent_s"])
-    to_s = min(to_s, crowd.duration_s)  # the crowd began a moment after the sampler
+    from_s, to_s = asked_amid(crowd, probe, sampler.began_s)
     if to_s - from_s < seconds / 2:
         return {"void": "the crowd was gone before the probe had asked much"}
     found = counted((before, after), crowd, emitted_per_s(sampler.samples, from_s, to_s), probe, cpu_s)
     if crowd.requests > crowded.taps_walked:
         found["void"] = "the walk came round: not every claim can win"
     return found
+
+
+def asked_amid(crowd: Load, probe: dict[str, Any], began_s: float) -> tuple[float, float]:
+    """From when to when the probe asked and the crowd was there, in seconds since ``began_s``.
+
+    The crowd began a moment after that, so it was there a moment longer.
+    """
+    from_s, to_s = (at_s - began_s for at_s in probe["sent_s"])
+    return from_s, min(to_s, crowd.duration_s)
 
 
 def counted(

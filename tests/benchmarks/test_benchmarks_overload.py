@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.clients.overload_client import Probe
-from benchmarks.parts.overload import counted, problems
+from benchmarks.parts.overload import asked_amid, counted, problems
 from benchmarks.rig.load import Load
 
 FAILURES = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
@@ -40,6 +40,12 @@ def test_goodput_is_what_was_accepted_against_the_peak() -> None:
     assert found["goodput"] == 0.95
     assert found["cpu_share"] == {"server": 1.0, "other": 0.05}
     assert found["void"] is None
+
+
+def test_it_is_counted_while_the_probe_asks_and_the_crowd_is_there() -> None:
+    crowd = load(10)  # of 2 s
+    assert asked_amid(crowd, {"sent_s": (100.5, 101.75)}, 100.0) == (0.5, 1.75)
+    assert asked_amid(crowd, {"sent_s": (101.5, 103.0)}, 100.0) == (1.5, 2.0)
 
 
 def test_a_refusal_voids_the_peak_and_not_the_crowd() -> None:
