@@ -17,6 +17,7 @@ from engine.lanes.clients import command
 from engine.lanes.entries import Entry
 from engine.lanes.stream import EventStream
 from engine.ledger.posting import Applied, Ledger
+from engine.loops import stopped_within
 from engine.observability import metrics
 from engine.persisting import persister
 from engine.records import Outcome
@@ -450,3 +451,33 @@ async def test_a_transaction_carries_a_bounded_number_of_changes(
     assert sum(sizes) == 1_001
     assert len(sizes) >= 9
     assert max(sizes) < 100 + 50
+
+
+async def test_it_waits_for_more_also_while_some_thousands_come_at_a_time(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited_s: list[float] = []
+
+    async def waiting(stopping: asyncio.Event, seconds: float) -> bool:
+        waited_s.append(seconds)
+        return await stopped_within(stopping, seconds)
+
+    monkeypatch.setattr("engine.persisting.persister.stopped_within", waiting)
+    for _ in range(3):
+        sent = await send(engine, total_fen=10_000, count=1_000)
+        await engine.claims.claim_many([(sent.packet_id, f"user{number}") for number in range(1_000)])
+    async with persisting(settings):
+        await caught_up(engine)
+        await wait_until(lambda: persister._LINGER_S in waited_s, timeout_s=10, what="the wait for more")
+
+
+async def test_it_does_not_wait_while_reads_are_full(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.persisting.persister._ENTRIES_PER_READ", 5)
+    monkeypatch.setattr("engine.persisting.persister._LINGER_S", 3_600.0)
+    sent = await send(engine, count=20, total_fen=2_000)
+    for number in range(20):  # one entry each
+        await engine.claims.claim(sent.packet_id, f"user{number}")
+    async with persisting(settings):
+        await caught_up(engine)
