@@ -31,9 +31,9 @@ class Costs:
     """Part B: per answer, of which nine in ten are losers."""
     loser_redis_us: float = 0.7
     """Part B: a process remembers ended packets, so that few losers reach Redis."""
-    lanes_api_ratio: float = 1.4
+    lanes_api_ratio: float = 1.5
     """Part LANES: what 16 lanes cost one API process per claim, by what one lane costs it."""
-    lanes_redis_ratio: float = 1.5
+    lanes_redis_ratio: float = 1.6
     """Part LANES: the same for Redis."""
     ledger_claims_per_second: int = 148_641
     """Part F: the persister alone, one lane, one Postgres."""
