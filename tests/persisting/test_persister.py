@@ -466,6 +466,7 @@ async def test_it_waits_for_more_also_while_some_thousands_come_at_a_time(
     for _ in range(3):
         sent = await send(engine, total_fen=10_000, count=1_000)
         await engine.claims.claim_many([(sent.packet_id, f"user{number}") for number in range(1_000)])
+    assert (await positions(engine))[0] >= 3_000  # all of them come at once
     async with persisting(settings):
         await caught_up(engine)
         await wait_until(lambda: persister._LINGER_S in waited_s, timeout_s=10, what="the wait for more")
